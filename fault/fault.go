@@ -1,0 +1,154 @@
+// Package fault is the project's error type: a kind (a gRPC code), a text that the caller may see, and the
+// details that Google's error model carries (ErrorInfo, Help, BadRequest).
+//
+// It serves every layer: mechanisms and products return faults, and the one writer of each dialect (Google JSON,
+// Kubernetes Status, OCI, OAuth) turns them into bytes. It does not know any wire format, and it does not log.
+package fault
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Code is the kind of a fault. The values are those of google.rpc.Code.
+type Code uint32
+
+// The codes of google.rpc.Code (google/rpc/code.proto). There is no OK: a fault is never a success.
+const (
+	Canceled           Code = 1
+	Unknown            Code = 2
+	InvalidArgument    Code = 3
+	DeadlineExceeded   Code = 4
+	NotFound           Code = 5
+	AlreadyExists      Code = 6
+	PermissionDenied   Code = 7
+	ResourceExhausted  Code = 8
+	FailedPrecondition Code = 9
+	Aborted            Code = 10
+	OutOfRange         Code = 11
+	Unimplemented      Code = 12
+	Internal           Code = 13
+	Unavailable        Code = 14
+	DataLoss           Code = 15
+	Unauthenticated    Code = 16
+)
+
+// codes is the table of google/rpc/code.proto: name and the HTTP status it maps to.
+var codes = map[Code]struct {
+	name string
+	http int
+}{
+	Canceled:           {"CANCELLED", 499},
+	Unknown:            {"UNKNOWN", 500},
+	InvalidArgument:    {"INVALID_ARGUMENT", 400},
+	DeadlineExceeded:   {"DEADLINE_EXCEEDED", 504},
+	NotFound:           {"NOT_FOUND", 404},
+	AlreadyExists:      {"ALREADY_EXISTS", 409},
+	PermissionDenied:   {"PERMISSION_DENIED", 403},
+	ResourceExhausted:  {"RESOURCE_EXHAUSTED", 429},
+	FailedPrecondition: {"FAILED_PRECONDITION", 400},
+	Aborted:            {"ABORTED", 409},
+	OutOfRange:         {"OUT_OF_RANGE", 400},
+	Unimplemented:      {"UNIMPLEMENTED", 501},
+	Internal:           {"INTERNAL", 500},
+	Unavailable:        {"UNAVAILABLE", 503},
+	DataLoss:           {"DATA_LOSS", 500},
+	Unauthenticated:    {"UNAUTHENTICATED", 401},
+}
+
+// String returns the name in google.rpc.Code, such as "NOT_FOUND".
+func (c Code) String() string {
+	if e, ok := codes[c]; ok {
+		return e.name
+	}
+	return "UNKNOWN"
+}
+
+// HTTPStatus returns the HTTP status that google/rpc/code.proto names for the code.
+func (c Code) HTTPStatus() int {
+	if e, ok := codes[c]; ok {
+		return e.http
+	}
+	return 500
+}
+
+// Error is a fault: everything in it but Cause may be shown to the caller.
+type Error struct {
+	Code    Code
+	Message string // a full sentence for the user: resource, cause, and the fix if one is known
+
+	Reason   string            // ErrorInfo.reason, UPPER_SNAKE_CASE, or ""
+	Domain   string            // ErrorInfo.domain, such as "googleapis.com"
+	Metadata map[string]string // ErrorInfo.metadata
+	Help     []Link            // google.rpc.Help.links
+	Fields   []Field           // google.rpc.BadRequest.field_violations
+
+	Cause error // what went wrong below; for the log only
+}
+
+// Link is one google.rpc.Help link: what the user can do next.
+type Link struct{ Description, URL string }
+
+// Field is one google.rpc.BadRequest violation. Path is the JSON path of the field, such as "spec.template.spec".
+type Field struct{ Path, Description string }
+
+// Error returns the message, and behind it the cause.
+func (e *Error) Error() string {
+	if e.Cause != nil {
+		return e.Message + ": " + e.Cause.Error()
+	}
+	return e.Message
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Cause }
+
+// New returns a fault of the given kind with a message for the user.
+func New(code Code, format string, args ...any) *Error {
+	return &Error{Code: code, Message: fmt.Sprintf(format, args...)}
+}
+
+// Invalid returns an InvalidArgument fault for the field at path.
+func Invalid(path, format string, args ...any) *Error {
+	text := fmt.Sprintf(format, args...)
+	e := New(InvalidArgument, "%s: %s", path, text)
+	e.Fields = []Field{{Path: path, Description: text}}
+	return e
+}
+
+// NotImplemented returns an Unimplemented fault for the field at path: a thing that the real service has and Giggle
+// has not (yet).
+func NotImplemented(path, format string, args ...any) *Error {
+	text := fmt.Sprintf(format, args...)
+	e := New(Unimplemented, "%s: %s", path, text)
+	e.Fields = []Field{{Path: path, Description: text}}
+	return e
+}
+
+// Wrap puts the operation in front of *err, once per layer, and keeps its kind. It does nothing when *err is nil.
+//
+//	defer fault.Wrap(&err, "run.Services.Get(%s)", name)
+func Wrap(err *error, format string, args ...any) {
+	if *err != nil {
+		*err = fmt.Errorf("%s: %w", fmt.Sprintf(format, args...), *err)
+	}
+}
+
+// From returns the fault in err's chain, or an Internal fault with err as its cause. It returns nil for nil.
+// The message of an error that is not a fault never reaches the user.
+func From(err error) *Error {
+	if err == nil {
+		return nil
+	}
+	var e *Error
+	if errors.As(err, &e) {
+		return e
+	}
+	return &Error{Code: Internal, Message: "Internal error encountered.", Cause: err}
+}
+
+// CodeOf returns the kind of err, Internal for one that is not a fault.
+func CodeOf(err error) Code { return From(err).Code }
+
+// Is reports whether err is a fault of the given kind.
+func Is(err error, code Code) bool { return err != nil && CodeOf(err) == code }
