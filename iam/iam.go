@@ -1,0 +1,143 @@
+// Package iam knows who a caller is and what they may do: principals, service accounts and their keys, policies,
+// access, refresh and ID tokens, and the one evaluator behind enforcement and testIamPermissions.
+//
+// Every API and the gateway ask it through interfaces of their own. It knows no wire format: OAuth's and IAM's
+// dialects are in api/oauth and api/iam. Predefined roles beyond the owner's and the invoker's, custom roles and
+// conditions come with a later change; until then a binding to another role grants nothing.
+package iam
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"giggle/fault"
+	"giggle/store"
+)
+
+// Issuer is the iss claim of every ID token, as Google's are.
+const Issuer = "https://accounts.google.com"
+
+// GcloudClientID is the audience of ID tokens that gcloud 528 asks for when it is given none.
+const GcloudClientID = "32555940559.apps.googleusercontent.com"
+
+// Config is what New needs.
+type Config struct {
+	Store  *store.Store
+	Owner  string           // e-mail address of the platform's owner
+	Now    func() time.Time // the clock
+	Random io.Reader        // source of keys and ids; crypto/rand.Reader outside tests
+}
+
+// IAM is the identity side of one platform.
+type IAM struct {
+	store  *store.Store
+	owner  string
+	now    func() time.Time
+	random io.Reader
+
+	mac      []byte // key of access and refresh tokens
+	policies atomic.Pointer[map[string]Policy]
+	signing  atomic.Pointer[keyring]
+	verified verifiedTokens
+	write    sync.Mutex // policies in memory follow the store in order
+}
+
+// secret is the platform's own secrets, one row.
+type secret struct {
+	MAC []byte
+}
+
+var secrets = store.NewTable[secret]("iam.secret", "Secret")
+
+// New opens the identities in the store and makes what is missing: the token secret and the first signing key.
+func New(ctx context.Context, cfg Config) (_ *IAM, err error) {
+	defer fault.Wrap(&err, "iam.New")
+	if cfg.Random == nil {
+		cfg.Random = rand.Reader
+	}
+	m := &IAM{store: cfg.Store, owner: cfg.Owner, now: cfg.Now, random: cfg.Random}
+	m.verified.init()
+	if err := m.loadSecret(ctx); err != nil {
+		return nil, err
+	}
+	if err := m.RotateKeys(ctx); err != nil {
+		return nil, err
+	}
+	return m, m.loadPolicies(ctx)
+}
+
+func (m *IAM) loadSecret(ctx context.Context) error {
+	var s secret
+	err := m.store.View(ctx, func(tx *store.Tx) error {
+		row, err := secrets.Get(tx, "platform")
+		s = row.Value
+		return err
+	})
+	if fault.Is(err, fault.NotFound) {
+		s.MAC = make([]byte, 32)
+		if _, err := io.ReadFull(m.random, s.MAC); err != nil {
+			return err
+		}
+		err = m.store.Update(ctx, func(tx *store.Tx) error {
+			_, err := secrets.Create(tx, "platform", s)
+			return err
+		})
+	}
+	m.mac = s.MAC
+	return err
+}
+
+// Owner is the platform's owner.
+func (m *IAM) Owner() Principal { return User(m.owner) }
+
+// PageKey returns the key of the platform's page tokens, derived from its secret.
+func (m *IAM) PageKey() []byte {
+	k := sha256.Sum256(append([]byte("page tokens\x00"), m.mac...))
+	return k[:]
+}
+
+// Principal is a caller whose identity was verified, or nobody.
+type Principal struct {
+	// Member is the identity as policies write it: "user:EMAIL", "serviceAccount:EMAIL", or "" for nobody.
+	Member string
+}
+
+// Anonymous is a caller without credentials.
+var Anonymous = Principal{}
+
+// User returns the principal of a person.
+func User(email string) Principal { return Principal{"user:" + email} }
+
+// ServiceAccount returns the principal of a service account.
+func ServiceAccount(email string) Principal { return Principal{"serviceAccount:" + email} }
+
+// Email returns the e-mail address, or "" for nobody.
+func (p Principal) Email() string {
+	_, email, _ := strings.Cut(p.Member, ":")
+	return email
+}
+
+// IsUser reports whether the principal is a person.
+func (p Principal) IsUser() bool { return strings.HasPrefix(p.Member, "user:") }
+
+// Subject is the principal's stable numeric id, as Google's sub claims are.
+func (p Principal) Subject() string {
+	h := sha256.Sum256([]byte(p.Member))
+	return fmt.Sprintf("1%020d", binary.BigEndian.Uint64(h[:8]))
+}
+
+// String returns the member, "anonymous" for nobody.
+func (p Principal) String() string {
+	if p.Member == "" {
+		return "anonymous"
+	}
+	return p.Member
+}

@@ -1,0 +1,284 @@
+package iam_test
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/jwt"
+
+	"giggle/fault"
+	"giggle/iam"
+	"giggle/store"
+)
+
+const (
+	owner   = "you@giggle.test"
+	project = "projects/giggle"
+	service = "projects/giggle/locations/europe-north1/services/jokes"
+	number  = "123456789012"
+)
+
+type world struct {
+	*iam.IAM
+	store *store.Store
+	now   time.Time
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	w := &world{now: time.Unix(1_800_000_000, 0)}
+	var err error
+	w.store, err = store.Open(t.Context(), filepath.Join(t.TempDir(), "db"), func() time.Time { return w.now })
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = w.store.Close() })
+	w.open(t)
+	return w
+}
+
+func (w *world) open(t *testing.T) {
+	t.Helper()
+	var err error
+	w.IAM, err = iam.New(t.Context(), iam.Config{Store: w.store, Owner: owner, Now: func() time.Time { return w.now }})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (w *world) bind(t *testing.T, name, role string, members ...string) iam.Policy {
+	t.Helper()
+	p, err := w.SetPolicy(t.Context(), name, iam.Policy{Bindings: []iam.Binding{{Role: role, Members: members}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func TestAuthorize(t *testing.T) {
+	w := newWorld(t)
+	w.bind(t, project, "roles/owner", "user:"+owner)
+	w.bind(t, service, "roles/run.invoker", "serviceAccount:caller@giggle.iam.gserviceaccount.com")
+	open := service + "-open"
+	w.bind(t, open, "roles/run.invoker", "allUsers")
+	caller := iam.ServiceAccount("caller@giggle.iam.gserviceaccount.com")
+	for _, tt := range []struct {
+		who        iam.Principal
+		permission string
+		on         string
+		want       bool
+	}{
+		{iam.User(owner), "run.services.delete", service, true},
+		{iam.User(owner), "run.services.delete", "projects/other/locations/l/services/s", false},
+		{iam.User("eve@giggle.test"), "run.services.get", service, false},
+		{caller, "run.routes.invoke", service, true},
+		{caller, "run.services.get", service, false},
+		{iam.Anonymous, "run.routes.invoke", service, false},
+		{iam.Anonymous, "run.routes.invoke", open, true},
+		{iam.User("eve@giggle.test"), "run.routes.invoke", open, true},
+	} {
+		err := w.Authorize(t.Context(), tt.who, tt.permission, tt.on)
+		if (err == nil) != tt.want {
+			t.Errorf("%s %s on %s: %v, want allowed=%v", tt.who, tt.permission, tt.on, err, tt.want)
+		}
+		if err == nil {
+			continue
+		}
+		want := fault.PermissionDenied
+		if tt.who == iam.Anonymous {
+			want = fault.Unauthenticated
+		}
+		if !fault.Is(err, want) {
+			t.Errorf("%s %s: %v, want %v", tt.who, tt.permission, err, want)
+		}
+	}
+	w.open(t) // a restart reads the same policies
+	if !w.Allowed(iam.Anonymous, "run.routes.invoke", open) {
+		t.Error("the policy is gone after a restart")
+	}
+}
+
+func TestPolicyEtag(t *testing.T) {
+	w := newWorld(t)
+	if p := w.Policy(service); len(p.Bindings) != 0 || p.Etag == "" {
+		t.Fatalf("a policy that was never set is %+v", p)
+	}
+	first, err := w.SetPolicy(t.Context(), service, w.Policy(service))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.bind(t, service, "roles/run.invoker", "allUsers")
+	if _, err := w.SetPolicy(t.Context(), service, first); !fault.Is(err, fault.Aborted) {
+		t.Errorf("set with an old etag = %v, want ABORTED", err)
+	}
+	for _, bad := range []iam.Policy{
+		{Version: 2}, {Bindings: []iam.Binding{{Role: "owner"}}},
+		{Bindings: []iam.Binding{{Role: "roles/x", Members: []string{"eve"}}}},
+	} {
+		if _, err := w.SetPolicy(t.Context(), service, bad); !fault.Is(err, fault.InvalidArgument) {
+			t.Errorf("SetPolicy(%+v) = %v, want INVALID_ARGUMENT", bad, err)
+		}
+	}
+	if !w.Allowed(iam.Anonymous, "run.routes.invoke", service) {
+		t.Error("a refused policy changed something")
+	}
+	if err := w.DropPolicy(t.Context(), service); err != nil || w.Allowed(iam.Anonymous, "run.routes.invoke", service) {
+		t.Errorf("after DropPolicy: %v, still allowed", err)
+	}
+}
+
+func TestMembers(t *testing.T) {
+	for s, want := range map[string]bool{
+		"allUsers": true, "allAuthenticatedUsers": true, "user:a@b.test": true, "serviceAccount:x@p.iam.gserviceaccount.com": true,
+		"domain:giggle.test": true, "projectOwner:giggle": true, "user:": false, "user:a": false, "a@b.test": false, "everyone:x": false,
+		"user:Eve <a@b.test>": false, "domain:x": false,
+	} {
+		if err := iam.CheckMember(s); (err == nil) != want {
+			t.Errorf("CheckMember(%q) = %v", s, err)
+		}
+	}
+}
+
+func TestAccessAndRefreshTokens(t *testing.T) {
+	w := newWorld(t)
+	access, expires, err := w.AccessToken(iam.User(owner), []string{iam.ScopeCloudPlatform})
+	if err != nil || expires.Sub(w.now) != time.Hour {
+		t.Fatalf("AccessToken: %v, expires %v", err, expires)
+	}
+	refresh, err := w.RefreshToken(iam.User(owner), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.open(t) // tokens outlive a restart
+	p, err := w.Bearer(t.Context(), "Bearer "+access)
+	if err != nil || p != iam.User(owner) {
+		t.Fatalf("Bearer = %v, %v", p, err)
+	}
+	for name, header := range map[string]string{
+		"basic": "Basic " + access, "forged": "Bearer " + access[:len(access)-2] + "AA", "refresh": "Bearer " + refresh, "empty": "Bearer ",
+	} {
+		if _, err := w.Bearer(t.Context(), header); !fault.Is(err, fault.Unauthenticated) {
+			t.Errorf("%s = %v, want UNAUTHENTICATED", name, err)
+		}
+	}
+	w.now = w.now.Add(time.Hour)
+	if _, err := w.Bearer(t.Context(), "Bearer "+access); !fault.Is(err, fault.Unauthenticated) {
+		t.Errorf("an expired token = %v", err)
+	}
+	if tok, err := w.CheckRefreshToken(refresh); err != nil || tok.Principal() != iam.User(owner) {
+		t.Errorf("CheckRefreshToken = %v, %v", tok, err)
+	}
+	if _, err := w.CheckRefreshToken(access); err == nil {
+		t.Error("an access token was taken for a refresh token")
+	}
+}
+
+func TestIDTokens(t *testing.T) {
+	w := newWorld(t)
+	raw, err := w.IDToken(iam.User(owner), "https://jokes.run.app")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the second time from the cache
+		c, err := w.CheckIDToken(raw, "https://other", "https://jokes.run.app")
+		if err != nil || c.Principal() != iam.User(owner) || c.Issuer != iam.Issuer {
+			t.Fatalf("CheckIDToken = %+v, %v", c, err)
+		}
+	}
+	other := newWorld(t)
+	foreign, err := other.IDToken(iam.User(owner), "https://jokes.run.app")
+	if err != nil {
+		t.Fatal(err)
+	}
+	check := func(name, raw, audience string) {
+		t.Helper()
+		if _, err := w.CheckIDToken(raw, audience); !fault.Is(err, fault.Unauthenticated) {
+			t.Errorf("%s = %v, want UNAUTHENTICATED", name, err)
+		}
+	}
+	check("wrong audience", raw, "https://other")
+	check("another platform's key", foreign, "https://jokes.run.app")
+	check("no signature", raw[:len(raw)-10], "https://jokes.run.app")
+	check("rubbish", "a.b.c", "https://jokes.run.app")
+	old := raw
+	w.now = w.now.Add(30*24*time.Hour + time.Minute)
+	if err := w.RotateKeys(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(w.KeySet().Keys); n != 2 {
+		t.Errorf("%d keys after the rotation, want 2", n)
+	}
+	check("expired", old, "https://jokes.run.app")
+	fresh, err := w.IDToken(iam.User(owner), "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.CheckIDToken(fresh, "a"); err != nil {
+		t.Errorf("a token of the new key: %v", err)
+	}
+	w.now = w.now.Add(72 * time.Hour)
+	if err := w.RotateKeys(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(w.KeySet().Keys); n != 1 {
+		t.Errorf("%d keys once the overlap is over, want 1", n)
+	}
+}
+
+func TestServiceAccountAssertion(t *testing.T) {
+	w := newWorld(t)
+	err := w.store.Update(t.Context(), func(tx *store.Tx) error { return w.CreateDefaults(tx, "giggle", number) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	email := iam.ComputeAccount(number)
+	file, err := w.CreateKey(t.Context(), email)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var key struct {
+		ID    string `json:"private_key_id"`
+		PEM   string `json:"private_key"`
+		Email string `json:"client_email"`
+	}
+	if err := json.Unmarshal(file, &key); err != nil || key.Email != email {
+		t.Fatalf("key file: %v, for %q", err, key.Email)
+	}
+	block, _ := pem.Decode([]byte(key.PEM))
+	private, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sign := func(issuer, audience string, age time.Duration) string {
+		s, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.RS256, Key: jose.JSONWebKey{Key: private, KeyID: key.ID}}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw, err := jwt.Signed(s).Claims(jwt.Claims{
+			Issuer: issuer, Audience: jwt.Audience{audience}, IssuedAt: jwt.NewNumericDate(w.now), Expiry: jwt.NewNumericDate(w.now.Add(age)),
+		}).Claims(map[string]any{"scope": "a b"}).Serialize()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return raw
+	}
+	const endpoint = "https://oauth2.googleapis.com/token"
+	a, err := w.CheckAssertion(t.Context(), sign(email, endpoint, time.Hour), endpoint)
+	if err != nil || a.Principal != iam.ServiceAccount(email) || len(a.Scopes) != 2 {
+		t.Fatalf("CheckAssertion = %+v, %v", a, err)
+	}
+	for name, raw := range map[string]string{
+		"another issuer": sign("eve@giggle.test", endpoint, time.Hour), "another audience": sign(email, "https://evil", time.Hour),
+		"a week": sign(email, endpoint, 7*24*time.Hour), "expired": sign(email, endpoint, -time.Hour), "rubbish": "x",
+	} {
+		if _, err := w.CheckAssertion(t.Context(), raw, endpoint); !fault.Is(err, fault.InvalidArgument) {
+			t.Errorf("%s = %v, want INVALID_ARGUMENT", name, err)
+		}
+	}
+}
