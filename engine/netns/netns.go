@@ -1,0 +1,210 @@
+// Package netns makes network namespaces that hold only a loopback device, and opens sockets inside them.
+//
+// It serves the engine: every instance gets one. A socket belongs to the namespace it was created in, whichever thread
+// uses it later, so the platform listens and dials inside an instance's namespace from an ordinary goroutine, and who
+// is calling is known from the listener. There are no bridges, no veth pairs and no routes to the outside here.
+package netns
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"runtime"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"giggle/fault"
+)
+
+var (
+	// Platform is the address that the platform's listeners have in every namespace: that of Google's metadata server.
+	Platform = netip.AddrFrom4([4]byte{169, 254, 169, 254})
+	// App is the address to dial an instance's app on. It is not a loopback address, so that an app that listens on
+	// 127.0.0.1 only can't be reached, as on Cloud Run.
+	App = netip.AddrFrom4([4]byte{169, 254, 8, 1})
+)
+
+// redirect is where connections to the well-known ports of Platform go: an app may then listen on any of those ports
+// itself. The targets lie above the ephemeral ports (ip_local_port_range ends at 60999).
+var redirect = map[uint16]uint16{53: 61053, 80: 61080, 443: 61443}
+
+// Namespace is a network namespace with lo up, both addresses on it, the redirections, and every port free to bind
+// for unprivileged processes. It lives as long as it is open here or a process is in it.
+type Namespace struct {
+	ns   *os.File
+	host *os.File // the way back
+}
+
+// New makes a namespace. It takes about a millisecond.
+func New() (_ *Namespace, err error) {
+	defer fault.Wrap(&err, "netns.New")
+	host, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		return nil, err
+	}
+	var ns *os.File
+	made := make(chan error)
+	go func() {
+		// Never unlocked: the thread belongs to the new namespace and ends with the goroutine.
+		runtime.LockOSThread()
+		made <- func() error {
+			if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+				return fmt.Errorf("unshare: %w", err)
+			}
+			if ns, err = os.Open("/proc/thread-self/ns/net"); err != nil {
+				return err
+			}
+			return furnish(int(ns.Fd()))
+		}()
+	}()
+	if err := <-made; err != nil {
+		host.Close()
+		if ns != nil {
+			ns.Close()
+		}
+		return nil, err
+	}
+	return &Namespace{ns: ns, host: host}, nil
+}
+
+// furnish sets up the calling thread's new namespace.
+func furnish(ns int) error {
+	lo, err := netlink.LinkByName("lo")
+	if err != nil {
+		return fmt.Errorf("lo: %w", err)
+	}
+	for _, a := range []netip.Addr{Platform, App} {
+		addr := &netlink.Addr{IPNet: &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(32, 32)}}
+		if err := netlink.AddrAdd(lo, addr); err != nil {
+			return fmt.Errorf("address %s: %w", a, err)
+		}
+	}
+	if err := netlink.LinkSetUp(lo); err != nil {
+		return fmt.Errorf("lo up: %w", err)
+	}
+	// A container's root has no capability over this namespace, which belongs to the host's user namespace.
+	if err := os.WriteFile("/proc/sys/net/ipv4/ip_unprivileged_port_start", []byte("0"), 0); err != nil {
+		return err
+	}
+	if err := addRedirects(ns); err != nil {
+		return fmt.Errorf("nftables: %w", err)
+	}
+	return nil
+}
+
+// Fd returns the namespace's file descriptor, valid until Close.
+func (n *Namespace) Fd() int { return int(n.ns.Fd()) }
+
+// Close lets go of the namespace. Sockets made in it stay open.
+func (n *Namespace) Close() error { return errors.Join(n.ns.Close(), n.host.Close()) }
+
+// Do calls fn on a thread that is in the namespace. Sockets that fn makes stay there; fn must not start goroutines
+// that make any.
+func (n *Namespace) Do(fn func() error) error {
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		if err := unix.Setns(n.Fd(), unix.CLONE_NEWNET); err != nil {
+			runtime.UnlockOSThread()
+			done <- fmt.Errorf("enter network namespace: %w", err)
+			return
+		}
+		err := fn()
+		if unix.Setns(int(n.host.Fd()), unix.CLONE_NEWNET) == nil {
+			runtime.UnlockOSThread() // otherwise the thread ends with this goroutine
+		}
+		done <- err
+	}()
+	return <-done
+}
+
+// Listen listens on a well-known TCP port of Platform: 53, 80 or 443.
+func (n *Namespace) Listen(port uint16) (l net.Listener, err error) {
+	defer fault.Wrap(&err, "netns.Listen(%d)", port)
+	at, err := platform(port)
+	if err != nil {
+		return nil, err
+	}
+	err = n.Do(func() (err error) { l, err = net.ListenTCP("tcp4", net.TCPAddrFromAddrPort(at)); return })
+	return l, err
+}
+
+// ListenPacket listens on a well-known UDP port of Platform: 53, 80 or 443.
+func (n *Namespace) ListenPacket(port uint16) (c net.PacketConn, err error) {
+	defer fault.Wrap(&err, "netns.ListenPacket(%d)", port)
+	at, err := platform(port)
+	if err != nil {
+		return nil, err
+	}
+	err = n.Do(func() (err error) { c, err = net.ListenUDP("udp4", net.UDPAddrFromAddrPort(at)); return })
+	return c, err
+}
+
+func platform(port uint16) (netip.AddrPort, error) {
+	to, ok := redirect[port]
+	if !ok {
+		return netip.AddrPort{}, fault.New(fault.InvalidArgument, "Port %d is not redirected.", port)
+	}
+	return netip.AddrPortFrom(Platform, to), nil
+}
+
+// Dial connects to a TCP port of App. Only the socket is made inside the namespace: a connection that takes its time
+// holds no thread there.
+func (n *Namespace) Dial(ctx context.Context, port uint16) (_ net.Conn, err error) {
+	defer fault.Wrap(&err, "netns.Dial(%d)", port)
+	var fd int
+	err = n.Do(func() (err error) {
+		fd, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	f := os.NewFile(uintptr(fd), "socket")
+	defer f.Close() // the connection has a descriptor of its own
+	if err := connect(ctx, f, fd, port); err != nil {
+		return nil, &net.OpError{Op: "dial", Net: "tcp", Addr: &net.TCPAddr{IP: App.AsSlice(), Port: int(port)}, Err: err}
+	}
+	return net.FileConn(f)
+}
+
+func connect(ctx context.Context, f *os.File, fd int, port uint16) error {
+	err := unix.Connect(fd, &unix.SockaddrInet4{Addr: App.As4(), Port: int(port)})
+	if err == nil {
+		return ctx.Err()
+	}
+	if err != unix.EINPROGRESS {
+		return os.NewSyscallError("connect", err)
+	}
+	stop := context.AfterFunc(ctx, func() { f.SetWriteDeadline(time.Unix(1, 0)) })
+	defer stop()
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var result error
+	err = raw.Write(func(fd uintptr) bool {
+		code, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR)
+		if err == nil && code != 0 {
+			err = unix.Errno(code)
+		}
+		if err == nil {
+			if _, err = unix.Getpeername(int(fd)); err == unix.ENOTCONN {
+				return false // not yet
+			}
+		}
+		if err != nil {
+			result = os.NewSyscallError("connect", err)
+		}
+		return true
+	})
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return errors.Join(err, result)
+}
