@@ -1,0 +1,180 @@
+package rest
+
+import (
+	"bytes"
+	"compress/gzip"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"giggle/fault"
+)
+
+// readBody reads a request body of at most limit bytes, after decompression.
+func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
+	body := io.Reader(http.MaxBytesReader(w, r.Body, limit))
+	if strings.EqualFold(r.Header.Get("Content-Encoding"), "gzip") {
+		z, err := gzip.NewReader(body)
+		if err != nil {
+			return nil, fault.New(fault.InvalidArgument, "The request body is not valid gzip.")
+		}
+		body = z
+	}
+	return readAll(body, limit)
+}
+
+func readAll(r io.Reader, limit int64) ([]byte, error) {
+	b, err := io.ReadAll(io.LimitReader(r, limit+1))
+	var tooLong *http.MaxBytesError
+	if errors.As(err, &tooLong) || int64(len(b)) > limit {
+		return nil, fault.New(fault.InvalidArgument, "Request payload size exceeds the limit: %d bytes.", limit)
+	}
+	if err != nil {
+		return nil, &fault.Error{Code: fault.InvalidArgument, Message: "The request body could not be read.", Cause: err}
+	}
+	return b, nil
+}
+
+// decodeBody fills msg, or its field, from a JSON body. Strictly first; a body whose only fault is unknown fields is
+// read without them, and the paths of those are returned for the log. An unknown enum value is never dropped.
+func decodeBody(body []byte, msg proto.Message, field string) (unknown []string, err error) {
+	if len(bytes.TrimSpace(body)) == 0 {
+		return nil, nil
+	}
+	target := msg.ProtoReflect()
+	path := ""
+	if field != "" && field != "*" {
+		fd := fieldByName(target.Descriptor(), field)
+		path = fd.JSONName()
+		if fd.Kind() == protoreflect.MessageKind && fd.Cardinality() != protoreflect.Repeated {
+			target = target.Mutable(fd).Message()
+		} else { // a scalar, list or map: read it as the only field of the request
+			if !json.Valid(body) {
+				return nil, badPayload(body, errors.New("syntax error"))
+			}
+			body = slices.Concat([]byte("{"+fmt.Sprintf("%q:", path)), body, []byte("}"))
+			path = ""
+		}
+	}
+	strict := protojson.Unmarshal(body, target.Interface())
+	if strict == nil {
+		return nil, nil
+	}
+	var tree any
+	dec := json.NewDecoder(bytes.NewReader(body))
+	dec.UseNumber()
+	if dec.Decode(&tree) != nil {
+		return nil, badPayload(body, strict)
+	}
+	if _, ok := tree.(map[string]any); !ok && !wellKnown(target.Descriptor()) {
+		return nil, badPayload(body, strict)
+	}
+	prune(target.Descriptor(), tree, path, &unknown)
+	if len(unknown) == 0 {
+		return nil, badPayload(body, strict)
+	}
+	slices.Sort(unknown)
+	pruned, err := json.Marshal(tree)
+	if err != nil {
+		return nil, badPayload(body, strict)
+	}
+	if err := protojson.Unmarshal(pruned, target.Interface()); err != nil {
+		_, text, _ := strings.Cut(protoText(err), "): ") // its position is that of the pruned text
+		return nil, badPayload(body, errors.New(text))
+	}
+	return unknown, nil
+}
+
+func badPayload(body []byte, err error) error {
+	var syntax *json.SyntaxError
+	if e := json.Unmarshal(body, new(any)); errors.As(e, &syntax) {
+		return fault.New(fault.InvalidArgument, "Invalid JSON payload received. %s at offset %d.", syntax, syntax.Offset)
+	}
+	return fault.New(fault.InvalidArgument, "Invalid JSON payload received. %s", protoText(err))
+}
+
+// protoText is protojson's text without its prefix, whose space is random so that nobody relies on it.
+func protoText(err error) string {
+	s := strings.ReplaceAll(err.Error(), "\u00a0", " ")
+	return strings.TrimPrefix(s, "proto: ")
+}
+
+// wellKnown reports whether JSON has its own form for the message.
+func wellKnown(d protoreflect.MessageDescriptor) bool {
+	return d.FullName().Parent() == "google.protobuf" && d.FullName() != "google.protobuf.Empty"
+}
+
+// prune takes the fields that d does not know out of a JSON tree and notes their paths.
+func prune(d protoreflect.MessageDescriptor, tree any, path string, unknown *[]string) {
+	obj, ok := tree.(map[string]any)
+	if !ok || wellKnown(d) {
+		return
+	}
+	for name, value := range obj {
+		at := strings.TrimPrefix(path+"."+name, ".")
+		fd := fieldByName(d, name)
+		switch {
+		case fd == nil:
+			*unknown = append(*unknown, at)
+			delete(obj, name)
+		case fd.IsMap():
+			if vd := fd.MapValue().Message(); vd != nil {
+				if entries, ok := value.(map[string]any); ok {
+					for k, v := range entries {
+						prune(vd, v, at+"."+k, unknown)
+					}
+				}
+			}
+		case fd.Message() == nil:
+		case fd.IsList():
+			if list, ok := value.([]any); ok {
+				for i, v := range list {
+					prune(fd.Message(), v, fmt.Sprintf("%s[%d]", at, i), unknown)
+				}
+			}
+		default:
+			prune(fd.Message(), value, at, unknown)
+		}
+	}
+}
+
+// encodeProto is the JSON of a message: compact or indented, without protojson's random spaces.
+func encodeProto(msg proto.Message, f format) ([]byte, error) {
+	raw, err := protojson.MarshalOptions{UseEnumNumbers: f.intEnum}.Marshal(msg)
+	if err != nil {
+		return nil, err
+	}
+	return f.shape(raw)
+}
+
+// shape applies the field mask and the spacing to a JSON text.
+func (f format) shape(raw []byte) ([]byte, error) {
+	if f.fields != nil {
+		var tree any
+		dec := json.NewDecoder(bytes.NewReader(raw))
+		dec.UseNumber()
+		if err := dec.Decode(&tree); err != nil {
+			return nil, err
+		}
+		return encode(f.fields.apply(tree), f.pretty)
+	}
+	var buf bytes.Buffer
+	var err error
+	if f.pretty {
+		err = json.Indent(&buf, raw, "", "  ")
+	} else {
+		err = json.Compact(&buf, raw)
+	}
+	if err == nil && (buf.Len() == 0 || buf.Bytes()[buf.Len()-1] != '\n') {
+		buf.WriteByte('\n')
+	}
+	return buf.Bytes(), err
+}

@@ -1,0 +1,83 @@
+package rest
+
+import (
+	"context"
+	"net/http"
+	"runtime/debug"
+
+	"giggle/fault"
+)
+
+// Call is one request on its way through the chain, whatever its wire.
+type Call struct {
+	Method  string            // full RPC name: "/google.iam.v1.IAMPolicy/GetIamPolicy", or the one given to HandleFunc
+	ID      string            // the request id, as in the response header X-Goog-Request-Id
+	HTTP    *http.Request     // the request that brought it, also for gRPC; its body belongs to the mux
+	Message any               // the decoded proto.Message; a *Request for HandleFunc; nil for client and bidi streams
+	Params  map[string]string // variables of the REST path; nil for gRPC
+	Caller  any               // who calls; set by the authenticating interceptor
+}
+
+// Handler is the rest of the chain.
+type Handler func(ctx context.Context, call *Call) (any, error)
+
+// Interceptor stands around a Handler. It answers itself or calls next, once. For a stream the result of next is nil
+// and arrives when the stream has ended.
+type Interceptor func(ctx context.Context, call *Call, next Handler) (any, error)
+
+type (
+	callKey    struct{}
+	arrivalKey struct{}
+)
+
+// arrival is what is known of a request before its message is decoded.
+type arrival struct {
+	http   *http.Request
+	id     string
+	params map[string]string
+}
+
+func withArrival(ctx context.Context, a *arrival) context.Context {
+	return context.WithValue(ctx, arrivalKey{}, a)
+}
+
+// newCall makes the Call of an RPC from what ServeHTTP put into the context.
+func newCall(ctx context.Context, rpc string, message any) *Call {
+	c := &Call{Method: rpc, Message: message}
+	if a, ok := ctx.Value(arrivalKey{}).(*arrival); ok {
+		c.HTTP, c.ID, c.Params = a.http, a.id, a.params
+	}
+	return c
+}
+
+// CallFrom returns the Call that ctx belongs to, or nil outside one.
+func CallFrom(ctx context.Context) *Call {
+	c, _ := ctx.Value(callKey{}).(*Call)
+	return c
+}
+
+// WithCall returns a context that belongs to call. The mux does this itself; tests of handlers need it.
+func WithCall(ctx context.Context, call *Call) context.Context {
+	return context.WithValue(ctx, callKey{}, call)
+}
+
+// run sends call through the interceptors to last. A panic anywhere in it becomes an Internal fault.
+func (m *Mux) run(ctx context.Context, call *Call, last Handler) (result any, err error) {
+	defer func() {
+		p := recover()
+		if p == nil {
+			return
+		}
+		if p == http.ErrAbortHandler {
+			panic(p)
+		}
+		m.opts.Log.Error("panic in a handler", "request", call.ID, "rpc", call.Method, "panic", p, "stack", string(debug.Stack()))
+		result, err = nil, fault.New(fault.Internal, "Internal error encountered.")
+	}()
+	h := last
+	for i := len(m.opts.Interceptors) - 1; i >= 0; i-- {
+		icpt, next := m.opts.Interceptors[i], h
+		h = func(ctx context.Context, call *Call) (any, error) { return icpt(ctx, call, next) }
+	}
+	return h(WithCall(ctx, call), call)
+}
