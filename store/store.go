@@ -290,3 +290,6 @@ func (s *Store) Purge(ctx context.Context) error {
 		return nil
 	})
 }
+
+// Now is the store's clock.
+func (s *Store) Now() time.Time { return s.now() }

@@ -1,0 +1,381 @@
+package run
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"strings"
+	"time"
+
+	"giggle/fault"
+	"giggle/operation"
+	"giggle/resource"
+	"giggle/store"
+)
+
+// OperationKind is the kind of a service's operations.
+const OperationKind = "run.service"
+
+// Services is the services and revisions of a platform, as the APIs see them: they write intent, a Reconciler does
+// the work.
+type Services struct {
+	store   *store.Store
+	newID   func() string // a UUID
+	letters func(n int) string
+}
+
+// NewServices returns the services in the store. newID makes UUIDs, letters makes n random lower-case letters.
+func NewServices(st *store.Store, newID func() string, letters func(n int) string) *Services {
+	return &Services{st, newID, letters}
+}
+
+func fromRow(r store.Row[Service]) Service {
+	s := r.Value
+	s.Version, s.Cursor, s.Created, s.Updated, s.Deleted = r.Version, r.Revision, r.Created, r.Updated, r.Deleted
+	return s
+}
+
+func fromRevisionRow(r store.Row[Revision]) Revision {
+	v := r.Value
+	v.Version, v.Cursor, v.Created, v.Updated, v.Deleted = r.Version, r.Revision, r.Created, r.Updated, r.Deleted
+	return v
+}
+
+// Get returns a service, or NotFound.
+func (s *Services) Get(ctx context.Context, name resource.Child) (out Service, err error) {
+	defer fault.Wrap(&err, "run.Services.Get(%s)", name)
+	err = s.store.View(ctx, func(tx *store.Tx) error {
+		row, err := services.Get(tx, name.String())
+		out = fromRow(row)
+		return err
+	})
+	return out, err
+}
+
+// List returns the services of a location ("-" for all of the project) by name, after the one called last, at most
+// limit of them, and the cursor to watch from.
+func (s *Services) List(ctx context.Context, in resource.Location, last string, limit int) (out []Service, cursor int64, err error) {
+	defer fault.Wrap(&err, "run.Services.List(%s)", in)
+	err = s.store.View(ctx, func(tx *store.Tx) error {
+		rows, err := services.List(tx, prefix(in), last, limit)
+		for _, r := range rows {
+			out = append(out, fromRow(r))
+		}
+		if err != nil {
+			return err
+		}
+		cursor, err = store.Revision(tx)
+		return err
+	})
+	return out, cursor, err
+}
+
+// prefix is the start of the names of all services in a location.
+func prefix(in resource.Location) string {
+	if in.Location == "-" {
+		return "projects/" + in.Project + "/locations/"
+	}
+	return in.String() + "/services/"
+}
+
+// Create makes a service by the wish of a principal's e-mail address, with its first revision. It fails with
+// AlreadyExists, or with InvalidArgument and the path of the field.
+func (s *Services) Create(ctx context.Context, want Service, by string) (out Service, err error) {
+	defer fault.Wrap(&err, "run.Services.Create(%s)", want.Name)
+	if err := want.Validate(); err != nil {
+		return Service{}, err
+	}
+	want.UID, want.Generation, want.Creator, want.LastModifier, want.Status = s.newID(), 1, by, by, Status{}
+	err = s.store.Update(ctx, func(tx *store.Tx) error {
+		switch _, err := services.Get(tx, want.Name.String()); {
+		case err == nil:
+			return fault.New(fault.AlreadyExists, "Resource '%s' already exists.", want.Name.ID)
+		case !fault.Is(err, fault.NotFound):
+			return err
+		}
+		if err := s.intend(tx, &want, nil, "create", by); err != nil {
+			return err
+		}
+		row, err := services.Create(tx, want.Name.String(), want)
+		out = fromRow(row)
+		return err
+	})
+	return out, err
+}
+
+// Replace changes a service to what is wanted. Version, when not 0, must be the service's present one, or the call
+// fails with Aborted. A changed template makes a new revision; an unchanged one does not.
+func (s *Services) Replace(ctx context.Context, want Service, by string) (out Service, err error) {
+	defer fault.Wrap(&err, "run.Services.Replace(%s)", want.Name)
+	if err := want.Validate(); err != nil {
+		return Service{}, err
+	}
+	err = s.store.Update(ctx, func(tx *store.Tx) error {
+		row, err := services.Get(tx, want.Name.String())
+		if err != nil {
+			return err
+		}
+		have := fromRow(row)
+		if want.Version != 0 && want.Version != have.Version {
+			return fault.New(fault.Aborted, "Conflict for resource '%s': version '%d' was specified but current version is '%d'. Read the service again and repeat the change.",
+				want.Name.ID, want.Version, have.Version)
+		}
+		want.UID, want.Creator, want.Status, want.Generation = have.UID, have.Creator, have.Status, have.Generation
+		want.LastModifier = by
+		if !sameSpec(&want, &have) {
+			want.Generation++
+		}
+		if err := s.intend(tx, &want, &have, "update", by); err != nil {
+			return err
+		}
+		row.Value = want
+		row, err = services.Update(tx, row)
+		out = fromRow(row)
+		return err
+	})
+	return out, err
+}
+
+// sameSpec reports whether two versions of a service ask for the same.
+func sameSpec(a, b *Service) bool {
+	return sameJSON(a.Template, b.Template) && sameJSON(a.Traffic, b.Traffic) && a.Scaling == b.Scaling &&
+		a.Ingress == b.Ingress && a.InvokerIAMDisabled == b.InvokerIAMDisabled
+}
+
+// sameJSON compares what would be stored, so that nil and empty are the same.
+func sameJSON(a, b any) bool {
+	x, err1 := json.Marshal(a)
+	y, err2 := json.Marshal(b)
+	return err1 == nil && err2 == nil && reflect.DeepEqual(strip(x), strip(y))
+}
+
+// strip decodes JSON and drops empty values.
+func strip(b []byte) any {
+	var v any
+	if json.Unmarshal(b, &v) != nil {
+		return nil
+	}
+	return stripped(v)
+}
+
+func stripped(v any) any {
+	switch x := v.(type) {
+	case map[string]any:
+		for k, e := range x {
+			if e = stripped(e); e == nil {
+				delete(x, k)
+			} else {
+				x[k] = e
+			}
+		}
+		if len(x) == 0 {
+			return nil
+		}
+	case []any:
+		if len(x) == 0 {
+			return nil
+		}
+		for i := range x {
+			x[i] = stripped(x[i])
+		}
+	case string:
+		if x == "" {
+			return nil
+		}
+	}
+	return v
+}
+
+// intend writes what goes with a change of a service: its revision, if the template is a new one, and its operation.
+func (s *Services) intend(tx *store.Tx, want, have *Service, verb, by string) error {
+	if have == nil || !sameJSON(want.Template, have.Template) {
+		if err := s.revise(tx, want, by); err != nil {
+			return err
+		}
+	}
+	if have != nil && want.Generation == have.Generation {
+		return nil // labels and the like: there is nothing to wait for
+	}
+	op := resource.Operation(want.Name.Project, want.Name.Location.Location, s.newID())
+	want.Status.Operation = op.String()
+	meta, err := json.Marshal(map[string]string{"target": want.Name.String(), "verb": verb})
+	if err != nil {
+		return err
+	}
+	return operation.Open(tx, operation.Operation{Name: op.String(), Kind: OperationKind, Target: want.Name.String(), Verb: verb, Metadata: meta})
+}
+
+// revise makes the revision of a service's template.
+func (s *Services) revise(tx *store.Tx, want *Service, by string) error {
+	id := want.Template.Revision
+	if id == "" {
+		id = fmt.Sprintf("%s-%05d-%s", want.Name.ID, want.Generation, s.letters(3))
+	}
+	rev := Revision{
+		Name: resource.Revision{Service: want.Name, ID: id}, UID: s.newID(), Generation: want.Generation, Creator: by,
+		Template: want.Template.WithDefaults(),
+		Status:   RevisionStatus{Conditions: []Condition{{Type: Ready, State: Unknown, Reason: "Deploying", Since: tx.Now()}}},
+	}
+	rev.Template.Revision = ""
+	have, err := revisions.Get(tx, rev.Name.String())
+	switch {
+	case err == nil && sameJSON(have.Value.Template, rev.Template):
+	case err == nil:
+		return fault.New(fault.AlreadyExists, "Revision named '%s' with different configuration already exists.", id)
+	case fault.Is(err, fault.NotFound):
+		if _, err := revisions.Create(tx, rev.Name.String(), rev); err != nil {
+			return err
+		}
+	default:
+		return err
+	}
+	want.Status.LatestCreated = id
+	return nil
+}
+
+// Delete removes a service; the reconciler stops its instances and removes its revisions. It fails with NotFound.
+func (s *Services) Delete(ctx context.Context, name resource.Child) (err error) {
+	defer fault.Wrap(&err, "run.Services.Delete(%s)", name)
+	return s.store.Update(ctx, func(tx *store.Tx) error {
+		row, err := services.Get(tx, name.String())
+		if err != nil {
+			return err
+		}
+		if op := row.Value.Status.Operation; op != "" {
+			if err := operation.Finish(tx, op, nil, fault.New(fault.Canceled, "The service was deleted.")); err != nil {
+				return err
+			}
+		}
+		return services.Delete(tx, name.String())
+	})
+}
+
+// GetRevision returns a revision of a location by its id, or NotFound.
+func (s *Services) GetRevision(ctx context.Context, in resource.Location, id string) (out Revision, err error) {
+	defer fault.Wrap(&err, "run.Services.GetRevision(%s, %s)", in, id)
+	all, _, err := s.ListRevisions(ctx, in)
+	if err != nil {
+		return Revision{}, err
+	}
+	for _, r := range all {
+		if r.Name.ID == id {
+			return r, nil
+		}
+	}
+	return Revision{}, fault.New(fault.NotFound, "Revision '%s' was not found.", id)
+}
+
+// ListRevisions returns the revisions of a location, by service, oldest first, and the cursor to watch from.
+func (s *Services) ListRevisions(ctx context.Context, in resource.Location) (out []Revision, cursor int64, err error) {
+	defer fault.Wrap(&err, "run.Services.ListRevisions(%s)", in)
+	err = s.store.View(ctx, func(tx *store.Tx) error {
+		rows, err := revisions.List(tx, prefix(in), "", 0)
+		for _, r := range rows {
+			out = append(out, fromRevisionRow(r))
+		}
+		if err != nil {
+			return err
+		}
+		cursor, err = store.Revision(tx)
+		return err
+	})
+	return out, cursor, err
+}
+
+// DeleteRevision removes a revision that no traffic and no tag needs. It fails with FailedPrecondition otherwise.
+func (s *Services) DeleteRevision(ctx context.Context, name resource.Revision) (err error) {
+	defer fault.Wrap(&err, "run.Services.DeleteRevision(%s)", name)
+	return s.store.Update(ctx, func(tx *store.Tx) error {
+		if _, err := revisions.Get(tx, name.String()); err != nil {
+			return err
+		}
+		svc, err := services.Get(tx, name.Service.String())
+		if err != nil && !fault.Is(err, fault.NotFound) {
+			return err
+		}
+		if err == nil {
+			if svc.Value.Status.LatestCreated == name.ID {
+				return fault.New(fault.FailedPrecondition, "Revision '%s' can't be deleted: it is the latest of service '%s'.", name.ID, name.Service.ID)
+			}
+			for _, t := range append(targetsOf(svc.Value.Status.Traffic), svc.Value.Traffic...) {
+				if t.Revision == name.ID {
+					return fault.New(fault.FailedPrecondition, "Revision '%s' can't be deleted: service '%s' sends traffic or a tag to it.", name.ID, name.Service.ID)
+				}
+			}
+		}
+		return revisions.Delete(tx, name.String())
+	})
+}
+
+func targetsOf(ts []TargetStatus) []Target {
+	out := make([]Target, len(ts))
+	for i, t := range ts {
+		out[i] = t.Target
+	}
+	return out
+}
+
+// Events follows the services of a location from a cursor: each call of the returned function blocks until there is
+// a change and returns all of them, deletions included. It fails with OutOfRange when the cursor is too old.
+func (s *Services) Events(ctx context.Context, in resource.Location, cursor int64) (next func() ([]Service, error), stop func()) {
+	return follow(ctx, s.store, services, prefix(in), cursor, fromRow)
+}
+
+// RevisionEvents is Events for revisions.
+func (s *Services) RevisionEvents(ctx context.Context, in resource.Location, cursor int64) (next func() ([]Revision, error), stop func()) {
+	return follow(ctx, s.store, revisions, prefix(in), cursor, fromRevisionRow)
+}
+
+func follow[T any](ctx context.Context, st *store.Store, t store.Table[T], prefix string, cursor int64, from func(store.Row[T]) T) (func() ([]T, error), func()) {
+	w := st.Watch(t.Kind())
+	return func() ([]T, error) {
+		for {
+			select {
+			case <-w.C:
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+			var out []T
+			err := st.View(ctx, func(tx *store.Tx) error {
+				rows, now, err := t.Changes(tx, prefix, cursor)
+				cursor = now
+				for _, r := range rows {
+					out = append(out, from(r))
+				}
+				return err
+			})
+			if err != nil || len(out) > 0 {
+				return out, err
+			}
+		}
+	}, w.Close
+}
+
+// WaitSettled returns the service once its last change has ended, or as it is when the timeout ends. It fails with
+// NotFound when the service is deleted meanwhile.
+func (s *Services) WaitSettled(ctx context.Context, name resource.Child, timeout time.Duration) (Service, error) {
+	w := s.store.Watch(services.Kind())
+	defer w.Close()
+	end := time.NewTimer(timeout)
+	defer end.Stop()
+	for {
+		svc, err := s.Get(ctx, name)
+		if err != nil || svc.Settled() {
+			return svc, err
+		}
+		select {
+		case <-w.C:
+		case <-end.C:
+			return svc, nil
+		case <-ctx.Done():
+			return svc, ctx.Err()
+		}
+	}
+}
+
+// serviceOf returns the name of the service that a revision's full name belongs to.
+func serviceOf(revision string) string {
+	name, _, _ := strings.Cut(revision, "/revisions/")
+	return name
+}
