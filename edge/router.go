@@ -1,0 +1,127 @@
+package edge
+
+import (
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+
+	"giggle/fault"
+	"giggle/rest"
+)
+
+// Routes is where the Router sends each class of host. A nil handler means that the class is not served.
+type Routes struct {
+	API      map[string]http.Handler // by host without region: "run.googleapis.com", "accounts.google.com", "registry.ollama.ai"
+	Service  http.Handler            // *.run.app, *.localhost
+	Registry http.Handler            // *-docker.pkg.dev, gcr.io, *.gcr.io
+	Storage  http.Handler            // storage.googleapis.com; a bucket in the host is moved into the path
+	Console  http.Handler            // console.cloud.google.com
+}
+
+// Router picks the handler of a request by its :authority or Host, and by nothing else. It is immutable.
+type Router struct{ to Routes }
+
+var _ http.Handler = (*Router)(nil)
+
+// NewRouter returns a Router for routes.
+func NewRouter(routes Routes) *Router { return &Router{routes} }
+
+// overridePrefix is where endpoint overrides point that can only name an address:
+// CLOUDSDK_API_ENDPOINT_OVERRIDES_CLOUDBUILD=http://127.0.0.1:7180/_/cloudbuild.googleapis.com/
+const overridePrefix = "/_/"
+
+// Serves reports whether the Router has a handler for a host.
+func (rt *Router) Serves(host string) bool { return rt.handler(ParseName(host)) != nil }
+
+func (rt *Router) handler(n Name) http.Handler {
+	switch n.Class {
+	case API:
+		return rt.to.API[n.API]
+	case Service:
+		return rt.to.Service
+	case Registry:
+		return rt.to.Registry
+	case Storage:
+		return rt.to.Storage
+	case Console:
+		return rt.to.Console
+	}
+	return rt.to.API[n.Host]
+}
+
+// ServeHTTP sends the request on. A request for another host than its TLS connection was made for gets a 421, so that
+// a client that coalesces connections opens its own.
+func (rt *Router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	n := ParseName(r.Host)
+	if r.TLS != nil && r.TLS.ServerName != "" && CleanHost(r.TLS.ServerName) != n.Host {
+		http.Error(w, "This connection was made for another host.", http.StatusMisdirectedRequest)
+		return
+	}
+	if h := rt.handler(n); h != nil {
+		if n.Bucket != "" {
+			r = bucketInPath(r, n.Bucket)
+		}
+		h.ServeHTTP(w, r)
+		return
+	}
+	if isLocal(n.Host) {
+		if host, r2, ok := overridden(r); ok {
+			if rt.handler(ParseName(host)) != nil {
+				r2.TLS = nil // the host of the path is not the one of the connection
+				rt.ServeHTTP(w, r2)
+				return
+			}
+			n.Host = host
+		}
+	}
+	rest.WriteError(w, r, rest.NewFailure("", fault.New(fault.NotFound, "Giggle does not serve the host %q.", n.Host)))
+}
+
+// isLocal reports whether host is the machine itself and no product.
+func isLocal(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	_, err := netip.ParseAddr(host)
+	return err == nil
+}
+
+// overridden takes the host out of the path of /_/HOST/….
+func overridden(r *http.Request) (host string, out *http.Request, ok bool) {
+	rest, ok := strings.CutPrefix(r.URL.EscapedPath(), overridePrefix)
+	if !ok {
+		return "", nil, false
+	}
+	host, path, _ := strings.Cut(rest, "/")
+	if host = CleanHost(host); host == "" || isLocal(host) {
+		return "", nil, false
+	}
+	out, ok = withPath(r, "/"+path)
+	if ok {
+		out.Host = host
+	}
+	return host, out, ok
+}
+
+func bucketInPath(r *http.Request, bucket string) *http.Request {
+	if out, ok := withPath(r, "/"+bucket+r.URL.EscapedPath()); ok {
+		out.Host = "storage.googleapis.com"
+		return out
+	}
+	return r
+}
+
+// withPath returns a shallow copy of r with another escaped path.
+func withPath(r *http.Request, escaped string) (*http.Request, bool) {
+	plain, err := url.PathUnescape(escaped)
+	if err != nil {
+		return nil, false
+	}
+	out := new(http.Request)
+	*out = *r
+	u := *r.URL
+	u.Path, u.RawPath = plain, escaped
+	out.URL = &u
+	return out, true
+}

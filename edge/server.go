@@ -1,0 +1,210 @@
+// Package edge is the platform's front door: the local certificate authority, the TLS listener for Google's names, the
+// router by host, the DNS responder, and the plain port with its CONNECT proxy.
+//
+// It serves cloud, which gives it handlers by class of host, and engine's users, which hand it listeners inside an
+// instance's network namespace. It does not know what any handler does, and it never looks into a request beyond its
+// host and the path prefix of endpoint overrides.
+package edge
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"log"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// Limits of a connection. There is no write timeout: streams and slow downloads are legitimate.
+const (
+	readHeaderTimeout = 15 * time.Second // also bounds the TLS handshake
+	idleTimeout       = 5 * time.Minute
+	maxHeaderBytes    = 128 << 10
+	maxStreams        = 1000 // per HTTP/2 connection
+)
+
+// Config is what a Server needs.
+type Config struct {
+	CA     *CA
+	Router *Router
+	Log    *slog.Logger
+
+	// Direct lets the CONNECT proxy tunnel to hosts that are not ours, so that `giggle env` does not cut a shell off
+	// the network.
+	Direct bool
+	// Dial opens those tunnels; nil is a net.Dialer.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+}
+
+// Server serves the edge on listeners that the caller makes: Listen apart from Serve, so that port 0 works.
+type Server struct {
+	cfg      Config
+	tls      *tls.Config
+	secure   *http.Server
+	plain    *http.Server
+	redirect *http.Server
+	inner    *handover // connections that CONNECT turned into TLS for us
+	tunnels  tunnels
+	once     sync.Once
+}
+
+// NewServer returns a Server that serves nothing yet.
+func NewServer(cfg Config) *Server {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Dial == nil {
+		cfg.Dial = (&net.Dialer{Timeout: dialTimeout}).DialContext
+	}
+	s := &Server{cfg: cfg, tls: cfg.CA.TLSConfig(cfg.Router.Serves), inner: newHandover()}
+	s.secure = s.newHTTP(cfg.Router, false)
+	s.plain = s.newHTTP(&plainEdge{s}, true)
+	s.redirect = s.newHTTP(http.HandlerFunc(s.redirectToTLS), false)
+	s.tunnels.init()
+	return s
+}
+
+func (s *Server) newHTTP(h http.Handler, h2c bool) *http.Server {
+	p := new(http.Protocols)
+	p.SetHTTP1(true)
+	p.SetHTTP2(true)
+	p.SetUnencryptedHTTP2(h2c)
+	return &http.Server{
+		Handler: h, Protocols: p, ReadHeaderTimeout: readHeaderTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
+		HTTP2:       &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
+		ConnContext: connContext,
+		ErrorLog:    log.New(debugWriter{s.cfg.Log}, "", 0),
+	}
+}
+
+// debugWriter keeps net/http's remarks on broken handshakes out of sight.
+type debugWriter struct{ log *slog.Logger }
+
+func (d debugWriter) Write(p []byte) (int, error) {
+	d.log.Debug("edge", "note", string(p))
+	return len(p), nil
+}
+
+// ConnContext puts what is known of a connection into the context of its requests: for a listener inside an instance,
+// which instance calls.
+type ConnContext func(ctx context.Context, c net.Conn) context.Context
+
+// ServeTLS serves every name of the Router on l until l is closed or the Server shuts down; either way it returns
+// nil. mark may be nil. Any number of listeners may be served at once.
+func (s *Server) ServeTLS(l net.Listener, mark ConnContext) error {
+	s.once.Do(func() { go func() { _ = s.secure.Serve(tls.NewListener(s.inner, s.tls)) }() })
+	return quiet(s.secure.Serve(tls.NewListener(&markedListener{l, mark}, s.tls)))
+}
+
+// ServePlain serves the plain edge on l: http://SERVICE.localhost, endpoint overrides below /_/HOST/, and the proxy for
+// `giggle env` (CONNECT and absolute URLs). HTTP/2 without TLS is served too.
+func (s *Server) ServePlain(l net.Listener, mark ConnContext) error {
+	s.once.Do(func() { go func() { _ = s.secure.Serve(tls.NewListener(s.inner, s.tls)) }() })
+	return quiet(s.plain.Serve(&markedListener{l, mark}))
+}
+
+// ServeRedirect answers on l, port 80, with redirects to https.
+func (s *Server) ServeRedirect(l net.Listener) error { return quiet(s.redirect.Serve(l)) }
+
+func quiet(err error) error {
+	if errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+// Shutdown stops accepting, waits for requests until ctx ends, then cuts what is left.
+func (s *Server) Shutdown(ctx context.Context) error {
+	var wg sync.WaitGroup
+	errs := make([]error, 3)
+	for i, h := range []*http.Server{s.redirect, s.plain, s.secure} {
+		wg.Go(func() {
+			if errs[i] = h.Shutdown(ctx); errs[i] != nil {
+				_ = h.Close()
+			}
+		})
+	}
+	wg.Wait()
+	_ = s.inner.Close()
+	s.tunnels.close()
+	return errors.Join(errs...)
+}
+
+// redirectToTLS answers as Cloud Run's own port 80 does: 302, so that nothing is cached for ever.
+func (s *Server) redirectToTLS(w http.ResponseWriter, r *http.Request) {
+	host := CleanHost(r.Host)
+	if host == "" || !s.cfg.Router.Serves(host) {
+		http.Error(w, "Giggle does not serve this host.", http.StatusNotFound)
+		return
+	}
+	http.Redirect(w, r, "https://"+host+r.URL.RequestURI(), http.StatusFound)
+}
+
+// markedListener remembers for each connection how its context is made.
+type markedListener struct {
+	net.Listener
+	mark ConnContext
+}
+
+func (l *markedListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil || l.mark == nil {
+		return c, err
+	}
+	return &markedConn{c, l.mark}, nil
+}
+
+type markedConn struct {
+	net.Conn
+	mark ConnContext
+}
+
+func connContext(ctx context.Context, c net.Conn) context.Context {
+	if t, ok := c.(*tls.Conn); ok {
+		c = t.NetConn()
+	}
+	if m, ok := c.(*markedConn); ok {
+		return m.mark(ctx, m.Conn)
+	}
+	return ctx
+}
+
+// handover is a listener whose connections come from inside the process.
+type handover struct {
+	conns  chan net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+func newHandover() *handover {
+	return &handover{conns: make(chan net.Conn), closed: make(chan struct{})}
+}
+
+// give hands a connection to whoever accepts.
+func (h *handover) give(c net.Conn) error {
+	select {
+	case h.conns <- c:
+		return nil
+	case <-h.closed:
+		return net.ErrClosed
+	}
+}
+
+func (h *handover) Accept() (net.Conn, error) {
+	select {
+	case c := <-h.conns:
+		return c, nil
+	case <-h.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (h *handover) Close() error {
+	h.once.Do(func() { close(h.closed) })
+	return nil
+}
+
+func (h *handover) Addr() net.Addr { return &net.UnixAddr{Name: "connect", Net: "unix"} }
