@@ -1,0 +1,242 @@
+// Package engine runs containers on one machine through an OCI runtime binary (crun or runc).
+//
+// It serves the data plane (instances that answer requests) and builds (steps that run to completion). A container is
+// prepared first, with its namespaces, limits, mounts and sockets made and its process not yet started; starting it is
+// then a matter of milliseconds. Everything runs hardened, and there is no switch to turn that off: a user namespace
+// of its own per instance, no network but the platform's sockets, a seccomp filter, few capabilities, limits.
+//
+// It is the only package that touches namespaces, cgroups and mounts. It knows no images (only unpacked layers), no
+// services, no metadata: what the platform's sockets answer is the caller's function.
+package engine
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"giggle/engine/netns"
+	"giggle/fault"
+)
+
+// Config is what Open needs to know.
+type Config struct {
+	Dir     string           // where the engine keeps what must be on disk; two engines never share one
+	Runtime string           // "crun", "runc" or a path; empty tries crun, then runc, by running a container
+	UIDBase uint32           // first host uid for instances, 65536 for each; 0 derives one from Dir
+	Log     *slog.Logger     // hears of what goes wrong in the background
+	Now     func() time.Time // the time of log lines; nil means time.Now
+}
+
+// Engine runs containers. It is safe for concurrent use.
+type Engine struct {
+	dir     string
+	run     string // /run/giggle-KEY: the runtime's state, and where the worker mounts
+	key     string // derived from dir
+	log     *slog.Logger
+	now     func() time.Time
+	lock    *os.File
+	host    *os.File // the host's network namespace
+	worker  *worker
+	base    *os.Root // the worker's tmpfs, one directory per instance
+	files   *shared
+	slots   *slots
+	nets    *netns.Pool
+	cgroups *cgroups
+	runtime ociRuntime
+	limit   unix.Rlimit   // on open files, for instances
+	creates chan struct{} // bounds the containers that are being created at once
+
+	mu        sync.Mutex
+	instances map[string]*Instance // by Spec.ID
+	serial    int
+	closed    bool
+	cleanups  sync.WaitGroup
+}
+
+// Open starts an engine on cfg.Dir. First it removes everything that an earlier one left behind when it was killed:
+// processes, cgroups, runtime state, writable layers. It makes the calling process the reaper of its orphans (see
+// PR_SET_CHILD_SUBREAPER in prctl(2)); it waits for no child but its own.
+//
+// Needs root, overlayfs on file systems that can be idmapped, Linux 5.19 or newer.
+func Open(ctx context.Context, cfg Config) (_ *Engine, err error) {
+	defer fault.Wrap(&err, "engine.Open")
+	dir, err := filepath.Abs(cfg.Dir)
+	if err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256([]byte(dir))
+	e := &Engine{
+		dir: dir, key: hex.EncodeToString(sum[:6]), log: cfg.Log, now: cfg.Now,
+		instances: map[string]*Instance{},
+		creates:   make(chan struct{}, 2*runtime.NumCPU()),
+	}
+	if e.now == nil {
+		e.now = time.Now
+	}
+	e.run = "/run/giggle-" + e.key
+	defer func() {
+		if err != nil {
+			e.Close()
+		}
+	}()
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	if e.lock, err = lock(dir); err != nil {
+		return nil, err
+	}
+	if e.host, err = os.Open("/proc/thread-self/ns/net"); err != nil {
+		return nil, err
+	}
+	if e.cgroups, err = findCgroups("giggle-" + e.key); err != nil {
+		return nil, err
+	}
+	if err := e.reap(ctx); err != nil {
+		return nil, err
+	}
+	if err := e.furnish(); err != nil {
+		return nil, err
+	}
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return nil, os.NewSyscallError("prctl", err)
+	}
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &e.limit); err != nil {
+		return nil, err
+	}
+	base := cfg.UIDBase
+	if base == 0 {
+		// 2^29 and up: above the ranges that useradd gives out. 32 engines can stand side by side by luck alone.
+		base = 1<<29 + uint32(sum[6]%32)*slotCount*slotSize
+	}
+	e.slots = newSlots(base)
+	e.nets = netns.NewPool(4, func(err error) { e.log.Error("make a network namespace", "err", err) })
+	if err := e.pickRuntime(ctx, cfg.Runtime); err != nil {
+		return nil, err
+	}
+	return e, nil
+}
+
+// furnish makes the directories and starts the worker.
+func (e *Engine) furnish() error {
+	for _, d := range []struct {
+		path string
+		mode os.FileMode
+	}{{e.run, 0o711}, {e.state(), 0o700}, {e.tmpfs(), 0o711}, {e.disk(), 0o700}} {
+		// Container root, a stranger to the host, must be able to walk through e.run and e.tmpfs.
+		if err := errors.Join(os.MkdirAll(d.path, d.mode), os.Chmod(d.path, d.mode)); err != nil {
+			return err
+		}
+	}
+	var err error
+	if e.worker, err = startWorker(); err != nil {
+		return err
+	}
+	err = e.worker.do(func() error {
+		if err := e.cgroups.hideUnified(); err != nil {
+			return err
+		}
+		if err := unix.Mount("tmpfs", e.tmpfs(), "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0711,size=256m"); err != nil {
+			return &os.PathError{Op: "mount tmpfs", Path: e.tmpfs(), Err: err}
+		}
+		e.base, err = os.OpenRoot(e.tmpfs())
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if err := e.base.Mkdir("files", 0o711); err != nil {
+		return err
+	}
+	e.files = newShared(e.base, "files")
+	return nil
+}
+
+func (e *Engine) state() string { return filepath.Join(e.run, "state") }
+func (e *Engine) tmpfs() string { return filepath.Join(e.run, "i") }
+func (e *Engine) disk() string  { return filepath.Join(e.dir, "disk") }
+
+// lock makes sure that no other process has an engine on dir.
+func lock(dir string) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		return nil, &fault.Error{Code: fault.FailedPrecondition, Message: "Another Giggle runs on " + dir + ".", Cause: err}
+	}
+	return f, nil
+}
+
+// Runtime names the OCI runtime and its version, such as "crun 1.8.1".
+func (e *Engine) Runtime() string { return e.runtime.version }
+
+// Close kills every instance that is left and undoes all that Open did.
+func (e *Engine) Close() error {
+	e.mu.Lock()
+	e.closed = true
+	var left []*Instance
+	for _, i := range e.instances {
+		if i != nil {
+			left = append(left, i)
+		}
+	}
+	e.mu.Unlock()
+	var wg sync.WaitGroup
+	for _, i := range left {
+		wg.Go(func() { i.Stop(context.Background(), 0) })
+	}
+	wg.Wait()
+	e.cleanups.Wait()
+
+	var errs []error
+	if e.nets != nil {
+		e.nets.Close()
+	}
+	if e.slots != nil {
+		e.slots.close()
+	}
+	if e.base != nil {
+		e.base.Close()
+	}
+	if e.worker != nil {
+		e.worker.stop() // takes its mounts along
+	}
+	if e.host != nil {
+		e.host.Close()
+	}
+	if e.lock != nil { // only then was anything ours
+		if e.cgroups != nil {
+			errs = append(errs, e.cgroups.remove(""))
+		}
+		errs = append(errs, os.RemoveAll(e.run), e.lock.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// register gives a new instance its internal name, which no instance had before: leftovers of one with the same ID,
+// still being cleared away, are not in its way.
+func (e *Engine) register(id string) (name string, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return "", fault.New(fault.Unavailable, "The engine is stopping.")
+	}
+	if _, ok := e.instances[id]; ok {
+		return "", fault.New(fault.AlreadyExists, "Instance %q exists already.", id)
+	}
+	e.instances[id] = nil // taken
+	e.serial++
+	e.cleanups.Add(1)
+	return "i" + strconv.Itoa(e.serial), nil
+}

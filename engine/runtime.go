@@ -1,0 +1,139 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"giggle/fault"
+)
+
+// ociRuntime is the binary that makes containers.
+type ociRuntime struct {
+	path    string
+	version string // "crun 1.8.1"
+}
+
+// runtimeEnv is all that the runtime sees of an environment.
+var runtimeEnv = []string{"PATH=" + DefaultPath}
+
+// pickRuntime takes the first runtime that really runs a container here.
+func (e *Engine) pickRuntime(ctx context.Context, want string) error {
+	candidates := []string{"crun", "runc"}
+	if want != "" {
+		candidates = []string{want}
+	}
+	var tried []error
+	for _, c := range candidates {
+		err := e.tryRuntime(ctx, c)
+		if err == nil {
+			return nil
+		}
+		tried = append(tried, fmt.Errorf("%s: %w", c, err))
+		e.runtime = ociRuntime{}
+	}
+	return &fault.Error{
+		Code:    fault.FailedPrecondition,
+		Message: "No OCI runtime can run a container on this machine (tried: " + strings.Join(candidates, ", ") + "). Install crun or runc.",
+		Cause:   errors.Join(tried...),
+	}
+}
+
+func (e *Engine) tryRuntime(ctx context.Context, name string) error {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	path, err := findBinary(name)
+	if err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, path, "--version")
+	cmd.Env = runtimeEnv
+	out, err := cmd.Output()
+	if err != nil {
+		return err
+	}
+	first, _, _ := strings.Cut(string(out), "\n")
+	e.runtime = ociRuntime{path: path, version: strings.Replace(first, " version", "", 1)}
+
+	layer := filepath.Join(e.dir, "probe")
+	if err := writeProbe(layer); err != nil {
+		return err
+	}
+	i, err := e.Prepare(ctx, Spec{ID: "probe", Layers: []string{layer}, Args: []string{"/probe"}, Memory: 64 << 20, CPU: 1000})
+	if err != nil {
+		return err
+	}
+	defer i.Stop(ctx, 0)
+	if err := i.Start(ctx); err != nil {
+		return err
+	}
+	select {
+	case <-i.Done():
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if x := i.Exit(); x != (Exit{Code: probeCode}) {
+		return fmt.Errorf("a container that should exit with %d ended with %+v", probeCode, x)
+	}
+	return nil
+}
+
+func findBinary(name string) (string, error) {
+	if strings.Contains(name, "/") {
+		return filepath.Abs(name)
+	}
+	for _, d := range filepath.SplitList(DefaultPath) {
+		p := filepath.Join(d, name)
+		if st, err := os.Stat(p); err == nil && st.Mode().IsRegular() && st.Mode()&0o111 != 0 {
+			return p, nil
+		}
+	}
+	return "", fmt.Errorf("not found in %s", DefaultPath)
+}
+
+// call runs the runtime for an instance, in the worker's mount namespace. stdio, when given, becomes the container's
+// output: the runtime hands it on and must not be waited for by the end of a pipe.
+func (e *Engine) call(ctx context.Context, i *Instance, stdout, stderr *os.File, verb string, args ...string) error {
+	dir := filepath.Join(e.tmpfs(), i.name)
+	argv := append([]string{"--root", e.state(), "--log", filepath.Join(dir, "log"), "--log-format", "json", verb}, args...)
+	cmd := exec.CommandContext(ctx, e.runtime.path, append(argv, i.name)...)
+	cmd.Env = runtimeEnv
+	cmd.Dir = dir
+	// A typed nil would become a broken pipe.
+	if stdout != nil {
+		cmd.Stdout, cmd.Stderr = stdout, stderr
+	}
+	if err := e.worker.do(cmd.Start); err != nil {
+		return fmt.Errorf("%s %s: %w", e.runtime.path, verb, err)
+	}
+	if err := cmd.Wait(); err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		return fmt.Errorf("%s %s: %w: %s", e.runtime.version, verb, err, e.runtimeLog(i.name))
+	}
+	return nil
+}
+
+// runtimeLog returns the last error in the runtime's log.
+func (e *Engine) runtimeLog(name string) string {
+	b, err := e.base.ReadFile(name + "/log")
+	if err != nil {
+		return err.Error()
+	}
+	last := ""
+	for line := range bytes.Lines(b) {
+		var entry struct{ Level, Msg string }
+		if json.Unmarshal(line, &entry) == nil && entry.Level == "error" {
+			last = entry.Msg
+		}
+	}
+	return last
+}

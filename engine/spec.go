@@ -1,0 +1,132 @@
+package engine
+
+import (
+	"fmt"
+	"io/fs"
+	"net"
+	"path"
+	"strings"
+	"time"
+
+	"giggle/fault"
+)
+
+// Spec says what to run and within which limits.
+type Spec struct {
+	ID     string   // the caller's name for the instance, free again once it is done
+	Layers []string // unpacked layers, bottom first: oci.Image.Layers
+	Args   []string // the command; a name without a slash is looked up in PATH
+	Env    []string // "KEY=value"; PATH and HOME are added where they are missing
+	Dir    string   // working directory, made if it is missing; "" is /
+	User   string   // as in an image: "", "1000", "1000:1000", "name", "name:group"
+
+	Memory int64 // bytes; 0 sets no limit
+	CPU    int64 // millicores; 0 sets no limit
+	Pids   int64 // processes and threads; 0 means 4096
+	Disk   bool  // what the process writes goes to the disk; else to memory, and counts as such, as on Cloud Run
+
+	Mounts   []Mount
+	Files    []File
+	Hostname string // "" is localhost, as on Cloud Run
+
+	// Output hears of each line that the process writes, one at a time and in order. It may be slow: lines are then
+	// dropped and counted, and the process never waits. Nil throws the output away.
+	Output  func(Line)
+	Sockets Sockets
+}
+
+// Mount shows a directory or file of the host in the instance. Its files keep their owners: what the host's root owns
+// belongs to the container's root, and the other way round.
+type Mount struct {
+	Source, Target string
+	ReadOnly       bool
+}
+
+// File is a read-only file laid over the image, such as a resolv.conf. It is there also when the image has none.
+type File struct {
+	Path string
+	Data []byte
+	Mode fs.FileMode // permissions; 0 means 0444
+}
+
+// Sockets are the platform's listeners on 169.254.169.254 inside the instance. Each function is called once, in a goroutine
+// of its own, with a listener that nobody but this instance can reach, and returns when the listener is closed. A nil
+// one is not there: the instance's connections are refused.
+type Sockets struct {
+	Metadata func(net.Listener)                 // :80
+	Edge     func(net.Listener)                 // :443
+	DNS      func(net.PacketConn, net.Listener) // :53, UDP and TCP
+}
+
+// Line is one line of an instance's output, without its end.
+type Line struct {
+	Time   time.Time
+	Stream string // "stdout", "stderr"; "giggle" for a note that lines were dropped
+	Text   string
+}
+
+// DefaultPath is the PATH of a process whose image and spec name none.
+const DefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// validate checks what can be checked without looking at the disk.
+func (s *Spec) validate() error {
+	switch {
+	case s.ID == "":
+		return fault.Invalid("id", "is empty.")
+	case len(s.Layers) == 0:
+		return fault.Invalid("layers", "an instance needs at least one.")
+	case len(s.Layers) > 400: // overlay takes 500
+		return fault.Invalid("layers", "%d are too many; 400 are the most.", len(s.Layers))
+	case len(s.Args) == 0 || s.Args[0] == "":
+		return fault.Invalid("args", "the image has no command, and none was given.")
+	case s.Memory < 0 || s.CPU < 0 || s.Pids < 0:
+		return fault.Invalid("resources", "a limit is negative.")
+	case s.Memory > 0 && s.Memory < minMemory:
+		return fault.Invalid("memory", "%d bytes are too little; %d are the least.", s.Memory, minMemory)
+	case s.CPU > 0 && s.CPU < minCPU:
+		return fault.Invalid("cpu", "%d millicores are too little; %d are the least.", s.CPU, minCPU)
+	case s.Dir != "" && !path.IsAbs(s.Dir):
+		return fault.Invalid("dir", "%q is not absolute.", s.Dir)
+	}
+	for _, text := range append(append([]string{s.Dir, s.User, s.Hostname}, s.Args...), s.Env...) {
+		if strings.ContainsRune(text, 0) {
+			return fault.Invalid("args", "%q has a zero byte.", text)
+		}
+	}
+	for i, e := range s.Env {
+		if k, _, ok := strings.Cut(e, "="); !ok || k == "" {
+			return fault.Invalid(fmt.Sprintf("env[%d]", i), "is not KEY=value.") // no text: it may be a secret
+		}
+	}
+	for i, m := range s.Mounts {
+		if !path.IsAbs(m.Source) || !cleanTarget(m.Target) {
+			return fault.Invalid(fmt.Sprintf("mounts[%d]", i), "%q on %q: both must be clean absolute paths.", m.Source, m.Target)
+		}
+	}
+	for i, f := range s.Files {
+		if !cleanTarget(f.Path) {
+			return fault.Invalid(fmt.Sprintf("files[%d]", i), "%q is not a clean absolute path.", f.Path)
+		}
+	}
+	return nil
+}
+
+func cleanTarget(p string) bool {
+	return path.IsAbs(p) && path.Clean(p) == p && p != "/" && !strings.ContainsRune(p, 0)
+}
+
+// The least that works: below, the runtime itself is killed while it sets up.
+const (
+	minMemory = 16 << 20 // bytes
+	minCPU    = 10       // millicores: the kernel's least quota is 1 ms of 100
+)
+
+// getenv returns the last value of key in env.
+func getenv(env []string, key string) (string, bool) {
+	for i := len(env) - 1; i >= 0; i-- {
+		if v, ok := strings.CutPrefix(env[i], key+"="); ok {
+			return v, true
+		}
+	}
+	return "", false
+}
