@@ -68,7 +68,8 @@ func (p *plainEdge) connect(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer p.s.tunnels.leave()
-	ctx, cancel := context.WithTimeout(r.Context(), dialTimeout)
+	// Not the request's own cancellation: a client that has sent all it has to say may close its half already.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), dialTimeout)
 	defer cancel()
 	up, err := p.s.cfg.Dial(ctx, "tcp", r.Host)
 	if err != nil {
