@@ -32,18 +32,19 @@ type Project struct {
 	Created time.Time
 }
 
-// Available are the services that a project can enable: the APIs that Giggle has. A new project has all but those
-// marked false.
-var available = map[string]bool{
-	"artifactregistry.googleapis.com":     true,
-	"cloudbuild.googleapis.com":           true,
-	"cloudresourcemanager.googleapis.com": true,
-	"iam.googleapis.com":                  true,
-	"iamcredentials.googleapis.com":       true,
-	"run.googleapis.com":                  true,
-	"serviceusage.googleapis.com":         true,
-	"storage.googleapis.com":              true,
+// available are the services that Giggle has, with their titles. A new project has all of them enabled.
+var available = map[string]string{
+	"artifactregistry.googleapis.com":     "Artifact Registry API",
+	"cloudbuild.googleapis.com":           "Cloud Build API",
+	"cloudresourcemanager.googleapis.com": "Cloud Resource Manager API",
+	"iam.googleapis.com":                  "Identity and Access Management (IAM) API",
+	"run.googleapis.com":                  "Cloud Run Admin API",
+	"serviceusage.googleapis.com":         "Service Usage API",
+	"storage.googleapis.com":              "Cloud Storage API",
 }
+
+// Title is what people call a service, or "".
+func Title(service string) string { return available[service] }
 
 // always are the services without which a project could not be managed; they can't be disabled.
 var always = []string{"cloudresourcemanager.googleapis.com", "iam.googleapis.com", "serviceusage.googleapis.com"}
@@ -105,12 +106,7 @@ func (p *Projects) Create(ctx context.Context, id, name string, labels map[strin
 		name = id
 	}
 	x := Project{ID: id, Number: numberOf(id), Name: name, Labels: labels, Created: p.now().UTC()}
-	for s, on := range available {
-		if on {
-			x.Enabled = append(x.Enabled, s)
-		}
-	}
-	slices.Sort(x.Enabled)
+	x.Enabled = slices.Sorted(maps.Keys(available))
 	p.write.Lock()
 	defer p.write.Unlock()
 	for n := x.Number; ; {
@@ -241,7 +237,7 @@ func (p *Projects) CheckEnabled(project, service string) error {
 		"%s has not been used in project %s before or it is disabled. Enable it with `gcloud services enable %s --project %s`, then retry.",
 		service, x.ID, service, x.ID)
 	e.Reason, e.Domain = "SERVICE_DISABLED", "googleapis.com"
-	e.Metadata = map[string]string{"service": service, "consumer": "projects/" + x.Number, "activationUrl": url, "containerInfo": x.Number, "serviceTitle": service}
+	e.Metadata = map[string]string{"service": service, "consumer": "projects/" + x.Number, "activationUrl": url, "containerInfo": x.Number, "serviceTitle": Title(service)}
 	e.Help = []fault.Link{{Description: "Google developers console API activation", URL: url}}
 	return e
 }

@@ -1,0 +1,229 @@
+// Package guard is the chain that every API call passes before its handler: who calls, may they, and is the API
+// enabled in the project.
+//
+// It serves all api packages alike, REST and gRPC. What an RPC needs is data: each api package has a Rules table, and
+// a route without a rule is refused. It decides nothing itself: identities and policies are package iam's, enabled
+// services package projects's.
+package guard
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"strings"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"giggle/fault"
+	"giggle/iam"
+	"giggle/resource"
+	"giggle/rest"
+)
+
+// Rule is what one RPC needs.
+type Rule struct {
+	// Permission of the caller, such as "run.services.get"; "" for an RPC that any signed-in caller may use.
+	Permission string
+	// On is the resource that the permission is needed on: text with {fields} of the request, such as "{parent}" or
+	// "projects/{project}". {region} is the region in the host name (REGION-run.googleapis.com).
+	On string
+	// Open means that the RPC needs no credentials at all.
+	Open bool
+}
+
+// Rules are the rules of an API by full RPC name.
+type Rules map[string]Rule
+
+// Authorizer is the identity side: *iam.IAM.
+type Authorizer interface {
+	Bearer(ctx context.Context, header string) (iam.Principal, error)
+	Authorize(ctx context.Context, p iam.Principal, permission, resource string) error
+}
+
+// Projects is the project side.
+type Projects interface {
+	// ID returns the id of a project that is named by id or number, or NotFound.
+	ID(ref string) (string, error)
+	// CheckEnabled fails when a service is not enabled in a project.
+	CheckEnabled(project, service string) error
+}
+
+// Guard makes the interceptors of one platform.
+type Guard struct {
+	Identity Authorizer
+	Projects Projects
+	// AccountProject returns the project of a service account, for names that leave it open (projects/-).
+	AccountProject func(ctx context.Context, email string) (string, error)
+	Log            *slog.Logger
+}
+
+// Interceptors returns the chain for an API: service is its name in Service Usage ("run.googleapis.com"), or "" for
+// an API that can't be disabled.
+func (g *Guard) Interceptors(rules Rules, service string) []rest.Interceptor {
+	return []rest.Interceptor{
+		func(ctx context.Context, call *rest.Call, next rest.Handler) (any, error) {
+			rule, ok := rules[call.Method]
+			if !ok {
+				return nil, fault.New(fault.PermissionDenied, "%s has no rule that says who may call it.", call.Method)
+			}
+			if rule.Open {
+				return next(ctx, call)
+			}
+			who, err := g.authenticate(ctx, call)
+			if err != nil {
+				return nil, err
+			}
+			call.Caller = who
+			if rule.Permission == "" {
+				return next(ctx, call)
+			}
+			on, err := g.resource(ctx, rule.On, call)
+			if err != nil {
+				return nil, err
+			}
+			if err := g.Identity.Authorize(ctx, who, rule.Permission, on); err != nil {
+				return nil, err
+			}
+			if project, _, _ := strings.Cut(strings.TrimPrefix(on, "projects/"), "/"); service != "" && strings.HasPrefix(on, "projects/") {
+				if err := g.Projects.CheckEnabled(project, service); err != nil {
+					return nil, err
+				}
+			}
+			return next(ctx, call)
+		},
+	}
+}
+
+// authenticate returns who calls. Nobody may call an API without a token.
+func (g *Guard) authenticate(ctx context.Context, call *rest.Call) (iam.Principal, error) {
+	if call.HTTP == nil {
+		return iam.Anonymous, errors.New("guard: a call without its HTTP request")
+	}
+	header := call.HTTP.Header.Get("Authorization")
+	who, err := g.Identity.Bearer(ctx, header)
+	if err != nil {
+		return who, err
+	}
+	if who == iam.Anonymous {
+		return who, iam.Unauthenticated("CREDENTIALS_MISSING")
+	}
+	// People's calls name the project whose quota they use.
+	if project := call.HTTP.Header.Get("X-Goog-User-Project"); project != "" {
+		id, err := g.Projects.ID(project)
+		if err == nil {
+			err = g.Identity.Authorize(ctx, who, "serviceusage.services.use", "projects/"+id)
+		}
+		if err != nil {
+			e := fault.New(fault.PermissionDenied, "Caller does not have required permission to use project %.60s. Grant the caller the roles/serviceusage.serviceUsageConsumer role.", project)
+			e.Reason, e.Domain = "USER_PROJECT_DENIED", "googleapis.com"
+			e.Cause = err
+			return who, e
+		}
+	}
+	return who, nil
+}
+
+// Caller returns who made the call that ctx belongs to.
+func Caller(ctx context.Context) iam.Principal {
+	if call := rest.CallFrom(ctx); call != nil {
+		if p, ok := call.Caller.(iam.Principal); ok {
+			return p
+		}
+	}
+	return iam.Anonymous
+}
+
+// resource fills a rule's template from the call and names the project by its id.
+func (g *Guard) resource(ctx context.Context, template string, call *rest.Call) (string, error) {
+	var out strings.Builder
+	for rest := template; rest != ""; {
+		text, after, found := strings.Cut(rest, "{")
+		out.WriteString(text)
+		if !found {
+			break
+		}
+		field, tail, _ := strings.Cut(after, "}")
+		value := valueOf(call, field)
+		if value == "" {
+			return "", fault.Invalid(field, "is missing")
+		}
+		out.WriteString(value)
+		rest = tail
+	}
+	return g.canonical(ctx, out.String())
+}
+
+// canonical names the project of a resource by its id, as policies do. An unknown project stays as it is: nobody has
+// a role there, and whether it exists is nobody's business.
+func (g *Guard) canonical(ctx context.Context, name string) (string, error) {
+	rest, ok := strings.CutPrefix(name, "projects/")
+	if !ok || len(name) > resource.MaxName {
+		return name, nil
+	}
+	ref, tail, _ := strings.Cut(rest, "/")
+	if email, ok := strings.CutPrefix(tail, "serviceAccounts/"); ok && ref == "-" {
+		project, err := g.AccountProject(ctx, email)
+		if err != nil {
+			return "", err
+		}
+		ref = project
+	}
+	if id, err := g.Projects.ID(ref); err == nil {
+		ref = id
+	}
+	if tail != "" {
+		tail = "/" + tail
+	}
+	return "projects/" + ref + tail, nil
+}
+
+// valueOf returns a field of the request by its path: from the REST path's variables, or from the message.
+func valueOf(call *rest.Call, field string) string {
+	if field == "region" {
+		return Region(call.HTTP.Host)
+	}
+	if v := call.Params[field]; v != "" {
+		return v
+	}
+	if r, ok := call.Message.(*rest.Request); ok {
+		return r.Query.Get(field)
+	}
+	m, ok := call.Message.(proto.Message)
+	if !ok {
+		return ""
+	}
+	msg := m.ProtoReflect()
+	path := strings.Split(field, ".")
+	for i, p := range path {
+		fd := msg.Descriptor().Fields().ByName(protoreflect.Name(p))
+		if fd == nil || fd.IsList() || fd.IsMap() {
+			return ""
+		}
+		if i == len(path)-1 {
+			if fd.Kind() == protoreflect.StringKind {
+				return msg.Get(fd).String()
+			}
+			return ""
+		}
+		if fd.Kind() != protoreflect.MessageKind {
+			return ""
+		}
+		msg = msg.Get(fd).Message()
+	}
+	return ""
+}
+
+// Region returns the region in a host such as europe-north1-run.googleapis.com, or "" for run.googleapis.com.
+func Region(host string) string {
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	name, _, _ := strings.Cut(host, ".")
+	i := strings.LastIndexByte(name, '-')
+	if i < 0 || !resource.IsRegion(name[:i]) {
+		return ""
+	}
+	return name[:i]
+}

@@ -1,0 +1,254 @@
+package runv1
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"giggle/fault"
+	"giggle/run"
+)
+
+// disposition says what Giggle does with an annotation of Google's or Knative's.
+type disposition int
+
+const (
+	honoured      disposition = iota // a field of the domain stands for it
+	informational                    // kept and shown; nothing depends on it
+	output                           // written by the platform; what a client sends is ignored
+	refused                          // not implemented yet: the call fails with the path
+)
+
+// serviceAnnotations and templateAnnotations are every run.googleapis.com, serving.knative.dev and
+// autoscaling.knative.dev annotation of https://cloud.google.com/run/docs/reference/rest/v1/namespaces.services and of
+// gcloud 528 (DESIGN, section 12). One that is in neither table is refused; only foreign prefixes pass unread.
+var serviceAnnotations = map[string]disposition{
+	"run.googleapis.com/client-name":                    honoured,
+	"run.googleapis.com/client-version":                 honoured,
+	"run.googleapis.com/description":                    honoured,
+	"run.googleapis.com/ingress":                        honoured,
+	"run.googleapis.com/invoker-iam-disabled":           honoured,
+	"run.googleapis.com/launch-stage":                   honoured,
+	"run.googleapis.com/maxScale":                       honoured,
+	"run.googleapis.com/minScale":                       honoured,
+	"run.googleapis.com/build-base-image":               informational,
+	"run.googleapis.com/build-enable-automatic-updates": informational,
+	"run.googleapis.com/build-environment-variables":    informational,
+	"run.googleapis.com/build-function-target":          informational,
+	"run.googleapis.com/build-id":                       informational,
+	"run.googleapis.com/build-image-uri":                informational,
+	"run.googleapis.com/build-name":                     informational,
+	"run.googleapis.com/build-service-account":          informational,
+	"run.googleapis.com/build-source-location":          informational,
+	"run.googleapis.com/build-worker-pool":              informational,
+	"run.googleapis.com/ingress-status":                 output,
+	"run.googleapis.com/operation-id":                   output,
+	"run.googleapis.com/urls":                           output,
+	"serving.knative.dev/creator":                       output,
+	"serving.knative.dev/lastModifier":                  output,
+	"run.googleapis.com/binary-authorization":           refused,
+	"run.googleapis.com/custom-audiences":               refused,
+	"run.googleapis.com/default-url-disabled":           refused,
+	"run.googleapis.com/iap-enabled":                    refused,
+	"run.googleapis.com/manualInstanceCount":            refused,
+	"run.googleapis.com/scalingMode":                    refused,
+}
+
+var templateAnnotations = map[string]disposition{
+	"autoscaling.knative.dev/maxScale":                 honoured,
+	"autoscaling.knative.dev/minScale":                 honoured,
+	"run.googleapis.com/client-name":                   honoured,
+	"run.googleapis.com/client-version":                honoured,
+	"run.googleapis.com/cpu-throttling":                honoured,
+	"run.googleapis.com/execution-environment":         honoured,
+	"run.googleapis.com/startup-cpu-boost":             honoured,
+	"client.knative.dev/user-image":                    informational,
+	"run.googleapis.com/base-images":                   informational,
+	"serving.knative.dev/creator":                      output,
+	"run.googleapis.com/operation-id":                  output,
+	"run.googleapis.com/cloudsql-instances":            refused,
+	"run.googleapis.com/container-dependencies":        refused,
+	"run.googleapis.com/encryption-key":                refused,
+	"run.googleapis.com/gpu-zonal-redundancy-disabled": refused,
+	"run.googleapis.com/health-check-disabled":         refused,
+	"run.googleapis.com/network-interfaces":            refused,
+	"run.googleapis.com/secrets":                       refused,
+	"run.googleapis.com/sessionAffinity":               refused,
+	"run.googleapis.com/vpc-access-connector":          refused,
+	"run.googleapis.com/vpc-access-egress":             refused,
+}
+
+// ours reports whether a key belongs to Google or Knative and so means something.
+func ours(key string) bool {
+	prefix, _, _ := strings.Cut(key, "/")
+	return strings.HasSuffix(prefix, ".googleapis.com") || strings.HasSuffix(prefix, ".knative.dev") || prefix == "knative.dev"
+}
+
+// sift takes an object's annotations apart: what is to be kept as it came, and what a field stands for. It fails on
+// an annotation that is refused, with its path.
+func sift(in map[string]string, table map[string]disposition, path string) (kept, fields map[string]string, err error) {
+	fields = make(map[string]string)
+	for _, key := range slices.Sorted(maps.Keys(in)) {
+		d, known := table[key]
+		at := fmt.Sprintf("%s[%s]", path, key)
+		switch {
+		case !known && ours(key):
+			return nil, nil, fault.NotImplemented(at, "this annotation is not implemented")
+		case known && d == refused:
+			return nil, nil, fault.NotImplemented(at, "this feature is not implemented yet")
+		case known && d == output:
+		case known && d == honoured:
+			fields[key] = in[key]
+		default:
+			if kept == nil {
+				kept = make(map[string]string)
+			}
+			kept[key] = in[key]
+		}
+	}
+	return kept, fields, nil
+}
+
+// reader reads typed values out of annotations and remembers the first error.
+type reader struct {
+	fields map[string]string
+	path   string
+	err    error
+}
+
+func (r *reader) text(key string) string { return r.fields[key] }
+
+func (r *reader) number(key string) int {
+	s, ok := r.fields[key]
+	if !ok {
+		return 0
+	}
+	n, err := strconv.Atoi(s)
+	if (err != nil || n < 0) && r.err == nil {
+		r.err = fault.Invalid(fmt.Sprintf("%s[%s]", r.path, key), "%.40q is not a whole number", s)
+	}
+	return n
+}
+
+// flag reads a boolean; gcloud 528 writes "True" and "False".
+func (r *reader) flag(key string, def bool) bool {
+	s, ok := r.fields[key]
+	if !ok {
+		return def
+	}
+	switch strings.ToLower(s) {
+	case "true":
+		return true
+	case "false":
+		return false
+	}
+	if r.err == nil {
+		r.err = fault.Invalid(fmt.Sprintf("%s[%s]", r.path, key), "%.40q is not true or false", s)
+	}
+	return def
+}
+
+// put writes annotations; empty values are left out.
+type putter map[string]string
+
+func (p putter) text(key, v string) {
+	if v != "" {
+		p[key] = v
+	}
+}
+
+func (p putter) number(key string, n int) {
+	if n != 0 {
+		p[key] = strconv.Itoa(n)
+	}
+}
+
+func (p putter) flag(key string, on bool) {
+	if on {
+		p[key] = "true"
+	}
+}
+
+func (p putter) all(m map[string]string) {
+	for k, v := range m {
+		p[k] = v
+	}
+}
+
+// readServiceAnnotations fills the service from its annotations.
+func readServiceAnnotations(s *run.Service, in map[string]string) error {
+	const path = "metadata.annotations"
+	kept, fields, err := sift(in, serviceAnnotations, path)
+	if err != nil {
+		return err
+	}
+	r := &reader{fields: fields, path: path}
+	s.Annotations = kept
+	s.Client, s.ClientVersion = r.text("run.googleapis.com/client-name"), r.text("run.googleapis.com/client-version")
+	s.Description, s.LaunchStage = r.text("run.googleapis.com/description"), r.text("run.googleapis.com/launch-stage")
+	s.InvokerIAMDisabled = r.flag("run.googleapis.com/invoker-iam-disabled", false)
+	s.Scaling = run.Scaling{Min: r.number("run.googleapis.com/minScale"), Max: r.number("run.googleapis.com/maxScale")}
+	switch in := run.Ingress(r.text("run.googleapis.com/ingress")); in {
+	case "", run.IngressAll:
+		s.Ingress = run.IngressAll
+	case run.IngressInternal, run.IngressInternalLoad:
+		return fault.NotImplemented(path+"[run.googleapis.com/ingress]", "only \"all\" is implemented so far")
+	default:
+		return fault.Invalid(path+"[run.googleapis.com/ingress]", "%.40q is not all, internal or internal-and-cloud-load-balancing", in)
+	}
+	if s.Scaling.Min > 0 || s.Scaling.Max > 0 {
+		return fault.NotImplemented(path+"[run.googleapis.com/minScale]", "scaling of a whole service is not implemented yet; set it on the revision (--min-instances, --max-instances)")
+	}
+	return r.err
+}
+
+func writeServiceAnnotations(s *run.Service, urls string) map[string]string {
+	p := make(putter)
+	p.all(s.Annotations)
+	p.text("run.googleapis.com/client-name", s.Client)
+	p.text("run.googleapis.com/client-version", s.ClientVersion)
+	p.text("run.googleapis.com/description", s.Description)
+	p.text("run.googleapis.com/launch-stage", s.LaunchStage)
+	p.text("run.googleapis.com/ingress", string(s.Ingress))
+	p.text("run.googleapis.com/ingress-status", string(s.Ingress))
+	p.flag("run.googleapis.com/invoker-iam-disabled", s.InvokerIAMDisabled)
+	p.text("serving.knative.dev/creator", s.Creator)
+	p.text("serving.knative.dev/lastModifier", s.LastModifier)
+	p.text("run.googleapis.com/operation-id", s.Status.Operation[strings.LastIndexByte(s.Status.Operation, '/')+1:])
+	p.text("run.googleapis.com/urls", urls)
+	return p
+}
+
+// readTemplateAnnotations fills the template from its annotations.
+func readTemplateAnnotations(t *run.Template, in map[string]string) error {
+	const path = "spec.template.metadata.annotations"
+	kept, fields, err := sift(in, templateAnnotations, path)
+	if err != nil {
+		return err
+	}
+	r := &reader{fields: fields, path: path}
+	t.Annotations = kept
+	t.Client, t.ClientVersion = r.text("run.googleapis.com/client-name"), r.text("run.googleapis.com/client-version")
+	t.Scaling = run.Scaling{Min: r.number("autoscaling.knative.dev/minScale"), Max: r.number("autoscaling.knative.dev/maxScale")}
+	t.CPUAlways = !r.flag("run.googleapis.com/cpu-throttling", true)
+	t.StartupCPUBoost = r.flag("run.googleapis.com/startup-cpu-boost", false)
+	t.ExecutionEnvironment = r.text("run.googleapis.com/execution-environment")
+	return r.err
+}
+
+func writeTemplateAnnotations(t *run.Template) map[string]string {
+	p := make(putter)
+	p.all(t.Annotations)
+	p.text("run.googleapis.com/client-name", t.Client)
+	p.text("run.googleapis.com/client-version", t.ClientVersion)
+	p.number("autoscaling.knative.dev/minScale", t.Scaling.Min)
+	p.number("autoscaling.knative.dev/maxScale", t.Scaling.Max)
+	if t.CPUAlways {
+		p["run.googleapis.com/cpu-throttling"] = "false"
+	}
+	p.flag("run.googleapis.com/startup-cpu-boost", t.StartupCPUBoost)
+	p.text("run.googleapis.com/execution-environment", t.ExecutionEnvironment)
+	return p
+}

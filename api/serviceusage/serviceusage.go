@@ -1,0 +1,208 @@
+// Package serviceusage is the wire form of Service Usage v1: which APIs there are, and which a project has enabled.
+//
+// It translates for package projects. Changes are done when they are answered, so its operations are always done.
+package serviceusage
+
+import (
+	"context"
+	"strings"
+
+	"cloud.google.com/go/longrunning/autogen/longrunningpb"
+	"cloud.google.com/go/serviceusage/apiv1/serviceusagepb"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	"giggle/api/guard"
+	"giggle/fault"
+	"giggle/projects"
+	"giggle/resource"
+	"giggle/rest"
+)
+
+// Server serves the API.
+type Server struct {
+	serviceusagepb.UnimplementedServiceUsageServer
+
+	Projects *projects.Projects
+	Pages    *resource.Pages
+}
+
+const rpc = "/google.api.serviceusage.v1.ServiceUsage/"
+
+// Rules says what each RPC needs.
+var Rules = guard.Rules{
+	rpc + "GetService":            {Permission: "serviceusage.services.get", On: "{name}"},
+	rpc + "ListServices":          {Permission: "serviceusage.services.list", On: "{parent}"},
+	rpc + "BatchGetServices":      {Permission: "serviceusage.services.get", On: "{parent}"},
+	rpc + "EnableService":         {Permission: "serviceusage.services.enable", On: "{name}"},
+	rpc + "DisableService":        {Permission: "serviceusage.services.disable", On: "{name}"},
+	rpc + "BatchEnableServices":   {Permission: "serviceusage.services.enable", On: "{parent}"},
+	"serviceusage.operations.get": {},
+}
+
+// Register adds the API's routes.
+func (s *Server) Register(m *rest.Mux) {
+	serviceusagepb.RegisterServiceUsageServer(m, s)
+	m.HandleFunc("GET", "/v1/{name=operations/**}", "serviceusage.operations.get", func(_ context.Context, r *rest.Request) (any, error) {
+		if r.Params["name"] != doneName {
+			return nil, fault.New(fault.NotFound, "Operation %.60q was not found.", r.Params["name"])
+		}
+		return &longrunningpb.Operation{Name: doneName, Done: true}, nil
+	})
+}
+
+// doneName is the name of operations that had nothing to wait for, as Service Usage itself calls them.
+const doneName = "operations/noop.DONE_OPERATION"
+
+func done(response proto.Message) (*longrunningpb.Operation, error) {
+	body, err := anypb.New(response)
+	if err != nil {
+		return nil, err
+	}
+	return &longrunningpb.Operation{Name: doneName, Done: true, Result: &longrunningpb.Operation_Response{Response: body}}, nil
+}
+
+// parse reads "projects/P/services/NAME".
+func parse(name string) (project, service string, err error) {
+	rest, ok := strings.CutPrefix(name, "projects/")
+	project, service, found := strings.Cut(rest, "/services/")
+	if !ok || !found || project == "" || service == "" || strings.Contains(service, "/") {
+		return "", "", fault.Invalid("name", "%.100q is not of the form projects/PROJECT/services/SERVICE", name)
+	}
+	return project, service, nil
+}
+
+func toProto(s projects.Service) *serviceusagepb.Service {
+	state := serviceusagepb.State_DISABLED
+	if s.Enabled {
+		state = serviceusagepb.State_ENABLED
+	}
+	return &serviceusagepb.Service{
+		Name: "projects/" + s.Project.Number + "/services/" + s.Name, Parent: "projects/" + s.Project.Number, State: state,
+		Config: &serviceusagepb.ServiceConfig{Name: s.Name, Title: projects.Title(s.Name)},
+	}
+}
+
+// GetService returns the state of one service.
+func (s *Server) GetService(_ context.Context, r *serviceusagepb.GetServiceRequest) (*serviceusagepb.Service, error) {
+	project, name, err := parse(r.GetName())
+	if err != nil {
+		return nil, err
+	}
+	x, err := s.Projects.Service(project, name)
+	if err != nil {
+		return nil, err
+	}
+	return toProto(x), nil
+}
+
+// BatchGetServices returns the states of up to 30 services.
+func (s *Server) BatchGetServices(_ context.Context, r *serviceusagepb.BatchGetServicesRequest) (*serviceusagepb.BatchGetServicesResponse, error) {
+	if len(r.GetNames()) > 30 {
+		return nil, fault.Invalid("names", "more than 30")
+	}
+	out := &serviceusagepb.BatchGetServicesResponse{}
+	for _, n := range r.GetNames() {
+		project, name, err := parse(n)
+		if err != nil {
+			return nil, err
+		}
+		if "projects/"+project != r.GetParent() {
+			return nil, fault.Invalid("names", "%.100q is not in %s", n, r.GetParent())
+		}
+		x, err := s.Projects.Service(project, name)
+		if err != nil {
+			return nil, err
+		}
+		out.Services = append(out.Services, toProto(x))
+	}
+	return out, nil
+}
+
+// ListServices lists the services, by name, with the filter state:ENABLED or state:DISABLED.
+func (s *Server) ListServices(_ context.Context, r *serviceusagepb.ListServicesRequest) (*serviceusagepb.ListServicesResponse, error) {
+	project, err := resource.ParseProject(r.GetParent())
+	if err != nil {
+		return nil, err
+	}
+	all, err := s.Projects.Services(project)
+	if err != nil {
+		return nil, err
+	}
+	query := r.GetParent() + " " + r.GetFilter()
+	last, err := s.Pages.Last(query, r.GetPageToken())
+	if err != nil {
+		return nil, err
+	}
+	size := int(r.GetPageSize())
+	if size <= 0 || size > 200 {
+		size = 200
+	}
+	out := &serviceusagepb.ListServicesResponse{}
+	for _, x := range all {
+		switch f := r.GetFilter(); {
+		case f != "" && f != "state:ENABLED" && f != "state:DISABLED":
+			return nil, fault.Invalid("filter", "%.60q is not state:ENABLED or state:DISABLED", f)
+		case f == "state:ENABLED" && !x.Enabled, f == "state:DISABLED" && x.Enabled, x.Name <= last:
+			continue
+		}
+		if len(out.Services) == size {
+			out.NextPageToken = s.Pages.Token(query, out.Services[size-1].GetConfig().GetName())
+			break
+		}
+		out.Services = append(out.Services, toProto(x))
+	}
+	return out, nil
+}
+
+// EnableService enables one service.
+func (s *Server) EnableService(ctx context.Context, r *serviceusagepb.EnableServiceRequest) (*longrunningpb.Operation, error) {
+	x, err := s.set(ctx, r.GetName(), true)
+	if err != nil {
+		return nil, err
+	}
+	return done(&serviceusagepb.EnableServiceResponse{Service: toProto(x)})
+}
+
+// DisableService disables one service.
+func (s *Server) DisableService(ctx context.Context, r *serviceusagepb.DisableServiceRequest) (*longrunningpb.Operation, error) {
+	x, err := s.set(ctx, r.GetName(), false)
+	if err != nil {
+		return nil, err
+	}
+	return done(&serviceusagepb.DisableServiceResponse{Service: toProto(x)})
+}
+
+func (s *Server) set(ctx context.Context, name string, enabled bool) (projects.Service, error) {
+	project, service, err := parse(name)
+	if err != nil {
+		return projects.Service{}, err
+	}
+	if _, err := s.Projects.SetEnabled(ctx, project, enabled, service); err != nil {
+		return projects.Service{}, err
+	}
+	return s.Projects.Service(project, service)
+}
+
+// BatchEnableServices enables up to 20 services, all or none.
+func (s *Server) BatchEnableServices(ctx context.Context, r *serviceusagepb.BatchEnableServicesRequest) (*longrunningpb.Operation, error) {
+	project, err := resource.ParseProject(r.GetParent())
+	if err != nil {
+		return nil, err
+	}
+	if len(r.GetServiceIds()) > 20 {
+		return nil, fault.Invalid("serviceIds", "more than 20")
+	}
+	if _, err := s.Projects.SetEnabled(ctx, project, true, r.GetServiceIds()...); err != nil {
+		return nil, err
+	}
+	out := &serviceusagepb.BatchEnableServicesResponse{}
+	for _, id := range r.GetServiceIds() {
+		x, err := s.Projects.Service(project, id)
+		if err != nil {
+			return nil, err
+		}
+		out.Services = append(out.Services, toProto(x))
+	}
+	return done(out)
+}
