@@ -1,58 +1,255 @@
 package engine_test
 
 import (
-	"bufio"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
+	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"giggle/engine"
 )
 
-func TestHello(t *testing.T) {
-	dir := t.TempDir()
-	layer := filepath.Join(dir, "layer")
-	os.Mkdir(layer, 0o755)
-	cmd := exec.Command("go", "build", "-o", layer+"/app", "./testdata/app")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatal(err, string(out))
+// layer holds the test app, /etc/passwd and the like: one layer for all tests, read-only.
+var layer string
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv("GIGGLE_TEST_VICTIM"); dir != "" {
+		victim(dir)
 	}
-	t0 := time.Now()
-	e, err := engine.Open(t.Context(), engine.Config{Dir: dir + "/engine", Log: slog.Default(), Runtime: os.Getenv("RT")})
+	os.Exit(func() int {
+		dir, err := os.MkdirTemp("", "engine-test-")
+		if err != nil {
+			panic(err)
+		}
+		defer os.RemoveAll(dir)
+		layer = filepath.Join(dir, "layer")
+		for path, text := range map[string]string{
+			"etc/passwd": "root:x:0:0:root:/root:/bin/sh\njoker:x:1000:1000::/home/joker:/bin/sh\n",
+			"etc/group":  "root:x:0:\njoker:x:1000:\nstaff:x:50:root,joker\n",
+			"etc/motd":   "knock knock\n",
+		} {
+			if err := os.MkdirAll(filepath.Dir(filepath.Join(layer, path)), 0o755); err != nil {
+				panic(err)
+			}
+			if err := os.WriteFile(filepath.Join(layer, path), []byte(text), 0o644); err != nil {
+				panic(err)
+			}
+		}
+		if err := os.Symlink("../run/nowhere", filepath.Join(layer, "etc/resolv.conf")); err != nil {
+			panic(err)
+		}
+		cmd := exec.Command("go", "build", "-o", filepath.Join(layer, "app"), "./testdata/app")
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			panic(string(out))
+		}
+		return m.Run()
+	}())
+}
+
+// open returns an engine whose every trace must be gone when the test ends.
+func open(t *testing.T, runtime string) *engine.Engine {
+	t.Helper()
+	return openIn(t, t.TempDir(), runtime)
+}
+
+func openIn(t *testing.T, dir, runtime string) *engine.Engine {
+	t.Helper()
+	e, err := engine.Open(t.Context(), engine.Config{Dir: dir, Runtime: runtime, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer e.Close()
-	t.Log(e.Runtime(), time.Since(t0))
-	for k := range 20 {
-		time.Sleep(50 * time.Millisecond)
-		t0 = time.Now()
-		i, err := e.Prepare(t.Context(), engine.Spec{ID: fmt.Sprint(k), Layers: []string{layer}, Args: []string{"/app", ":8080"}, Memory: 512 << 20, CPU: 1000,
-			Output: func(l engine.Line) { t.Log(l) }})
-		if err != nil {
-			t.Fatal(err)
+	t.Cleanup(func() {
+		if err := e.Close(); err != nil {
+			t.Error(err)
 		}
-		t1 := time.Now()
-		go i.Start(context.Background())
-		for {
-			c, err := i.Dial(t.Context(), 8080)
-			if err != nil {
-				time.Sleep(500 * time.Microsecond)
-				continue
-			}
-			fmt.Fprintf(c, "GET / HTTP/1.0\r\n\r\n")
-			http.ReadResponse(bufio.NewReader(c), nil)
-			break
+		traces(t, dir)
+	})
+	return e
+}
+
+// traces fails the test for anything that an engine on dir has left on the machine.
+func traces(t *testing.T, dir string) {
+	t.Helper()
+	sum := sha256.Sum256([]byte(dir))
+	key := "giggle-" + hex.EncodeToString(sum[:6])
+	for _, pattern := range []string{"/run/" + key, "/sys/fs/cgroup/" + key, "/sys/fs/cgroup/*/" + key, filepath.Join(dir, "disk/*")} {
+		if left, _ := filepath.Glob(pattern); len(left) > 0 {
+			t.Errorf("left behind: %v", left)
 		}
-		t2 := time.Now()
-		i.Stop(t.Context(), 0)
-		t.Log("prepare", t1.Sub(t0), "first byte", t2.Sub(t1), "stop", time.Since(t2), i.Exit())
 	}
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil || strings.Contains(string(mounts), key) {
+		t.Errorf("a mount shows on the host, or: %v", err)
+	}
+}
+
+// eachRuntime runs a test with every runtime that this machine has, of which there must be one.
+func eachRuntime(t *testing.T, test func(*testing.T, *engine.Engine)) {
+	found := false
+	for _, r := range []string{"crun", "runc"} {
+		if _, err := exec.LookPath(r); err == nil {
+			found = true
+			t.Run(r, func(t *testing.T) { test(t, open(t, r)) })
+		}
+	}
+	if !found {
+		t.Fatal("neither crun nor runc is installed")
+	}
+}
+
+// log collects an instance's lines.
+type log struct {
+	mu    sync.Mutex
+	lines []engine.Line
+	fresh chan struct{}
+}
+
+func newLog() *log { return &log{fresh: make(chan struct{}, 1)} }
+
+func (l *log) add(line engine.Line) {
+	l.mu.Lock()
+	l.lines = append(l.lines, line)
+	l.mu.Unlock()
+	select {
+	case l.fresh <- struct{}{}:
+	default:
+	}
+}
+
+func (l *log) text() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var b strings.Builder
+	for _, line := range l.lines {
+		fmt.Fprintf(&b, "%s: %s\n", line.Stream, line.Text)
+	}
+	return b.String()
+}
+
+// waitFor returns once the log holds the text.
+func (l *log) waitFor(t *testing.T, text string) {
+	t.Helper()
+	for !strings.Contains(l.text(), text) {
+		select {
+		case <-l.fresh:
+		case <-time.After(10 * time.Second):
+			t.Fatalf("no %q in the log:\n%s", text, l.text())
+		}
+	}
+}
+
+// start prepares and starts an instance of the app.
+func start(t *testing.T, e *engine.Engine, s engine.Spec) *engine.Instance {
+	t.Helper()
+	if s.ID == "" {
+		s.ID = "test"
+	}
+	if s.Layers == nil {
+		s.Layers = []string{layer}
+	}
+	i, err := e.Prepare(t.Context(), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { i.Stop(context.Background(), 0) })
+	if err := i.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return i
+}
+
+// run runs an instance to its end.
+func run(t *testing.T, e *engine.Engine, s engine.Spec) (engine.Exit, string) {
+	t.Helper()
+	l := newLog()
+	s.Output = l.add
+	i := start(t, e, s)
+	select {
+	case <-i.Done():
+	case <-time.After(20 * time.Second):
+		t.Fatalf("the instance does not end; its log:\n%s", l.text())
+	}
+	return i.Exit(), l.text()
+}
+
+// dial waits until the app listens.
+func dial(ctx context.Context, i *engine.Instance, port int) (net.Conn, error) {
+	for {
+		c, err := i.Dial(ctx, port)
+		if err == nil {
+			return c, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-i.Done():
+			return nil, fmt.Errorf("the instance ended with %+v: %w", i.Exit(), err)
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
+// get asks the app. query is key, value, …
+func get(t *testing.T, i *engine.Instance, port int, path string, query ...string) (string, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	client := http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx, i, port) },
+	}}
+	values := url.Values{}
+	for k := 0; k+1 < len(query); k += 2 {
+		values.Set(query[k], query[k+1])
+	}
+	req, err := http.NewRequestWithContext(ctx, "GET", "http://app"+path+"?"+values.Encode(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode != 200 {
+		err = fmt.Errorf("%s: %s", resp.Status, b)
+	}
+	return string(b), err
+}
+
+func mustGet(t *testing.T, i *engine.Instance, path string, query ...string) string {
+	t.Helper()
+	b, err := get(t, i, 8080, path, query...)
+	if err != nil {
+		t.Fatalf("%s %v: %v", path, query, err)
+	}
+	return b
+}
+
+// serving is a spec whose app serves on 8080.
+func serving(id string) engine.Spec {
+	return engine.Spec{ID: id, Args: []string{"/app", "serve"}, Env: []string{"PORT=8080"}, Memory: 256 << 20, CPU: 1000, Pids: 100}
+}
+
+func unmarshal[T any](t *testing.T, text string) (v T) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(text), &v); err != nil {
+		t.Fatalf("%v in %q", err, text)
+	}
+	return v
 }

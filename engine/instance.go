@@ -414,16 +414,23 @@ func (i *Instance) wasStarted() bool {
 
 // signal sends a signal to the process; one that has ended takes it without complaint.
 func (i *Instance) signal(s syscall.Signal) error {
-	raw, err := i.pidfd.SyscallConn()
-	if err != nil {
-		return err
-	}
 	var sent error
-	err = raw.Control(func(fd uintptr) { sent = unix.PidfdSendSignal(int(fd), s, nil, 0) })
-	if errors.Is(err, os.ErrClosed) || sent == unix.ESRCH {
+	raw, err := i.pidfd.SyscallConn()
+	if err == nil {
+		err = raw.Control(func(fd uintptr) { sent = unix.PidfdSendSignal(int(fd), s, nil, 0) })
+	}
+	if err != nil {
+		select {
+		case <-i.done: // the descriptor is closed by then
+			return nil
+		default:
+			return err
+		}
+	}
+	if sent == unix.ESRCH {
 		return nil
 	}
-	return errors.Join(err, sent)
+	return sent
 }
 
 // hearsTerm reports whether the process catches SIGTERM, or blocks it to fetch it by hand as small init programs do.

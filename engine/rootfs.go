@@ -239,11 +239,15 @@ func (r *rootfs) open(p string, mode fs.FileMode, kind uint64) (int, error) {
 		}
 		if isDir := st.Mode&unix.S_IFMT == unix.S_IFDIR; isDir != (kind == unix.O_DIRECTORY) {
 			unix.Close(fd)
-			return -1, fault.New(fault.FailedPrecondition, "The image has something else at %q.", p)
+			return -1, inTheWay(p)
 		}
 		return fd, nil
 	}
-	if err != unix.ENOENT {
+	switch err {
+	case unix.ENOENT:
+	case unix.ENOTDIR, unix.ELOOP:
+		return -1, inTheWay(p)
+	default:
 		return -1, &os.PathError{Op: "open in image", Path: p, Err: err}
 	}
 	parent, err := r.open(path.Dir(p), 0o755, unix.O_DIRECTORY)
@@ -251,10 +255,16 @@ func (r *rootfs) open(p string, mode fs.FileMode, kind uint64) (int, error) {
 		return -1, err
 	}
 	defer unix.Close(parent)
-	if err := r.create(parent, path.Base(p), mode, kind); err != nil {
+	if err := r.create(parent, path.Base(p), mode, kind); err == unix.EEXIST { // a link to nowhere in place of a directory
+		return -1, inTheWay(p)
+	} else if err != nil {
 		return -1, &os.PathError{Op: "create in image", Path: p, Err: err}
 	}
 	return unix.Openat(parent, path.Base(p), unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC|int(kind), 0)
+}
+
+func inTheWay(p string) error {
+	return fault.New(fault.FailedPrecondition, "The image has something else at %q.", p)
 }
 
 func (r *rootfs) create(parent int, name string, mode fs.FileMode, kind uint64) error {

@@ -2,15 +2,158 @@
 package main
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"os"
+	"os/signal"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
 )
 
 func main() {
-	http.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(w, "hello") })
-	if err := http.ListenAndServe(os.Args[1], nil); err != nil {
-		fmt.Fprintln(os.Stderr, err)
+	switch os.Args[1] {
+	case "serve":
+		serve()
+	case "say": // say STREAM TEXT…
+		out := map[string]*os.File{"stdout": os.Stdout, "stderr": os.Stderr}
+		for i := 2; i+1 < len(os.Args); i += 2 {
+			io.WriteString(out[os.Args[i]], os.Args[i+1])
+		}
+	case "flood": // flood LINES: write as fast as possible, then say on stderr how long it took
+		n, _ := strconv.Atoi(os.Args[2])
+		line := append(bytes.Repeat([]byte("x"), 1000), '\n')
+		for range n {
+			os.Stdout.Write(line)
+		}
+		fmt.Fprintln(os.Stderr, "written")
+	case "reopen": // write through /dev/stdout, as nginx does
+		if err := os.WriteFile("/dev/stdout", []byte("reopened\n"), 0); err != nil {
+			fmt.Println(err)
+		}
+	case "exit":
+		code, _ := strconv.Atoi(os.Args[2])
+		os.Exit(code)
+	case "segv":
+		signal.Reset()
+		syscall.Kill(os.Getpid(), syscall.SIGKILL) // refused: PID 1 can't kill itself
+		os.Exit(9)
+	case "eat": // eat BYTES
+		n, _ := strconv.Atoi(os.Args[2])
+		b := make([]byte, n)
+		for i := 0; i < n; i += 4096 {
+			b[i] = 1
+		}
+		fmt.Println("ate it")
+	case "write": // write PATH BYTES
+		n, _ := strconv.Atoi(os.Args[3])
+		if err := os.WriteFile(os.Args[2], make([]byte, n), 0o644); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+	case "wait": // wait for SIGTERM
+		c := make(chan os.Signal, 1)
+		signal.Notify(c, syscall.SIGTERM)
+		fmt.Println("waiting")
+		fmt.Println("got", <-c)
+		os.Exit(3)
+	case "deaf": // never hear SIGTERM
+		signal.Ignore(syscall.SIGTERM, syscall.SIGPIPE)
+		fmt.Println("waiting")
+		time.Sleep(time.Hour)
+	case "stubborn": // hear it and go on
+		signal.Notify(make(chan os.Signal, 1), syscall.SIGTERM)
+		fmt.Println("waiting")
+		time.Sleep(time.Hour)
+	case "sh": // run the steps of a build: print a file, then write it
+		b, err := os.ReadFile(os.Args[2])
+		fmt.Printf("%s%v\n", b, err)
+		err = os.WriteFile(os.Args[3], []byte("built"), 0o644)
+		fmt.Println(err)
+	default:
+		fmt.Fprintln(os.Stderr, "what is", os.Args[1])
+		os.Exit(2)
+	}
+}
+
+func serve() {
+	answer := func(path string, fn func(r *http.Request) (any, error)) {
+		http.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
+			v, err := fn(r)
+			if err != nil {
+				http.Error(w, err.Error(), 500)
+				return
+			}
+			if s, ok := v.(string); ok {
+				io.WriteString(w, s)
+				return
+			}
+			json.NewEncoder(w).Encode(v)
+		})
+	}
+	answer("/", func(*http.Request) (any, error) { return "hello", nil })
+	answer("/info", func(*http.Request) (any, error) {
+		dir, _ := os.Getwd()
+		host, _ := os.Hostname()
+		groups, _ := os.Getgroups()
+		return map[string]any{"args": os.Args, "env": os.Environ(), "dir": dir, "uid": os.Getuid(), "gid": os.Getgid(), "groups": groups, "host": host}, nil
+	})
+	answer("/get", func(r *http.Request) (any, error) {
+		client := &http.Client{Timeout: 10 * time.Second}
+		resp, err := client.Get(r.FormValue("url"))
+		if err != nil {
+			return nil, err
+		}
+		defer resp.Body.Close()
+		b, err := io.ReadAll(resp.Body)
+		return string(b), err
+	})
+	answer("/lookup", func(r *http.Request) (any, error) { return net.LookupHost(r.FormValue("name")) })
+	answer("/read", func(r *http.Request) (any, error) {
+		b, err := os.ReadFile(r.FormValue("path"))
+		return string(b), err
+	})
+	answer("/stat", func(r *http.Request) (any, error) {
+		st, err := os.Stat(r.FormValue("path"))
+		if err != nil {
+			return nil, err
+		}
+		sys := st.Sys().(*syscall.Stat_t)
+		return map[string]any{"mode": st.Mode().String(), "uid": sys.Uid, "gid": sys.Gid, "size": st.Size()}, nil
+	})
+	answer("/list", func(r *http.Request) (any, error) {
+		entries, err := os.ReadDir(r.FormValue("path"))
+		var names []string
+		for _, e := range entries {
+			names = append(names, e.Name())
+		}
+		return names, err
+	})
+	answer("/spin", func(r *http.Request) (any, error) {
+		d, err := time.ParseDuration(r.FormValue("cpu"))
+		start := time.Now()
+		var used syscall.Rusage
+		for err == nil {
+			err = syscall.Getrusage(syscall.RUSAGE_SELF, &used)
+			if time.Duration(used.Utime.Nano()+used.Stime.Nano()) >= d {
+				break
+			}
+		}
+		return time.Since(start).String(), err
+	})
+	answer("/escapes", func(r *http.Request) (any, error) { return escapes(r.FormValue("host"), r.FormValue("abstract")), nil })
+
+	addr := ":" + os.Getenv("PORT")
+	if len(os.Args) > 2 {
+		addr = os.Args[2]
+	}
+	if err := http.ListenAndServe(addr, nil); err != nil {
+		fmt.Fprintln(os.Stderr, strings.TrimSpace(err.Error()))
 		os.Exit(1)
 	}
 }
