@@ -1,0 +1,111 @@
+// Package storage is Cloud Storage as a product: buckets and objects, generations and preconditions, resumable
+// uploads, and log objects that grow while they are read.
+//
+// It serves api/storage, which has the wire formats, and the products that stage sources and write build logs. Bytes
+// lie in package blob under their digest, everything else is rows in package store. It keeps one generation of an
+// object (no versioning, no soft delete, no lifecycle) and deletes no blob: what it still needs it tells through
+// Digests, and whoever collects garbage knows the other users.
+package storage
+
+import (
+	"context"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"giggle/blob"
+	"giggle/fault"
+	"giggle/store"
+)
+
+// Blobs is where content lies: *blob.Dir.
+type Blobs interface {
+	Put(ctx context.Context, r io.Reader, want blob.Digest) (blob.Info, error)
+	Open(ctx context.Context, d blob.Digest) (io.ReadSeekCloser, blob.Info, error)
+	Uploads
+}
+
+// Uploads is content that arrives in pieces, over restarts.
+type Uploads interface {
+	BeginUpload(ctx context.Context) (string, error)
+	AppendUpload(ctx context.Context, id string, offset int64, r io.Reader) (int64, error)
+	UploadSize(ctx context.Context, id string) (int64, error)
+	CommitUpload(ctx context.Context, id string, want blob.Digest) (blob.Info, error)
+	AbortUpload(ctx context.Context, id string) error
+}
+
+var _ Blobs = (*blob.Dir)(nil)
+
+// Options is what a Storage is made of.
+type Options struct {
+	Store *store.Store
+	Blobs Blobs
+	Logs  string           // directory of the logs that are being written
+	Now   func() time.Time // required
+	Admit func() error     // asked before bytes are taken in, for the disk reserve; nil admits all
+}
+
+// Storage is all buckets of a platform. It is safe for concurrent use.
+type Storage struct {
+	store *store.Store
+	blobs Blobs
+	logs  string
+	now   func() time.Time
+	admit func() error
+
+	mu       sync.Mutex
+	lastGen  int64
+	sessions map[string]*session // uploads that this process has touched
+}
+
+// Reasons of faults that a wire format tells apart from others of their code.
+const (
+	ReasonPrecondition = "conditionNotMet" // FailedPrecondition; HTTP 412
+	ReasonNotModified  = "notModified"     // FailedPrecondition; HTTP 304 on reads
+	ReasonNotEmpty     = "conflict"        // Aborted; HTTP 409
+)
+
+// New opens the storage in opts. Logs that a crash left unfinished are finished with what they have.
+func New(ctx context.Context, opts Options) (_ *Storage, err error) {
+	defer fault.Wrap(&err, "storage.New")
+	s := &Storage{store: opts.Store, blobs: opts.Blobs, logs: opts.Logs, now: opts.Now, admit: opts.Admit, sessions: map[string]*session{}}
+	if s.admit == nil {
+		s.admit = func() error { return nil }
+	}
+	if err := os.MkdirAll(s.logs, 0o700); err != nil {
+		return nil, err
+	}
+	return s, s.recoverLogs(ctx)
+}
+
+// generation returns a number that no object of this storage had: the time in microseconds, as Cloud Storage has it.
+func (s *Storage) generation(after int64) int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lastGen = max(s.now().UnixMicro(), s.lastGen+1, after+1)
+	return s.lastGen
+}
+
+// Digests calls fn for the content of every object, so that it is not collected as garbage.
+func (s *Storage) Digests(ctx context.Context, fn func(blob.Digest) error) (err error) {
+	defer fault.Wrap(&err, "storage.Digests")
+	return s.store.View(ctx, func(tx *store.Tx) error {
+		rows, err := objects.List(tx, "", "", 0)
+		if err != nil {
+			return err
+		}
+		for _, r := range rows {
+			if r.Value.Digest == "" {
+				continue
+			}
+			if err := fn(r.Value.Digest); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (s *Storage) logFile(id string) string { return filepath.Join(s.logs, id) }
