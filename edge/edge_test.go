@@ -136,6 +136,7 @@ func TestLeavesAreCachedAndRenewed(t *testing.T) {
 func tell(who string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		caller, _ := r.Context().Value(callerKey{}).(string)
+		w.Header().Set("Base", edge.Base(r))
 		fmt.Fprintf(w, "%s %s %s %s %s", who, r.Proto, r.Host, r.URL.EscapedPath(), caller)
 	})
 }
@@ -311,6 +312,18 @@ func TestPlainEdge(t *testing.T) {
 		c := map[string]*http.Client{"h1": proxied(false), "h2": proxied(true), "direct": {}}[row.how]
 		if _, got := get(t, c, row.url, row.host); got != row.want {
 			t.Errorf("%s %s = %q, want %q", row.how, row.url, got, row.want)
+		}
+	}
+	for u, want := range map[string]string{
+		"http://" + f.plain + "/_/run.googleapis.com/v1": "http://" + f.plain + "/_/run.googleapis.com",
+		"https://run.googleapis.com/v1":                   "https://run.googleapis.com",
+	} {
+		c := proxied(true)
+		if strings.HasPrefix(u, "http:") {
+			c = &http.Client{}
+		}
+		if res, _ := get(t, c, u, ""); res.Header.Get("Base") != want {
+			t.Errorf("base of %s = %q, want %q", u, res.Header.Get("Base"), want)
 		}
 	}
 	if got := <-dialed; got != "outside.test:80" || len(dialed) != 0 {

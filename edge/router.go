@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"context"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -99,9 +100,25 @@ func overridden(r *http.Request) (host string, out *http.Request, ok bool) {
 	}
 	out, ok = withPath(r, "/"+path)
 	if ok {
+		out = out.WithContext(context.WithValue(r.Context(), baseKey{}, Base(r)+overridePrefix+host))
 		out.Host = host
 	}
 	return host, out, ok
+}
+
+type baseKey struct{}
+
+// Base returns what stands before the path in the URLs that the client of r uses, such as
+// "https://storage.googleapis.com" or "http://127.0.0.1:7180/_/storage.googleapis.com", without a slash at the end:
+// for answers that hold absolute URLs.
+func Base(r *http.Request) string {
+	if base, ok := r.Context().Value(baseKey{}).(string); ok {
+		return base
+	}
+	if r.TLS != nil {
+		return "https://" + r.Host
+	}
+	return "http://" + r.Host
 }
 
 func bucketInPath(r *http.Request, bucket string) *http.Request {
