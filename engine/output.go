@@ -73,6 +73,8 @@ func frame(r io.Reader, emit func([]byte)) {
 				part = long
 			}
 			switch {
+			case whole && len(part) == 1 && long != nil: // the end of a line that was cut just there
+				long = nil
 			case whole:
 				emit(bytes.TrimSuffix(bytes.TrimSuffix(part, []byte("\n")), []byte("\r")))
 				long = nil
