@@ -316,7 +316,7 @@ func TestPlainEdge(t *testing.T) {
 	}
 	for u, want := range map[string]string{
 		"http://" + f.plain + "/_/run.googleapis.com/v1": "http://" + f.plain + "/_/run.googleapis.com",
-		"https://run.googleapis.com/v1":                   "https://run.googleapis.com",
+		"https://run.googleapis.com/v1":                  "https://run.googleapis.com",
 	} {
 		c := proxied(true)
 		if strings.HasPrefix(u, "http:") {
