@@ -1,0 +1,238 @@
+// Package metadata is the metadata server of Compute Engine and Cloud Run, as Google's client libraries ask it:
+// project, region, instance id, and tokens of the service account that the caller runs as.
+//
+// It serves instances and build steps, each through a listener of its own, so it knows who is asking. It makes no
+// tokens itself. The rules are those of https://cloud.google.com/compute/docs/metadata/querying-metadata and of the
+// Cloud Run container contract. wait_for_change is not implemented.
+package metadata
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Identity is who asks.
+type Identity struct {
+	ProjectID     string
+	ProjectNumber string
+	Region        string // "europe-north1"
+	InstanceID    string
+	Account       string   // e-mail address of the service account
+	Scopes        []string // of its access tokens
+}
+
+// Tokens makes tokens of service accounts.
+type Tokens interface {
+	AccessToken(ctx context.Context, account string, scopes []string) (token string, expires time.Time, err error)
+	IDToken(ctx context.Context, account, audience string) (string, error)
+}
+
+// New returns the server for one caller.
+func New(id Identity, tokens Tokens, now func() time.Time) http.Handler {
+	return &server{id, tokens, now}
+}
+
+type server struct {
+	id     Identity
+	tokens Tokens
+	now    func() time.Time
+}
+
+// leaf is a value that is made when it is asked for. A nil error and no value is left out of recursive answers.
+type leaf func(r *http.Request) (value any, err error)
+
+// badRequest is an error of the caller's.
+type badRequest string
+
+func (e badRequest) Error() string { return string(e) }
+
+// tree is the whole of what there is: maps are directories, strings values, leafs made on demand.
+func (s *server) tree() map[string]any {
+	account := map[string]any{
+		"aliases":  []string{"default"},
+		"email":    s.id.Account,
+		"scopes":   s.id.Scopes,
+		"token":    leaf(s.token),
+		"identity": leaf(s.identity),
+	}
+	return map[string]any{
+		"instance": map[string]any{
+			"id":               s.id.InstanceID,
+			"region":           "projects/" + s.id.ProjectNumber + "/regions/" + s.id.Region,
+			"zone":             "projects/" + s.id.ProjectNumber + "/zones/" + s.id.Region + "-1",
+			"service-accounts": map[string]any{"default": account, s.id.Account: account},
+		},
+		"project":  map[string]any{"project-id": s.id.ProjectID, "numeric-project-id": s.id.ProjectNumber},
+		"universe": map[string]any{"universe-domain": "googleapis.com"},
+	}
+}
+
+// ServeHTTP answers one query.
+func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Set("Metadata-Flavor", "Google")
+	h.Set("Server", "Metadata Server for Cloud Run")
+	h.Set("X-Frame-Options", "0")
+	path := strings.Trim(r.URL.Path, "/")
+	switch {
+	case r.Method != http.MethodGet && r.Method != http.MethodHead:
+		fail(w, http.StatusMethodNotAllowed, "Only GET is allowed.")
+		return
+	case r.Header.Get("X-Forwarded-For") != "": // a proxy that was tricked into asking for somebody else
+		fail(w, http.StatusForbidden, "A request with X-Forwarded-For is refused.")
+		return
+	case path == "": // how libraries find out that they are on Google Cloud
+		text(w, "computeMetadata/\n")
+		return
+	case path == "computeMetadata":
+		text(w, "v1/\n")
+		return
+	case r.Header.Get("Metadata-Flavor") != "Google":
+		fail(w, http.StatusForbidden, "Missing required header: Metadata-Flavor: Google")
+		return
+	}
+	rest, ok := strings.CutPrefix(path, "computeMetadata/v1")
+	if !ok || rest != "" && rest[0] != '/' {
+		fail(w, http.StatusNotFound, "Not found.")
+		return
+	}
+	q := r.URL.Query()
+	if q.Get("wait_for_change") == "true" {
+		fail(w, http.StatusNotImplemented, "wait_for_change is not implemented.")
+		return
+	}
+	var node any = s.tree()
+	for _, name := range strings.Split(strings.Trim(rest, "/"), "/") {
+		if name == "" {
+			continue
+		}
+		dir, isDir := node.(map[string]any)
+		if node, ok = dir[name]; !isDir || !ok {
+			fail(w, http.StatusNotFound, "Not found.")
+			return
+		}
+	}
+	s.write(w, r, node, q.Get("recursive") == "true" || q.Get("alt") == "json", q.Get("recursive") == "true")
+}
+
+// write answers with a node: a directory's listing, a value as text, or JSON.
+func (s *server) write(w http.ResponseWriter, r *http.Request, node any, asJSON, recursive bool) {
+	if made, ok := node.(leaf); ok {
+		v, err := made(r)
+		if err != nil {
+			status := http.StatusInternalServerError
+			if _, bad := err.(badRequest); bad {
+				status = http.StatusBadRequest
+			}
+			fail(w, status, err.Error())
+			return
+		}
+		if _, isText := v.(string); !isText {
+			asJSON = true // a token is always JSON
+		}
+		node = v
+	}
+	if dir, ok := node.(map[string]any); ok && !recursive && !asJSON {
+		var out strings.Builder
+		for _, k := range slices.Sorted(maps.Keys(dir)) {
+			out.WriteString(k)
+			if _, sub := dir[k].(map[string]any); sub {
+				out.WriteByte('/')
+			}
+			out.WriteByte('\n')
+		}
+		text(w, out.String())
+		return
+	}
+	if asJSON {
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(plain(node))
+		return
+	}
+	switch v := node.(type) {
+	case []string:
+		text(w, strings.Join(v, "\n")+"\n")
+	default:
+		text(w, fmt.Sprint(v))
+	}
+}
+
+// plain is a node as JSON shows it: keys in camel case, without what is made on demand.
+func plain(node any) any {
+	dir, ok := node.(map[string]any)
+	if !ok {
+		return node
+	}
+	out := make(map[string]any, len(dir))
+	for k, v := range dir {
+		if _, made := v.(leaf); made {
+			continue
+		}
+		out[camel(k)] = plain(v)
+	}
+	return out
+}
+
+// camel is "serviceAccounts" for "service-accounts"; an e-mail address stays.
+func camel(s string) string {
+	if strings.Contains(s, "@") {
+		return s
+	}
+	parts := strings.Split(s, "-")
+	for i := 1; i < len(parts); i++ {
+		if parts[i] != "" {
+			parts[i] = strings.ToUpper(parts[i][:1]) + parts[i][1:]
+		}
+	}
+	return strings.Join(parts, "")
+}
+
+func (s *server) token(r *http.Request) (any, error) {
+	scopes := s.id.Scopes
+	if want := r.URL.Query().Get("scopes"); want != "" {
+		scopes = strings.Split(want, ",")
+		for _, x := range scopes {
+			if !slices.Contains(s.id.Scopes, x) && !slices.Contains(s.id.Scopes, "https://www.googleapis.com/auth/cloud-platform") {
+				return nil, badRequest("The scope " + x + " is not one of this instance's.")
+			}
+		}
+	}
+	token, expires, err := s.tokens.AccessToken(r.Context(), s.id.Account, scopes)
+	if err != nil {
+		return nil, err
+	}
+	return struct {
+		AccessToken string `json:"access_token"`
+		ExpiresIn   int    `json:"expires_in"`
+		TokenType   string `json:"token_type"`
+	}{token, int(expires.Sub(s.now()) / time.Second), "Bearer"}, nil
+}
+
+func (s *server) identity(r *http.Request) (any, error) {
+	audience := r.URL.Query().Get("audience")
+	if audience == "" {
+		return nil, badRequest("non-empty audience parameter required")
+	}
+	token, err := s.tokens.IDToken(r.Context(), s.id.Account, audience)
+	if err != nil {
+		return nil, err
+	}
+	return token, nil
+}
+
+func text(w http.ResponseWriter, s string) {
+	w.Header().Set("Content-Type", "application/text")
+	_, _ = w.Write([]byte(s))
+}
+
+func fail(w http.ResponseWriter, status int, why string) {
+	w.Header().Set("Content-Type", "text/plain; charset=UTF-8")
+	w.WriteHeader(status)
+	_, _ = w.Write([]byte(why + "\n"))
+}

@@ -1,0 +1,285 @@
+// Package local makes instances on this machine: it turns a revision into what the engine runs, with the environment,
+// the files and the sockets of Cloud Run's container contract, and keeps what the container writes.
+//
+// It is the scale.Backend of a single machine. How many instances there are is package scale's business, how a
+// container is made package engine's.
+package local
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	"giggle/engine"
+	"giggle/fault"
+	"giggle/oci"
+	"giggle/run"
+	"giggle/run/scale"
+)
+
+// Engine prepares containers: *engine.Engine.
+type Engine interface {
+	Prepare(ctx context.Context, s engine.Spec) (*engine.Instance, error)
+}
+
+// Images unpacks images: *oci.Images.
+type Images interface {
+	Unpack(ctx context.Context, digest string) (oci.Image, error)
+}
+
+// Caller is an instance as the platform's sockets inside it see it.
+type Caller struct {
+	Project    run.Project
+	Region     string
+	Service    string
+	Revision   string
+	InstanceID string
+	Account    string // e-mail address of the service account
+}
+
+// Backend is the engine with what a revision needs around it.
+type Backend struct {
+	Engine  Engine
+	Images  Images
+	Project func(id string) (run.Project, error)
+	// Account returns the e-mail address of the account that a revision runs as; "" means the project's default.
+	Account func(p run.Project, email string) string
+	// Sockets returns what answers inside an instance.
+	Sockets func(c Caller) engine.Sockets
+	// Trust is the PEM bundle of certificates that instances trust: the system's and the platform's own CA.
+	Trust []byte
+	Logs  *Logs
+	NewID func() string
+}
+
+var _ scale.Backend = (*Backend)(nil)
+
+// bundles are the places where programs look for the system's certificates, by distribution (crypto/x509 in Go has
+// the same list).
+var bundles = []string{
+	"/etc/ssl/certs/ca-certificates.crt",
+	"/etc/pki/tls/certs/ca-bundle.crt",
+	"/etc/ssl/cert.pem",
+	"/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+}
+
+// trustVariables point programs that bring certificates of their own to the bundle.
+var trustVariables = []string{"SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS", "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"}
+
+// Files returns the files that are laid over the image of every container.
+func Files(trust []byte) []engine.File {
+	files := []engine.File{
+		{Path: "/etc/resolv.conf", Data: []byte("nameserver 169.254.169.254\noptions ndots:1\n")},
+		{Path: "/etc/hosts", Data: []byte("127.0.0.1 localhost\n::1 localhost\n169.254.169.254 metadata.google.internal metadata\n")},
+	}
+	for _, path := range bundles {
+		files = append(files, engine.File{Path: path, Data: trust})
+	}
+	return files
+}
+
+// TrustEnv returns the variables that make programs trust the bundle.
+func TrustEnv() []string {
+	var out []string
+	for _, name := range trustVariables {
+		out = append(out, name+"="+bundles[0])
+	}
+	return out
+}
+
+// Prepare makes everything ready for an instance of the revision, short of starting its process.
+func (b *Backend) Prepare(ctx context.Context, rev run.Revision) (_ scale.Instance, err error) {
+	defer fault.Wrap(&err, "local.Prepare(%s)", rev.Name.ID)
+	_, digest, ok := strings.Cut(rev.Status.ImageDigest, "@")
+	if !ok {
+		return nil, fault.New(fault.Internal, "The revision's image has no digest.")
+	}
+	img, err := b.Images.Unpack(ctx, digest)
+	if err != nil {
+		return nil, err
+	}
+	p, err := b.Project(rev.Name.Service.Project)
+	if err != nil {
+		return nil, err
+	}
+	c := rev.Template.Containers[0]
+	memory, err := run.Bytes(c.Memory)
+	if err != nil {
+		return nil, err
+	}
+	cpu, err := run.MilliCPU(c.CPU)
+	if err != nil {
+		return nil, err
+	}
+	args := command(c, img)
+	if len(args) == 0 {
+		return nil, failure("ContainerMissing", "The image %s has neither an entrypoint nor a command; set one with --command.", c.Image)
+	}
+	inst := &instance{id: b.NewID(), memory: memory}
+	out := b.Logs.Open(rev.Name, inst.id)
+	inst.inner, err = b.Engine.Prepare(ctx, engine.Spec{
+		ID: inst.id, Layers: img.Layers, Args: args, Env: environment(rev, img), Dir: orElse(c.WorkingDir, img.Config.WorkingDir), User: img.Config.User,
+		Memory: memory, CPU: cpu, Files: Files(b.Trust),
+		Output: func(l engine.Line) { inst.tail.add(l); out.Write(l) },
+		Sockets: b.Sockets(Caller{
+			Project: p, Region: rev.Name.Service.Location.Location, Service: rev.Name.Service.ID, Revision: rev.Name.ID,
+			InstanceID: inst.id, Account: b.Account(p, rev.Template.ServiceAccount),
+		}),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%w", refine(err, c.Image, args[0]))
+	}
+	return inst, nil
+}
+
+// failure is a fault that becomes a revision's condition.
+func failure(reason, format string, args ...any) error {
+	e := fault.New(fault.FailedPrecondition, format, args...)
+	e.Reason = reason
+	return e
+}
+
+// refine says in the user's words what the runtime refused.
+func refine(err error, image, arg string) error {
+	text := err.Error()
+	switch {
+	case strings.Contains(text, "executable file") && strings.Contains(text, "not found"), strings.Contains(text, "no such file or directory") && strings.Contains(text, arg):
+		return failure("ContainerMissing", "The command %q was not found in the image %s.", arg, image)
+	case strings.Contains(text, "exec format error"):
+		return failure("ContainerMissing", "The command %q of the image %s is not a Linux x86_64 program.", arg, image)
+	case strings.Contains(text, "permission denied") && strings.Contains(text, arg):
+		return failure("ContainerMissing", "The command %q of the image %s may not be executed (permission denied).", arg, image)
+	}
+	return err
+}
+
+// command is the container's process: what the revision says, else what the image says.
+func command(c run.Container, img oci.Image) []string {
+	if len(c.Command) > 0 {
+		return append(append([]string(nil), c.Command...), c.Args...)
+	}
+	args := append([]string(nil), img.Config.Entrypoint...)
+	if len(c.Args) > 0 {
+		return append(args, c.Args...)
+	}
+	return append(args, img.Config.Cmd...)
+}
+
+// environment is the container contract's variables over the image's, and the revision's over both.
+func environment(rev run.Revision, img oci.Image) []string {
+	c := rev.Template.Containers[0]
+	env := append([]string(nil), img.Config.Env...)
+	env = append(env, TrustEnv()...)
+	for _, e := range c.Env {
+		env = append(env, e.Name+"="+e.Value)
+	}
+	return append(env,
+		fmt.Sprintf("PORT=%d", c.Port), "K_SERVICE="+rev.Name.Service.ID, "K_REVISION="+rev.Name.ID, "K_CONFIGURATION="+rev.Name.Service.ID)
+}
+
+func orElse(s, def string) string {
+	if s == "" {
+		return def
+	}
+	return s
+}
+
+// instance is one container of a revision.
+type instance struct {
+	id     string
+	inner  *engine.Instance
+	memory int64
+	tail   tail
+}
+
+func (i *instance) ID() string { return i.id }
+
+func (i *instance) Start(ctx context.Context) error { return i.inner.Start(ctx) }
+
+func (i *instance) Dial(ctx context.Context, port int) (net.Conn, error) {
+	return i.inner.Dial(ctx, port)
+}
+
+func (i *instance) Done() <-chan struct{} { return i.inner.Done() }
+
+func (i *instance) Stop(ctx context.Context, grace time.Duration) error {
+	return i.inner.Stop(ctx, grace)
+}
+
+// Diagnosis says how the container ended or where it listens, what to do, and its last lines.
+func (i *instance) Diagnosis(port int) string {
+	var out []string
+	select {
+	case <-i.inner.Done():
+		out = append(out, i.ending())
+	default:
+		out = append(out, i.listening(port))
+	}
+	if lines := i.tail.lines(); len(lines) > 0 {
+		out = append(out, "Its last log lines:\n  "+strings.Join(lines, "\n  "))
+	} else {
+		out = append(out, "It wrote no log.")
+	}
+	return strings.Join(out, " ")
+}
+
+func (i *instance) ending() string {
+	switch e := i.inner.Exit(); {
+	case e.OOM:
+		return fmt.Sprintf("Memory limit of %d MiB exceeded. Consider increasing the memory limit (--memory).", i.memory>>20)
+	case e.Signal != 0:
+		return fmt.Sprintf("The container was ended by signal %d.", e.Signal)
+	default:
+		return fmt.Sprintf("The container exited with code %d.", e.Code)
+	}
+}
+
+func (i *instance) listening(port int) string {
+	at, err := i.inner.Listening()
+	if err != nil {
+		return ""
+	}
+	var other []string
+	for _, a := range at {
+		if int(a.Port()) == port && a.Addr().IsLoopback() {
+			return fmt.Sprintf("The container listens on %s, which can't be reached from outside it: listen on 0.0.0.0:%d.", a, port)
+		}
+		other = append(other, fmt.Sprint(a.Port()))
+	}
+	if len(other) > 0 {
+		return fmt.Sprintf("The container listens on port %s, not on %d: make it listen on the port in the PORT variable, or deploy with --port %s.",
+			strings.Join(other, ", "), port, other[0])
+	}
+	return "The container runs, but listens on no port."
+}
+
+// tailLines is how many of a container's last lines are kept for its diagnosis.
+const tailLines = 10
+
+// tail is the last lines of a container.
+type tail struct {
+	mu   sync.Mutex
+	last []string
+}
+
+func (t *tail) add(l engine.Line) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	text := l.Text
+	if len(text) > 500 {
+		text = text[:500] + "…"
+	}
+	t.last = append(t.last, text)
+	if len(t.last) > tailLines {
+		t.last = t.last[1:]
+	}
+}
+
+func (t *tail) lines() []string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return append([]string(nil), t.last...)
+}
