@@ -161,12 +161,20 @@ func (i *Instance) create(ctx context.Context, s *Spec) error {
 	}
 
 	streams := map[string]*os.File{}
-	var ends []*os.File
+	var ends []*os.File // the container's
 	defer func() {
-		for _, w := range ends {
-			w.Close()
+		for _, f := range ends {
+			f.Close()
 		}
 	}()
+	// Standard input ends at once. It must not be /dev/null: crun gives its three standard files to the container's root,
+	// and this one would be the host's.
+	stdin, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	w.Close()
+	ends = append(ends, stdin)
 	for _, stream := range []string{"stdout", "stderr"} {
 		r, w, err := os.Pipe()
 		if err != nil {
@@ -180,7 +188,7 @@ func (i *Instance) create(ctx context.Context, s *Spec) error {
 			return err
 		}
 	}
-	if err := e.call(ctx, i, ends[0], ends[1], "create", "--bundle", ".", "--pid-file", "pid"); err != nil {
+	if err := e.call(ctx, i, ends, "create", "--bundle", ".", "--pid-file", "pid"); err != nil {
 		return err
 	}
 	pid, err := e.base.ReadFile(i.name + "/pid")
@@ -309,7 +317,7 @@ func (i *Instance) Start(ctx context.Context) (err error) {
 		case <-i.done:
 			i.err = fault.New(fault.FailedPrecondition, "Instance %q has ended.", i.id)
 		default:
-			i.err = i.e.call(ctx, i, nil, nil, "start")
+			i.err = i.e.start(ctx, i)
 		}
 	})
 	return i.err

@@ -18,7 +18,8 @@ import (
 // ociRuntime is the binary that makes containers.
 type ociRuntime struct {
 	path    string
-	version string // "crun 1.8.1"
+	version string                  // "crun 1.8.1"
+	open    func(fifo string) error // starts a created container without the runtime's help; nil where that does not work
 }
 
 // runtimeEnv is all that the runtime sees of an environment.
@@ -66,6 +67,20 @@ func (e *Engine) tryRuntime(ctx context.Context, name string) error {
 	if err := writeProbe(layer); err != nil {
 		return err
 	}
+	e.runtime.open = gates[filepath.Base(strings.Fields(first + " ?")[0])]
+	if e.runtime.open != nil {
+		if err := e.probe(ctx, layer); err == nil {
+			return nil
+		}
+		e.runtime.open = nil
+	}
+	return e.probe(ctx, layer)
+}
+
+// probe runs a container that does next to nothing.
+func (e *Engine) probe(ctx context.Context, layer string) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
 	i, err := e.Prepare(ctx, Spec{ID: "probe", Layers: []string{layer}, Args: []string{"/probe"}, Memory: 64 << 20, CPU: 1000})
 	if err != nil {
 		return err
@@ -99,16 +114,15 @@ func findBinary(name string) (string, error) {
 }
 
 // call runs the runtime for an instance, in the worker's mount namespace. stdio, when given, becomes the container's
-// output: the runtime hands it on and must not be waited for by the end of a pipe.
-func (e *Engine) call(ctx context.Context, i *Instance, stdout, stderr *os.File, verb string, args ...string) error {
+// standard files.
+func (e *Engine) call(ctx context.Context, i *Instance, stdio []*os.File, verb string, args ...string) error {
 	dir := filepath.Join(e.tmpfs(), i.name)
 	argv := append([]string{"--root", e.state(), "--log", filepath.Join(dir, "log"), "--log-format", "json", verb}, args...)
 	cmd := exec.CommandContext(ctx, e.runtime.path, append(argv, i.name)...)
 	cmd.Env = runtimeEnv
 	cmd.Dir = dir
-	// A typed nil would become a broken pipe.
-	if stdout != nil {
-		cmd.Stdout, cmd.Stderr = stdout, stderr
+	if len(stdio) == 3 {
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = stdio[0], stdio[1], stdio[2]
 	}
 	if err := e.worker.do(cmd.Start); err != nil {
 		return fmt.Errorf("%s %s: %w", e.runtime.path, verb, err)
