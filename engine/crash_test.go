@@ -7,7 +7,9 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -133,6 +135,44 @@ func TestNoRuntime(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	traces(t, dir)
+}
+
+// On a file system that can't be idmapped the message says what to do.
+func TestNoIdmap(t *testing.T) {
+	dir := t.TempDir()
+	lower, at := filepath.Join(dir, "lower"), filepath.Join(dir, "overlay")
+	for _, d := range []string{lower, filepath.Join(dir, "upper"), filepath.Join(dir, "work"), at} {
+		if err := os.Mkdir(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	err := syscall.Mount("overlay", at, "overlay", 0, fmt.Sprintf("lowerdir=%s,upperdir=%s/upper,workdir=%s/work", lower, dir, dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Unmount(at, 0)
+	if _, err := engine.Open(t.Context(), engine.Config{Dir: at, Log: slog.Default()}); !fault.Is(err, fault.FailedPrecondition) || !strings.Contains(err.Error(), "ext4") {
+		t.Errorf("got %v", err)
+	}
+	traces(t, at)
+}
+
+// The containers' standard files are theirs alone: crun hands them to the container's root.
+func TestHostDevicesKeepTheirOwner(t *testing.T) {
+	eachRuntime(t, func(t *testing.T, e *engine.Engine) {
+		s := serving("devices")
+		s.User = "joker"
+		mustGet(t, start(t, e, s), "/")
+		for _, dev := range []string{"/dev/null", "/dev/zero", "/dev/tty", "/dev/urandom"} {
+			st, err := os.Stat(dev)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if owner := ownerOf(st); owner[0] != 0 {
+				t.Errorf("%s belongs to %v now", dev, owner)
+			}
+		}
+	})
 }
 
 // Callers that give up midway leave nothing.

@@ -119,6 +119,9 @@ func Open(ctx context.Context, cfg Config) (_ *Engine, err error) {
 		base = 1<<29 + uint32(sum[6]%32)*slotCount*slotSize
 	}
 	e.slots = newSlots(base)
+	if err := e.tryIdmap(); err != nil {
+		return nil, err
+	}
 	e.nets = netns.NewPool(4, func(err error) { e.log.Error("make a network namespace", "err", err) })
 	if err := e.pickRuntime(ctx, cfg.Runtime); err != nil {
 		return nil, err

@@ -188,7 +188,10 @@ func (i *Instance) create(ctx context.Context, s *Spec) error {
 			return err
 		}
 	}
-	if err := e.call(ctx, i, ends, "create", "--bundle", ".", "--pid-file", "pid"); err != nil {
+	// Not to be cut off: half a container can't be cleared away without losing track of a process. It takes some 25 ms.
+	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+	defer cancel()
+	if err := e.call(bounded, i, ends, "create", "--bundle", ".", "--pid-file", "pid"); err != nil {
 		return err
 	}
 	pid, err := e.base.ReadFile(i.name + "/pid")
@@ -313,10 +316,7 @@ func (i *Instance) Start(ctx context.Context) (err error) {
 	defer fault.Wrap(&err, "engine.Start(%s)", i.id)
 	i.start.Do(func() {
 		defer close(i.started)
-		select {
-		case <-i.done:
-			i.err = fault.New(fault.FailedPrecondition, "Instance %q has ended.", i.id)
-		default:
+		if i.err = i.ended(); i.err == nil {
 			i.err = i.e.start(ctx, i)
 		}
 	})
@@ -329,10 +329,8 @@ func (i *Instance) Dial(ctx context.Context, port int) (net.Conn, error) {
 	if port < 1 || port > 65535 {
 		return nil, fault.Invalid("port", "%d is not a port.", port)
 	}
-	select {
-	case <-i.done:
-		return nil, fault.New(fault.Unavailable, "Instance %q has ended.", i.id)
-	default:
+	if err := i.ended(); err != nil {
+		return nil, err
 	}
 	return i.net.Dial(ctx, uint16(port))
 }
@@ -340,6 +338,9 @@ func (i *Instance) Dial(ctx context.Context, port int) (net.Conn, error) {
 // Listening lists the TCP addresses that the process listens on, for a hint to whoever wonders why it is not reached.
 func (i *Instance) Listening() (_ []netip.AddrPort, err error) {
 	defer fault.Wrap(&err, "engine.Listening(%s)", i.id)
+	if err := i.ended(); err != nil {
+		return nil, err
+	}
 	var out []netip.AddrPort
 	for _, table := range []string{"tcp", "tcp6"} {
 		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/%s", i.pid, table))
@@ -351,17 +352,25 @@ func (i *Instance) Listening() (_ []netip.AddrPort, err error) {
 	return out, nil
 }
 
+// ended returns an Unavailable fault once the process has ended.
+func (i *Instance) ended() error {
+	select {
+	case <-i.done:
+		return fault.New(fault.Unavailable, "Instance %q has ended.", i.id)
+	default:
+		return nil
+	}
+}
+
 // Done is closed when the process has ended and its output was delivered.
 func (i *Instance) Done() <-chan struct{} { return i.done }
 
 // Exit tells how the process ended. It is zero until Done is closed.
 func (i *Instance) Exit() Exit {
-	select {
-	case <-i.done:
-		return i.exit
-	default:
+	if i.ended() == nil {
 		return Exit{}
 	}
+	return i.exit
 }
 
 // PID is the host's id of the container's first process.
@@ -379,12 +388,10 @@ func (i *Instance) SetCPU(millicores int64) (err error) {
 // Usage tells what the instance uses; after Done, what it used at its end.
 func (i *Instance) Usage() (_ Usage, err error) {
 	defer fault.Wrap(&err, "engine.Usage(%s)", i.id)
-	select {
-	case <-i.done:
+	if i.ended() != nil {
 		return i.last, nil
-	default:
-		return i.e.cgroups.usage(i.name)
 	}
+	return i.e.cgroups.usage(i.name)
 }
 
 // Stop ends the instance and returns when its process is gone: SIGTERM first, and SIGKILL after grace, when ctx ends, or
@@ -427,13 +434,11 @@ func (i *Instance) signal(s syscall.Signal) error {
 	if err == nil {
 		err = raw.Control(func(fd uintptr) { sent = unix.PidfdSendSignal(int(fd), s, nil, 0) })
 	}
+	if i.ended() != nil { // and the descriptor may be closed
+		return nil
+	}
 	if err != nil {
-		select {
-		case <-i.done: // the descriptor is closed by then
-			return nil
-		default:
-			return err
-		}
+		return err
 	}
 	if sent == unix.ESRCH {
 		return nil

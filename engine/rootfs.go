@@ -79,6 +79,36 @@ func (e *Engine) buildRoot(i *Instance, s *Spec) (err error) {
 	return nil
 }
 
+// tryIdmap finds out whether the file system of the engine's directory can be mounted with other owners, which all
+// else rests on.
+func (e *Engine) tryIdmap() error {
+	sl, err := e.slots.take()
+	if err != nil {
+		return err
+	}
+	defer e.slots.give(sl)
+	userns, err := sl.userns()
+	if err != nil {
+		return err
+	}
+	return e.worker.do(func() error {
+		tree, err := unix.OpenTree(unix.AT_FDCWD, e.disk(), unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+		if err != nil {
+			return os.NewSyscallError("open_tree", err)
+		}
+		defer unix.Close(tree)
+		err = unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(userns)})
+		if err != nil {
+			return &fault.Error{
+				Code:    fault.FailedPrecondition,
+				Message: "The file system of " + e.dir + " can't be idmapped. Use a data directory on ext4, xfs or btrfs, with Linux 5.19 or newer.",
+				Cause:   os.NewSyscallError("mount_setattr", err),
+			}
+		}
+		return nil
+	})
+}
+
 func (r *rootfs) overlay(s *Spec, userns int, disk string) error {
 	for _, d := range []string{"w", "l", "root"} {
 		if err := os.Mkdir(d, 0o755); err != nil {

@@ -142,7 +142,7 @@ func TestStop(t *testing.T) {
 			if got := i.Exit(); got != (engine.Exit{Code: 137, Signal: 9}) {
 				t.Errorf("exit = %+v", got)
 			}
-			if err := i.Start(t.Context()); !fault.Is(err, fault.FailedPrecondition) {
+			if err := i.Start(t.Context()); !fault.Is(err, fault.Unavailable) {
 				t.Errorf("start after the end: %v", err)
 			}
 		})

@@ -101,26 +101,41 @@ func furnish(ns int) error {
 func (n *Namespace) Fd() int { return int(n.ns.Fd()) }
 
 // Close lets go of the namespace. Sockets made in it stay open.
+// A Do under way may lose its way back to the host; its thread then ends with it.
 func (n *Namespace) Close() error { return errors.Join(n.ns.Close(), n.host.Close()) }
 
 // Do calls fn on a thread that is in the namespace. Sockets that fn makes stay there; fn must not start goroutines
-// that make any.
+// that make any. After Close it returns an error.
 func (n *Namespace) Do(fn func() error) error {
 	done := make(chan error)
 	go func() {
 		runtime.LockOSThread()
-		if err := unix.Setns(n.Fd(), unix.CLONE_NEWNET); err != nil {
+		if err := enter(n.ns); err != nil {
 			runtime.UnlockOSThread()
 			done <- fmt.Errorf("enter network namespace: %w", err)
 			return
 		}
 		err := fn()
-		if unix.Setns(int(n.host.Fd()), unix.CLONE_NEWNET) == nil {
+		if enter(n.host) == nil {
 			runtime.UnlockOSThread() // otherwise the thread ends with this goroutine
 		}
 		done <- err
 	}()
 	return <-done
+}
+
+// enter moves the calling thread. It holds the file against a Close meanwhile: the number could else be that of
+// another instance's namespace by now.
+func enter(ns *os.File) error {
+	raw, err := ns.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var entered error
+	if err := raw.Control(func(fd uintptr) { entered = unix.Setns(int(fd), unix.CLONE_NEWNET) }); err != nil {
+		return err
+	}
+	return entered
 }
 
 // Listen listens on a well-known TCP port of Platform: 53, 80 or 443.
