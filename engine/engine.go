@@ -61,6 +61,7 @@ type Engine struct {
 	serial    int
 	closed    bool
 	cleanups  sync.WaitGroup
+	closing   sync.Once
 }
 
 // Open starts an engine on cfg.Dir. First it removes everything that an earlier one left behind when it was killed:
@@ -184,8 +185,13 @@ func lock(dir string) (*os.File, error) {
 // Runtime names the OCI runtime and its version, such as "crun 1.8.1".
 func (e *Engine) Runtime() string { return e.runtime.version }
 
-// Close kills every instance that is left and undoes all that Open did.
-func (e *Engine) Close() error {
+// Close kills every instance that is left and undoes all that Open did. A second call does nothing.
+func (e *Engine) Close() (err error) {
+	e.closing.Do(func() { err = e.close() })
+	return err
+}
+
+func (e *Engine) close() error {
 	e.mu.Lock()
 	e.closed = true
 	var left []*Instance

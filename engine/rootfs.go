@@ -70,6 +70,11 @@ func (e *Engine) buildRoot(i *Instance, s *Spec) (err error) {
 			return fmt.Errorf("mount %s: %w", m.Target, err)
 		}
 	}
+	if s.Dir != "" { // last: it may lie in a mount
+		if err := r.directory(s.Dir, 0o755); err != nil {
+			return fmt.Errorf("working directory: %w", err)
+		}
+	}
 	for k, f := range s.Files {
 		source := filepath.Join(e.tmpfs(), i.files[k])
 		if err := r.file(f, source); err != nil {

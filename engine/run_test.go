@@ -302,6 +302,7 @@ func TestPrepareRefuses(t *testing.T) {
 		"not executable":    {engine.Spec{ID: "x", Layers: []string{layer}, Args: []string{"/etc/motd"}}, fault.FailedPrecondition},
 		"no such user":      {engine.Spec{ID: "x", Layers: []string{layer}, Args: app, User: "nobody"}, fault.FailedPrecondition},
 		"no such group":     {engine.Spec{ID: "x", Layers: []string{layer}, Args: app, User: "0:nobody"}, fault.FailedPrecondition},
+		"dir is a file":     {engine.Spec{ID: "x", Layers: []string{layer}, Args: app, Dir: "/etc/motd"}, fault.FailedPrecondition},
 		"file on directory": {engine.Spec{ID: "x", Layers: []string{layer}, Args: app, Files: []engine.File{{Path: "/etc"}}}, fault.FailedPrecondition},
 		"directory on file": {engine.Spec{ID: "x", Layers: []string{layer}, Args: app, Mounts: []engine.Mount{{Source: layer, Target: "/etc/motd"}}}, fault.FailedPrecondition},
 		"missing layer":     {engine.Spec{ID: "x", Layers: []string{"/nowhere"}, Args: app}, fault.Internal},
