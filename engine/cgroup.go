@@ -23,6 +23,7 @@ type cgroups struct {
 	parent  string            // the engine's own group, below the root of each tree
 	v2      bool              // controllers are on the unified tree
 	unified string            // where a hybrid machine has its v2 tree, or ""
+	cover   *os.Root          // what the worker sees at unified, or nil
 	trees   map[string]string // v1: controller → mount point; v2: "" → mount point
 }
 
@@ -84,15 +85,19 @@ func parseCgroups(mountinfo io.Reader) (*cgroups, error) {
 }
 
 // hideUnified takes a hybrid machine's v2 tree out of the calling thread's mount namespace: crun up to 1.8 refuses to
-// work beside it.
-func (c *cgroups) hideUnified() error {
+// work beside it. It makes its directories there all the same, which must not land in the host's file system below.
+func (c *cgroups) hideUnified() (err error) {
 	if c.unified == "" {
 		return nil
 	}
 	if err := unix.Unmount(c.unified, unix.MNT_DETACH); err != nil {
 		return fmt.Errorf("unmount %s: %w", c.unified, err)
 	}
-	return nil
+	if err := unix.Mount("tmpfs", c.unified, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=0700,size=16m"); err != nil {
+		return fmt.Errorf("cover %s: %w", c.unified, err)
+	}
+	c.cover, err = os.OpenRoot(c.unified)
+	return err
 }
 
 // path is the group's path as the OCI configuration wants it: from the root of the tree.
@@ -280,6 +285,9 @@ func killAndWait(ctx context.Context, pid int) error {
 // its last process has gone.
 func (c *cgroups) remove(name string) error {
 	var errs []error
+	if c.cover != nil {
+		errs = append(errs, c.cover.RemoveAll(filepath.Join(c.parent, name)))
+	}
 	for _, tree := range c.mounts() {
 		var dirs []string
 		filepath.WalkDir(filepath.Join(tree, c.parent, name), func(p string, d fs.DirEntry, err error) error {
@@ -301,4 +309,11 @@ func (c *cgroups) remove(name string) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+func (c *cgroups) close() error {
+	if c.cover == nil {
+		return nil
+	}
+	return c.cover.Close()
 }

@@ -226,7 +226,7 @@ func (e *Engine) close() error {
 	}
 	if e.lock != nil { // only then was anything ours
 		if e.cgroups != nil {
-			errs = append(errs, e.cgroups.remove(""))
+			errs = append(errs, e.cgroups.remove(""), e.cgroups.close())
 		}
 		errs = append(errs, os.RemoveAll(e.run), e.lock.Close())
 	}

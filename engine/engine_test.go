@@ -91,6 +91,11 @@ func traces(t *testing.T, dir string) {
 			t.Errorf("left behind: %v", left)
 		}
 	}
+	// crun writes below the unified tree's mount point, where it must be taken out of the way.
+	below := exec.Command("unshare", "-m", "sh", "-c", "umount /sys/fs/cgroup/unified 2>/dev/null && ls /sys/fs/cgroup/unified")
+	if out, _ := below.Output(); strings.Contains(string(out), key) {
+		t.Errorf("left behind below the unified tree: %s", key)
+	}
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil || strings.Contains(string(mounts), key) {
 		t.Errorf("a mount shows on the host, or: %v", err)
