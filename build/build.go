@@ -1,0 +1,192 @@
+// Package build is Cloud Build's domain: builds as rows, and the scheduler that runs them a few at a time.
+//
+// The API's wire forms are in api/cloudbuild and api/runv2. How a source becomes an image is a Builder's business
+// (build/buildpack); where sources, logs and images are is behind interfaces that storage and artifacts fill. Steps,
+// triggers and artifacts come with a later change.
+package build
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+	"time"
+
+	"giggle/fault"
+	"giggle/operation"
+	"giggle/resource"
+	"giggle/store"
+)
+
+// Status is where a build is. The values are those of google.devtools.cloudbuild.v1.Build.Status.
+type Status string
+
+// The states of a build.
+const (
+	Queued        Status = "QUEUED"
+	Working       Status = "WORKING"
+	Success       Status = "SUCCESS"
+	Failure       Status = "FAILURE"
+	InternalError Status = "INTERNAL_ERROR"
+	Timeout       Status = "TIMEOUT"
+	Cancelled     Status = "CANCELLED"
+)
+
+// Terminal reports whether a build in this state has ended.
+func (s Status) Terminal() bool { return s != Queued && s != Working }
+
+// OperationKind is the kind of a build's operation. An operation's id is its build's id: gcloud 528 asks for it so.
+const OperationKind = "build"
+
+// Build is one build.
+type Build struct {
+	Name     resource.Child // "projects/P/locations/L/builds/ID"
+	Project  string         // id
+	Status   Status
+	Detail   string // why it ended so, for people
+	Source   Source
+	Image    string            // where the image goes, "HOST/REPO" or with a tag
+	Env      map[string]string // build variables, such as GOOGLE_BUILDABLE
+	Docker   bool              // the source has a Dockerfile to be built
+	Tags     []string
+	Account  string // e-mail address of the service account that it runs as
+	Creator  string // e-mail address of who asked for it
+	Timeout  time.Duration
+	LogsIn   string // bucket of the log object
+	Digest   string // of the image, once it is there
+	Started  time.Time
+	Finished time.Time
+	Pushed   time.Duration // time that the push took
+
+	Created time.Time `json:"-"`
+	Version int64     `json:"-"`
+}
+
+// Source is an uploaded archive: one generation of a storage object.
+type Source struct {
+	Bucket     string
+	Object     string
+	Generation int64 // 0 for the newest
+}
+
+// LogObject is the name of a build's log in its bucket, as gcloud 528 makes it from the build's id.
+func (b *Build) LogObject() string { return "log-" + b.Name.ID + ".txt" }
+
+// Limits of a build's time, from the API reference.
+const (
+	DefaultTimeout = 60 * time.Minute
+	MaxTimeout     = 24 * time.Hour
+)
+
+var builds = store.NewTable[Build]("build.build", "Build")
+
+// Builds is the builds of a platform, as the APIs see them.
+type Builds struct {
+	store *store.Store
+	newID func() string
+}
+
+// NewBuilds returns the builds in the store. newID makes UUIDs.
+func NewBuilds(st *store.Store, newID func() string) *Builds { return &Builds{st, newID} }
+
+func fromRow(r store.Row[Build]) Build {
+	b := r.Value
+	b.Created, b.Version = r.Created, r.Version
+	return b
+}
+
+// Create queues a build in a location and opens its operation. It fails with InvalidArgument and the path of the
+// field.
+func (s *Builds) Create(ctx context.Context, in resource.Location, b Build) (out Build, err error) {
+	defer fault.Wrap(&err, "build.Create(%s)", in)
+	if b.Source.Bucket == "" || b.Source.Object == "" {
+		return Build{}, fault.Invalid("storageSource", "bucket and object are needed")
+	}
+	if b.Image == "" || strings.ContainsAny(b.Image, " \t\n@") {
+		return Build{}, fault.Invalid("imageUri", "%.100q is not a place for an image", b.Image)
+	}
+	if b.Timeout == 0 {
+		b.Timeout = DefaultTimeout
+	}
+	if b.Timeout < 0 || b.Timeout > MaxTimeout {
+		return Build{}, fault.Invalid("timeout", "must be at most 24 hours")
+	}
+	b.Name = resource.Build(in.Project, in.Location, s.newID())
+	b.Project, b.Status = in.Project, Queued
+	err = s.store.Update(ctx, func(tx *store.Tx) error {
+		row, err := builds.Create(tx, b.Name.String(), b)
+		if err != nil {
+			return err
+		}
+		out = fromRow(row)
+		op := resource.Operation(in.Project, in.Location, b.Name.ID)
+		meta, err := json.Marshal(b.Name.String())
+		if err != nil {
+			return err
+		}
+		return operation.Open(tx, operation.Operation{Name: op.String(), Kind: OperationKind, Target: b.Name.String(), Verb: "build", Metadata: meta})
+	})
+	return out, err
+}
+
+// Get returns a build, or NotFound.
+func (s *Builds) Get(ctx context.Context, name resource.Child) (b Build, err error) {
+	defer fault.Wrap(&err, "build.Get(%s)", name)
+	err = s.store.View(ctx, func(tx *store.Tx) error {
+		row, err := builds.Get(tx, name.String())
+		b = fromRow(row)
+		return err
+	})
+	return b, err
+}
+
+// List returns the builds of a location ("-" for all), newest first.
+func (s *Builds) List(ctx context.Context, in resource.Location) (out []Build, err error) {
+	defer fault.Wrap(&err, "build.List(%s)", in)
+	prefix := in.String() + "/builds/"
+	if in.Location == "-" {
+		prefix = "projects/" + in.Project + "/locations/"
+	}
+	err = s.store.View(ctx, func(tx *store.Tx) error {
+		rows, err := builds.List(tx, prefix, "", 0)
+		for _, r := range rows {
+			out = append(out, fromRow(r))
+		}
+		return err
+	})
+	newestFirst(out)
+	return out, err
+}
+
+// Cancel ends a build that has not ended: a queued one at once, a working one as soon as its container is stopped. It
+// fails with FailedPrecondition on one that has ended.
+func (s *Builds) Cancel(ctx context.Context, name resource.Child) (b Build, err error) {
+	defer fault.Wrap(&err, "build.Cancel(%s)", name)
+	err = s.store.Update(ctx, func(tx *store.Tx) error {
+		row, err := builds.Get(tx, name.String())
+		if err != nil {
+			return err
+		}
+		if row.Value.Status.Terminal() {
+			return fault.New(fault.FailedPrecondition, "Cannot cancel build %s: it has ended (%s).", name.ID, row.Value.Status)
+		}
+		b, err = end(tx, row, Cancelled, "Build was cancelled.")
+		return err
+	})
+	return b, err
+}
+
+// end writes a build's terminal state and closes its operation, in one transaction.
+func end(tx *store.Tx, row store.Row[Build], status Status, detail string) (Build, error) {
+	row.Value.Status, row.Value.Detail, row.Value.Finished = status, detail, tx.Now()
+	row, err := builds.SetStatus(tx, row)
+	if err != nil {
+		return Build{}, err
+	}
+	b := row.Value
+	op := resource.Operation(b.Name.Project, b.Name.Location.Location, b.Name.ID)
+	var failure error
+	if status != Success && status != Failure {
+		failure = fault.New(fault.Aborted, "Build %s: %s", status, detail)
+	}
+	return fromRow(row), operation.Finish(tx, op.String(), b.Name.String(), failure)
+}

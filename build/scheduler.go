@@ -1,0 +1,252 @@
+package build
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"giggle/fault"
+	"giggle/store"
+)
+
+// Sources opens uploaded archives.
+type Sources interface {
+	// Open returns one generation of an object, and its size in bytes; generation 0 is the newest.
+	Open(ctx context.Context, s Source) (r io.ReadSeekCloser, size int64, err error)
+}
+
+// Logs keeps the logs of builds as storage objects that grow while they are read.
+type Logs interface {
+	// Create starts a build's log anew. What is written can be read at once; Close makes the object final.
+	Create(ctx context.Context, b Build) (io.WriteCloser, error)
+}
+
+// Images takes the images that builds make.
+type Images interface {
+	// Push puts the image with this manifest digest, which the platform's blobs hold, under a name.
+	Push(ctx context.Context, name, digest string) error
+}
+
+// Builder makes an image of a source.
+type Builder interface {
+	// Build returns the digest of the image's manifest, which the platform's blobs hold then. What the user should
+	// know as it goes is written to log. A fault's message is the build's failure for people; an error that is none
+	// is ours.
+	Build(ctx context.Context, b Build, source io.ReadSeeker, size int64, log io.Writer) (digest string, err error)
+}
+
+// Scheduler runs queued builds, a few at a time and the oldest first. A build that was working when the platform was
+// killed is run again: the same source makes the same image.
+type Scheduler struct {
+	Store   *store.Store
+	Sources Sources
+	Logs    Logs
+	Images  Images
+	Builder Builder
+	Slots   int // builds at once
+	Log     *slog.Logger
+
+	mu      sync.Mutex
+	running map[string]context.CancelCauseFunc // by build name
+}
+
+// errCancelled is why a build's context ends when the build was cancelled.
+var errCancelled = errors.New("the build was cancelled")
+
+// Run runs builds until ctx ends. Builds that are working then are run again by the next Run.
+func (s *Scheduler) Run(ctx context.Context) error {
+	s.running = make(map[string]context.CancelCauseFunc)
+	w := s.Store.Watch(builds.Kind())
+	defer w.Close()
+	var workers sync.WaitGroup
+	defer workers.Wait()
+	freed := make(chan struct{}, 1)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-w.C:
+		case <-freed:
+		}
+		due, err := s.due(ctx)
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return err
+		}
+		for _, b := range due {
+			buildCtx, ok := s.take(ctx, b)
+			if !ok {
+				break
+			}
+			workers.Go(func() {
+				s.work(buildCtx, b)
+				s.release(b)
+				select {
+				case freed <- struct{}{}:
+				default:
+				}
+			})
+		}
+	}
+}
+
+// due returns the builds that should run and do not yet, oldest first, and stops those that were cancelled.
+func (s *Scheduler) due(ctx context.Context) ([]Build, error) {
+	var out []Build
+	err := s.Store.View(ctx, func(tx *store.Tx) error {
+		rows, err := builds.List(tx, "", "", 0)
+		if err != nil {
+			return err
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for _, r := range rows {
+			cancel, runs := s.running[r.Name]
+			switch {
+			case r.Value.Status == Cancelled && runs:
+				cancel(errCancelled)
+			case !r.Value.Status.Terminal() && !runs:
+				out = append(out, fromRow(r))
+			}
+		}
+		return nil
+	})
+	slices.SortFunc(out, func(a, b Build) int { return a.Created.Compare(b.Created) })
+	return out, err
+}
+
+// take claims a slot for a build.
+func (s *Scheduler) take(ctx context.Context, b Build) (context.Context, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.running) >= s.Slots {
+		return nil, false
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	s.running[b.Name.String()] = cancel
+	return ctx, true
+}
+
+func (s *Scheduler) release(b Build) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.running[b.Name.String()](nil)
+	delete(s.running, b.Name.String())
+}
+
+// work runs one build to its end.
+func (s *Scheduler) work(ctx context.Context, b Build) {
+	started, err := s.start(ctx, b)
+	if err != nil {
+		if ctx.Err() == nil && !fault.Is(err, fault.Canceled) {
+			s.Log.Error("start build", "build", b.Name, "err", err)
+		}
+		return
+	}
+	digest, pushed, err := s.run(ctx, started)
+	if ctx.Err() != nil && !errors.Is(context.Cause(ctx), errCancelled) {
+		return // the platform stops: the next start runs it again
+	}
+	status, detail := Success, ""
+	switch f := fault.From(err); {
+	case err == nil:
+	case errors.Is(context.Cause(ctx), errCancelled):
+		return // Cancel wrote the end already
+	case f.Code == fault.DeadlineExceeded || errors.Is(err, context.DeadlineExceeded):
+		status, detail = Timeout, fmt.Sprintf("The build did not end within its timeout of %s.", b.Timeout)
+	case f.Code == fault.Internal:
+		s.Log.Error("build", "build", b.Name, "err", err)
+		status, detail = InternalError, f.Message
+	default:
+		status, detail = Failure, f.Message
+	}
+	err = s.Store.Update(context.WithoutCancel(ctx), func(tx *store.Tx) error {
+		row, err := builds.Get(tx, b.Name.String())
+		if err != nil || row.Value.Status.Terminal() {
+			return err
+		}
+		row.Value.Digest, row.Value.Pushed = digest, pushed
+		_, err = end(tx, row, status, detail)
+		return err
+	})
+	if err != nil {
+		s.Log.Error("end build", "build", b.Name, "err", err)
+	}
+}
+
+// start marks the build as working.
+func (s *Scheduler) start(ctx context.Context, b Build) (out Build, err error) {
+	err = s.Store.Update(ctx, func(tx *store.Tx) error {
+		row, err := builds.Get(tx, b.Name.String())
+		if err != nil {
+			return err
+		}
+		if row.Value.Status.Terminal() {
+			return fault.New(fault.Canceled, "The build has ended.")
+		}
+		row.Value.Status, row.Value.Started = Working, tx.Now()
+		row, err = builds.SetStatus(tx, row)
+		out = fromRow(row)
+		return err
+	})
+	return out, err
+}
+
+// run fetches the source, builds and pushes. All of the log is readable when it returns.
+func (s *Scheduler) run(ctx context.Context, b Build) (digest string, pushed time.Duration, err error) {
+	log, err := s.Logs.Create(ctx, b)
+	if err != nil {
+		return "", 0, err
+	}
+	say := func(format string, args ...any) { _, _ = fmt.Fprintf(log, format+"\n", args...) }
+	defer func() {
+		switch f := fault.From(err); {
+		case err == nil:
+			say("DONE")
+		case errors.Is(context.Cause(ctx), errCancelled):
+			say("CANCELLED")
+		case f.Code == fault.Internal:
+			say("ERROR\nERROR: internal error")
+		default:
+			say("ERROR\nERROR: %s", f.Message)
+		}
+		err = errors.Join(err, log.Close())
+	}()
+	ctx, cancel := context.WithTimeout(ctx, b.Timeout)
+	defer cancel()
+	say("starting build %q\n\nFETCHSOURCE\nFetching storage object: gs://%s/%s#%d", b.Name.ID, b.Source.Bucket, b.Source.Object, b.Source.Generation)
+	source, size, err := s.Sources.Open(ctx, b.Source)
+	if err != nil {
+		return "", 0, err
+	}
+	defer func() { _ = source.Close() }() // it was only read
+	say("BUILD")
+	digest, err = s.Builder.Build(ctx, b, source, size, log)
+	if err != nil {
+		if ctx.Err() != nil {
+			err = errors.Join(ctx.Err(), err)
+		}
+		return "", 0, err
+	}
+	say("PUSH\nPushing %s", b.Image)
+	start := time.Now()
+	if err := s.Images.Push(ctx, b.Image, digest); err != nil {
+		return "", 0, err
+	}
+	say("digest: %s", digest)
+	return digest, time.Since(start), nil
+}
+
+func newestFirst(bs []Build) {
+	slices.SortStableFunc(bs, func(a, b Build) int {
+		return cmp.Or(b.Created.Compare(a.Created), cmp.Compare(a.Name.ID, b.Name.ID))
+	})
+}
