@@ -1,0 +1,153 @@
+// Package storage is the wire form of Cloud Storage: the JSON API v1 with its uploads and downloads, and the plain GET
+// of an object by path that the XML API has, which gcloud's build log tail uses.
+//
+// It translates for package giggle/storage and decides nothing itself. ACLs, versioning, life cycle, retention,
+// customer keys and notifications are answered with 501 where a client asks for them.
+// Rules: https://cloud.google.com/storage/docs/json_api and …/docs/performing-resumable-uploads.
+package storage
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"strconv"
+
+	"giggle/api/guard"
+	"giggle/fault"
+	"giggle/resource"
+	"giggle/rest"
+	"giggle/storage"
+)
+
+// Server serves the API.
+type Server struct {
+	Storage *storage.Storage
+	Pages   *resource.Pages
+	// Project returns the id and the number of a project named by either.
+	Project func(ref string) (id, number string, err error)
+	// Allow fails when the caller of ctx lacks a permission on a bucket: for requests that need two buckets.
+	Allow func(ctx context.Context, permission, bucket string) error
+	// Base returns the scheme, host and path prefix of the URLs that the client uses; nil takes the Host.
+	Base func(r *http.Request) string
+}
+
+// onBucket is where the permissions on a bucket and its objects are needed. Policies know it by its project:
+// whoever reads the rule asks storage.BucketProject which that is.
+const onBucket = "projects/_/buckets/{bucket}"
+
+// Rules says what each RPC needs.
+var Rules = guard.Rules{
+	"storage.buckets.list":               {Permission: "storage.buckets.list", On: "projects/{project}"},
+	"storage.buckets.insert":             {Permission: "storage.buckets.create", On: "projects/{project}"},
+	"storage.buckets.get":                {Permission: "storage.buckets.get", On: onBucket},
+	"storage.buckets.getStorageLayout":   {Permission: "storage.buckets.get", On: onBucket},
+	"storage.buckets.patch":              {Permission: "storage.buckets.update", On: onBucket},
+	"storage.buckets.update":             {Permission: "storage.buckets.update", On: onBucket},
+	"storage.buckets.delete":             {Permission: "storage.buckets.delete", On: onBucket},
+	"storage.buckets.getIamPolicy":       {Permission: "storage.buckets.getIamPolicy", On: onBucket},
+	"storage.buckets.setIamPolicy":       {Permission: "storage.buckets.setIamPolicy", On: onBucket},
+	"storage.buckets.testIamPermissions": {},
+	"storage.objects.list":               {Permission: "storage.objects.list", On: onBucket},
+	"storage.objects.get":                {Permission: "storage.objects.get", On: onBucket},
+	"storage.objects.insert":             {Permission: "storage.objects.create", On: onBucket},
+	"storage.objects.patch":              {Permission: "storage.objects.update", On: onBucket},
+	"storage.objects.update":             {Permission: "storage.objects.update", On: onBucket},
+	"storage.objects.delete":             {Permission: "storage.objects.delete", On: onBucket},
+	"storage.objects.copy":               {Permission: "storage.objects.create", On: "projects/_/buckets/{destinationBucket}"},
+	"storage.objects.rewrite":            {Permission: "storage.objects.create", On: "projects/_/buckets/{destinationBucket}"},
+	"storage.objects.compose":            {Permission: "storage.objects.create", On: onBucket},
+}
+
+// Register adds the API's routes. The Mux should have WriteError for its errors, so that unknown paths speak the same
+// dialect.
+func (s *Server) Register(m *rest.Mux) {
+	json := rest.Errors(WriteError)
+	const b, o = "/storage/v1/b/{bucket}", "/storage/v1/b/{bucket}/o/{object}"
+	m.HandleFunc("GET", "/storage/v1/b", "storage.buckets.list", s.listBuckets, json)
+	m.HandleFunc("POST", "/storage/v1/b", "storage.buckets.insert", s.insertBucket, json)
+	m.HandleFunc("GET", b, "storage.buckets.get", s.getBucket, json)
+	m.HandleFunc("GET", b+"/storageLayout", "storage.buckets.getStorageLayout", s.storageLayout, json)
+	m.HandleFunc("PATCH", b, "storage.buckets.patch", s.patchBucket, json)
+	m.HandleFunc("PUT", b, "storage.buckets.update", s.updateBucket, json)
+	m.HandleFunc("DELETE", b, "storage.buckets.delete", s.deleteBucket, json)
+	m.HandleFunc("GET", b+"/iam", "storage.buckets.getIamPolicy", absent("Policies of buckets are"), json)
+	m.HandleFunc("PUT", b+"/iam", "storage.buckets.setIamPolicy", absent("Policies of buckets are"), json)
+	m.HandleFunc("GET", b+"/iam/testPermissions", "storage.buckets.testIamPermissions", absent("Policies of buckets are"), json)
+
+	m.HandleFunc("GET", b+"/o", "storage.objects.list", s.listObjects, json)
+	m.HandleFunc("GET", o, "storage.objects.get", s.getObject, json)
+	m.HandleFunc("PATCH", o, "storage.objects.patch", s.patchObject, json)
+	m.HandleFunc("PUT", o, "storage.objects.update", s.patchObject, json)
+	m.HandleFunc("DELETE", o, "storage.objects.delete", s.deleteObject, json)
+	m.HandleFunc("POST", o+"/compose", "storage.objects.compose", s.compose, json)
+	m.HandleFunc("POST", o+"/copyTo/b/{destinationBucket}/o/{destinationObject}", "storage.objects.copy", s.copyObject, json)
+	m.HandleFunc("POST", o+"/rewriteTo/b/{destinationBucket}/o/{destinationObject}", "storage.objects.rewrite", s.rewriteObject, json)
+	m.HandleFunc("GET", "/download"+o, "storage.objects.get", s.download, json)
+
+	unlimited := rest.MaxBody(-1) // bounded by the disk: Storage asks before it takes bytes in
+	for _, prefix := range []string{"/upload", "/resumable/upload"} {
+		m.HandleFunc("POST", prefix+b+"/o", "storage.objects.insert", s.startUpload, json, unlimited)
+		m.HandleFunc("PUT", prefix+b+"/o", "storage.objects.insert", s.continueUpload, json, unlimited)
+		m.HandleFunc("DELETE", prefix+b+"/o", "storage.objects.insert", s.cancelUpload, json)
+	}
+	m.HandleFunc("GET", "/{bucket}/{object=**}", "storage.objects.get", s.getByPath, rest.Errors(writeXMLError))
+}
+
+func absent(what string) rest.Func {
+	return func(context.Context, *rest.Request) (any, error) {
+		return nil, fault.New(fault.Unimplemented, "%s not implemented by Giggle.", what)
+	}
+}
+
+func (s *Server) base(r *http.Request) string {
+	if s.Base != nil {
+		return s.Base(r)
+	}
+	if r.TLS != nil {
+		return "https://" + r.Host
+	}
+	return "http://" + r.Host
+}
+
+// conditions reads if{prefix}GenerationMatch and its three kin from a query.
+func conditions(q url.Values, prefix string) (c storage.Conditions, err error) {
+	for name, to := range map[string]**int64{
+		"GenerationMatch": &c.GenerationMatch, "GenerationNotMatch": &c.GenerationNotMatch,
+		"MetagenerationMatch": &c.MetagenerationMatch, "MetagenerationNotMatch": &c.MetagenerationNotMatch,
+	} {
+		if !q.Has("if" + prefix + name) {
+			continue
+		}
+		n, err := number(q, "if"+prefix+name, 0)
+		if err != nil {
+			return c, err
+		}
+		*to = &n
+	}
+	return c, nil
+}
+
+// number reads a parameter as a number of 0 or more.
+func number(q url.Values, name string, otherwise int64) (int64, error) {
+	s := q.Get(name)
+	if s == "" {
+		return otherwise, nil
+	}
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err != nil || n < 0 {
+		return 0, fault.Invalid(name, "Invalid value: %.40q is not a number of 0 or more.", s)
+	}
+	return n, nil
+}
+
+// pageSize reads maxResults: 1000 at most, and without one.
+func pageSize(q url.Values) (int, error) {
+	n, err := number(q, "maxResults", 1000)
+	if err != nil {
+		return 0, err
+	}
+	return int(min(max(n, 1), 1000)), nil
+}
+
+// noContent is the answer to a delete.
+var noContent = rest.Raw{Status: http.StatusNoContent}
