@@ -27,7 +27,8 @@ type Rule struct {
 	// Permission of the caller, such as "run.services.get"; "" for an RPC that any signed-in caller may use.
 	Permission string
 	// On is the resource that the permission is needed on: text with {fields} of the request, such as "{parent}" or
-	// "projects/{project}". {region} is the region in the host name (REGION-run.googleapis.com).
+	// "projects/{project}". {region} is the region in the host name (REGION-run.googleapis.com). Of several, with "|"
+	// between them, the first whose fields are all there: "{name}|projects/{project_id}".
 	On string
 	// Open means that the RPC needs no credentials at all.
 	Open bool
@@ -136,7 +137,22 @@ func Caller(ctx context.Context) iam.Principal {
 }
 
 // resource fills a rule's template from the call and names the project by its id.
-func (g *Guard) resource(ctx context.Context, template string, call *rest.Call) (string, error) {
+func (g *Guard) resource(ctx context.Context, templates string, call *rest.Call) (string, error) {
+	var missing error
+	for _, t := range strings.Split(templates, "|") {
+		name, err := fill(t, call)
+		if err == nil {
+			return g.canonical(ctx, name)
+		}
+		if missing == nil {
+			missing = err
+		}
+	}
+	return "", missing
+}
+
+// fill puts the fields of a call into one template. It fails with InvalidArgument when one is missing.
+func fill(template string, call *rest.Call) (string, error) {
 	var out strings.Builder
 	for rest := template; rest != ""; {
 		text, after, found := strings.Cut(rest, "{")
@@ -152,7 +168,7 @@ func (g *Guard) resource(ctx context.Context, template string, call *rest.Call) 
 		out.WriteString(value)
 		rest = tail
 	}
-	return g.canonical(ctx, out.String())
+	return out.String(), nil
 }
 
 // canonical names the project of a resource by its id, as policies do. An unknown project stays as it is: nobody has

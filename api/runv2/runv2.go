@@ -1,0 +1,95 @@
+// Package runv2 is the wire form of Cloud Run's v2 API, as far as gcloud 528 needs it to deploy from source: builds:submit.
+//
+// It translates for package build. Services, revisions, jobs and worker pools of v2 answer UNIMPLEMENTED so far; v1
+// has services.
+package runv2
+
+import (
+	"context"
+	"strings"
+
+	"cloud.google.com/go/cloudbuild/apiv1/v2/cloudbuildpb"
+	"cloud.google.com/go/longrunning/autogen/longrunningpb"
+	"cloud.google.com/go/run/apiv2/runpb"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	"giggle/api/cloudbuild"
+	"giggle/api/guard"
+	"giggle/build"
+	"giggle/fault"
+	"giggle/resource"
+	"giggle/rest"
+	"giggle/run"
+)
+
+// Server serves the API.
+type Server struct {
+	runpb.UnimplementedBuildsServer
+
+	Builds  *build.Builds
+	Project func(ref string) (run.Project, error) // by id or number
+	Account func(p run.Project) string            // that builds run as
+	// LogsBucket makes sure that the bucket of a project's build logs is there, and returns its name.
+	LogsBucket func(ctx context.Context, p run.Project) (string, error)
+}
+
+// Rules says what each RPC needs.
+var Rules = guard.Rules{
+	"/google.cloud.run.v2.Builds/SubmitBuild": {Permission: "run.builds.create", On: "{parent}"},
+}
+
+// Register adds the API's routes.
+func (s *Server) Register(m *rest.Mux) { runpb.RegisterBuildsServer(m, s) }
+
+// SubmitBuild queues a build of an uploaded source. The operation that it returns is polled at Cloud Build, by the
+// build's id.
+func (s *Server) SubmitBuild(ctx context.Context, r *runpb.SubmitBuildRequest) (*runpb.SubmitBuildResponse, error) {
+	in, err := resource.ParseLocation(r.GetParent())
+	if err != nil {
+		return nil, err
+	}
+	p, err := s.Project(in.Project)
+	if err != nil {
+		return nil, err
+	}
+	in.Project = p.ID
+	if !resource.IsRegion(in.Location) {
+		return nil, fault.New(fault.NotFound, "Location %q is not one of Cloud Run's.", in.Location)
+	}
+	if r.GetWorkerPool() != "" {
+		return nil, fault.NotImplemented("workerPool", "worker pools are not implemented")
+	}
+	src := r.GetStorageSource()
+	b := build.Build{
+		Source: build.Source{Bucket: src.GetBucket(), Object: src.GetObject(), Generation: src.GetGeneration()},
+		Image:  r.GetImageUri(), Tags: r.GetTags(), Account: s.Account(p), Creator: guard.Caller(ctx).Email(),
+	}
+	if sa := r.GetServiceAccount(); sa != "" && !strings.HasSuffix(sa, "/"+b.Account) && sa != b.Account {
+		return nil, fault.NotImplemented("serviceAccount", "builds run as %s so far", b.Account)
+	}
+	switch t := r.GetBuildType().(type) {
+	case *runpb.SubmitBuildRequest_BuildpackBuild:
+		if t.BuildpackBuild.GetFunctionTarget() != "" {
+			return nil, fault.NotImplemented("buildpackBuild.functionTarget", "functions are not implemented")
+		}
+		b.Env = t.BuildpackBuild.GetEnvironmentVariables()
+	case *runpb.SubmitBuildRequest_DockerBuild_:
+		b.Docker = true
+	default:
+		return nil, fault.Invalid("buildType", "buildpackBuild or dockerBuild is needed")
+	}
+	if b.LogsIn, err = s.LogsBucket(ctx, p); err != nil {
+		return nil, err
+	}
+	made, err := s.Builds.Create(ctx, in, b)
+	if err != nil {
+		return nil, err
+	}
+	meta, err := anypb.New(&cloudbuildpb.BuildOperationMetadata{Build: cloudbuild.ToProto(&made, p)})
+	if err != nil {
+		return nil, err
+	}
+	return &runpb.SubmitBuildResponse{
+		BuildOperation: &longrunningpb.Operation{Name: resource.Operation(p.ID, in.Location, made.Name.ID).String(), Metadata: meta},
+	}, nil
+}
