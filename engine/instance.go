@@ -78,6 +78,7 @@ func (e *Engine) Prepare(ctx context.Context, s Spec) (_ *Instance, err error) {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
+	go e.cgroups.warm()
 	if i.slot, err = e.slots.take(); err != nil {
 		return nil, err
 	}

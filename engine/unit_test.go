@@ -209,3 +209,16 @@ func TestUnifiedControlFiles(t *testing.T) {
 		}
 	}
 }
+
+func TestOwnGroup(t *testing.T) {
+	const text = "9:name=systemd:/\n8:pids,misc:/user/a:b\n0::/unified\n"
+	for controller, want := range map[string]string{"pids": "/user/a:b", "misc": "/user/a:b", "": "/unified", "memory": "none"} {
+		got, ok := ownGroup(text, controller)
+		if !ok {
+			got = "none"
+		}
+		if got != want {
+			t.Errorf("%q: %s, want %s", controller, got, want)
+		}
+	}
+}
