@@ -129,12 +129,33 @@ func TestClose(t *testing.T) {
 }
 
 func TestNoRuntime(t *testing.T) {
-	dir := t.TempDir()
-	_, err := engine.Open(t.Context(), engine.Config{Dir: dir, Runtime: "/bin/true", Log: slog.Default()})
-	if !fault.Is(err, fault.FailedPrecondition) || !strings.Contains(err.Error(), "/bin/true") {
-		t.Errorf("got %v", err)
+	script := filepath.Join(t.TempDir(), "runtime")
+	if err := os.WriteFile(script, []byte("#!/bin/sh\necho not really a runtime\n"), 0o755); err != nil {
+		t.Fatal(err)
 	}
-	traces(t, dir)
+	for _, runtime := range []string{"/bin/true", script, "nowhere-to-be-found", "/nowhere"} {
+		dir := t.TempDir()
+		_, err := engine.Open(t.Context(), engine.Config{Dir: dir, Runtime: runtime, Log: slog.New(slog.DiscardHandler)})
+		if !fault.Is(err, fault.FailedPrecondition) || !strings.Contains(err.Error(), runtime) {
+			t.Errorf("%s: %v", runtime, err)
+		}
+		traces(t, dir)
+	}
+}
+
+// A script around a runtime works too: it is executed as it is.
+func TestRuntimeScript(t *testing.T) {
+	eachRuntime(t, func(t *testing.T, e *engine.Engine) {
+		name, _, _ := strings.Cut(e.Runtime(), " ")
+		script := filepath.Join(t.TempDir(), "wrapper")
+		if err := os.WriteFile(script, []byte("#!/bin/sh\nexec "+name+" \"$@\"\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		wrapped := open(t, script)
+		if got := mustGet(t, start(t, wrapped, serving("wrapped")), "/"); got != "hello" || wrapped.Runtime() != e.Runtime() {
+			t.Errorf("%s: %q", wrapped.Runtime(), got)
+		}
+	})
 }
 
 // On a file system that can't be idmapped the message says what to do.

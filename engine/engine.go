@@ -224,6 +224,7 @@ func (e *Engine) close() error {
 	if e.host != nil {
 		e.host.Close()
 	}
+	e.runtime.close()
 	if e.lock != nil { // only then was anything ours
 		if e.cgroups != nil {
 			errs = append(errs, e.cgroups.remove(""), e.cgroups.close())
