@@ -1,0 +1,282 @@
+package scale_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"giggle/fault"
+	"giggle/resource"
+	"giggle/run"
+	"giggle/run/scale"
+)
+
+// backend makes instances that are goroutines: a connection to one is a pipe.
+type backend struct {
+	mu                                  sync.Mutex
+	prepared, started, stopped, highest int
+	broken                              string
+	startup                             time.Duration // from Start to the port being open
+	made                                map[string]*instance
+}
+
+type instance struct {
+	b    *backend
+	id   string
+	done chan struct{}
+	once sync.Once
+	open atomic.Bool
+}
+
+func (b *backend) Prepare(context.Context, run.Revision) (scale.Instance, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.prepared++
+	i := &instance{b: b, id: fmt.Sprint("i", b.prepared), done: make(chan struct{})}
+	if b.made == nil {
+		b.made = make(map[string]*instance)
+	}
+	b.made[i.id] = i
+	return i, nil
+}
+
+func (i *instance) ID() string { return i.id }
+
+func (i *instance) Start(context.Context) error {
+	i.b.mu.Lock()
+	defer i.b.mu.Unlock()
+	i.b.started++
+	i.b.highest = max(i.b.highest, i.b.started-i.b.stopped)
+	if i.b.broken == "" {
+		time.AfterFunc(i.b.startup, func() { i.open.Store(true) })
+	} else {
+		i.once.Do(func() { close(i.done) })
+	}
+	return nil
+}
+
+func (i *instance) Dial(context.Context, int) (net.Conn, error) {
+	if !i.open.Load() {
+		return nil, errors.New("refused")
+	}
+	client, server := net.Pipe()
+	go func() { _ = server.Close() }()
+	return client, nil
+}
+
+func (i *instance) Done() <-chan struct{} { return i.done }
+func (i *instance) Diagnosis(int) string  { return i.b.broken }
+func (i *instance) end()                  { i.once.Do(func() { close(i.done) }) }
+func (i *instance) Stop(context.Context, time.Duration) error {
+	i.b.mu.Lock()
+	defer i.b.mu.Unlock()
+	i.b.stopped++
+	i.end()
+	return nil
+}
+
+func (b *backend) counts() (prepared, started, stopped int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.prepared, b.started, b.stopped
+}
+
+func revision(id string, change func(*run.Template)) run.Revision {
+	t := run.Template{Concurrency: 2, Containers: []run.Container{{Image: "x"}}}
+	if change != nil {
+		change(&t)
+	}
+	return run.Revision{Name: resource.Revision{Service: resource.Service("p", "europe-north1", "s"), ID: id}, Template: t.WithDefaults()}
+}
+
+// scaler runs a test with a scaler in a bubble of fake time.
+func scaler(t *testing.T, b *backend, test func(t *testing.T, s *scale.Scaler)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		s := scale.New(scale.Config{Backend: b, Max: 3, Prepared: 2, Idle: time.Minute, Starts: 8, Now: time.Now, Log: slog.New(slog.DiscardHandler)})
+		test(t, s)
+		if err := s.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if _, started, stopped := b.counts(); stopped < started {
+			t.Errorf("%d instances were started, %d stopped", started, stopped)
+		}
+	})
+}
+
+func TestOneMoreWhenAllAreBusyUpToTheMaximum(t *testing.T) {
+	b := &backend{startup: 100 * time.Millisecond}
+	scaler(t, b, func(t *testing.T, s *scale.Scaler) {
+		rev := revision("s-1", nil)
+		var leases []*scale.Lease
+		for i := range 6 { // 2 at once in each of 3 instances
+			l, err := s.Acquire(t.Context(), rev)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if want := i%2 == 0; l.Cold != want {
+				t.Errorf("request %d: cold = %v, want %v", i, l.Cold, want)
+			}
+			leases = append(leases, l)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := s.Acquire(ctx, rev); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("a seventh request at the maximum = %v, want to wait", err)
+		}
+		got := make(chan error, 1)
+		go func() {
+			l, err := s.Acquire(t.Context(), rev)
+			if err == nil {
+				l.Release()
+			}
+			got <- err
+		}()
+		synctest.Wait()
+		leases[0].Release()
+		if err := <-got; err != nil {
+			t.Errorf("the waiting request = %v", err)
+		}
+		for _, l := range leases[1:] {
+			l.Release()
+		}
+		if b.highest != 3 {
+			t.Errorf("%d instances at once, want 3", b.highest)
+		}
+	})
+}
+
+func TestToZeroAfterIdleAndPreparedAgain(t *testing.T) {
+	b := &backend{startup: time.Millisecond}
+	scaler(t, b, func(t *testing.T, s *scale.Scaler) {
+		rev := revision("s-1", nil)
+		s.Publish(run.Route{Service: rev.Name.Service, Targets: []run.RouteTarget{{Revision: rev, Percent: 100}}})
+		synctest.Wait()
+		if p, started, _ := b.counts(); p != 1 || started != 0 {
+			t.Fatalf("a route without requests: %d prepared, %d started, want 1 and 0", p, started)
+		}
+		l, err := s.Acquire(t.Context(), rev)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.Release()
+		if p, started, _ := b.counts(); p != 1 || started != 1 {
+			t.Errorf("the prepared instance was not used: %d prepared, %d started", p, started)
+		}
+		time.Sleep(30 * time.Second)
+		if ready, _, _ := s.Instances(); ready != 1 {
+			t.Errorf("%d ready after half the idle time, want 1", ready)
+		}
+		time.Sleep(40 * time.Second)
+		synctest.Wait()
+		if ready, _, prepared := s.Instances(); ready != 0 || prepared != 1 {
+			t.Errorf("after the idle time %d ready and %d prepared, want 0 and 1", ready, prepared)
+		}
+		s.Remove(rev.Name.Service)
+		synctest.Wait()
+		if _, _, prepared := s.Instances(); prepared != 0 {
+			t.Error("a revision without a route is still prepared")
+		}
+	})
+}
+
+func TestMinimumIsKept(t *testing.T) {
+	b := &backend{}
+	scaler(t, b, func(t *testing.T, s *scale.Scaler) {
+		rev := revision("s-1", func(tt *run.Template) { tt.Scaling.Min = 2 })
+		s.Publish(run.Route{Service: rev.Name.Service, Targets: []run.RouteTarget{{Revision: rev, Percent: 100}}})
+		time.Sleep(10 * time.Minute)
+		if ready, _, _ := s.Instances(); ready != 2 {
+			t.Errorf("%d ready, want the minimum of 2", ready)
+		}
+	})
+}
+
+func TestPreparedIsBounded(t *testing.T) {
+	b := &backend{}
+	scaler(t, b, func(t *testing.T, s *scale.Scaler) {
+		for i := range 5 {
+			rev := revision(fmt.Sprint("s-", i), nil)
+			svc := resource.Service("p", "europe-north1", fmt.Sprint("s", i))
+			s.Publish(run.Route{Service: svc, Targets: []run.RouteTarget{{Revision: rev, Percent: 100}}})
+		}
+		time.Sleep(time.Minute)
+		if _, _, prepared := s.Instances(); prepared != 2 {
+			t.Errorf("%d prepared, want the bound of 2", prepared)
+		}
+	})
+}
+
+func TestCheckReportsWhyAContainerDoesNotStart(t *testing.T) {
+	for name, tt := range map[string]struct {
+		b    *backend
+		want string
+	}{
+		"it exits":          {&backend{broken: "It exited with code 3."}, "It exited with code 3."},
+		"it never listens":  {&backend{startup: time.Hour}, "within the allocated timeout (4m0s)"},
+		"the port is named": {&backend{broken: "x"}, "PORT=8080"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			scaler(t, tt.b, func(t *testing.T, s *scale.Scaler) {
+				err := s.Check(t.Context(), revision("s-1", nil))
+				if !fault.Is(err, fault.FailedPrecondition) || !strings.Contains(fault.From(err).Message, tt.want) || fault.From(err).Reason != "HealthCheckContainerError" {
+					t.Errorf("Check = %v, want %q", err, tt.want)
+				}
+			})
+		})
+	}
+}
+
+func TestAnInstanceThatDiesIsReplaced(t *testing.T) {
+	b := &backend{}
+	scaler(t, b, func(t *testing.T, s *scale.Scaler) {
+		rev := revision("s-1", nil)
+		if err := s.Check(t.Context(), rev); err != nil {
+			t.Fatal(err)
+		}
+		first, err := s.Acquire(t.Context(), rev)
+		if err != nil {
+			t.Fatal(err)
+		}
+		first.Release()
+		b.made[first.Instance].end()
+		synctest.Wait()
+		l, err := s.Acquire(t.Context(), rev)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Release()
+		if l.Instance == first.Instance {
+			t.Error("the request went to the instance that died")
+		}
+	})
+}
+
+func TestDropLetsRequestsEnd(t *testing.T) {
+	b := &backend{}
+	scaler(t, b, func(t *testing.T, s *scale.Scaler) {
+		rev := revision("s-1", nil)
+		l, err := s.Acquire(t.Context(), rev)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Drop(rev.Name)
+		synctest.Wait()
+		if _, _, stopped := b.counts(); stopped != 0 {
+			t.Error("the instance was stopped under a request")
+		}
+		l.Release()
+		synctest.Wait()
+		if _, _, stopped := b.counts(); stopped != 1 {
+			t.Error("the instance was not stopped after its last request")
+		}
+	})
+}
