@@ -379,3 +379,9 @@ func serviceOf(revision string) string {
 	name, _, _ := strings.Cut(revision, "/revisions/")
 	return name
 }
+
+// Count returns how many services a project has.
+func (s *Services) Count(ctx context.Context, project string) (int, error) {
+	all, _, err := s.List(ctx, resource.Location{Project: project, Location: "-"}, "", 0)
+	return len(all), err
+}

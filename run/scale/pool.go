@@ -124,11 +124,11 @@ func (p *pool) leave(turn chan grant) {
 }
 
 func (p *pool) lease(r *running, cold bool) *Lease {
-	return &Lease{Instance: r.ID(), Transport: r.transport, Cold: cold, release: func() {
+	return NewLease(r.ID(), r.transport, cold, func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		p.giveBack(r)
-	}}
+	})
 }
 
 // giveBack ends one request on an instance and hands the slot on. p.mu is held.

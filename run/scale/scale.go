@@ -111,6 +111,11 @@ type Lease struct {
 	release   func()
 }
 
+// NewLease returns a lease, for those who stand in for a Scaler.
+func NewLease(instance string, transport http.RoundTripper, cold bool, release func()) *Lease {
+	return &Lease{instance, transport, cold, release}
+}
+
 // Release gives the slot back. It is called once.
 func (l *Lease) Release() { l.release() }
 
