@@ -65,6 +65,7 @@ const (
 	ReasonPrecondition = "conditionNotMet" // FailedPrecondition; HTTP 412
 	ReasonNotModified  = "notModified"     // FailedPrecondition; HTTP 304 on reads
 	ReasonNotEmpty     = "conflict"        // Aborted; HTTP 409
+	ReasonUploadGone   = "uploadGone"      // NotFound; HTTP 410, on which gcloud starts the upload again
 )
 
 // New opens the storage in opts. Logs that a crash left unfinished are finished with what they have.

@@ -316,7 +316,7 @@ func TestResumable(t *testing.T) {
 		t.Errorf("the last piece again: %+v %v", again, err)
 	}
 	_, _, err = w.Append(t.Context(), "other", u.ID, 0, -1, strings.NewReader("x"))
-	is(t, err, fault.NotFound, "")
+	is(t, err, fault.NotFound, storage.ReasonUploadGone)
 
 	v, err := w.BeginUpload(t.Context(), storage.Insert{Bucket: "bucket", Name: "small"}, -1)
 	if err != nil {
@@ -336,7 +336,7 @@ func TestResumable(t *testing.T) {
 		t.Error(err)
 	}
 	_, _, err = w.Upload(t.Context(), "bucket", x.ID)
-	is(t, err, fault.NotFound, "")
+	is(t, err, fault.NotFound, storage.ReasonUploadGone)
 	w.now = w.now.Add(8 * 24 * time.Hour)
 	if n, err := w.ExpireUploads(t.Context()); err != nil || n != 2 {
 		t.Errorf("expired %d %v", n, err)

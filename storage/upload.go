@@ -69,7 +69,9 @@ func (s *Storage) Upload(ctx context.Context, bucket, id string) (u Upload, size
 func getUpload(tx *store.Tx, bucket, id string) (Upload, error) {
 	row, err := uploads.Get(tx, id)
 	if err == nil && row.Value.Insert.Bucket != bucket || fault.Is(err, fault.NotFound) {
-		return Upload{}, fault.New(fault.NotFound, "The upload %q was not found in the bucket %q: it has expired, or was never begun. Start it again.", clip(id), clip(bucket))
+		e := fault.New(fault.NotFound, "The upload %q was not found in the bucket %q: it has expired, or was never begun. Start it again.", clip(id), clip(bucket))
+		e.Reason = ReasonUploadGone
+		return Upload{}, e
 	}
 	return row.Value, err
 }

@@ -1,9 +1,11 @@
 package storage
 
 import (
+	"compress/gzip"
 	"context"
 	"encoding/base64"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -54,6 +56,10 @@ func (s *Server) bytes(ctx context.Context, r *rest.Request, bucket, name string
 		defer content.Close()
 		h := w.Header()
 		describe(h, o)
+		if o.ContentEncoding == "gzip" && !acceptsGzip(r.Header) {
+			gunzip(h, w, r.Method, content)
+			return
+		}
 		if o.Size == 0 && r.Header.Get("Range") != "" { // net/http would answer 200
 			h.Set("Content-Range", "bytes */0")
 			w.WriteHeader(http.StatusRequestedRangeNotSatisfiable)
@@ -65,6 +71,29 @@ func (s *Server) bytes(ctx context.Context, r *rest.Request, bucket, name string
 		}
 		http.ServeContent(w, r.Request, "", modified, content)
 	}), nil
+}
+
+func acceptsGzip(h http.Header) bool {
+	return strings.Contains(strings.ToLower(h.Get("Accept-Encoding")), "gzip")
+}
+
+// gunzip answers with the decompressed bytes of an object that was stored compressed, for a client that does not know
+// the compression (https://cloud.google.com/storage/docs/transcoding). Ranges do not apply then.
+func gunzip(h http.Header, w http.ResponseWriter, method string, content io.Reader) {
+	h.Del("Content-Encoding")
+	h.Set("X-Goog-Stored-Content-Encoding", "gzip")
+	h.Set("Warning", "214 UploadServer gunzipped")
+	z, err := gzip.NewReader(content)
+	if err != nil { // it only says that it is gzip
+		http.Error(w, "The object is not valid gzip.", http.StatusServiceUnavailable)
+		return
+	}
+	if method == http.MethodHead {
+		return
+	}
+	if _, err := io.Copy(w, z); err != nil {
+		panic(http.ErrAbortHandler) // the client must not take half for the whole
+	}
 }
 
 // describe sets the headers that say what the bytes are.

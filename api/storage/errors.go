@@ -25,6 +25,8 @@ func status(f *rest.Failure) int {
 		return http.StatusNotModified
 	case f.Reason == storage.ReasonPrecondition:
 		return http.StatusPreconditionFailed
+	case f.Reason == storage.ReasonUploadGone:
+		return http.StatusGone
 	case f.Code == fault.OutOfRange:
 		return http.StatusRequestedRangeNotSatisfiable
 	}

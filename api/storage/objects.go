@@ -374,10 +374,7 @@ func (s *Server) compose(ctx context.Context, r *rest.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	dest.apply(&to.Attrs)
-	if err := hashes(&to, "", dest.CRC32C); err != nil {
-		return nil, err
-	}
+	dest.apply(&to.Attrs) // not its crc32c: gcloud 528 sends that of the first component
 	if to.If, err = conditions(r.Query, ""); err != nil {
 		return nil, err
 	}

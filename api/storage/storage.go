@@ -47,6 +47,9 @@ var Rules = guard.Rules{
 	"storage.buckets.getIamPolicy":       {Permission: "storage.buckets.getIamPolicy", On: onBucket},
 	"storage.buckets.setIamPolicy":       {Permission: "storage.buckets.setIamPolicy", On: onBucket},
 	"storage.buckets.testIamPermissions": {},
+	"storage.managedFolders.list":        {Permission: "storage.managedFolders.list", On: onBucket},
+	"storage.folders.list":               {Permission: "storage.folders.list", On: onBucket},
+	"storage.unknown":                    {},
 	"storage.objects.list":               {Permission: "storage.objects.list", On: onBucket},
 	"storage.objects.get":                {Permission: "storage.objects.get", On: onBucket},
 	"storage.objects.insert":             {Permission: "storage.objects.create", On: onBucket},
@@ -74,6 +77,10 @@ func (s *Server) Register(m *rest.Mux) {
 	m.HandleFunc("PUT", b+"/iam", "storage.buckets.setIamPolicy", absent("Policies of buckets are"), json)
 	m.HandleFunc("GET", b+"/iam/testPermissions", "storage.buckets.testIamPermissions", absent("Policies of buckets are"), json)
 
+	// gcloud storage rm -r looks for real and managed folders. There are none in any bucket.
+	m.HandleFunc("GET", b+"/managedFolders", "storage.managedFolders.list", s.noFolders("storage#managedFolders"), json)
+	m.HandleFunc("GET", b+"/folders", "storage.folders.list", s.noFolders("storage#folders"), json)
+
 	m.HandleFunc("GET", b+"/o", "storage.objects.list", s.listObjects, json)
 	m.HandleFunc("GET", o, "storage.objects.get", s.getObject, json)
 	m.HandleFunc("PATCH", o, "storage.objects.patch", s.patchObject, json)
@@ -90,12 +97,29 @@ func (s *Server) Register(m *rest.Mux) {
 		m.HandleFunc("PUT", prefix+b+"/o", "storage.objects.insert", s.continueUpload, json, unlimited)
 		m.HandleFunc("DELETE", prefix+b+"/o", "storage.objects.insert", s.cancelUpload, json)
 	}
+	// What is unknown below the JSON API's own prefixes is no object by path.
+	for _, prefix := range []string{"storage", "upload", "resumable", "download", "batch"} {
+		m.HandleFunc("GET", "/"+prefix+"/{rest=**}", "storage.unknown", unknown, json)
+	}
 	m.HandleFunc("GET", "/{bucket}/{object=**}", "storage.objects.get", s.getByPath, rest.Errors(writeXMLError))
 }
 
 func absent(what string) rest.Func {
 	return func(context.Context, *rest.Request) (any, error) {
 		return nil, fault.New(fault.Unimplemented, "%s not implemented by Giggle.", what)
+	}
+}
+
+func unknown(_ context.Context, r *rest.Request) (any, error) {
+	return nil, fault.New(fault.NotFound, "The requested URL %.100s was not found.", r.URL.Path)
+}
+
+func (s *Server) noFolders(kind string) rest.Func {
+	return func(ctx context.Context, r *rest.Request) (any, error) {
+		if _, err := s.Storage.Bucket(ctx, r.Params["bucket"]); err != nil {
+			return nil, err
+		}
+		return map[string]any{"kind": kind, "items": []any{}}, nil
 	}
 }
 

@@ -2,6 +2,7 @@ package storage
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -167,6 +168,9 @@ func TestBuckets(t *testing.T) {
 		{"DELETE", "/storage/v1/b/bucket?ifMetagenerationMatch=9", "", 412, "conditionNotMet"},
 		{"GET", "/storage/v1/b/bucket/iam", "", 501, "notImplemented"},
 		{"POST", "/storage/v1/unknown", "", 404, "notFound"},
+		{"GET", "/storage/v1/b/bucket/unknown", "", 404, "notFound"},
+		{"GET", "/storage/v1/b/bucket/managedFolders", "", 200, ""},
+		{"GET", "/storage/v1/b/nosuch/managedFolders", "", 404, "notFound"},
 	} {
 		res, body := h.do(t, row.method, row.path, row.body)
 		var e errorBody
@@ -281,10 +285,10 @@ func TestResumableByHand(t *testing.T) {
 	if res, _ := h.do(t, "DELETE", at, ""); res.StatusCode != 499 {
 		t.Errorf("cancel: %d", res.StatusCode)
 	}
-	if res, _ := h.do(t, "PUT", at, "x"); res.StatusCode != 404 {
+	if res, _ := h.do(t, "PUT", at, "x"); res.StatusCode != 410 {
 		t.Errorf("after the cancel: %d", res.StatusCode)
 	}
-	if res, _ := h.do(t, "PUT", "/upload"+o+"?uploadType=resumable&upload_id=../../x", "x"); res.StatusCode != 404 {
+	if res, _ := h.do(t, "PUT", "/upload"+o+"?uploadType=resumable&upload_id=../../x", "x"); res.StatusCode != 410 {
 		t.Errorf("a hostile id: %d", res.StatusCode)
 	}
 }
@@ -379,7 +383,7 @@ func TestObjects(t *testing.T) {
 		t.Errorf("rewrite: %v", rw)
 	}
 	h.put(t, "p1", "one ")
-	c := h.want(t, "POST", o+"/sum/compose", `{"kind":"storage#composeRequest","destination":{"contentType":"text/plain"},"sourceObjects":[{"name":"p1"},{"name":"p1"}]}`, 200)
+	c := h.want(t, "POST", o+"/sum/compose", `{"kind":"storage#composeRequest","destination":{"contentType":"text/plain","crc32c":"AAAAAA=="},"sourceObjects":[{"name":"p1"},{"name":"p1"}]}`, 200)
 	if c["size"] != "8" || c["componentCount"] != float64(2) || c["md5Hash"] != nil {
 		t.Errorf("compose: %v", c)
 	}
@@ -390,6 +394,32 @@ func TestObjects(t *testing.T) {
 	list = h.want(t, "GET", o+"?delimiter=/&maxResults=2&fields=prefixes,items(name),nextPageToken&pageToken="+list["nextPageToken"].(string), "", 200)
 	if fmt.Sprint(list) != "map[items:[map[name:p1] map[name:sum]]]" {
 		t.Errorf("list: %v", list)
+	}
+}
+
+// TestCompression: in flight it is no property of the object, at rest it is undone for who does not know it.
+func TestCompression(t *testing.T) {
+	h := serve(t)
+	var zipped bytes.Buffer
+	z := gzip.NewWriter(&zipped)
+	_, _ = io.WriteString(z, "hello")
+	_ = z.Close()
+	got := h.want(t, "POST", "/upload"+o+"?uploadType=media&name=flight", zipped.String(), 200, "Content-Encoding", "gzip")
+	if got["size"] != "5" || got["contentEncoding"] != nil {
+		t.Errorf("in flight: %v", got)
+	}
+	res, _ := h.do(t, "POST", "/upload"+o+"?name=pieces&uploadType=resumable", "", "X-Upload-Content-Length", "5")
+	got = h.want(t, "PUT", res.Header.Get("Location"), zipped.String(), 200, "Content-Encoding", "gzip", "Content-Range", "bytes 0-4/5")
+	if got["size"] != "5" {
+		t.Errorf("a piece: %v", got)
+	}
+	h.want(t, "POST", "/upload"+o+"?uploadType=media&name=bad", "no gzip", 400, "Content-Encoding", "gzip")
+	h.want(t, "POST", "/upload"+o+"?uploadType=media&name=rest&contentEncoding=gzip", zipped.String(), 200)
+	if res, body := h.do(t, "GET", "/bucket/rest", "", "Accept-Encoding", "identity"); body != "hello" || res.Header.Get("Content-Encoding") != "" {
+		t.Errorf("undone: %q %v", body, res.Header)
+	}
+	if res, body := h.do(t, "GET", "/bucket/rest", "", "Accept-Encoding", "gzip"); body != zipped.String() || res.Header.Get("Content-Encoding") != "gzip" {
+		t.Errorf("as stored: %q %v", body, res.Header)
 	}
 }
 

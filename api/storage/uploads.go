@@ -200,6 +200,9 @@ type piece struct {
 func parsePiece(h http.Header, length int64) (piece, error) {
 	v := strings.TrimSpace(h.Get("Content-Range"))
 	if v == "" { // the whole object in one PUT
+		if h.Get("Content-Encoding") != "" {
+			length = -1 // that of the compressed bytes
+		}
 		return piece{size: -1, total: length}, nil
 	}
 	m := contentRange.FindStringSubmatch(v)
@@ -231,9 +234,6 @@ func (s *Server) continueUpload(ctx context.Context, r *rest.Request) (any, erro
 	if err != nil {
 		return nil, err
 	}
-	if r.Header.Get("Content-Encoding") != "" {
-		return nil, fault.NotImplemented("Content-Encoding", "The pieces of a resumable upload must not be compressed.")
-	}
 	u, size, err := s.Storage.Upload(ctx, bucket, id)
 	if err != nil {
 		return nil, err
@@ -247,7 +247,11 @@ func (s *Server) continueUpload(ctx context.Context, r *rest.Request) (any, erro
 			return nil, err
 		}
 	default:
-		body := io.Reader(fromClient{r.Body})
+		body, err := decoded(r.Header, r.Body) // its Content-Range counts the bytes before compression
+		if err != nil {
+			return nil, err
+		}
+		body = fromClient{body}
 		if p.size >= 0 {
 			body = &exactly{r: body, left: p.size}
 		}
