@@ -36,7 +36,8 @@ type Spec struct {
 }
 
 // Mount shows a directory or file of the host in the instance. Its files keep their owners: what the host's root owns
-// belongs to the container's root, and the other way round.
+// belongs to the container's root, and the other way round. So what a container has left in a writable one is to be
+// read with care on the host: it may hold links to anywhere, and set-user-id files of root.
 type Mount struct {
 	Source, Target string
 	ReadOnly       bool

@@ -40,10 +40,11 @@ type Images struct {
 	blobs  Blobs
 	limits Limits
 	flight singleflight.Group
+	settler
 }
 
 // New returns images over blobs, with unpacked layers in dir. A zero limit means 20 GiB and two million entries.
-// What a crash left half-unpacked is removed.
+// What a crash left half-unpacked is removed. The caller ends it with Close.
 func New(dir string, blobs Blobs, limits Limits) (_ *Images, err error) {
 	defer fault.Wrap(&err, "oci.New(%s)", dir)
 	if limits.Bytes == 0 {
@@ -52,20 +53,25 @@ func New(dir string, blobs Blobs, limits Limits) (_ *Images, err error) {
 	if limits.Entries == 0 {
 		limits.Entries = 2_000_000
 	}
-	im := &Images{dir: dir, blobs: blobs, limits: limits}
+	im := &Images{dir: dir, blobs: blobs, limits: limits, settler: settler{layers: filepath.Join(dir, "layers"), marks: filepath.Join(dir, "settled")}}
 	if err := os.RemoveAll(im.tmp()); err != nil {
 		return nil, err
 	}
-	for _, d := range []string{im.tmp(), im.layerDir()} {
+	for _, d := range []string{im.tmp(), im.layers, im.marks} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
 			return nil, err
 		}
 	}
-	return im, nil
+	return im, im.sweep()
 }
 
-func (im *Images) tmp() string      { return filepath.Join(im.dir, "tmp") }
-func (im *Images) layerDir() string { return filepath.Join(im.dir, "layers") }
+// Close waits for what goes on in the background. No call may follow.
+func (im *Images) Close() error {
+	im.wg.Wait()
+	return nil
+}
+
+func (im *Images) tmp() string { return filepath.Join(im.dir, "tmp") }
 
 // Image is an image on this machine, ready to be mounted.
 type Image struct {

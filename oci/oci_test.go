@@ -43,6 +43,7 @@ func setup(t *testing.T, limits oci.Limits) fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { im.Close() })
 	return fixture{t, blobs, dir, im}
 }
 
@@ -299,17 +300,45 @@ func TestUnpackAtOnce(t *testing.T) {
 	}
 }
 
-func TestNewSweepsHalfUnpacked(t *testing.T) {
-	dir := t.TempDir()
-	torn := filepath.Join(dir, "tmp", "layer-torn", "bin")
-	if err := os.MkdirAll(torn, 0o755); err != nil {
+// A new process keeps what is known to be on disk, and nothing else.
+func TestNewSweeps(t *testing.T) {
+	f := setup(t, oci.Limits{})
+	digest := f.assemble(v1.ConfigFile{}, f.layer(tarOf(t, tar.Header{Name: "file", Uname: "x"}), gzipped))
+	img, err := f.Unpack(t.Context(), digest)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := oci.New(dir, nil, oci.Limits{}); err != nil {
+	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := os.Stat(torn); !os.IsNotExist(err) {
-		t.Error("the half-unpacked layer is still there")
+	torn := filepath.Join(f.dir, "tmp", "layer-torn", "bin")
+	unsettled := filepath.Join(f.dir, "layers", "unsettled", "bin")
+	mark := filepath.Join(f.dir, "settled", "no-such-layer")
+	for _, d := range []string{torn, unsettled, mark} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	im, err := oci.New(f.dir, f.blobs, oci.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer im.Close()
+	for _, d := range []string{torn, unsettled, mark} {
+		if _, err := os.Stat(d); !os.IsNotExist(err) {
+			t.Errorf("%s is still there", d)
+		}
+	}
+	before, err := os.Stat(img.Layers[0])
+	if err != nil {
+		t.Fatalf("a settled layer is gone: %v", err)
+	}
+	again, err := im.Unpack(t.Context(), digest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if after, err := os.Stat(again.Layers[0]); err != nil || !os.SameFile(before, after) {
+		t.Errorf("a settled layer was unpacked again: %v", err)
 	}
 }
 

@@ -19,7 +19,6 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
-	"golang.org/x/sys/unix"
 
 	"giggle/blob"
 	"giggle/fault"
@@ -51,7 +50,7 @@ func (im *Images) Unpack(ctx context.Context, manifestDigest string) (_ Image, e
 
 // layer returns the directory of a layer, unpacked.
 func (im *Images) layer(ctx context.Context, chain string, l Layer, below []string) (string, error) {
-	dir := filepath.Join(im.layerDir(), chain)
+	dir := filepath.Join(im.layers, chain)
 	if _, err := os.Stat(dir); err == nil {
 		return dir, nil
 	}
@@ -110,12 +109,10 @@ func (im *Images) unpack(ctx context.Context, dir string, l Layer, below []strin
 	if got := counted.diffID(); got != l.DiffID {
 		return fault.New(fault.InvalidArgument, "Layer %s unpacks to %s, the configuration says %s.", l.Digest, got, l.DiffID)
 	}
-	if err := syncTree(tmp); err != nil {
-		return err
-	}
 	if err := os.Rename(tmp, dir); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
+	im.settle(filepath.Base(dir))
 	return nil
 }
 
@@ -127,16 +124,6 @@ func invalid(err error) error {
 		return err
 	}
 	return &fault.Error{Code: fault.InvalidArgument, Message: "The layer is not a readable tar archive.", Cause: err}
-}
-
-// syncTree puts all files of a fresh directory on disk, so that the name it gets next never stands over lost content.
-func syncTree(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	return unix.Syncfs(int(f.Fd()))
 }
 
 // counter reads a layer's tar stream: it hashes it, and it stops at the limits.
