@@ -1,0 +1,3 @@
+module jokesapp
+
+go 1.22
