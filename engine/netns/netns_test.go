@@ -133,6 +133,48 @@ func TestDial(t *testing.T) {
 	}
 }
 
+// Connections to the app are not tracked: the table would soon be full of them.
+func TestAppIsNotTracked(t *testing.T) {
+	n := open(t)
+	var l net.Listener
+	if err := n.Do(func() (err error) { l, err = net.Listen("tcp", ":80"); return err }); err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	platform, err := n.Listen(80)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer platform.Close()
+	tracked := func() (count string) {
+		t.Helper()
+		if err := n.Do(func() error {
+			b, err := os.ReadFile("/proc/sys/net/netfilter/nf_conntrack_count")
+			count = strings.TrimSpace(string(b))
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return count
+	}
+	for range 5 {
+		c, err := n.Dial(t.Context(), 80)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+	}
+	if got := tracked(); got != "0" {
+		t.Errorf("%s connections to the app are tracked", got)
+	}
+	if _, err := inside(t, n, "tcp", "169.254.169.254:80"); err != nil {
+		t.Fatal(err)
+	}
+	if got := tracked(); got != "1" {
+		t.Errorf("%s connections are tracked after one to the platform", got)
+	}
+}
+
 // A listener whose backlog is full leaves a connection pending: it must end with the context.
 func TestDialEndsWithContext(t *testing.T) {
 	n := open(t)

@@ -5,20 +5,35 @@ import (
 	"net/netip"
 
 	"github.com/google/nftables"
-	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 )
 
-// addRedirects loads, into the namespace, one rule for each protocol and well-known port:
+// addRedirects loads two chains into the namespace. One has a rule for each protocol and well-known port:
 //
 //	ip daddr 169.254.169.254 tcp dport 80 dnat to 169.254.169.254:61080
+//
+// The other takes all that concerns no platform socket out of connection tracking, whose table would be full after
+// some ten thousand short connections to the app:
+//
+//	ip daddr 169.254.169.254 accept
+//	ip saddr 169.254.169.254 accept
+//	notrack
 func addRedirects(ns int) error {
 	c, err := nftables.New(nftables.WithNetNSFd(ns))
 	if err != nil {
 		return err
 	}
 	table := c.AddTable(&nftables.Table{Name: "giggle", Family: nftables.TableFamilyIPv4})
+	raw := c.AddChain(&nftables.Chain{
+		Name: "raw", Table: table, Type: nftables.ChainTypeFilter,
+		Hooknum: nftables.ChainHookOutput, Priority: nftables.ChainPriorityRaw,
+	})
+	accept := &expr.Verdict{Kind: expr.VerdictAccept}
+	c.AddRule(&nftables.Rule{Table: table, Chain: raw, Exprs: append(address(destination, Platform), accept)})
+	c.AddRule(&nftables.Rule{Table: table, Chain: raw, Exprs: append(address(source, Platform), accept)})
+	c.AddRule(&nftables.Rule{Table: table, Chain: raw, Exprs: []expr.Any{&expr.Notrack{}}})
+
 	chain := c.AddChain(&nftables.Chain{
 		Name: "output", Table: table, Type: nftables.ChainTypeNAT,
 		Hooknum: nftables.ChainHookOutput, Priority: nftables.ChainPriorityNATDest,
@@ -31,19 +46,29 @@ func addRedirects(ns int) error {
 	return c.Flush()
 }
 
-// dnat is the rule as the kernel's virtual machine sees it: register 1 is loaded and compared, then 1 and 2 hold the
-// new destination.
-func dnat(protocol byte, addr netip.Addr, from, to uint16) []expr.Any {
-	equal := func(b []byte) expr.Any { return &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: b} }
+// Where the addresses are in an IPv4 header, in bytes (RFC 791).
+const source, destination = 12, 16
+
+// address matches an address of the packet. Like all expressions here it works as the kernel's virtual machine does:
+// load into register 1, compare.
+func address(offset uint32, addr netip.Addr) []expr.Any {
 	return []expr.Any{
-		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: 16, Len: 4}, // RFC 791: destination
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: 4},
 		equal(addr.AsSlice()),
+	}
+}
+
+func equal(b []byte) expr.Any { return &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: b} }
+
+// dnat gives packets to addr and port from the port to.
+func dnat(protocol byte, addr netip.Addr, from, to uint16) []expr.Any {
+	return append(address(destination, addr),
 		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
 		equal([]byte{protocol}),
 		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2}, // destination port
 		equal(binary.BigEndian.AppendUint16(nil, from)),
 		&expr.Immediate{Register: 1, Data: addr.AsSlice()},
-		&expr.Immediate{Register: 2, Data: binaryutil.BigEndian.PutUint16(to)},
+		&expr.Immediate{Register: 2, Data: binary.BigEndian.AppendUint16(nil, to)},
 		&expr.NAT{Type: expr.NATTypeDestNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: 1, RegProtoMin: 2},
-	}
+	)
 }
