@@ -108,9 +108,10 @@ func (e *Engine) resources(s *Spec) *specs.LinuxResources {
 		}
 	}
 	if s.CPU > 0 {
-		quota, period := cpuQuota(s.CPU), uint64(cpuPeriod)
+		// The weight only: under the quota, the runtime's own work in the container would be throttled as well. It comes
+		// when the container stands.
 		shares := max(uint64(s.CPU)*1024/1000, 2) // one core is the kernel's default weight
-		r.CPU = &specs.LinuxCPU{Quota: &quota, Period: &period, Shares: &shares}
+		r.CPU = &specs.LinuxCPU{Shares: &shares}
 	}
 	return r
 }

@@ -202,6 +202,11 @@ func (i *Instance) create(ctx context.Context, s *Spec) error {
 	if i.pid, err = strconv.Atoi(strings.TrimSpace(string(pid))); err != nil {
 		return err
 	}
+	if s.CPU > 0 {
+		if err := e.cgroups.setCPU(i.name, s.CPU); err != nil {
+			return err
+		}
+	}
 	fd, err := unix.PidfdOpen(i.pid, unix.PIDFD_NONBLOCK)
 	if err != nil {
 		return os.NewSyscallError("pidfd_open", err)

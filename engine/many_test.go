@@ -14,8 +14,9 @@ import (
 )
 
 // Many instances at once, coming and going: each keeps its own sockets, network and ids, and nothing leaks.
-func TestManyAtOnce(t *testing.T) {
-	e := open(t, "")
+func TestManyAtOnce(t *testing.T) { eachRuntime(t, manyAtOnce) }
+
+func manyAtOnce(t *testing.T, e *engine.Engine) {
 	before := resources(t)
 	var wg sync.WaitGroup
 	for k := range 40 {

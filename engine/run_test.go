@@ -91,6 +91,9 @@ func TestExit(t *testing.T) {
 		if got != (engine.Exit{Code: 137, Signal: 9, OOM: true}) {
 			t.Errorf("eating too much = %+v %s", got, text)
 		}
+		if got, text := run(t, e, engine.Spec{Args: []string{"/app", "exit", "0"}, Memory: 16 << 20, CPU: 10, Pids: 20}); got != (engine.Exit{}) {
+			t.Errorf("under the least limits: %+v %s", got, text)
+		}
 		got, text = run(t, e, engine.Spec{Args: []string{"/app", "eat", fmt.Sprint(32 << 20)}, Memory: 64 << 20})
 		if got != (engine.Exit{}) || text != "stdout: ate it\n" {
 			t.Errorf("eating little = %+v %s", got, text)

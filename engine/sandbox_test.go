@@ -91,7 +91,9 @@ func TestHardening(t *testing.T) {
 
 func TestCPULimit(t *testing.T) {
 	e := open(t, "")
-	i := start(t, e, serving("spin"))
+	s := serving("spin")
+	s.CPU = 100
+	i := start(t, e, s)
 	spin := func(want func(time.Duration) bool) {
 		t.Helper()
 		u, err := i.Usage()
@@ -103,13 +105,14 @@ func TestCPULimit(t *testing.T) {
 			t.Errorf("100 ms of CPU took %v, %v", took, err)
 		}
 	}
-	if err := i.SetCPU(100); err != nil {
-		t.Fatal(err)
-	}
 	spin(func(d time.Duration) bool { return d > 400*time.Millisecond })
 	if err := i.SetCPU(0); err != nil {
 		t.Fatal(err)
 	}
+	if err := i.SetCPU(50); err != nil {
+		t.Fatal(err)
+	}
+	spin(func(d time.Duration) bool { return d > 800*time.Millisecond })
 	if err := i.SetCPU(1); err != nil {
 		t.Errorf("the least: %v", err)
 	}
