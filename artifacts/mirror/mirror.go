@@ -1,0 +1,156 @@
+// Package mirror keeps foreign images on this machine, under their foreign names: the builder's toolchain, and later
+// the bases that Dockerfiles start from. It lies outside any data directory, so that a fresh platform has them at
+// once.
+//
+// Images are unpacked when they are put in. Reading needs the index alone, so any number of platforms may read while
+// one process writes. It pulls nothing from a network.
+package mirror
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"giggle/blob"
+	"giggle/fault"
+	"giggle/oci"
+)
+
+// StandInLabel marks an image that was made here in place of the original.
+const StandInLabel = "dev.giggle.stand-in"
+
+// Entry is one image of the mirror.
+type Entry struct {
+	Name   string    // foreign name with tag, "giggle.dev/builder/go:1.26.8"
+	Digest string    // of the manifest
+	Origin string    // where it came from, for people
+	Added  time.Time // when
+	Config v1.Config
+	Layers []string // directories below the mirror, bottom first
+	Size   int64    // compressed bytes
+}
+
+// StandIn reports whether the image was made here in place of the original.
+func (e Entry) StandIn() bool { return e.Config.Labels[StandInLabel] == "true" }
+
+// Mirror is one directory of foreign images.
+type Mirror struct{ dir string }
+
+// Open returns the mirror in a directory, and makes the directory if it is missing.
+func Open(dir string) (*Mirror, error) {
+	abs, err := filepath.Abs(dir)
+	if err == nil {
+		err = os.MkdirAll(abs, 0o755)
+	}
+	return &Mirror{abs}, err
+}
+
+// List returns all images by name.
+func (m *Mirror) List() ([]Entry, error) {
+	b, err := os.ReadFile(m.index())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var out []Entry
+	if err := json.Unmarshal(b, &out); err != nil {
+		return nil, fault.New(fault.DataLoss, "The index of the mirror is damaged: %v. Remove it and run `make setup`.", err)
+	}
+	return out, nil
+}
+
+func (m *Mirror) index() string { return filepath.Join(m.dir, "index.json") }
+
+// Get returns an image, ready to be mounted, or NotFound.
+func (m *Mirror) Get(name string) (oci.Image, error) {
+	all, err := m.List()
+	if err != nil {
+		return oci.Image{}, err
+	}
+	for _, e := range all {
+		if e.Name != name {
+			continue
+		}
+		img := oci.Image{Digest: e.Digest, Config: e.Config, Size: e.Size}
+		for _, l := range e.Layers {
+			img.Layers = append(img.Layers, filepath.Join(m.dir, l))
+		}
+		return img, nil
+	}
+	return oci.Image{}, fault.New(fault.NotFound, "The mirror has no image %q.", name)
+}
+
+// Put puts an image into the mirror under a name, in place of one that has it. Make builds the image and returns its
+// manifest's digest. Writers wait for one another.
+func (m *Mirror) Put(ctx context.Context, name, origin string, now time.Time, make func(*oci.Images) (digest string, err error)) (err error) {
+	defer fault.Wrap(&err, "mirror.Put(%s)", name)
+	lock, err := os.OpenFile(filepath.Join(m.dir, "lock"), os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lock.Close()) }()
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		return err
+	}
+	blobs, err := blob.Open(filepath.Join(m.dir, "blobs"))
+	if err != nil {
+		return err
+	}
+	images, err := oci.New(filepath.Join(m.dir, "layers"), blobs, oci.Limits{})
+	if err != nil {
+		return err
+	}
+	digest, err := make(images)
+	if err != nil {
+		return err
+	}
+	img, err := images.Unpack(ctx, digest)
+	if err != nil {
+		return err
+	}
+	e := Entry{Name: name, Digest: img.Digest, Origin: origin, Added: now.UTC(), Config: img.Config, Size: img.Size}
+	for _, l := range img.Layers {
+		rel, err := filepath.Rel(m.dir, l)
+		if err != nil {
+			return err
+		}
+		e.Layers = append(e.Layers, rel)
+	}
+	all, err := m.List()
+	if err != nil {
+		return err
+	}
+	all = slices.DeleteFunc(all, func(x Entry) bool { return x.Name == name })
+	all = append(all, e)
+	slices.SortFunc(all, func(a, b Entry) int { return strings.Compare(a.Name, b.Name) })
+	return m.write(all)
+}
+
+// write replaces the index: a reader sees the old one or the new one.
+func (m *Mirror) write(all []Entry) error {
+	b, err := json.MarshalIndent(all, "", " ")
+	if err != nil {
+		return err
+	}
+	tmp := m.index() + ".new"
+	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(tmp, m.index())
+}

@@ -1,0 +1,146 @@
+// Package buildpack turns source code into an image without a Dockerfile, as Google's buildpacks do. So far it knows
+// Go; other languages fail with a message that says so.
+//
+// The compiler runs in a container of the engine, as hardened as any service, with the source mounted read-only and
+// no network but the platform's module proxy. The image is put together here, from a small base of our own, and is
+// reproducible: the same source makes the same digest. Where sources and images are kept is package build's and its
+// interfaces' business.
+package buildpack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"giggle/build"
+	"giggle/engine"
+	"giggle/fault"
+	"giggle/oci"
+	"giggle/source"
+)
+
+// Engine runs the compiler's container: *engine.Engine.
+type Engine interface {
+	Prepare(ctx context.Context, s engine.Spec) (*engine.Instance, error)
+}
+
+// Images makes images: *oci.Images over the platform's blobs.
+type Images interface {
+	AddLayer(ctx context.Context, files []oci.File) (oci.Layer, error)
+	Assemble(ctx context.Context, layers []oci.Layer, cfg configFile) (digest string, manifest []byte, err error)
+}
+
+// Mirror has the image with the toolchain: *mirror.Mirror.
+type Mirror interface {
+	Get(name string) (oci.Image, error)
+}
+
+// Config is what New needs.
+type Config struct {
+	Engine Engine
+	Images Images
+	Mirror Mirror
+	Dir    string // for sources being built and for the compiler's caches
+	// SystemTrust is the PEM bundle of the machine's certificates, for the base image: without our CA, so that the
+	// image is the same on every platform of the machine.
+	SystemTrust []byte
+	// Sockets is what answers inside a build's container: the metadata server, and the module proxy below /goproxy/.
+	Sockets func(b build.Build) engine.Sockets
+	// SumDB reports whether Go's checksum database can be reached.
+	SumDB func(ctx context.Context) bool
+	// Files are laid over the toolchain's image: resolv.conf, certificates.
+	Files []engine.File
+	NewID func() string
+	Log   *slog.Logger
+}
+
+// Builder makes images of sources.
+type Builder struct {
+	cfg  Config
+	base base
+	seed sync.Mutex
+}
+
+var _ build.Builder = (*Builder)(nil)
+
+// New returns a builder. What builds left behind when the platform was killed is removed.
+func New(cfg Config) (*Builder, error) {
+	b := &Builder{cfg: cfg}
+	if err := os.RemoveAll(b.path("work")); err != nil {
+		return nil, err
+	}
+	for _, dir := range []string{"work", "cache"} {
+		if err := os.MkdirAll(b.path(dir), 0o700); err != nil {
+			return nil, err
+		}
+	}
+	return b, nil
+}
+
+func (b *Builder) path(elem ...string) string {
+	return filepath.Join(append([]string{b.cfg.Dir}, elem...)...)
+}
+
+// Build unpacks the source, finds out what it is, and builds it.
+func (b *Builder) Build(ctx context.Context, job build.Build, archive io.ReadSeeker, size int64, log io.Writer) (digest string, err error) {
+	defer fault.Wrap(&err, "buildpack.Build(%s)", job.Name.ID)
+	if job.Docker {
+		return "", fault.New(fault.Unimplemented, "The source has a Dockerfile; builds of Dockerfiles are not implemented yet. Without the Dockerfile, Go source is built by buildpacks.")
+	}
+	work, err := os.MkdirTemp(b.path("work"), job.Name.ID+"-")
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
+	src, out := filepath.Join(work, "src"), filepath.Join(work, "out")
+	for _, dir := range []string{src, out} {
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			return "", err
+		}
+	}
+	if err := source.Extract(ctx, archive, size, src, source.DefaultLimits); err != nil {
+		return "", err
+	}
+	say := func(format string, args ...any) { _, _ = fmt.Fprintf(log, format+"\n", args...) }
+	lang, err := detect(src)
+	if err != nil {
+		return "", err
+	}
+	say("=== %s (giggle.buildpacks.%s) ===", lang, strings.ToLower(lang))
+	if lang != golang {
+		return "", fault.New(fault.Unimplemented, "The source is %s; so far only Go source can be built without a Dockerfile. Build an image yourself and deploy it with --image.", lang)
+	}
+	return b.buildGo(ctx, job, src, out, say)
+}
+
+// The languages that Google's buildpacks know, by the files that tell them.
+const golang = "Go"
+
+var signs = []struct{ language, file string }{
+	{golang, "go.mod"}, {golang, "*.go"}, {"Node.js", "package.json"}, {"Python", "requirements.txt"}, {"Python", "pyproject.toml"}, {"Python", "*.py"},
+	{"Java", "pom.xml"}, {"Java", "build.gradle"}, {"Ruby", "Gemfile"}, {"PHP", "composer.json"}, {"PHP", "index.php"}, {".NET", "*.csproj"}, {"a static site", "index.html"},
+}
+
+// detect says which language a source is written in, by the files at its root.
+func detect(src string) (string, error) {
+	for _, s := range signs {
+		found, err := filepath.Glob(filepath.Join(src, s.file))
+		if err != nil {
+			return "", err
+		}
+		if len(found) > 0 {
+			return s.language, nil
+		}
+	}
+	// A module whose only commands are further down, without go.mod at the root.
+	if mains, err := mainPackages(src); err == nil && len(mains) > 0 {
+		return golang, nil
+	}
+	return "", fault.New(fault.InvalidArgument, "No buildpack fits the source: at its root there is no go.mod and no .go file (nor the sign of another language). Was --source the right directory?")
+}

@@ -1,0 +1,365 @@
+package buildpack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"go/parser"
+	"go/token"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"giggle/build"
+	"giggle/engine"
+	"giggle/fault"
+	"giggle/oci"
+)
+
+// The image with the toolchain, as hack/builder makes it, and where things are in it.
+const (
+	GoImage      = "giggle.dev/builder/go"
+	VersionLabel = "dev.giggle.go-version" // of the toolchain, "go1.26.8"
+	GoRoot       = "/usr/local/go"
+	WarmCache    = "/var/cache/go-build" // build cache with the standard library
+)
+
+// GoFlags are the variables that every compilation has, the standard library's in the builder image too: with others
+// its cache would not be used.
+func GoFlags() []string {
+	return []string{"GOFLAGS=-trimpath -buildvcs=false", "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64", "GOTOOLCHAIN=local", "GOENV=off", "GOWORK=off"}
+}
+
+// Limits of the compiler's container.
+const (
+	compileMemory = 4 << 30
+	compilePids   = 2048
+)
+
+// Where a built image has its program and its source, as Google's buildpacks have them.
+const (
+	binary    = "/layers/google.go.build/bin/main"
+	workspace = "/workspace"
+)
+
+// configFile shortens the name that oci's callers must use.
+type configFile = v1.ConfigFile
+
+// buildGo compiles the program and makes the image.
+func (b *Builder) buildGo(ctx context.Context, job build.Build, src, out string, say func(string, ...any)) (string, error) {
+	toolchain, err := b.cfg.Mirror.Get(GoImage)
+	if fault.Is(err, fault.NotFound) {
+		return "", fault.New(fault.FailedPrecondition, "The Go builder image is missing on this machine. Run `make setup` in Giggle's repository to make it.")
+	}
+	if err != nil {
+		return "", err
+	}
+	pkg, err := target(src, job.Env["GOOGLE_BUILDABLE"])
+	if err != nil {
+		return "", err
+	}
+	args, err := b.goArgs(src, pkg, job.Env)
+	if err != nil {
+		return "", err
+	}
+	if err := b.seedCache(toolchain); err != nil {
+		return "", err
+	}
+	say("Using %s", toolchain.Config.Labels[VersionLabel])
+	say("Running %q", strings.Join(args, " "))
+	start := time.Now()
+	if err := b.compile(ctx, job, toolchain, args, src, out, say); err != nil {
+		return "", err
+	}
+	say("Compiled %s in %s", pkg, time.Since(start).Round(10*time.Millisecond))
+	return b.assemble(ctx, job, src, filepath.Join(out, "main"), toolchain)
+}
+
+// goArgs is the compiler's command line.
+func (b *Builder) goArgs(src, pkg string, env map[string]string) ([]string, error) {
+	args := []string{GoRoot + "/bin/go", "build", "-o", "/out/main"}
+	if _, err := os.Stat(filepath.Join(src, "go.mod")); errors.Is(err, fs.ErrNotExist) {
+		// As the buildpack does for source without a module.
+		if err := os.WriteFile(filepath.Join(src, "go.mod"), []byte("module app\n"), 0o644); err != nil {
+			return nil, err
+		}
+	}
+	if st, err := os.Stat(filepath.Join(src, "vendor")); err == nil && st.IsDir() {
+		args = append(args, "-mod=vendor")
+	}
+	ldflags := "-s -w"
+	if more := env["GOOGLE_GOLDFLAGS"]; more != "" {
+		ldflags += " " + more
+	}
+	args = append(args, "-ldflags="+ldflags)
+	if more := env["GOOGLE_GOGCFLAGS"]; more != "" {
+		args = append(args, "-gcflags="+more)
+	}
+	return append(args, pkg), nil
+}
+
+// target is the package to build: GOOGLE_BUILDABLE, the root if it is a program, or the only program there is.
+func target(src, buildable string) (string, error) {
+	if buildable != "" {
+		clean := path.Clean(strings.TrimPrefix(buildable, "./"))
+		if clean != "." && !fs.ValidPath(clean) {
+			return "", fault.New(fault.InvalidArgument, "GOOGLE_BUILDABLE=%.100q leads out of the source.", buildable)
+		}
+		if st, err := os.Stat(filepath.Join(src, clean)); err != nil || !st.IsDir() && !strings.HasSuffix(clean, ".go") {
+			return "", fault.New(fault.InvalidArgument, "GOOGLE_BUILDABLE=%.100q is not in the source.", buildable)
+		}
+		return "./" + clean, nil
+	}
+	mains, err := mainPackages(src)
+	if err != nil {
+		return "", err
+	}
+	switch {
+	case slices.Contains(mains, "."):
+		return ".", nil
+	case len(mains) == 1:
+		return "./" + mains[0], nil
+	case len(mains) == 0:
+		return "", fault.New(fault.InvalidArgument, "No package main was found in the source: there is nothing to run.")
+	}
+	return "", fault.New(fault.InvalidArgument, "The source has several programs: %s. Choose one with --set-build-env-vars GOOGLE_BUILDABLE=./%s.", strings.Join(mains, ", "), mains[0])
+}
+
+// mainPackages lists the directories with a package main.
+func mainPackages(src string) ([]string, error) {
+	var out []string
+	err := filepath.WalkDir(src, func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name := d.Name()
+		if d.IsDir() {
+			if p != src && (name == "vendor" || name == "testdata" || strings.HasPrefix(name, ".") || strings.HasPrefix(name, "_")) {
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		if !d.Type().IsRegular() || !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") {
+			return nil
+		}
+		rel, err := filepath.Rel(src, filepath.Dir(p))
+		if err != nil || slices.Contains(out, rel) {
+			return err
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), p, nil, parser.PackageClauseOnly|parser.ParseComments)
+		if err != nil || f.Name.Name != "main" || ignored(p) {
+			return nil // what does not parse, the compiler explains better
+		}
+		out = append(out, rel)
+		return nil
+	})
+	slices.Sort(out)
+	return out, err
+}
+
+// ignored reports whether a file has the build constraint by which tools are kept out of a package.
+func ignored(file string) bool {
+	f, err := os.Open(file)
+	if err != nil {
+		return true
+	}
+	defer func() { _ = f.Close() }()
+	head := make([]byte, 2048)
+	n, _ := io.ReadFull(f, head)
+	return strings.Contains(string(head[:n]), "//go:build ignore")
+}
+
+// seedCache puts the compiled standard library into the compiler's cache, once. It copies, because Go removes what is
+// old from a cache, and the files of an image have no age.
+func (b *Builder) seedCache(toolchain oci.Image) (err error) {
+	b.seed.Lock()
+	defer b.seed.Unlock()
+	done := b.path("cache", "seeded-"+toolchain.Config.Labels[VersionLabel])
+	if _, err := os.Stat(done); err == nil {
+		return nil
+	}
+	for _, dir := range []string{"go-build", "mod"} {
+		if err := os.MkdirAll(b.path("cache", dir), 0o755); err != nil {
+			return err
+		}
+	}
+	for _, layer := range toolchain.Layers {
+		from := filepath.Join(layer, WarmCache)
+		if _, err := os.Stat(from); err == nil {
+			if err := copyTree(from, b.path("cache", "go-build")); err != nil {
+				return err
+			}
+		}
+	}
+	return os.WriteFile(done, nil, 0o600)
+}
+
+func copyTree(from, to string) error {
+	return filepath.WalkDir(from, func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(from, p)
+		if err != nil {
+			return err
+		}
+		at := filepath.Join(to, rel)
+		if d.IsDir() {
+			return os.MkdirAll(at, 0o755)
+		}
+		if !d.Type().IsRegular() {
+			return nil
+		}
+		data, err := os.ReadFile(p)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(at, data, 0o644)
+	})
+}
+
+// tailLines is how much of the compiler's output is in the message of a build that failed.
+const tailLines = 15
+
+// compile runs the compiler in its container.
+func (b *Builder) compile(ctx context.Context, job build.Build, toolchain oci.Image, args []string, src, out string, say func(string, ...any)) error {
+	env := append(GoFlags(), "HOME=/tmp", "PATH="+GoRoot+"/bin", "GOCACHE=/cache/go-build", "GOMODCACHE=/cache/mod", "GOPROXY=http://169.254.169.254/goproxy", "GOTELEMETRY=off")
+	if !b.cfg.SumDB(ctx) {
+		say("Go's checksum database can't be reached; modules are checked against go.sum only.")
+		env = append(env, "GOSUMDB=off")
+	}
+	var mu sync.Mutex
+	var tail []string
+	c, err := b.cfg.Engine.Prepare(ctx, engine.Spec{
+		ID: b.cfg.NewID(), Layers: toolchain.Layers, Args: args, Env: env, Dir: workspace, Memory: compileMemory, Pids: compilePids, Disk: true,
+		Mounts: []engine.Mount{
+			{Source: src, Target: workspace, ReadOnly: true}, {Source: out, Target: "/out"},
+			{Source: b.path("cache", "go-build"), Target: "/cache/go-build"}, {Source: b.path("cache", "mod"), Target: "/cache/mod"},
+		},
+		Files: b.cfg.Files, Sockets: b.cfg.Sockets(job),
+		Output: func(l engine.Line) {
+			say("%s", l.Text)
+			mu.Lock()
+			defer mu.Unlock()
+			if tail = append(tail, l.Text); len(tail) > tailLines {
+				tail = tail[1:]
+			}
+		},
+	})
+	if err != nil {
+		return err
+	}
+	stop := func() error { return c.Stop(context.WithoutCancel(ctx), 0) }
+	if err := c.Start(ctx); err != nil {
+		return errors.Join(err, stop())
+	}
+	select {
+	case <-c.Done():
+	case <-ctx.Done():
+		return errors.Join(ctx.Err(), stop())
+	}
+	exit := c.Exit()
+	if err := stop(); err != nil {
+		return err
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	switch {
+	case exit.OOM:
+		return fault.New(fault.FailedPrecondition, "The compiler ran out of memory (%d MiB).", compileMemory>>20)
+	case exit.Code != 0:
+		return fault.New(fault.FailedPrecondition, "go build failed with exit status %d:\n%s%s", exit.Code, strings.Join(tail, "\n"), hint(tail))
+	}
+	return nil
+}
+
+// hint says what to do about failures that are not in the user's code.
+func hint(tail []string) string {
+	all := strings.Join(tail, "\n")
+	switch {
+	case strings.Contains(all, "GOTOOLCHAIN=local"):
+		return "\nThe source wants a newer Go than the builder has: lower the go line of go.mod, or install a newer Go and run `make setup`."
+	case strings.Contains(all, "missing go.sum entry"):
+		return "\nRun `go mod tidy` and deploy again."
+	case strings.Contains(all, "module proxy upstream can't be reached"):
+		return "\nThere is no network for modules that were not fetched before. `go mod vendor` makes a source that needs none."
+	}
+	return ""
+}
+
+// assemble makes the image: base, program, source.
+func (b *Builder) assemble(ctx context.Context, job build.Build, src, program string, toolchain oci.Image) (string, error) {
+	base, err := b.base.layer(ctx, b.cfg, toolchain)
+	if err != nil {
+		return "", err
+	}
+	st, err := os.Stat(program)
+	if err != nil {
+		return "", fmt.Errorf("the compiler left no program: %w", err)
+	}
+	app, err := b.cfg.Images.AddLayer(ctx, []oci.File{{Path: binary, Mode: 0o755, Size: st.Size(), Open: func() (io.ReadCloser, error) { return os.Open(program) }}})
+	if err != nil {
+		return "", err
+	}
+	layers := []oci.Layer{base, app}
+	if job.Env["GOOGLE_CLEAR_SOURCE"] != "true" {
+		files, err := sourceFiles(src)
+		if err != nil {
+			return "", err
+		}
+		layer, err := b.cfg.Images.AddLayer(ctx, files)
+		if err != nil {
+			return "", err
+		}
+		layers = append(layers, layer)
+	}
+	env := []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+	digest, _, err := b.cfg.Images.Assemble(ctx, layers, configFile{
+		Architecture: "amd64", OS: "linux",
+		Config: v1.Config{
+			Entrypoint: []string{binary}, WorkingDir: workspace, User: nonroot, Env: env,
+			Labels: map[string]string{"dev.giggle.buildpack": "go", VersionLabel: toolchain.Config.Labels[VersionLabel]},
+		},
+	})
+	return digest, err
+}
+
+// sourceFiles lists the source for the image, without times and owners.
+func sourceFiles(src string) ([]oci.File, error) {
+	var out []oci.File
+	err := filepath.WalkDir(src, func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(src, p)
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		f := oci.File{Path: path.Join(workspace, filepath.ToSlash(rel)), Mode: info.Mode().Perm()}
+		switch {
+		case d.IsDir():
+			f.Mode |= fs.ModeDir
+		case info.Mode()&fs.ModeSymlink != 0:
+			if f.Link, err = os.Readlink(p); err != nil {
+				return err
+			}
+		default:
+			f.Size, f.Open = info.Size(), func() (io.ReadCloser, error) { return os.Open(p) }
+		}
+		out = append(out, f)
+		return nil
+	})
+	return out, err
+}

@@ -1,0 +1,155 @@
+// Command builder makes the image that compiles Go source: the local Go toolchain as one layer, with the standard
+// library compiled already. `make setup` calls it; it does nothing when the mirror has the image of this toolchain.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"giggle/artifacts/mirror"
+	"giggle/build/buildpack"
+	"giggle/fault"
+	"giggle/oci"
+)
+
+func main() {
+	dir := flag.String("mirror", "/var/cache/giggle/mirror", "directory of the mirror")
+	flag.Parse()
+	if err := run(context.Background(), *dir); err != nil {
+		fmt.Fprintln(os.Stderr, "builder:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, dir string) error {
+	m, err := mirror.Open(dir)
+	if err != nil {
+		return err
+	}
+	goroot, err := goEnv(ctx, "GOROOT")
+	if err != nil {
+		return err
+	}
+	goversion, err := goEnv(ctx, "GOVERSION")
+	if err != nil {
+		return err
+	}
+	// The builder asks for the image by one name; the version in the label says which toolchain it holds.
+	if have, err := m.List(); err != nil {
+		return err
+	} else {
+		for _, e := range have {
+			if e.Name == buildpack.GoImage && e.Config.Labels[buildpack.VersionLabel] == goversion {
+				return nil
+			}
+		}
+	}
+	fmt.Fprintf(os.Stderr, "builder: making the Go builder image of %s in %s (once, about a minute)\n", goversion, dir)
+	start := time.Now()
+	cache, err := os.MkdirTemp("", "giggle-builder-")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(cache) }()
+	fmt.Fprintln(os.Stderr, "builder: compiling the standard library")
+	warm := exec.CommandContext(ctx, filepath.Join(goroot, "bin", "go"), "build", "std")
+	warm.Env = append(os.Environ(), append(buildpack.GoFlags(), "GOCACHE="+cache, "GOROOT="+goroot)...)
+	if out, err := warm.CombinedOutput(); err != nil {
+		return fmt.Errorf("go build std: %w\n%s", err, out)
+	}
+	files := []oci.File{
+		{Path: "/etc/passwd", Mode: 0o644, Data: []byte("root:x:0:0:root:/root:/bin/false\n")},
+		{Path: "/tmp", Mode: fs.ModeDir | 0o777 | fs.ModeSticky},
+		{Path: "/workspace", Mode: fs.ModeDir | 0o755},
+	}
+	if files, err = add(files, goroot, buildpack.GoRoot, dead); err != nil {
+		return err
+	}
+	if files, err = add(files, cache, buildpack.WarmCache, nil); err != nil {
+		return err
+	}
+	fmt.Fprintf(os.Stderr, "builder: packing %d files\n", len(files))
+	err = m.Put(ctx, buildpack.GoImage, "made from the local Go toolchain", time.Now(), func(images *oci.Images) (string, error) {
+		layer, err := images.AddLayer(ctx, files)
+		if err != nil {
+			return "", err
+		}
+		cfg := v1.ConfigFile{Architecture: "amd64", OS: "linux", Config: v1.Config{
+			Env:    []string{"PATH=" + buildpack.GoRoot + "/bin"},
+			Labels: map[string]string{mirror.StandInLabel: "true", buildpack.VersionLabel: goversion},
+		}}
+		digest, _, err := images.Assemble(ctx, []oci.Layer{layer}, cfg)
+		return digest, err
+	})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(os.Stderr, "builder: done in %s\n", time.Since(start).Round(time.Second))
+	return nil
+}
+
+func goEnv(ctx context.Context, name string) (string, error) {
+	out, err := exec.CommandContext(ctx, "go", "env", name).Output()
+	if err != nil {
+		return "", fault.New(fault.FailedPrecondition, "`go env %s` failed: is Go on the PATH?", name)
+	}
+	return strings.TrimSpace(string(out)), nil
+}
+
+// dead reports whether a file of the toolchain is no use to a build.
+func dead(rel string, dir bool) bool {
+	if dir {
+		return rel == "test" || rel == "doc" || rel == "api" || rel == "misc" || rel == "pkg/obj" || filepath.Base(rel) == "testdata"
+	}
+	return strings.HasSuffix(rel, "_test.go")
+}
+
+// add adds the files below a directory, under another path.
+func add(files []oci.File, from, to string, skip func(rel string, dir bool) bool) ([]oci.File, error) {
+	err := filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(from, path)
+		if err != nil {
+			return err
+		}
+		if skip != nil && skip(rel, d.IsDir()) {
+			if d.IsDir() {
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		f := oci.File{Path: filepath.Join(to, rel), Mode: info.Mode().Perm()}
+		switch {
+		case d.IsDir():
+			f.Mode |= fs.ModeDir
+		case info.Mode()&fs.ModeSymlink != 0:
+			if f.Link, err = os.Readlink(path); err != nil {
+				return err
+			}
+		case info.Mode().IsRegular():
+			f.Size, f.Open = info.Size(), func() (io.ReadCloser, error) { return os.Open(path) }
+		default:
+			return errors.New(path + " is neither a file nor a directory nor a link")
+		}
+		files = append(files, f)
+		return nil
+	})
+	return files, err
+}
