@@ -79,7 +79,7 @@ func Open(ctx context.Context, cfg Config) (_ *Engine, err error) {
 	e := &Engine{
 		dir: dir, key: hex.EncodeToString(sum[:6]), log: cfg.Log, now: cfg.Now,
 		instances: map[string]*Instance{},
-		creates:   make(chan struct{}, 2*runtime.NumCPU()),
+		creates:   make(chan struct{}, 4*runtime.NumCPU()),
 	}
 	if e.now == nil {
 		e.now = time.Now
