@@ -14,6 +14,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
@@ -340,6 +341,54 @@ func TestNewSweeps(t *testing.T) {
 	if after, err := os.Stat(again.Layers[0]); err != nil || !os.SameFile(before, after) {
 		t.Errorf("a settled layer was unpacked again: %v", err)
 	}
+}
+
+// Pruning takes what nobody keeps or has lately asked for, and what it took can come back.
+func TestPrune(t *testing.T) {
+	f := setup(t, oci.Limits{})
+	dir := t.TempDir()
+	im, err := oci.New(dir, f.blobs, oci.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	unpack := func(digest string) string {
+		t.Helper()
+		img, err := im.Unpack(t.Context(), digest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return img.Layers[0]
+	}
+	var digests, dirs []string
+	for _, name := range []string{"kept", "old", "lately used"} {
+		digest := f.assemble(v1.ConfigFile{}, f.layer(tarOf(t, tar.Header{Name: name, Uname: "x"}), gzipped))
+		digests, dirs = append(digests, digest), append(dirs, unpack(digest))
+	}
+	im.Close() // all is on disk and marked
+	marks, err := filepath.Glob(filepath.Join(dir, "settled", "*"))
+	if err != nil || len(marks) != 3 {
+		t.Fatal(marks, err)
+	}
+	hourAgo := time.Now().Add(-time.Hour)
+	for _, m := range marks {
+		if err := os.Chtimes(m, hourAgo, hourAgo); err != nil {
+			t.Fatal(err)
+		}
+	}
+	unpack(digests[2])
+	n, err := im.Prune(t.Context(), dirs[:1], hourAgo.Add(time.Minute))
+	if err != nil || n != 1 {
+		t.Errorf("pruned %d, %v, want 1", n, err)
+	}
+	for i, want := range []bool{true, false, true} {
+		if _, err := os.Stat(dirs[i]); (err == nil) != want {
+			t.Errorf("layer %d: there = %v, want %v", i, err == nil, want)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(unpack(digests[1]), "old")); err != nil {
+		t.Errorf("the pruned layer did not come back: %v", err)
+	}
+	im.Close()
 }
 
 func TestAssembleIsReproducible(t *testing.T) {

@@ -18,6 +18,8 @@ type settler struct {
 	mu      sync.Mutex
 	pending []string
 	running bool
+
+	pruning sync.RWMutex // held for reading while a layer is found, for writing while one is taken away
 }
 
 // settle marks the layer some time later.

@@ -51,7 +51,7 @@ func (im *Images) Unpack(ctx context.Context, manifestDigest string) (_ Image, e
 // layer returns the directory of a layer, unpacked.
 func (im *Images) layer(ctx context.Context, chain string, l Layer, below []string) (string, error) {
 	dir := filepath.Join(im.layers, chain)
-	if _, err := os.Stat(dir); err == nil {
+	if im.use(chain) {
 		return dir, nil
 	}
 	// The work is detached from the caller that happens to be first: the others still want it when that one leaves.
