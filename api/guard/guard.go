@@ -55,8 +55,9 @@ type Projects interface {
 type Guard struct {
 	Identity Authorizer
 	Projects Projects
-	// AccountProject returns the project of a service account, for names that leave it open (projects/-).
-	AccountProject func(ctx context.Context, email string) (string, error)
+	// ProjectOf returns the project of a resource whose name leaves it open: "projects/-/serviceAccounts/EMAIL",
+	// "projects/_/buckets/NAME". It fails with NotFound.
+	ProjectOf func(ctx context.Context, collection, id string) (string, error)
 	Log            *slog.Logger
 }
 
@@ -179,8 +180,9 @@ func (g *Guard) canonical(ctx context.Context, name string) (string, error) {
 		return name, nil
 	}
 	ref, tail, _ := strings.Cut(rest, "/")
-	if email, ok := strings.CutPrefix(tail, "serviceAccounts/"); ok && ref == "-" {
-		project, err := g.AccountProject(ctx, email)
+	if ref == "-" || ref == "_" {
+		collection, id, _ := strings.Cut(tail, "/")
+		project, err := g.ProjectOf(ctx, collection, id)
 		if err != nil {
 			return "", err
 		}
