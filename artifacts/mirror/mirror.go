@@ -91,10 +91,13 @@ func (m *Mirror) Get(name string) (oci.Image, error) {
 	return oci.Image{}, fault.New(fault.NotFound, "The mirror has no image %q.", name)
 }
 
-// Put puts an image into the mirror under a name, in place of one that has it. Make builds the image and returns its
-// manifest's digest. Writers wait for one another.
-func (m *Mirror) Put(ctx context.Context, name, origin string, now time.Time, make func(*oci.Images) (digest string, err error)) (err error) {
+// Put puts an image into the mirror under a name, in place of one that has it. Fill adds the image and returns its
+// manifest's digest. Writers wait for one another. The image is on disk before the index names it.
+func (m *Mirror) Put(ctx context.Context, name, origin string, now time.Time, fill func(*oci.Images) (digest string, err error)) (err error) {
 	defer fault.Wrap(&err, "mirror.Put(%s)", name)
+	if name == "" || len(name) > 512 {
+		return fault.Invalid("name", "%.100q is no name for an image", name)
+	}
 	lock, err := os.OpenFile(filepath.Join(m.dir, "lock"), os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
 		return err
@@ -111,12 +114,13 @@ func (m *Mirror) Put(ctx context.Context, name, origin string, now time.Time, ma
 	if err != nil {
 		return err
 	}
-	digest, err := make(images)
-	if err != nil {
-		return err
+	var img oci.Image
+	digest, err := fill(images)
+	if err == nil {
+		img, err = images.Unpack(ctx, digest)
 	}
-	img, err := images.Unpack(ctx, digest)
-	if err != nil {
+	// Close waits until the layers are on disk and marked so: without the mark the next writer would remove them.
+	if err := errors.Join(err, images.Close()); err != nil {
 		return err
 	}
 	e := Entry{Name: name, Digest: img.Digest, Origin: origin, Added: now.UTC(), Config: img.Config, Size: img.Size}
