@@ -1,0 +1,144 @@
+// Package artifacts is Artifact Registry as a product: repositories, and in them images (packages), their manifests
+// (versions), tags and blobs.
+//
+// It serves artifacts/registry (the OCI distribution protocol), api/artifactregistry, and whoever needs an image by its
+// name: a deploy resolves references with it, a build pushes with it. Bytes lie in package blob under their digest;
+// what of them belongs to which repository are rows in package store. It knows repositories of the format DOCKER only,
+// holds no foreign images (package artifacts/mirror does), checks no permissions, and deletes no blob: it only forgets
+// that a repository had it.
+package artifacts
+
+import (
+	"context"
+	"io"
+
+	"giggle/blob"
+	"giggle/fault"
+	"giggle/resource"
+	"giggle/store"
+)
+
+// Blobs is where content lies: *blob.Dir.
+type Blobs interface {
+	Put(ctx context.Context, r io.Reader, want blob.Digest) (blob.Info, error)
+	Open(ctx context.Context, d blob.Digest) (io.ReadSeekCloser, blob.Info, error)
+}
+
+var _ Blobs = (*blob.Dir)(nil)
+
+// Artifacts is all repositories of a platform. It is safe for concurrent use.
+type Artifacts struct {
+	store *store.Store
+	blobs Blobs
+	newID func() string
+}
+
+// New returns the repositories in the store. NewID makes the ids of operations.
+func New(st *store.Store, blobs Blobs, newID func() string) *Artifacts {
+	return &Artifacts{st, blobs, newID}
+}
+
+// The reasons of faults that the registry's clients tell apart: the error codes of the OCI distribution specification.
+const (
+	ReasonName            = "NAME_UNKNOWN"          // NotFound: no such repository, or no such image in it
+	ReasonManifest        = "MANIFEST_UNKNOWN"      // NotFound: no such tag or digest
+	ReasonBlob            = "BLOB_UNKNOWN"          // NotFound: the repository does not have the blob
+	ReasonManifestInvalid = "MANIFEST_INVALID"      // InvalidArgument
+	ReasonManifestBlob    = "MANIFEST_BLOB_UNKNOWN" // InvalidArgument: a manifest refers to what is not there
+	ReasonNameInvalid     = "NAME_INVALID"          // InvalidArgument
+	ReasonInUse           = "UNSUPPORTED"           // FailedPrecondition: the blob of a manifest can't go before it
+)
+
+func withReason(reason string, code fault.Code, format string, args ...any) *fault.Error {
+	e := fault.New(code, format, args...)
+	e.Reason = reason
+	return e
+}
+
+// Blob is a blob that a repository has.
+type Blob struct{ Size int64 }
+
+var blobs = store.NewTable[Blob]("artifacts.blob", "Blob")
+
+func blobName(repository resource.Child, d blob.Digest) string {
+	return repository.String() + "/blobs/" + string(d)
+}
+
+// Blob returns what the repository knows of a blob, or NotFound. A blob that only other repositories have is not found.
+func (a *Artifacts) Blob(ctx context.Context, repository resource.Child, d blob.Digest) (b Blob, err error) {
+	defer fault.Wrap(&err, "artifacts.Blob(%s, %s)", repository, d)
+	err = a.store.View(ctx, func(tx *store.Tx) error {
+		if _, err := getRepository(tx, repository); err != nil {
+			return err
+		}
+		b, err = getBlob(tx, repository, d)
+		return err
+	})
+	return b, err
+}
+
+func getBlob(tx *store.Tx, repository resource.Child, d blob.Digest) (Blob, error) {
+	row, err := blobs.Get(tx, blobName(repository, d))
+	if fault.Is(err, fault.NotFound) {
+		err = withReason(ReasonBlob, fault.NotFound, "Repository %q has no blob %s.", repository.ID, d)
+	}
+	return row.Value, err
+}
+
+// AddBlob makes a blob that the store of bytes holds a blob of the repository.
+func (a *Artifacts) AddBlob(ctx context.Context, repository resource.Child, info blob.Info) (err error) {
+	defer fault.Wrap(&err, "artifacts.AddBlob(%s, %s)", repository, info.Digest)
+	return a.store.Update(ctx, func(tx *store.Tx) error {
+		if _, err := getRepository(tx, repository); err != nil {
+			return err
+		}
+		return addBlob(tx, repository, info.Digest, info.Size)
+	})
+}
+
+func addBlob(tx *store.Tx, repository resource.Child, d blob.Digest, size int64) error {
+	if _, err := blobs.Create(tx, blobName(repository, d), Blob{size}); !fault.Is(err, fault.AlreadyExists) {
+		return err
+	}
+	return nil
+}
+
+// MountBlob makes a blob of one repository a blob of another, too. It fails with NotFound when the first has it not.
+func (a *Artifacts) MountBlob(ctx context.Context, to, from resource.Child, d blob.Digest) (err error) {
+	defer fault.Wrap(&err, "artifacts.MountBlob(%s, %s, %s)", to, from, d)
+	return a.store.Update(ctx, func(tx *store.Tx) error {
+		if _, err := getRepository(tx, to); err != nil {
+			return err
+		}
+		b, err := getBlob(tx, from, d)
+		if err != nil {
+			return err
+		}
+		return addBlob(tx, to, d, b.Size)
+	})
+}
+
+// DeleteBlob takes a blob out of the repository. One that a manifest there refers to stays, with FailedPrecondition.
+func (a *Artifacts) DeleteBlob(ctx context.Context, repository resource.Child, d blob.Digest) (err error) {
+	defer fault.Wrap(&err, "artifacts.DeleteBlob(%s, %s)", repository, d)
+	return a.store.Update(ctx, func(tx *store.Tx) error {
+		if _, err := getRepository(tx, repository); err != nil {
+			return err
+		}
+		if _, err := getBlob(tx, repository, d); err != nil {
+			return err
+		}
+		rows, err := manifests.List(tx, repository.String()+"/packages/", "", 0)
+		if err != nil {
+			return err
+		}
+		for _, r := range rows {
+			for _, ref := range r.Value.Blobs {
+				if ref == d {
+					return withReason(ReasonInUse, fault.FailedPrecondition, "Blob %s is part of manifest %s: delete that first.", d, r.Value.Digest)
+				}
+			}
+		}
+		return blobs.Delete(tx, blobName(repository, d))
+	})
+}

@@ -1,0 +1,124 @@
+package artifacts
+
+import (
+	"net/url"
+	"regexp"
+	"strings"
+
+	"giggle/blob"
+	"giggle/fault"
+	"giggle/resource"
+)
+
+// hostSuffix ends the hosts of Artifact Registry's Docker repositories: LOCATION-docker.pkg.dev.
+const hostSuffix = "-docker.pkg.dev"
+
+// Image names an image: a package of a repository.
+type Image struct {
+	Repository resource.Child
+	Path       string // in the repository: "jokes", "team/jokes"
+}
+
+// String returns the name as container tools write it: "europe-north1-docker.pkg.dev/giggle/my-repo/jokes".
+func (i Image) String() string {
+	r := i.Repository
+	return r.Location.Location + hostSuffix + "/" + r.Project + "/" + r.ID + "/" + i.Path
+}
+
+// name is the resource name of the package. Its id is the path with its slashes escaped, as Artifact Registry's are.
+func (i Image) name() string { return i.Repository.String() + "/packages/" + url.PathEscape(i.Path) }
+
+// Host returns the host of the Docker repositories of a location.
+func Host(location string) string { return location + hostSuffix }
+
+// Location returns the location that a host stands for, or false for a host that is none of Artifact Registry's.
+func Location(host string) (string, bool) {
+	l, ok := strings.CutSuffix(host, hostSuffix)
+	return l, ok && isLocation(l)
+}
+
+// isLocation reports whether repositories may be in a location: a region or a multi-region.
+func isLocation(name string) bool {
+	return name == strings.ToLower(name) && name != "eu" && resource.IsLocation(name)
+}
+
+// The forms of the distribution specification, "Pulling manifests". A project or repository id is a part of a name,
+// but of its own form.
+var (
+	pathForm = regexp.MustCompile(`^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*$`)
+	tagForm  = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$`)
+)
+
+// maxPath is the most bytes of a name in a registry, as in distribution's reference grammar.
+const maxPath = 255
+
+// ParseImage reads "PROJECT/REPOSITORY/IMAGE", the path of an image on the host of a location. It fails with
+// InvalidArgument.
+func ParseImage(location, path string) (Image, error) {
+	bad := withReason(ReasonNameInvalid, fault.InvalidArgument,
+		"%.100q is not the name of an image: want PROJECT/REPOSITORY/IMAGE in lower-case letters, digits and single separators.", path)
+	if len(path) > maxPath || !pathForm.MatchString(path) {
+		return Image{}, bad
+	}
+	project, rest, _ := strings.Cut(path, "/")
+	repository, image, ok := strings.Cut(rest, "/")
+	if !ok || !resource.ProjectID(project) && !resource.IsProjectNumber(project) || !resource.Label(repository, maxRepositoryID) {
+		return Image{}, bad
+	}
+	return Image{resource.Repository(project, location, repository), image}, nil
+}
+
+// IsTag reports whether s has the form of a tag.
+func IsTag(s string) bool { return tagForm.MatchString(s) }
+
+// Reference is an image with the tag or the digest of one manifest. With both, the digest counts.
+type Reference struct {
+	Image
+	Tag    string // "latest" where a reference has neither
+	Digest blob.Digest
+}
+
+// ParseReference reads "HOST/PROJECT/REPOSITORY/IMAGE" with ":TAG", "@DIGEST", both or neither. It fails with
+// InvalidArgument; NotFound is for a reference to another registry.
+func ParseReference(s string) (Reference, error) {
+	if len(s) > 600 {
+		return Reference{}, fault.New(fault.InvalidArgument, "The image reference %.60q… is too long.", s)
+	}
+	host, rest, _ := strings.Cut(s, "/")
+	location, ok := Location(host)
+	if !ok {
+		return Reference{}, fault.New(fault.NotFound,
+			"'%s' is not in this platform's Artifact Registry, whose images are LOCATION%s/PROJECT/REPOSITORY/IMAGE. Foreign images come from the local mirror (`giggle images add`).", s, hostSuffix)
+	}
+	r := Reference{Tag: "latest"}
+	rest, digest, pinned := strings.Cut(rest, "@")
+	if pinned {
+		d, err := blob.ParseDigest(digest)
+		if err != nil {
+			return Reference{}, err
+		}
+		r.Digest, r.Tag = d, ""
+	}
+	path, tag, tagged := strings.Cut(rest, ":")
+	if tagged {
+		if !IsTag(tag) {
+			return Reference{}, fault.New(fault.InvalidArgument, "%.150q is not a tag.", tag)
+		}
+		r.Tag = tag
+	}
+	var err error
+	r.Image, err = ParseImage(location, path)
+	return r, err
+}
+
+// String returns the reference as ParseReference reads it.
+func (r Reference) String() string {
+	s := r.Image.String()
+	if r.Tag != "" {
+		s += ":" + r.Tag
+	}
+	if r.Digest != "" {
+		s += "@" + string(r.Digest)
+	}
+	return s
+}

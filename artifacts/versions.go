@@ -1,0 +1,271 @@
+package artifacts
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"time"
+
+	"giggle/blob"
+	"giggle/fault"
+	"giggle/resource"
+	"giggle/store"
+)
+
+// Package is an image of a repository, whatever its versions.
+type Package struct {
+	Image Image
+}
+
+// Tag is a name for one version of an image.
+type Tag struct {
+	Name    string
+	Digest  blob.Digest
+	Updated time.Time // when it was last set
+}
+
+// Rows are named as Artifact Registry names them: REPOSITORY/packages/P, …/versions/DIGEST and …/tags/T.
+var (
+	packages  = store.NewTable[Package]("artifacts.package", "Package")
+	manifests = store.NewTable[Manifest]("artifacts.manifest", "Manifest")
+	tags      = store.NewTable[Tag]("artifacts.tag", "Tag")
+)
+
+func (i Image) version(d blob.Digest) string { return i.name() + "/versions/" + string(d) }
+func (i Image) tag(t string) string          { return i.name() + "/tags/" + t }
+
+// PutManifest adds a manifest to an image and sets the tag on it, if there is one. Its digest is want or, for "",
+// sha256. What it refers to must be there before it, in the repository; it is seen whole or not at all. It fails with
+// NotFound (repository) and InvalidArgument.
+func (a *Artifacts) PutManifest(ctx context.Context, image Image, tag string, want blob.Digest, mediaType string, body []byte) (m Manifest, err error) {
+	defer fault.Wrap(&err, "artifacts.PutManifest(%s)", image)
+	if m, err = ParseManifest(body, mediaType); err != nil {
+		return m, err
+	}
+	info, err := a.blobs.Put(ctx, bytes.NewReader(body), want)
+	if err != nil {
+		return m, err
+	}
+	m.Digest = info.Digest
+	return m, a.store.Update(ctx, func(tx *store.Tx) error {
+		if _, err := getRepository(tx, image.Repository); err != nil {
+			return err
+		}
+		return addManifest(tx, image, tag, m)
+	})
+}
+
+// addManifest writes the rows of a manifest whose bytes are stored.
+func addManifest(tx *store.Tx, image Image, tag string, m Manifest) error {
+	unknown := func(what string, d blob.Digest) error {
+		return withReason(ReasonManifestBlob, fault.InvalidArgument, "The manifest refers to %s %s, which %s does not have.", what, d, image)
+	}
+	size := func(d blob.Digest, have int64) error {
+		if have == m.sizes[d] {
+			return nil
+		}
+		return withReason(ReasonManifestInvalid, fault.InvalidArgument, "The manifest says that %s has %d bytes; it has %d.", d, m.sizes[d], have)
+	}
+	for _, d := range m.Blobs {
+		b, err := getBlob(tx, image.Repository, d)
+		if fault.Is(err, fault.NotFound) {
+			return unknown("blob", d)
+		}
+		if err != nil {
+			return err
+		}
+		if err := size(d, b.Size); err != nil {
+			return err
+		}
+	}
+	for _, d := range m.Manifests {
+		row, err := manifests.Get(tx, image.version(d))
+		if fault.Is(err, fault.NotFound) {
+			return unknown("manifest", d)
+		}
+		if err != nil {
+			return err
+		}
+		if err := size(d, row.Value.Size); err != nil {
+			return err
+		}
+	}
+	if _, err := packages.Create(tx, image.name(), Package{image}); err != nil && !fault.Is(err, fault.AlreadyExists) {
+		return err
+	}
+	// The same bytes may come again, under another media type if they name none themselves.
+	have, err := manifests.Get(tx, image.version(m.Digest))
+	if err != nil && !fault.Is(err, fault.NotFound) {
+		return err
+	}
+	if err != nil || have.Value.MediaType != m.MediaType {
+		if _, err := manifests.Put(tx, image.version(m.Digest), m); err != nil {
+			return err
+		}
+	}
+	if tag == "" {
+		return nil
+	}
+	_, err = tags.Put(tx, image.tag(tag), Tag{tag, m.Digest, tx.Now().UTC()})
+	return err
+}
+
+// Manifest returns the manifest that a reference names, or NotFound.
+func (a *Artifacts) Manifest(ctx context.Context, ref Reference) (m Manifest, err error) {
+	defer fault.Wrap(&err, "artifacts.Manifest(%s)", ref)
+	err = a.store.View(ctx, func(tx *store.Tx) error {
+		if _, err := getRepository(tx, ref.Repository); err != nil {
+			return err
+		}
+		m, err = getManifest(tx, ref)
+		return err
+	})
+	return m, err
+}
+
+func getManifest(tx *store.Tx, ref Reference) (Manifest, error) {
+	d, what := ref.Digest, string(ref.Digest)
+	unknown := func(err error) error {
+		if fault.Is(err, fault.NotFound) {
+			return withReason(ReasonManifest, fault.NotFound, "Image %s has no manifest %q.", ref.Image, what)
+		}
+		return err
+	}
+	if d == "" {
+		what = ref.Tag
+		row, err := tags.Get(tx, ref.tag(ref.Tag))
+		if err != nil {
+			return Manifest{}, unknown(err)
+		}
+		d = row.Value.Digest
+	}
+	row, err := manifests.Get(tx, ref.version(d))
+	return row.Value, unknown(err)
+}
+
+// ReadManifest returns a manifest with its bytes, or NotFound.
+func (a *Artifacts) ReadManifest(ctx context.Context, ref Reference) (m Manifest, body []byte, err error) {
+	if m, err = a.Manifest(ctx, ref); err != nil {
+		return m, nil, err
+	}
+	defer fault.Wrap(&err, "artifacts.ReadManifest(%s)", ref)
+	body, err = a.read(ctx, m.Digest)
+	return m, body, err
+}
+
+// read returns the bytes of a stored manifest.
+func (a *Artifacts) read(ctx context.Context, d blob.Digest) ([]byte, error) {
+	r, info, err := a.blobs.Open(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	if info.Size > MaxManifest {
+		return nil, withReason(ReasonManifestInvalid, fault.InvalidArgument, "%s has %d bytes: too much for a manifest.", d, info.Size)
+	}
+	return io.ReadAll(r)
+}
+
+// DeleteTag removes a tag, and not what it names. It fails with NotFound.
+func (a *Artifacts) DeleteTag(ctx context.Context, image Image, tag string) (err error) {
+	defer fault.Wrap(&err, "artifacts.DeleteTag(%s:%s)", image, tag)
+	return a.store.Update(ctx, func(tx *store.Tx) error {
+		if _, err := getRepository(tx, image.Repository); err != nil {
+			return err
+		}
+		err := tags.Delete(tx, image.tag(tag))
+		if fault.Is(err, fault.NotFound) {
+			err = withReason(ReasonManifest, fault.NotFound, "Image %s has no tag %q.", image, tag)
+		}
+		return err
+	})
+}
+
+// DeleteManifest removes a manifest and the tags on it. Its blobs stay in the repository. It fails with NotFound.
+func (a *Artifacts) DeleteManifest(ctx context.Context, image Image, d blob.Digest) (err error) {
+	defer fault.Wrap(&err, "artifacts.DeleteManifest(%s@%s)", image, d)
+	return a.store.Update(ctx, func(tx *store.Tx) error {
+		if _, err := getRepository(tx, image.Repository); err != nil {
+			return err
+		}
+		if _, err := getManifest(tx, Reference{Image: image, Digest: d}); err != nil {
+			return err
+		}
+		rows, err := tags.List(tx, image.tag(""), "", 0)
+		if err != nil {
+			return err
+		}
+		for _, r := range rows {
+			if r.Value.Digest != d {
+				continue
+			}
+			if err := tags.Delete(tx, r.Name); err != nil {
+				return err
+			}
+		}
+		return manifests.Delete(tx, image.version(d))
+	})
+}
+
+// Tags returns the tags of an image in the order of their names, after the one called last, at most limit of them (all
+// for 0). It fails with NotFound when nothing was ever pushed under the image's name.
+func (a *Artifacts) Tags(ctx context.Context, image Image, last string, limit int) (out []Tag, err error) {
+	defer fault.Wrap(&err, "artifacts.Tags(%s)", image)
+	err = a.store.View(ctx, func(tx *store.Tx) error {
+		if err := checkPackage(tx, image); err != nil {
+			return err
+		}
+		after := ""
+		if last != "" {
+			after = image.tag(last)
+		}
+		rows, err := tags.List(tx, image.tag(""), after, limit)
+		for _, r := range rows {
+			out = append(out, r.Value)
+		}
+		return err
+	})
+	return out, err
+}
+
+func checkPackage(tx *store.Tx, image Image) error {
+	if _, err := getRepository(tx, image.Repository); err != nil {
+		return err
+	}
+	_, err := packages.Get(tx, image.name())
+	if fault.Is(err, fault.NotFound) {
+		err = withReason(ReasonName, fault.NotFound, "Repository %q has no image %q.", image.Repository.ID, image.Path)
+	}
+	return err
+}
+
+// Referrers returns the manifests of an image whose subject is the given digest, which itself need not be there.
+func (a *Artifacts) Referrers(ctx context.Context, image Image, subject blob.Digest) (out []Manifest, err error) {
+	defer fault.Wrap(&err, "artifacts.Referrers(%s@%s)", image, subject)
+	err = a.store.View(ctx, func(tx *store.Tx) error {
+		if _, err := getRepository(tx, image.Repository); err != nil {
+			return err
+		}
+		rows, err := manifests.List(tx, image.version(""), "", 0)
+		for _, r := range rows {
+			if r.Value.Subject == subject {
+				out = append(out, r.Value)
+			}
+		}
+		return err
+	})
+	return out, err
+}
+
+// Packages returns the images of a repository by name.
+func (a *Artifacts) Packages(ctx context.Context, repository resource.Child) (out []Image, err error) {
+	defer fault.Wrap(&err, "artifacts.Packages(%s)", repository)
+	err = a.store.View(ctx, func(tx *store.Tx) error {
+		rows, err := packages.List(tx, repository.String()+"/packages/", "", 0)
+		for _, r := range rows {
+			out = append(out, r.Value.Image)
+		}
+		return err
+	})
+	return out, err
+}
