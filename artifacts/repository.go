@@ -125,18 +125,23 @@ func getRepository(tx *store.Tx, name resource.Child) (Repository, error) {
 	return row.Value, err
 }
 
-// Repositories returns the repositories of a project by name, after the one called last, at most limit of them (all
-// for 0): those in one location, or in all for the location "-".
+// Repositories returns the repositories of a project and location by name, after the one called last, at most limit of
+// them (all for 0). A "-" for the project or the location stands for all.
 func (a *Artifacts) Repositories(ctx context.Context, in resource.Location, last string, limit int) (out []Repository, err error) {
 	defer fault.Wrap(&err, "artifacts.Repositories(%s)", in)
-	prefix := in.String() + "/"
-	if in.Location == "-" {
-		prefix = "projects/" + in.Project + "/"
+	prefix := "projects/"
+	if in.Project != "-" {
+		prefix += in.Project + "/"
 	}
 	err = a.store.View(ctx, func(tx *store.Tx) error {
-		rows, err := repositories.List(tx, prefix, last, limit)
+		rows, err := repositories.List(tx, prefix, last, 0)
 		for _, r := range rows {
-			out = append(out, r.Value)
+			if in.Location != "-" && r.Value.Name.Location.Location != in.Location {
+				continue
+			}
+			if out = append(out, r.Value); len(out) == limit {
+				break
+			}
 		}
 		return err
 	})

@@ -1,0 +1,74 @@
+package artifactregistry
+
+import (
+	"context"
+
+	"cloud.google.com/go/artifactregistry/apiv1/artifactregistrypb"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"giggle/artifacts"
+	"giggle/fault"
+)
+
+// toProto writes a repository as it was made.
+func toProto(r artifacts.Repository) *artifactregistrypb.Repository {
+	return &artifactregistrypb.Repository{
+		Name:        r.Name.String(),
+		Format:      artifactregistrypb.Repository_Format(artifactregistrypb.Repository_Format_value[string(r.Format)]),
+		Mode:        artifactregistrypb.Repository_STANDARD_REPOSITORY,
+		Description: r.Description,
+		Labels:      r.Labels,
+		CreateTime:  timestamppb.New(r.Created),
+		UpdateTime:  timestamppb.New(r.Updated),
+		RegistryUri: artifacts.Host(r.Name.Location.Location) + "/" + r.Name.Project + "/" + r.Name.ID,
+	}
+}
+
+// toProto writes a repository with its size now.
+func (s *Server) toProto(ctx context.Context, r artifacts.Repository) (*artifactregistrypb.Repository, error) {
+	w := toProto(r)
+	var err error
+	w.SizeBytes, err = s.Artifacts.Size(ctx, r.Name)
+	return w, err
+}
+
+// fromProto reads a repository that is to be made, all but its name. What is not implemented is refused by its path.
+func fromProto(w *artifactregistrypb.Repository) (artifacts.Repository, error) {
+	if w == nil {
+		return artifacts.Repository{}, fault.Invalid("repository", "is missing")
+	}
+	var refused error
+	w.ProtoReflect().Range(func(fd protoreflect.FieldDescriptor, _ protoreflect.Value) bool {
+		refused = refuse(fd, w)
+		return refused == nil
+	})
+	r := artifacts.Repository{Description: w.GetDescription(), Labels: w.GetLabels()}
+	if w.GetFormat() != artifactregistrypb.Repository_FORMAT_UNSPECIFIED {
+		r.Format = artifacts.Format(w.GetFormat().String())
+	}
+	return r, refused
+}
+
+// refuse returns nil for a field that means something here, and for one that only we fill.
+func refuse(fd protoreflect.FieldDescriptor, w *artifactregistrypb.Repository) error {
+	switch fd.Name() {
+	case "name", "format", "description", "labels", "disallow_unspecified_mode",
+		"create_time", "update_time", "size_bytes", "satisfies_pzs", "satisfies_pzi", "registry_uri":
+		return nil
+	case "mode":
+		if w.GetMode() == artifactregistrypb.Repository_STANDARD_REPOSITORY {
+			return nil
+		}
+	case "docker_config":
+		if !w.GetDockerConfig().GetImmutableTags() {
+			return nil
+		}
+		return fault.NotImplemented("repository.dockerConfig.immutableTags", "immutable tags are not implemented")
+	case "vulnerability_scanning_config":
+		if w.GetVulnerabilityScanningConfig().GetEnablementConfig() == artifactregistrypb.Repository_VulnerabilityScanningConfig_DISABLED {
+			return nil // nothing scans
+		}
+	}
+	return fault.NotImplemented("repository."+fd.JSONName(), "is not implemented")
+}

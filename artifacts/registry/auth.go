@@ -1,0 +1,132 @@
+package registry
+
+import (
+	"net/http"
+	"strings"
+
+	"giggle/artifacts"
+	"giggle/fault"
+	"giggle/iam"
+)
+
+// anonymous is the token of those who have no credentials: clients want one before they try. It proves nothing.
+const anonymous = "anonymous"
+
+// maxForm bounds the form of a token request.
+const maxForm = 64 << 10
+
+// tokenLife is how many seconds clients keep a token before they ask again. It is an access token in its own right,
+// with a life of its own; this is the specification's least.
+const tokenLife = 60
+
+// tokenUsers are the user names whose password is an access token: `gcloud auth configure-docker` logs in as the first,
+// Google's documentation as the second.
+var tokenUsers = map[string]bool{"_dcgcloud_token": true, "oauth2accesstoken": true}
+
+// authenticate returns who sends a request: by an access token, as Bearer or as the password of Basic.
+func (s *server) authenticate(r *http.Request) (iam.Principal, error) {
+	if anonymousToken(r) {
+		return iam.Anonymous, nil
+	}
+	user, password, basic := r.BasicAuth()
+	if !basic {
+		return s.Identity.Bearer(r.Context(), r.Header.Get("Authorization"))
+	}
+	if err := checkUser(user); err != nil {
+		return iam.Anonymous, err
+	}
+	return s.Identity.Bearer(r.Context(), "Bearer "+password)
+}
+
+// anonymousToken reports whether a request carries the token of nobody.
+func anonymousToken(r *http.Request) bool {
+	return r.Header.Get("Authorization") == "Bearer "+anonymous
+}
+
+func checkUser(user string) error {
+	switch {
+	case tokenUsers[user]:
+		return nil
+	case user == "_json_key", user == "_json_key_base64":
+		return coded("UNSUPPORTED", fault.New(fault.Unimplemented,
+			"Log-ins with %s are not implemented. Use `gcloud auth print-access-token | docker login -u oauth2accesstoken --password-stdin HOST`.", user))
+	}
+	return iam.Unauthenticated("")
+}
+
+// token answers Docker's token requests. The token that it gives is the access token that came as the password: what
+// it is good for is decided with each request, and not before.
+func (s *server) token(w http.ResponseWriter, r *http.Request) error {
+	user, password, ok := r.BasicAuth()
+	switch r.Method {
+	case http.MethodGet, http.MethodHead:
+	case http.MethodPost: // RFC 6749 §4.3, as containerd and Docker send it
+		r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+		if err := r.ParseForm(); err != nil {
+			return &fault.Error{Code: fault.InvalidArgument, Message: "The body is not a form.", Cause: err}
+		}
+		switch grant := r.PostForm.Get("grant_type"); {
+		case grant == "password":
+			user, password, ok = r.PostForm.Get("username"), r.PostForm.Get("password"), true
+		case !ok:
+			return coded("UNSUPPORTED", fault.New(fault.Unimplemented, "The grant type %.40q is not implemented; use \"password\".", grant))
+		}
+	default:
+		return coded("UNSUPPORTED", fault.New(fault.Unimplemented, "%.20s is not a method of the token endpoint.", r.Method))
+	}
+	token := anonymous
+	switch header := r.Header.Get("Authorization"); {
+	case ok && (user != "" || password != ""):
+		if err := checkUser(user); err != nil {
+			return err
+		}
+		token = password
+	case !ok && header != "":
+		_, token, _ = strings.Cut(header, " ")
+	}
+	if token != anonymous {
+		who, err := s.Identity.Bearer(r.Context(), "Bearer "+token)
+		if err != nil {
+			return err
+		}
+		if who == iam.Anonymous {
+			return iam.Unauthenticated("")
+		}
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	return writeJSON(w, http.StatusOK, "application/json", struct {
+		Token       string `json:"token"`
+		AccessToken string `json:"access_token"`
+		ExpiresIn   int    `json:"expires_in"`
+	}{token, token, tokenLife})
+}
+
+// challenge tells a client where to get a token, and for what.
+func challenge(r *http.Request) string {
+	scheme := "http"
+	if r.TLS != nil {
+		scheme = "https"
+	}
+	host := hostname(r.Host)
+	if _, ok := artifacts.Location(host); !ok {
+		return `Bearer realm="Giggle"`
+	}
+	c := `Bearer realm="` + scheme + `://` + cleanHost(r.Host) + `/v2/token",service="` + host + `"`
+	rt, ok := parseRoute(r.URL.Path)
+	if !ok {
+		return c
+	}
+	if _, err := artifacts.ParseImage("us", rt.name); err != nil {
+		return c // what is in a header must be clean
+	}
+	actions := "pull"
+	if rt.noun == uploadsNoun || rt.noun == uploadNoun || r.Method == http.MethodPut || r.Method == http.MethodPost {
+		actions = "pull,push"
+	} else if r.Method == http.MethodDelete {
+		actions = "delete"
+	}
+	return c + `,scope="repository:` + rt.name + `:` + actions + `"`
+}
+
+// cleanHost is a Host header whose name is known to be one of ours, without what may not stand in a quoted string.
+func cleanHost(host string) string { return strings.NewReplacer(`"`, "", `\`, "").Replace(host) }

@@ -1,0 +1,140 @@
+package registry
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+
+	"giggle/blob"
+	"giggle/fault"
+	"giggle/iam"
+	"giggle/resource"
+)
+
+// maxPage is the most entries of one page, and how many there are where a client names no number.
+const maxPage = 1000
+
+// page reads n and last of a list request.
+func page(q url.Values) (n int, last string, err error) {
+	n = maxPage
+	if s := q.Get("n"); s != "" {
+		if n, err = strconv.Atoi(s); err != nil || n < 0 {
+			return 0, "", coded("PAGINATION_NUMBER_INVALID", fault.New(fault.InvalidArgument, "n=%.20q is not a number of 0 or more.", s))
+		}
+	}
+	return min(n, maxPage), q.Get("last"), nil
+}
+
+// link points to the page after the entry called last (RFC 8288).
+func link(w http.ResponseWriter, path string, n int, last string) {
+	w.Header().Set("Link", "<"+path+"?"+url.Values{"n": {strconv.Itoa(n)}, "last": {last}}.Encode()+`>; rel="next"`)
+}
+
+// listTags answers GET tags/list.
+func (s *server) listTags(w http.ResponseWriter, r *request) error {
+	n, last, err := page(r.URL.Query())
+	if err != nil {
+		return err
+	}
+	tags, err := s.Artifacts.Tags(r.Context(), r.image, last, n+1)
+	if err != nil {
+		return err
+	}
+	out := struct {
+		Name string   `json:"name"`
+		Tags []string `json:"tags"`
+	}{r.name, []string{}}
+	for i, t := range tags {
+		if i == n {
+			if n > 0 {
+				link(w, path(r.image, "/tags/list"), n, tags[n-1].Name)
+			}
+			break
+		}
+		out.Tags = append(out.Tags, t.Name)
+	}
+	return writeJSON(w, http.StatusOK, "application/json", out)
+}
+
+// descriptor is an OCI content descriptor in a list of referrers.
+type descriptor struct {
+	MediaType    string            `json:"mediaType"`
+	Digest       blob.Digest       `json:"digest"`
+	Size         int64             `json:"size"`
+	ArtifactType string            `json:"artifactType,omitempty"`
+	Annotations  map[string]string `json:"annotations,omitempty"`
+}
+
+// listReferrers answers what is attached to a digest: signatures, SBOMs, attestations.
+func (s *server) listReferrers(w http.ResponseWriter, r *request) error {
+	d, err := parseDigest(r.ref)
+	if err != nil {
+		return err
+	}
+	found, err := s.Artifacts.Referrers(r.Context(), r.image, d)
+	if err != nil {
+		return err
+	}
+	const index = "application/vnd.oci.image.index.v1+json"
+	out := struct {
+		SchemaVersion int          `json:"schemaVersion"`
+		MediaType     string       `json:"mediaType"`
+		Manifests     []descriptor `json:"manifests"`
+	}{2, index, []descriptor{}}
+	only := r.URL.Query().Get("artifactType")
+	for _, m := range found {
+		if only == "" || m.ArtifactType == only {
+			out.Manifests = append(out.Manifests, descriptor{m.MediaType, m.Digest, m.Size, m.ArtifactType, m.Annotations})
+		}
+	}
+	if only != "" {
+		w.Header().Set("OCI-Filters-Applied", "artifactType")
+	}
+	return writeJSON(w, http.StatusOK, index, out)
+}
+
+// catalog lists the images of a location that the caller may pull, over all projects.
+func (s *server) catalog(w http.ResponseWriter, r *http.Request, location string) error {
+	if r.Method != http.MethodGet {
+		return coded("UNSUPPORTED", fault.New(fault.Unimplemented, "%.20s is not a method of the catalog.", r.Method))
+	}
+	n, last, err := page(r.URL.Query())
+	if err != nil {
+		return err
+	}
+	who, err := s.authenticate(r)
+	if err != nil {
+		return err
+	}
+	if who == iam.Anonymous && !anonymousToken(r) {
+		return iam.Unauthenticated("CREDENTIALS_MISSING")
+	}
+	all, err := s.Artifacts.Repositories(r.Context(), resource.Location{Project: "-", Location: location}, "", 0)
+	if err != nil {
+		return err
+	}
+	names := []string{}
+	for _, repository := range all {
+		if s.Identity.Authorize(r.Context(), who, download, repository.Name.String()) != nil {
+			continue
+		}
+		images, err := s.Artifacts.Packages(r.Context(), repository.Name)
+		if err != nil {
+			return err
+		}
+		for _, i := range images {
+			if name := path(i, "")[len("/v2/"):]; name > last {
+				names = append(names, name)
+			}
+		}
+	}
+	slices.Sort(names)
+	if len(names) > n {
+		names = names[:n]
+		if n > 0 {
+			link(w, "/v2/_catalog", n, names[n-1])
+		}
+	}
+	return writeJSON(w, http.StatusOK, "application/json", map[string][]string{"repositories": names})
+}

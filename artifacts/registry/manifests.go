@@ -1,0 +1,105 @@
+package registry
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+
+	"giggle/artifacts"
+	"giggle/blob"
+	"giggle/fault"
+)
+
+// reference reads what follows /manifests/: a digest, or a tag.
+func (r *request) reference() (artifacts.Reference, error) {
+	ref := artifacts.Reference{Image: r.image}
+	if d, err := blob.ParseDigest(r.ref); err == nil {
+		ref.Digest = d
+		return ref, nil
+	}
+	if !artifacts.IsTag(r.ref) {
+		return ref, coded("MANIFEST_INVALID", fault.New(fault.InvalidArgument, "%.150q is neither a tag nor a digest.", r.ref))
+	}
+	ref.Tag = r.ref
+	return ref, nil
+}
+
+// getManifest answers GET and HEAD of a manifest, in the form that it was pushed in.
+func (s *server) getManifest(w http.ResponseWriter, r *request) error {
+	ref, err := r.reference()
+	if err != nil {
+		return err
+	}
+	m, body, err := s.Artifacts.ReadManifest(r.Context(), ref)
+	if err != nil {
+		return err
+	}
+	h := w.Header()
+	h.Set("Content-Type", m.MediaType)
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	h.Set("Docker-Content-Digest", string(m.Digest))
+	h.Set("Etag", `"`+string(m.Digest)+`"`)
+	h.Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(http.StatusOK)
+	if r.Method != http.MethodHead {
+		_, _ = w.Write(body) // the status is out
+	}
+	return nil
+}
+
+// putManifest takes a manifest under a tag or under its digest.
+func (s *server) putManifest(w http.ResponseWriter, r *request) error {
+	ref, err := r.reference()
+	if err != nil {
+		return err
+	}
+	if digest := r.URL.Query().Get("digest"); digest != "" && ref.Digest == "" {
+		if ref.Digest, err = parseDigest(digest); err != nil { // a tag on a digest that is not sha256
+			return err
+		}
+	}
+	if err := s.Admit(); err != nil {
+		return err
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, artifacts.MaxManifest))
+	var tooLarge *http.MaxBytesError
+	if errors.As(err, &tooLarge) {
+		return coded("MANIFEST_TOO_LARGE", fault.New(fault.InvalidArgument, "The manifest has more than %d bytes.", artifacts.MaxManifest))
+	}
+	if err != nil {
+		return coded("MANIFEST_INVALID", &fault.Error{Code: fault.InvalidArgument, Message: "The body ended too early.", Cause: err})
+	}
+	m, err := s.Artifacts.PutManifest(r.Context(), r.image, ref.Tag, ref.Digest, r.Header.Get("Content-Type"), body)
+	if err != nil {
+		return uploadFault(err)
+	}
+	h := w.Header()
+	h.Set("Location", path(r.image, "/manifests/"+string(m.Digest)))
+	h.Set("Docker-Content-Digest", string(m.Digest))
+	if m.Subject != "" {
+		h.Set("OCI-Subject", string(m.Subject)) // says that the referrers API knows it
+	}
+	h.Set("Content-Length", "0")
+	w.WriteHeader(http.StatusCreated)
+	return nil
+}
+
+// deleteManifest removes a tag, or a manifest with its tags.
+func (s *server) deleteManifest(w http.ResponseWriter, r *request) error {
+	ref, err := r.reference()
+	if err != nil {
+		return err
+	}
+	if ref.Digest != "" {
+		err = s.Artifacts.DeleteManifest(r.Context(), r.image, ref.Digest)
+	} else {
+		err = s.Artifacts.DeleteTag(r.Context(), r.image, ref.Tag)
+	}
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Length", "0")
+	w.WriteHeader(http.StatusAccepted)
+	return nil
+}
