@@ -8,19 +8,16 @@ package modproxy
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
-	"io/fs"
 	"log/slog"
 	"net/http"
 	"os"
 	"path"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/mod/module"
-	"golang.org/x/mod/semver"
 	"golang.org/x/sync/singleflight"
 
 	"giggle/fault"
@@ -29,35 +26,45 @@ import (
 // Config is what New needs.
 type Config struct {
 	Dir      string // of what was fetched
-	Upstream string // GOPROXY's list: URLs with commas or bars between them; direct and off are left out
+	Upstream string // GOPROXY's list: URLs with commas or bars between them; it ends at direct or off
 	Now      func() time.Time
 	Log      *slog.Logger
 	Client   *http.Client // nil is one with sane limits
+	MaxFile  int64        // bytes of one fetched file; 0 for what the go command takes
 }
 
-// maxFile bounds one fetched file: the go command refuses module zips over 500 MiB (go.dev/ref/mod#zip-path-size-constraints).
-const maxFile = 500 << 20
+// maxZip is the largest module that the go command takes (go.dev/ref/mod#zip-path-size-constraints).
+const maxZip = 500 << 20
 
 // listAge is how long a list of versions is used before it is asked for again: versions never change, lists grow.
 const listAge = 5 * time.Minute
 
+// sumDBWait is how long a build waits to learn whether the checksum database is there, and sumDBAge how long the
+// answer that it is not is believed: without a network not every build should wait.
+const (
+	sumDBWait = 3 * time.Second
+	sumDBAge  = time.Minute
+)
+
 // Proxy is the module proxy. It serves http.
 type Proxy struct {
 	cfg      Config
-	upstream []string
+	upstream []upstream
 	fetches  singleflight.Group
+
+	mu        sync.Mutex
+	sumDBAway time.Time // when the checksum database could last not be reached
 }
 
 // New returns a proxy over the directory.
 func New(cfg Config) (*Proxy, error) {
-	p := &Proxy{cfg: cfg}
-	for _, u := range strings.FieldsFunc(cfg.Upstream, func(r rune) bool { return r == ',' || r == '|' }) {
-		if u = strings.TrimSuffix(strings.TrimSpace(u), "/"); strings.HasPrefix(u, "http://") || strings.HasPrefix(u, "https://") || strings.HasPrefix(u, "file://") {
-			p.upstream = append(p.upstream, u)
-		}
+	if cfg.MaxFile == 0 {
+		cfg.MaxFile = maxZip
 	}
+	p := &Proxy{cfg: cfg, upstream: parseUpstream(cfg.Upstream)}
 	if p.cfg.Client == nil {
 		t := http.DefaultTransport.(*http.Transport).Clone()
+		t.ResponseHeaderTimeout = time.Minute
 		t.RegisterProtocol("file", http.NewFileTransport(http.Dir("/")))
 		p.cfg.Client = &http.Client{Transport: t, Timeout: 5 * time.Minute}
 	}
@@ -75,7 +82,6 @@ func New(cfg Config) (*Proxy, error) {
 type request struct {
 	path    string // escaped, without the leading slash: what upstream is asked for, and the file's place
 	mutable bool   // the answer may change: a list of versions
-	sumdb   bool
 }
 
 // parse reads a path of the module proxy protocol. It fails with NotFound on anything else.
@@ -91,7 +97,7 @@ func parse(p string) (request, error) {
 		if !ok || !fine || name == "" || strings.ContainsAny(name, "@:%") {
 			return request{}, none
 		}
-		return request{path: p, sumdb: true, mutable: tail == "latest" || tail == "supported"}, nil
+		return request{path: p, mutable: tail == "latest" || tail == "supported"}, nil
 	}
 	escaped, rest, ok := strings.Cut(p, "/@")
 	if !ok {
@@ -112,8 +118,8 @@ func parse(p string) (request, error) {
 	if err != nil || strings.Contains(version, "/") {
 		return request{}, none
 	}
-	// A branch or commit in place of a version may mean another one tomorrow.
-	return request{path: p, mutable: !semver.IsValid(version)}, nil
+	// A branch, or v1 in place of a whole version, may mean another one tomorrow.
+	return request{path: p, mutable: module.CanonicalVersion(version) != version}, nil
 }
 
 // ServeHTTP answers one request of the go command.
@@ -122,30 +128,61 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "only GET is allowed", http.StatusMethodNotAllowed)
 		return
 	}
-	q, err := parse(r.URL.Path)
-	if err != nil {
-		http.Error(w, fault.From(err).Message, http.StatusNotFound)
-		return
-	}
-	file, err := p.get(r.Context(), q)
+	f, err := p.open(r.Context(), r.URL.Path)
 	if err != nil {
 		f := fault.From(err)
-		status := http.StatusBadGateway
+		status := http.StatusBadGateway // 404 would mean: there is no such version
 		switch f.Code {
 		case fault.NotFound:
 			status = http.StatusNotFound
+		case fault.PermissionDenied:
+			status = http.StatusForbidden
 		case fault.Internal:
-			p.cfg.Log.Error("module proxy", "path", q.path, "err", err)
+			p.cfg.Log.Error("module proxy", "path", r.URL.Path, "err", err)
 		}
 		http.Error(w, f.Message, status)
 		return
 	}
-	http.ServeFile(w, r, file)
+	defer func() { _ = f.Close() }() // it was only read
+	kind := "text/plain; charset=utf-8"
+	switch path.Ext(r.URL.Path) {
+	case ".zip":
+		kind = "application/zip"
+	case ".info":
+		kind = "application/json"
+	}
+	w.Header().Set("Content-Type", kind)
+	http.ServeContent(w, r, "", time.Time{}, f)
 }
 
-// SumDB reports whether the checksum database can be reached through the upstream.
+func (p *Proxy) open(ctx context.Context, path string) (*os.File, error) {
+	q, err := parse(path)
+	if err != nil {
+		return nil, err
+	}
+	file, err := p.get(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	return os.Open(file)
+}
+
+// SumDB reports whether the checksum database can be reached through the upstream. It answers within seconds.
 func (p *Proxy) SumDB(ctx context.Context) bool {
-	_, err := p.get(ctx, request{path: "sumdb/sum.golang.org/supported", sumdb: true, mutable: true})
+	p.mu.Lock()
+	away := p.cfg.Now().Sub(p.sumDBAway) < sumDBAge
+	p.mu.Unlock()
+	if away {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, sumDBWait)
+	defer cancel()
+	_, err := p.get(ctx, request{path: "sumdb/sum.golang.org/supported", mutable: true})
+	if err != nil {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.sumDBAway = p.cfg.Now()
+	}
 	return err == nil
 }
 
@@ -156,68 +193,22 @@ func (p *Proxy) get(ctx context.Context, q request) (string, error) {
 		return "", fault.New(fault.NotFound, "not found")
 	}
 	st, err := os.Stat(file)
-	if err == nil && (!q.mutable || p.cfg.Now().Sub(st.ModTime()) < listAge) {
+	kept := err == nil && st.Mode().IsRegular()
+	if kept && (!q.mutable || p.cfg.Now().Sub(st.ModTime()) < listAge) {
 		return file, nil
 	}
-	kept := err == nil
 	// All who ask for the same file share one fetch, which no one of them can cancel.
-	_, err, _ = p.fetches.Do(q.path, func() (any, error) {
+	shared := p.fetches.DoChan(q.path, func() (any, error) {
 		return nil, p.fetch(context.WithoutCancel(ctx), q, file)
 	})
+	select {
+	case res := <-shared:
+		err = res.Err
+	case <-ctx.Done():
+		err = fault.New(fault.Unavailable, "the module proxy upstream did not answer in time")
+	}
 	if err != nil && kept && !fault.Is(err, fault.NotFound) {
 		return file, nil // upstream is away: an older list is better than none
 	}
 	return file, err
-}
-
-// fetch asks the upstreams in turn, and keeps the answer.
-func (p *Proxy) fetch(ctx context.Context, q request, file string) error {
-	last := error(fault.New(fault.NotFound, "not found: no module proxy to ask (GOPROXY has none)"))
-	for _, base := range p.upstream {
-		err := p.fetchFrom(ctx, base+"/"+q.path, file)
-		if err == nil {
-			return nil
-		}
-		last = err
-	}
-	return last
-}
-
-func (p *Proxy) fetchFrom(ctx context.Context, url, file string) (err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return err
-	}
-	res, err := p.cfg.Client.Do(req)
-	if err != nil {
-		return fault.New(fault.Unavailable, "the module proxy upstream can't be reached: is there a network?")
-	}
-	defer func() { _ = res.Body.Close() }() // what matters was read
-	switch {
-	case res.StatusCode == http.StatusNotFound || res.StatusCode == http.StatusGone || res.StatusCode == http.StatusForbidden:
-		text, _ := io.ReadAll(io.LimitReader(res.Body, 1000))
-		return fault.New(fault.NotFound, "not found: %s", strings.TrimSpace(string(text)))
-	case res.StatusCode != http.StatusOK:
-		return fault.New(fault.Unavailable, "the module proxy upstream answers %d", res.StatusCode)
-	}
-	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
-		return err
-	}
-	tmp, err := os.CreateTemp(p.cfg.Dir, ".fetch-")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if e := os.Remove(tmp.Name()); e != nil && !errors.Is(e, fs.ErrNotExist) {
-			err = errors.Join(err, e)
-		}
-	}()
-	n, err := io.Copy(tmp, io.LimitReader(res.Body, maxFile+1))
-	if n > maxFile {
-		err = fmt.Errorf("larger than %d bytes", maxFile)
-	}
-	if err := errors.Join(err, tmp.Close()); err != nil {
-		return fault.New(fault.Unavailable, "the module proxy upstream broke off: %v", err)
-	}
-	return os.Rename(tmp.Name(), file)
 }
