@@ -241,7 +241,8 @@ func pack(dir string) ([]byte, error) {
 		_, err = w.Write(data)
 		return err
 	})
-	return b.Bytes(), errors.Join(err, z.Close())
+	err = errors.Join(err, z.Close()) // what Close writes belongs to the archive
+	return b.Bytes(), err
 }
 
 // Build builds a source and returns the image, by digest. On failure the error has the end of the build's log.

@@ -79,8 +79,6 @@ func (s *Server) Register(m *rest.Mux) {
 	const name = "/v1/{name=projects/*/locations/*}"
 	m.Bind(ops+"GetOperation", rest.HTTPRule{Method: "GET", Pattern: "/v1/{name=projects/*/locations/*/operations/*}"})
 	m.Bind(ops+"ListOperations", rest.HTTPRule{Method: "GET", Pattern: name + "/operations"})
-	m.Bind(locs+"GetLocation", rest.HTTPRule{Method: "GET", Pattern: name})
-	m.Bind(locs+"ListLocations", rest.HTTPRule{Method: "GET", Pattern: "/v1/{name=projects/*}/locations"})
 }
 
 // maxPage is the most entries of one page, and how many there are where a client names no number.

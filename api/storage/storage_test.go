@@ -373,8 +373,8 @@ func TestObjects(t *testing.T) {
 	if got := res.Header.Values("X-Goog-Hash"); len(got) != 2 || got[0] != "crc32c="+first["crc32c"].(string) || res.Header.Get("Content-Type") != "text/plain" {
 		t.Errorf("headers: %v", res.Header)
 	}
-	p := h.want(t, "PATCH", obj, `{"contentType":"text/html","metadata":{"a":"1","b":"2"}}`, 200)
-	p = h.want(t, "PATCH", obj, `{"metadata":{"a":null}}`, 200)
+	h.want(t, "PATCH", obj, `{"contentType":"text/html","metadata":{"a":"1","b":"2"}}`, 200)
+	p := h.want(t, "PATCH", obj, `{"metadata":{"a":null}}`, 200)
 	if fmt.Sprint(p["metadata"]) != "map[b:2]" || p["contentType"] != "text/html" || p["metageneration"] != "3" {
 		t.Errorf("patched: %v", p)
 	}

@@ -1,0 +1,44 @@
+# Giggle Cloud Platform. The two commands that matter: `make demo` and `make test`.
+
+SHELL := /bin/bash
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+COMMIT  := $(shell git rev-parse --short HEAD 2>/dev/null)
+LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
+export GOTOOLCHAIN := local
+export CGO_ENABLED := 0
+export GIGGLE_MIRROR ?= /var/cache/giggle/mirror
+
+.PHONY: help build setup demo test test-long check bench clean
+
+help: ## show the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+build: ## build bin/giggle
+	@mkdir -p bin
+	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/giggle ./cmd/giggle
+
+setup: ## install the missing OS packages and make the builder image; a no-op when nothing is missing
+	@hack/setup
+	@go run ./hack/builder --mirror '$(GIGGLE_MIRROR)'
+
+demo: setup build ## build, deploy and call a service in a temporary directory
+	@bin/giggle demo
+
+test: setup build ## every test, with the real gcloud and real containers
+	go test -timeout 14m ./...
+
+test-long: setup build ## soak, big streams, suites by others
+	go test -timeout 40m -tags long -run Long ./...
+
+check: ## format, vet, staticcheck, module file, architecture
+	@out=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$out" || { echo "not gofmt'ed:"; echo "$$out"; exit 1; }
+	go vet ./...
+	go tool staticcheck ./...
+	go mod tidy -diff
+	go test ./internal/arch
+
+bench: setup build ## the figures of this machine, baselines beside them
+	@bin/giggle bench
+
+clean:
+	rm -rf bin

@@ -1,0 +1,132 @@
+package cloud
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"giggle/artifacts/mirror"
+	"giggle/build"
+	"giggle/build/buildpack"
+	"giggle/build/modproxy"
+	"giggle/edge"
+	"giggle/engine"
+	"giggle/fault"
+	"giggle/iam"
+	"giggle/metadata"
+	"giggle/rest"
+	"giggle/run"
+	"giggle/run/scale/local"
+	"giggle/storage"
+
+	storageapi "giggle/api/storage"
+)
+
+// buildSlots is how many builds run at once.
+const buildSlots = 2
+
+// openBuilds puts the builders together: sources and logs in storage, images in artifacts, modules through the
+// platform's own proxy.
+func (c *Cloud) openBuilds(ctx context.Context) error {
+	c.builds = build.NewBuilds(c.store, uuid.NewString)
+	foreign, err := mirror.Open(c.cfg.Mirror)
+	if err != nil {
+		return err
+	}
+	modules, err := modproxy.New(modproxy.Config{Dir: c.path("cache", "modules"), Upstream: c.cfg.Modules, Now: c.cfg.Now, Log: c.cfg.Log})
+	if err != nil {
+		return err
+	}
+	packs, err := buildpack.New(buildpack.Config{
+		Engine: c.engine, Images: c.images, Mirror: foreign, Dir: c.path("build"), SystemTrust: c.systemTrust, Files: local.Files(c.trust),
+		SumDB: modules.SumDB, NewID: instanceID, Log: c.cfg.Log,
+		Sockets: func(b build.Build) engine.Sockets {
+			return c.socketsFor(c.buildIdentity(b), func(meta http.Handler) http.Handler { return withModules(meta, modules) })
+		},
+	})
+	if err != nil {
+		return err
+	}
+	c.scheduler = &build.Scheduler{
+		Store: c.store, Sources: sources{c.storage}, Logs: logs{c.storage}, Images: c.artifacts, Builder: packs, Slots: buildSlots, Log: c.cfg.Log,
+	}
+	return nil
+}
+
+// modulesPath is where a build's container finds the module proxy, beside its metadata server.
+const modulesPath = "/goproxy/"
+
+func withModules(meta, modules http.Handler) http.Handler {
+	modules = http.StripPrefix(strings.TrimSuffix(modulesPath, "/"), modules)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, modulesPath) {
+			modules.ServeHTTP(w, r)
+			return
+		}
+		meta.ServeHTTP(w, r)
+	})
+}
+
+// buildIdentity is whom a build's container is told that it is.
+func (c *Cloud) buildIdentity(b build.Build) metadata.Identity {
+	p, err := c.project(b.Project)
+	if err != nil {
+		p = run.Project{ID: b.Project} // the project of a running build is not deleted
+	}
+	return metadata.Identity{
+		ProjectID: p.ID, ProjectNumber: p.Number, Region: b.Name.Location.Location, InstanceID: b.Name.ID, Account: b.Account, Scopes: []string{iam.ScopeCloudPlatform},
+	}
+}
+
+// buildAccount is the account that a project's builds run as.
+func buildAccount(p run.Project) string { return iam.BuildAccount(p.Number) }
+
+// logsBucket makes sure that the bucket of a project's build logs is there.
+func (c *Cloud) logsBucket(ctx context.Context, p run.Project) (string, error) {
+	name := p.Number + ".cloudbuild-logs.googleusercontent.com"
+	_, err := c.storage.CreateBucket(ctx, storage.Bucket{Name: name, Project: p.ID})
+	if err != nil && !fault.Is(err, fault.AlreadyExists) {
+		return "", err
+	}
+	return name, nil
+}
+
+// sources opens the archives that gcloud uploaded.
+type sources struct{ storage *storage.Storage }
+
+func (s sources) Open(ctx context.Context, src build.Source) (io.ReadSeekCloser, int64, error) {
+	o, r, err := s.storage.Open(ctx, src.Bucket, src.Object, src.Generation, storage.Conditions{})
+	return r, o.Size, err
+}
+
+// logs keeps build logs as objects that grow.
+type logs struct{ storage *storage.Storage }
+
+type logObject struct {
+	*storage.Log
+	ctx context.Context
+}
+
+func (l logObject) Close() error { return l.Log.Close(l.ctx) }
+
+func (l logs) Create(ctx context.Context, b build.Build) (io.WriteCloser, error) {
+	log, err := l.storage.CreateLog(ctx, b.LogsIn, b.LogObject(), storage.Attrs{ContentType: "text/plain; charset=utf-8"})
+	if err != nil {
+		return nil, err
+	}
+	return logObject{log, context.WithoutCancel(ctx)}, nil
+}
+
+// registerStorage adds the storage API's routes.
+func (c *Cloud) registerStorage(m *rest.Mux) {
+	(&storageapi.Server{
+		Storage: c.storage, Pages: c.pages, Allow: c.allowOnBucket, Base: edge.Base,
+		Project: func(ref string) (id, number string, err error) {
+			p, err := c.project(ref)
+			return p.ID, p.Number, err
+		},
+	}).Register(m)
+}

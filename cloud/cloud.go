@@ -1,0 +1,313 @@
+// Package cloud puts a platform together: it is the one place that knows every part, and it decides nothing.
+//
+// cmd/giggle and the tests start platforms with it. What a part does is the part's own package; here is only what is
+// given to which constructor, and in which order things start and stop.
+package cloud
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"giggle/artifacts"
+	"giggle/blob"
+	"giggle/build"
+	"giggle/edge"
+	"giggle/engine"
+	"giggle/fault"
+	"giggle/gateway"
+	"giggle/iam"
+	"giggle/oci"
+	"giggle/operation"
+	"giggle/projects"
+	"giggle/resource"
+	"giggle/run"
+	"giggle/run/scale"
+	"giggle/run/scale/local"
+	"giggle/storage"
+	"giggle/store"
+)
+
+// Config says what platform to run.
+type Config struct {
+	Data      string // directory of everything that is kept
+	Mirror    string // directory of foreign images, shared by platforms
+	Project   string // id of the first project, made when there is none
+	Owner     string // e-mail address of the owner
+	OwnerUIDs []int  // local users who are the owner; root always is
+	Address   string // loopback address of the platform
+	HTTPSPort int    // of Address; 0 for any
+	HTTPPort  int
+	DNSPort   int
+	Console   string        // HOST:PORT of the console
+	Edge      string        // HOST:PORT of the plain edge and the CONNECT proxy
+	Runtime   string        // OCI runtime, "" for the first that works
+	Idle      time.Duration // how long an instance without requests stays
+	Prepared  int           // prepared instances for services at zero
+	Modules   string        // GOPROXY list that builds' modules are fetched from
+	Version   string
+	Log       *slog.Logger
+	Now       func() time.Time
+}
+
+// Cloud is one platform. Its parts, and who calls whom:
+//
+//	       gcloud, docker, browsers, instances
+//	                    │ TLS, DNS, CONNECT
+//	             ┌──────▼──────┐
+//	             │    edge     │  by host
+//	             └┬────┬─────┬─┘
+//	 *.googleapis │    │     │ *.run.app
+//	     ┌────────▼─┐  │  ┌──▼──────┐   Acquire   ┌───────┐  Prepare  ┌───────┐   ┌────────┐
+//	     │ rest     │  │  │ gateway ├────────────►│ scale ├──────────►│ local ├──►│ engine │
+//	     │ + guard  │  │  └──▲──────┘             └───▲───┘           └───┬───┘   └───▲────┘
+//	     └────┬─────┘  │     │ Publish                │ Check             │           │
+//	     ┌────▼─────┐  │  ┌──┴──────────┐  intent  ┌──┴──────┐        ┌───▼───┐   ┌───┴───┐
+//	     │ api/…    ├──┼─►│ run         ├─────────►│ run     │        │ oci   │◄──┤ build │
+//	     └────┬─────┘  │  │ .Services   │          │.Reconc. │        └───┬───┘   └───▲───┘
+//	          │        │  └──┬──────────┘          └──┬──────┘            │           │
+//	storage, artifacts,│     │                        │               ┌───▼──┐        │
+//	iam, projects, …   └─────┼──►artifacts/registry───┼──────────────►│ blob │◄── storage
+//	                         └────────► store ◄───────┘               └──────┘
+type Cloud struct {
+	cfg Config
+
+	store      *store.Store
+	blobs      *blob.Dir
+	identity   *iam.IAM
+	projects   *projects.Projects
+	operations *operation.Operations
+	pages      *resource.Pages
+	storage    *storage.Storage
+	artifacts  *artifacts.Artifacts
+	images     *oci.Images
+	engine     *engine.Engine
+	logs       *local.Logs
+	scaler     *scale.Scaler
+	gateway    *gateway.Gateway
+	services   *run.Services
+	reconciler *run.Reconciler
+	builds     *build.Builds
+	scheduler  *build.Scheduler
+
+	ca          *edge.CA
+	systemTrust []byte // the system's certificates, PEM
+	trust       []byte // those and ours
+	router      *edge.Router
+	server      *edge.Server
+	inner       *edge.DNS // answers inside instances
+
+	listeners
+	closers []func() error // what to undo, last first
+}
+
+// New opens a platform's data directory and puts its parts together. Nothing listens and nothing runs yet.
+func New(ctx context.Context, cfg Config) (_ *Cloud, err error) {
+	c := &Cloud{cfg: cfg}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, c.undo())
+		}
+	}()
+	if err := c.lockData(); err != nil {
+		return nil, err
+	}
+	for _, step := range []struct {
+		name string
+		do   func(context.Context) error
+	}{
+		{"state", c.openState},
+		{"trust", c.openTrust},
+		{"projects", c.openProjects},
+		{"images", c.openImages},
+		{"engine", c.openEngine},
+		{"services", c.openServices},
+		{"builds", c.openBuilds},
+		{"edge", c.openEdge},
+	} {
+		start := time.Now()
+		if err := step.do(ctx); err != nil {
+			return nil, fmt.Errorf("%s: %w", step.name, err)
+		}
+		cfg.Log.Debug("opened", "part", step.name, "in", time.Since(start).Round(time.Millisecond))
+	}
+	return c, nil
+}
+
+// onClose remembers how to undo a step.
+func (c *Cloud) onClose(undo func() error) { c.closers = append(c.closers, undo) }
+
+func (c *Cloud) undo() error {
+	var errs []error
+	for i := len(c.closers) - 1; i >= 0; i-- {
+		errs = append(errs, c.closers[i]())
+	}
+	c.closers = nil
+	return errors.Join(errs...)
+}
+
+func (c *Cloud) path(elem ...string) string {
+	return filepath.Join(append([]string{c.cfg.Data}, elem...)...)
+}
+
+func (c *Cloud) openState(ctx context.Context) (err error) {
+	if c.store, err = store.Open(ctx, c.path("state", "giggle.db"), c.cfg.Now); err != nil {
+		return err
+	}
+	c.onClose(c.store.Close)
+	if c.blobs, err = blob.Open(c.path("blobs")); err != nil {
+		return err
+	}
+	if c.identity, err = iam.New(ctx, iam.Config{Store: c.store, Owner: c.cfg.Owner, Now: c.cfg.Now, Random: rand.Reader}); err != nil {
+		return err
+	}
+	c.operations = operation.New(c.store)
+	c.pages = resource.NewPages(c.identity.PageKey(), c.cfg.Now)
+	return nil
+}
+
+// openProjects opens the projects and makes the first one where there is none.
+func (c *Cloud) openProjects(ctx context.Context) (err error) {
+	if c.projects, err = projects.New(ctx, c.store, c.cfg.Now, c.identity.CreateDefaults); err != nil {
+		return err
+	}
+	if _, err := c.projects.Get(c.cfg.Project); !fault.Is(err, fault.NotFound) {
+		return err
+	}
+	if _, err := c.projects.Create(ctx, c.cfg.Project, "", nil); err != nil {
+		return err
+	}
+	return c.grantOwner(ctx, c.cfg.Project, c.identity.Owner())
+}
+
+// grantOwner makes a principal the owner of a new project.
+func (c *Cloud) grantOwner(ctx context.Context, project string, who iam.Principal) error {
+	_, err := c.identity.SetPolicy(ctx, "projects/"+project, iam.Policy{
+		Version: 1, Bindings: []iam.Binding{{Role: "roles/owner", Members: []string{who.Member}}},
+	})
+	return err
+}
+
+// project is a project as package run knows it.
+func (c *Cloud) project(ref string) (run.Project, error) {
+	p, err := c.projects.Get(ref)
+	return run.Project{ID: p.ID, Number: p.Number}, err
+}
+
+// projectID names a project by its id.
+func (c *Cloud) projectID(ref string) (string, error) {
+	p, err := c.projects.Get(ref)
+	return p.ID, err
+}
+
+func (c *Cloud) openEngine(ctx context.Context) (err error) {
+	c.engine, err = engine.Open(ctx, engine.Config{Dir: c.path("engine"), Runtime: c.cfg.Runtime, Log: c.cfg.Log, Now: c.cfg.Now})
+	if err != nil {
+		return err
+	}
+	c.onClose(c.engine.Close)
+	return nil
+}
+
+// instanceStarts is how many instances start at once: more only makes all of them late.
+const instanceStarts = 8
+
+func (c *Cloud) openServices(context.Context) error {
+	c.logs = local.NewLogs(c.path("logs"), c.cfg.Log)
+	backend := &local.Backend{
+		Engine: c.engine, Images: c.images, Project: c.project, Account: runtimeAccount, Sockets: c.sockets, Trust: c.trust, Logs: c.logs, NewID: instanceID,
+	}
+	c.scaler = scale.New(scale.Config{
+		Backend: backend, Max: 100, Prepared: c.cfg.Prepared, Idle: c.cfg.Idle, Starts: instanceStarts, Now: c.cfg.Now, Log: c.cfg.Log,
+	})
+	c.gateway = gateway.New(c.scaler, c.identity, c.cfg.Log)
+	c.services = run.NewServices(c.store, uuid.NewString, letters)
+	c.reconciler = &run.Reconciler{
+		Store: c.store, Images: c.artifacts, Instances: c.scaler, Routes: routes{c.gateway, c.scaler}, Project: c.project, Log: c.cfg.Log,
+	}
+	return nil
+}
+
+// routes tells both sides of the data plane.
+type routes struct {
+	gateway *gateway.Gateway
+	scaler  *scale.Scaler
+}
+
+func (r routes) Publish(x run.Route) { r.scaler.Publish(x); r.gateway.Publish(x) }
+
+func (r routes) Remove(n resource.Child) { r.gateway.Remove(n); r.scaler.Remove(n) }
+
+// runtimeAccount is the account that a revision runs as.
+func runtimeAccount(p run.Project, email string) string {
+	if email == "" {
+		return iam.ComputeAccount(p.Number)
+	}
+	return email
+}
+
+// instanceID makes ids of instances.
+func instanceID() string { return "i" + strings.ReplaceAll(uuid.NewString(), "-", "") }
+
+// letters makes n random lower-case letters, for revision names.
+func letters(n int) string {
+	b := make([]byte, n)
+	_, _ = rand.Read(b) // never fails (crypto/rand since Go 1.24)
+	for i := range b {
+		b[i] = 'a' + b[i]%26
+	}
+	return string(b)
+}
+
+// CheckActAs fails when a service account does not exist, or when a principal may not act as it. It is what runv1
+// asks before a deploy.
+func (c *Cloud) CheckActAs(ctx context.Context, who iam.Principal, project, email string) error {
+	p, err := c.project(project)
+	if err != nil {
+		return err
+	}
+	email = runtimeAccount(p, email)
+	denied := fault.New(fault.PermissionDenied, "Permission 'iam.serviceaccounts.actAs' denied on service account %s (or it may not exist).", email)
+	denied.Reason, denied.Domain = "IAM_PERMISSION_DENIED", "iam.googleapis.com"
+	a, err := c.identity.Account(ctx, "-", email)
+	if fault.Is(err, fault.NotFound) {
+		return denied
+	}
+	if err != nil {
+		return err
+	}
+	if !c.identity.Allowed(who, "iam.serviceAccounts.actAs", a.Name()) {
+		return denied
+	}
+	return nil
+}
+
+// projectOf returns the project of a resource whose name leaves it open.
+func (c *Cloud) projectOf(ctx context.Context, collection, id string) (string, error) {
+	switch collection {
+	case "serviceAccounts":
+		a, err := c.identity.Account(ctx, "-", id)
+		return a.Project, err
+	case "buckets":
+		return c.storage.BucketProject(ctx, id)
+	}
+	return "", fault.New(fault.InvalidArgument, "A name of %q needs its project.", collection)
+}
+
+// metadataTokens makes the tokens of the metadata server.
+type metadataTokens struct{ *iam.IAM }
+
+func (t metadataTokens) AccessToken(_ context.Context, account string, scopes []string) (string, time.Time, error) {
+	return t.IAM.AccessToken(iam.ServiceAccount(account), scopes)
+}
+
+func (t metadataTokens) IDToken(_ context.Context, account, audience string) (string, error) {
+	return t.IAM.IDToken(iam.ServiceAccount(account), audience)
+}

@@ -1,0 +1,204 @@
+package cloud
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/emptypb"
+
+	"giggle/iam"
+	"giggle/rest"
+)
+
+var update = flag.Bool("update", false, "write docs/coverage.md anew")
+
+// newCloud makes a platform that listens nowhere.
+func newCloud(t *testing.T) *Cloud {
+	t.Helper()
+	dir := t.TempDir()
+	c, err := New(t.Context(), Config{
+		Data: filepath.Join(dir, "data"), Mirror: filepath.Join(dir, "mirror"), Project: "giggle", Owner: "you@giggle.test",
+		Address: "127.71.90.1", Console: "127.0.0.1:0", Edge: "127.0.0.1:0", Idle: time.Minute, Version: "test", Now: time.Now,
+		Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.scaler.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return c
+}
+
+func muxes(t *testing.T, c *Cloud) map[string]*rest.Mux {
+	t.Helper()
+	m, err := c.muxes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func TestEveryRouteHasARuleAndNeedsAToken(t *testing.T) {
+	c := newCloud(t)
+	all := muxes(t, c)
+	variable := regexp.MustCompile(`\{[^}]*\}`)
+	for _, a := range c.apis() {
+		for _, r := range all[a.host].Routes() {
+			rule, ok := a.rules[r.RPC]
+			if !ok {
+				t.Errorf("%s: %s has no rule that says who may call it", a.host, r.RPC)
+			}
+			if rule.Open || r.Method == "" {
+				continue
+			}
+			path := variable.ReplaceAllStringFunc(r.Pattern, func(v string) string {
+				if _, p, ok := strings.Cut(strings.Trim(v, "{}"), "="); ok {
+					return strings.NewReplacer("**", "x", "*", "x").Replace(p)
+				}
+				return "x"
+			})
+			req := httptest.NewRequest(r.Method, "https://"+a.host+path, strings.NewReader("{}"))
+			req.Host = "europe-north1-" + a.host
+			req.Header.Set("Content-Type", "application/json")
+			w := httptest.NewRecorder()
+			all[a.host].ServeHTTP(w, req)
+			if w.Code != http.StatusUnauthorized || w.Header().Get("WWW-Authenticate") == "" {
+				t.Errorf("%s %s%s without a token = %d %.200s", r.Method, a.host, path, w.Code, w.Body)
+			}
+		}
+	}
+}
+
+// A stranger with a valid token of the platform may do nothing that has a permission.
+func TestStrangersMayDoNothing(t *testing.T) {
+	c := newCloud(t)
+	all := muxes(t, c)
+	token, _, err := c.identity.AccessToken(iam.User("eve@giggle.test"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, url := range []string{
+		"https://europe-north1-run.googleapis.com/apis/serving.knative.dev/v1/namespaces/giggle/services",
+		"https://run.googleapis.com/v1/projects/giggle/locations/-/services",
+		"https://cloudbuild.googleapis.com/v1/projects/giggle/locations/global/builds",
+		"https://artifactregistry.googleapis.com/v1/projects/giggle/locations/europe-north1/repositories",
+		"https://storage.googleapis.com/storage/v1/b?project=giggle",
+		"https://cloudresourcemanager.googleapis.com/v1/projects/giggle",
+		"https://serviceusage.googleapis.com/v1/projects/giggle/services",
+	} {
+		req := httptest.NewRequest("GET", url, nil)
+		req.Header.Set("Authorization", "Bearer "+token)
+		w := httptest.NewRecorder()
+		all[strings.TrimPrefix(req.Host, "europe-north1-")].ServeHTTP(w, req)
+		var body struct {
+			Message string
+			Error   struct{ Message string }
+		}
+		if err := json.Unmarshal(w.Body.Bytes(), &body); err != nil || w.Code != http.StatusForbidden {
+			t.Errorf("%s = %d %.300s", url, w.Code, w.Body)
+		}
+		if text := body.Message + body.Error.Message; !strings.Contains(text, "Permission '") {
+			t.Errorf("%s: the refusal does not name the permission: %q", url, text)
+		}
+	}
+}
+
+func TestDisabledAPI(t *testing.T) {
+	c := newCloud(t)
+	if _, err := c.projects.SetEnabled(t.Context(), "giggle", false, "run.googleapis.com"); err != nil {
+		t.Fatal(err)
+	}
+	token, _, err := c.identity.AccessToken(c.identity.Owner(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req := httptest.NewRequest("GET", "https://run.googleapis.com/v1/projects/giggle/locations/-/services", nil)
+	req.Header.Set("Authorization", "Bearer "+token)
+	w := httptest.NewRecorder()
+	muxes(t, c)["run.googleapis.com"].ServeHTTP(w, req)
+	if w.Code != http.StatusForbidden || !strings.Contains(w.Body.String(), "SERVICE_DISABLED") || !strings.Contains(w.Body.String(), "gcloud services enable run.googleapis.com") {
+		t.Errorf("a call to a disabled API = %d %s", w.Code, w.Body)
+	}
+}
+
+// TestCoverage holds docs/coverage.md to the live routes: what answers UNIMPLEMENTED is listed as such.
+func TestCoverage(t *testing.T) {
+	c := newCloud(t)
+	token, _, err := c.identity.AccessToken(c.identity.Owner(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	out.WriteString("# Coverage\n\nEvery RPC of the live routes; `go test ./cloud -run Coverage -update` writes this file. An RPC that is not implemented\nanswers `UNIMPLEMENTED`. A path that is not here answers 404.\n")
+	all := muxes(t, c)
+	for _, a := range c.apis() {
+		server := httptest.NewUnstartedServer(all[a.host])
+		server.EnableHTTP2 = true
+		server.StartTLS()
+		pool := x509.NewCertPool()
+		pool.AddCert(server.Certificate())
+		conn, err := grpc.NewClient(server.Listener.Addr().String(), grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: pool, ServerName: "example.com"})))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx := metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+token)
+		fmt.Fprintf(&out, "\n## %s\n\n| RPC | REST | |\n|---|---|---|\n", a.host)
+		done := map[string]bool{}
+		for _, r := range all[a.host].Routes() {
+			state := ""
+			if strings.HasPrefix(r.RPC, "/") {
+				// An empty message is one of every type.
+				err := conn.Invoke(ctx, r.RPC, &emptypb.Empty{}, &emptypb.Empty{})
+				if s := status.Convert(err); s.Code() == codes.Unimplemented && strings.Contains(s.Message(), "not implemented") {
+					state = "not implemented"
+				}
+			}
+			rpc := "`" + strings.TrimPrefix(r.RPC, "/") + "`"
+			if done[rpc] {
+				rpc = ""
+			}
+			done["`"+strings.TrimPrefix(r.RPC, "/")+"`"] = true
+			rule := ""
+			if r.Method != "" {
+				rule = "`" + r.Method + " " + r.Pattern + "`"
+			}
+			fmt.Fprintf(&out, "| %s | %s | %s |\n", rpc, rule, state)
+		}
+		_ = conn.Close()
+		server.Close()
+	}
+	const file = "../docs/coverage.md"
+	if *update {
+		if err := os.WriteFile(file, []byte(out.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	have, err := os.ReadFile(file)
+	if err != nil || string(have) != out.String() {
+		t.Errorf("docs/coverage.md is not what the routes are (%v); run go test ./cloud -run Coverage -update", err)
+	}
+}

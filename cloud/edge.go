@@ -1,0 +1,187 @@
+package cloud
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"time"
+
+	"github.com/google/uuid"
+
+	artifactregistryapi "giggle/api/artifactregistry"
+	cloudbuildapi "giggle/api/cloudbuild"
+	"giggle/api/guard"
+	iamapi "giggle/api/iam"
+	"giggle/api/oauth"
+	"giggle/api/resourcemanager"
+	"giggle/api/runv1"
+	"giggle/api/runv2"
+	"giggle/api/serviceusage"
+	storageapi "giggle/api/storage"
+	"giggle/artifacts/registry"
+	"giggle/edge"
+	"giggle/engine"
+	"giggle/iam"
+	"giggle/metadata"
+	"giggle/rest"
+	"giggle/run/scale/local"
+)
+
+// systemBundles are where distributions keep the certificates that the machine trusts.
+var systemBundles = []string{"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem", "/etc/ssl/ca-bundle.pem"}
+
+// openTrust opens the platform's CA and the bundle that containers and shells trust.
+func (c *Cloud) openTrust(context.Context) (err error) {
+	if c.ca, err = edge.OpenCA(c.path("ca"), c.cfg.Now); err != nil {
+		return err
+	}
+	for _, path := range systemBundles {
+		if c.systemTrust, err = os.ReadFile(path); err == nil {
+			break
+		}
+	}
+	c.trust = c.ca.Bundle(c.systemTrust) // a machine without certificates trusts only us
+	return nil
+}
+
+// api is one API of the platform.
+type api struct {
+	host     string
+	service  string // its name in Service Usage, "" for what can't be disabled
+	rules    guard.Rules
+	register func(m *rest.Mux)
+	errors   rest.ErrorWriter
+}
+
+// apis are all APIs. A host that is not here answers that it is not served.
+func (c *Cloud) apis() []api {
+	return []api{
+		{"run.googleapis.com", "run.googleapis.com", merge(runv1.Rules, runv2.Rules), func(m *rest.Mux) {
+			(&runv1.Server{
+				Services: c.services, Operations: c.operations, Project: c.project, Accounts: c, Policies: c.identity, Pages: c.pages,
+			}).Register(m)
+			(&runv2.Server{Builds: c.builds, Project: c.project, Account: buildAccount, LogsBucket: c.logsBucket}).Register(m)
+		}, nil},
+		{"cloudbuild.googleapis.com", "cloudbuild.googleapis.com", cloudbuildapi.Rules, func(m *rest.Mux) {
+			(&cloudbuildapi.Server{Builds: c.builds, Operations: c.operations, Project: c.project, Pages: c.pages, Account: buildAccount}).Register(m)
+		}, nil},
+		{"artifactregistry.googleapis.com", "artifactregistry.googleapis.com", artifactregistryapi.Rules, func(m *rest.Mux) {
+			(&artifactregistryapi.Server{
+				Artifacts: c.artifacts, Operations: c.operations, Policies: c.identity, ProjectID: c.projectID, Pages: c.pages,
+			}).Register(m)
+		}, nil},
+		{"storage.googleapis.com", "storage.googleapis.com", storageapi.Rules, c.registerStorage, storageapi.WriteError},
+		{"cloudresourcemanager.googleapis.com", "", resourcemanager.Rules, func(m *rest.Mux) {
+			(&resourcemanager.Server{Projects: c.projects, Policies: c.identity, Granted: c.grantOwner}).Register(m)
+		}, nil},
+		{"serviceusage.googleapis.com", "", serviceusage.Rules, func(m *rest.Mux) {
+			(&serviceusage.Server{Projects: c.projects, Pages: c.pages}).Register(m)
+		}, nil},
+		{"iam.googleapis.com", "", iamapi.Rules, func(m *rest.Mux) {
+			(&iamapi.Server{Accounts: c.identity, ProjectID: c.projectID}).Register(m)
+		}, nil},
+	}
+}
+
+func merge(all ...guard.Rules) guard.Rules {
+	out := make(guard.Rules)
+	for _, rules := range all {
+		for rpc, rule := range rules {
+			out[rpc] = rule
+		}
+	}
+	return out
+}
+
+// Muxes builds every API's routes, by host.
+func (c *Cloud) muxes() (map[string]*rest.Mux, error) {
+	g := &guard.Guard{Identity: c.identity, Projects: guardProjects{c}, ProjectOf: c.projectOf, Log: c.cfg.Log}
+	out := make(map[string]*rest.Mux)
+	for _, a := range c.apis() {
+		m := rest.NewMux(a.host, rest.Options{
+			Interceptors: g.Interceptors(a.rules, a.service), Log: c.cfg.Log, NewID: uuid.NewString, Errors: a.errors,
+		})
+		a.register(m)
+		if err := m.Build(); err != nil {
+			return nil, fmt.Errorf("routes of %s: %w", a.host, err)
+		}
+		out[a.host] = m
+	}
+	return out, nil
+}
+
+// guardProjects is the projects as the guard asks them.
+type guardProjects struct{ c *Cloud }
+
+func (g guardProjects) ID(ref string) (string, error) { return g.c.projectID(ref) }
+
+func (g guardProjects) CheckEnabled(project, service string) error {
+	return g.c.projects.CheckEnabled(project, service)
+}
+
+// openEdge makes the router over everything that is served by name.
+func (c *Cloud) openEdge(context.Context) error {
+	muxes, err := c.muxes()
+	if err != nil {
+		return err
+	}
+	hosts := make(map[string]http.Handler)
+	for host, m := range muxes {
+		if host != "storage.googleapis.com" {
+			hosts[host] = m
+		}
+	}
+	tokens := oauth.New(c.identity, c.cfg.Now, c.cfg.Log)
+	for _, host := range []string{"oauth2.googleapis.com", "accounts.google.com", "www.googleapis.com"} {
+		hosts[host] = tokens
+	}
+	c.router = edge.NewRouter(edge.Routes{
+		API: hosts, Service: c.gateway, Storage: muxes["storage.googleapis.com"],
+		Registry: registry.New(registry.Config{Artifacts: c.artifacts, Blobs: c.blobs, Identity: c.identity, ProjectID: c.projectID, Log: c.cfg.Log}),
+		Console:  http.HandlerFunc(c.serveConsole),
+	})
+	c.server = edge.NewServer(edge.Config{CA: c.ca, Router: c.router, Log: c.cfg.Log, Direct: true})
+	c.inner = edge.NewDNS(edge.DNSConfig{Address: netip.MustParseAddr(insideAddress), TTL: time.Second})
+	c.onClose(func() error { c.inner.Close(); return nil })
+	return nil
+}
+
+// insideAddress is where the platform's sockets are inside an instance.
+const insideAddress = "169.254.169.254"
+
+// sockets is what answers inside an instance: it knows which instance calls by the listener.
+func (c *Cloud) sockets(caller local.Caller) engine.Sockets {
+	return c.socketsFor(metadata.Identity{
+		ProjectID: caller.Project.ID, ProjectNumber: caller.Project.Number, Region: caller.Region, InstanceID: caller.InstanceID,
+		Account: caller.Account, Scopes: []string{iam.ScopeCloudPlatform},
+	}, nil)
+}
+
+// socketsFor is the sockets of one identity. Wrap, when not nil, stands in front of the metadata server.
+func (c *Cloud) socketsFor(id metadata.Identity, wrap func(http.Handler) http.Handler) engine.Sockets {
+	var meta http.Handler = metadata.New(id, metadataTokens{c.identity}, c.cfg.Now)
+	if wrap != nil {
+		meta = wrap(meta)
+	}
+	return engine.Sockets{
+		Metadata: func(l net.Listener) {
+			s := &http.Server{Handler: meta, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute}
+			if err := s.Serve(l); err != nil && c.cfg.Log.Enabled(context.Background(), -4) {
+				c.cfg.Log.Debug("metadata server ended", "instance", id.InstanceID, "err", err)
+			}
+		},
+		Edge: func(l net.Listener) {
+			if err := c.server.ServeTLS(l, nil); err != nil {
+				c.cfg.Log.Debug("edge inside an instance ended", "instance", id.InstanceID, "err", err)
+			}
+		},
+		DNS: func(pc net.PacketConn, l net.Listener) {
+			if err := c.inner.Serve(pc, l); err != nil {
+				c.cfg.Log.Debug("DNS inside an instance ended", "instance", id.InstanceID, "err", err)
+			}
+		},
+	}
+}

@@ -1,0 +1,168 @@
+package cloud
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"giggle/fault"
+	"giggle/shell"
+)
+
+// Status is what `giggle status` shows.
+type Status struct {
+	PID       int            `json:"pid"`
+	Version   string         `json:"version"`
+	Data      string         `json:"data"`
+	Project   string         `json:"project"`
+	Address   string         `json:"address"`
+	Ports     shell.Ports    `json:"ports"`
+	Edge      string         `json:"edge"`
+	Console   string         `json:"console"`
+	Runtime   string         `json:"runtime"` // the OCI runtime and its version
+	Services  int            `json:"services"`
+	Instances map[string]int `json:"instances"` // ready, starting, prepared
+	Memory    Memory         `json:"memory"`
+}
+
+// Memory is what the platform's own process uses, in bytes.
+type Memory struct {
+	Heap uint64 `json:"heap"`
+}
+
+// peer is the context key of the uid on the other end of the socket.
+type peer struct{}
+
+// socketServer serves the platform's own door in its data directory: it knows the caller by the kernel's word.
+func (c *Cloud) socketServer() *http.Server {
+	m := http.NewServeMux()
+	m.HandleFunc("GET /status", c.serveStatus)
+	m.HandleFunc("POST /session", c.serveSession)
+	return &http.Server{
+		Handler: m, ReadHeaderTimeout: 10 * time.Second,
+		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
+			uid, err := peerUID(conn)
+			if err != nil {
+				uid = -1
+			}
+			return context.WithValue(ctx, peer{}, uid)
+		},
+	}
+}
+
+// peerUID is the uid of the process on the other end (unix(7), SO_PEERCRED).
+func peerUID(conn net.Conn) (int, error) {
+	u, ok := conn.(*net.UnixConn)
+	if !ok {
+		return 0, errors.New("not a Unix socket")
+	}
+	raw, err := u.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var cred *unix.Ucred
+	if e := raw.Control(func(fd uintptr) { cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); e != nil {
+		return 0, e
+	}
+	if err != nil {
+		return 0, err
+	}
+	return int(cred.Uid), nil
+}
+
+// Status returns the platform's state.
+func (c *Cloud) Status(ctx context.Context) (Status, error) {
+	n := 0
+	for _, p := range c.projects.List() {
+		svcs, err := c.services.Count(ctx, p.ID)
+		if err != nil {
+			return Status{}, err
+		}
+		n += svcs
+	}
+	var mem runtime.MemStats
+	runtime.ReadMemStats(&mem)
+	ready, starting, prepared := c.scaler.Instances()
+	return Status{
+		PID: os.Getpid(), Version: c.cfg.Version, Data: c.cfg.Data, Project: c.cfg.Project, Address: c.cfg.Address, Ports: c.ports(),
+		Edge: c.plain.Addr().String(), Console: c.console.Addr().String(), Runtime: c.engine.Runtime(), Services: n,
+		Instances: map[string]int{"ready": ready, "starting": starting, "prepared": prepared}, Memory: Memory{mem.HeapAlloc},
+	}, nil
+}
+
+func (c *Cloud) ports() shell.Ports {
+	port := func(l net.Listener) int { return l.Addr().(*net.TCPAddr).Port }
+	return shell.Ports{HTTPS: port(c.https), HTTP: port(c.http), DNS: port(c.dnsTCP)}
+}
+
+func (c *Cloud) serveStatus(w http.ResponseWriter, r *http.Request) {
+	st, err := c.Status(r.Context())
+	answer(w, st, err)
+}
+
+// serveSession signs a local user in. Root and the user who started the platform are its owner; nobody else is
+// anybody yet.
+func (c *Cloud) serveSession(w http.ResponseWriter, r *http.Request) {
+	uid, _ := r.Context().Value(peer{}).(int)
+	s, err := c.Session(uid)
+	answer(w, s, err)
+}
+
+// Session signs a local user in, by uid. It fails with PermissionDenied for one who is nobody here.
+func (c *Cloud) Session(uid int) (shell.Session, error) {
+	if uid != 0 && !slices.Contains(c.cfg.OwnerUIDs, uid) {
+		return shell.Session{}, fault.New(fault.PermissionDenied,
+			"The local user %d is not the owner of this platform: it was started by another user. Root, and the user who ran `sudo giggle up`, are.", uid)
+	}
+	dir := c.path("shell", strconv.Itoa(uid))
+	if err := os.MkdirAll(filepath.Dir(dir), 0o711); err != nil {
+		return shell.Session{}, err
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return shell.Session{}, err
+	}
+	if err := os.Chown(dir, uid, -1); err != nil {
+		return shell.Session{}, err
+	}
+	owner := c.identity.Owner()
+	token, err := c.identity.RefreshToken(owner, shell.Scopes())
+	if err != nil {
+		return shell.Session{}, err
+	}
+	return shell.Session{
+		Project: c.cfg.Project, Owner: owner.Email(), Address: c.cfg.Address, Ports: c.ports(), Proxy: c.plain.Addr().String(),
+		RefreshToken: token, CA: string(c.ca.CertPEM()), Bundle: string(c.trust), Dir: dir,
+	}, nil
+}
+
+func answer(w http.ResponseWriter, v any, err error) {
+	if err != nil {
+		f := fault.From(err)
+		http.Error(w, f.Message, f.Code.HTTPStatus())
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(v)
+}
+
+// serveConsole answers on the console's address. The console itself comes later; until then it says what runs and how
+// to use it, and nothing else.
+func (c *Cloud) serveConsole(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path != "/" {
+		http.NotFound(w, r)
+		return
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	_, _ = fmt.Fprintf(w, "Giggle %s, project %s.\n\nThe web console is not implemented yet. Use the platform with:\n\n  giggle shell --data %s\n", c.cfg.Version, c.cfg.Project, c.cfg.Data)
+}

@@ -1,0 +1,200 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"giggle/artifacts/mirror"
+	"giggle/build/buildpack"
+	"giggle/engine"
+	"giggle/fault"
+
+	"log/slog"
+)
+
+// finding is one line of doctor.
+type finding struct {
+	Check  string `json:"check"`
+	State  string `json:"state"` // "ok", "warn" or "fail"
+	Detail string `json:"detail"`
+	Fix    string `json:"fix,omitempty"`
+}
+
+func (p *program) doctor() *cobra.Command {
+	var data, address, mirrorDir string
+	var asJSON bool
+	c := &cobra.Command{
+		Use:   "doctor",
+		Short: "Check what this machine has and lacks for the cloud; each failing line carries its fix",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			found := p.examine(cmd.Context(), data, address, mirrorDir)
+			bad := 0
+			for _, f := range found {
+				if f.State == "fail" {
+					bad++
+				}
+			}
+			if asJSON {
+				if err := p.printJSON(found); err != nil {
+					return err
+				}
+			} else {
+				for _, f := range found {
+					p.printf("%-5s %-20s %s\n", f.State, f.Check, f.Detail)
+					if f.Fix != "" {
+						p.printf("      %-20s → %s\n", "", f.Fix)
+					}
+				}
+			}
+			if bad > 0 {
+				return exit(1)
+			}
+			return nil
+		},
+	}
+	p.dataFlag(c, &data)
+	c.Flags().StringVar(&address, "address", "127.71.71.1", "address that the platform will have")
+	c.Flags().StringVar(&mirrorDir, "mirror", defaultMirror, "directory of foreign images")
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return c
+}
+
+func (p *program) examine(ctx context.Context, data, address, mirrorDir string) []finding {
+	var out []finding
+	add := func(check string, ok bool, detail, fix string) {
+		f := finding{Check: check, State: "ok", Detail: detail}
+		if !ok {
+			f.State, f.Fix = "fail", fix
+		}
+		out = append(out, f)
+	}
+	warn := func(check string, ok bool, detail, fix string) {
+		add(check, ok, detail, fix)
+		if !ok {
+			out[len(out)-1].State = "warn"
+		}
+	}
+	root := os.Geteuid() == 0
+	add("root", root, fmt.Sprintf("uid %d", os.Geteuid()), "run `sudo giggle doctor`: containers need root")
+	overlay, err := os.ReadFile("/proc/filesystems")
+	add("overlayfs", err == nil && strings.Contains(string(overlay), "\toverlay\n"), "layers of images are mounted with it", "modprobe overlay")
+	add("user namespaces", exists("/proc/self/ns/user"), "each container has one", "use a kernel with CONFIG_USER_NS")
+	add("cgroups", cgroupMode() != "", orNone(cgroupMode()), "mount cgroups: mount -t cgroup2 none /sys/fs/cgroup")
+	if root {
+		runtime, err := tryRuntime(ctx)
+		add("OCI runtime", err == nil, orErr(runtime, err), "apt-get install crun (or runc)")
+	}
+	for _, port := range []int{443, 80, 53} {
+		err := tryPort(address, port)
+		used := errors.Is(err, syscall.EADDRINUSE)
+		if st, e := getStatus(ctx, data); used && e == nil && st.Address == address {
+			add(fmt.Sprintf("port %d", port), true, "used by the platform that runs", "")
+			continue
+		}
+		add(fmt.Sprintf("port %d", port), err == nil, orErr(net.JoinHostPort(address, strconv.Itoa(port))+" is free", err), "stop who listens there, or use --address 127.71.71.2")
+	}
+	free := freeBytes(data)
+	warn("disk", free > 5<<30, fmt.Sprintf("%.1f GiB free for %s", float64(free)/(1<<30), data), "free some space, or use --data on a larger disk")
+	now := time.Now().Year()
+	add("clock", now >= 2024 && now < 2100, time.Now().UTC().Format(time.RFC3339), "set the clock: tokens and certificates depend on it")
+	version := firstLine(ctx, "gcloud", "--version")
+	warn("gcloud", version != "", orNone(version), "install the Google Cloud SDK; Giggle was tested with 528.0.0. Other clients work without it")
+	have := "no Go builder image"
+	if m, err := mirror.Open(mirrorDir); err == nil {
+		if img, err := m.Get(buildpack.GoImage); err == nil {
+			have = "Go builder image with " + img.Config.Labels[buildpack.VersionLabel]
+		}
+	}
+	warn("builder", !strings.HasPrefix(have, "no "), have, "`make setup` in Giggle's repository makes it; without it Go source can't be built")
+	return out
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
+func orNone(s string) string {
+	if s == "" {
+		return "not found"
+	}
+	return s
+}
+
+func orErr(s string, err error) string {
+	if err != nil {
+		return err.Error()
+	}
+	return s
+}
+
+// cgroupMode says which cgroup hierarchy the machine has.
+func cgroupMode() string {
+	switch {
+	case exists("/sys/fs/cgroup/cgroup.controllers"):
+		return "v2"
+	case exists("/sys/fs/cgroup/unified"):
+		return "v1 (hybrid)"
+	case exists("/sys/fs/cgroup/memory"):
+		return "v1"
+	}
+	return ""
+}
+
+// tryRuntime opens an engine in a temporary directory, which runs a container.
+func tryRuntime(ctx context.Context) (name string, err error) {
+	dir, err := os.MkdirTemp("", "giggle-doctor-")
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	e, err := engine.Open(ctx, engine.Config{Dir: dir, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return "", errors.New(fault.From(err).Error())
+	}
+	return e.Runtime() + " ran a container", e.Close()
+}
+
+func tryPort(address string, port int) error {
+	l, err := net.Listen("tcp", net.JoinHostPort(address, strconv.Itoa(port)))
+	if err != nil {
+		return err
+	}
+	return l.Close()
+}
+
+// freeBytes is the free space of the file system that a directory is on, or will be.
+func freeBytes(dir string) uint64 {
+	for !exists(dir) && dir != "/" && dir != "." {
+		dir = dir[:max(strings.LastIndexByte(dir, '/'), 1)]
+	}
+	var st syscall.Statfs_t
+	if syscall.Statfs(dir, &st) != nil {
+		return 0
+	}
+	return st.Bavail * uint64(st.Bsize)
+}
+
+// firstLine runs a program and returns the first line that it prints, or "".
+func firstLine(ctx context.Context, name string, args ...string) string {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, name, args...).Output()
+	if err != nil {
+		return ""
+	}
+	line, _, _ := strings.Cut(string(out), "\n")
+	return strings.TrimSpace(line)
+}

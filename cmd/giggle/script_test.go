@@ -1,0 +1,254 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"giggle/cloud"
+)
+
+// binary is the giggle that the scripts run: the real one, built for them.
+var binary string
+
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		dir, err := os.MkdirTemp("", "giggle-test-bin-")
+		if err != nil {
+			panic(err)
+		}
+		defer func() { _ = os.RemoveAll(dir) }()
+		// Readable for the ordinary user that a script becomes.
+		if err := os.Chmod(dir, 0o755); err != nil {
+			panic(err)
+		}
+		binary = filepath.Join(dir, "giggle")
+		build := exec.Command("go", "build", "-o", binary, ".")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			panic(fmt.Sprintf("go build: %v\n%s", err, out))
+		}
+		return m.Run()
+	}())
+}
+
+// addresses gives each script's platform a loopback address of its own.
+var addresses atomic.Int32
+
+// platform is the cloud of one script.
+type platform struct {
+	data, address string
+	cmd           *exec.Cmd
+	ended         chan struct{}
+}
+
+type platformKey struct{}
+
+// TestScripts runs the product as a user would: the real binary, the real gcloud, real containers.
+func TestScripts(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Fatal("the scripts run containers: root is needed")
+	}
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := leftovers(t)
+	testscript.Run(t, testscript.Params{
+		Dir:                 filepath.Join(root, "test", "scripts"),
+		RequireExplicitExec: true,
+		Setup: func(env *testscript.Env) error {
+			// Above the temporary directory of the test: an ordinary user can't pass through that one.
+			data, err := os.MkdirTemp("", "giggle-test-data-")
+			if err != nil {
+				return err
+			}
+			p := &platform{data: filepath.Join(data, "d"), address: fmt.Sprintf("127.71.%d.1", 100+addresses.Add(1))}
+			env.Values[platformKey{}] = p
+			env.Defer(func() {
+				p.stop(syscall.SIGTERM)
+				_ = os.RemoveAll(data)
+			})
+			if err := os.Chmod(data, 0o711); err != nil {
+				return err
+			}
+			env.Setenv("GIGGLE_DATA", p.data)
+			env.Setenv("ADDRESS", p.address)
+			env.Setenv("ROOT", root)
+			env.Setenv("PATH", filepath.Dir(binary)+":"+os.Getenv("PATH"))
+			for _, name := range []string{"GIGGLE_MIRROR", "GOPROXY", "GOFLAGS", "GOCACHE", "GOMODCACHE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR", "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE"} {
+				if v := os.Getenv(name); v != "" {
+					env.Setenv(name, v)
+				}
+			}
+			home := filepath.Join(env.WorkDir, "home")
+			env.Setenv("HOME", home)
+			return os.Mkdir(home, 0o700)
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"up":     cmdUp,
+			"down":   cmdDown,
+			"freeze": cmdKill,
+			"status": cmdStatus,
+			"until":  cmdUntil,
+			"setvar": cmdSetvar,
+		},
+	})
+	t.Cleanup(func() {
+		for what := range leftovers(t) {
+			if !before[what] {
+				t.Errorf("left behind: %s", what)
+			}
+		}
+	})
+}
+
+// leftovers lists what a platform that is gone must not leave: mounts, cgroups, container processes.
+func leftovers(t *testing.T) map[string]bool {
+	t.Helper()
+	out := make(map[string]bool)
+	mounts, err := os.ReadFile("/proc/self/mounts")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range strings.Split(string(mounts), "\n") {
+		if strings.Contains(line, "giggle") {
+			out["mount "+line] = true
+		}
+	}
+	_ = filepath.WalkDir("/sys/fs/cgroup", func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() && strings.Contains(d.Name(), "giggle") {
+			out["cgroup "+path] = true
+		}
+		return nil // cgroups come and go while we look
+	})
+	procs, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range procs {
+		if b, err := os.ReadFile(p); err == nil && strings.HasPrefix(string(b), "/layers/google.go.build/") {
+			out["process "+p+" "+string(b)] = true
+		}
+	}
+	return out
+}
+
+func platformOf(ts *testscript.TestScript) *platform { return ts.Value(platformKey{}).(*platform) }
+
+// cmdUp starts the script's platform and waits until it listens: up [FLAGS].
+func cmdUp(ts *testscript.TestScript, neg bool, args []string) {
+	p := platformOf(ts)
+	log, err := os.OpenFile(ts.MkAbs("platform.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	ts.Check(err)
+	p.cmd = exec.Command(binary, append([]string{"up", "--data", p.data, "--address", p.address, "--console", "127.0.0.1:0", "--edge", "127.0.0.1:0"}, args...)...)
+	p.cmd.Stdout, p.cmd.Stderr = log, log
+	p.cmd.Env = append(os.Environ(), "SUDO_UID=65534") // the ordinary user of the scripts started it
+	ts.Check(p.cmd.Start())
+	_ = log.Close()
+	ended := make(chan struct{})
+	p.ended = ended
+	cmd := p.cmd
+	go func() {
+		_ = cmd.Wait()
+		close(ended)
+	}()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	go func() {
+		select {
+		case <-ended:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	_, err = waitForStatus(ctx, p.data, 30*time.Second)
+	if (err != nil) != neg {
+		text, _ := os.ReadFile(ts.MkAbs("platform.log"))
+		ts.Fatalf("up: %v\n%s", err, text)
+	}
+}
+
+// stop ends the platform with a signal and waits for its end.
+func (p *platform) stop(sig syscall.Signal) {
+	if p.cmd == nil {
+		return
+	}
+	_ = p.cmd.Process.Signal(sig)
+	select {
+	case <-p.ended:
+	case <-time.After(40 * time.Second):
+		_ = p.cmd.Process.Kill()
+		<-p.ended
+	}
+	p.cmd = nil
+}
+
+// cmdDown stops the platform as Ctrl-C does.
+func cmdDown(ts *testscript.TestScript, _ bool, _ []string) { platformOf(ts).stop(syscall.SIGTERM) }
+
+// cmdKill kills the platform with no chance to clean up.
+func cmdKill(ts *testscript.TestScript, _ bool, _ []string) { platformOf(ts).stop(syscall.SIGKILL) }
+
+// cmdStatus checks a number of the platform's status: status ready|starting|prepared N.
+func cmdStatus(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: status ready|starting|prepared N")
+	}
+	want, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	deadline := time.Now().Add(30 * time.Second)
+	var st cloud.Status
+	for {
+		st, err = getStatus(context.Background(), platformOf(ts).data)
+		ts.Check(err)
+		if (st.Instances[args[0]] == want) != neg {
+			return
+		}
+		if time.Now().After(deadline) {
+			b, _ := json.Marshal(st)
+			ts.Fatalf("%s is not %d: %s", args[0], want, b)
+		}
+		time.Sleep(20 * time.Millisecond) // the look's own interval; the condition is above
+	}
+}
+
+// cmdUntil runs a command again and again until it succeeds: until SECONDS COMMAND [ARGS].
+func cmdUntil(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) < 2 {
+		ts.Fatalf("usage: until SECONDS COMMAND [ARGS]")
+	}
+	seconds, err := strconv.ParseFloat(args[0], 64)
+	ts.Check(err)
+	deadline := time.Now().Add(time.Duration(seconds * float64(time.Second)))
+	for {
+		err := ts.Exec(args[1], args[2:]...)
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("until: %v", err)
+		}
+		time.Sleep(20 * time.Millisecond) // the look's own interval; the condition is above
+	}
+}
+
+// cmdSetvar sets a variable to the last command's output: setvar NAME.
+func cmdSetvar(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 1 {
+		ts.Fatalf("usage: setvar NAME")
+	}
+	ts.Setenv(args[0], strings.TrimSpace(ts.ReadFile("stdout")))
+}

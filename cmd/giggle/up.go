@@ -1,0 +1,163 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"giggle/cloud"
+	"giggle/fault"
+)
+
+// defaultMirror is where foreign images are kept, for all platforms of the machine.
+const defaultMirror = "/var/cache/giggle/mirror"
+
+// cloudFlags are the flags of a command that runs a platform.
+type cloudFlags struct {
+	cloud.Config
+	verbose bool
+}
+
+func (p *program) cloudFlags(c *cobra.Command, f *cloudFlags) {
+	p.dataFlag(c, &f.Data)
+	mirror := p.getenv("GIGGLE_MIRROR")
+	if mirror == "" {
+		mirror = defaultMirror
+	}
+	fl := c.Flags()
+	fl.StringVar(&f.Project, "project", "giggle", "id of the project that is made at the first start")
+	fl.StringVar(&f.Owner, "owner", "you@giggle.test", "e-mail address of the owner")
+	fl.StringVar(&f.Address, "address", "127.71.71.1", "loopback address of the platform; another one for a second platform")
+	fl.IntVar(&f.HTTPSPort, "https-port", 443, "port for HTTPS; 0 for any (then `giggle shell` can't be used)")
+	fl.IntVar(&f.HTTPPort, "http-port", 80, "port for HTTP, which only redirects; 0 for any")
+	fl.IntVar(&f.DNSPort, "dns-port", 53, "port for DNS; 0 for any (then `giggle shell` can't be used)")
+	fl.StringVar(&f.Console, "console", "127.0.0.1:7171", "address of the console; port 0 for any")
+	fl.StringVar(&f.Edge, "edge", "127.0.0.1:7180", "address of plain HTTP and of the CONNECT proxy; port 0 for any")
+	fl.StringVar(&f.Mirror, "mirror", mirror, "directory of foreign images (GIGGLE_MIRROR)")
+	fl.StringVar(&f.Runtime, "runtime", "", "OCI runtime: crun, runc or a path; empty for the first that works")
+	fl.DurationVar(&f.Idle, "idle", time.Minute, "how long an instance without requests stays")
+	fl.IntVar(&f.Prepared, "prepared", 32, "prepared instances kept for services at zero")
+	fl.BoolVarP(&f.verbose, "verbose", "v", false, "log more")
+}
+
+// config completes the flags to a platform's configuration.
+func (p *program) config(ctx context.Context, f *cloudFlags, log io.Writer) (cloud.Config, error) {
+	if os.Geteuid() != 0 {
+		return cloud.Config{}, fault.New(fault.PermissionDenied, "Containers need root: run `sudo giggle up`.")
+	}
+	data, err := filepath.Abs(f.Data)
+	if err != nil {
+		return cloud.Config{}, err
+	}
+	level := slog.LevelInfo
+	if f.verbose {
+		level = slog.LevelDebug
+	}
+	cfg := f.Config
+	cfg.Data, cfg.Version, cfg.Now = data, buildVersion(), time.Now
+	cfg.Log = slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: level}))
+	cfg.Modules = p.modules(ctx)
+	if uid, err := strconv.Atoi(p.getenv("SUDO_UID")); err == nil {
+		cfg.OwnerUIDs = []int{uid}
+	}
+	return cfg, nil
+}
+
+// modules is where builds get Go modules from: the machine's own GOPROXY.
+func (p *program) modules(ctx context.Context) string {
+	if v := p.getenv("GOPROXY"); v != "" {
+		return v
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	if out, err := exec.CommandContext(ctx, "go", "env", "GOPROXY").Output(); err == nil && strings.TrimSpace(string(out)) != "" {
+		return strings.TrimSpace(string(out))
+	}
+	return "https://proxy.golang.org"
+}
+
+func (p *program) up() *cobra.Command {
+	f := &cloudFlags{}
+	c := &cobra.Command{
+		Use:   "up",
+		Short: "Start the cloud in the foreground",
+		Long: "Up starts the platform on a data directory and runs until Ctrl-C: then it lets requests end and stops every\n" +
+			"container. A second Ctrl-C stops at once.",
+		Example: "  sudo giggle up\n  sudo giggle up --data /tmp/two --address 127.71.71.2 --console 127.0.0.1:0 --edge 127.0.0.1:0   # a second one",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := p.config(cmd.Context(), f, p.stderr)
+			if err != nil {
+				return err
+			}
+			return p.runCloud(cmd.Context(), cfg, func(c *cloud.Cloud) error { return p.welcome(cmd.Context(), c) })
+		},
+	}
+	p.cloudFlags(c, f)
+	return c
+}
+
+// runCloud runs a platform until a signal or until ctx ends. Ready is called once everything listens.
+func (p *program) runCloud(ctx context.Context, cfg cloud.Config, ready func(*cloud.Cloud) error) (err error) {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	force := make(chan struct{})
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	defer signal.Stop(signals)
+	go func() {
+		select {
+		case <-signals:
+		case <-ctx.Done():
+			return
+		}
+		fmt.Fprintln(p.stderr, "Stopping: requests end, containers stop. Once more to stop at once.")
+		stop()
+		<-signals
+		close(force)
+	}()
+	c, err := cloud.New(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if e := c.Close(); err == nil {
+			err = e
+		}
+	}()
+	if err := c.Listen(); err != nil {
+		return err
+	}
+	if err := ready(c); err != nil {
+		return err
+	}
+	return c.Run(ctx, force)
+}
+
+// welcome prints the one screen that a user sees.
+func (p *program) welcome(ctx context.Context, c *cloud.Cloud) error {
+	st, err := c.Status(ctx)
+	if err != nil {
+		return err
+	}
+	flag := ""
+	if st.Data != defaultData {
+		flag = " --data " + st.Data
+	}
+	p.printf("Giggle %s is up: project %s on %s, containers by %s.\n\n", st.Version, st.Project, st.Address, st.Runtime)
+	p.printf("  Console   http://%s\n", st.Console)
+	p.printf("  Services  https://*.run.app inside the shell, http://SERVICE.localhost:%s in a browser\n", st.Edge[strings.LastIndexByte(st.Edge, ':')+1:])
+	p.printf("  Data      %s\n\nNext, in another terminal:\n\n  giggle shell%s\n\n", st.Data, flag)
+	return nil
+}
