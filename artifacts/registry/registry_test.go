@@ -236,10 +236,6 @@ func (w *world) do(t *testing.T, token, method, path string, body io.Reader, hea
 		r.Header.Set("Authorization", "Bearer "+token)
 	}
 	for k, v := range header {
-		if k == "Content-Length" {
-			r.ContentLength = -1
-			continue
-		}
 		r.Header.Set(k, v)
 	}
 	tr := w.transport()
