@@ -56,8 +56,11 @@ type Scheduler struct {
 	running map[string]context.CancelCauseFunc // by build name
 }
 
-// errCancelled is why a build's context ends when the build was cancelled.
-var errCancelled = errors.New("the build was cancelled")
+// Why a build's context ends before the build does. When it ends for another reason, the platform stops.
+var (
+	errCancelled = errors.New("the build was cancelled")
+	errTimeout   = errors.New("the build ran out of time")
+)
 
 // Run runs builds until ctx ends. Builds that are working then are run again by the next Run.
 func (s *Scheduler) Run(ctx context.Context) error {
@@ -151,22 +154,17 @@ func (s *Scheduler) work(ctx context.Context, b Build) {
 		}
 		return
 	}
+	ctx, cancel := context.WithTimeoutCause(ctx, b.Timeout, errTimeout)
+	defer cancel()
 	digest, pushed, err := s.run(ctx, started)
-	if ctx.Err() != nil && !errors.Is(context.Cause(ctx), errCancelled) {
+	status, detail := outcome(ctx, b, err)
+	switch status {
+	case Working:
 		return // the platform stops: the next start runs it again
-	}
-	status, detail := Success, ""
-	switch f := fault.From(err); {
-	case err == nil:
-	case errors.Is(context.Cause(ctx), errCancelled):
+	case Cancelled:
 		return // Cancel wrote the end already
-	case f.Code == fault.DeadlineExceeded || errors.Is(err, context.DeadlineExceeded):
-		status, detail = Timeout, fmt.Sprintf("The build did not end within its timeout of %s.", b.Timeout)
-	case f.Code == fault.Internal:
+	case InternalError:
 		s.Log.Error("build", "build", b.Name, "err", err)
-		status, detail = InternalError, f.Message
-	default:
-		status, detail = Failure, f.Message
 	}
 	err = s.Store.Update(context.WithoutCancel(ctx), func(tx *store.Tx) error {
 		row, err := builds.Get(tx, b.Name.String())
@@ -180,6 +178,25 @@ func (s *Scheduler) work(ctx context.Context, b Build) {
 	if err != nil {
 		s.Log.Error("end build", "build", b.Name, "err", err)
 	}
+}
+
+// outcome is how a build ended whose run returned err, and what to tell people. Working means that it did not end: the
+// platform stops.
+func outcome(ctx context.Context, b Build, err error) (Status, string) {
+	switch cause := context.Cause(ctx); {
+	case err == nil:
+		return Success, ""
+	case errors.Is(cause, errCancelled):
+		return Cancelled, "Build was cancelled."
+	case errors.Is(cause, errTimeout):
+		return Timeout, fmt.Sprintf("The build did not end within its timeout of %s.", b.Timeout)
+	case cause != nil:
+		return Working, "The platform stops; the build runs again at its next start."
+	}
+	if f := fault.From(err); f.Code != fault.Internal {
+		return Failure, f.Message
+	}
+	return InternalError, fault.From(err).Message
 }
 
 // start marks the build as working.
@@ -208,20 +225,16 @@ func (s *Scheduler) run(ctx context.Context, b Build) (digest string, pushed tim
 	}
 	say := func(format string, args ...any) { _, _ = fmt.Fprintf(log, format+"\n", args...) }
 	defer func() {
-		switch f := fault.From(err); {
-		case err == nil:
+		switch status, detail := outcome(ctx, b, err); status {
+		case Success:
 			say("DONE")
-		case errors.Is(context.Cause(ctx), errCancelled):
-			say("CANCELLED")
-		case f.Code == fault.Internal:
-			say("ERROR\nERROR: internal error")
+		case Working, Cancelled:
+			say("%s", detail)
 		default:
-			say("ERROR\nERROR: %s", f.Message)
+			say("ERROR\nERROR: %s", detail)
 		}
 		err = errors.Join(err, log.Close())
 	}()
-	ctx, cancel := context.WithTimeout(ctx, b.Timeout)
-	defer cancel()
 	say("starting build %q\n\nFETCHSOURCE\nFetching storage object: gs://%s/%s#%d", b.Name.ID, b.Source.Bucket, b.Source.Object, b.Source.Generation)
 	source, size, err := s.Sources.Open(ctx, b.Source)
 	if err != nil {
@@ -231,9 +244,6 @@ func (s *Scheduler) run(ctx context.Context, b Build) (digest string, pushed tim
 	say("BUILD")
 	digest, err = s.Builder.Build(ctx, b, source, size, log)
 	if err != nil {
-		if ctx.Err() != nil {
-			err = errors.Join(ctx.Err(), err)
-		}
 		return "", 0, err
 	}
 	say("PUSH\nPushing %s", b.Image)
