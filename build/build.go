@@ -184,9 +184,14 @@ func end(tx *store.Tx, row store.Row[Build], status Status, detail string) (Buil
 	}
 	b := row.Value
 	op := resource.Operation(b.Name.Project, b.Name.Location.Location, b.Name.ID)
+	// gcloud 528 crashes on the response of a source build that failed; the operation's error it prints.
 	var failure error
-	if status != Success && status != Failure {
-		failure = fault.New(fault.Aborted, "Build %s: %s", status, detail)
+	switch status {
+	case Success:
+	case Cancelled:
+		failure = fault.New(fault.Canceled, "Build %s was cancelled.", b.Name.ID)
+	default:
+		failure = fault.New(fault.FailedPrecondition, "Build failed; check build logs for details. %s", detail)
 	}
 	return fromRow(row), operation.Finish(tx, op.String(), b.Name.String(), failure)
 }

@@ -503,6 +503,14 @@ type statusObject struct {
 	Reason     string        `json:"reason"`
 	Details    statusDetails `json:"details"`
 	Code       int           `json:"code"`
+	// Error says the same in Google's form: gcloud 528 prints the message of that one, and a Status as raw JSON.
+	Error googleError `json:"error"`
+}
+
+type googleError struct {
+	Code    int    `json:"code"`
+	Message string `json:"message"`
+	Status  string `json:"status"`
 }
 
 type statusDetails struct {
@@ -531,5 +539,6 @@ func statusOf(e *fault.Error, code int) statusObject {
 		}
 		s.Details.Causes = append(s.Details.Causes, statusCause{reason, f.Description, f.Path})
 	}
+	s.Error = googleError{s.Code, e.Message, e.Code.String()}
 	return s
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
 func main() {
@@ -59,6 +60,7 @@ func run(program, dir string) error {
 	if img, err = mutate.ConfigFile(img, cfg); err != nil {
 		return err
 	}
+	img = mutate.MediaType(mutate.ConfigMediaType(img, types.OCIConfigJSON), types.OCIManifestSchema1) // skopeo looks for no other
 	out, err := layout.Write(dir, empty.Index)
 	if err != nil {
 		return err
