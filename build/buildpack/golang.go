@@ -3,7 +3,6 @@ package buildpack
 import (
 	"context"
 	"errors"
-	"fmt"
 	"go/parser"
 	"go/token"
 	"io"
@@ -11,9 +10,11 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -32,10 +33,13 @@ const (
 	WarmCache    = "/var/cache/go-build" // build cache with the standard library
 )
 
-// GoFlags are the variables that every compilation has, the standard library's in the builder image too: with others
-// its cache would not be used.
-func GoFlags() []string {
-	return []string{"GOFLAGS=-trimpath -buildvcs=false", "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64", "GOTOOLCHAIN=local", "GOENV=off", "GOWORK=off"}
+// goflags are the compiler flags of every compilation.
+const goflags = "-trimpath -buildvcs=false"
+
+// GoEnv is the environment of every compilation, the standard library's in the builder image too: with another one its
+// cache would not be used.
+func GoEnv() []string {
+	return []string{"GOFLAGS=" + goflags, "CGO_ENABLED=0", "GOOS=linux", "GOARCH=" + runtime.GOARCH, "GOTOOLCHAIN=local", "GOENV=off"}
 }
 
 // Limits of the compiler's container.
@@ -62,33 +66,73 @@ func (b *Builder) buildGo(ctx context.Context, job build.Build, src, out string,
 	if err != nil {
 		return "", err
 	}
+	if err := supported(job.Env); err != nil {
+		return "", err
+	}
 	pkg, err := target(src, job.Env["GOOGLE_BUILDABLE"])
 	if err != nil {
 		return "", err
 	}
-	args, err := b.goArgs(src, pkg, job.Env)
+	version := toolchain.Config.Labels[VersionLabel]
+	args, err := goArgs(src, pkg, version, job.Env)
 	if err != nil {
 		return "", err
 	}
-	if err := b.seedCache(toolchain); err != nil {
+	cache, err := b.openCache(job.Project, toolchain)
+	if err != nil {
 		return "", err
 	}
-	say("Using %s", toolchain.Config.Labels[VersionLabel])
+	say("Using %s", version)
+	if want := job.Env["GOOGLE_RUNTIME_VERSION"]; want != "" && "go"+want != version {
+		say("GOOGLE_RUNTIME_VERSION=%.20q has no effect: the builder has this one version.", want)
+	}
 	say("Running %q", strings.Join(args, " "))
 	start := time.Now()
-	if err := b.compile(ctx, job, toolchain, args, src, out, say); err != nil {
+	if err := b.compile(ctx, job, toolchain, args, src, out, cache, say); err != nil {
 		return "", err
 	}
 	say("Compiled %s in %s", pkg, time.Since(start).Round(10*time.Millisecond))
-	return b.assemble(ctx, job, src, filepath.Join(out, "main"), toolchain)
+	program, err := openProgram(filepath.Join(out, "main"))
+	if err != nil {
+		return "", err
+	}
+	digest, err := b.assemble(ctx, job, src, program, toolchain)
+	return digest, errors.Join(err, program.Close())
+}
+
+// supported refuses build variables that Google's buildpacks act on and this one can't.
+func supported(env map[string]string) error {
+	for _, name := range []string{"GOOGLE_ENTRYPOINT", "GOOGLE_FUNCTION_TARGET"} {
+		if env[name] != "" {
+			return fault.New(fault.Unimplemented, "The build variable %s is not implemented yet.", name)
+		}
+	}
+	return nil
+}
+
+// openProgram opens what the compiler made. Its container is not trusted, and could leave anything in its place.
+func openProgram(file string) (*os.File, error) {
+	none := fault.New(fault.FailedPrecondition, "The compiler left no program. Is the target a package main?")
+	f, err := os.OpenFile(file, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0) // no link out, no pipe that blocks
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ELOOP) || errors.Is(err, syscall.ENXIO) {
+		return nil, none
+	}
+	if err != nil {
+		return nil, err
+	}
+	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() || st.Size() == 0 {
+		return nil, errors.Join(none, err, f.Close())
+	}
+	return f, nil
 }
 
 // goArgs is the compiler's command line.
-func (b *Builder) goArgs(src, pkg string, env map[string]string) ([]string, error) {
+func goArgs(src, pkg, version string, env map[string]string) ([]string, error) {
 	args := []string{GoRoot + "/bin/go", "build", "-o", "/out/main"}
-	if _, err := os.Stat(filepath.Join(src, "go.mod")); errors.Is(err, fs.ErrNotExist) {
-		// As the buildpack does for source without a module.
-		if err := os.WriteFile(filepath.Join(src, "go.mod"), []byte("module app\n"), 0o644); err != nil {
+	if _, err := os.Lstat(filepath.Join(src, "go.mod")); errors.Is(err, fs.ErrNotExist) {
+		// As the buildpack does for source without a module. Without a version it would be the language of Go 1.16.
+		mod := "module app\n\ngo " + strings.TrimPrefix(version, "go") + "\n"
+		if err := os.WriteFile(filepath.Join(src, "go.mod"), []byte(mod), 0o644); err != nil {
 			return nil, err
 		}
 	}
@@ -115,6 +159,9 @@ func target(src, buildable string) (string, error) {
 		}
 		if st, err := os.Stat(filepath.Join(src, clean)); err != nil || !st.IsDir() && !strings.HasSuffix(clean, ".go") {
 			return "", fault.New(fault.InvalidArgument, "GOOGLE_BUILDABLE=%.100q is not in the source.", buildable)
+		}
+		if clean == "." {
+			return ".", nil
 		}
 		return "./" + clean, nil
 	}
@@ -177,62 +224,19 @@ func ignored(file string) bool {
 	return strings.Contains(string(head[:n]), "//go:build ignore")
 }
 
-// seedCache puts the compiled standard library into the compiler's cache, once. It copies, because Go removes what is
-// old from a cache, and the files of an image have no age.
-func (b *Builder) seedCache(toolchain oci.Image) (err error) {
-	b.seed.Lock()
-	defer b.seed.Unlock()
-	done := b.path("cache", "seeded-"+toolchain.Config.Labels[VersionLabel])
-	if _, err := os.Stat(done); err == nil {
-		return nil
-	}
-	for _, dir := range []string{"go-build", "mod"} {
-		if err := os.MkdirAll(b.path("cache", dir), 0o755); err != nil {
-			return err
-		}
-	}
-	for _, layer := range toolchain.Layers {
-		from := filepath.Join(layer, WarmCache)
-		if _, err := os.Stat(from); err == nil {
-			if err := copyTree(from, b.path("cache", "go-build")); err != nil {
-				return err
-			}
-		}
-	}
-	return os.WriteFile(done, nil, 0o600)
-}
-
-func copyTree(from, to string) error {
-	return filepath.WalkDir(from, func(p string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		rel, err := filepath.Rel(from, p)
-		if err != nil {
-			return err
-		}
-		at := filepath.Join(to, rel)
-		if d.IsDir() {
-			return os.MkdirAll(at, 0o755)
-		}
-		if !d.Type().IsRegular() {
-			return nil
-		}
-		data, err := os.ReadFile(p)
-		if err != nil {
-			return err
-		}
-		return os.WriteFile(at, data, 0o644)
-	})
-}
-
-// tailLines is how much of the compiler's output is in the message of a build that failed.
-const tailLines = 15
+// How much of the compiler's output is in the message of a build that failed.
+const (
+	tailLines = 15
+	tailLine  = 500 // bytes of one line
+)
 
 // compile runs the compiler in its container.
-func (b *Builder) compile(ctx context.Context, job build.Build, toolchain oci.Image, args []string, src, out string, say func(string, ...any)) error {
-	env := append(GoFlags(), "HOME=/tmp", "PATH="+GoRoot+"/bin", "GOCACHE=/cache/go-build", "GOMODCACHE=/cache/mod", "GOPROXY=http://169.254.169.254/goproxy", "GOTELEMETRY=off")
-	if !b.cfg.SumDB(ctx) {
+func (b *Builder) compile(ctx context.Context, job build.Build, toolchain oci.Image, args []string, src, out, cache string, say func(string, ...any)) error {
+	env := append(GoEnv(), "HOME=/tmp", "PATH="+GoRoot+"/bin", "GOCACHE=/cache/go-build", "GOMODCACHE=/cache/mod", "GOPROXY=http://169.254.169.254/goproxy")
+	if more := job.Env["GOFLAGS"]; more != "" {
+		env = append(env, "GOFLAGS="+goflags+" "+more) // the later one holds
+	}
+	if fetches(src) && !b.cfg.SumDB(ctx) {
 		say("Go's checksum database can't be reached; modules are checked against go.sum only.")
 		env = append(env, "GOSUMDB=off")
 	}
@@ -242,14 +246,14 @@ func (b *Builder) compile(ctx context.Context, job build.Build, toolchain oci.Im
 		ID: b.cfg.NewID(), Layers: toolchain.Layers, Args: args, Env: env, Dir: workspace, Memory: compileMemory, Pids: compilePids, Disk: true,
 		Mounts: []engine.Mount{
 			{Source: src, Target: workspace, ReadOnly: true}, {Source: out, Target: "/out"},
-			{Source: b.path("cache", "go-build"), Target: "/cache/go-build"}, {Source: b.path("cache", "mod"), Target: "/cache/mod"},
+			{Source: filepath.Join(cache, "go-build"), Target: "/cache/go-build"}, {Source: filepath.Join(cache, "mod"), Target: "/cache/mod"},
 		},
 		Files: b.cfg.Files, Sockets: b.cfg.Sockets(job),
 		Output: func(l engine.Line) {
 			say("%s", l.Text)
 			mu.Lock()
 			defer mu.Unlock()
-			if tail = append(tail, l.Text); len(tail) > tailLines {
+			if tail = append(tail, l.Text[:min(len(l.Text), tailLine)]); len(tail) > tailLines {
 				tail = tail[1:]
 			}
 		},
@@ -281,6 +285,13 @@ func (b *Builder) compile(ctx context.Context, job build.Build, toolchain oci.Im
 	return nil
 }
 
+// fetches reports whether a source may need modules that it does not hold.
+func fetches(src string) bool {
+	_, sums := os.Stat(filepath.Join(src, "go.sum"))
+	_, vendor := os.Stat(filepath.Join(src, "vendor"))
+	return sums == nil && vendor != nil
+}
+
 // hint says what to do about failures that are not in the user's code.
 func hint(tail []string) string {
 	all := strings.Join(tail, "\n")
@@ -296,16 +307,17 @@ func hint(tail []string) string {
 }
 
 // assemble makes the image: base, program, source.
-func (b *Builder) assemble(ctx context.Context, job build.Build, src, program string, toolchain oci.Image) (string, error) {
+func (b *Builder) assemble(ctx context.Context, job build.Build, src string, program *os.File, toolchain oci.Image) (string, error) {
 	base, err := b.base.layer(ctx, b.cfg, toolchain)
 	if err != nil {
 		return "", err
 	}
-	st, err := os.Stat(program)
+	st, err := program.Stat()
 	if err != nil {
-		return "", fmt.Errorf("the compiler left no program: %w", err)
+		return "", err
 	}
-	app, err := b.cfg.Images.AddLayer(ctx, []oci.File{{Path: binary, Mode: 0o755, Size: st.Size(), Open: func() (io.ReadCloser, error) { return os.Open(program) }}})
+	content := func() (io.ReadCloser, error) { return io.NopCloser(io.NewSectionReader(program, 0, st.Size())), nil }
+	app, err := b.cfg.Images.AddLayer(ctx, []oci.File{{Path: binary, Mode: 0o755, Size: st.Size(), Open: content}})
 	if err != nil {
 		return "", err
 	}
@@ -323,7 +335,7 @@ func (b *Builder) assemble(ctx context.Context, job build.Build, src, program st
 	}
 	env := []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 	digest, _, err := b.cfg.Images.Assemble(ctx, layers, configFile{
-		Architecture: "amd64", OS: "linux",
+		Architecture: runtime.GOARCH, OS: "linux",
 		Config: v1.Config{
 			Entrypoint: []string{binary}, WorkingDir: workspace, User: nonroot, Env: env,
 			Labels: map[string]string{"dev.giggle.buildpack": "go", VersionLabel: toolchain.Config.Labels[VersionLabel]},

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"time"
 
@@ -64,7 +65,7 @@ func run(ctx context.Context, dir string) error {
 	defer func() { _ = os.RemoveAll(cache) }()
 	fmt.Fprintln(os.Stderr, "builder: compiling the standard library")
 	warm := exec.CommandContext(ctx, filepath.Join(goroot, "bin", "go"), "build", "std")
-	warm.Env = append(os.Environ(), append(buildpack.GoFlags(), "GOCACHE="+cache, "GOROOT="+goroot)...)
+	warm.Env = append(os.Environ(), append(buildpack.GoEnv(), "GOWORK=off", "GOCACHE="+cache, "GOROOT="+goroot)...)
 	if out, err := warm.CombinedOutput(); err != nil {
 		return fmt.Errorf("go build std: %w\n%s", err, out)
 	}
@@ -85,7 +86,7 @@ func run(ctx context.Context, dir string) error {
 		if err != nil {
 			return "", err
 		}
-		cfg := v1.ConfigFile{Architecture: "amd64", OS: "linux", Config: v1.Config{
+		cfg := v1.ConfigFile{Architecture: runtime.GOARCH, OS: "linux", Config: v1.Config{
 			Env:    []string{"PATH=" + buildpack.GoRoot + "/bin"},
 			Labels: map[string]string{mirror.StandInLabel: "true", buildpack.VersionLabel: goversion},
 		}}

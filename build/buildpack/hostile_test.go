@@ -1,0 +1,121 @@
+package buildpack_test
+
+import (
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"giggle/build/buildpack"
+)
+
+// evil is what a hostile source may have the go command run. It says what it could do, where go itself would.
+const evil = `package main
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"time"
+)
+
+func main() {
+	if w, err := os.OpenFile("/proc/1/fd/2", os.O_WRONLY, 0); err == nil {
+		os.Stdout = w
+	}
+	for _, a := range []string{"169.254.169.254:80"} {
+		if c, err := net.DialTimeout("tcp", a, time.Second); err == nil {
+			c.Close()
+			fmt.Println("fine: reached the module proxy")
+		} else {
+			fmt.Println("BAD: no module proxy:", err)
+		}
+	}
+	addrs, _ := net.InterfaceAddrs()
+	for _, a := range addrs {
+		if ip := a.(*net.IPNet).IP; !ip.IsLoopback() && !ip.IsLinkLocalUnicast() {
+			fmt.Println("BAD: has the address", ip)
+		}
+	}
+	for _, a := range []string{"127.0.0.1:PORT", "1.1.1.1:53", "8.8.8.8:53", "169.254.169.254:443", "169.254.169.254:22", "127.71.71.1:443"} {
+		if c, err := net.DialTimeout("tcp", a, 300*time.Millisecond); err == nil {
+			c.Close()
+			fmt.Println("BAD: reached", a)
+		}
+	}
+	for _, f := range []string{"/workspace/main.go", "/usr/local/go/bin/go", "/proc/sys/kernel/hostname", "/sys/x"} {
+		if w, err := os.OpenFile(f, os.O_WRONLY|os.O_CREATE, 0o644); err == nil && f != "/usr/local/go/bin/go" {
+			w.Close()
+			fmt.Println("BAD: opened", f, "to write")
+		}
+	}
+	if err := os.Remove("/usr/local/go/bin/gofmt"); err != nil {
+		fmt.Println("no:", err)
+	}
+	if b, err := os.ReadFile("/etc/shadow"); err == nil {
+		fmt.Println("BAD: has /etc/shadow", len(b))
+	}
+	fmt.Println("evil was here")
+	os.Exit(1)
+}
+`
+
+// Source code may run programs of its own while it is compiled. They reach the platform's sockets and nothing else, and
+// what they do to the toolchain is gone with their container.
+func TestHostileBuild(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "evil.go"), []byte(strings.ReplaceAll(evil, "PORT", hostPort(t))), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	c := exec.Command("go", "build", "-o", "evil", "evil.go")
+	c.Dir, c.Env = dir, append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off")
+	if out, err := c.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	program, err := os.ReadFile(filepath.Join(dir, "evil"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := setup(t, "")
+	src := files{"go.mod": module, "main.go": server(`"x"`), "evil*": string(program)}
+	_, log, err := f.build(src, map[string]string{"GOFLAGS": "-toolexec=/workspace/evil"})
+	if err == nil || !strings.Contains(log, "evil was here") || !strings.Contains(log, "fine: reached the module proxy") {
+		t.Errorf("the hostile program did not run, so this test shows nothing: %v", err)
+	}
+	if strings.Contains(log, "BAD") {
+		t.Error("the container leaks")
+	}
+	// The toolchain is whole for the next build.
+	if _, err := os.Stat(filepath.Join(goLayer(t), "usr/local/go/bin/gofmt")); err != nil {
+		t.Error(err)
+	}
+	delete(src, "evil*")
+	f.mustBuild(src, nil)
+}
+
+// hostPort is a port of the host's loopback that somebody listens on.
+func hostPort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port
+}
+
+// goLayer is the directory with the toolchain.
+func goLayer(t *testing.T) string {
+	t.Helper()
+	img, err := foreignImages(t).Get(buildpack.GoImage)
+	if err != nil {
+		t.Fatalf("%v: run `make setup` first", err)
+	}
+	return img.Layers[len(img.Layers)-1]
+}

@@ -1,0 +1,163 @@
+package buildpack
+
+import (
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"giggle/fault"
+)
+
+// tree writes files below a new directory, by path.
+func tree(t *testing.T, files map[string]string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, text := range files {
+		at := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(at), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(at, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+func TestDetect(t *testing.T) {
+	for name, tc := range map[string]struct {
+		files map[string]string
+		want  string
+		code  fault.Code
+	}{
+		"module":        {map[string]string{"go.mod": "", "package.json": ""}, "Go", 0},
+		"loose file":    {map[string]string{"main.go": ""}, "Go", 0},
+		"command below": {map[string]string{"cmd/a/main.go": "package main"}, "Go", 0},
+		"node":          {map[string]string{"package.json": "{}"}, "Node.js", 0},
+		"python":        {map[string]string{"main.py": ""}, "Python", 0},
+		"java":          {map[string]string{"pom.xml": ""}, "Java", 0},
+		"nothing":       {map[string]string{"README": ""}, "", fault.InvalidArgument},
+		"empty":         {nil, "", fault.InvalidArgument},
+	} {
+		got, err := detect(tree(t, tc.files))
+		if got != tc.want || tc.code == 0 && err != nil || tc.code != 0 && !fault.Is(err, tc.code) {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
+	}
+}
+
+func TestTarget(t *testing.T) {
+	const main, lib = "package main", "package lib"
+	two := map[string]string{"cmd/a/main.go": main, "cmd/b/main.go": main, "lib/lib.go": lib}
+	for name, tc := range map[string]struct {
+		files     map[string]string
+		buildable string
+		want      string
+		message   string
+	}{
+		"root":               {map[string]string{"main.go": main, "cmd/x/main.go": main}, "", ".", ""},
+		"only one":           {map[string]string{"lib.go": lib, "cmd/x/main.go": main}, "", "./cmd/x", ""},
+		"several":            {two, "", "", "several programs: cmd/a, cmd/b"},
+		"chosen":             {two, "./cmd/b", "./cmd/b", ""},
+		"chosen without dot": {two, "cmd/a/", "./cmd/a", ""},
+		"chosen file":        {two, "cmd/a/main.go", "./cmd/a/main.go", ""},
+		"not there":          {two, "./cmd/c", "", "not in the source"},
+		"no go file":         {map[string]string{"x.txt": ""}, "x.txt", "", "not in the source"},
+		"out":                {two, "../x", "", "leads out"},
+		"absolute":           {two, "/etc", "", "leads out"},
+		"a flag":             {two, "-toolexec=x", "", "not in the source"},
+		"library":            {map[string]string{"lib.go": lib}, "", "", "No package main"},
+		"tests and tools": {map[string]string{
+			"main.go": main, "gen.go": "//go:build ignore\n\npackage main", "vendor/x/main.go": main, "testdata/main.go": main, "_x/main.go": main, ".x/main.go": main,
+		}, "", ".", ""},
+		"only ignored":    {map[string]string{"gen.go": "//go:build ignore\n\npackage main"}, "", "", "No package main"},
+		"does not parse":  {map[string]string{"main.go": main, "bad.go": "packag"}, "", ".", ""},
+		"test main":       {map[string]string{"x_test.go": main}, "", "", "No package main"},
+		"directory .go":   {map[string]string{"main.go": main, "d.go/x": ""}, "", ".", ""},
+		"root over below": {map[string]string{"main.go": main}, ".", ".", ""},
+	} {
+		got, err := target(tree(t, tc.files), tc.buildable)
+		if got != tc.want || tc.message == "" && err != nil || tc.message != "" && (err == nil || !strings.Contains(err.Error(), tc.message)) {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
+	}
+}
+
+func TestGoArgs(t *testing.T) {
+	src := tree(t, map[string]string{"vendor/modules.txt": ""})
+	args, err := goArgs(src, "./cmd/a", "go1.26.8", map[string]string{"GOOGLE_GOLDFLAGS": "-X main.v=1", "GOOGLE_GOGCFLAGS": "-N"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := GoRoot + "/bin/go build -o /out/main -mod=vendor -ldflags=-s -w -X main.v=1 -gcflags=-N ./cmd/a"
+	if got := strings.Join(args, " "); got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	if b, err := os.ReadFile(filepath.Join(src, "go.mod")); err != nil || string(b) != "module app\n\ngo 1.26.8\n" {
+		t.Errorf("go.mod = %q, %v", b, err)
+	}
+}
+
+// What stands where the program should be may have been put there by hostile code.
+func TestOpenProgram(t *testing.T) {
+	secret := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, []byte("secret"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, put := range map[string]func(file string) error{
+		"link out":    func(f string) error { return os.Symlink(secret, f) },
+		"link beside": func(f string) error { return os.Symlink("other", f) },
+		"dangling":    func(f string) error { return os.Symlink("/nowhere", f) },
+		"pipe":        func(f string) error { return syscall.Mkfifo(f, 0o644) },
+		"directory":   func(f string) error { return os.Mkdir(f, 0o755) },
+		"empty":       func(f string) error { return os.WriteFile(f, nil, 0o755) },
+		"nothing":     func(string) error { return nil },
+		"socket": func(f string) error {
+			fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
+			if err != nil {
+				return err
+			}
+			defer syscall.Close(fd)
+			return syscall.Bind(fd, &syscall.SockaddrUnix{Name: f})
+		},
+	} {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, "other"), []byte("x"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := put(filepath.Join(dir, "main")); err != nil {
+			t.Fatal(err)
+		}
+		if f, err := openProgram(filepath.Join(dir, "main")); !fault.Is(err, fault.FailedPrecondition) {
+			t.Errorf("%s: %v, %v", name, f, err)
+		}
+	}
+	file := filepath.Join(t.TempDir(), "main")
+	if err := os.WriteFile(file, []byte("program"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	f, err := openProgram(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if b, err := io.ReadAll(f); string(b) != "program" {
+		t.Errorf("read %q, %v", b, err)
+	}
+}
+
+func TestHints(t *testing.T) {
+	for line, want := range map[string]string{
+		"go: go.mod requires go >= 1.99 (running go 1.26; GOTOOLCHAIN=local)": "newer Go",
+		"main.go:3:8: missing go.sum entry for module providing package x":    "go mod tidy",
+		"reading x: the module proxy upstream can't be reached":               "go mod vendor",
+		"main.go:3: syntax error": "",
+	} {
+		if got := hint([]string{line}); !strings.Contains(got, want) || want == "" && got != "" {
+			t.Errorf("%s: %q", line, got)
+		}
+	}
+}
