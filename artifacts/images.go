@@ -82,11 +82,11 @@ func (a *Artifacts) Push(ctx context.Context, name, digest string) (err error) {
 			}
 		}
 		for i, m := range all {
-			tag := ""
-			if i == len(all)-1 {
-				tag = ref.Tag
+			var names []string
+			if i == len(all)-1 && ref.Tag != "" {
+				names = []string{ref.Tag}
 			}
-			if err := addManifest(tx, ref.Image, tag, m); err != nil {
+			if err := addManifest(tx, ref.Image, names, m); err != nil {
 				return err
 			}
 		}

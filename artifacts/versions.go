@@ -34,10 +34,10 @@ var (
 func (i Image) version(d blob.Digest) string { return i.name() + "/versions/" + string(d) }
 func (i Image) tag(t string) string          { return i.name() + "/tags/" + t }
 
-// PutManifest adds a manifest to an image and sets the tag on it, if there is one. Its digest is want or, for "",
+// PutManifest adds a manifest to an image and sets tags on it, if there are any. Its digest is want or, for "",
 // sha256. What it refers to must be there before it, in the repository; it is seen whole or not at all. It fails with
 // NotFound (repository) and InvalidArgument.
-func (a *Artifacts) PutManifest(ctx context.Context, image Image, tag string, want blob.Digest, mediaType string, body []byte) (m Manifest, err error) {
+func (a *Artifacts) PutManifest(ctx context.Context, image Image, tags []string, want blob.Digest, mediaType string, body []byte) (m Manifest, err error) {
 	defer fault.Wrap(&err, "artifacts.PutManifest(%s)", image)
 	if m, err = ParseManifest(body, mediaType); err != nil {
 		return m, err
@@ -51,12 +51,12 @@ func (a *Artifacts) PutManifest(ctx context.Context, image Image, tag string, wa
 		if _, err := getRepository(tx, image.Repository); err != nil {
 			return err
 		}
-		return addManifest(tx, image, tag, m)
+		return addManifest(tx, image, tags, m)
 	})
 }
 
 // addManifest writes the rows of a manifest whose bytes are stored.
-func addManifest(tx *store.Tx, image Image, tag string, m Manifest) error {
+func addManifest(tx *store.Tx, image Image, names []string, m Manifest) error {
 	unknown := func(what string, d blob.Digest) error {
 		return withReason(ReasonManifestBlob, fault.InvalidArgument, "The manifest refers to %s %s, which %s does not have.", what, d, image)
 	}
@@ -103,11 +103,12 @@ func addManifest(tx *store.Tx, image Image, tag string, m Manifest) error {
 			return err
 		}
 	}
-	if tag == "" {
-		return nil
+	for _, name := range names {
+		if _, err := tags.Put(tx, image.tag(name), Tag{name, m.Digest, tx.Now().UTC()}); err != nil {
+			return err
+		}
 	}
-	_, err = tags.Put(tx, image.tag(tag), Tag{tag, m.Digest, tx.Now().UTC()})
-	return err
+	return nil
 }
 
 // Manifest returns the manifest that a reference names, or NotFound.

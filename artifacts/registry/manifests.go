@@ -48,16 +48,32 @@ func (s *server) getManifest(w http.ResponseWriter, r *request) error {
 	return nil
 }
 
-// putManifest takes a manifest under a tag or under its digest.
+// maxTags bounds the tags that come with one manifest; the specification asks for ten at least.
+const maxTags = 100
+
+// putManifest takes a manifest under a tag, or under its digest with any number of tags as parameters.
 func (s *server) putManifest(w http.ResponseWriter, r *request) error {
 	ref, err := r.reference()
 	if err != nil {
 		return err
 	}
-	if digest := r.URL.Query().Get("digest"); digest != "" && ref.Digest == "" {
+	q := r.URL.Query()
+	if digest := q.Get("digest"); digest != "" && ref.Digest == "" {
 		if ref.Digest, err = parseDigest(digest); err != nil { // a tag on a digest that is not sha256
 			return err
 		}
+	}
+	tags := q["tag"]
+	if len(tags) > maxTags {
+		return coded("MANIFEST_INVALID", fault.New(fault.InvalidArgument, "More than %d tags.", maxTags))
+	}
+	for _, t := range tags {
+		if !artifacts.IsTag(t) {
+			return coded("MANIFEST_INVALID", fault.New(fault.InvalidArgument, "%.150q is not a tag.", t))
+		}
+	}
+	if ref.Tag != "" {
+		tags = append(tags, ref.Tag)
 	}
 	if err := s.Admit(); err != nil {
 		return err
@@ -70,7 +86,7 @@ func (s *server) putManifest(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return coded("MANIFEST_INVALID", &fault.Error{Code: fault.InvalidArgument, Message: "The body ended too early.", Cause: err})
 	}
-	m, err := s.Artifacts.PutManifest(r.Context(), r.image, ref.Tag, ref.Digest, r.Header.Get("Content-Type"), body)
+	m, err := s.Artifacts.PutManifest(r.Context(), r.image, tags, ref.Digest, r.Header.Get("Content-Type"), body)
 	if err != nil {
 		return uploadFault(err)
 	}
@@ -79,6 +95,9 @@ func (s *server) putManifest(w http.ResponseWriter, r *request) error {
 	h.Set("Docker-Content-Digest", string(m.Digest))
 	if m.Subject != "" {
 		h.Set("OCI-Subject", string(m.Subject)) // says that the referrers API knows it
+	}
+	for _, t := range q["tag"] {
+		h.Add("OCI-Tag", t)
 	}
 	h.Set("Content-Length", "0")
 	w.WriteHeader(http.StatusCreated)

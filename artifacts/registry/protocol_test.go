@@ -336,6 +336,8 @@ func TestManifests(t *testing.T) {
 	put("v1", good, ociType, 201, "")
 	put(sum256(good), good, ociType, 201, "")
 	put("by512?digest="+sum512(good), good, ociType, 201, "")
+	put(sum256(good)+"?tag=x1&tag=x2", good, ociType, 201, "")
+	put(sum256(good)+"?tag=-x", good, ociType, 400, "MANIFEST_INVALID")
 	put(sum256("other"), good, ociType, 400, "DIGEST_INVALID")
 	put("v2", "{", ociType, 400, "MANIFEST_INVALID")
 	put("v2", good, map[string]string{"Content-Type": "application/vnd.oci.image.index.v1+json"}, 400, "MANIFEST_INVALID")
@@ -348,7 +350,7 @@ func TestManifests(t *testing.T) {
 	resp, body := w.do(t, w.owner, "GET", img+"/manifests/v2", nil, nil)
 	want(t, resp, body, http.StatusNotFound, "MANIFEST_UNKNOWN")
 
-	for _, ref := range []string{"v1", sum256(good), sum512(good), "by512"} {
+	for _, ref := range []string{"v1", "x1", "x2", sum256(good), sum512(good), "by512"} {
 		resp, body := w.do(t, w.owner, "GET", img+"/manifests/"+ref, nil, nil)
 		want(t, resp, body, http.StatusOK, "")
 		if body != good || resp.Header.Get("Content-Type") != ociType["Content-Type"] {
