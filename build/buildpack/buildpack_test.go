@@ -242,7 +242,7 @@ func TestHelloWorld(t *testing.T) {
 			t.Errorf("the log lacks %q", want)
 		}
 	}
-	seeded, made := 0, 0
+	var seeded, made int64 // bytes
 	marker, err := os.Stat(seedMark(t, f))
 	if err != nil {
 		t.Fatal(err)
@@ -256,14 +256,16 @@ func TestHelloWorld(t *testing.T) {
 		case err != nil:
 		case !strings.HasSuffix(p, "-d"): // an index entry is written again when it is used
 		case st.ModTime().After(marker.ModTime()):
-			made++
+			made += st.Size()
 		default:
-			seeded++
+			seeded += st.Size()
 		}
 		return err
 	})
-	if err != nil || seeded < 200 || made > 20 {
-		t.Errorf("%d outputs were in the cache, %d were compiled: want hundreds and a few (%v)", seeded, made, err)
+	// What is new is the program's package, and an index of the toolchain's sources: net/http alone would be far more.
+	t.Logf("%d kB were in the cache, %d kB are new", seeded>>10, made>>10)
+	if err != nil || seeded < 50<<20 || made > 4<<20 {
+		t.Errorf("%d bytes were in the cache, %d were compiled: the builder's standard library was not used (%v)", seeded, made, err)
 	}
 	img, err := f.images.Inspect(t.Context(), digest)
 	if err != nil || img.Config.Config.User != "65532:65532" || len(img.Layers) != 3 {
