@@ -13,6 +13,7 @@ import (
 	"strconv"
 
 	"giggle/api/guard"
+	"giggle/api/iampolicy"
 	"giggle/fault"
 	"giggle/resource"
 	"giggle/rest"
@@ -27,6 +28,8 @@ type Server struct {
 	Project func(ref string) (id, number string, err error)
 	// Allow fails when the caller of ctx lacks a permission on a bucket: for requests that need two buckets.
 	Allow func(ctx context.Context, permission, bucket string) error
+	// Policies keeps the policies on buckets; nil answers that there are none.
+	Policies iampolicy.Policies
 	// Base returns the scheme, host and path prefix of the URLs that the client uses; nil takes the Host.
 	Base func(r *http.Request) string
 }
@@ -73,9 +76,9 @@ func (s *Server) Register(m *rest.Mux) {
 	m.HandleFunc("PATCH", b, "storage.buckets.patch", s.patchBucket, json)
 	m.HandleFunc("PUT", b, "storage.buckets.update", s.updateBucket, json)
 	m.HandleFunc("DELETE", b, "storage.buckets.delete", s.deleteBucket, json)
-	m.HandleFunc("GET", b+"/iam", "storage.buckets.getIamPolicy", absent("Policies of buckets are"), json)
-	m.HandleFunc("PUT", b+"/iam", "storage.buckets.setIamPolicy", absent("Policies of buckets are"), json)
-	m.HandleFunc("GET", b+"/iam/testPermissions", "storage.buckets.testIamPermissions", absent("Policies of buckets are"), json)
+	m.HandleFunc("GET", b+"/iam", "storage.buckets.getIamPolicy", s.ifPolicies(s.getPolicy), json)
+	m.HandleFunc("PUT", b+"/iam", "storage.buckets.setIamPolicy", s.ifPolicies(s.setPolicy), json)
+	m.HandleFunc("GET", b+"/iam/testPermissions", "storage.buckets.testIamPermissions", s.ifPolicies(s.testPermissions), json)
 
 	// gcloud storage rm -r looks for real and managed folders. There are none in any bucket.
 	m.HandleFunc("GET", b+"/managedFolders", "storage.managedFolders.list", s.noFolders("storage#managedFolders"), json)
@@ -104,9 +107,13 @@ func (s *Server) Register(m *rest.Mux) {
 	m.HandleFunc("GET", "/{bucket}/{object=**}", "storage.objects.get", s.getByPath, rest.Errors(writeXMLError))
 }
 
-func absent(what string) rest.Func {
+// ifPolicies is fn on a server that has policies.
+func (s *Server) ifPolicies(fn rest.Func) rest.Func {
+	if s.Policies != nil {
+		return fn
+	}
 	return func(context.Context, *rest.Request) (any, error) {
-		return nil, fault.New(fault.Unimplemented, "%s not implemented by Giggle.", what)
+		return nil, fault.New(fault.Unimplemented, "Policies of buckets are not implemented by this server.")
 	}
 }
 

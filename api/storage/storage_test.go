@@ -32,7 +32,7 @@ type host struct {
 	storage *storage.Storage
 }
 
-func serve(t *testing.T) *host {
+func serve(t *testing.T, change ...func(*Server, *store.Store)) *host {
 	t.Helper()
 	dir := t.TempDir()
 	st, err := store.Open(t.Context(), filepath.Join(dir, "state.db"), time.Now)
@@ -62,6 +62,9 @@ func serve(t *testing.T) *host {
 			}
 			return nil
 		},
+	}
+	for _, c := range change {
+		c(server, st)
 	}
 	m := rest.NewMux("storage.googleapis.com", rest.Options{NewID: func() string { return "id" }, Errors: WriteError})
 	server.Register(m)
