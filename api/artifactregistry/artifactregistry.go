@@ -75,7 +75,9 @@ func (s *Server) Register(m *rest.Mux) {
 	artifactregistrypb.RegisterArtifactRegistryServer(m, s)
 	longrunningpb.RegisterOperationsServer(m, s)
 	m.RegisterService(rest.Describe(locations, s), s)
-	// The mixins' routes stand in artifactregistry_v1.yaml and not in their protos.
+	// gcloud 528 asks for locations by this version.
+	m.Bind(locs+"ListLocations", rest.HTTPRule{Method: "GET", Pattern: "/v1beta2/{name=projects/*}/locations"})
+	// The routes of operations stand in artifactregistry_v1.yaml and not in their proto.
 	const name = "/v1/{name=projects/*/locations/*}"
 	m.Bind(ops+"GetOperation", rest.HTTPRule{Method: "GET", Pattern: "/v1/{name=projects/*/locations/*/operations/*}"})
 	m.Bind(ops+"ListOperations", rest.HTTPRule{Method: "GET", Pattern: name + "/operations"})

@@ -241,6 +241,7 @@ func TestLocations(t *testing.T) {
 	if n, want := len(all["locations"].([]any)), len(resource.Regions())+len(resource.MultiRegions()); n != want {
 		t.Errorf("%d locations, want %d", n, want)
 	}
+	w.call(t, w.owner, "GET", "/v1beta2/projects/giggle/locations?alt=json", "", http.StatusOK) // gcloud artifacts locations list
 	page := w.call(t, w.owner, "GET", "/v1/projects/giggle/locations?pageSize=1", "", http.StatusOK)
 	next := w.call(t, w.owner, "GET", "/v1/projects/giggle/locations?pageSize=1&pageToken="+page["nextPageToken"].(string), "", http.StatusOK)
 	if a, b := page["locations"].([]any)[0], next["locations"].([]any)[0]; a.(map[string]any)["locationId"] == b.(map[string]any)["locationId"] {
