@@ -29,7 +29,7 @@ type Service struct {
 	InvokerIAMDisabled    bool
 	Scaling               Scaling // of the whole service
 	Template              Template
-	Traffic               []Target // empty means 100 percent to the latest ready revision
+	Traffic               []Target // of one that is being made, empty means 100 percent to the latest ready revision
 
 	Status Status
 

@@ -86,6 +86,7 @@ func (s *Services) Create(ctx context.Context, want Service, by string) (out Ser
 	if err := want.Validate(); err != nil {
 		return Service{}, err
 	}
+	want.Traffic = trafficOf(want.Traffic)
 	want.UID, want.Generation, want.Creator, want.LastModifier, want.Status = s.newID(), 1, by, by, Status{}
 	err = s.store.Update(ctx, func(tx *store.Tx) error {
 		switch _, err := services.Get(tx, want.Name.String()); {
@@ -111,6 +112,7 @@ func (s *Services) Replace(ctx context.Context, want Service, by string) (out Se
 	if err := want.Validate(); err != nil {
 		return Service{}, err
 	}
+	want.Traffic = trafficOf(want.Traffic)
 	err = s.store.Update(ctx, func(tx *store.Tx) error {
 		row, err := services.Get(tx, want.Name.String())
 		if err != nil {
@@ -135,6 +137,14 @@ func (s *Services) Replace(ctx context.Context, want Service, by string) (out Se
 		return err
 	})
 	return out, err
+}
+
+// trafficOf spells out the default: everything to the latest ready revision.
+func trafficOf(want []Target) []Target {
+	if len(want) == 0 {
+		return []Target{{Latest: true, Percent: 100}}
+	}
+	return want
 }
 
 // sameSpec reports whether two versions of a service ask for the same.

@@ -67,13 +67,9 @@ func computeStatus(svc *Service, revs map[string]Revision, p Project, now time.T
 // resolveTraffic turns what is wanted into what is served: revisions by name, tagged entries first. The condition's
 // Reason is set when it can't.
 func resolveTraffic(svc *Service, latestReady string, revs map[string]Revision, p Project) ([]TargetStatus, Condition) {
-	want := svc.Traffic
-	if len(want) == 0 {
-		want = []Target{{Latest: true, Percent: 100}}
-	}
 	host, _ := Hosts(p, svc.Name)
 	var out []TargetStatus
-	for _, t := range want {
+	for _, t := range svc.Traffic {
 		if t.Latest {
 			t.Revision = latestReady
 			if latestReady == "" {

@@ -58,7 +58,7 @@ type Guard struct {
 	// ProjectOf returns the project of a resource whose name leaves it open: "projects/-/serviceAccounts/EMAIL",
 	// "projects/_/buckets/NAME". It fails with NotFound.
 	ProjectOf func(ctx context.Context, collection, id string) (string, error)
-	Log            *slog.Logger
+	Log       *slog.Logger
 }
 
 // Interceptors returns the chain for an API: service is its name in Service Usage ("run.googleapis.com"), or "" for

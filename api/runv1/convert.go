@@ -161,19 +161,16 @@ func toWire(s *run.Service, p run.Project) *service {
 			CreationTimestamp: formatTime(s.Created), Labels: with(s.Labels, map[string]string{labelLocation: s.Name.Location.Location}),
 			Annotations: writeServiceAnnotations(s, string(urls)),
 		},
-		Spec:   serviceSpec{Template: templateToWire(&s.Template), Traffic: trafficToWire(wanted(s))},
+		Spec:   serviceSpec{Template: templateToWire(&s.Template), Traffic: trafficToWire(wanted(s.Traffic))},
 		Status: statusToWire(s, hashed),
 	}
 	return w
 }
 
-// wanted is the traffic that a service asks for, the default spelled out as Cloud Run does.
-func wanted(s *run.Service) []run.TargetStatus {
-	if len(s.Traffic) == 0 {
-		return []run.TargetStatus{{Target: run.Target{Latest: true, Percent: 100}}}
-	}
-	out := make([]run.TargetStatus, len(s.Traffic))
-	for i, t := range s.Traffic {
+// wanted is what a service asks for in the form of what it gets.
+func wanted(ts []run.Target) []run.TargetStatus {
+	out := make([]run.TargetStatus, len(ts))
+	for i, t := range ts {
 		out[i].Target = t
 	}
 	return out
