@@ -1,0 +1,177 @@
+package bench
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// BareCommand is the hidden command below `giggle bench` that runs Bare.
+const BareCommand = "bare"
+
+// bare is a child process that starts containers with the OCI runtime alone. It is a process of its own because it
+// needs a mount namespace: crun refuses a machine whose unified cgroup tree has a few controllers only, unless it does
+// not see that tree.
+type bare struct {
+	cmd  *exec.Cmd
+	in   io.WriteCloser
+	out  *bufio.Reader
+	fail *strings.Builder
+}
+
+// startBare compiles the hello service, lays out a root file system with it, and starts the child.
+func (r *run) startBare(ctx context.Context) (*bare, error) {
+	binary, err := runtimePath(r.cfg.Runtime)
+	if err != nil {
+		return nil, err
+	}
+	dir := filepath.Join(r.dir, "bare")
+	if err := os.MkdirAll(dir, 0o711); err != nil {
+		return nil, err
+	}
+	// What the runtime would have to make in it, were it not there.
+	for _, d := range []string{"proc", "dev", "sys/fs/cgroup", "tmp"} {
+		if err := os.MkdirAll(filepath.Join(dir, "root", d), 0o755); err != nil {
+			return nil, err
+		}
+	}
+	if _, err := goBuild(ctx, r.dir, filepath.Join(r.dir, "go-build"), filepath.Join(dir, "root", "main"), 0); err != nil {
+		return nil, err
+	}
+	b := &bare{cmd: exec.CommandContext(ctx, r.cfg.Binary, "bench", BareCommand, binary, dir), fail: &strings.Builder{}}
+	b.cmd.Stderr = b.fail
+	b.cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Setpgid: true}
+	if b.in, err = b.cmd.StdinPipe(); err != nil {
+		return nil, err
+	}
+	out, err := b.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	b.out = bufio.NewReader(out)
+	return b, b.cmd.Start()
+}
+
+// shot has the child start one container: "start" one that was created, "run" one from nothing. It returns the time to
+// the first byte of its answer.
+func (b *bare) shot(kind string) (time.Duration, error) {
+	if _, err := fmt.Fprintln(b.in, kind); err != nil {
+		return 0, fmt.Errorf("bare runtime: %w: %s", err, b.fail)
+	}
+	line, err := b.out.ReadString('\n')
+	if err != nil {
+		return 0, errors.Join(fmt.Errorf("bare runtime: %w", err), b.stop())
+	}
+	us, err := strconv.Atoi(strings.TrimSpace(line))
+	return time.Duration(us) * time.Microsecond, err
+}
+
+// stop ends the child.
+func (b *bare) stop() error {
+	err := b.in.Close()
+	if e := b.cmd.Wait(); e != nil {
+		err = errors.Join(err, fmt.Errorf("bare runtime: %w: %s", e, b.fail))
+	}
+	return err
+}
+
+// Bare is the child: for each line of in it starts a container and writes the time to its first byte to out, in
+// microseconds. Args are the runtime's binary and the directory with the root file system, which must be its own.
+func Bare(ctx context.Context, args []string, in io.Reader, out io.Writer) (err error) {
+	if len(args) != 2 {
+		return errors.New("this command is used by `giggle bench` only")
+	}
+	// Our mount namespace is our own; a machine without such a tree has nothing to take away.
+	if err := syscall.Unmount("/sys/fs/cgroup/unified", syscall.MNT_DETACH); err != nil && !errors.Is(err, syscall.EINVAL) && !errors.Is(err, syscall.ENOENT) {
+		return err
+	}
+	s := &shooter{runtime: args[0], dir: args[1], cgroup: fmt.Sprintf("giggle-bench-%d", os.Getpid())}
+	defer func() { err = errors.Join(err, s.clean()) }()
+	for lines := bufio.NewScanner(in); lines.Scan(); {
+		took, err := s.shot(ctx, lines.Text())
+		if err != nil {
+			return err
+		}
+		if _, err := fmt.Fprintln(out, took.Microseconds()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// shooter starts one container after another.
+type shooter struct {
+	runtime, dir, cgroup string
+	n                    int
+}
+
+func (s *shooter) shot(ctx context.Context, kind string) (took time.Duration, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	s.n++
+	name := fmt.Sprintf("%s-%d", s.cgroup, s.n)
+	p, err := newPeer()
+	if err != nil {
+		return 0, err
+	}
+	defer p.close()
+	if err := writeBundle(s.dir, "/"+s.cgroup+"/"+name, p.netns()); err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, s.call(context.WithoutCancel(ctx), "delete", "--force", name)) }()
+	last := []string{"run", "--detach", "--bundle", s.dir, name}
+	if kind == "start" {
+		if err := s.call(ctx, "create", "--bundle", s.dir, name); err != nil {
+			return 0, err
+		}
+		last = []string{"start", name}
+	}
+	start := time.Now()
+	first := p.firstByte(ctx)
+	if err := s.call(ctx, last...); err != nil {
+		cancel()
+		<-first
+		return 0, err
+	}
+	at := <-first
+	if at.err != nil {
+		return 0, at.err
+	}
+	return at.time.Sub(start), nil
+}
+
+// call runs the runtime. Its output goes to a file: the container would keep a pipe open.
+func (s *shooter) call(ctx context.Context, args ...string) error {
+	log, err := os.Create(filepath.Join(s.dir, "log"))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = log.Close() }()
+	cmd := exec.CommandContext(ctx, s.runtime, append([]string{"--root", filepath.Join(s.dir, "state")}, args...)...)
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Run(); err != nil {
+		text, _ := os.ReadFile(log.Name()) // for the message only
+		return fmt.Errorf("%s %s: %w: %s", filepath.Base(s.runtime), args[0], err, text)
+	}
+	return nil
+}
+
+// clean removes the control groups that the containers' own were in.
+func (s *shooter) clean() error {
+	dirs, err := filepath.Glob("/sys/fs/cgroup/*/" + s.cgroup)
+	for _, d := range append(dirs, "/sys/fs/cgroup/"+s.cgroup) {
+		if e := syscall.Rmdir(d); e != nil && !errors.Is(e, syscall.ENOENT) {
+			err = errors.Join(err, &os.PathError{Op: "rmdir", Path: d, Err: e})
+		}
+	}
+	return err
+}
