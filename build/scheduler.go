@@ -17,8 +17,9 @@ import (
 
 // Sources opens uploaded archives.
 type Sources interface {
-	// Open returns one generation of an object, and its size in bytes; generation 0 is the newest.
-	Open(ctx context.Context, s Source) (r io.ReadSeekCloser, size int64, err error)
+	// Open returns the build's source and its size in bytes. It fails with PermissionDenied when the build's account
+	// may not read it.
+	Open(ctx context.Context, b Build) (r io.ReadSeekCloser, size int64, err error)
 }
 
 // Logs keeps the logs of builds as storage objects that grow while they are read.
@@ -29,8 +30,9 @@ type Logs interface {
 
 // Images takes the images that builds make.
 type Images interface {
-	// Push puts the image with this manifest digest, which the platform's blobs hold, under a name.
-	Push(ctx context.Context, name, digest string) error
+	// Push puts the image with this manifest digest, which the platform's blobs hold, under the build's image name. It
+	// fails with PermissionDenied when the build's account may not push there.
+	Push(ctx context.Context, b Build, digest string) error
 }
 
 // Builder makes an image of a source.
@@ -236,7 +238,7 @@ func (s *Scheduler) run(ctx context.Context, b Build) (digest string, pushed tim
 		err = errors.Join(err, log.Close())
 	}()
 	say("starting build %q\n\nFETCHSOURCE\nFetching storage object: gs://%s/%s#%d", b.Name.ID, b.Source.Bucket, b.Source.Object, b.Source.Generation)
-	source, size, err := s.Sources.Open(ctx, b.Source)
+	source, size, err := s.Sources.Open(ctx, b)
 	if err != nil {
 		return "", 0, err
 	}
@@ -248,7 +250,7 @@ func (s *Scheduler) run(ctx context.Context, b Build) (digest string, pushed tim
 	}
 	say("PUSH\nPushing %s", b.Image)
 	start := time.Now()
-	if err := s.Images.Push(ctx, b.Image, digest); err != nil {
+	if err := s.Images.Push(ctx, b, digest); err != nil {
 		return "", 0, err
 	}
 	say("digest: %s", digest)

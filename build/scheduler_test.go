@@ -86,7 +86,7 @@ type nothing struct {
 
 func (n nothing) Close() error { n.p.mu.Lock(); defer n.p.mu.Unlock(); n.p.opened--; return nil }
 
-func (s sources) Open(context.Context, build.Source) (io.ReadSeekCloser, int64, error) {
+func (s sources) Open(context.Context, build.Build) (io.ReadSeekCloser, int64, error) {
 	if s.Source != nil {
 		return nil, 0, s.Source
 	}
@@ -122,7 +122,7 @@ func (l openLog) Close() error {
 	return err
 }
 
-func (i images) Push(ctx context.Context, name, digest string) error {
+func (i images) Push(ctx context.Context, b build.Build, digest string) error {
 	if i.platform.Push != nil {
 		if err := i.platform.Push(ctx); err != nil {
 			return err
@@ -130,7 +130,7 @@ func (i images) Push(ctx context.Context, name, digest string) error {
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.pushed[name] = digest
+	i.pushed[b.Image] = digest
 	return nil
 }
 
@@ -219,7 +219,6 @@ func TestOutcomes(t *testing.T) {
 		status build.Status
 		detail string // part of the detail
 		log    string // end of the log
-		failed bool   // the operation
 	}{
 		"success": {set: func(*platform) {}, status: build.Success, log: "digest: sha256:b001\nDONE\n"},
 		"failure": {set: func(p *platform) {
@@ -230,7 +229,7 @@ func TestOutcomes(t *testing.T) {
 		}, status: build.Failure, detail: "main.go:3: syntax error", log: "ERROR: go build failed:\nmain.go:3: syntax error\n"},
 		"ours": {set: func(p *platform) {
 			p.Build = func(context.Context, build.Build, io.Writer) (string, error) { return "", crash }
-		}, status: build.InternalError, detail: "Internal error", log: "ERROR: Internal error encountered.\n", failed: true},
+		}, status: build.InternalError, detail: "Internal error", log: "ERROR: Internal error encountered.\n"},
 		"no source": {set: func(p *platform) { p.Source = fault.New(fault.NotFound, "No such object: src/a.zip") },
 			status: build.Failure, detail: "No such object", log: "ERROR: No such object: src/a.zip\n"},
 		"push": {set: func(p *platform) {
@@ -243,10 +242,10 @@ func TestOutcomes(t *testing.T) {
 				<-ctx.Done()
 				return "", ctx.Err()
 			}
-		}, change: func(b *build.Build) { b.Timeout = time.Millisecond }, status: build.Timeout, detail: "timeout of 1ms", log: "timeout of 1ms.\n", failed: true},
+		}, change: func(b *build.Build) { b.Timeout = time.Millisecond }, status: build.Timeout, detail: "timeout of 1ms", log: "timeout of 1ms.\n"},
 		"a deadline of another": {set: func(p *platform) {
 			p.Build = func(context.Context, build.Build, io.Writer) (string, error) { return "", context.DeadlineExceeded }
-		}, status: build.InternalError, detail: "Internal error", log: "ERROR: Internal error encountered.\n", failed: true},
+		}, status: build.InternalError, detail: "Internal error", log: "ERROR: Internal error encountered.\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := newPlatform(t)
@@ -278,7 +277,7 @@ func TestOutcomes(t *testing.T) {
 				t.Errorf("pushed %v, digest %q", p.pushed, b.Digest)
 			}
 			op, err := p.ops.Get(t.Context(), resource.Operation(here.Project, here.Location, b.Name.ID).String())
-			if err != nil || !op.Done || (op.Error != nil) != tc.failed {
+			if err != nil || !op.Done || (op.Error != nil) != (tc.status != build.Success) {
 				t.Errorf("operation = %+v, %v", op, err)
 			}
 		})

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"giggle/artifacts"
 	"giggle/artifacts/mirror"
 	"giggle/build"
 	"giggle/build/buildpack"
@@ -51,7 +52,7 @@ func (c *Cloud) openBuilds(ctx context.Context) error {
 		return err
 	}
 	c.scheduler = &build.Scheduler{
-		Store: c.store, Sources: sources{c.storage}, Logs: logs{c.storage}, Images: c.artifacts, Builder: packs, Slots: buildSlots, Log: c.cfg.Log,
+		Store: c.store, Sources: sources{c}, Logs: logs{c.storage}, Images: pusher{c}, Builder: packs, Slots: buildSlots, Log: c.cfg.Log,
 	}
 	return nil
 }
@@ -94,12 +95,38 @@ func (c *Cloud) logsBucket(ctx context.Context, p run.Project) (string, error) {
 	return name, nil
 }
 
-// sources opens the archives that gcloud uploaded.
-type sources struct{ storage *storage.Storage }
+// sources opens the archives that gcloud uploaded, as the build's account.
+type sources struct{ c *Cloud }
 
-func (s sources) Open(ctx context.Context, src build.Source) (io.ReadSeekCloser, int64, error) {
-	o, r, err := s.storage.Open(ctx, src.Bucket, src.Object, src.Generation, storage.Conditions{})
+func (s sources) Open(ctx context.Context, b build.Build) (io.ReadSeekCloser, int64, error) {
+	project, err := s.c.storage.BucketProject(ctx, b.Source.Bucket)
+	if err != nil {
+		return nil, 0, err
+	}
+	err = s.c.identity.Authorize(ctx, iam.ServiceAccount(b.Account), "storage.objects.get", "projects/"+project+"/buckets/"+b.Source.Bucket)
+	if err != nil {
+		return nil, 0, err
+	}
+	o, r, err := s.c.storage.Open(ctx, b.Source.Bucket, b.Source.Object, b.Source.Generation, storage.Conditions{})
 	return r, o.Size, err
+}
+
+// pusher names the images that builds make, as the build's account.
+type pusher struct{ c *Cloud }
+
+func (p pusher) Push(ctx context.Context, b build.Build, digest string) error {
+	ref, err := artifacts.ParseReference(b.Image)
+	if err != nil {
+		return err
+	}
+	if ref.Repository.Project, err = p.c.projectID(ref.Repository.Project); err != nil {
+		return err
+	}
+	err = p.c.identity.Authorize(ctx, iam.ServiceAccount(b.Account), "artifactregistry.repositories.uploadArtifacts", ref.Repository.String())
+	if err != nil {
+		return err
+	}
+	return p.c.artifacts.Push(ctx, b.Image, digest)
 }
 
 // logs keeps build logs as objects that grow.
@@ -123,7 +150,7 @@ func (l logs) Create(ctx context.Context, b build.Build) (io.WriteCloser, error)
 // registerStorage adds the storage API's routes.
 func (c *Cloud) registerStorage(m *rest.Mux) {
 	(&storageapi.Server{
-		Storage: c.storage, Pages: c.pages, Allow: c.allowOnBucket, Base: edge.Base,
+		Storage: c.storage, Pages: c.pages, Allow: c.allowOnBucket, Policies: c.identity, Base: edge.Base,
 		Project: func(ref string) (id, number string, err error) {
 			p, err := c.project(ref)
 			return p.ID, p.Number, err

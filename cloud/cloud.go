@@ -187,11 +187,16 @@ func (c *Cloud) openProjects(ctx context.Context) (err error) {
 	return c.grantOwner(ctx, c.cfg.Project, c.identity.Owner())
 }
 
-// grantOwner makes a principal the owner of a new project.
+// grantOwner gives a new project its first policy: its maker owns it, and its builds may do what builds do.
 func (c *Cloud) grantOwner(ctx context.Context, project string, who iam.Principal) error {
-	_, err := c.identity.SetPolicy(ctx, "projects/"+project, iam.Policy{
-		Version: 1, Bindings: []iam.Binding{{Role: "roles/owner", Members: []string{who.Member}}},
-	})
+	p, err := c.project(project)
+	if err != nil {
+		return err
+	}
+	_, err = c.identity.SetPolicy(ctx, "projects/"+project, iam.Policy{Version: 1, Bindings: []iam.Binding{
+		{Role: "roles/cloudbuild.builds.builder", Members: []string{iam.ServiceAccount(iam.BuildAccount(p.Number)).Member}},
+		{Role: "roles/owner", Members: []string{who.Member}},
+	}})
 	return err
 }
 

@@ -143,6 +143,7 @@ func (c *Cloud) Run(ctx context.Context, force <-chan struct{}) error {
 		case <-end.Done():
 		}
 	}()
+	c.store.HangUp() // watches and waits end, which would else keep the servers from draining
 	stopWork()
 	outer.Close()
 	err = errors.Join(c.server.Shutdown(end), socket.Shutdown(end), console.Shutdown(end), c.scaler.Close(end))
@@ -160,6 +161,9 @@ func serve(s *http.Server, l net.Listener) error {
 	return nil
 }
 
+// abandoned is how long an upload that nobody goes on with is kept: a week, as Cloud Storage's resumable ones.
+const abandoned = 7 * 24 * time.Hour
+
 // housekeep does what is due once a day.
 func (c *Cloud) housekeep(ctx context.Context) error {
 	tick := time.NewTicker(daily)
@@ -170,8 +174,9 @@ func (c *Cloud) housekeep(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		_, expire := c.storage.ExpireUploads(ctx)
-		if err := errors.Join(c.identity.RotateKeys(ctx), c.operations.Expire(ctx), c.store.Purge(ctx), expire); err != nil && ctx.Err() == nil {
+		_, objects := c.storage.ExpireUploads(ctx)
+		_, pushes := c.blobs.ExpireUploads(ctx, c.cfg.Now().Add(-abandoned))
+		if err := errors.Join(c.identity.RotateKeys(ctx), c.operations.Expire(ctx), c.store.Purge(ctx), objects, pushes); err != nil && ctx.Err() == nil {
 			c.cfg.Log.Error("housekeeping", "err", err)
 		}
 	}

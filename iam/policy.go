@@ -31,6 +31,12 @@ var policies = store.NewTable[Policy]("iam.policy", "Policy")
 var roles = map[string][]string{
 	"roles/owner":       {"."},
 	"roles/run.invoker": {"run.routes.invoke", "run.jobs.run"},
+	"roles/cloudbuild.builds.builder": {
+		"artifactregistry.repositories.downloadArtifacts", "artifactregistry.repositories.get", "artifactregistry.repositories.list",
+		"artifactregistry.repositories.uploadArtifacts", "cloudbuild.builds.create", "cloudbuild.builds.get", "cloudbuild.builds.list",
+		"cloudbuild.builds.update", "storage.buckets.create", "storage.buckets.get", "storage.buckets.list", "storage.objects.create",
+		"storage.objects.delete", "storage.objects.get", "storage.objects.list", "storage.objects.update",
+	},
 }
 
 func grants(role, permission string) bool {

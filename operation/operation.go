@@ -130,6 +130,8 @@ func (o *Operations) Wait(ctx context.Context, name string, timeout time.Duratio
 		}
 		select {
 		case <-w.C:
+		case <-w.HangUp:
+			return op, store.ErrStopping
 		case <-end.C:
 			return op, nil
 		case <-ctx.Done():

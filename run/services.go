@@ -343,6 +343,8 @@ func follow[T any](ctx context.Context, st *store.Store, t store.Table[T], prefi
 		for {
 			select {
 			case <-w.C:
+			case <-w.HangUp:
+				return nil, store.ErrStopping
 			case <-ctx.Done():
 				return nil, ctx.Err()
 			}
@@ -376,6 +378,8 @@ func (s *Services) WaitSettled(ctx context.Context, name resource.Child, timeout
 		}
 		select {
 		case <-w.C:
+		case <-w.HangUp:
+			return svc, store.ErrStopping
 		case <-end.C:
 			return svc, nil
 		case <-ctx.Done():

@@ -50,6 +50,7 @@ type Store struct {
 
 	mu       sync.Mutex
 	watchers map[*Watch]struct{}
+	hangUp   chan struct{}
 }
 
 // Open opens the database file, creates it where it is missing, and brings it to this binary's schema. A file that a
@@ -81,7 +82,7 @@ func Open(ctx context.Context, file string, now func() time.Time) (_ *Store, err
 	s := &Store{
 		readers: readers, writer: writer, now: now,
 		updates: make(chan *update, batch), stop: make(chan struct{}), stopped: make(chan struct{}),
-		watchers: make(map[*Watch]struct{}),
+		watchers: make(map[*Watch]struct{}), hangUp: make(chan struct{}),
 	}
 	go s.write()
 	return s, nil
@@ -140,7 +141,7 @@ func (s *Store) Update(ctx context.Context, fn func(tx *Tx) error) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-s.stop:
-		return fault.New(fault.Unavailable, "The platform is stopping.")
+		return ErrStopping
 	}
 	select {
 	case err := <-u.done:
@@ -150,7 +151,7 @@ func (s *Store) Update(ctx context.Context, fn func(tx *Tx) error) error {
 		case err := <-u.done:
 			return err
 		default:
-			return fault.New(fault.Unavailable, "The platform is stopping.")
+			return ErrStopping
 		}
 	}
 }
@@ -229,6 +230,9 @@ func (s *Store) commit(group []*update) {
 type Watch struct {
 	// C holds one token when something has changed since the last receive.
 	C <-chan struct{}
+	// HangUp is closed when the platform is about to stop: a caller that waits for a change, perhaps for ever, should
+	// be told so.
+	HangUp <-chan struct{}
 
 	c     chan struct{}
 	kinds map[string]bool
@@ -240,7 +244,7 @@ type Watch struct {
 func (s *Store) Watch(kinds ...string) *Watch {
 	c := make(chan struct{}, 1)
 	c <- struct{}{}
-	w := &Watch{C: c, c: c, kinds: make(map[string]bool, len(kinds)), s: s}
+	w := &Watch{C: c, HangUp: s.hangUp, c: c, kinds: make(map[string]bool, len(kinds)), s: s}
 	for _, k := range kinds {
 		w.kinds[k] = true
 	}
@@ -249,6 +253,12 @@ func (s *Store) Watch(kinds ...string) *Watch {
 	s.watchers[w] = struct{}{}
 	return w
 }
+
+// HangUp tells everybody who waits in a watch that the platform is about to stop. It is called once.
+func (s *Store) HangUp() { close(s.hangUp) }
+
+// ErrStopping is what those get who wait when the platform stops.
+var ErrStopping = fault.New(fault.Unavailable, "The platform is stopping.")
 
 // Close ends the watch.
 func (w *Watch) Close() {

@@ -151,7 +151,7 @@ func platformOf(ts *testscript.TestScript) *platform { return ts.Value(platformK
 // cmdUp starts the script's platform and waits until it listens: up [FLAGS].
 func cmdUp(ts *testscript.TestScript, neg bool, args []string) {
 	p := platformOf(ts)
-	log, err := os.OpenFile(ts.MkAbs("platform.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	log, err := os.OpenFile(filepath.Join(ts.Getenv("WORK"), "platform.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	ts.Check(err)
 	p.cmd = exec.Command(binary, append([]string{"up", "--data", p.data, "--address", p.address, "--console", "127.0.0.1:0", "--edge", "127.0.0.1:0"}, args...)...)
 	p.cmd.Stdout, p.cmd.Stderr = log, log
@@ -176,7 +176,7 @@ func cmdUp(ts *testscript.TestScript, neg bool, args []string) {
 	}()
 	_, err = waitForStatus(ctx, p.data, 30*time.Second)
 	if (err != nil) != neg {
-		text, _ := os.ReadFile(ts.MkAbs("platform.log"))
+		text, _ := os.ReadFile(filepath.Join(ts.Getenv("WORK"), "platform.log"))
 		ts.Fatalf("up: %v\n%s", err, text)
 	}
 }

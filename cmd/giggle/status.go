@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -101,21 +102,18 @@ func (p *program) reset() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if st, err := getStatus(cmd.Context(), abs); err == nil {
-				return fault.New(fault.FailedPrecondition, "The platform on %s is running (pid %d). Stop it first.", abs, st.PID)
-			}
 			if _, err := os.Stat(filepath.Join(abs, "state", "giggle.db")); err != nil {
 				return fault.New(fault.NotFound, "%s is not a data directory of Giggle's; nothing was removed.", abs)
 			}
 			if !yes {
-				p.printf("Everything in %s will be removed. Type the project's id or \"yes\" to go on: ", abs)
+				p.printf("Everything in %s will be removed. Type \"yes\" to go on: ", abs)
 				var word string
 				if _, err := fmt.Fscanln(p.stdin, &word); err != nil || word != "yes" {
 					p.printf("\n")
 					return fault.New(fault.Canceled, "Nothing was removed.")
 				}
 			}
-			return os.RemoveAll(abs)
+			return cloud.Reset(cmd.Context(), abs, slog.New(slog.NewTextHandler(p.stderr, nil)))
 		},
 	}
 	p.dataFlag(c, &data)
