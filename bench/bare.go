@@ -13,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"giggle/engine"
 )
 
 // BareCommand is the hidden command below `giggle bench` that runs Bare.
@@ -44,10 +46,10 @@ func (r *run) startBare(ctx context.Context) (*bare, error) {
 			return nil, err
 		}
 	}
-	if _, err := goBuild(ctx, r.dir, filepath.Join(r.dir, "go-build"), filepath.Join(dir, "root", "main"), 0); err != nil {
+	if _, err := r.goBuild(ctx, filepath.Join(dir, "root", "main"), 0); err != nil {
 		return nil, err
 	}
-	b := &bare{cmd: exec.CommandContext(ctx, r.cfg.Binary, "bench", BareCommand, binary, dir), fail: &strings.Builder{}}
+	b := &bare{cmd: exec.Command(r.cfg.Binary, "bench", BareCommand, binary, dir), fail: &strings.Builder{}}
 	b.cmd.Stderr = b.fail
 	b.cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Setpgid: true}
 	if b.in, err = b.cmd.StdinPipe(); err != nil {
@@ -65,17 +67,17 @@ func (r *run) startBare(ctx context.Context) (*bare, error) {
 // the first byte of its answer.
 func (b *bare) shot(kind string) (time.Duration, error) {
 	if _, err := fmt.Fprintln(b.in, kind); err != nil {
-		return 0, fmt.Errorf("bare runtime: %w: %s", err, b.fail)
+		return 0, fmt.Errorf("bare runtime: %w", err)
 	}
 	line, err := b.out.ReadString('\n')
 	if err != nil {
-		return 0, errors.Join(fmt.Errorf("bare runtime: %w", err), b.stop())
+		return 0, fmt.Errorf("bare runtime: %w", err) // stop tells why
 	}
 	us, err := strconv.Atoi(strings.TrimSpace(line))
 	return time.Duration(us) * time.Microsecond, err
 }
 
-// stop ends the child.
+// stop ends the child, which first clears its container away.
 func (b *bare) stop() error {
 	err := b.in.Close()
 	if e := b.cmd.Wait(); e != nil {
@@ -90,8 +92,7 @@ func Bare(ctx context.Context, args []string, in io.Reader, out io.Writer) (err 
 	if len(args) != 2 {
 		return errors.New("this command is used by `giggle bench` only")
 	}
-	// Our mount namespace is our own; a machine without such a tree has nothing to take away.
-	if err := syscall.Unmount("/sys/fs/cgroup/unified", syscall.MNT_DETACH); err != nil && !errors.Is(err, syscall.EINVAL) && !errors.Is(err, syscall.ENOENT) {
+	if err := hideUnified(); err != nil {
 		return err
 	}
 	s := &shooter{runtime: args[0], dir: args[1], cgroup: fmt.Sprintf("giggle-bench-%d", os.Getpid())}
@@ -106,6 +107,22 @@ func Bare(ctx context.Context, args []string, in io.Reader, out io.Writer) (err 
 		}
 	}
 	return nil
+}
+
+// unified is where a machine with cgroups v1 may have an almost empty v2 tree beside them.
+const unified = "/sys/fs/cgroup/unified"
+
+// hideUnified takes a hybrid machine's unified cgroup tree out of this process's mount namespace, which is its own. The
+// tmpfs in its place takes what crun writes there all the same.
+func hideUnified() error {
+	err := syscall.Unmount(unified, syscall.MNT_DETACH)
+	if errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOENT) {
+		return nil // no such machine
+	}
+	if err != nil {
+		return err
+	}
+	return syscall.Mount("tmpfs", unified, "tmpfs", syscall.MS_NOSUID|syscall.MS_NODEV|syscall.MS_NOEXEC, "mode=0700,size=16m")
 }
 
 // shooter starts one container after another.
@@ -124,7 +141,11 @@ func (s *shooter) shot(ctx context.Context, kind string) (took time.Duration, er
 		return 0, err
 	}
 	defer p.close()
-	if err := writeBundle(s.dir, "/"+s.cgroup+"/"+name, p.netns()); err != nil {
+	config, err := engine.Baseline([]string{"/main"}, []string{"PORT=8080"}, "/"+s.cgroup+"/"+name, p.netns())
+	if err != nil {
+		return 0, err
+	}
+	if err := os.WriteFile(filepath.Join(s.dir, "config.json"), config, 0o600); err != nil {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, s.call(context.WithoutCancel(ctx), "delete", "--force", name)) }()
@@ -167,6 +188,7 @@ func (s *shooter) call(ctx context.Context, args ...string) error {
 
 // clean removes the control groups that the containers' own were in.
 func (s *shooter) clean() error {
+	_ = os.RemoveAll(filepath.Join(unified, s.cgroup)) // plain files in the tmpfs of hideUnified
 	dirs, err := filepath.Glob("/sys/fs/cgroup/*/" + s.cgroup)
 	for _, d := range append(dirs, "/sys/fs/cgroup/"+s.cgroup) {
 		if e := syscall.Rmdir(d); e != nil && !errors.Is(e, syscall.ENOENT) {

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"text/tabwriter"
 	"time"
@@ -45,6 +46,7 @@ type Config struct {
 	Runtime string // OCI runtime, "" for the first that works
 	N       int    // how often to measure, 0 for each benchmark's own
 	Version string
+	Environ []string  // for the go command
 	Out     io.Writer // hears what is being done
 }
 
@@ -80,8 +82,10 @@ type run struct {
 	cfg     Config
 	dir     string
 	n       int
-	image   string // of the hello service, once it was built
 	results []Result
+
+	// The hello service, once it was built: all benchmarks use one data directory.
+	data, image, url string
 }
 
 // Run measures what is named, everything when nothing is. What it started and wrote is gone when it returns.
@@ -95,20 +99,20 @@ func Run(ctx context.Context, cfg Config, names []string) (_ Report, err error) 
 	if err := os.Chmod(dir, 0o711); err != nil {
 		return Report{}, err
 	}
+	r := &run{cfg: cfg, dir: dir, data: filepath.Join(dir, "data")}
 	report := Report{Machine: thisMachine(ctx, cfg)}
 	for _, b := range benchmarks() {
 		if len(names) > 0 && !slices.ContainsFunc(b.names, func(n string) bool { return slices.Contains(names, n) }) {
 			continue
 		}
-		r := &run{cfg: cfg, dir: dir, n: b.n}
-		if cfg.N > 0 {
+		if r.n = b.n; cfg.N > 0 {
 			r.n = cfg.N
 		}
 		fmt.Fprintf(cfg.Out, "%s: %s …\n", b.names[0], b.about)
 		if err := b.run(ctx, r); err != nil {
 			return report, fmt.Errorf("%s: %w", b.names[0], err)
 		}
-		report.Results = append(report.Results, r.results...)
+		report.Results = r.results
 	}
 	return report, nil
 }

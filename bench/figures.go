@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -16,7 +17,7 @@ import (
 	"giggle/demo"
 )
 
-//go:embed hello/main.go
+//go:embed testdata/hello/main.go
 var hello string
 
 // writeHello writes the source of the hello service, whose one changed line has the number.
@@ -34,7 +35,7 @@ func writeHello(dir string, number int) (string, error) {
 
 // upReady measures from the start of the process until the socket answers.
 func upReady(ctx context.Context, r *run) error {
-	return r.withHello(ctx, nil, func(p *platform, _ *demo.Client, _, _ string) error {
+	return r.withHello(ctx, nil, func(p *platform, _ *demo.Client) error {
 		var s series
 		for range r.n {
 			if err := p.stop(); err != nil {
@@ -58,7 +59,7 @@ func upReady(ctx context.Context, r *run) error {
 
 // idleMemory measures a platform that was just started and has one service, at zero.
 func idleMemory(ctx context.Context, r *run) error {
-	return r.withHello(ctx, nil, func(p *platform, _ *demo.Client, _, _ string) error {
+	return r.withHello(ctx, nil, func(p *platform, _ *demo.Client) error {
 		if err := p.stop(); err != nil {
 			return err
 		}
@@ -150,11 +151,11 @@ func (r *run) megabytes(name string, values []float64, limit float64, goal strin
 
 // deployReady measures new revisions of a service, of an image that is there.
 func deployReady(ctx context.Context, r *run) error {
-	return r.withHello(ctx, nil, func(p *platform, c *demo.Client, image, _ string) error {
+	return r.withHello(ctx, nil, func(_ *platform, c *demo.Client) error {
 		var s series
 		for range r.n {
 			start := time.Now()
-			if _, err := c.Deploy(ctx, "hello", image, nil); err != nil {
+			if _, err := c.Deploy(ctx, "hello", r.image, nil); err != nil {
 				return err
 			}
 			s = append(s, time.Since(start))
@@ -175,7 +176,7 @@ func (r *run) cold(ctx context.Context, prepared int, name, shot, baseline strin
 	}
 	var s, base series
 	flags := []string{"--idle", "40ms", "--prepared", strconv.Itoa(prepared)}
-	err = r.withHello(ctx, flags, func(p *platform, c *demo.Client, _, url string) error {
+	err = r.withHello(ctx, flags, func(p *platform, c *demo.Client) error {
 		for range r.n {
 			if err := p.until(ctx, zero(prepared)); err != nil {
 				return err
@@ -184,7 +185,7 @@ func (r *run) cold(ctx context.Context, prepared int, name, shot, baseline strin
 				return err
 			}
 			start := time.Now()
-			if _, err := c.Get(ctx, url); err != nil {
+			if _, err := c.Get(ctx, r.url); err != nil {
 				return err
 			}
 			s = append(s, time.Since(start))
@@ -216,9 +217,8 @@ func coldUnprepared(ctx context.Context, r *run) error {
 
 // sourceBuild measures builds of a source with one line changed, and the go command with the same change beside it.
 func sourceBuild(ctx context.Context, r *run) error {
-	return r.withHello(ctx, nil, func(p *platform, c *demo.Client, _, _ string) error {
-		cache := filepath.Join(r.dir, "go-build")
-		if _, err := goBuild(ctx, r.dir, cache, filepath.Join(r.dir, "hello"), 0); err != nil {
+	return r.withHello(ctx, nil, func(_ *platform, c *demo.Client) error {
+		if _, err := r.goBuild(ctx, filepath.Join(r.dir, "hello"), 0); err != nil {
 			return err
 		}
 		var s, base series
@@ -232,7 +232,7 @@ func sourceBuild(ctx context.Context, r *run) error {
 				return err
 			}
 			s = append(s, time.Since(start))
-			took, err := goBuild(ctx, r.dir, cache, filepath.Join(r.dir, "hello"), n)
+			took, err := r.goBuild(ctx, filepath.Join(r.dir, "hello"), n)
 			if err != nil {
 				return err
 			}
@@ -244,14 +244,14 @@ func sourceBuild(ctx context.Context, r *run) error {
 }
 
 // goBuild compiles the hello service with the machine's own toolchain, as the builder does, and says how long it took.
-func goBuild(ctx context.Context, dir, cache, out string, number int) (_ time.Duration, err error) {
-	src, err := writeHello(dir, number)
+func (r *run) goBuild(ctx context.Context, out string, number int) (_ time.Duration, err error) {
+	src, err := writeHello(r.dir, number)
 	if err != nil {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(src)) }()
 	cmd := exec.CommandContext(ctx, "go", "build", "-o", out, "-ldflags=-s -w", ".")
-	cmd.Dir, cmd.Env = src, append(os.Environ(), append(buildpack.GoEnv(), "GOCACHE="+cache)...)
+	cmd.Dir, cmd.Env = src, append(slices.Clone(r.cfg.Environ), append(buildpack.GoEnv(), "GOCACHE="+filepath.Join(r.dir, "go-build"))...)
 	start := time.Now()
 	if text, err := cmd.CombinedOutput(); err != nil {
 		return 0, fmt.Errorf("go build: %w\n%s", err, text)

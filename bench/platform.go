@@ -152,13 +152,8 @@ func zero(prepared int) func(cloud.Status) bool {
 }
 
 // withHello runs a platform with the hello service on it.
-func (r *run) withHello(ctx context.Context, flags []string, do func(p *platform, c *demo.Client, image, url string) error) (err error) {
-	data, err := os.MkdirTemp(r.dir, "data-")
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(data)) }()
-	p, err := r.launch(ctx, data, flags...)
+func (r *run) withHello(ctx context.Context, flags []string, do func(p *platform, c *demo.Client) error) (err error) {
+	p, err := r.launch(ctx, r.data, flags...)
 	if err != nil {
 		return err
 	}
@@ -167,33 +162,35 @@ func (r *run) withHello(ctx context.Context, flags []string, do func(p *platform
 	if err != nil {
 		return err
 	}
-	image, err := buildHello(ctx, c, r.dir, 0)
-	if err != nil {
-		return err
+	if r.url == "" {
+		if err := r.deployHello(ctx, c); err != nil {
+			return err
+		}
 	}
-	url, err := c.Deploy(ctx, "hello", image, nil)
-	if err != nil {
-		return err
+	if got, err := c.Get(ctx, r.url); err != nil || !strings.HasPrefix(got, "hello") {
+		return fmt.Errorf("the service answers %q, %v", got, err)
 	}
-	if err := c.AllowAll(ctx, "hello"); err != nil {
-		return err
-	}
-	if got, err := c.Get(ctx, url); err != nil || !strings.HasPrefix(got, "hello") {
-		return fmt.Errorf("the service answers %q, %w", got, err)
-	}
-	return do(p, c, image, url)
+	return do(p, c)
 }
 
-// buildHello builds the hello service from source, with one line as its number says.
-func buildHello(ctx context.Context, c *demo.Client, dir string, number int) (image string, err error) {
+// deployHello builds the hello service and deploys it.
+func (r *run) deployHello(ctx context.Context, c *demo.Client) (err error) {
 	if err := c.EnsureRepository(ctx); err != nil {
-		return "", err
+		return err
 	}
-	src, err := uploadHello(ctx, c, dir, number)
+	src, err := uploadHello(ctx, c, r.dir, 0)
 	if err != nil {
-		return "", err
+		return err
 	}
-	return c.Build(ctx, src, "hello")
+	if r.image, err = c.Build(ctx, src, "hello"); err != nil {
+		return err
+	}
+	url, err := c.Deploy(ctx, "hello", r.image, nil)
+	if err != nil {
+		return err
+	}
+	r.url = url
+	return c.AllowAll(ctx, "hello")
 }
 
 func uploadHello(ctx context.Context, c *demo.Client, dir string, number int) (_ demo.Source, err error) {

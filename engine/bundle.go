@@ -30,6 +30,18 @@ var (
 // shmSize is Docker's default for /dev/shm, in the form of a tmpfs option.
 const shmSize = "size=64m"
 
+// instanceMounts are the file systems of every instance that the runtime mounts.
+func instanceMounts() []specs.Mount {
+	return []specs.Mount{
+		{Destination: "/proc", Type: "proc", Source: "proc", Options: []string{"nosuid", "noexec", "nodev"}},
+		{Destination: "/dev", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "noexec", "strictatime", "mode=755", "size=64k"}},
+		{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Options: []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}},
+		{Destination: "/dev/shm", Type: "tmpfs", Source: "shm", Options: []string{"nosuid", "noexec", "nodev", "mode=1777", shmSize}},
+		// Without its own view, a process (a JVM, say) would size itself by the machine.
+		{Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup", Options: []string{"ro", "nosuid", "noexec", "nodev"}},
+	}
+}
+
 // bundle returns the OCI configuration of an instance.
 func (e *Engine) bundle(i *Instance, s *Spec, u user) (*specs.Spec, error) {
 	env := slices.Clone(s.Env)
@@ -66,14 +78,7 @@ func (e *Engine) bundle(i *Instance, s *Spec, u user) (*specs.Spec, error) {
 				{Type: "RLIMIT_CORE"},
 			},
 		},
-		Mounts: []specs.Mount{
-			{Destination: "/proc", Type: "proc", Source: "proc", Options: []string{"nosuid", "noexec", "nodev"}},
-			{Destination: "/dev", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "noexec", "strictatime", "mode=755", "size=64k"}},
-			{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Options: []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}},
-			{Destination: "/dev/shm", Type: "tmpfs", Source: "shm", Options: []string{"nosuid", "noexec", "nodev", "mode=1777", shmSize}},
-			// Without its own view, a process (a JVM, say) would size itself by the machine.
-			{Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup", Options: []string{"ro", "nosuid", "noexec", "nodev"}},
-		},
+		Mounts: instanceMounts(),
 		Linux: &specs.Linux{
 			CgroupsPath: e.cgroups.path(i.name),
 			UIDMappings: ids, GIDMappings: ids,

@@ -50,7 +50,7 @@ func (p *program) bench() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			cfg.Binary, cfg.Version, cfg.Out = bin, buildVersion(), p.stderr
+			cfg.Binary, cfg.Version, cfg.Environ, cfg.Out = bin, buildVersion(), p.environ, p.stderr
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 			defer stop()
 			report, err := bench.Run(ctx, cfg, args)
