@@ -173,11 +173,20 @@ func fill(template string, call *rest.Call) (string, error) {
 }
 
 // canonical names the project of a resource by its id, as policies do. An unknown project stays as it is: nobody has
-// a role there, and whether it exists is nobody's business.
+// a role there, and whether it exists is nobody's business. A name that a handler could read as another than the one
+// asked about is InvalidArgument.
 func (g *Guard) canonical(ctx context.Context, name string) (string, error) {
 	rest, ok := strings.CutPrefix(name, "projects/")
-	if !ok || len(name) > resource.MaxName {
+	if !ok {
 		return name, nil
+	}
+	if len(name) > resource.MaxName {
+		return "", fault.New(fault.InvalidArgument, "%.100q… is longer than the %d bytes of a resource name.", name, resource.MaxName)
+	}
+	for _, segment := range strings.Split(rest, "/") {
+		if segment == "" || segment == "." || segment == ".." {
+			return "", fault.New(fault.InvalidArgument, "%.100q is not a resource name: it has an empty segment, or one of dots.", name)
+		}
 	}
 	ref, tail, _ := strings.Cut(rest, "/")
 	if ref == "-" || ref == "_" {

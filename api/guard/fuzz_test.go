@@ -1,0 +1,66 @@
+package guard
+
+import (
+	"context"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+
+	"giggle/fault"
+	"giggle/resource"
+	"giggle/rest"
+)
+
+// someProjects are the projects of no store: "giggle", also by the number 123.
+type someProjects struct{}
+
+func (someProjects) ID(ref string) (string, error) {
+	if ref == "giggle" || ref == "123" {
+		return "giggle", nil
+	}
+	return "", fault.New(fault.NotFound, "no project %q", ref)
+}
+
+func (someProjects) CheckEnabled(string, string) error { return nil }
+
+// Whatever a call carries, the resource that its permission is asked for has no way up, no empty segment, and no
+// project number that is an id.
+func FuzzResource(f *testing.F) {
+	for _, s := range []string{"projects/giggle/x", "projects/123/x", "projects/-/serviceAccounts/a@b.c", "projects/_/buckets/b", "projects/giggle/../x", "a/%2e%2e", "projects", "{name}", ""} {
+		f.Add("{name}|projects/{project}", s, s)
+		f.Add("projects/{project}/locations/{region}", s, s)
+		f.Add("{", s, s)
+	}
+	g := &Guard{Projects: someProjects{}, ProjectOf: func(_ context.Context, collection, id string) (string, error) {
+		if collection == "buckets" && id == "b" {
+			return "giggle", nil
+		}
+		return "", fault.New(fault.NotFound, "no %s", collection)
+	}}
+	f.Fuzz(func(t *testing.T, template, name, project string) {
+		r := httptest.NewRequest("GET", "https://europe-north1-run.googleapis.com/", nil)
+		call := &rest.Call{HTTP: r, Params: map[string]string{"name": name}, Message: &rest.Request{Request: r, Query: url.Values{"project": {project}}}}
+		got, err := g.resource(t.Context(), template, call)
+		if err != nil {
+			if !fault.Is(err, fault.InvalidArgument) && !fault.Is(err, fault.NotFound) {
+				t.Errorf("%q: %v", template, err)
+			}
+			return
+		}
+		if !strings.HasPrefix(got, "projects/") {
+			return
+		}
+		if len(got) > resource.MaxName+len("giggle") {
+			t.Errorf("a name of %d bytes", len(got))
+		}
+		for _, s := range strings.Split(got, "/") {
+			if s == "" || s == "." || s == ".." {
+				t.Errorf("%q, %q, %q became %q", template, name, project, got)
+			}
+		}
+		if strings.HasPrefix(got+"/", "projects/123/") {
+			t.Errorf("%q keeps its number", got)
+		}
+	})
+}
