@@ -177,8 +177,15 @@ func (s *shooter) call(ctx context.Context, args ...string) error {
 		return err
 	}
 	defer func() { _ = log.Close() }()
+	// Not /dev/null, which exec would give: crun makes its three standard files the container user's own.
+	stdin, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = stdin.Close() }()
+	_ = w.Close() // nothing was written
 	cmd := exec.CommandContext(ctx, s.runtime, append([]string{"--root", filepath.Join(s.dir, "state")}, args...)...)
-	cmd.Stdout, cmd.Stderr = log, log
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, log, log
 	if err := cmd.Run(); err != nil {
 		text, _ := os.ReadFile(log.Name()) // for the message only
 		return fmt.Errorf("%s %s: %w: %s", filepath.Base(s.runtime), args[0], err, text)

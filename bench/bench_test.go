@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -161,6 +162,9 @@ func TestRun(t *testing.T) {
 		if at, err := os.Readlink(exe); err == nil && strings.HasPrefix(at, binary) {
 			t.Errorf("%s still runs", exe)
 		}
+	}
+	if st, err := os.Stat(os.DevNull); err != nil || st.Sys().(*syscall.Stat_t).Uid != 0 {
+		t.Errorf("%s is not root's any more: %v, %v", os.DevNull, st, err)
 	}
 	if groups, _ := filepath.Glob("/sys/fs/cgroup/*/giggle-bench-*"); len(groups) != 0 {
 		t.Errorf("control groups left behind: %v", groups)
