@@ -227,50 +227,35 @@ func (s *Server) decodeService(r *rest.Request, t target) (run.Service, bool, er
 }
 
 func (s *Server) createService(ctx context.Context, r *rest.Request, t target) (any, error) {
-	want, dry, err := s.decodeService(r, t)
-	if err != nil {
-		return nil, err
-	}
-	who := guard.Caller(ctx)
-	if err := want.Validate(); err != nil {
-		return nil, err
-	}
-	if err := s.Accounts.CheckActAs(ctx, who, t.project.ID, want.Template.ServiceAccount); err != nil {
-		return nil, err
-	}
-	if dry {
-		return toWire(&want, t.project), nil
-	}
-	made, err := s.Services.Create(ctx, want, who.Email())
-	if err != nil {
-		return nil, err
-	}
-	return toWire(&made, t.project), nil
+	return s.writeService(ctx, r, t, s.Services.Create)
 }
 
 func (s *Server) replaceService(ctx context.Context, r *rest.Request, t target) (any, error) {
-	want, dry, err := s.decodeService(r, t)
+	return s.writeService(ctx, r, t, s.Services.Replace)
+}
+
+// writeService reads a service from the body, checks it, and, unless the caller only wants to know, writes it.
+func (s *Server) writeService(ctx context.Context, r *rest.Request, t target, write func(context.Context, run.Service, string) (run.Service, error)) (any, error) {
+	svc, dry, err := s.decodeService(r, t)
 	if err != nil {
 		return nil, err
 	}
-	if want.Name.ID != t.id {
-		return nil, fault.Invalid("metadata.name", "%.60q is not the service of the path", want.Name.ID)
+	if t.id != "" && svc.Name.ID != t.id {
+		return nil, fault.Invalid("metadata.name", "%.60q is not the service of the path", svc.Name.ID)
+	}
+	if err := svc.Validate(); err != nil {
+		return nil, err
 	}
 	who := guard.Caller(ctx)
-	if err := want.Validate(); err != nil {
+	if err := s.Accounts.CheckActAs(ctx, who, t.project.ID, svc.Template.ServiceAccount); err != nil {
 		return nil, err
 	}
-	if err := s.Accounts.CheckActAs(ctx, who, t.project.ID, want.Template.ServiceAccount); err != nil {
-		return nil, err
+	if !dry {
+		if svc, err = write(ctx, svc, who.Email()); err != nil {
+			return nil, err
+		}
 	}
-	if dry {
-		return toWire(&want, t.project), nil
-	}
-	made, err := s.Services.Replace(ctx, want, who.Email())
-	if err != nil {
-		return nil, err
-	}
-	return toWire(&made, t.project), nil
+	return toWire(&svc, t.project), nil
 }
 
 func (s *Server) getService(ctx context.Context, _ *rest.Request, t target) (any, error) {
