@@ -74,12 +74,12 @@ func (s *Server) Register(m *rest.Mux) {
 
 // name reads which build a request means: its name, or a project and an id, which mean the location global.
 func (s *Server) name(name, project, id string) (resource.Child, run.Project, error) {
-	n := resource.Build(project, "global", id)
-	if name != "" {
-		var err error
-		if n, err = resource.ParseChild("builds", name); err != nil {
-			return n, run.Project{}, err
-		}
+	if name == "" {
+		name = resource.Build(project, "global", id).String()
+	}
+	n, err := resource.ParseChild("builds", name)
+	if err != nil {
+		return n, run.Project{}, err
 	}
 	p, err := s.Project(n.Project)
 	n.Project = p.ID
@@ -188,6 +188,9 @@ func (s *Server) GetOperation(ctx context.Context, r *longrunningpb.GetOperation
 	}
 	n.Project = p.ID
 	op, err := s.Operations.Get(ctx, n.String())
+	if err != nil && !fault.Is(err, fault.NotFound) {
+		return nil, err
+	}
 	if err != nil || op.Kind != build.OperationKind {
 		return nil, fault.New(fault.NotFound, "Operation %.200q was not found.", r.GetName())
 	}

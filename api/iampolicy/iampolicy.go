@@ -21,6 +21,9 @@ type Policies interface {
 	Allowed(p iam.Principal, permission, resource string) bool
 }
 
+// MaxPermissions is how many permissions one testIamPermissions may ask about, from the API reference.
+const MaxPermissions = 100
+
 // Routes says where the three RPCs are.
 type Routes struct {
 	Pattern string                                           // path template whose variable is {resource}
@@ -98,8 +101,8 @@ func Register(m *rest.Mux, policies Policies, at Routes) {
 		if err := r.DecodeJSON(&body); err != nil {
 			return nil, err
 		}
-		if len(body.Permissions) > 100 {
-			return nil, fault.Invalid("permissions", "more than 100")
+		if len(body.Permissions) > MaxPermissions {
+			return nil, fault.Invalid("permissions", "more than %d", MaxPermissions)
 		}
 		name, err := at.Resolve(r.Params["resource"])
 		if err != nil {

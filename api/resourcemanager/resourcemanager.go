@@ -275,6 +275,9 @@ func (s *Server) SetIamPolicy(ctx context.Context, r *iampb.SetIamPolicyRequest)
 
 // TestIamPermissions returns those of the permissions that the caller has.
 func (s *Server) TestIamPermissions(ctx context.Context, r *iampb.TestIamPermissionsRequest) (*iampb.TestIamPermissionsResponse, error) {
+	if len(r.GetPermissions()) > iampolicy.MaxPermissions {
+		return nil, fault.Invalid("permissions", "more than %d", iampolicy.MaxPermissions)
+	}
 	p, err := s.Projects.Get(strings.TrimPrefix(r.GetResource(), "projects/"))
 	if err != nil {
 		return nil, err

@@ -33,6 +33,9 @@ type Server struct {
 	LogsBucket func(ctx context.Context, p run.Project) (string, error)
 }
 
+// defaultBase is the base image that gcloud 528 names when the user names none.
+const defaultBase = "gcr.io/buildpacks/google-22/run"
+
 // Rules says what each RPC needs.
 var Rules = guard.Rules{
 	"/google.cloud.run.v2.Builds/SubmitBuild": {Permission: "run.builds.create", On: "{parent}"},
@@ -59,6 +62,9 @@ func (s *Server) SubmitBuild(ctx context.Context, r *runpb.SubmitBuildRequest) (
 	if r.GetWorkerPool() != "" {
 		return nil, fault.NotImplemented("workerPool", "worker pools are not implemented")
 	}
+	if r.GetMachineType() != "" {
+		return nil, fault.NotImplemented("machineType", "builds have the machine that Giggle runs on")
+	}
 	src := r.GetStorageSource()
 	b := build.Build{
 		Source: build.Source{Bucket: src.GetBucket(), Object: src.GetObject(), Generation: src.GetGeneration()},
@@ -69,8 +75,17 @@ func (s *Server) SubmitBuild(ctx context.Context, r *runpb.SubmitBuildRequest) (
 	}
 	switch t := r.GetBuildType().(type) {
 	case *runpb.SubmitBuildRequest_BuildpackBuild:
-		if t.BuildpackBuild.GetFunctionTarget() != "" {
+		switch p := t.BuildpackBuild; {
+		case p.GetFunctionTarget() != "":
 			return nil, fault.NotImplemented("buildpackBuild.functionTarget", "functions are not implemented")
+		case p.GetBaseImage() != "" && p.GetBaseImage() != defaultBase:
+			return nil, fault.NotImplemented("buildpackBuild.baseImage", "base images are the builder's choice so far")
+		case p.GetCacheImageUri() != "":
+			return nil, fault.NotImplemented("buildpackBuild.cacheImageUri", "cache images are not implemented; builds are cached without one")
+		case p.GetProjectDescriptor() != "":
+			return nil, fault.NotImplemented("buildpackBuild.projectDescriptor", "project descriptors are not implemented")
+		case p.GetEnableAutomaticUpdates():
+			return nil, fault.NotImplemented("buildpackBuild.enableAutomaticUpdates", "automatic base image updates are not implemented")
 		}
 		b.Env = t.BuildpackBuild.GetEnvironmentVariables()
 	case *runpb.SubmitBuildRequest_DockerBuild_:

@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -45,7 +46,10 @@ type World struct {
 // New opens a world.
 func New(t testing.TB) *World {
 	t.Helper()
-	st, err := store.Open(t.Context(), filepath.Join(t.TempDir(), "state.db"), time.Now)
+	// Every write has a time of its own, so that an order by time is one.
+	var ticks atomic.Int64
+	now := func() time.Time { return time.Now().Add(time.Duration(ticks.Add(1)) * time.Millisecond) }
+	st, err := store.Open(t.Context(), filepath.Join(t.TempDir(), "state.db"), now)
 	if err != nil {
 		t.Fatal(err)
 	}

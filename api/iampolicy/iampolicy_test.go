@@ -1,0 +1,166 @@
+package iampolicy_test
+
+import (
+	"context"
+	"encoding/base64"
+	"strings"
+	"testing"
+
+	"cloud.google.com/go/iam/apiv1/iampb"
+	"google.golang.org/genproto/googleapis/type/expr"
+
+	"giggle/api/guard"
+	"giggle/api/guard/guardtest"
+	"giggle/api/iampolicy"
+	"giggle/fault"
+	"giggle/iam"
+	"giggle/rest"
+)
+
+var rules = guard.Rules{
+	"things.getIamPolicy":       {Permission: "things.getIamPolicy", On: "{resource}"},
+	"things.setIamPolicy":       {Permission: "things.setIamPolicy", On: "{resource}"},
+	"things.testIamPermissions": {},
+}
+
+func newWorld(t *testing.T) *guardtest.World {
+	w := guardtest.New(t)
+	w.Serve(t, "things.googleapis.com", "", rules, func(m *rest.Mux) {
+		iampolicy.Register(m, w.IAM, iampolicy.Routes{
+			Pattern: "/v1/{resource=projects/*/things/*}", RPC: "things",
+			Resolve: func(resource string) (string, error) {
+				if strings.HasSuffix(resource, "/bad!") {
+					return "", fault.Invalid("resource", "%q is no name", resource)
+				}
+				return resource, nil
+			},
+			Exists: func(_ context.Context, resource string) error {
+				if strings.HasSuffix(resource, "/there") {
+					return nil
+				}
+				return fault.New(fault.NotFound, "%s was not found.", resource)
+			},
+		})
+	})
+	return w
+}
+
+const there = "/v1/projects/giggle/things/there"
+
+func etag(t *testing.T, policy map[string]any) string {
+	t.Helper()
+	s, _ := policy["etag"].(string)
+	if b, err := base64.StdEncoding.DecodeString(s); err != nil || len(b) == 0 {
+		t.Fatalf("etag %q is not base64 (%v), which gcloud crashes on: %v", s, err, policy)
+	}
+	return s
+}
+
+// As `gcloud … add-iam-policy-binding` goes: get, change, set with the etag.
+func TestReadModifyWrite(t *testing.T) {
+	w := newWorld(t)
+	before := w.Call(t, "GET", there+":getIamPolicy?options.requestedPolicyVersion=3", "", 200)
+	first := etag(t, before)
+	if before["version"] != 1.0 || before["bindings"] != nil {
+		t.Errorf("the policy of what has none: %v", before)
+	}
+	set := `{"policy":{"version":3,"etag":"` + first + `","bindings":[{"role":"roles/run.invoker","members":["allUsers"]},{"role":"roles/viewer","members":[]}]},"updateMask":"bindings,etag,version"}`
+	after := w.Call(t, "POST", there+":setIamPolicy", set, 200)
+	if etag(t, after) == first {
+		t.Error("a write did not change the etag")
+	}
+	if got := guardtest.Names(after, "bindings", "role"); len(got) != 1 || got[0] != "roles/run.invoker" {
+		t.Errorf("bindings: %v; the one without members should be gone", after)
+	}
+	if again := w.Call(t, "GET", there+":getIamPolicy", "", 200); etag(t, again) != etag(t, after) {
+		t.Errorf("read back: %v, written: %v", again, after)
+	}
+	w.Call(t, "POST", there+":setIamPolicy", set, 409) // its etag is old
+	w.Call(t, "POST", there+":setIamPolicy", strings.Replace(set, `"etag":"`+first+`",`, "", 1), 200)
+	if empty := w.Call(t, "POST", there+":setIamPolicy", `{"policy":{}}`, 200); empty["bindings"] != nil {
+		t.Errorf("an empty policy became %v", empty)
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	w := newWorld(t)
+	for _, tt := range []struct {
+		name, method, path, body string
+		status                   int
+		field                    string
+	}{
+		{"unknown get", "GET", "/v1/projects/giggle/things/gone:getIamPolicy", "", 404, ""},
+		{"unknown set", "POST", "/v1/projects/giggle/things/gone:setIamPolicy", `{"policy":{}}`, 404, ""},
+		{"bad name", "GET", "/v1/projects/giggle/things/bad!:getIamPolicy", "", 400, "resource"},
+		{"no policy", "POST", there + ":setIamPolicy", `{}`, 400, "policy"},
+		{"no body", "POST", there + ":setIamPolicy", "", 400, "policy"},
+		{"not JSON", "POST", there + ":setIamPolicy", `{"policy":`, 400, ""},
+		{"version 2", "POST", there + ":setIamPolicy", `{"policy":{"version":2}}`, 400, "policy.version"},
+		{"bad role", "POST", there + ":setIamPolicy", `{"policy":{"bindings":[{"role":"owner","members":["allUsers"]}]}}`, 400, "policy.bindings.role"},
+		{"bad member", "POST", there + ":setIamPolicy", `{"policy":{"bindings":[{"role":"roles/owner","members":["everyone"]}]}}`, 400, "policy.bindings.members"},
+		{"foreign etag", "POST", there + ":setIamPolicy", `{"policy":{"etag":"BwX="}}`, 409, ""},
+		{"conditions", "POST", there + ":setIamPolicy", `{"policy":{"bindings":[{"role":"roles/owner","members":["allUsers"],"condition":{"expression":"true"}}]}}`, 501, "policy.bindings.condition"},
+		{"audit", "POST", there + ":setIamPolicy", `{"policy":{"auditConfigs":[{"service":"allServices"}]}}`, 501, "policy.auditConfigs"},
+		{"too many permissions", "POST", there + ":testIamPermissions", `{"permissions":["a.b` + strings.Repeat(`","a.b`, 100) + `"]}`, 400, "permissions"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			out := w.Call(t, tt.method, tt.path, tt.body, tt.status)
+			if got := guardtest.Field(out); got != tt.field {
+				t.Errorf("field = %q, want %q: %v", got, tt.field, out)
+			}
+		})
+	}
+}
+
+// gcloud tests permissions on what it is about to create, so the resource need not be there.
+func TestPermissions(t *testing.T) {
+	w := newWorld(t)
+	const body = `{"permissions":["run.routes.invoke","things.delete"]}`
+	for _, tt := range []struct {
+		name, token, path string
+		want              int
+	}{
+		{"owner", w.Owner, there, 2},
+		{"owner of what is not there yet", w.Owner, "/v1/projects/giggle/things/new", 2},
+		{"stranger", w.Stranger, there, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			out := w.CallAs(t, tt.token, "POST", tt.path+":testIamPermissions", body, 200)
+			if held, _ := out["permissions"].([]any); len(held) != tt.want {
+				t.Errorf("held: %v, want %d", out, tt.want)
+			}
+		})
+	}
+	w.Call(t, "POST", there+":setIamPolicy", `{"policy":{"bindings":[{"role":"roles/run.invoker","members":["user:stranger@giggle.test"]}]}}`, 200)
+	out := w.CallAs(t, w.Stranger, "POST", there+":testIamPermissions", body, 200)
+	if held, _ := out["permissions"].([]any); len(held) != 1 || held[0] != "run.routes.invoke" {
+		t.Errorf("held by a binding on the resource: %v", out)
+	}
+}
+
+func TestProto(t *testing.T) {
+	p := iam.Policy{Etag: "dgAAAAAAAAAB", Bindings: []iam.Binding{{Role: "roles/owner", Members: []string{"allUsers"}}}}
+	w, err := iampolicy.ToProto(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	back, err := iampolicy.FromProto(w)
+	if err != nil || back.Etag != p.Etag || back.Version != 1 || len(back.Bindings) != 1 || back.Bindings[0].Role != "roles/owner" {
+		t.Errorf("%+v became %+v, %v", p, back, err)
+	}
+	for name, tt := range map[string]struct {
+		in   *iampb.Policy
+		code fault.Code
+	}{
+		"none":      {nil, fault.InvalidArgument},
+		"audit":     {&iampb.Policy{AuditConfigs: []*iampb.AuditConfig{{}}}, fault.Unimplemented},
+		"condition": {&iampb.Policy{Bindings: []*iampb.Binding{{Condition: &expr.Expr{Expression: "true"}}}}, fault.Unimplemented},
+	} {
+		if _, err := iampolicy.FromProto(tt.in); !fault.Is(err, tt.code) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := iampolicy.ToProto(iam.Policy{Etag: "not base64!"}); err == nil {
+		t.Error("an etag that is not base64 passed")
+	}
+}

@@ -1,0 +1,132 @@
+package resourcemanager_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"giggle/api/guard/guardtest"
+	"giggle/api/resourcemanager"
+	"giggle/rest"
+)
+
+func newWorld(t *testing.T) *guardtest.World {
+	w := guardtest.New(t)
+	w.Serve(t, "cloudresourcemanager.googleapis.com", "", resourcemanager.Rules, func(m *rest.Mux) {
+		(&resourcemanager.Server{Projects: w.Projects, Policies: w.IAM, Granted: w.Granted}).Register(m)
+	})
+	return w
+}
+
+func TestGet(t *testing.T) {
+	w := newWorld(t)
+	for _, ref := range []string{"giggle", w.Project.Number} {
+		v1 := w.Call(t, "GET", "/v1/projects/"+ref, "", 200)
+		if v1["projectId"] != "giggle" || v1["projectNumber"] != w.Project.Number || v1["lifecycleState"] != "ACTIVE" || v1["createTime"] == nil {
+			t.Errorf("v1 %s: %v", ref, v1)
+		}
+		v3 := w.Call(t, "GET", "/v3/projects/"+ref, "", 200)
+		if v3["name"] != "projects/"+w.Project.Number || v3["projectId"] != "giggle" || v3["state"] != "ACTIVE" || v3["displayName"] != "giggle" {
+			t.Errorf("v3 %s: %v", ref, v3)
+		}
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	w := newWorld(t)
+	for _, tt := range []struct {
+		name, token, method, path, body string
+		status                          int
+	}{
+		// Whether a project exists is nobody's business who has no role there.
+		{"unknown", w.Owner, "GET", "/v1/projects/nowhere", "", 403},
+		{"unknown v3", w.Owner, "GET", "/v3/projects/nowhere", "", 403},
+		{"not mine", w.Stranger, "GET", "/v1/projects/giggle", "", 403},
+		{"no token", "", "GET", "/v1/projects", "", 401},
+		{"bad filter", w.Owner, "GET", "/v1/projects?filter=parent.id:1", "", 400},
+		{"bad query", w.Owner, "GET", "/v3/projects:search?query=what", "", 400},
+		{"no folders", w.Owner, "GET", "/v3/projects?parent=folders/1", "", 501},
+		{"short id", w.Owner, "POST", "/v1/projects", `{"projectId":"five5"}`, 400},
+		{"upper case", w.Owner, "POST", "/v1/projects", `{"projectId":"Giggles-Two"}`, 400},
+		{"path", w.Owner, "POST", "/v3/projects", `{"projectId":"../giggle"}`, 400},
+		{"no id", w.Owner, "POST", "/v3/projects", `{}`, 400},
+		{"taken", w.Owner, "POST", "/v1/projects", `{"projectId":"giggle"}`, 409},
+		{"taken, for a stranger", w.Stranger, "POST", "/v1/projects", `{"projectId":"giggle"}`, 409},
+		{"unknown operation", w.Owner, "GET", "/v1/operations/cp.1", "", 404},
+		{"another's operation", w.Stranger, "GET", "/v1/operations/cp." + w.Project.Number, "", 404},
+		{"permissions on nothing", w.Owner, "POST", "/v1/projects/nowhere:testIamPermissions", `{"permissions":["a.b"]}`, 404},
+		{"permissions on nothing v3", w.Owner, "POST", "/v3/projects/nowhere:testIamPermissions", `{"permissions":["a.b"]}`, 404},
+		{"too many permissions v3", w.Owner, "POST", "/v3/projects/giggle:testIamPermissions", `{"permissions":["a.b` + strings.Repeat(`","a.b`, 100) + `"]}`, 400},
+		{"no policy v3", w.Owner, "POST", "/v3/projects/giggle:setIamPolicy", `{}`, 400},
+		{"delete", w.Owner, "DELETE", "/v3/projects/giggle", "", 501},
+	} {
+		t.Run(tt.name, func(t *testing.T) { w.CallAs(t, tt.token, tt.method, tt.path, tt.body, tt.status) })
+	}
+}
+
+func TestListShowsWhatTheCallerMaySee(t *testing.T) {
+	w := newWorld(t)
+	w.CallAs(t, w.Stranger, "POST", "/v1/projects", `{"projectId":"a-strangers","name":"Not yours","labels":{"team":"red"}}`, 200)
+	w.Call(t, "POST", "/v3/projects", `{"projectId":"labelled","displayName":"With labels","labels":{"team":"blue"}}`, 200)
+	for _, tt := range []struct {
+		filter string
+		want   []string
+	}{
+		{"", []string{"another-project", "giggle", "labelled"}},
+		{"id:giggle", []string{"giggle"}},
+		{"projectId=GIGGLE", []string{"giggle"}},
+		{"id:a*", []string{"another-project"}},
+		{"lifecycleState:ACTIVE id:l*", []string{"labelled"}},
+		{"lifecycleState:DELETE_REQUESTED", nil},
+		{"labels.team:blue", []string{"labelled"}},
+		{"labels.team:*", []string{"another-project", "giggle", "labelled"}},
+		{`name:"giggle"`, []string{"giggle"}},
+	} {
+		q := strings.NewReplacer(" ", "%20", `"`, "%22").Replace(tt.filter)
+		for path, list := range map[string]string{"/v1/projects?filter=": "projects", "/v3/projects:search?query=": "projects"} {
+			if got := guardtest.Names(w.Call(t, "GET", path+q, "", 200), list, "projectId"); !slices.Equal(got, tt.want) {
+				t.Errorf("%s%s: %v, want %v", path, tt.filter, got, tt.want)
+			}
+		}
+	}
+	if got := guardtest.Names(w.CallAs(t, w.Stranger, "GET", "/v1/projects", "", 200), "projects", "projectId"); !slices.Equal(got, []string{"a-strangers"}) {
+		t.Errorf("the stranger sees %v", got)
+	}
+}
+
+// Its maker owns a new project, and nobody else does.
+func TestCreate(t *testing.T) {
+	w := newWorld(t)
+	op := w.CallAs(t, w.Stranger, "POST", "/v1/projects", `{"projectId":"brand-new","name":"Brand new"}`, 200)
+	p, _ := op["response"].(map[string]any)
+	if op["done"] != true || p["projectId"] != "brand-new" || p["name"] != "Brand new" || p["@type"] != "type.googleapis.com/google.cloudresourcemanager.v1.Project" {
+		t.Errorf("operation: %v", op)
+	}
+	if again := w.CallAs(t, w.Stranger, "GET", "/v1/"+op["name"].(string), "", 200); again["done"] != true || again["name"] != op["name"] {
+		t.Errorf("polled: %v", again)
+	}
+	w.CallAs(t, w.Stranger, "GET", "/v1/projects/brand-new", "", 200)
+	w.Call(t, "GET", "/v1/projects/brand-new", "", 403)
+}
+
+func TestPolicies(t *testing.T) {
+	w := newWorld(t)
+	for _, v := range []string{"/v1/projects/giggle", "/v3/projects/" + w.Project.Number} {
+		have := w.Call(t, "POST", v+":getIamPolicy", `{"options":{"requestedPolicyVersion":3}}`, 200)
+		if got := guardtest.Names(have, "bindings", "role"); !slices.Equal(got, []string{"roles/owner"}) {
+			t.Errorf("%s: %v", v, have)
+		}
+		const both = `{"role":"roles/owner","members":["user:you@giggle.test"]},{"role":"roles/run.invoker","members":["user:stranger@giggle.test"]}`
+		etag := have["etag"].(string)
+		set := w.Call(t, "POST", v+":setIamPolicy", `{"policy":{"etag":"`+etag+`","bindings":[`+both+`]}}`, 200)
+		if got := guardtest.Names(set, "bindings", "role"); len(got) != 2 || set["etag"] == etag {
+			t.Errorf("%s: %v", v, set)
+		}
+		w.Call(t, "POST", v+":setIamPolicy", `{"policy":{"etag":"`+etag+`","bindings":[`+both+`]}}`, 409)
+		held := w.CallAs(t, w.Stranger, "POST", v+":testIamPermissions", `{"permissions":["run.routes.invoke","run.services.delete"]}`, 200)
+		if got, _ := held["permissions"].([]any); len(got) != 1 || got[0] != "run.routes.invoke" {
+			t.Errorf("%s: held %v", v, held)
+		}
+		w.Call(t, "POST", v+":setIamPolicy", `{"policy":{"bindings":[{"role":"roles/owner","members":["user:you@giggle.test"]}]}}`, 200)
+	}
+}

@@ -1,0 +1,131 @@
+package runv2_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"giggle/api/cloudbuild"
+	"giggle/api/guard"
+	"giggle/api/guard/guardtest"
+	"giggle/api/runv2"
+	"giggle/build"
+	"giggle/iam"
+	"giggle/operation"
+	"giggle/resource"
+	"giggle/rest"
+	"giggle/run"
+)
+
+type world struct {
+	*guardtest.World
+	builds *build.Builds
+}
+
+func account(p run.Project) string { return iam.BuildAccount(p.Number) }
+
+// newWorld serves builds:submit, and Cloud Build's API beside it: there gcloud polls what it submitted.
+func newWorld(t *testing.T) *world {
+	w := &world{World: guardtest.New(t)}
+	w.builds = build.NewBuilds(w.Store, func() string { return "00000000-0000-0000-0000-000000000001" })
+	rules := guard.Rules{}
+	for _, some := range []guard.Rules{runv2.Rules, cloudbuild.Rules} {
+		for rpc, rule := range some {
+			rules[rpc] = rule
+		}
+	}
+	w.Serve(t, "run.googleapis.com", "run.googleapis.com", rules, func(m *rest.Mux) {
+		(&runv2.Server{Builds: w.builds, Project: w.RunProject, Account: account, LogsBucket: func(_ context.Context, p run.Project) (string, error) {
+			return p.Number + ".cloudbuild-logs", nil
+		}}).Register(m)
+		(&cloudbuild.Server{Builds: w.builds, Operations: operation.New(w.Store), Project: w.RunProject, Account: account, Pages: w.Pages}).Register(m)
+	})
+	return w
+}
+
+const (
+	parent = "/v2/projects/giggle/locations/europe-north1"
+	source = `"storageSource":{"bucket":"run-sources","object":"services/jokes/1.zip","generation":"7"}`
+	image  = `"imageUri":"europe-north1-docker.pkg.dev/giggle/cloud-run-source-deploy/jokes"`
+	packs  = `"buildpackBuild":{}`
+)
+
+func body(parts ...string) string { return "{" + strings.Join(parts, ",") + "}" }
+
+// As `gcloud run deploy --source` goes (reference: gcloud 528): submit, then poll Cloud Build by the build's id.
+func TestSubmitBuild(t *testing.T) {
+	w := newWorld(t)
+	out := w.Call(t, "POST", parent+"/builds:submit?alt=json", body(source, image, `"tags":["service_jokes"]`,
+		`"buildpackBuild":{"baseImage":"gcr.io/buildpacks/google-22/run","environmentVariables":{"GOOGLE_BUILDABLE":"./cmd"},"enableAutomaticUpdates":false}`,
+		`"serviceAccount":"projects/giggle/serviceAccounts/`+iam.BuildAccount(w.Project.Number)+`"`, `"client":"gcloud"`), 200)
+	op, _ := out["buildOperation"].(map[string]any)
+	meta, _ := op["metadata"].(map[string]any)
+	made, _ := meta["build"].(map[string]any)
+	if meta["@type"] != "type.googleapis.com/google.devtools.cloudbuild.v1.BuildOperationMetadata" || made["projectId"] != "giggle" || made["logUrl"] == "" {
+		t.Errorf("answered: %v", out)
+	}
+	name, _ := made["name"].(string)
+	id, _ := made["id"].(string)
+	location := strings.Split(name, "/")[3]
+	polled := w.Call(t, "GET", "/v1/projects/giggle/locations/"+location+"/operations/"+id, "", 200)
+	if polled["name"] != op["name"] || polled["done"] == true {
+		t.Errorf("polled: %v", polled)
+	}
+	b, err := w.builds.Get(t.Context(), resource.Build("giggle", "europe-north1", id))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b.Source != (build.Source{Bucket: "run-sources", Object: "services/jokes/1.zip", Generation: 7}) || b.Docker || b.Env["GOOGLE_BUILDABLE"] != "./cmd" ||
+		b.Account != iam.BuildAccount(w.Project.Number) || b.Creator != "you@giggle.test" || b.LogsIn != w.Project.Number+".cloudbuild-logs" || len(b.Tags) != 1 {
+		t.Errorf("queued: %+v", b)
+	}
+}
+
+func TestDockerBuild(t *testing.T) {
+	w := newWorld(t)
+	w.Call(t, "POST", "/v2/projects/"+w.Project.Number+"/locations/europe-north1/builds:submit", body(source, image, `"dockerBuild":{}`), 200)
+	all, err := w.builds.List(t.Context(), resource.Location{Project: "giggle", Location: "europe-north1"})
+	if err != nil || len(all) != 1 || !all[0].Docker {
+		t.Errorf("queued: %+v, %v", all, err)
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	w := newWorld(t)
+	const with = `"buildpackBuild":`
+	for _, tt := range []struct {
+		name, path, body string
+		status           int
+		field            string
+	}{
+		{"worker pool", parent, body(source, image, packs, `"workerPool":"projects/giggle/locations/europe-north1/workerPools/x"`), 501, "workerPool"},
+		{"machine type", parent, body(source, image, packs, `"machineType":"E2_HIGHCPU_8"`), 501, "machineType"},
+		{"another account", parent, body(source, image, packs, `"serviceAccount":"projects/giggle/serviceAccounts/x@giggle.iam.gserviceaccount.com"`), 501, "serviceAccount"},
+		{"function", parent, body(source, image, with+`{"functionTarget":"Hello"}`), 501, "buildpackBuild.functionTarget"},
+		{"automatic updates", parent, body(source, image, with+`{"enableAutomaticUpdates":true}`), 501, "buildpackBuild.enableAutomaticUpdates"},
+		{"project descriptor", parent, body(source, image, with+`{"projectDescriptor":"project.toml"}`), 501, "buildpackBuild.projectDescriptor"},
+		{"another base image", parent, body(source, image, with+`{"baseImage":"ubuntu"}`), 501, "buildpackBuild.baseImage"},
+		{"cache image", parent, body(source, image, with+`{"cacheImageUri":"a/b"}`), 501, "buildpackBuild.cacheImageUri"},
+		{"no build type", parent, body(source, image), 400, "buildType"},
+		{"no source", parent, body(image, packs), 400, "storageSource"},
+		{"no object", parent, body(`"storageSource":{"bucket":"b"}`, image, packs), 400, "storageSource"},
+		{"no image", parent, body(source, packs), 400, "imageUri"},
+		{"image by digest", parent, body(source, `"imageUri":"a/b@sha256:00"`, packs), 400, "imageUri"},
+		{"not JSON", parent, "{", 400, ""},
+		{"no such region", "/v2/projects/giggle/locations/atlantis1", body(source, image, packs), 404, ""},
+		{"bad location", "/v2/projects/giggle/locations/a%20b", body(source, image, packs), 400, ""},
+		{"unknown project", "/v2/projects/nowhere/locations/europe-north1", body(source, image, packs), 403, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			out := w.Call(t, "POST", tt.path+"/builds:submit", tt.body, tt.status)
+			if got := guardtest.Field(out); tt.field != "" && got != tt.field {
+				t.Errorf("field = %q, want %q: %v", got, tt.field, out)
+			}
+		})
+	}
+	w.CallAs(t, w.Stranger, "POST", parent+"/builds:submit", body(source, image, packs), 403)
+	w.CallAs(t, "", "POST", parent+"/builds:submit", body(source, image, packs), 401)
+	if all, err := w.builds.List(t.Context(), resource.Location{Project: "giggle", Location: "-"}); err != nil || len(all) != 0 {
+		t.Errorf("a refused build was queued: %v, %v", all, err)
+	}
+}

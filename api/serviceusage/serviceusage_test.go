@@ -1,0 +1,113 @@
+package serviceusage_test
+
+import (
+	"slices"
+	"testing"
+
+	"giggle/api/guard/guardtest"
+	"giggle/api/serviceusage"
+	"giggle/rest"
+)
+
+func newWorld(t *testing.T) *guardtest.World {
+	w := guardtest.New(t)
+	w.Serve(t, "serviceusage.googleapis.com", "", serviceusage.Rules, func(m *rest.Mux) {
+		(&serviceusage.Server{Projects: w.Projects, Pages: w.Pages}).Register(m)
+	})
+	return w
+}
+
+const run = "/v1/projects/giggle/services/run.googleapis.com"
+
+// As `gcloud services disable` and `enable` go: the operation that is answered is done, and may be asked for.
+func TestDisableAndEnable(t *testing.T) {
+	w := newWorld(t)
+	for _, tt := range []struct{ verb, state string }{{"disable", "DISABLED"}, {"disable", "DISABLED"}, {"enable", "ENABLED"}, {"enable", "ENABLED"}} {
+		op := w.Call(t, "POST", run+":"+tt.verb, "{}", 200)
+		response, _ := op["response"].(map[string]any)
+		service, _ := response["service"].(map[string]any)
+		if op["done"] != true || service["state"] != tt.state {
+			t.Errorf("%s: %v", tt.verb, op)
+		}
+		if again := w.Call(t, "GET", "/v1/"+op["name"].(string), "", 200); again["done"] != true {
+			t.Errorf("polled: %v", again)
+		}
+		for _, p := range []string{"giggle", w.Project.Number} {
+			have := w.Call(t, "GET", "/v1/projects/"+p+"/services/run.googleapis.com", "", 200)
+			if have["state"] != tt.state || have["name"] != "projects/"+w.Project.Number+"/services/run.googleapis.com" {
+				t.Errorf("after %s: %v", tt.verb, have)
+			}
+		}
+	}
+}
+
+func TestBatch(t *testing.T) {
+	w := newWorld(t)
+	w.Call(t, "POST", run+":disable", "{}", 200)
+	w.Call(t, "POST", "/v1/projects/giggle/services:batchEnable", `{"serviceIds":["run.googleapis.com","no.googleapis.com"]}`, 404)
+	if have := w.Call(t, "GET", run, "", 200); have["state"] != "DISABLED" {
+		t.Errorf("half of a failed batch was done: %v", have)
+	}
+	op := w.Call(t, "POST", "/v1/projects/giggle/services:batchEnable", `{"serviceIds":["run.googleapis.com","storage.googleapis.com"]}`, 200)
+	response, _ := op["response"].(map[string]any)
+	if got := guardtest.Names(response, "services", "state"); op["done"] != true || !slices.Equal(got, []string{"ENABLED", "ENABLED"}) {
+		t.Errorf("batchEnable: %v", op)
+	}
+	get := w.Call(t, "GET", "/v1/projects/giggle/services:batchGet?names=projects/giggle/services/run.googleapis.com&names=projects/giggle/services/iam.googleapis.com", "", 200)
+	if got := guardtest.Names(get, "services", "state"); len(got) != 2 {
+		t.Errorf("batchGet: %v", get)
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	w := newWorld(t)
+	for _, tt := range []struct {
+		name, token, method, path, body string
+		status                          int
+	}{
+		{"unknown service", w.Owner, "GET", "/v1/projects/giggle/services/no.googleapis.com", "", 404},
+		{"enable what is not there", w.Owner, "POST", "/v1/projects/giggle/services/no.googleapis.com:enable", "{}", 404},
+		{"disable what a project needs", w.Owner, "POST", "/v1/projects/giggle/services/iam.googleapis.com:disable", "{}", 400},
+		{"unknown project", w.Owner, "GET", "/v1/projects/nowhere/services/run.googleapis.com", "", 403},
+		{"stranger", w.Stranger, "POST", run + ":disable", "{}", 403},
+		{"no token", "", "GET", run, "", 401},
+		{"bad filter", w.Owner, "GET", "/v1/projects/giggle/services?filter=title:x", "", 400},
+		{"bad page token", w.Owner, "GET", "/v1/projects/giggle/services?pageToken=x", "", 400},
+		{"a folder", w.Owner, "GET", "/v1/folders/1/services/run.googleapis.com", "", 403},
+		{"another project's in a batch", w.Owner, "GET", "/v1/projects/giggle/services:batchGet?names=projects/another-project/services/run.googleapis.com", "", 400},
+		{"a bad name in a batch", w.Owner, "GET", "/v1/projects/giggle/services:batchGet?names=run.googleapis.com", "", 400},
+		{"unknown operation", w.Owner, "GET", "/v1/operations/acf.1", "", 404},
+	} {
+		t.Run(tt.name, func(t *testing.T) { w.CallAs(t, tt.token, tt.method, tt.path, tt.body, tt.status) })
+	}
+}
+
+func TestListByPages(t *testing.T) {
+	w := newWorld(t)
+	w.Call(t, "POST", run+":disable", "{}", 200)
+	for _, tt := range []struct {
+		filter string
+		want   int
+	}{{"", 7}, {"state:ENABLED", 6}, {"state:DISABLED", 1}} {
+		whole := guardtest.Names(w.Call(t, "GET", "/v1/projects/giggle/services?filter="+tt.filter, "", 200), "services", "name")
+		if len(whole) != tt.want || !slices.IsSorted(whole) {
+			t.Errorf("%q: %v, want %d in order", tt.filter, whole, tt.want)
+		}
+		var paged []string
+		for token, pages := "", 0; ; pages++ {
+			page := w.Call(t, "GET", "/v1/projects/giggle/services?pageSize=2&filter="+tt.filter+"&pageToken="+token, "", 200)
+			got := guardtest.Names(page, "services", "name")
+			if paged = append(paged, got...); len(got) > 2 || pages > 7 {
+				t.Fatalf("%q: page %d is %v", tt.filter, pages, got)
+			}
+			if token, _ = page["nextPageToken"].(string); token == "" {
+				break
+			}
+		}
+		if !slices.Equal(paged, whole) {
+			t.Errorf("%q by pages: %v, want %v", tt.filter, paged, whole)
+		}
+	}
+	page := w.Call(t, "GET", "/v1/projects/giggle/services?pageSize=2", "", 200)
+	w.Call(t, "GET", "/v1/projects/giggle/services?pageSize=2&filter=state:ENABLED&pageToken="+page["nextPageToken"].(string), "", 400)
+}
