@@ -15,6 +15,8 @@ import (
 	"slices"
 	"text/tabwriter"
 	"time"
+
+	"giggle/fault"
 )
 
 // Result is one figure. Of a series there are the quantiles; Value is what the goal is about.
@@ -109,7 +111,11 @@ func Run(ctx context.Context, cfg Config, names []string) (_ Report, err error) 
 			r.n = cfg.N
 		}
 		fmt.Fprintf(cfg.Out, "%s: %s …\n", b.names[0], b.about)
-		if err := b.run(ctx, r); err != nil {
+		err := b.run(ctx, r)
+		if ctx.Err() != nil {
+			return report, fault.New(fault.Canceled, "The benchmark was interrupted.")
+		}
+		if err != nil {
 			return report, fmt.Errorf("%s: %w", b.names[0], err)
 		}
 		report.Results = r.results
