@@ -256,11 +256,14 @@ func TestRouting(t *testing.T) {
 			t.Errorf("a coalesced connection got %d", res.StatusCode)
 		}
 	}
-	for _, u := range []string{"https://nosuch.googleapis.com/", "https://example.com/"} {
-		if res, err := f.client(t, true).Get(u); err == nil {
-			res.Body.Close()
-			t.Errorf("%s: a handshake for a name that is not ours", u)
-		}
+	if res, err := f.client(t, true).Get("https://example.com/"); err == nil {
+		res.Body.Close()
+		t.Error("a handshake for a name that is not ours")
+	}
+	// An API that is not there says so in words that clients print, and not as a broken connection.
+	res, got := get(t, f.client(t, true), "https://logging.googleapis.com/v2/entries:list", "")
+	if res.StatusCode != http.StatusNotImplemented || !strings.Contains(got, "The API logging.googleapis.com is not implemented by Giggle.") || !strings.Contains(got, "UNIMPLEMENTED") {
+		t.Errorf("an API that is not there = %d %s", res.StatusCode, got)
 	}
 }
 
@@ -333,7 +336,8 @@ func TestPlainEdge(t *testing.T) {
 	for target, want := range map[string]int{
 		"outside.test:443":          200,
 		"nowhere.test:443":          503,
-		"nosuch.googleapis.com:443": 403, // never leaks to the real one
+		"nosuch.googleapis.com:443": 200, // answered here, never by the real one
+		"nosuch.googleapis.com:80":  403,
 		"run.googleapis.com:22":     403,
 		"nonsense":                  400,
 		"[::1%25eth0]:443":          400,

@@ -28,7 +28,7 @@ func (p *plainEdge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case r.Method == http.MethodConnect:
 		p.connect(w, r)
-	case r.URL.IsAbs() && !p.s.cfg.Router.Serves(r.Host):
+	case r.URL.IsAbs() && !p.s.cfg.Router.owns(r.Host):
 		p.forward(w, r)
 	default:
 		p.s.cfg.Router.ServeHTTP(w, r)
@@ -46,7 +46,7 @@ func (p *plainEdge) connect(w http.ResponseWriter, r *http.Request) {
 		refuse(w, r, fault.New(fault.Unimplemented, "CONNECT is served over HTTP/1.1 only."))
 		return
 	}
-	ours := p.s.cfg.Router.Serves(host)
+	ours := p.s.cfg.Router.owns(host)
 	if ours && port == "443" {
 		if c, ok := hijack(w); ok {
 			if p.s.inner.give(c) != nil {

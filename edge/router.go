@@ -35,6 +35,9 @@ const overridePrefix = "/_/"
 // Serves reports whether the Router has a handler for a host.
 func (rt *Router) Serves(host string) bool { return rt.handler(ParseName(host)) != nil }
 
+// owns reports whether a request for the host is ours to answer: served, or one of Google's that we have not and say so.
+func (rt *Router) owns(host string) bool { return rt.Serves(host) || OwnName(CleanHost(host)) }
+
 func (rt *Router) handler(n Name) http.Handler {
 	switch n.Class {
 	case API:
@@ -76,7 +79,11 @@ func (rt *Router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			n.Host = host
 		}
 	}
-	rest.WriteError(w, r, rest.NewFailure("", fault.New(fault.NotFound, "Giggle does not serve the host %q.", n.Host)))
+	err := fault.New(fault.NotFound, "Giggle does not serve the host %q.", n.Host)
+	if n.Class == API {
+		err = fault.New(fault.Unimplemented, "The API %s is not implemented by Giggle.", n.API)
+	}
+	rest.WriteError(w, r, rest.NewFailure("", err))
 }
 
 // isLocal reports whether host is the machine itself and no product.

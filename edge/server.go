@@ -59,7 +59,7 @@ func NewServer(cfg Config) *Server {
 	if cfg.Dial == nil {
 		cfg.Dial = (&net.Dialer{Timeout: dialTimeout}).DialContext
 	}
-	s := &Server{cfg: cfg, tls: cfg.CA.TLSConfig(cfg.Router.Serves), inner: newHandover()}
+	s := &Server{cfg: cfg, tls: cfg.CA.TLSConfig(cfg.Router.owns), inner: newHandover()}
 	s.secure = s.newHTTP(cfg.Router, false)
 	s.plain = s.newHTTP(&plainEdge{s}, true)
 	s.redirect = s.newHTTP(http.HandlerFunc(s.redirectToTLS), false)

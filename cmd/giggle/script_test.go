@@ -2,9 +2,10 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -51,6 +52,7 @@ var addresses atomic.Int32
 type platform struct {
 	data, address string
 	cmd           *exec.Cmd
+	killed        bool // it had no chance to clean up
 	ended         chan struct{}
 }
 
@@ -65,7 +67,6 @@ func TestScripts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	before := leftovers(t)
 	testscript.Run(t, testscript.Params{
 		Dir:                 filepath.Join(root, "test", "scripts"),
 		RequireExplicitExec: true,
@@ -78,7 +79,13 @@ func TestScripts(t *testing.T) {
 			p := &platform{data: filepath.Join(data, "d"), address: fmt.Sprintf("127.71.%d.1", 100+addresses.Add(1))}
 			env.Values[platformKey{}] = p
 			env.Defer(func() {
+				if p.cmd == nil && p.killed { // a script that failed between a kill and the next start
+					_ = exec.Command(binary, "reset", "--yes", "--data", p.data).Run()
+				}
 				p.stop(syscall.SIGTERM)
+				if left := leftovers(p.data); len(left) > 0 {
+					t.Errorf("a platform on %s has left behind: %v", p.data, left)
+				}
 				_ = os.RemoveAll(data)
 			})
 			if err := os.Chmod(data, 0o711); err != nil {
@@ -106,42 +113,26 @@ func TestScripts(t *testing.T) {
 			"setvar": cmdSetvar,
 		},
 	})
-	t.Cleanup(func() {
-		for what := range leftovers(t) {
-			if !before[what] {
-				t.Errorf("left behind: %s", what)
-			}
-		}
-	})
 }
 
-// leftovers lists what a platform that is gone must not leave: mounts, cgroups, container processes.
-func leftovers(t *testing.T) map[string]bool {
-	t.Helper()
-	out := make(map[string]bool)
-	mounts, err := os.ReadFile("/proc/self/mounts")
-	if err != nil {
-		t.Fatal(err)
+// leftovers lists what the platform on a data directory, which is gone, has left on the machine: containers, cgroups,
+// runtime state, mounts. Its engine names them by its directory.
+func leftovers(data string) []string {
+	sum := sha256.Sum256([]byte(filepath.Join(data, "engine")))
+	key := "giggle-" + hex.EncodeToString(sum[:6])
+	var out []string
+	for _, pattern := range []string{"/run/" + key, "/sys/fs/cgroup/" + key, "/sys/fs/cgroup/*/" + key} {
+		found, _ := filepath.Glob(pattern)
+		out = append(out, found...)
 	}
-	for _, line := range strings.Split(string(mounts), "\n") {
-		if strings.Contains(line, "giggle") {
-			out["mount "+line] = true
-		}
-	}
-	_ = filepath.WalkDir("/sys/fs/cgroup", func(path string, d fs.DirEntry, err error) error {
-		if err == nil && d.IsDir() && strings.Contains(d.Name(), "giggle") {
-			out["cgroup "+path] = true
-		}
-		return nil // cgroups come and go while we look
-	})
-	procs, err := filepath.Glob("/proc/[0-9]*/cmdline")
-	if err != nil {
-		t.Fatal(err)
-	}
+	procs, _ := filepath.Glob("/proc/[0-9]*/cgroup")
 	for _, p := range procs {
-		if b, err := os.ReadFile(p); err == nil && strings.HasPrefix(string(b), "/layers/google.go.build/") {
-			out["process "+p+" "+string(b)] = true
+		if b, err := os.ReadFile(p); err == nil && strings.Contains(string(b), key) {
+			out = append(out, p)
 		}
+	}
+	if b, err := os.ReadFile("/proc/self/mounts"); err != nil || strings.Contains(string(b), data) || strings.Contains(string(b), key) {
+		out = append(out, "a mount")
 	}
 	return out
 }
@@ -200,7 +191,11 @@ func (p *platform) stop(sig syscall.Signal) {
 func cmdDown(ts *testscript.TestScript, _ bool, _ []string) { platformOf(ts).stop(syscall.SIGTERM) }
 
 // cmdKill kills the platform with no chance to clean up.
-func cmdKill(ts *testscript.TestScript, _ bool, _ []string) { platformOf(ts).stop(syscall.SIGKILL) }
+func cmdKill(ts *testscript.TestScript, _ bool, _ []string) {
+	p := platformOf(ts)
+	p.stop(syscall.SIGKILL)
+	p.killed = true
+}
 
 // cmdStatus checks a number of the platform's status: status ready|starting|prepared N.
 func cmdStatus(ts *testscript.TestScript, neg bool, args []string) {
