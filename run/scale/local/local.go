@@ -150,6 +150,8 @@ func refine(err error, image, arg string) error {
 		return failure("ContainerMissing", "The command %q was not found in the image %s.", arg, image)
 	case strings.Contains(text, "exec format error"):
 		return failure("ContainerMissing", "The command %q of the image %s is not a Linux x86_64 program.", arg, image)
+	case strings.Contains(text, "not an executable file"):
+		return failure("ContainerMissing", "The command %q of the image %s is not an executable file.", arg, image)
 	case strings.Contains(text, "permission denied") && strings.Contains(text, arg):
 		return failure("ContainerMissing", "The command %q of the image %s may not be executed (permission denied).", arg, image)
 	}

@@ -20,6 +20,7 @@ const maxLog = 8 << 20
 type Logs struct {
 	dir string
 	log *slog.Logger
+	max int64 // bytes of a file, then it is set aside
 
 	mu    sync.Mutex
 	files map[string]*logFile
@@ -27,7 +28,7 @@ type Logs struct {
 
 // NewLogs returns the logs in a directory.
 func NewLogs(dir string, log *slog.Logger) *Logs {
-	return &Logs{dir: dir, log: log, files: make(map[string]*logFile)}
+	return &Logs{dir: dir, log: log, max: maxLog, files: make(map[string]*logFile)}
 }
 
 // Entry is one line of a log file.
@@ -52,7 +53,7 @@ func (l *Logs) Open(rev resource.Revision, instance string) *Log {
 	defer l.mu.Unlock()
 	f := l.files[path]
 	if f == nil {
-		f = &logFile{path: path}
+		f = &logFile{path: path, max: l.max}
 		l.files[path] = f
 	}
 	return &Log{f, instance, l.log}
@@ -106,10 +107,12 @@ func (l *Log) Write(line engine.Line) {
 // logFile is one revision's log file, opened with the first line.
 type logFile struct {
 	path string
+	max  int64
 
 	mu   sync.Mutex
 	f    *os.File
 	size int64
+	gone bool // the revision is: what a leaving instance still says is lost, and makes no new file
 }
 
 func (f *logFile) write(e Entry) error {
@@ -119,7 +122,10 @@ func (f *logFile) write(e Entry) error {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.f != nil && f.size > maxLog {
+	if f.gone {
+		return nil
+	}
+	if f.f != nil && f.size > f.max {
 		_ = f.f.Close()
 		f.f = nil
 		if err := os.Rename(f.path, f.path+".1"); err != nil {
@@ -155,6 +161,7 @@ func (l *Logs) Drop(rev resource.Revision) {
 	if f != nil {
 		f.mu.Lock()
 		defer f.mu.Unlock()
+		f.gone = true
 		if f.f != nil {
 			_ = f.f.Close()
 			f.f = nil
