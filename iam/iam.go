@@ -2,8 +2,7 @@
 // access, refresh and ID tokens, and the one evaluator behind enforcement and testIamPermissions.
 //
 // Every API and the gateway ask it through interfaces of their own. It knows no wire format: OAuth's and IAM's
-// dialects are in api/oauth and api/iam. Predefined roles beyond the owner's and the invoker's, custom roles and
-// conditions come with a later change; until then a binding to another role grants nothing.
+// dialects are in api/oauth and api/iam. A binding to a role that it does not know grants nothing.
 package iam
 
 import (
@@ -44,7 +43,8 @@ type IAM struct {
 	random io.Reader
 
 	mac      []byte // key of access and refresh tokens
-	policies atomic.Pointer[map[string]Policy]
+	policies atomic.Pointer[map[string]*compiled]
+	roles    atomic.Pointer[roleSet]
 	signing  atomic.Pointer[keyring]
 	verified verifiedTokens
 	write    sync.Mutex // policies in memory follow the store in order
@@ -65,6 +65,11 @@ func New(ctx context.Context, cfg Config) (_ *IAM, err error) {
 	}
 	m := &IAM{store: cfg.Store, owner: cfg.Owner, now: cfg.Now, random: cfg.Random}
 	m.verified.init()
+	roles, err := parseRoles(predefinedRoles)
+	if err != nil {
+		return nil, err
+	}
+	m.roles.Store(&roles)
 	if err := m.loadSecret(ctx); err != nil {
 		return nil, err
 	}

@@ -30,7 +30,7 @@ type world struct {
 	now   time.Time
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	t.Helper()
 	w := &world{now: time.Unix(1_800_000_000, 0)}
 	var err error
@@ -43,7 +43,7 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-func (w *world) open(t *testing.T) {
+func (w *world) open(t testing.TB) {
 	t.Helper()
 	var err error
 	w.IAM, err = iam.New(t.Context(), iam.Config{Store: w.store, Owner: owner, Now: func() time.Time { return w.now }})
@@ -52,7 +52,7 @@ func (w *world) open(t *testing.T) {
 	}
 }
 
-func (w *world) bind(t *testing.T, name, role string, members ...string) iam.Policy {
+func (w *world) bind(t testing.TB, name, role string, members ...string) iam.Policy {
 	t.Helper()
 	p, err := w.SetPolicy(t.Context(), name, iam.Policy{Bindings: []iam.Binding{{Role: role, Members: members}}})
 	if err != nil {

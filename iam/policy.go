@@ -4,7 +4,6 @@ import (
 	"context"
 	"maps"
 	"net/mail"
-	"slices"
 	"strings"
 
 	"giggle/fault"
@@ -27,29 +26,30 @@ type Binding struct {
 
 var policies = store.NewTable[Policy]("iam.policy", "Policy")
 
-// roles are the permissions of the roles that are known so far. A full stop stands for every permission.
-var roles = map[string][]string{
-	"roles/owner":       {"."},
-	"roles/run.invoker": {"run.routes.invoke", "run.jobs.run"},
-	"roles/cloudbuild.builds.builder": {
-		"artifactregistry.repositories.downloadArtifacts", "artifactregistry.repositories.get", "artifactregistry.repositories.list",
-		"artifactregistry.repositories.uploadArtifacts", "cloudbuild.builds.create", "cloudbuild.builds.get", "cloudbuild.builds.list",
-		"cloudbuild.builds.update", "storage.buckets.create", "storage.buckets.get", "storage.buckets.list", "storage.objects.create",
-		"storage.objects.delete", "storage.objects.get", "storage.objects.list", "storage.objects.update",
-	},
+// compiled is a policy as the evaluator reads it.
+type compiled struct {
+	Policy
+	roles   map[string][]string // of each member
+	domains bool                // a member is a domain
 }
 
-func grants(role, permission string) bool {
-	p := roles[role]
-	return slices.Contains(p, ".") || slices.Contains(p, permission)
+func compile(p Policy) *compiled {
+	c := &compiled{Policy: p, roles: make(map[string][]string)}
+	for _, b := range p.Bindings {
+		for _, member := range b.Members {
+			c.roles[member] = append(c.roles[member], b.Role)
+			c.domains = c.domains || strings.HasPrefix(member, "domain:")
+		}
+	}
+	return c
 }
 
 func (m *IAM) loadPolicies(ctx context.Context) error {
-	all := make(map[string]Policy)
+	all := make(map[string]*compiled)
 	err := m.store.View(ctx, func(tx *store.Tx) error {
 		rows, err := policies.List(tx, "", "", 0)
 		for _, r := range rows {
-			all[r.Name] = r.Value
+			all[r.Name] = compile(r.Value)
 		}
 		return err
 	})
@@ -60,7 +60,7 @@ func (m *IAM) loadPolicies(ctx context.Context) error {
 // Policy returns the policy on a resource: an empty one with an etag where none was set.
 func (m *IAM) Policy(name string) Policy {
 	if p, ok := (*m.policies.Load())[name]; ok {
-		return p
+		return p.Policy
 	}
 	return Policy{Version: 1, Etag: resource.Etag(0)}
 }
@@ -91,7 +91,7 @@ func (m *IAM) SetPolicy(ctx context.Context, name string, p Policy) (_ Policy, e
 		return Policy{}, err
 	}
 	next := maps.Clone(*m.policies.Load())
-	next[name] = p
+	next[name] = compile(p)
 	m.policies.Store(&next)
 	return p, nil
 }
@@ -177,14 +177,12 @@ func CheckMember(s string) error {
 }
 
 // Allowed reports whether the principal has the permission on the resource, by a binding there or on its project.
-// It reads memory only.
+// It reads memory only: one look-up for each member that the principal is, whatever the number of bindings.
 func (m *IAM) Allowed(p Principal, permission, name string) bool {
-	all := *m.policies.Load()
+	all, roles := *m.policies.Load(), *m.roles.Load()
 	for {
-		for _, b := range all[name].Bindings {
-			if grants(b.Role, permission) && slices.ContainsFunc(b.Members, func(member string) bool { return p.is(member) }) {
-				return true
-			}
+		if c := all[name]; c != nil && c.allows(p, permission, roles) {
+			return true
 		}
 		parent, ok := parentOf(name)
 		if !ok {
@@ -194,20 +192,29 @@ func (m *IAM) Allowed(p Principal, permission, name string) bool {
 	}
 }
 
-// is reports whether the principal is the member of a binding.
-func (p Principal) is(member string) bool {
-	switch {
-	case member == "allUsers":
-		return true
-	case p.Member == "":
+func (c *compiled) allows(p Principal, permission string, roles roleSet) bool {
+	grants := func(member string) bool {
+		for _, r := range c.roles[member] {
+			if roles[r].grants(permission) {
+				return true
+			}
+		}
 		return false
-	case member == "allAuthenticatedUsers":
-		return true
-	case strings.HasPrefix(member, "domain:"):
-		_, domain, _ := strings.Cut(p.Email(), "@")
-		return p.IsUser() && domain == member[len("domain:"):]
 	}
-	return p.Member == member
+	if grants("allUsers") {
+		return true
+	}
+	if p.Member == "" {
+		return false
+	}
+	if grants(p.Member) || grants("allAuthenticatedUsers") {
+		return true
+	}
+	if c.domains && p.IsUser() {
+		_, domain, _ := strings.Cut(p.Email(), "@")
+		return grants("domain:" + domain)
+	}
+	return false
 }
 
 // parentOf returns the resource whose policy a resource inherits: the project, for everything in one.
@@ -217,7 +224,7 @@ func parentOf(name string) (string, bool) {
 		return "", false
 	}
 	project, _, ok := strings.Cut(rest, "/")
-	return "projects/" + project, ok
+	return name[:len("projects/")+len(project)], ok // a part of it: no memory is asked for
 }
 
 // Authorize returns nil when the principal has the permission on the resource; otherwise Unauthenticated for nobody

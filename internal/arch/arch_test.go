@@ -25,7 +25,7 @@ var layers = []struct {
 	{"API layer", []string{"rest"}},
 	{"wire", []string{"edge", "shell", "api", "artifacts/registry", "build/modproxy"}},
 	{"composition", []string{"cloud", "demo", "bench"}},
-	{"command", []string{"cmd/giggle", "hack/builder", "test/ocilayout"}},
+	{"command", []string{"cmd/giggle", "hack/builder", "hack/roles", "test/ocilayout"}},
 }
 
 // sideways are the imports inside a layer that are meant, each with its reason.
