@@ -535,6 +535,9 @@ func TestLongZeroAndBack(t *testing.T) {
 	before := descriptors(t)
 	p := startLive(t, "127.71.94.1", 50*time.Millisecond)
 	url, _ := p.deploy(t)
+	if len(children(t)) == 0 {
+		t.Fatal("a running platform has no child process: the check at the end would see none")
+	}
 	tr := p.transport()
 	client := &http.Client{Transport: tr, Timeout: 30 * time.Second}
 	var settled int
@@ -564,6 +567,7 @@ func TestLongZeroAndBack(t *testing.T) {
 	if after := descriptors(t); after > before+8 { // the runtime's own poller and the like
 		t.Errorf("%d descriptors after the platform has ended, %d before", after, before)
 	}
+	t.Logf("descriptors: %d before, %d after %d rounds, %d at the end", before, settled, rounds/10, descriptors(t))
 	sum := sha256.Sum256([]byte(p.path("engine")))
 	key := "giggle-" + hex.EncodeToString(sum[:6])
 	for _, pattern := range []string{"/run/" + key, "/sys/fs/cgroup/" + key, "/sys/fs/cgroup/*/" + key} {
@@ -589,19 +593,20 @@ func descriptors(t *testing.T) int {
 	return len(all)
 }
 
-// children are this process's children, by name.
+// children are this process's children, by name and id.
 func children(t *testing.T) []string {
 	t.Helper()
-	tasks, err := filepath.Glob("/proc/self/task/*/children")
-	if err != nil {
-		t.Fatal(err)
+	all, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil || len(all) == 0 {
+		t.Fatalf("no process is to be seen (%v)", err)
 	}
 	var out []string
-	for _, f := range tasks {
-		b, _ := os.ReadFile(f) // a thread may have ended
-		for _, pid := range strings.Fields(string(b)) {
-			comm, _ := os.ReadFile("/proc/" + pid + "/comm")
-			out = append(out, strings.TrimSpace(string(comm))+" "+pid)
+	for _, f := range all {
+		b, _ := os.ReadFile(f) // it may have ended
+		// "PID (NAME) STATE PARENT …", and a name may hold anything (proc_pid_stat(5)).
+		end := bytes.LastIndexByte(b, ')')
+		if fields := strings.Fields(string(b[end+1:])); len(fields) > 1 && fields[1] == strconv.Itoa(os.Getpid()) {
+			out = append(out, string(b[:end+1]))
 		}
 	}
 	return out
