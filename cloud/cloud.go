@@ -235,9 +235,20 @@ func (c *Cloud) openServices(context.Context) error {
 	c.gateway = gateway.New(c.scaler, c.identity, c.cfg.Log)
 	c.services = run.NewServices(c.store, uuid.NewString, letters)
 	c.reconciler = &run.Reconciler{
-		Store: c.store, Images: c.artifacts, Instances: c.scaler, Routes: routes{c.gateway, c.scaler}, Project: c.project, Log: c.cfg.Log,
+		Store: c.store, Images: c.artifacts, Instances: instances{c.scaler, c.logs}, Routes: routes{c.gateway, c.scaler}, Project: c.project, Log: c.cfg.Log,
 	}
 	return nil
+}
+
+// instances is the scaler as the reconciler sees it: what goes with a revision's instances, its logs, goes with them.
+type instances struct {
+	*scale.Scaler
+	logs *local.Logs
+}
+
+func (i instances) Drop(rev resource.Revision) {
+	i.Scaler.Drop(rev)
+	i.logs.Drop(rev)
 }
 
 // routes tells both sides of the data plane.

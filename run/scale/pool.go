@@ -23,6 +23,7 @@ type pool struct {
 	prepared  Instance
 	preparing bool
 	used      time.Time // when a request last needed this revision
+	unrouted  bool      // it had a route and has none any more: what is idle may go at once
 	retired   bool
 }
 
@@ -277,18 +278,23 @@ func (p *pool) stop(r *running) {
 func (p *pool) stopIdle() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	before := p.s.cfg.Now().Add(-p.s.cfg.Idle)
+	before, least := p.s.cfg.Now().Add(-p.s.cfg.Idle), p.rev.Template.Scaling.Min
+	if p.unrouted {
+		before, least = p.s.cfg.Now(), 0
+	}
 	for _, r := range append([]*running(nil), p.ready...) {
-		if len(p.ready) > p.rev.Template.Scaling.Min && r.inflight == 0 && r.idle.Before(before) {
+		if len(p.ready) > least && r.inflight == 0 && r.idle.Before(before) {
 			p.stop(r)
 		}
 	}
 }
 
-// keepMinimum starts what is missing to the revision's minimum, and reports whether it has or needs one at all.
+// keepMinimum starts what is missing to the minimum of a revision with a route, and reports whether it has or needs one
+// at all.
 func (p *pool) keepMinimum() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.unrouted = false
 	for !p.retired && len(p.ready)+p.starting < p.rev.Template.Scaling.Min {
 		p.startOne()
 	}
@@ -329,10 +335,16 @@ func (p *pool) preparedCount() int {
 	return 0
 }
 
-// unprepare gives up the prepared instance of a revision without a route.
-func (p *pool) unprepare() {
+// unroute notes that no route leads to the revision any more. Requests that were on their way still get in.
+func (p *pool) unroute() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.unrouted = true
+	p.unprepare()
+}
+
+// unprepare gives up the prepared instance. p.mu is held.
+func (p *pool) unprepare() {
 	if p.prepared != nil {
 		p.discard(p.prepared)
 		p.prepared = nil
@@ -341,9 +353,9 @@ func (p *pool) unprepare() {
 
 // retire ends the pool: nobody new gets in, and instances go when their requests have ended.
 func (p *pool) retire() {
-	p.unprepare()
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.unprepare()
 	p.retired = true
 	for _, w := range p.waiting {
 		w <- grant{err: fault.New(fault.Unavailable, "The revision is gone.")}

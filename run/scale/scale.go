@@ -188,7 +188,7 @@ func (s *Scaler) route(service string, now map[string]*routedTo) {
 		p := s.pools[name]
 		s.mu.Unlock()
 		if p != nil {
-			p.unprepare()
+			p.unroute()
 		}
 	}
 	s.tend() // at once: a revision with a minimum should not wait for the next sweep

@@ -200,6 +200,35 @@ func TestMinimumIsKept(t *testing.T) {
 	})
 }
 
+func TestARevisionThatLosesItsRouteGoesAtOnceWhenIdle(t *testing.T) {
+	b := &backend{}
+	scaler(t, b, func(t *testing.T, s *scale.Scaler) {
+		old, next := revision("s-1", func(tt *run.Template) { tt.Scaling.Min = 1 }), revision("s-2", nil)
+		to := func(rev run.Revision) {
+			s.Publish(run.Route{Service: rev.Name.Service, Targets: []run.RouteTarget{{Revision: rev, Percent: 100}}})
+		}
+		to(old)
+		busy, err := s.Acquire(t.Context(), old)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Check(t.Context(), next); err != nil { // ready, and without a route yet: it must stay
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Second)
+		to(next)
+		time.Sleep(2 * time.Second)
+		if ready, _, _ := s.Instances(); ready != 2 {
+			t.Errorf("%d ready while the old one has a request, want 2", ready)
+		}
+		busy.Release()
+		time.Sleep(2 * time.Second)
+		if ready, _, _ := s.Instances(); ready != 1 {
+			t.Errorf("%d ready once the old one is idle, want 1", ready)
+		}
+	})
+}
+
 func TestPreparedIsBounded(t *testing.T) {
 	b := &backend{}
 	scaler(t, b, func(t *testing.T, s *scale.Scaler) {
