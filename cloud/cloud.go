@@ -299,7 +299,7 @@ func (c *Cloud) CheckActAs(ctx context.Context, who iam.Principal, project, emai
 	if err != nil {
 		return err
 	}
-	if !c.identity.Allowed(who, "iam.serviceAccounts.actAs", a.Name()) {
+	if a.Disabled || !c.identity.Allowed(who, "iam.serviceAccounts.actAs", a.Name()) {
 		return denied
 	}
 	return nil
@@ -309,8 +309,7 @@ func (c *Cloud) CheckActAs(ctx context.Context, who iam.Principal, project, emai
 func (c *Cloud) projectOf(ctx context.Context, collection, id string) (string, error) {
 	switch collection {
 	case "serviceAccounts":
-		a, err := c.identity.Account(ctx, "-", id)
-		return a.Project, err
+		return c.identity.AccountProject(ctx, id)
 	case "buckets":
 		return c.storage.BucketProject(ctx, id)
 	}

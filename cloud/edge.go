@@ -81,7 +81,7 @@ func (c *Cloud) apis() []api {
 			(&serviceusage.Server{Projects: c.projects, Pages: c.pages}).Register(m)
 		}, nil},
 		{"iam.googleapis.com", "", iamapi.Rules, func(m *rest.Mux) {
-			(&iamapi.Server{Accounts: c.identity, ProjectID: c.projectID}).Register(m)
+			(&iamapi.Server{Identity: c.identity, ProjectID: c.projectID, Pages: c.pages}).Register(m)
 		}, nil},
 	}
 }

@@ -1,20 +1,19 @@
 package iam
 
 import (
+	"cmp"
 	"context"
-	"crypto/rsa"
-	"crypto/x509"
-	"encoding/hex"
-	"encoding/json"
-	"encoding/pem"
+	"encoding/binary"
+	"fmt"
 	"io"
+	"maps"
+	"regexp"
+	"slices"
 	"strings"
 	"time"
 
-	"github.com/go-jose/go-jose/v4"
-	"github.com/go-jose/go-jose/v4/jwt"
-
 	"giggle/fault"
+	"giggle/resource"
 	"giggle/store"
 )
 
@@ -22,24 +21,33 @@ import (
 type Account struct {
 	Project     string // project id
 	Email       string
-	UniqueID    string // numeric
+	UniqueID    string // numeric; never given again
 	DisplayName string
 	Description string
 	Disabled    bool
+	Etag        string `json:"-"` // base64; changes with every write
 }
 
 // Name is the account's full resource name.
-func (a Account) Name() string { return "projects/" + a.Project + "/serviceAccounts/" + a.Email }
+func (a Account) Name() string { return accountName(a.Project, a.Email) }
 
-// accountKey is the public half of a service account's key.
-type accountKey struct {
-	Email string
-	DER   []byte // PKCS #1 public key
+func accountName(project, email string) string {
+	return "projects/" + project + "/serviceAccounts/" + email
 }
 
+// deletedAccount is a service account that can be undeleted for undeleteAge.
+type deletedAccount struct {
+	Account Account
+	Policy  *Policy // the one on it
+	Deleted time.Time
+}
+
+// undeleteAge is how long a deleted service account or custom role can be brought back, from IAM's reference.
+const undeleteAge = 30 * 24 * time.Hour
+
 var (
-	accounts    = store.NewTable[Account]("iam.serviceAccount", "Service account")
-	accountKeys = store.NewTable[accountKey]("iam.serviceAccountKey", "Service account key")
+	accounts        = store.NewTable[Account]("iam.serviceAccount", "Service account")
+	deletedAccounts = store.NewTable[deletedAccount]("iam.deletedServiceAccount", "Deleted service account") // by unique id
 )
 
 // ComputeAccount is the e-mail address of a project's default runtime account.
@@ -62,127 +70,348 @@ func (m *IAM) CreateDefaults(tx *store.Tx, project, number string) error {
 	return nil
 }
 
+// accountState is what a token's check asks about the account that it was given to.
+type accountState struct {
+	UniqueID string
+	Usable   bool // neither disabled nor deleted
+}
+
+// loadAccounts reads the state of every service account into memory.
+func (m *IAM) loadAccounts(ctx context.Context) error {
+	states := make(map[string]accountState)
+	err := m.store.View(ctx, func(tx *store.Tx) error {
+		gone, err := deletedAccounts.List(tx, "", "", 0)
+		if err != nil {
+			return err
+		}
+		for _, r := range gone {
+			states[r.Value.Account.Email] = accountState{r.Value.Account.UniqueID, false}
+		}
+		rows, err := accounts.List(tx, "", "", 0)
+		for _, r := range rows {
+			states[r.Value.Email] = accountState{r.Value.UniqueID, !r.Value.Disabled}
+		}
+		return err
+	})
+	m.accounts.Store(&states)
+	return err
+}
+
+// remember puts the state of an account into memory. The caller holds m.write.
+func (m *IAM) remember(email string, s accountState) {
+	next := maps.Clone(*m.accounts.Load())
+	next[email] = s
+	m.accounts.Store(&next)
+}
+
+// usable reports whether a token that was given to a principal still counts: not when its service account is disabled
+// or deleted, nor when another one took over the address. What was made after the start and never changed since is not
+// in memory, and usable.
+func (m *IAM) usable(p Principal, uniqueID string) bool {
+	if p.IsUser() {
+		return true
+	}
+	s, ok := (*m.accounts.Load())[p.Email()]
+	return !ok || s.Usable && (uniqueID == "" || uniqueID == s.UniqueID)
+}
+
+// accountID is the unique id of a service account as far as it is in memory, "" else.
+func (m *IAM) accountID(p Principal) string {
+	if p.IsUser() {
+		return ""
+	}
+	return (*m.accounts.Load())[p.Email()].UniqueID
+}
+
+// accountGone is the answer to who wants a token of an account that is disabled or deleted.
+func accountGone(p Principal) error {
+	return fault.New(fault.FailedPrecondition, "The service account %s is disabled or deleted; it gets no tokens.", p.Email())
+}
+
+// subject is the sub claim of a principal's ID tokens.
+func (m *IAM) subject(p Principal) string {
+	return cmp.Or(m.accountID(p), p.Subject())
+}
+
 // Account returns the service account with that e-mail address or unique id in the project ("-" for any), or
 // NotFound.
 func (m *IAM) Account(ctx context.Context, project, id string) (a Account, err error) {
 	defer fault.Wrap(&err, "iam.Account(%s)", id)
 	err = m.store.View(ctx, func(tx *store.Tx) error {
-		if strings.Contains(id, "@") {
-			row, err := accounts.Get(tx, id)
-			a = row.Value
-			return err
+		row, err := findAccount(tx, project, id)
+		a = row.Value
+		return err
+	})
+	return a, err
+}
+
+func findAccount(tx *store.Tx, project, id string) (store.Row[Account], error) {
+	var found store.Row[Account]
+	if strings.Contains(id, "@") {
+		row, err := accounts.Get(tx, id)
+		if err != nil && !fault.Is(err, fault.NotFound) {
+			return row, err
 		}
+		found = row
+	} else {
 		rows, err := accounts.List(tx, "", "", 0)
+		if err != nil {
+			return found, err
+		}
 		for _, r := range rows {
 			if r.Value.UniqueID == id {
-				a = r.Value
+				found = r
+			}
+		}
+	}
+	if found.Value.Email == "" || project != "-" && found.Value.Project != project {
+		return store.Row[Account]{}, fault.New(fault.NotFound, "Unknown service account")
+	}
+	found.Value.Etag = resource.Etag(found.Version)
+	return found, nil
+}
+
+// AccountProject returns the project of a service account by e-mail address or unique id, of a deleted one by its unique
+// id; or NotFound.
+func (m *IAM) AccountProject(ctx context.Context, id string) (project string, err error) {
+	a, err := m.Account(ctx, "-", id)
+	if !fault.Is(err, fault.NotFound) {
+		return a.Project, err
+	}
+	err = m.store.View(ctx, func(tx *store.Tx) error {
+		row, err := deletedAccounts.Get(tx, id)
+		project = row.Value.Account.Project
+		return err
+	})
+	if fault.Is(err, fault.NotFound) {
+		err = fault.New(fault.NotFound, "Unknown service account")
+	}
+	return project, err
+}
+
+// Accounts returns the service accounts of a project by e-mail address.
+func (m *IAM) Accounts(ctx context.Context, project string) (all []Account, err error) {
+	defer fault.Wrap(&err, "iam.Accounts(%s)", project)
+	err = m.store.View(ctx, func(tx *store.Tx) error {
+		rows, err := accounts.List(tx, "", "", 0)
+		for _, r := range rows {
+			if r.Value.Project == project {
+				r.Value.Etag = resource.Etag(r.Version)
+				all = append(all, r.Value)
 			}
 		}
 		return err
 	})
-	if fault.Is(err, fault.NotFound) || err == nil && (a.Email == "" || project != "-" && a.Project != project) {
-		return Account{}, fault.New(fault.NotFound, "Unknown service account")
-	}
-	return a, err
+	slices.SortFunc(all, func(a, b Account) int { return cmp.Compare(a.Email, b.Email) })
+	return all, err
 }
 
-// CreateKey makes a key for a service account and returns the JSON key file that Google's tools read. The private
-// half is not kept.
-func (m *IAM) CreateKey(ctx context.Context, email string) (_ []byte, err error) {
-	defer fault.Wrap(&err, "iam.CreateKey(%s)", email)
-	a, err := m.Account(ctx, "-", email)
-	if err != nil {
-		return nil, err
+// Limits of service accounts, from IAM's quotas page and reference.
+const (
+	maxAccounts    = 100 // in a project
+	maxKeys        = 10  // of an account
+	maxDisplayName = 100 // bytes
+	maxDescription = 256 // bytes
+)
+
+var accountID = regexp.MustCompile(`^[a-z][-a-z0-9]{4,28}[a-z0-9]$`)
+
+func (a Account) check() error {
+	if len(a.DisplayName) > maxDisplayName {
+		return fault.Invalid("service_account.display_name", "longer than %d bytes", maxDisplayName)
 	}
-	key, err := rsa.GenerateKey(m.random, rsaBits)
-	if err != nil {
-		return nil, err
+	if len(a.Description) > maxDescription {
+		return fault.Invalid("service_account.description", "longer than %d bytes", maxDescription)
 	}
-	id := make([]byte, 20)
-	if _, err := io.ReadFull(m.random, id); err != nil {
-		return nil, err
+	return nil
+}
+
+// CreateAccount makes the service account ID@PROJECT.iam.gserviceaccount.com; of a, project, display name and
+// description count.
+func (m *IAM) CreateAccount(ctx context.Context, id string, a Account) (_ Account, err error) {
+	defer fault.Wrap(&err, "iam.CreateAccount(%s)", id)
+	if !accountID.MatchString(id) {
+		return Account{}, fault.Invalid("account_id", "%.60q is not 6 to 30 lower-case letters, digits and hyphens, beginning with a letter and not ending with a hyphen", id)
 	}
-	kid := hex.EncodeToString(id)
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return nil, err
+	if err := a.check(); err != nil {
+		return Account{}, err
 	}
+	b := make([]byte, 8)
+	if _, err := io.ReadFull(m.random, b); err != nil {
+		return Account{}, err
+	}
+	a = Account{
+		Project: a.Project, Email: id + "@" + a.Project + ".iam.gserviceaccount.com", DisplayName: a.DisplayName, Description: a.Description,
+		UniqueID: fmt.Sprintf("1%020d", binary.BigEndian.Uint64(b)),
+	}
+	m.write.Lock()
+	defer m.write.Unlock()
 	err = m.store.Update(ctx, func(tx *store.Tx) error {
-		_, err := accountKeys.Create(tx, kid, accountKey{Email: a.Email, DER: x509.MarshalPKCS1PublicKey(&key.PublicKey)})
+		rows, err := accounts.List(tx, "", "", 0)
+		if err != nil {
+			return err
+		}
+		n := 0
+		for _, r := range rows {
+			if r.Value.Project == a.Project {
+				n++
+			}
+		}
+		if n >= maxAccounts {
+			return fault.New(fault.ResourceExhausted, "Maximum number of service accounts (%d) on project %s reached.", maxAccounts, a.Project)
+		}
+		row, err := accounts.Create(tx, a.Email, a)
+		if fault.Is(err, fault.AlreadyExists) {
+			return fault.New(fault.AlreadyExists, "Service account %s already exists within project projects/%s.", id, a.Project)
+		}
+		a.Etag = resource.Etag(row.Version)
 		return err
 	})
 	if err != nil {
-		return nil, err
+		return Account{}, err
 	}
-	return json.MarshalIndent(map[string]string{
-		"type": "service_account", "project_id": a.Project, "private_key_id": kid,
-		"private_key":  string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})),
-		"client_email": a.Email, "client_id": a.UniqueID,
-		"auth_uri": "https://accounts.google.com/o/oauth2/auth", "token_uri": "https://oauth2.googleapis.com/token",
-		"universe_domain": "googleapis.com",
-	}, "", "  ")
+	m.remember(a.Email, accountState{a.UniqueID, true})
+	return a, nil
 }
 
-// Assertion is a verified JWT of a service account (RFC 7523).
-type Assertion struct {
-	Principal      Principal
-	Scopes         []string
-	TargetAudience string // set: an ID token is wanted, not an access token
-}
-
-// CheckAssertion verifies a JWT that a service account's key signed for the token endpoint. It fails with
-// InvalidArgument.
-func (m *IAM) CheckAssertion(ctx context.Context, raw string, audiences ...string) (_ Assertion, err error) {
-	defer fault.Wrap(&err, "iam.CheckAssertion")
-	bad := func(why string) (Assertion, error) {
-		return Assertion{}, fault.New(fault.InvalidArgument, "Invalid JWT: %s", why)
-	}
-	if len(raw) > maxToken {
-		return bad("it is too long.")
-	}
-	tok, err := jwt.ParseSigned(raw, []jose.SignatureAlgorithm{jose.RS256})
-	if err != nil {
-		return bad("it is not a JWT signed with RS256.")
-	}
-	var k accountKey
-	err = m.store.View(ctx, func(tx *store.Tx) error {
-		row, err := accountKeys.Get(tx, tok.Headers[0].KeyID)
-		k = row.Value
+// UpdateAccount changes a service account as change says; change must leave its identity alone. A change takes effect
+// for the next call of the account.
+func (m *IAM) UpdateAccount(ctx context.Context, project, id string, change func(*Account) error) (a Account, err error) {
+	defer fault.Wrap(&err, "iam.UpdateAccount(%s)", id)
+	m.write.Lock()
+	defer m.write.Unlock()
+	err = m.store.Update(ctx, func(tx *store.Tx) error {
+		row, err := findAccount(tx, project, id)
+		if err != nil {
+			return err
+		}
+		if err := change(&row.Value); err != nil {
+			return err
+		}
+		if err := row.Value.check(); err != nil {
+			return err
+		}
+		row, err = accounts.Update(tx, row)
+		a = row.Value
+		a.Etag = resource.Etag(row.Version)
 		return err
 	})
-	if fault.Is(err, fault.NotFound) {
-		return bad("its key id is not that of a key of a service account here.")
-	}
 	if err != nil {
-		return Assertion{}, err
+		return Account{}, err
 	}
-	public, err := x509.ParsePKCS1PublicKey(k.DER)
+	m.remember(a.Email, accountState{a.UniqueID, !a.Disabled})
+	return a, nil
+}
+
+// DeleteAccount deletes a service account. Its tokens and keys stop at once, and bindings name it as deleted, so that a
+// new account of the same address inherits nothing.
+func (m *IAM) DeleteAccount(ctx context.Context, project, id string) (err error) {
+	defer fault.Wrap(&err, "iam.DeleteAccount(%s)", id)
+	m.write.Lock()
+	defer m.write.Unlock()
+	var a Account
+	var next map[string]*compiled
+	err = m.store.Update(ctx, func(tx *store.Tx) error {
+		row, err := findAccount(tx, project, id)
+		if err != nil {
+			return err
+		}
+		a = row.Value
+		gone := deletedAccount{Account: a, Deleted: m.now()}
+		if next, err = m.renameMember(tx, ServiceAccount(a.Email).Member, a.deletedMember()); err != nil {
+			return err
+		}
+		if c := (*m.policies.Load())[a.Name()]; c != nil { // as it is before the renaming
+			gone.Policy = &c.Policy
+			delete(next, a.Name())
+			if err := policies.Delete(tx, a.Name()); err != nil {
+				return err
+			}
+		}
+		if _, err := deletedAccounts.Put(tx, a.UniqueID, gone); err != nil {
+			return err
+		}
+		return accounts.Delete(tx, a.Email)
+	})
 	if err != nil {
-		return Assertion{}, err
+		return err
 	}
-	var c struct {
-		jwt.Claims
-		Scope          string `json:"scope"`
-		TargetAudience string `json:"target_audience"`
-	}
-	if err := tok.Claims(public, &c); err != nil {
-		return bad("its signature does not verify.")
-	}
-	if c.Issuer != k.Email {
-		return bad("its issuer is not the account that the key belongs to.")
-	}
-	if err := c.Claims.ValidateWithLeeway(jwt.Expected{AnyAudience: audiences, Time: m.now()}, time.Minute); err != nil {
-		return bad("its audience or its time is wrong; is the clock right?")
-	}
-	if c.Expiry == nil || c.Expiry.Time().Sub(m.now()) > AccessTokenAge+time.Minute {
-		return bad("it must expire within an hour.")
-	}
-	a, err := m.Account(ctx, "-", k.Email)
+	m.policies.Store(&next)
+	m.remember(a.Email, accountState{a.UniqueID, false})
+	return nil
+}
+
+// UndeleteAccount brings back a service account that was deleted in the last 30 days, by its unique id, with its keys
+// and its place in bindings.
+func (m *IAM) UndeleteAccount(ctx context.Context, project, uniqueID string) (a Account, err error) {
+	defer fault.Wrap(&err, "iam.UndeleteAccount(%s)", uniqueID)
+	m.write.Lock()
+	defer m.write.Unlock()
+	var next map[string]*compiled
+	err = m.store.Update(ctx, func(tx *store.Tx) error {
+		row, err := deletedAccounts.Get(tx, uniqueID)
+		if err != nil && !fault.Is(err, fault.NotFound) {
+			return err
+		}
+		a = row.Value.Account
+		if err != nil || project != "-" && a.Project != project || m.now().Sub(row.Value.Deleted) >= undeleteAge {
+			return fault.New(fault.NotFound, "Unknown service account: no service account with the unique id %.60s was deleted in the last 30 days.", uniqueID)
+		}
+		back, err := accounts.Create(tx, a.Email, a)
+		if fault.Is(err, fault.AlreadyExists) {
+			return fault.New(fault.FailedPrecondition, "Another service account has the address %s now; delete it first.", a.Email)
+		}
+		if err != nil {
+			return err
+		}
+		a.Etag = resource.Etag(back.Version)
+		if err := deletedAccounts.Delete(tx, uniqueID); err != nil {
+			return err
+		}
+		if next, err = m.renameMember(tx, a.deletedMember(), ServiceAccount(a.Email).Member); err != nil {
+			return err
+		}
+		if p := row.Value.Policy; p != nil {
+			p.Etag = resource.Etag(1) // of a new row
+			if _, err := policies.Put(tx, a.Name(), *p); err != nil {
+				return err
+			}
+			next[a.Name()] = compile(*p)
+		}
+		return nil
+	})
 	if err != nil {
-		return bad("the account is gone.")
+		return Account{}, err
 	}
-	if a.Disabled {
-		return bad("the account is disabled.")
-	}
-	return Assertion{ServiceAccount(a.Email), strings.Fields(c.Scope), c.TargetAudience}, nil
+	m.policies.Store(&next)
+	m.remember(a.Email, accountState{a.UniqueID, !a.Disabled})
+	return a, nil
+}
+
+// deletedMember is how bindings name the account once it is deleted.
+func (a Account) deletedMember() string {
+	return "deleted:serviceAccount:" + a.Email + "?uid=" + a.UniqueID
+}
+
+// Expire forgets what was deleted more than 30 days ago. It is called once a day.
+func (m *IAM) Expire(ctx context.Context) (err error) {
+	defer fault.Wrap(&err, "iam.Expire")
+	return m.store.Update(ctx, func(tx *store.Tx) error {
+		rows, err := deletedAccounts.List(tx, "", "", 0)
+		if err != nil {
+			return err
+		}
+		for _, r := range rows {
+			if m.now().Sub(r.Value.Deleted) < undeleteAge {
+				continue
+			}
+			if err := deletedAccounts.Delete(tx, r.Name); err != nil {
+				return err
+			}
+			if err := deleteKeys(tx, r.Name); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }

@@ -45,9 +45,10 @@ type IAM struct {
 	mac      []byte // key of access and refresh tokens
 	policies atomic.Pointer[map[string]*compiled]
 	roles    atomic.Pointer[roleSet]
+	accounts atomic.Pointer[map[string]accountState]
 	signing  atomic.Pointer[keyring]
 	verified verifiedTokens
-	write    sync.Mutex // policies in memory follow the store in order
+	write    sync.Mutex // policies and accounts in memory follow the store in order
 }
 
 // secret is the platform's own secrets, one row.
@@ -74,6 +75,9 @@ func New(ctx context.Context, cfg Config) (_ *IAM, err error) {
 		return nil, err
 	}
 	if err := m.RotateKeys(ctx); err != nil {
+		return nil, err
+	}
+	if err := m.loadAccounts(ctx); err != nil {
 		return nil, err
 	}
 	return m, m.loadPolicies(ctx)

@@ -238,7 +238,7 @@ func TestServiceAccountAssertion(t *testing.T) {
 		t.Fatal(err)
 	}
 	email := iam.ComputeAccount(number)
-	file, err := w.CreateKey(t.Context(), email)
+	_, file, err := w.CreateKey(t.Context(), "-", email)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -145,16 +145,19 @@ func (m *IAM) IDToken(p Principal, audience string) (string, error) {
 	if p == Anonymous {
 		return "", fault.New(fault.Unauthenticated, "Nobody is signed in.")
 	}
+	if !m.usable(p, "") {
+		return "", accountGone(p)
+	}
 	now := m.now()
 	c := Claims{
 		Claims: jwt.Claims{
-			Issuer: Issuer, Subject: p.Subject(), Audience: jwt.Audience{audience},
+			Issuer: Issuer, Subject: m.subject(p), Audience: jwt.Audience{audience},
 			IssuedAt: jwt.NewNumericDate(now), Expiry: jwt.NewNumericDate(now.Add(AccessTokenAge)),
 		},
 		AuthorizedParty: audience, Email: p.Email(), EmailVerified: true,
 	}
 	if !p.IsUser() {
-		c.AuthorizedParty = p.Subject()
+		c.AuthorizedParty = c.Subject
 	}
 	return jwt.Signed(m.signing.Load().signer).Claims(c).Serialize()
 }
@@ -180,6 +183,9 @@ func (m *IAM) CheckIDToken(raw string, audiences ...string) (Claims, error) {
 		return Claims{}, Unauthenticated("")
 	}
 	if !slices.ContainsFunc(audiences, func(a string) bool { return c.Audience.Contains(a) }) {
+		return Claims{}, Unauthenticated("")
+	}
+	if !m.usable(c.Principal(), c.Subject) {
 		return Claims{}, Unauthenticated("")
 	}
 	return c, nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"net/mail"
+	"slices"
 	"strings"
 
 	"giggle/fault"
@@ -119,6 +120,36 @@ func (m *IAM) DropPolicy(ctx context.Context, name string) (err error) {
 	return nil
 }
 
+// renameMember writes every policy that names a member with another name for it, and returns all policies as they are
+// when the transaction is through. The caller holds m.write.
+func (m *IAM) renameMember(tx *store.Tx, from, to string) (map[string]*compiled, error) {
+	next := maps.Clone(*m.policies.Load())
+	for name, c := range next {
+		if len(c.roles[from]) == 0 {
+			continue
+		}
+		row, err := policies.Get(tx, name)
+		if err != nil {
+			return nil, err
+		}
+		p := row.Value
+		p.Bindings = slices.Clone(p.Bindings)
+		for i, b := range p.Bindings {
+			if at := slices.Index(b.Members, from); at >= 0 {
+				p.Bindings[i].Members = slices.Clone(b.Members)
+				p.Bindings[i].Members[at] = to
+			}
+		}
+		p.Etag = resource.Etag(row.Version + 1)
+		row.Value = p
+		if _, err := policies.Update(tx, row); err != nil {
+			return nil, err
+		}
+		next[name] = compile(p)
+	}
+	return next, nil
+}
+
 // limits of one policy, from IAM's quotas page.
 const (
 	maxBindings = 1500
@@ -217,8 +248,12 @@ func (c *compiled) allows(p Principal, permission string, roles roleSet) bool {
 	return false
 }
 
-// parentOf returns the resource whose policy a resource inherits: the project, for everything in one.
+// parentOf returns the resource whose policy a resource inherits: the project, for everything in one, and the service
+// account for its keys.
 func parentOf(name string) (string, bool) {
+	if i := strings.Index(name, "/keys/"); i > 0 {
+		return name[:i], true
+	}
 	rest, ok := strings.CutPrefix(name, "projects/")
 	if !ok {
 		return "", false

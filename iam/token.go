@@ -34,6 +34,7 @@ const (
 type Token struct {
 	Member  string   `json:"m"`
 	Scopes  []string `json:"s,omitempty"`
+	Account string   `json:"u,omitempty"` // unique id of the service account, so that another of its address gets nothing
 	Expires int64    `json:"e,omitempty"` // seconds since 1970; 0 for a refresh token, which does not expire
 	ID      []byte   `json:"i"`           // makes each token unique
 }
@@ -43,14 +44,22 @@ func (t Token) Principal() Principal { return Principal{t.Member} }
 
 // AccessToken returns a new access token for the principal, good for AccessTokenAge.
 func (m *IAM) AccessToken(p Principal, scopes []string) (token string, expires time.Time, err error) {
-	expires = m.now().Add(AccessTokenAge).Truncate(time.Second)
-	token, err = m.seal(accessPrefix, Token{Member: p.Member, Scopes: scopes, Expires: expires.Unix()})
+	return m.AccessTokenFor(p, scopes, AccessTokenAge)
+}
+
+// AccessTokenFor is AccessToken with a life of its own.
+func (m *IAM) AccessTokenFor(p Principal, scopes []string, life time.Duration) (token string, expires time.Time, err error) {
+	if !m.usable(p, "") {
+		return "", time.Time{}, accountGone(p)
+	}
+	expires = m.now().Add(life).Truncate(time.Second)
+	token, err = m.seal(accessPrefix, Token{Member: p.Member, Account: m.accountID(p), Scopes: scopes, Expires: expires.Unix()})
 	return token, expires, err
 }
 
 // RefreshToken returns a new refresh token for the principal: what `giggle shell` signs in with.
 func (m *IAM) RefreshToken(p Principal, scopes []string) (string, error) {
-	return m.seal(refreshPrefix, Token{Member: p.Member, Scopes: scopes})
+	return m.seal(refreshPrefix, Token{Member: p.Member, Account: m.accountID(p), Scopes: scopes})
 }
 
 func (m *IAM) seal(prefix string, t Token) (string, error) {
@@ -94,7 +103,7 @@ func (m *IAM) unseal(prefix, token string) (Token, bool) {
 
 // CheckAccessToken returns what a valid access token says, or Unauthenticated.
 func (m *IAM) CheckAccessToken(token string) (Token, error) {
-	if t, ok := m.unseal(accessPrefix, token); ok {
+	if t, ok := m.unseal(accessPrefix, token); ok && m.usable(t.Principal(), t.Account) {
 		return t, nil
 	}
 	return Token{}, Unauthenticated("ACCESS_TOKEN_TYPE_UNSUPPORTED")
@@ -102,7 +111,7 @@ func (m *IAM) CheckAccessToken(token string) (Token, error) {
 
 // CheckRefreshToken returns what a valid refresh token says, or InvalidArgument.
 func (m *IAM) CheckRefreshToken(token string) (Token, error) {
-	if t, ok := m.unseal(refreshPrefix, token); ok {
+	if t, ok := m.unseal(refreshPrefix, token); ok && m.usable(t.Principal(), t.Account) {
 		return t, nil
 	}
 	return Token{}, fault.New(fault.InvalidArgument, "The refresh token is not valid for this platform. Start a new `giggle shell`.")

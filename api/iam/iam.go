@@ -1,32 +1,49 @@
-// Package iam is the wire form of IAM v1, as far as the deploy road needs it: looking a service account up.
+// Package iam is the wire form of IAM v1 (google.iam.admin.v1): service accounts, their keys and the policies on them.
 //
-// It translates for package giggle/iam. Every other RPC of the API answers UNIMPLEMENTED.
+// It translates for package giggle/iam. Signing is iamcredentials.googleapis.com's. What is not implemented answers
+// UNIMPLEMENTED.
 package iam
 
 import (
 	"context"
+	"encoding/base64"
 	"strings"
 
 	"cloud.google.com/go/iam/admin/apiv1/adminpb"
 
 	"giggle/api/guard"
+	"giggle/api/iampolicy"
 	"giggle/fault"
 	"giggle/iam"
+	"giggle/resource"
 	"giggle/rest"
 )
 
-// Accounts looks service accounts up: *iam.IAM.
-type Accounts interface {
+// Identity is the identity side: *iam.IAM.
+type Identity interface {
+	iampolicy.Policies
 	Account(ctx context.Context, project, id string) (iam.Account, error)
+	Accounts(ctx context.Context, project string) ([]iam.Account, error)
+	CreateAccount(ctx context.Context, id string, a iam.Account) (iam.Account, error)
+	UpdateAccount(ctx context.Context, project, id string, change func(*iam.Account) error) (iam.Account, error)
+	DeleteAccount(ctx context.Context, project, id string) error
+	UndeleteAccount(ctx context.Context, project, uniqueID string) (iam.Account, error)
+	CreateKey(ctx context.Context, project, account string) (k iam.Key, file []byte, err error)
+	UploadKey(ctx context.Context, project, account string, certificate []byte) (iam.Key, error)
+	Keys(ctx context.Context, project, account string) ([]iam.Key, error)
+	Key(ctx context.Context, project, account, id string) (iam.Key, error)
+	DeleteKey(ctx context.Context, project, account, id string) error
+	DisableKey(ctx context.Context, project, account, id string, disabled bool) error
 }
 
 // Server serves the API.
 type Server struct {
 	adminpb.UnimplementedIAMServer
 
-	Accounts Accounts
+	Identity Identity
 	// ProjectID returns the id of a project named by id or number.
 	ProjectID func(ref string) (string, error)
+	Pages     *resource.Pages
 }
 
 const service = "google.iam.admin.v1.IAM"
@@ -37,33 +54,92 @@ var Rules = func() guard.Rules {
 	for _, m := range rest.Describe(service, &Server{}).Methods {
 		r["/"+service+"/"+m.MethodName] = guard.Rule{}
 	}
-	r["/"+service+"/GetServiceAccount"] = guard.Rule{Permission: "iam.serviceAccounts.get", On: "{name}"}
+	for rpc, rule := range map[string]guard.Rule{
+		"CreateServiceAccount":   {Permission: "iam.serviceAccounts.create", On: "{name}"},
+		"ListServiceAccounts":    {Permission: "iam.serviceAccounts.list", On: "{name}"},
+		"GetServiceAccount":      {Permission: "iam.serviceAccounts.get", On: "{name}"},
+		"UpdateServiceAccount":   {Permission: "iam.serviceAccounts.update", On: "{name}"},
+		"PatchServiceAccount":    {Permission: "iam.serviceAccounts.update", On: "{service_account.name}"},
+		"DeleteServiceAccount":   {Permission: "iam.serviceAccounts.delete", On: "{name}"},
+		"UndeleteServiceAccount": {Permission: "iam.serviceAccounts.undelete", On: "{name}"},
+		"EnableServiceAccount":   {Permission: "iam.serviceAccounts.enable", On: "{name}"},
+		"DisableServiceAccount":  {Permission: "iam.serviceAccounts.disable", On: "{name}"},
+
+		"ListServiceAccountKeys":   {Permission: "iam.serviceAccountKeys.list", On: "{name}"},
+		"GetServiceAccountKey":     {Permission: "iam.serviceAccountKeys.get", On: "{name}"},
+		"CreateServiceAccountKey":  {Permission: "iam.serviceAccountKeys.create", On: "{name}"},
+		"UploadServiceAccountKey":  {Permission: "iam.serviceAccountKeys.create", On: "{name}"},
+		"DeleteServiceAccountKey":  {Permission: "iam.serviceAccountKeys.delete", On: "{name}"},
+		"EnableServiceAccountKey":  {Permission: "iam.serviceAccountKeys.enable", On: "{name}"},
+		"DisableServiceAccountKey": {Permission: "iam.serviceAccountKeys.disable", On: "{name}"},
+
+		"GetIamPolicy": {Permission: "iam.serviceAccounts.getIamPolicy", On: "{resource}"},
+		"SetIamPolicy": {Permission: "iam.serviceAccounts.setIamPolicy", On: "{resource}"},
+	} {
+		r["/"+service+"/"+rpc] = rule
+	}
 	return r
 }()
 
 // Register adds the API's routes.
 func (s *Server) Register(m *rest.Mux) { m.RegisterService(rest.Describe(service, s), s) }
 
-// GetServiceAccount returns a service account by "projects/P/serviceAccounts/EMAIL", P being "-" for any project.
-func (s *Server) GetServiceAccount(ctx context.Context, r *adminpb.GetServiceAccountRequest) (*adminpb.ServiceAccount, error) {
-	rest, ok := strings.CutPrefix(r.GetName(), "projects/")
-	project, id, found := strings.Cut(rest, "/serviceAccounts/")
-	if !ok || !found {
-		return nil, fault.Invalid("name", "%.100q is not of the form projects/PROJECT/serviceAccounts/EMAIL", r.GetName())
-	}
-	if project != "-" {
-		p, err := s.ProjectID(project)
-		if err != nil {
-			return nil, err
-		}
-		project = p
-	}
-	a, err := s.Accounts.Account(ctx, project, id)
+// project reads "projects/P".
+func (s *Server) project(name string) (string, error) {
+	ref, err := resource.ParseProject(name)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
-	return &adminpb.ServiceAccount{
-		Name: a.Name(), ProjectId: a.Project, UniqueId: a.UniqueID, Email: a.Email, DisplayName: a.DisplayName,
-		Description: a.Description, Disabled: a.Disabled, Oauth2ClientId: a.UniqueID,
-	}, nil
+	return s.ProjectID(ref)
+}
+
+// account reads "projects/P/serviceAccounts/EMAIL_OR_UNIQUE_ID" with what follows it; P may be "-" for any project.
+func (s *Server) account(name string) (project, id, rest string, err error) {
+	tail, ok := strings.CutPrefix(name, "projects/")
+	project, tail, found := strings.Cut(tail, "/serviceAccounts/")
+	if !ok || !found || project == "" || strings.Contains(project, "/") || len(name) > resource.MaxName {
+		return "", "", "", fault.Invalid("name", "%.100q is not of the form projects/PROJECT/serviceAccounts/EMAIL", name)
+	}
+	id, rest, _ = strings.Cut(tail, "/")
+	if project != "-" {
+		if project, err = s.ProjectID(project); err != nil {
+			return "", "", "", err
+		}
+	}
+	return project, id, rest, nil
+}
+
+// page cuts one page out of all, which are sorted by name: it begins after the row that the token names.
+func page[T any](pages *resource.Pages, query string, size int32, token string, all []T, name func(T) string) (_ []T, next string, err error) {
+	last, err := pages.Last(query, token)
+	if err != nil {
+		return nil, "", err
+	}
+	limit := int(size)
+	if limit < 0 {
+		return nil, "", fault.Invalid("page_size", "must not be negative")
+	}
+	if limit == 0 || limit > maxPage {
+		limit = maxPage
+	}
+	for len(all) > 0 && last != "" && name(all[0]) <= last {
+		all = all[1:]
+	}
+	if len(all) > limit {
+		all = all[:limit]
+		next = pages.Token(query, name(all[limit-1]))
+	}
+	return all, next, nil
+}
+
+// maxPage is the most rows of one page.
+const maxPage = 100
+
+// etag is an etag as protos have it.
+func etag(text string) []byte {
+	b, err := base64.StdEncoding.DecodeString(text)
+	if err != nil {
+		return nil
+	}
+	return b
 }

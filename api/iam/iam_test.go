@@ -13,7 +13,7 @@ import (
 func newWorld(t *testing.T) *guardtest.World {
 	w := guardtest.New(t)
 	w.Serve(t, "iam.googleapis.com", "", iamapi.Rules, func(m *rest.Mux) {
-		(&iamapi.Server{Accounts: w.IAM, ProjectID: w.ID}).Register(m)
+		(&iamapi.Server{Identity: w.IAM, ProjectID: w.ID, Pages: w.Pages}).Register(m)
 	})
 	return w
 }
@@ -48,8 +48,13 @@ func TestRefusals(t *testing.T) {
 		{"stranger", w.Stranger, "GET", "/v1/projects/-/serviceAccounts/" + mine, 403},
 		{"no token", "", "GET", "/v1/projects/-/serviceAccounts/" + mine, 401},
 		{"no such route", w.Owner, "GET", "/v1/projects/giggle/serviceAccounts/a/b", 404},
-		{"not implemented: list", w.Owner, "GET", "/v1/projects/giggle/serviceAccounts", 501},
-		{"not implemented: delete", w.Owner, "DELETE", "/v1/projects/giggle/serviceAccounts/" + mine, 501},
+		{"not implemented", w.Owner, "POST", "/v1/iamPolicies:lintPolicy", 501},
+		{"stranger lists", w.Stranger, "GET", "/v1/projects/giggle/serviceAccounts", 403},
+		{"stranger deletes", w.Stranger, "DELETE", "/v1/projects/giggle/serviceAccounts/" + mine, 403},
+		{"stranger undeletes", w.Stranger, "POST", "/v1/projects/-/serviceAccounts/" + mine + ":undelete", 403},
+		{"stranger makes a key", w.Stranger, "POST", "/v1/projects/-/serviceAccounts/" + mine + "/keys", 403},
+		{"no such key", w.Owner, "GET", "/v1/projects/-/serviceAccounts/" + mine + "/keys/abc", 404},
+		{"delete another project's", w.Owner, "DELETE", "/v1/projects/giggle/serviceAccounts/" + others, 404},
 	} {
 		t.Run(tt.name, func(t *testing.T) { w.CallAs(t, tt.token, tt.method, tt.path, "", tt.status) })
 	}

@@ -94,7 +94,7 @@ func TestJWTBearerGrant(t *testing.T) {
 		t.Fatal(err)
 	}
 	email := iam.ComputeAccount("123456789012")
-	file, err := ids.CreateKey(t.Context(), email)
+	_, file, err := ids.CreateKey(t.Context(), "-", email)
 	if err != nil {
 		t.Fatal(err)
 	}

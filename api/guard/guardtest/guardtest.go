@@ -120,8 +120,7 @@ func (w *World) Guard() *guard.Guard {
 		if collection != "serviceAccounts" {
 			return "", fault.New(fault.NotFound, "The specified bucket does not exist.")
 		}
-		a, err := w.IAM.Account(ctx, "-", id)
-		return a.Project, err
+		return w.IAM.AccountProject(ctx, id)
 	}}
 }
 
