@@ -7,6 +7,8 @@ LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 export GOTOOLCHAIN := local
 export CGO_ENABLED := 0
 export GIGGLE_MIRROR ?= /var/cache/giggle/mirror
+# Containers need root; everything that runs one is run through this.
+ROOT := $(shell [ "$$(id -u)" = 0 ] || echo 'sudo -E env "PATH=$$PATH"')
 
 .PHONY: help build setup demo test test-long check bench clean
 
@@ -19,16 +21,16 @@ build: ## build bin/giggle
 
 setup: ## install the missing OS packages and make the builder image; a no-op when nothing is missing
 	@hack/setup
-	@go run ./hack/builder --mirror '$(GIGGLE_MIRROR)'
+	@$(ROOT) go run ./hack/builder --mirror '$(GIGGLE_MIRROR)'
 
 demo: setup build ## build, deploy and call a service in a temporary directory
-	@bin/giggle demo
+	@$(ROOT) bin/giggle demo
 
 test: setup build ## every test, with the real gcloud and real containers
-	go test -timeout 14m ./...
+	$(ROOT) go test -timeout 14m ./...
 
 test-long: setup build ## soak, big streams, suites by others
-	go test -timeout 40m -tags long -run Long ./...
+	$(ROOT) go test -timeout 40m -tags long -run Long ./...
 
 check: ## format, vet, staticcheck, module file, architecture
 	@out=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$out" || { echo "not gofmt'ed:"; echo "$$out"; exit 1; }
@@ -38,7 +40,7 @@ check: ## format, vet, staticcheck, module file, architecture
 	go test ./internal/arch
 
 bench: setup build ## the figures of this machine, baselines beside them
-	@bin/giggle bench
+	@$(ROOT) bin/giggle bench
 
 clean:
 	rm -rf bin

@@ -148,7 +148,7 @@ func (c *Cloud) Run(ctx context.Context, force <-chan struct{}) error {
 	outer.Close()
 	err = errors.Join(c.server.Shutdown(end), socket.Shutdown(end), console.Shutdown(end), c.scaler.Close(end))
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
-		c.cfg.Log.Warn("not everything ended in time and was cut off", "after", drain)
+		c.cfg.Log.Warn("not everything ended in time; the rest was cut off")
 		err = nil
 	}
 	return errors.Join(err, g.Wait())
