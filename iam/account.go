@@ -396,6 +396,9 @@ func (a Account) deletedMember() string {
 // Expire forgets what was deleted more than 30 days ago. It is called once a day.
 func (m *IAM) Expire(ctx context.Context) (err error) {
 	defer fault.Wrap(&err, "iam.Expire")
+	if err := m.expireRoles(ctx); err != nil {
+		return err
+	}
 	return m.store.Update(ctx, func(tx *store.Tx) error {
 		rows, err := deletedAccounts.List(tx, "", "", 0)
 		if err != nil {

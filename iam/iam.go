@@ -66,11 +66,9 @@ func New(ctx context.Context, cfg Config) (_ *IAM, err error) {
 	}
 	m := &IAM{store: cfg.Store, owner: cfg.Owner, now: cfg.Now, random: cfg.Random}
 	m.verified.init()
-	roles, err := parseRoles(predefinedRoles)
-	if err != nil {
+	if err := m.loadRoles(ctx); err != nil {
 		return nil, err
 	}
-	m.roles.Store(&roles)
 	if err := m.loadSecret(ctx); err != nil {
 		return nil, err
 	}

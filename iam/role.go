@@ -17,15 +17,21 @@ type Role struct {
 	Description string
 	Stage       string   // ALPHA, BETA, GA, DEPRECATED, DISABLED or EAP
 	Permissions []string // sorted
+	Deleted     bool     // of a custom role that can still be undeleted
+	Etag        string   `json:"-"` // base64; of a custom role
 
 	set map[string]bool // of Permissions
+	off bool            // deleted or disabled: it grants nothing
 	all bool            // the owner's role: a permission that no list knows is granted, too
 }
 
 // grants reports whether the role has the permission.
-func (r *Role) grants(permission string) bool { return r != nil && (r.all || r.set[permission]) }
+func (r *Role) grants(permission string) bool {
+	return r != nil && !r.off && (r.all || r.set[permission])
+}
 
 func (r *Role) index() *Role {
+	r.off = r.Deleted || r.Stage == "DISABLED"
 	r.set = make(map[string]bool, len(r.Permissions))
 	for _, p := range r.Permissions {
 		r.set[p] = true
@@ -82,7 +88,7 @@ func parseRoles(text string) (roleSet, error) {
 	return roles, nil
 }
 
-// Role returns a predefined role, or NotFound.
+// Role returns a predefined or custom role by its name, or NotFound.
 func (m *IAM) Role(name string) (Role, error) {
 	if r := (*m.roles.Load())[name]; r != nil {
 		return *r, nil

@@ -41,7 +41,7 @@ func (s *Server) ListServiceAccounts(ctx context.Context, r *adminpb.ListService
 	if err != nil {
 		return nil, err
 	}
-	all, next, err := page(s.Pages, "accounts of "+project, r.GetPageSize(), r.GetPageToken(), all, func(a iam.Account) string { return a.Email })
+	all, next, err := page(s.Pages, "accounts of "+project, r.GetPageSize(), r.GetPageToken(), maxAccountPage, all, func(a iam.Account) string { return a.Email })
 	if err != nil {
 		return nil, err
 	}

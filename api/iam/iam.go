@@ -1,4 +1,5 @@
-// Package iam is the wire form of IAM v1 (google.iam.admin.v1): service accounts, their keys and the policies on them.
+// Package iam is the wire form of IAM v1 (google.iam.admin.v1): service accounts, their keys, the policies on them, and
+// roles.
 //
 // It translates for package giggle/iam. Signing is iamcredentials.googleapis.com's. What is not implemented answers
 // UNIMPLEMENTED.
@@ -33,6 +34,14 @@ type Identity interface {
 	Keys(ctx context.Context, project, account string) ([]iam.Key, error)
 	Key(ctx context.Context, project, account, id string) (iam.Key, error)
 	DeleteKey(ctx context.Context, project, account, id string) error
+	Authorize(ctx context.Context, p iam.Principal, permission, resource string) error
+	Roles(project string) []iam.Role
+	Role(name string) (iam.Role, error)
+	Permissions() []string
+	CreateRole(ctx context.Context, project, id string, r iam.Role) (iam.Role, error)
+	UpdateRole(ctx context.Context, name, etag string, change func(*iam.Role) error) (iam.Role, error)
+	DeleteRole(ctx context.Context, name, etag string) (iam.Role, error)
+	UndeleteRole(ctx context.Context, name, etag string) (iam.Role, error)
 	DisableKey(ctx context.Context, project, account, id string, disabled bool) error
 }
 
@@ -73,6 +82,12 @@ var Rules = func() guard.Rules {
 		"EnableServiceAccountKey":  {Permission: "iam.serviceAccountKeys.enable", On: "{name}"},
 		"DisableServiceAccountKey": {Permission: "iam.serviceAccountKeys.disable", On: "{name}"},
 
+		// ListRoles, GetRole and QueryGrantableRoles ask only for a project's own roles: see there.
+		"CreateRole":   {Permission: "iam.roles.create", On: "{parent}"},
+		"UpdateRole":   {Permission: "iam.roles.update", On: "{name}"},
+		"DeleteRole":   {Permission: "iam.roles.delete", On: "{name}"},
+		"UndeleteRole": {Permission: "iam.roles.undelete", On: "{name}"},
+
 		"GetIamPolicy": {Permission: "iam.serviceAccounts.getIamPolicy", On: "{resource}"},
 		"SetIamPolicy": {Permission: "iam.serviceAccounts.setIamPolicy", On: "{resource}"},
 	} {
@@ -109,8 +124,9 @@ func (s *Server) account(name string) (project, id, rest string, err error) {
 	return project, id, rest, nil
 }
 
-// page cuts one page out of all, which are sorted by name: it begins after the row that the token names.
-func page[T any](pages *resource.Pages, query string, size int32, token string, all []T, name func(T) string) (_ []T, next string, err error) {
+// page cuts one page out of all, which are sorted by name: it begins after the row that the token
+// names. Most is the page's largest size, and the default.
+func page[T any](pages *resource.Pages, query string, size int32, token string, most int, all []T, name func(T) string) (_ []T, next string, err error) {
 	last, err := pages.Last(query, token)
 	if err != nil {
 		return nil, "", err
@@ -119,8 +135,8 @@ func page[T any](pages *resource.Pages, query string, size int32, token string, 
 	if limit < 0 {
 		return nil, "", fault.Invalid("page_size", "must not be negative")
 	}
-	if limit == 0 || limit > maxPage {
-		limit = maxPage
+	if limit == 0 || limit > most {
+		limit = most
 	}
 	for len(all) > 0 && last != "" && name(all[0]) <= last {
 		all = all[1:]
@@ -132,8 +148,12 @@ func page[T any](pages *resource.Pages, query string, size int32, token string, 
 	return all, next, nil
 }
 
-// maxPage is the most rows of one page.
-const maxPage = 100
+// The most rows of one page, from IAM's reference.
+const (
+	maxAccountPage    = 100
+	maxPage           = 1000
+	maxPermissionPage = 1000
+)
 
 // etag is an etag as protos have it.
 func etag(text string) []byte {
