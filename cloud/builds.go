@@ -126,7 +126,16 @@ func (p pusher) Push(ctx context.Context, b build.Build, digest string) error {
 	if err != nil {
 		return err
 	}
-	return p.c.artifacts.Push(ctx, b.Image, digest)
+	if err := p.c.artifacts.Push(ctx, b.Image, digest); err != nil {
+		return err
+	}
+	// What was built is about to be deployed: its layers are unpacked by the time that the client asks for it.
+	p.c.background.Go(func() {
+		if _, err := p.c.images.Unpack(context.WithoutCancel(ctx), digest); err != nil {
+			p.c.cfg.Log.Warn("unpack a new image", "image", b.Image, "err", err)
+		}
+	})
+	return nil
 }
 
 // logs keeps build logs as objects that grow.

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -105,7 +106,8 @@ type Cloud struct {
 	inner       *edge.DNS // answers inside instances
 
 	listeners
-	closers []func() error // what to undo, last first
+	background sync.WaitGroup // work that nobody waits for until the end
+	closers    []func() error // what to undo, last first
 }
 
 // New opens a platform's data directory and puts its parts together. Nothing listens and nothing runs yet.

@@ -17,6 +17,7 @@ func (c *Cloud) openImages(ctx context.Context) (err error) {
 		return err
 	}
 	c.onClose(c.images.Close)
+	c.onClose(func() error { c.background.Wait(); return nil })
 	c.artifacts = artifacts.New(c.store, c.blobs, uuid.NewString)
 	c.storage, err = storage.New(ctx, storage.Options{Store: c.store, Blobs: c.blobs, Logs: c.path("storage"), Now: c.cfg.Now})
 	return err
