@@ -15,6 +15,7 @@ import (
 	cloudbuildapi "giggle/api/cloudbuild"
 	"giggle/api/guard"
 	iamapi "giggle/api/iam"
+	"giggle/api/iamcredentials"
 	"giggle/api/oauth"
 	"giggle/api/resourcemanager"
 	"giggle/api/runv1"
@@ -82,6 +83,9 @@ func (c *Cloud) apis() []api {
 		}, nil},
 		{"iam.googleapis.com", "", iamapi.Rules, func(m *rest.Mux) {
 			(&iamapi.Server{Identity: c.identity, ProjectID: c.projectID, Pages: c.pages}).Register(m)
+		}, nil},
+		{"iamcredentials.googleapis.com", "", iamcredentials.Rules, func(m *rest.Mux) {
+			(&iamcredentials.Server{Identity: c.identity}).Register(m)
 		}, nil},
 	}
 }

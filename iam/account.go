@@ -105,8 +105,8 @@ func (m *IAM) remember(email string, s accountState) {
 }
 
 // usable reports whether a token that was given to a principal still counts: not when its service account is disabled
-// or deleted, nor when another one took over the address. What was made after the start and never changed since is not
-// in memory, and usable.
+// or deleted, nor when another one took over the address. A default account that was made after the
+// start and never changed since is not in memory, and usable.
 func (m *IAM) usable(p Principal, uniqueID string) bool {
 	if p.IsUser() {
 		return true
@@ -121,6 +121,16 @@ func (m *IAM) accountID(p Principal) string {
 		return ""
 	}
 	return (*m.accounts.Load())[p.Email()].UniqueID
+}
+
+// emailOf is the address of the service account with a unique id as far as it is in memory, "" else.
+func (m *IAM) emailOf(uniqueID string) string {
+	for email, s := range *m.accounts.Load() {
+		if s.UniqueID == uniqueID && s.Usable {
+			return email
+		}
+	}
+	return ""
 }
 
 // accountGone is the answer to who wants a token of an account that is disabled or deleted.

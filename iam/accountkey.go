@@ -19,12 +19,13 @@ import (
 	"giggle/store"
 )
 
-// Key is a key of a service account. The platform has its public half only.
+// Key is a key of a service account: its public half.
 type Key struct {
 	ID          string // 40 hexadecimal digits
 	Account     Account
 	Certificate []byte // X.509, DER
 	Uploaded    bool   // the owner made it, not the platform
+	Managed     bool   // the platform has its private half and signs with it; it can't be deleted
 	Disabled    bool
 	From, Until time.Time
 }
@@ -41,6 +42,7 @@ type accountKey struct {
 	UniqueID    string // of the account
 	Certificate []byte // X.509, DER
 	Uploaded    bool
+	Managed     bool
 	Disabled    bool
 	From, Until time.Time
 }
@@ -58,7 +60,7 @@ func (k accountKey) public() (crypto.PublicKey, error) {
 }
 
 func (k accountKey) key(id string, a Account) Key {
-	return Key{ID: id, Account: a, Certificate: k.Certificate, Uploaded: k.Uploaded, Disabled: k.Disabled, From: k.From, Until: k.Until}
+	return Key{ID: id, Account: a, Certificate: k.Certificate, Uploaded: k.Uploaded, Managed: k.Managed, Disabled: k.Disabled, From: k.From, Until: k.Until}
 }
 
 // CreateKey makes a key for a service account and returns it with the JSON key file that Google's tools read. The
@@ -160,6 +162,7 @@ func (m *IAM) addKey(ctx context.Context, a Account, k accountKey) (Key, error) 
 		if err != nil {
 			return err
 		}
+		mine = slices.DeleteFunc(mine, func(r store.Row[accountKey]) bool { return r.Value.Managed })
 		if len(mine) >= maxKeys {
 			return fault.New(fault.FailedPrecondition, "Precondition check failed: a service account has %d keys at most; delete one first.", maxKeys)
 		}
@@ -185,6 +188,12 @@ func deleteKeys(tx *store.Tx, uniqueID string) error {
 		if err == nil {
 			err = accountKeys.Delete(tx, r.Name)
 		}
+	}
+	if err == nil {
+		err = managedKeys.Delete(tx, uniqueID)
+	}
+	if fault.Is(err, fault.NotFound) {
+		return nil // it never signed
 	}
 	return err
 }
@@ -238,6 +247,9 @@ func (m *IAM) DeleteKey(ctx context.Context, project, account, id string) (err e
 		if err != nil {
 			return err
 		}
+		if row.Value.Managed {
+			return fault.New(fault.FailedPrecondition, "The key %.60s is managed by the platform; it can't be deleted or disabled.", id)
+		}
 		return accountKeys.Delete(tx, row.Name)
 	})
 }
@@ -249,6 +261,9 @@ func (m *IAM) DisableKey(ctx context.Context, project, account, id string, disab
 		row, _, err := findKey(tx, project, account, id)
 		if err != nil {
 			return err
+		}
+		if row.Value.Managed {
+			return fault.New(fault.FailedPrecondition, "The key %.60s is managed by the platform; it can't be deleted or disabled.", id)
 		}
 		row.Value.Disabled = disabled
 		_, err = accountKeys.Update(tx, row)

@@ -142,6 +142,12 @@ func (c Claims) Principal() Principal {
 
 // IDToken returns a new ID token about the principal for one audience, good for AccessTokenAge.
 func (m *IAM) IDToken(p Principal, audience string) (string, error) {
+	return m.IDTokenFor(p, audience, true)
+}
+
+// IDTokenFor is IDToken, without the e-mail address unless it is wanted. Without one, only a service account can be
+// known again.
+func (m *IAM) IDTokenFor(p Principal, audience string, email bool) (string, error) {
 	if p == Anonymous {
 		return "", fault.New(fault.Unauthenticated, "Nobody is signed in.")
 	}
@@ -158,6 +164,9 @@ func (m *IAM) IDToken(p Principal, audience string) (string, error) {
 	}
 	if !p.IsUser() {
 		c.AuthorizedParty = c.Subject
+		if !email {
+			c.Email, c.EmailVerified = "", false
+		}
 	}
 	return jwt.Signed(m.signing.Load().signer).Claims(c).Serialize()
 }
@@ -176,6 +185,9 @@ func (m *IAM) CheckIDToken(raw string, audiences ...string) (Claims, error) {
 		}
 		if err := tok.Claims(m.KeySet(), &c); err != nil {
 			return Claims{}, Unauthenticated("")
+		}
+		if c.Email == "" {
+			c.Email = m.emailOf(c.Subject)
 		}
 		m.verified.put(raw, c)
 	}

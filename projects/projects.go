@@ -38,6 +38,7 @@ var available = map[string]string{
 	"cloudbuild.googleapis.com":           "Cloud Build API",
 	"cloudresourcemanager.googleapis.com": "Cloud Resource Manager API",
 	"iam.googleapis.com":                  "Identity and Access Management (IAM) API",
+	"iamcredentials.googleapis.com":       "IAM Service Account Credentials API",
 	"run.googleapis.com":                  "Cloud Run Admin API",
 	"serviceusage.googleapis.com":         "Service Usage API",
 	"storage.googleapis.com":              "Cloud Storage API",
@@ -47,7 +48,7 @@ var available = map[string]string{
 func Title(service string) string { return available[service] }
 
 // always are the services without which a project could not be managed; they can't be disabled.
-var always = []string{"cloudresourcemanager.googleapis.com", "iam.googleapis.com", "serviceusage.googleapis.com"}
+var always = []string{"cloudresourcemanager.googleapis.com", "iam.googleapis.com", "iamcredentials.googleapis.com", "serviceusage.googleapis.com"}
 
 var table = store.NewTable[Project]("projects.project", "Project")
 

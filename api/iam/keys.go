@@ -23,6 +23,9 @@ func keyToProto(k iam.Key) *adminpb.ServiceAccountKey {
 	if k.Uploaded {
 		out.KeyOrigin = adminpb.ServiceAccountKeyOrigin_USER_PROVIDED
 	}
+	if k.Managed {
+		out.KeyType = adminpb.ListServiceAccountKeysRequest_SYSTEM_MANAGED
+	}
 	return out
 }
 
@@ -77,8 +80,7 @@ func (s *Server) UploadServiceAccountKey(ctx context.Context, r *adminpb.UploadS
 	return keyToProto(k), nil
 }
 
-// ListServiceAccountKeys lists the keys of a service account. All are user-managed: those that the platform signs ID
-// tokens with are no account's.
+// ListServiceAccountKeys lists the keys of a service account, of the types that are asked for.
 func (s *Server) ListServiceAccountKeys(ctx context.Context, r *adminpb.ListServiceAccountKeysRequest) (*adminpb.ListServiceAccountKeysResponse, error) {
 	a, err := s.get(ctx, r.GetName())
 	if err != nil {
