@@ -294,6 +294,7 @@ func (c *Cloud) CheckActAs(ctx context.Context, who iam.Principal, project, emai
 	email = runtimeAccount(p, email)
 	denied := fault.New(fault.PermissionDenied, "Permission 'iam.serviceaccounts.actAs' denied on service account %s (or it may not exist).", email)
 	denied.Reason, denied.Domain = "IAM_PERMISSION_DENIED", "iam.googleapis.com"
+	denied.Help = []fault.Link{c.identity.Grant(who, "iam.serviceAccounts.actAs", iam.Account{Project: p.ID, Email: email}.Name())}
 	a, err := c.identity.Account(ctx, "-", email)
 	if fault.Is(err, fault.NotFound) {
 		return denied
@@ -301,8 +302,11 @@ func (c *Cloud) CheckActAs(ctx context.Context, who iam.Principal, project, emai
 	if err != nil {
 		return err
 	}
-	if a.Disabled || !c.identity.Allowed(who, "iam.serviceAccounts.actAs", a.Name()) {
+	if !c.identity.Allowed(who, "iam.serviceAccounts.actAs", a.Name()) {
 		return denied
+	}
+	if a.Disabled {
+		return fault.New(fault.FailedPrecondition, "The service account %s is disabled; nothing can run as it.", email)
 	}
 	return nil
 }

@@ -100,6 +100,15 @@ func (e *Error) Error() string {
 	return e.Message
 }
 
+// Text is the message with what helps behind it, for a dialect that has no place for Help.
+func (e *Error) Text() string {
+	text := e.Message
+	for _, l := range e.Help {
+		text += " " + l.Description
+	}
+	return text
+}
+
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Cause }
 

@@ -263,7 +263,7 @@ func parentOf(name string) (string, bool) {
 }
 
 // Authorize returns nil when the principal has the permission on the resource; otherwise Unauthenticated for nobody
-// and PermissionDenied, in IAM's own words, for anyone else.
+// and PermissionDenied, in IAM's own words and with what would help, for anyone else.
 func (m *IAM) Authorize(_ context.Context, p Principal, permission, name string) error {
 	if m.Allowed(p, permission, name) {
 		return nil
@@ -274,6 +274,7 @@ func (m *IAM) Authorize(_ context.Context, p Principal, permission, name string)
 	e := fault.New(fault.PermissionDenied, "Permission '%s' denied on resource '%s' (or it may not exist) for %s.", permission, name, p)
 	e.Reason, e.Domain = "IAM_PERMISSION_DENIED", "iam.googleapis.com"
 	e.Metadata = map[string]string{"permission": permission, "resource": name}
+	e.Help = []fault.Link{m.Grant(p, permission, name)}
 	return e
 }
 

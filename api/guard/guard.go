@@ -120,7 +120,7 @@ func (g *Guard) authenticate(ctx context.Context, call *rest.Call) (iam.Principa
 		if err != nil {
 			e := fault.New(fault.PermissionDenied, "Caller does not have required permission to use project %.60s. Grant the caller the roles/serviceusage.serviceUsageConsumer role.", project)
 			e.Reason, e.Domain = "USER_PROJECT_DENIED", "googleapis.com"
-			e.Cause = err
+			e.Cause, e.Help = err, fault.From(err).Help
 			return who, e
 		}
 	}

@@ -510,7 +510,7 @@ type statusCause struct {
 }
 
 func statusOf(e *fault.Error, code int) statusObject {
-	s := statusObject{Kind: "Status", APIVersion: "v1", Status: "Failure", Message: e.Message, Reason: reasons[e.Code], Code: code}
+	s := statusObject{Kind: "Status", APIVersion: "v1", Status: "Failure", Message: e.Text(), Reason: reasons[e.Code], Code: code}
 	if s.Reason == "" {
 		s.Reason = "InternalError"
 	}
@@ -524,6 +524,6 @@ func statusOf(e *fault.Error, code int) statusObject {
 		}
 		s.Details.Causes = append(s.Details.Causes, statusCause{reason, f.Description, f.Path})
 	}
-	s.Error = googleError{s.Code, e.Message, e.Code.String()}
+	s.Error = googleError{s.Code, e.Text(), e.Code.String()}
 	return s
 }

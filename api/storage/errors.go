@@ -60,8 +60,8 @@ func WriteError(w http.ResponseWriter, _ *http.Request, f *rest.Failure) {
 		reason = "backendError"
 	}
 	var b errorBody
-	b.Error.Code, b.Error.Message = code, f.Message
-	b.Error.Errors = []errorItem{{f.Message, "global", reason}}
+	b.Error.Code, b.Error.Message = code, f.Text()
+	b.Error.Errors = []errorItem{{f.Text(), "global", reason}}
 	body, err := json.MarshalIndent(b, "", "  ")
 	if err != nil {
 		http.Error(w, f.Message, code)

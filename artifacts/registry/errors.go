@@ -80,7 +80,7 @@ func (s *server) writeError(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	body := struct {
 		Errors []failure `json:"errors"`
-	}{[]failure{{code, e.Message, detail}}}
+	}{[]failure{{code, e.Text(), detail}}}
 	if err := writeJSON(w, status, "application/json", body); err != nil {
 		s.Log.Error("registry", "err", err)
 	}
