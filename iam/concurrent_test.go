@@ -1,0 +1,44 @@
+package iam_test
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+
+	"giggle/fault"
+	"giggle/iam"
+)
+
+// Fifty writers who read, add a binding and write with the etag lose none of them.
+func TestConcurrentPolicyWriters(t *testing.T) {
+	w := newWorld(t)
+	const writers = 50
+	var wg sync.WaitGroup
+	for i := range writers {
+		wg.Go(func() {
+			for {
+				p := w.Policy(project)
+				p.Bindings = append(p.Bindings[:len(p.Bindings):len(p.Bindings)], iam.Binding{
+					Role: "roles/viewer", Members: []string{fmt.Sprintf("user:u%d@giggle.test", i)},
+				})
+				_, err := w.SetPolicy(t.Context(), project, p)
+				if fault.Is(err, fault.Aborted) {
+					continue
+				}
+				if err != nil {
+					t.Error(err)
+				}
+				return
+			}
+		})
+	}
+	wg.Wait()
+	if n := len(w.Policy(project).Bindings); n != writers {
+		t.Errorf("%d bindings of %d writers are left", n, writers)
+	}
+	for i := range writers {
+		if !w.Allowed(iam.User(fmt.Sprintf("u%d@giggle.test", i)), "run.services.get", service) {
+			t.Errorf("writer %d has not got what it wrote", i)
+		}
+	}
+}
