@@ -2,7 +2,8 @@
 // access, refresh and ID tokens, and the one evaluator behind enforcement and testIamPermissions.
 //
 // Every API and the gateway ask it through interfaces of their own. It knows no wire format: OAuth's and IAM's
-// dialects are in api/oauth and api/iam. A binding to a role that it does not know grants nothing.
+// dialects are in api/oauth and api/iam. A binding to a predefined role of an API that is not here is kept and grants
+// nothing. Conditions are not implemented: api/iampolicy refuses them.
 package iam
 
 import (

@@ -84,6 +84,9 @@ func (m *IAM) SetPolicy(ctx context.Context, name string, p Policy) (_ Policy, e
 			return fault.New(fault.Aborted,
 				"There were concurrent policy changes. Please retry the whole read-modify-write with exponential backoff.")
 		}
+		if err := m.checkRoles(p, have.Value); err != nil {
+			return err
+		}
 		p.Etag = resource.Etag(have.Version + 1)
 		_, err = policies.Put(tx, name, p)
 		return err
@@ -175,6 +178,24 @@ func (p Policy) check() error {
 		}
 		if members += len(b.Members); members > maxMembers {
 			return fault.Invalid("policy.bindings.members", "more than %d members", maxMembers)
+		}
+	}
+	return nil
+}
+
+// checkRoles fails with InvalidArgument on a binding to a role that is not there, which would grant nothing without a
+// word: a custom role, or a predefined one of an API that Giggle has. What the policy had before may stay.
+func (m *IAM) checkRoles(p, before Policy) error {
+	roles := *m.roles.Load()
+	for _, b := range p.Bindings {
+		_, known := roles[b.Role]
+		if known || slices.ContainsFunc(before.Bindings, func(old Binding) bool { return old.Role == b.Role }) {
+			continue
+		}
+		name, predefined := strings.CutPrefix(b.Role, "roles/")
+		api, _, _ := strings.Cut(name, ".")
+		if !predefined || slices.Contains(apisWithRoles, api) {
+			return fault.Invalid("policy.bindings.role", "Role %.100s is not supported for this resource.", b.Role)
 		}
 	}
 	return nil

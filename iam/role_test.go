@@ -3,7 +3,9 @@ package iam_test
 import (
 	"fmt"
 	"testing"
+	"time"
 
+	"giggle/fault"
 	"giggle/iam"
 )
 
@@ -38,6 +40,50 @@ func TestPredefinedRoles(t *testing.T) {
 		if tt.lacks != "" && w.Allowed(who, tt.lacks, service) {
 			t.Errorf("%s grants %s", tt.role, tt.lacks)
 		}
+	}
+}
+
+// A binding to a role that is not there is refused where it would grant nothing without a word.
+func TestBindingNeedsItsRole(t *testing.T) {
+	w := newWorld(t)
+	set := func(roles ...string) error {
+		p := w.Policy(project)
+		p.Bindings = nil
+		for _, r := range roles {
+			p.Bindings = append(p.Bindings, iam.Binding{Role: r, Members: []string{"user:a@giggle.test"}})
+		}
+		_, err := w.SetPolicy(t.Context(), project, p)
+		return err
+	}
+	for role, ok := range map[string]bool{
+		"roles/run.invoker": true, "roles/run.invokr": false, "projects/giggle/roles/none": false, "roles/spanner.admin": true,
+	} {
+		if err := set(role); (err == nil) != ok || !ok && !fault.Is(err, fault.InvalidArgument) {
+			t.Errorf("%s: %v, want it taken: %v", role, err, ok)
+		}
+	}
+	if _, err := w.CreateRole(t.Context(), "giggle", "mine", iam.Role{Permissions: []string{"run.services.get"}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := set("projects/giggle/roles/mine"); err != nil {
+		t.Fatal(err)
+	}
+	// Long after it was deleted, its binding is not in the way of other changes.
+	if _, err := w.DeleteRole(t.Context(), "projects/giggle/roles/mine", ""); err != nil {
+		t.Fatal(err)
+	}
+	w.now = w.now.Add(37 * 24 * time.Hour)
+	if err := w.Expire(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := set("projects/giggle/roles/mine", "roles/viewer"); err != nil {
+		t.Error(err)
+	}
+	if err := set("roles/viewer"); err != nil {
+		t.Error(err)
+	}
+	if err := set("projects/giggle/roles/mine"); !fault.Is(err, fault.InvalidArgument) {
+		t.Errorf("bound again: %v", err)
 	}
 }
 
