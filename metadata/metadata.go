@@ -3,14 +3,13 @@
 //
 // It serves instances and build steps, each through a listener of its own, so it knows who is asking. It makes no
 // tokens itself. The rules are those of https://cloud.google.com/compute/docs/metadata/querying-metadata and of the
-// Cloud Run container contract. wait_for_change is not implemented.
+// Cloud Run container contract. Nothing in it changes while an instance lives, but for its tokens.
 package metadata
 
 import (
 	"context"
 	"encoding/json"
-	"fmt"
-	"maps"
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -35,12 +34,12 @@ type Tokens interface {
 
 // New returns the server for one caller.
 func New(id Identity, tokens Tokens, now func() time.Time) http.Handler {
-	return &server{id, tokens, now}
+	return &server{id, newCached(tokens, now), now}
 }
 
 type server struct {
 	id     Identity
-	tokens Tokens
+	tokens *cached
 	now    func() time.Time
 }
 
@@ -68,7 +67,7 @@ func (s *server) tree() map[string]any {
 			"zone":             "projects/" + s.id.ProjectNumber + "/zones/" + s.id.Region + "-1",
 			"service-accounts": map[string]any{"default": account, s.id.Account: account},
 		},
-		"project":  map[string]any{"project-id": s.id.ProjectID, "numeric-project-id": s.id.ProjectNumber},
+		"project":  map[string]any{"project-id": s.id.ProjectID, "numeric-project-id": json.Number(s.id.ProjectNumber)},
 		"universe": map[string]any{"universe-domain": "googleapis.com"},
 	}
 }
@@ -93,7 +92,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case path == "computeMetadata":
 		text(w, "v1/\n")
 		return
-	case r.Header.Get("Metadata-Flavor") != "Google":
+	case r.Header.Get("Metadata-Flavor") != "Google" && r.Header.Get("X-Google-Metadata-Request") != "True": // the older name
 		fail(w, http.StatusForbidden, "Missing required header: Metadata-Flavor: Google")
 		return
 	}
@@ -102,95 +101,47 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusNotFound, "Not found.")
 		return
 	}
-	q := r.URL.Query()
-	if q.Get("wait_for_change") == "true" {
-		fail(w, http.StatusNotImplemented, "wait_for_change is not implemented.")
+	node, ok := s.find(rest)
+	if !ok {
+		fail(w, http.StatusNotFound, "Not found.")
 		return
 	}
-	var node any = s.tree()
-	for _, name := range strings.Split(strings.Trim(rest, "/"), "/") {
+	a, err := s.render(r, node)
+	if err == nil && r.URL.Query().Get("wait_for_change") == "true" {
+		if err = wait(r, a.etag()); err == nil {
+			a, err = s.render(r, node) // a token may be another one by now
+		}
+	}
+	var bad badRequest
+	switch {
+	case err == nil:
+		h.Set("Content-Type", a.kind)
+		h.Set("ETag", a.etag())
+		_, _ = w.Write(a.body)
+	case errors.As(err, &bad):
+		fail(w, http.StatusBadRequest, err.Error())
+	case r.Context().Err() != nil: // the caller left
+	default:
+		fail(w, http.StatusInternalServerError, err.Error())
+	}
+}
+
+// find returns the node of a path below v1.
+func (s *server) find(path string) (node any, ok bool) {
+	node = s.tree()
+	for _, name := range strings.Split(strings.Trim(path, "/"), "/") {
 		if name == "" {
 			continue
 		}
+		if name == "universe_domain" { // as older libraries ask
+			name = "universe-domain"
+		}
 		dir, isDir := node.(map[string]any)
 		if node, ok = dir[name]; !isDir || !ok {
-			fail(w, http.StatusNotFound, "Not found.")
-			return
+			return nil, false
 		}
 	}
-	s.write(w, r, node, q.Get("recursive") == "true" || q.Get("alt") == "json", q.Get("recursive") == "true")
-}
-
-// write answers with a node: a directory's listing, a value as text, or JSON.
-func (s *server) write(w http.ResponseWriter, r *http.Request, node any, asJSON, recursive bool) {
-	if made, ok := node.(leaf); ok {
-		v, err := made(r)
-		if err != nil {
-			status := http.StatusInternalServerError
-			if _, bad := err.(badRequest); bad {
-				status = http.StatusBadRequest
-			}
-			fail(w, status, err.Error())
-			return
-		}
-		if _, isText := v.(string); !isText {
-			asJSON = true // a token is always JSON
-		}
-		node = v
-	}
-	if dir, ok := node.(map[string]any); ok && !recursive && !asJSON {
-		var out strings.Builder
-		for _, k := range slices.Sorted(maps.Keys(dir)) {
-			out.WriteString(k)
-			if _, sub := dir[k].(map[string]any); sub {
-				out.WriteByte('/')
-			}
-			out.WriteByte('\n')
-		}
-		text(w, out.String())
-		return
-	}
-	if asJSON {
-		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(plain(node))
-		return
-	}
-	switch v := node.(type) {
-	case []string:
-		text(w, strings.Join(v, "\n")+"\n")
-	default:
-		text(w, fmt.Sprint(v))
-	}
-}
-
-// plain is a node as JSON shows it: keys in camel case, without what is made on demand.
-func plain(node any) any {
-	dir, ok := node.(map[string]any)
-	if !ok {
-		return node
-	}
-	out := make(map[string]any, len(dir))
-	for k, v := range dir {
-		if _, made := v.(leaf); made {
-			continue
-		}
-		out[camel(k)] = plain(v)
-	}
-	return out
-}
-
-// camel is "serviceAccounts" for "service-accounts"; an e-mail address stays.
-func camel(s string) string {
-	if strings.Contains(s, "@") {
-		return s
-	}
-	parts := strings.Split(s, "-")
-	for i := 1; i < len(parts); i++ {
-		if parts[i] != "" {
-			parts[i] = strings.ToUpper(parts[i][:1]) + parts[i][1:]
-		}
-	}
-	return strings.Join(parts, "")
+	return node, true
 }
 
 func (s *server) token(r *http.Request) (any, error) {
@@ -203,7 +154,7 @@ func (s *server) token(r *http.Request) (any, error) {
 			}
 		}
 	}
-	token, expires, err := s.tokens.AccessToken(r.Context(), s.id.Account, scopes)
+	token, expires, err := s.tokens.accessToken(r.Context(), s.id.Account, scopes)
 	if err != nil {
 		return nil, err
 	}
@@ -215,11 +166,19 @@ func (s *server) token(r *http.Request) (any, error) {
 }
 
 func (s *server) identity(r *http.Request) (any, error) {
-	audience := r.URL.Query().Get("audience")
+	q := r.URL.Query()
+	audience := q.Get("audience")
 	if audience == "" {
 		return nil, badRequest("non-empty audience parameter required")
 	}
-	token, err := s.tokens.IDToken(r.Context(), s.id.Account, audience)
+	// The claims that format=full and licenses add are about a virtual machine: Cloud Run has none to add.
+	if f := q.Get("format"); f != "" && f != "standard" && f != "full" {
+		return nil, badRequest("format must be standard or full")
+	}
+	if l := q.Get("licenses"); l != "" && !strings.EqualFold(l, "true") && !strings.EqualFold(l, "false") {
+		return nil, badRequest("licenses must be TRUE or FALSE")
+	}
+	token, err := s.tokens.idToken(r.Context(), s.id.Account, audience)
 	if err != nil {
 		return nil, err
 	}

@@ -63,7 +63,17 @@ func TestTree(t *testing.T) {
 		{v1 + "project/project-id", append([]string{"X-Forwarded-For", "1.2.3.4"}, flavor...), 403, "A request with X-Forwarded-For is refused.\n"},
 		{v1 + "nowhere", flavor, 404, "Not found.\n"},
 		{v1 + "instance/id/deeper", flavor, 404, "Not found.\n"},
-		{v1 + "instance/id?wait_for_change=true", flavor, 501, "wait_for_change is not implemented.\n"},
+		{v1 + "instance/id?wait_for_change=true&last_etag=0", flavor, 200, "i1"},
+		{v1 + "instance/id?wait_for_change=true&timeout_sec=x", flavor, 400, "timeout_sec must be a number of seconds\n"},
+		{v1 + "instance/id?alt=json", flavor, 200, "\"i1\"\n"},
+		{v1 + "project/numeric-project-id?alt=json", flavor, 200, "123456789012\n"},
+		{v1 + "project/?recursive=true", flavor, 200, "{\"numericProjectId\":123456789012,\"projectId\":\"giggle\"}\n"},
+		{v1 + "project/?recursive=true&alt=text", flavor, 200, "numeric-project-id 123456789012\nproject-id giggle\n"},
+		{v1 + "project/?alt=xml", flavor, 400, "alt must be text or json\n"},
+		{v1 + "universe/universe_domain", flavor, 200, "googleapis.com"},
+		{v1 + "project/project-id", []string{"X-Google-Metadata-Request", "True"}, 200, "giggle"},
+		{v1 + "instance/service-accounts/default/identity?audience=x&format=full&licenses=TRUE", flavor, 200, "id of a@b.test for x"},
+		{v1 + "instance/service-accounts/default/identity?audience=x&format=odd", flavor, 400, "format must be standard or full\n"},
 	} {
 		if code, body := get(tt.path, tt.header...); code != tt.code || body != tt.body {
 			t.Errorf("%s = %d %q, want %d %q", tt.path, code, body, tt.code, tt.body)
