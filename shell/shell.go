@@ -87,6 +87,7 @@ const (
 	nsswitchFile = "nsswitch.conf"
 	adcFile      = "application_default_credentials.json"
 	gcloudDir    = "gcloud"
+	binDir       = "bin"
 )
 
 // Write makes the files of a session in its directory.
@@ -108,6 +109,24 @@ func (s *Session) Write(ctx context.Context) (err error) {
 		}
 	}
 	return s.writeGcloud(ctx)
+}
+
+// Link puts the programs that gcloud looks for, which are the giggle binary by other names, where PATH leads first.
+func (s *Session) Link(self string) (err error) {
+	defer fault.Wrap(&err, "shell.Link")
+	dir := filepath.Join(s.Dir, binDir)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	link := filepath.Join(dir, RunProxyName)
+	if have, err := os.Readlink(link); err == nil && have == self {
+		return nil
+	}
+	tmp := fmt.Sprintf("%s.%d", link, os.Getpid()) // renamed: another shell may be using the old one
+	if err := os.Symlink(self, tmp); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	return os.Rename(tmp, link)
 }
 
 // writeFile replaces a file, unless it has the content already: another shell may have it mounted.
@@ -186,12 +205,14 @@ func (s *Session) Env(environ []string) []string {
 		set[name] = bundle
 	}
 	var out []string
-	noProxy := ownNames
+	noProxy, path := ownNames, "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 	for _, kv := range environ {
 		name, value, _ := strings.Cut(kv, "=")
 		switch {
 		case name == "NO_PROXY" || name == "no_proxy":
 			noProxy = value + "," + ownNames
+		case name == "PATH":
+			path = value
 		case set[name] != "":
 		case strings.HasPrefix(name, "CLOUDSDK_PROXY_") || strings.HasPrefix(name, "CLOUDSDK_API_ENDPOINT_OVERRIDES_") || strings.HasPrefix(name, "CLOUDSDK_AUTH_"):
 			// would lead gcloud past us
@@ -205,7 +226,7 @@ func (s *Session) Env(environ []string) []string {
 	if !hasEnv(out, "PORT") {
 		out = append(out, "PORT=8080") // Cloud Shell's web preview looks there
 	}
-	return append(out, "NO_PROXY="+noProxy, "no_proxy="+noProxy)
+	return append(out, "NO_PROXY="+noProxy, "no_proxy="+noProxy, "PATH="+filepath.Join(s.Dir, binDir)+":"+path)
 }
 
 func hasEnv(env []string, name string) bool {

@@ -1,6 +1,7 @@
 // Command giggle is a self-hosted serverless cloud in one binary: `giggle up` runs it, `giggle shell` uses it.
 //
-// Here are the commands and what they print. What they do is done in the packages they call.
+// Here are the commands and what they print. What they do is done in the packages they call. By the name of
+// cloud-run-proxy the binary is that program.
 package main
 
 import (
@@ -12,6 +13,7 @@ import (
 	"path/filepath"
 
 	"giggle/fault"
+	"giggle/shell"
 )
 
 func main() {
@@ -28,6 +30,9 @@ type usage struct{ error }
 
 // run is the program: it returns the exit status, 0, 1 for a failure, 2 for a usage error.
 func run(ctx context.Context, args, environ []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	if len(args) > 0 && filepath.Base(args[0]) == shell.RunProxyName {
+		return runProxy(ctx, args[1:], stderr)
+	}
 	p := &program{name: filepath.Base(args[0]), environ: environ, stdin: stdin, stdout: stdout, stderr: stderr}
 	root := p.root()
 	root.SetArgs(args[1:])

@@ -46,6 +46,9 @@ func (p *program) shell() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if err := s.Link(bin); err != nil {
+				return err
+			}
 			status, err := s.Run(bin, s.Env(p.environ), args)
 			if err != nil {
 				return err
