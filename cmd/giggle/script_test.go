@@ -45,7 +45,7 @@ func TestMain(m *testing.M) {
 	}())
 }
 
-// addresses gives each script's platform a loopback address of its own.
+// addresses gives each script's platform a loopback address of its own, which no other test process has either.
 var addresses atomic.Int32
 
 // platform is the cloud of one script.
@@ -76,7 +76,7 @@ func TestScripts(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			p := &platform{data: filepath.Join(data, "d"), address: fmt.Sprintf("127.71.%d.1", 100+addresses.Add(1))}
+			p := &platform{data: filepath.Join(data, "d"), address: fmt.Sprintf("127.71.%d.%d", 100+addresses.Add(1), 1+os.Getpid()%250)}
 			env.Values[platformKey{}] = p
 			env.Defer(func() {
 				if p.cmd == nil && p.killed { // a script that failed between a kill and the next start
