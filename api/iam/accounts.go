@@ -1,5 +1,7 @@
 package iam
 
+//lint:file-ignore SA1019 the etag is deprecated in the proto, but clients still send it back, and it guards their read-modify-write
+
 import (
 	"context"
 
