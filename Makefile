@@ -10,6 +10,9 @@ export GIGGLE_MIRROR ?= /var/cache/giggle/mirror
 # Containers need root; everything that runs one is run through this.
 ROOT := $(shell [ "$$(id -u)" = 0 ] || echo 'sudo -E env "PATH=$$PATH"')
 
+# The packages that have long tests.
+LONG := ./cloud
+
 .PHONY: help build setup demo test test-long check bench clean
 
 help: ## show the targets
@@ -30,7 +33,7 @@ test: setup build ## every test, with the real gcloud and real containers
 	$(ROOT) go test -timeout 14m ./...
 
 test-long: setup build ## soak, big streams, suites by others
-	$(ROOT) go test -timeout 40m -tags long -run Long ./...
+	$(ROOT) go test -timeout 40m -tags long -run Long $(LONG)
 
 check: ## format, vet, staticcheck, module file, architecture
 	@out=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$out" || { echo "not gofmt'ed:"; echo "$$out"; exit 1; }
