@@ -30,10 +30,10 @@ demo: setup build ## build, deploy and call a service in a temporary directory
 	@$(ROOT) bin/giggle demo
 
 test: setup build ## every test, with the real gcloud and real containers
-	$(ROOT) go test -timeout 14m ./...
+	$(ROOT) go test -count=1 -timeout 14m ./...
 
 test-long: setup build ## soak, big streams, suites by others
-	$(ROOT) go test -timeout 40m -tags long -run Long $(LONG)
+	$(ROOT) go test -count=1 -timeout 40m -tags long -run Long $(LONG)
 
 check: ## format, vet, staticcheck, module file, architecture
 	@out=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$out" || { echo "not gofmt'ed:"; echo "$$out"; exit 1; }
