@@ -102,7 +102,7 @@ func merge(all ...guard.Rules) guard.Rules {
 
 // Muxes builds every API's routes, by host.
 func (c *Cloud) muxes() (map[string]*rest.Mux, error) {
-	g := &guard.Guard{Identity: c.identity, Projects: guardProjects{c}, ProjectOf: c.projectOf, Log: c.cfg.Log}
+	g := &guard.Guard{Identity: c.identity, Projects: guardProjects{c}, ProjectOf: c.projectOf}
 	out := make(map[string]*rest.Mux)
 	for _, a := range c.apis() {
 		m := rest.NewMux(a.host, rest.Options{

@@ -65,10 +65,11 @@ type Template struct {
 	Concurrency           int    // requests at once in one instance, 1–1000; 0 for the default
 	Scaling               Scaling
 	Containers            []Container
-	ExecutionEnvironment  string // "gen1", "gen2" or ""
-	CPUAlways             bool   // CPU between requests too (cpu-throttling off)
-	StartupCPUBoost       bool
-	NodeSelector          map[string]string
+	// Kept and shown; nothing acts on these three yet.
+	ExecutionEnvironment string // "gen1", "gen2" or ""
+	CPUAlways            bool   // CPU between requests too (cpu-throttling off)
+	StartupCPUBoost      bool
+	NodeSelector         map[string]string
 }
 
 // Container is one container of a revision. Giggle runs one for each instance so far.

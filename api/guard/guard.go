@@ -9,7 +9,6 @@ package guard
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"net"
 	"strings"
 
@@ -58,7 +57,6 @@ type Guard struct {
 	// ProjectOf returns the project of a resource whose name leaves it open: "projects/-/serviceAccounts/EMAIL",
 	// "projects/_/buckets/NAME". It fails with NotFound.
 	ProjectOf func(ctx context.Context, collection, id string) (string, error)
-	Log       *slog.Logger
 }
 
 // Interceptors returns the chain for an API: service is its name in Service Usage ("run.googleapis.com"), or "" for

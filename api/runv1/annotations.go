@@ -15,7 +15,7 @@ import (
 type disposition int
 
 const (
-	honoured      disposition = iota // a field of the domain stands for it
+	honoured      disposition = iota // a field of the domain stands for it; package run says what acts on it
 	informational                    // kept and shown; nothing depends on it
 	output                           // written by the platform; what a client sends is ignored
 	refused                          // not implemented yet: the call fails with the path

@@ -22,8 +22,7 @@ type pool struct {
 	waiting   []chan grant // first come, first served
 	prepared  Instance
 	preparing bool
-	used      time.Time // when a request last needed this revision
-	unrouted  bool      // it had a route and has none any more: what is idle may go at once
+	unrouted  bool // it had a route and has none any more: what is idle may go at once
 	retired   bool
 }
 
@@ -56,7 +55,6 @@ func (p *pool) acquire(ctx context.Context) (*Lease, error) {
 		p.mu.Unlock()
 		return nil, fault.New(fault.Unavailable, "The revision is gone.")
 	}
-	p.used = p.s.cfg.Now()
 	if r := p.free(); r != nil {
 		r.inflight++
 		p.mu.Unlock()
@@ -135,10 +133,9 @@ func (p *pool) lease(r *running, cold bool) *Lease {
 // giveBack ends one request on an instance and hands the slot on. p.mu is held.
 func (p *pool) giveBack(r *running) {
 	r.inflight--
-	p.used = p.s.cfg.Now()
 	p.serveWaiting()
 	if r.inflight == 0 {
-		r.idle = p.used
+		r.idle = p.s.cfg.Now()
 		if r.leaving {
 			p.stop(r)
 		}

@@ -66,13 +66,10 @@ type Scaler struct {
 	tasks  sync.WaitGroup // everything that runs in the background
 
 	mu     sync.Mutex
-	pools  map[string]*pool                // by revision name
-	routed map[string]map[string]*routedTo // by service, then revision name: what has a route
+	pools  map[string]*pool                   // by revision name
+	routed map[string]map[string]run.Revision // by service, then revision name: what has a route
 	closed bool
 }
-
-// routedTo is one revision that a route leads to.
-type routedTo struct{ rev run.Revision }
 
 var _ run.Instances = (*Scaler)(nil)
 
@@ -81,7 +78,7 @@ func New(cfg Config) *Scaler {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Scaler{
 		cfg: cfg, starts: make(chan struct{}, max(cfg.Starts, 1)), ctx: ctx, cancel: cancel,
-		pools: make(map[string]*pool), routed: make(map[string]map[string]*routedTo),
+		pools: make(map[string]*pool), routed: make(map[string]map[string]run.Revision),
 	}
 	s.tasks.Go(s.sweep)
 	return s
@@ -97,7 +94,7 @@ func (s *Scaler) pool(rev run.Revision) (*pool, error) {
 	key := rev.Name.String()
 	p := s.pools[key]
 	if p == nil {
-		p = &pool{s: s, rev: rev, used: s.cfg.Now()}
+		p = &pool{s: s, rev: rev}
 		s.pools[key] = p
 	}
 	return p, nil
@@ -158,12 +155,12 @@ func (s *Scaler) Drop(name resource.Revision) {
 // Publish tells which revisions a service's route leads to: those get what they need to start fast, the others lose
 // it. It has the form of run.Routes.
 func (s *Scaler) Publish(r run.Route) {
-	now := make(map[string]*routedTo)
+	now := make(map[string]run.Revision)
 	for _, t := range r.Targets {
-		now[t.Name.String()] = &routedTo{t.Revision}
+		now[t.Name.String()] = t.Revision
 	}
 	for _, rev := range r.Tags {
-		now[rev.Name.String()] = &routedTo{rev}
+		now[rev.Name.String()] = rev
 	}
 	s.route(r.Service.String(), now)
 }
@@ -171,7 +168,7 @@ func (s *Scaler) Publish(r run.Route) {
 // Remove tells that a service is gone. Its revisions are dropped by themselves.
 func (s *Scaler) Remove(service resource.Child) { s.route(service.String(), nil) }
 
-func (s *Scaler) route(service string, now map[string]*routedTo) {
+func (s *Scaler) route(service string, now map[string]run.Revision) {
 	s.mu.Lock()
 	before := s.routed[service]
 	if now == nil {
@@ -181,7 +178,7 @@ func (s *Scaler) route(service string, now map[string]*routedTo) {
 	}
 	s.mu.Unlock()
 	for name := range before {
-		if now[name] != nil {
+		if _, still := now[name]; still {
 			continue
 		}
 		s.mu.Lock()
@@ -220,10 +217,10 @@ func (s *Scaler) tend() {
 		prepared += p.preparedCount()
 	}
 	for _, revs := range s.routed {
-		for name, r := range revs {
+		for name, rev := range revs {
 			p := s.pools[name]
 			if p == nil {
-				p = &pool{s: s, rev: r.rev, used: s.cfg.Now()}
+				p = &pool{s: s, rev: rev}
 				s.pools[name] = p
 			}
 			if p.keepMinimum() {
