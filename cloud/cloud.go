@@ -18,6 +18,7 @@ import (
 	"github.com/google/uuid"
 
 	"giggle/artifacts"
+	"giggle/audit"
 	"giggle/blob"
 	"giggle/build"
 	"giggle/edge"
@@ -81,6 +82,7 @@ type Cloud struct {
 	cfg Config
 
 	store      *store.Store
+	audit      *audit.Log
 	blobs      *blob.Dir
 	identity   *iam.IAM
 	projects   *projects.Projects
@@ -164,6 +166,10 @@ func (c *Cloud) openState(ctx context.Context) (err error) {
 		return err
 	}
 	c.onClose(c.store.Close)
+	if c.audit, err = audit.Open(audit.Config{Dir: c.path("audit"), Now: c.cfg.Now}); err != nil {
+		return err
+	}
+	c.onClose(c.audit.Close)
 	if c.blobs, err = blob.Open(c.path("blobs")); err != nil {
 		return err
 	}

@@ -102,11 +102,12 @@ func merge(all ...guard.Rules) guard.Rules {
 
 // Muxes builds every API's routes, by host.
 func (c *Cloud) muxes() (map[string]*rest.Mux, error) {
-	g := &guard.Guard{Identity: c.identity, Projects: guardProjects{c}, ProjectOf: c.projectOf}
+	g := &guard.Guard{Identity: c.identity, Projects: guardProjects{c}, Audit: c.audit, Log: c.cfg.Log, ProjectOf: c.projectOf}
 	out := make(map[string]*rest.Mux)
 	for _, a := range c.apis() {
 		m := rest.NewMux(a.host, rest.Options{
-			Interceptors: g.Interceptors(a.rules, a.service), Log: c.cfg.Log, NewID: uuid.NewString, Errors: a.errors,
+			Interceptors: g.Interceptors(guard.API{Host: a.host, Service: a.service, Rules: a.rules}),
+			Log:          c.cfg.Log, NewID: uuid.NewString, Errors: a.errors,
 		})
 		a.register(m)
 		if err := m.Build(); err != nil {

@@ -3,6 +3,7 @@ package artifactregistry_test
 import (
 	"encoding/json"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 	"giggle/api/artifactregistry"
 	"giggle/api/guard"
 	"giggle/artifacts"
+	"giggle/audit"
 	"giggle/blob"
 	"giggle/fault"
 	"giggle/iam"
@@ -65,9 +67,16 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := &guard.Guard{Identity: identity, Projects: projects{}}
+	log, err := audit.Open(audit.Config{Dir: filepath.Join(dir, "audit"), Now: time.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = log.Close() })
+	g := &guard.Guard{Identity: identity, Projects: projects{}, Audit: log, Log: slog.New(slog.DiscardHandler)}
 	w := &world{Mux: rest.NewMux("artifactregistry.googleapis.com", rest.Options{
-		NewID: uuid.NewString, Interceptors: g.Interceptors(artifactregistry.Rules, "artifactregistry.googleapis.com"),
+		NewID: uuid.NewString, Interceptors: g.Interceptors(guard.API{
+			Host: "artifactregistry.googleapis.com", Service: "artifactregistry.googleapis.com", Rules: artifactregistry.Rules,
+		}),
 	})}
 	(&artifactregistry.Server{
 		Artifacts: artifacts.New(st, blobs, uuid.NewString), Operations: operation.New(st), Policies: identity, ProjectID: projects{}.ID,

@@ -9,12 +9,14 @@ package guard
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"strings"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
+	"giggle/audit"
 	"giggle/fault"
 	"giggle/iam"
 	"giggle/resource"
@@ -23,12 +25,15 @@ import (
 
 // Rule is what one RPC needs.
 type Rule struct {
-	// Permission of the caller, such as "run.services.get"; "" for an RPC that any signed-in caller may use.
+	// Permission of the caller, such as "run.services.get"; "" for an RPC that any signed-in caller may use, or whose
+	// handler decides.
 	Permission string
 	// On is the resource that the permission is needed on: text with {fields} of the request, such as "{parent}" or
 	// "projects/{project}". {region} is the region in the host name (REGION-run.googleapis.com). Of several, with "|"
 	// between them, the first whose fields are all there: "{name}|projects/{project_id}".
 	On string
+	// Data means that the RPC is about data in a resource (an object, a token), not about the resource.
+	Data bool
 	// Open means that the RPC needs no credentials at all.
 	Open bool
 }
@@ -50,50 +55,84 @@ type Projects interface {
 	CheckEnabled(project, service string) error
 }
 
+// Recorder keeps the audit log: *audit.Log.
+type Recorder interface {
+	Record(e audit.Event) error
+}
+
 // Guard makes the interceptors of one platform.
 type Guard struct {
 	Identity Authorizer
 	Projects Projects
+	Audit    Recorder
+	Log      *slog.Logger
 	// ProjectOf returns the project of a resource whose name leaves it open: "projects/-/serviceAccounts/EMAIL",
 	// "projects/_/buckets/NAME". It fails with NotFound.
 	ProjectOf func(ctx context.Context, collection, id string) (string, error)
 }
 
-// Interceptors returns the chain for an API: service is its name in Service Usage ("run.googleapis.com"), or "" for
-// an API that can't be disabled.
-func (g *Guard) Interceptors(rules Rules, service string) []rest.Interceptor {
+// API is what the guard knows of one API.
+type API struct {
+	Host    string // "run.googleapis.com"
+	Service string // its name in Service Usage, or "" for an API that can't be disabled
+	Rules   Rules
+}
+
+// Interceptors returns the chain for an API.
+func (g *Guard) Interceptors(api API) []rest.Interceptor {
 	return []rest.Interceptor{
 		func(ctx context.Context, call *rest.Call, next rest.Handler) (any, error) {
-			rule, ok := rules[call.Method]
+			rule, ok := api.Rules[call.Method]
 			if !ok {
 				return nil, fault.New(fault.PermissionDenied, "%s has no rule that says who may call it.", call.Method)
 			}
 			if rule.Open {
 				return next(ctx, call)
 			}
-			who, err := g.authenticate(ctx, call)
-			if err != nil {
-				return nil, err
+			on, err := g.admit(ctx, call, rule, api.Service)
+			var out any
+			if err == nil {
+				out, err = next(ctx, call)
 			}
-			call.Caller = who
-			if rule.Permission == "" {
-				return next(ctx, call)
-			}
-			on, err := g.resource(ctx, rule.On, call)
-			if err != nil {
-				return nil, err
-			}
-			if err := g.Identity.Authorize(ctx, who, rule.Permission, on); err != nil {
-				return nil, err
-			}
-			if project, _, _ := strings.Cut(strings.TrimPrefix(on, "projects/"), "/"); service != "" && strings.HasPrefix(on, "projects/") {
-				if err := g.Projects.CheckEnabled(project, service); err != nil {
-					return nil, err
-				}
-			}
-			return next(ctx, call)
+			g.record(api.Host, call, rule, on, err)
+			return out, err
 		},
 	}
+}
+
+// admit lets a call pass or says why not. It returns the resource that the call is about, as far as it is known.
+func (g *Guard) admit(ctx context.Context, call *rest.Call, rule Rule, service string) (on string, err error) {
+	who, err := g.authenticate(ctx, call)
+	call.Caller = who
+	if err != nil {
+		return "", err
+	}
+	if rule.Permission == "" {
+		if rule.On != "" {
+			on, _ = g.resource(ctx, rule.On, call) // the handler says what is wrong with it
+		}
+		return on, nil
+	}
+	if on, err = g.resource(ctx, rule.On, call); err != nil {
+		return "", err
+	}
+	if err := g.Identity.Authorize(ctx, who, rule.Permission, on); err != nil {
+		return on, err
+	}
+	if project := projectIn(on); service != "" && project != "" {
+		return on, g.Projects.CheckEnabled(project, service)
+	}
+	return on, nil
+}
+
+// projectIn is the project of a resource, or "".
+func projectIn(name string) string {
+	rest, ok := strings.CutPrefix(name, "projects/")
+	if !ok {
+		return ""
+	}
+	project, _, _ := strings.Cut(rest, "/")
+	return project
 }
 
 // authenticate returns who calls. Nobody may call an API without a token.

@@ -19,7 +19,7 @@ var layers = []struct {
 }{
 	{"error", []string{"fault"}},
 	{"leaf", []string{"resource"}},
-	{"mechanism", []string{"blob", "store", "oci", "engine", "source", "operation"}},
+	{"mechanism", []string{"blob", "store", "oci", "engine", "source", "operation", "audit"}},
 	{"product", []string{"run", "build", "artifacts", "iam", "projects", "storage", "metadata"}},
 	{"data plane", []string{"run/scale", "gateway"}},
 	{"API layer", []string{"rest"}},

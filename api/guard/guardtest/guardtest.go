@@ -9,6 +9,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"log/slog"
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
@@ -19,6 +20,7 @@ import (
 	"github.com/google/uuid"
 
 	"giggle/api/guard"
+	"giggle/audit"
 	"giggle/fault"
 	"giggle/iam"
 	"giggle/projects"
@@ -31,6 +33,7 @@ import (
 // World is a platform's identities and projects. The owner owns both projects; the stranger has a token and no role.
 type World struct {
 	Store    *store.Store
+	Audit    *audit.Log
 	IAM      *iam.IAM
 	Projects *projects.Projects
 	Pages    *resource.Pages
@@ -59,6 +62,10 @@ func New(t testing.TB) *World {
 		}
 	})
 	w := &World{Store: st}
+	if w.Audit, err = audit.Open(audit.Config{Dir: filepath.Join(t.TempDir(), "audit"), Now: now}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = w.Audit.Close() })
 	if w.IAM, err = iam.New(t.Context(), iam.Config{Store: st, Owner: "you@giggle.test", Now: time.Now}); err != nil {
 		t.Fatal(err)
 	}
@@ -113,7 +120,7 @@ func (w *World) RunProject(ref string) (run.Project, error) {
 
 // Guard is the real guard over the world. It finds service accounts, and no bucket but "a-bucket" in project giggle.
 func (w *World) Guard() *guard.Guard {
-	return &guard.Guard{Identity: w.IAM, Projects: w, ProjectOf: func(ctx context.Context, collection, id string) (string, error) {
+	return &guard.Guard{Identity: w.IAM, Projects: w, Audit: w.Audit, Log: slog.New(slog.DiscardHandler), ProjectOf: func(ctx context.Context, collection, id string) (string, error) {
 		if collection == "buckets" && id == "a-bucket" {
 			return "giggle", nil
 		}
@@ -128,7 +135,7 @@ func (w *World) Guard() *guard.Guard {
 func (w *World) Serve(t testing.TB, host, service string, rules guard.Rules, register func(*rest.Mux)) {
 	t.Helper()
 	w.host = host
-	w.mux = rest.NewMux(host, rest.Options{NewID: uuid.NewString, Interceptors: w.Guard().Interceptors(rules, service)})
+	w.mux = rest.NewMux(host, rest.Options{NewID: uuid.NewString, Interceptors: w.Guard().Interceptors(guard.API{Host: host, Service: service, Rules: rules})})
 	register(w.mux)
 	if err := w.mux.Build(); err != nil {
 		t.Fatal(err)

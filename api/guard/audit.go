@@ -1,0 +1,67 @@
+package guard
+
+import (
+	"net"
+	"net/http"
+	"strings"
+
+	"giggle/audit"
+	"giggle/fault"
+	"giggle/iam"
+	"giggle/rest"
+)
+
+// record writes a call to the audit log: everything that changes something or tried to, and every refusal.
+func (g *Guard) record(host string, call *rest.Call, rule Rule, on string, err error) {
+	if call.HTTP == nil { // refused already: it came by no wire that we know
+		return
+	}
+	f := fault.From(err)
+	refused := f != nil && (f.Code == fault.PermissionDenied || f.Code == fault.Unauthenticated)
+	if !refused && reads(call) {
+		return
+	}
+	who, _ := call.Caller.(iam.Principal)
+	e := audit.Event{
+		RequestID: call.ID, Service: host, Method: call.Method, Project: projectIn(on), Resource: on, Permission: rule.Permission,
+		Data: rule.Data, Member: who.Member,
+	}
+	e.Caller, _, _ = net.SplitHostPort(call.HTTP.RemoteAddr)
+	e.UserAgent = call.HTTP.UserAgent()
+	if refused && f.Metadata["permission"] != "" { // a handler looked closer
+		e.Permission, e.Resource = f.Metadata["permission"], f.Metadata["resource"]
+		e.Project = projectIn(e.Resource)
+	}
+	if f != nil {
+		e.Code, e.Message = int32(f.Code), f.Message
+		if f.Code == fault.InvalidArgument { // its text may quote a value, and values may be secrets
+			e.Message = "Invalid argument."
+			if len(f.Fields) > 0 {
+				e.Message = "Invalid argument: " + f.Fields[0].Path
+			}
+		}
+	}
+	if err := g.Audit.Record(e); err != nil {
+		g.Log.Error("a call is missing in the audit log", "request", call.ID, "rpc", call.Method, "err", err)
+	}
+}
+
+// readers are the verbs that RPCs begin with when they change nothing.
+var readers = []string{
+	"get", "list", "search", "query", "test", "batchget", "lint", "fetch", "count", "check", "export", "wait",
+}
+
+// reads reports whether a call changes nothing: by its HTTP method, or by the verb in its name where everything is a
+// POST ("/google.iam.admin.v1.IAM/GetRole", "cloudresourcemanager.projects.getIamPolicy").
+func reads(call *rest.Call) bool {
+	if call.HTTP.Method == http.MethodGet || call.HTTP.Method == http.MethodHead {
+		return true
+	}
+	verb := strings.ToLower(call.Method[strings.LastIndexAny(call.Method, "./")+1:])
+	for _, r := range readers {
+		if strings.HasPrefix(verb, r) {
+			return true
+		}
+	}
+	return false
+}
