@@ -138,8 +138,8 @@ func accountGone(p Principal) error {
 	return fault.New(fault.FailedPrecondition, "The service account %s is disabled or deleted; it gets no tokens.", p.Email())
 }
 
-// subject is the sub claim of a principal's ID tokens.
-func (m *IAM) subject(p Principal) string {
+// SubjectOf is the sub claim of a principal's ID tokens: the unique id of a service account.
+func (m *IAM) SubjectOf(p Principal) string {
 	return cmp.Or(m.accountID(p), p.Subject())
 }
 
@@ -407,6 +407,9 @@ func (a Account) deletedMember() string {
 func (m *IAM) Expire(ctx context.Context) (err error) {
 	defer fault.Wrap(&err, "iam.Expire")
 	if err := m.expireRoles(ctx); err != nil {
+		return err
+	}
+	if err := m.expireRevoked(ctx); err != nil {
 		return err
 	}
 	return m.store.Update(ctx, func(tx *store.Tx) error {

@@ -77,7 +77,7 @@ func (m *IAM) CreateKey(ctx context.Context, project, account string) (_ Key, fi
 	}
 	// A minute ago, for clocks that are late.
 	k := accountKey{From: m.now().Add(-time.Minute).UTC().Truncate(time.Second), Until: forever}
-	if k.Certificate, err = m.certify(private, a, k.From, k.Until); err != nil {
+	if k.Certificate, err = m.certify(private, a.UniqueID, k.From, k.Until); err != nil {
 		return Key{}, nil, err
 	}
 	key, err := m.addKey(ctx, a, k)
@@ -99,14 +99,14 @@ func (m *IAM) CreateKey(ctx context.Context, project, account string) (_ Key, fi
 }
 
 // certify makes the certificate that a key's public half is given out in, signed by itself.
-func (m *IAM) certify(private *rsa.PrivateKey, a Account, from, until time.Time) ([]byte, error) {
+func (m *IAM) certify(private *rsa.PrivateKey, name string, from, until time.Time) ([]byte, error) {
 	serial := make([]byte, 8)
 	if _, err := io.ReadFull(m.random, serial); err != nil {
 		return nil, err
 	}
 	serial[0] &= 0x7f
 	t := &x509.Certificate{
-		SerialNumber: new(big.Int).SetBytes(serial), Subject: pkix.Name{CommonName: a.UniqueID}, NotBefore: from, NotAfter: until,
+		SerialNumber: new(big.Int).SetBytes(serial), Subject: pkix.Name{CommonName: name}, NotBefore: from, NotAfter: until,
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}, BasicConstraintsValid: true,
 	}
 	return x509.CreateCertificate(m.random, t, t, &private.PublicKey, private)
@@ -242,6 +242,7 @@ func findKey(tx *store.Tx, project, account, id string) (store.Row[accountKey], 
 // DeleteKey deletes a key of a service account: what it signs is refused from now on.
 func (m *IAM) DeleteKey(ctx context.Context, project, account, id string) (err error) {
 	defer fault.Wrap(&err, "iam.DeleteKey(%s, %s)", account, id)
+	defer m.keyed.Add(1)
 	return m.store.Update(ctx, func(tx *store.Tx) error {
 		row, _, err := findKey(tx, project, account, id)
 		if err != nil {
@@ -257,6 +258,7 @@ func (m *IAM) DeleteKey(ctx context.Context, project, account, id string) (err e
 // DisableKey disables a key of a service account, or enables it again.
 func (m *IAM) DisableKey(ctx context.Context, project, account, id string, disabled bool) (err error) {
 	defer fault.Wrap(&err, "iam.DisableKey(%s, %s)", account, id)
+	defer m.keyed.Add(1)
 	return m.store.Update(ctx, func(tx *store.Tx) error {
 		row, _, err := findKey(tx, project, account, id)
 		if err != nil {

@@ -3,7 +3,9 @@
 //
 // Every API and the gateway ask it through interfaces of their own. It knows no wire format: OAuth's and IAM's
 // dialects are in api/oauth and api/iam. A binding to a predefined role of an API that is not here is kept and grants
-// nothing. Conditions are not implemented: api/iampolicy refuses them.
+// nothing. Conditions are IAM's dialect of CEL with the attributes resource.name, resource.type, resource.service and
+// request.time; those on tags, access levels and API attributes (modifiedGrantsByRole) are refused. There are no groups:
+// a binding to one grants nothing. Deny policies and principal access boundaries do not exist.
 package iam
 
 import (
@@ -48,8 +50,11 @@ type IAM struct {
 	roles    atomic.Pointer[roleSet]
 	accounts atomic.Pointer[map[string]accountState]
 	signing  atomic.Pointer[keyring]
-	verified verifiedTokens
-	write    sync.Mutex // policies and accounts in memory follow the store in order
+	verified tokenCache[Claims]     // ID tokens
+	bearers  tokenCache[credential] // access tokens and service accounts' own JWTs
+	revoked  atomic.Pointer[map[string]int64]
+	keyed    atomic.Uint64 // counts the changes of service accounts' keys
+	write    sync.Mutex    // policies and accounts in memory follow the store in order
 }
 
 // secret is the platform's own secrets, one row.
@@ -67,6 +72,7 @@ func New(ctx context.Context, cfg Config) (_ *IAM, err error) {
 	}
 	m := &IAM{store: cfg.Store, owner: cfg.Owner, now: cfg.Now, random: cfg.Random}
 	m.verified.init()
+	m.bearers.init()
 	if err := m.loadRoles(ctx); err != nil {
 		return nil, err
 	}
@@ -77,6 +83,9 @@ func New(ctx context.Context, cfg Config) (_ *IAM, err error) {
 		return nil, err
 	}
 	if err := m.loadAccounts(ctx); err != nil {
+		return nil, err
+	}
+	if err := m.loadRevoked(ctx); err != nil {
 		return nil, err
 	}
 	return m, m.loadPolicies(ctx)

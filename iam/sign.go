@@ -112,7 +112,7 @@ func (m *IAM) managedKey(ctx context.Context, a Account) (id string, key *rsa.Pr
 	now := m.now().UTC().Truncate(time.Second)
 	next := managedKey{KeyID: hex.EncodeToString(b), DER: x509.MarshalPKCS1PrivateKey(key), Created: now}
 	public := accountKey{Email: a.Email, UniqueID: a.UniqueID, Managed: true, From: now.Add(-time.Minute), Until: now.Add(keyAge + keyOverlap)}
-	if public.Certificate, err = m.certify(key, a, public.From, public.Until); err != nil {
+	if public.Certificate, err = m.certify(key, a.UniqueID, public.From, public.Until); err != nil {
 		return "", nil, err
 	}
 	err = m.store.Update(ctx, func(tx *store.Tx) error {

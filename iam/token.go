@@ -1,7 +1,6 @@
 package iam
 
 import (
-	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
@@ -36,6 +35,7 @@ type Token struct {
 	Scopes  []string `json:"s,omitempty"`
 	Account string   `json:"u,omitempty"` // unique id of the service account, so that another of its address gets nothing
 	Expires int64    `json:"e,omitempty"` // seconds since 1970; 0 for a refresh token, which does not expire
+	Grant   []byte   `json:"g,omitempty"` // id of the refresh token that an access token was made from
 	ID      []byte   `json:"i"`           // makes each token unique
 }
 
@@ -54,6 +54,14 @@ func (m *IAM) AccessTokenFor(p Principal, scopes []string, life time.Duration) (
 	}
 	expires = m.now().Add(life).Truncate(time.Second)
 	token, err = m.seal(accessPrefix, Token{Member: p.Member, Account: m.accountID(p), Scopes: scopes, Expires: expires.Unix()})
+	return token, expires, err
+}
+
+// Refresh returns a new access token from a refresh token that CheckRefreshToken passed. It stops with the refresh
+// token's revocation.
+func (m *IAM) Refresh(grant Token, scopes []string) (token string, expires time.Time, err error) {
+	expires = m.now().Add(AccessTokenAge).Truncate(time.Second)
+	token, err = m.seal(accessPrefix, Token{Member: grant.Member, Account: grant.Account, Scopes: scopes, Grant: grant.ID, Expires: expires.Unix()})
 	return token, expires, err
 }
 
@@ -81,9 +89,6 @@ func (m *IAM) sum(prefix string, body []byte) []byte {
 	return h.Sum(nil)
 }
 
-// maxToken is the most bytes of a token that are looked at.
-const maxToken = 8 << 10
-
 func (m *IAM) unseal(prefix, token string) (Token, bool) {
 	var t Token
 	rest, ok := strings.CutPrefix(token, prefix)
@@ -98,35 +103,35 @@ func (m *IAM) unseal(prefix, token string) (Token, bool) {
 	if !hmac.Equal(sum, m.sum(prefix, body)) || json.Unmarshal(body, &t) != nil {
 		return t, false
 	}
-	return t, t.Expires == 0 || m.now().Unix() < t.Expires
+	return t, true
 }
 
-// CheckAccessToken returns what a valid access token says, or Unauthenticated.
+// good reports whether a token of this platform still counts: by its time, its revocation and its account.
+func (m *IAM) good(t *Token) bool {
+	return (t.Expires == 0 || m.now().Unix() < t.Expires) && !m.isRevoked(t) && m.usable(t.Principal(), t.Account)
+}
+
+// CheckAccessToken returns what a valid access token says, or Unauthenticated. A token that was verified before costs a
+// map look-up.
 func (m *IAM) CheckAccessToken(token string) (Token, error) {
-	if t, ok := m.unseal(accessPrefix, token); ok && m.usable(t.Principal(), t.Account) {
-		return t, nil
+	if c, ok := m.bearers.get(token); ok && !c.selfSigned {
+		if m.good(&c.Token) {
+			return c.Token, nil
+		}
+		return Token{}, Unauthenticated("ACCESS_TOKEN_TYPE_UNSUPPORTED")
 	}
-	return Token{}, Unauthenticated("ACCESS_TOKEN_TYPE_UNSUPPORTED")
+	t, ok := m.unseal(accessPrefix, token)
+	if !ok || !m.good(&t) {
+		return Token{}, Unauthenticated("ACCESS_TOKEN_TYPE_UNSUPPORTED")
+	}
+	m.bearers.put(token, credential{Token: t})
+	return t, nil
 }
 
 // CheckRefreshToken returns what a valid refresh token says, or InvalidArgument.
 func (m *IAM) CheckRefreshToken(token string) (Token, error) {
-	if t, ok := m.unseal(refreshPrefix, token); ok && m.usable(t.Principal(), t.Account) {
+	if t, ok := m.unseal(refreshPrefix, token); ok && m.good(&t) {
 		return t, nil
 	}
-	return Token{}, fault.New(fault.InvalidArgument, "The refresh token is not valid for this platform. Start a new `giggle shell`.")
-}
-
-// Bearer returns the principal of an Authorization header: Anonymous for an empty one. Anything that is not a valid
-// access token of this platform is Unauthenticated.
-func (m *IAM) Bearer(_ context.Context, header string) (Principal, error) {
-	if header == "" {
-		return Anonymous, nil
-	}
-	scheme, token, _ := strings.Cut(header, " ")
-	if !strings.EqualFold(scheme, "Bearer") {
-		return Anonymous, Unauthenticated("")
-	}
-	t, err := m.CheckAccessToken(strings.TrimSpace(token))
-	return t.Principal(), err
+	return Token{}, fault.New(fault.InvalidArgument, "Token has been expired or revoked. Start a new `giggle shell`.")
 }

@@ -1,7 +1,7 @@
-// Package oauth is the wire form of Google's token endpoint, key set and OpenID discovery, on oauth2.googleapis.com,
-// www.googleapis.com and accounts.google.com.
+// Package oauth is the wire form of Google's OAuth endpoints: token, tokeninfo, userinfo, revocation, the public keys of
+// the platform and of its service accounts, and OpenID discovery.
 //
-// It speaks OAuth 2.0's dialect (RFC 6749) and the JWT-bearer grant (RFC 7523). Tokens are made and checked by package
+// It speaks OAuth 2.0's dialect (RFC 6749), the JWT-bearer grant (RFC 7523) and token revocation (RFC 7009). Tokens are made and checked by package
 // iam. There is no browser sign-in: people sign in with `giggle shell`.
 package oauth
 
@@ -25,10 +25,20 @@ import (
 type Tokens interface {
 	AccessToken(p iam.Principal, scopes []string) (token string, expires time.Time, err error)
 	IDToken(p iam.Principal, audience string) (string, error)
+	Refresh(grant iam.Token, scopes []string) (token string, expires time.Time, err error)
+	Revoke(ctx context.Context, token string) error
+	CheckAccessToken(token string) (iam.Token, error)
+	VerifyIDToken(raw string) (iam.Claims, error)
+	SubjectOf(p iam.Principal) string
 	CheckRefreshToken(token string) (iam.Token, error)
 	CheckAssertion(ctx context.Context, raw string, audiences ...string) (iam.Assertion, error)
 	KeySet() jose.JSONWebKeySet
+	KeyCertificates() (map[string][]byte, error)
+	Keys(ctx context.Context, project, account string) ([]iam.Key, error)
 }
+
+// Hosts are the hosts that the handler serves.
+var Hosts = []string{"oauth2.googleapis.com", "accounts.google.com", "www.googleapis.com", "openidconnect.googleapis.com"}
 
 // tokenURLs are the endpoint's addresses, and so what a JWT's audience may say.
 var tokenURLs = []string{
@@ -38,14 +48,31 @@ var tokenURLs = []string{
 // maxForm bounds a token request.
 const maxForm = 64 << 10
 
-// New returns the handler for all three hosts.
+// New returns the handler for all of Hosts.
 func New(tokens Tokens, now func() time.Time, log *slog.Logger) http.Handler {
 	s := &server{tokens, now, log}
 	m := http.NewServeMux()
 	for _, path := range []string{"/token", "/oauth2/v4/token", "/o/oauth2/token"} {
 		m.HandleFunc("POST "+path, s.token)
 	}
+	for _, path := range []string{"/tokeninfo", "/oauth2/v1/tokeninfo", "/oauth2/v2/tokeninfo", "/oauth2/v3/tokeninfo"} {
+		m.HandleFunc("GET "+path, s.tokenInfo)
+		m.HandleFunc("POST "+path, s.tokenInfo)
+	}
+	for _, path := range []string{"/v1/userinfo", "/oauth2/v1/userinfo", "/oauth2/v2/userinfo", "/oauth2/v3/userinfo", "/userinfo/v2/me"} {
+		m.HandleFunc("GET "+path, s.userInfo)
+		m.HandleFunc("POST "+path, s.userInfo)
+	}
+	for _, path := range []string{"/revoke", "/o/oauth2/revoke"} {
+		m.HandleFunc("GET "+path, s.revoke)
+		m.HandleFunc("POST "+path, s.revoke)
+	}
 	m.HandleFunc("GET /oauth2/v3/certs", s.certs)
+	m.HandleFunc("GET /oauth2/v1/certs", s.certificates)
+	for _, path := range []string{"/robot/v1/metadata/", "/service_accounts/v1/metadata/", "/service_accounts/v1/"} {
+		m.HandleFunc("GET "+path+"x509/{email}", s.accountCertificates)
+		m.HandleFunc("GET "+path+"jwk/{email}", s.accountKeys)
+	}
 	m.HandleFunc("GET /.well-known/openid-configuration", s.discovery)
 	m.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		writeError(w, http.StatusNotFound, "not_found", "There is no "+r.Method+" "+r.URL.Path+" here; it is not implemented.")
@@ -108,7 +135,7 @@ func (s *server) refresh(r *http.Request) (map[string]any, error) {
 			return nil, fault.New(fault.InvalidArgument, "The scope %.100q was not granted to this refresh token.", x)
 		}
 	}
-	access, expires, err := s.tokens.AccessToken(t.Principal(), scopes)
+	access, expires, err := s.tokens.Refresh(t, scopes)
 	if err != nil {
 		return nil, err
 	}
@@ -140,16 +167,13 @@ func (s *server) assertion(r *http.Request) (map[string]any, error) {
 
 func (s *server) seconds(expires time.Time) int { return int(expires.Sub(s.now()) / time.Second) }
 
-func (s *server) certs(w http.ResponseWriter, _ *http.Request) {
-	w.Header().Set("Cache-Control", "public, max-age=3600")
-	writeJSON(w, http.StatusOK, s.tokens.KeySet())
-}
-
 // discovery is OpenID Connect Discovery 1.0 for what is there.
 func (s *server) discovery(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, http.StatusOK, map[string]any{
 		"issuer":                                iam.Issuer,
 		"token_endpoint":                        tokenURLs[0],
+		"userinfo_endpoint":                     "https://openidconnect.googleapis.com/v1/userinfo",
+		"revocation_endpoint":                   "https://oauth2.googleapis.com/revoke",
 		"jwks_uri":                              "https://www.googleapis.com/oauth2/v3/certs",
 		"response_types_supported":              []string{"id_token"},
 		"subject_types_supported":               []string{"public"},

@@ -1,0 +1,121 @@
+package iam
+
+import (
+	"context"
+	"net"
+	"net/url"
+	"strings"
+
+	"github.com/go-jose/go-jose/v4/jwt"
+
+	"giggle/fault"
+)
+
+// credential is what a verified bearer token says.
+type credential struct {
+	Token
+	selfSigned bool
+	audience   string // of a JWT: host that it is for, "" for any
+	keyed      uint64 // changes of keys when it was verified: after another one it is verified anew
+}
+
+// Bearer is BearerFor where the host of the call is not known: a JWT that names one is refused.
+func (m *IAM) Bearer(ctx context.Context, header string) (Principal, error) {
+	return m.BearerFor(ctx, header, "")
+}
+
+// BearerFor returns the principal of an Authorization header of a call to an API's host: Anonymous for an empty header.
+// Two credentials count: an access token of this platform, and a JWT that a service account signed with its own key
+// for the host or for scopes (https://google.aip.dev/auth/4111). Anything else is Unauthenticated.
+func (m *IAM) BearerFor(ctx context.Context, header, host string) (Principal, error) {
+	if header == "" {
+		return Anonymous, nil
+	}
+	scheme, token, _ := strings.Cut(header, " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		return Anonymous, Unauthenticated("")
+	}
+	token = strings.TrimSpace(token)
+	if strings.HasPrefix(token, accessPrefix) {
+		t, err := m.CheckAccessToken(token)
+		return t.Principal(), err
+	}
+	c, err := m.selfSigned(ctx, token)
+	if err != nil {
+		return Anonymous, err
+	}
+	if c.audience != "" && c.audience != apiHost(host) && c.audience != withoutPort(host) {
+		return Anonymous, Unauthenticated("")
+	}
+	return c.Principal(), nil
+}
+
+// selfSigned verifies a JWT of a service account's key that is used in place of an access token.
+func (m *IAM) selfSigned(ctx context.Context, raw string) (credential, error) {
+	now := m.keyed.Load() // before the key is read, so that no change is missed
+	c, ok := m.bearers.get(raw)
+	if !ok || c.keyed != now {
+		var claims struct {
+			jwt.Claims
+			Scope string `json:"scope"`
+		}
+		k, err := m.signedBy(ctx, raw, &claims)
+		if fault.Is(err, fault.InvalidArgument) {
+			return credential{}, Unauthenticated("")
+		}
+		if err != nil {
+			return credential{}, err
+		}
+		if claims.Issuer != k.Email || claims.Subject != k.Email || checkTimes(claims.Claims, m.now()) != nil {
+			return credential{}, Unauthenticated("")
+		}
+		c = credential{selfSigned: true, keyed: now}
+		c.Token = Token{
+			Member: ServiceAccount(k.Email).Member, Account: k.UniqueID, Scopes: strings.Fields(claims.Scope),
+			Expires: min(claims.Expiry.Time().Unix(), k.Until.Unix()),
+		}
+		switch len(claims.Audience) {
+		case 0:
+			ok = len(c.Scopes) > 0
+		case 1:
+			c.audience, ok = audienceHost(claims.Audience[0])
+		default:
+			ok = false
+		}
+		if !ok {
+			return credential{}, Unauthenticated("")
+		}
+		m.bearers.put(raw, c)
+	}
+	if !m.good(&c.Token) {
+		return credential{}, Unauthenticated("")
+	}
+	return c, nil
+}
+
+// audienceHost is the host of an API that a JWT names: https://run.googleapis.com/, or with a gRPC service behind it.
+func audienceHost(audience string) (string, bool) {
+	u, err := url.Parse(audience)
+	if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || u.Port() != "" || strings.ContainsAny(audience, "?#%\\") {
+		return "", false
+	}
+	return u.Host, true
+}
+
+// apiHost is the host of an API without its region and port: run.googleapis.com for europe-north1-run.googleapis.com.
+// APIs' own names have no hyphen.
+func apiHost(host string) string {
+	host = withoutPort(host)
+	name, domain, _ := strings.Cut(host, ".")
+	if domain != "googleapis.com" {
+		return host
+	}
+	return name[strings.LastIndexByte(name, '-')+1:] + "." + domain
+}
+
+func withoutPort(host string) string {
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	return strings.ToLower(host)
+}
