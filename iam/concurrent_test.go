@@ -21,6 +21,11 @@ func TestConcurrentPolicyWriters(t *testing.T) {
 				p.Bindings = append(p.Bindings[:len(p.Bindings):len(p.Bindings)], iam.Binding{
 					Role: "roles/viewer", Members: []string{fmt.Sprintf("user:u%d@giggle.test", i)},
 				})
+				p.Version = 3
+				p.Conditional = append(p.Conditional[:len(p.Conditional):len(p.Conditional)], iam.ConditionalBinding{
+					Binding:   iam.Binding{Role: "roles/run.invoker", Members: []string{fmt.Sprintf("user:u%d@giggle.test", i)}},
+					Condition: iam.Condition{Title: fmt.Sprint(i), Expression: "true"},
+				})
 				_, err := w.SetPolicy(t.Context(), project, p)
 				if fault.Is(err, fault.Aborted) {
 					continue
@@ -33,8 +38,9 @@ func TestConcurrentPolicyWriters(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if n := len(w.Policy(project).Bindings); n != writers {
-		t.Errorf("%d bindings of %d writers are left", n, writers)
+	p := w.Policy(project)
+	if len(p.Bindings) != 1 || len(p.Bindings[0].Members) != writers || len(p.Conditional) != writers {
+		t.Errorf("of %d writers are left %d bindings with %d members, and %d with conditions", writers, len(p.Bindings), len(p.Bindings[0].Members), len(p.Conditional))
 	}
 	for i := range writers {
 		if !w.Allowed(iam.User(fmt.Sprintf("u%d@giggle.test", i)), "run.services.get", service) {

@@ -2,8 +2,8 @@ package iam
 
 import (
 	"context"
+	"iter"
 	"maps"
-	"net/mail"
 	"slices"
 	"strings"
 
@@ -14,9 +14,12 @@ import (
 
 // Policy is an allow policy on one resource.
 type Policy struct {
-	Version  int32     // 1 or 3, as the writer said
+	Version  int32     // 3 with conditional bindings, 1 without
 	Etag     string    // base64; changes with every write
-	Bindings []Binding // in the order written
+	Bindings []Binding // those that always count, in the order written; no two of one role
+	// Conditional are the bindings that count while their condition is true, no two of one role and condition. They are
+	// apart so that a reader that knows nothing of conditions sees too little and not too much.
+	Conditional []ConditionalBinding `json:",omitempty"`
 }
 
 // Binding gives a role to members.
@@ -25,24 +28,51 @@ type Binding struct {
 	Members []string // "user:you@giggle.test", "allUsers"
 }
 
-var policies = store.NewTable[Policy]("iam.policy", "Policy")
-
-// compiled is a policy as the evaluator reads it.
-type compiled struct {
-	Policy
-	roles   map[string][]string // of each member
-	domains bool                // a member is a domain
+// ConditionalBinding gives a role to members while a condition is true.
+type ConditionalBinding struct {
+	Binding
+	Condition Condition
 }
 
-func compile(p Policy) *compiled {
-	c := &compiled{Policy: p, roles: make(map[string][]string)}
-	for _, b := range p.Bindings {
-		for _, member := range b.Members {
-			c.roles[member] = append(c.roles[member], b.Role)
-			c.domains = c.domains || strings.HasPrefix(member, "domain:")
+var policies = store.NewTable[Policy]("iam.policy", "Policy")
+
+// all are the bindings of both kinds; what is changed through them is changed in the policy.
+func (p Policy) all() iter.Seq[*Binding] {
+	return func(yield func(*Binding) bool) {
+		for i := range p.Bindings {
+			if !yield(&p.Bindings[i]) {
+				return
+			}
+		}
+		for i := range p.Conditional {
+			if !yield(&p.Conditional[i].Binding) {
+				return
+			}
 		}
 	}
-	return c
+}
+
+// clone is a copy that shares no binding with p. It shares the members.
+func (p Policy) clone() Policy {
+	p.Bindings, p.Conditional = slices.Clone(p.Bindings), slices.Clone(p.Conditional)
+	return p
+}
+
+// AsVersion returns the policy in the form for a caller that asked for a version: 0, 1 or 3. Before 3 there are no
+// conditions, and in a conditional binding the role has a suffix that SetPolicy refuses, so that such a caller can't
+// write it back as one that always counts (https://cloud.google.com/iam/docs/troubleshooting-withcond).
+func (p Policy) AsVersion(version int32) (Policy, error) {
+	switch {
+	case version != 0 && version != 1 && version != 3:
+		return Policy{}, fault.Invalid("options.requestedPolicyVersion", "must be 0, 1 or 3")
+	case version == 3 || len(p.Conditional) == 0:
+		return p, nil
+	}
+	out := Policy{Version: 1, Etag: p.Etag, Bindings: slices.Clone(p.Bindings)}
+	for _, b := range p.Conditional {
+		out.Bindings = append(out.Bindings, Binding{Role: b.Condition.hidden(b.Role), Members: b.Members})
+	}
+	return out, nil
 }
 
 func (m *IAM) loadPolicies(ctx context.Context) error {
@@ -66,11 +96,24 @@ func (m *IAM) Policy(name string) Policy {
 	return Policy{Version: 1, Etag: resource.Etag(0)}
 }
 
-// SetPolicy replaces the policy on a resource. A policy that carries an etag must carry the present one, or the call
-// fails with Aborted; without an etag it overwrites. The change is effective for the next request.
+// SetPolicy replaces the policy on a resource, and returns it as it is kept: bindings of one role and condition are one,
+// and a member is in it once. A policy that carries an etag must carry the present one, or the call fails with Aborted;
+// without an etag it overwrites. The change is effective for the next request.
+//
+// Conditions take version 3, and so does every read-modify-write of a policy that has some
+// (https://cloud.google.com/iam/docs/policies#versions).
 func (m *IAM) SetPolicy(ctx context.Context, name string, p Policy) (_ Policy, err error) {
 	defer fault.Wrap(&err, "iam.SetPolicy(%s)", name)
 	if err := p.check(); err != nil {
+		return Policy{}, err
+	}
+	if len(p.Conditional) > 0 && strings.Contains(name, "/buckets/") { // api/storage does not carry them yet
+		return Policy{}, fault.NotImplemented("policy.bindings.condition", "conditions on a bucket are not implemented; put the binding on its project, with a condition on resource.name")
+	}
+	asked := max(p.Version, 1)
+	p = p.normal()
+	next, err := compileNew(p)
+	if err != nil {
 		return Policy{}, err
 	}
 	m.write.Lock()
@@ -84,7 +127,13 @@ func (m *IAM) SetPolicy(ctx context.Context, name string, p Policy) (_ Policy, e
 			return fault.New(fault.Aborted,
 				"There were concurrent policy changes. Please retry the whole read-modify-write with exponential backoff.")
 		}
+		if p.Etag != "" && len(have.Value.Conditional) > 0 && asked < 3 {
+			return fault.New(fault.InvalidArgument, "Specified policy version (%d) cannot be less than the existing policy version (3). For more information, please refer to https://cloud.google.com/iam/docs/policies#versions.", asked)
+		}
 		if err := m.checkRoles(p, have.Value); err != nil {
+			return err
+		}
+		if err := checkAccounts(tx, p, have.Value); err != nil {
 			return err
 		}
 		p.Etag = resource.Etag(have.Version + 1)
@@ -94,9 +143,10 @@ func (m *IAM) SetPolicy(ctx context.Context, name string, p Policy) (_ Policy, e
 	if err != nil {
 		return Policy{}, err
 	}
-	next := maps.Clone(*m.policies.Load())
-	next[name] = compile(p)
-	m.policies.Store(&next)
+	next.Policy = p
+	all := maps.Clone(*m.policies.Load())
+	all[name] = next
+	m.policies.Store(&all)
 	return p, nil
 }
 
@@ -128,19 +178,18 @@ func (m *IAM) DropPolicy(ctx context.Context, name string) (err error) {
 func (m *IAM) renameMember(tx *store.Tx, from, to string) (map[string]*compiled, error) {
 	next := maps.Clone(*m.policies.Load())
 	for name, c := range next {
-		if len(c.roles[from]) == 0 {
+		if len(c.grants[from]) == 0 {
 			continue
 		}
 		row, err := policies.Get(tx, name)
 		if err != nil {
 			return nil, err
 		}
-		p := row.Value
-		p.Bindings = slices.Clone(p.Bindings)
-		for i, b := range p.Bindings {
+		p := row.Value.clone()
+		for b := range p.all() {
 			if at := slices.Index(b.Members, from); at >= 0 {
-				p.Bindings[i].Members = slices.Clone(b.Members)
-				p.Bindings[i].Members[at] = to
+				b.Members = slices.Clone(b.Members)
+				b.Members[at] = to
 			}
 		}
 		p.Etag = resource.Etag(row.Version + 1)
@@ -155,41 +204,134 @@ func (m *IAM) renameMember(tx *store.Tx, from, to string) (map[string]*compiled,
 
 // limits of one policy, from IAM's quotas page.
 const (
-	maxBindings = 1500
-	maxMembers  = 1500
+	maxBindings   = 1500
+	maxMembers    = 1500
+	maxConditions = 20 // that give one role to one member
 )
 
+// check fails with InvalidArgument on a policy that can't be.
 func (p Policy) check() error {
 	if p.Version != 0 && p.Version != 1 && p.Version != 3 {
 		return fault.Invalid("policy.version", "must be 1 or 3")
 	}
-	if len(p.Bindings) > maxBindings {
+	if len(p.Conditional) > 0 && p.Version != 3 {
+		return fault.Invalid("policy.version", "Specified policy version (%d) cannot be less than 3 for a policy with conditions. For more information, please refer to https://cloud.google.com/iam/docs/policies#versions.", max(p.Version, 1))
+	}
+	if len(p.Bindings)+len(p.Conditional) > maxBindings {
 		return fault.Invalid("policy.bindings", "more than %d bindings", maxBindings)
 	}
 	members := 0
-	for _, b := range p.Bindings {
-		if !strings.HasPrefix(b.Role, "roles/") && !strings.HasPrefix(b.Role, "projects/") && !strings.HasPrefix(b.Role, "organizations/") {
-			return fault.Invalid("policy.bindings.role", "Role %q is not of the form roles/NAME or projects/PROJECT/roles/NAME", b.Role)
-		}
-		for _, member := range b.Members {
-			if err := CheckMember(member); err != nil {
-				return err
-			}
+	for b := range p.all() {
+		if err := b.check(); err != nil {
+			return err
 		}
 		if members += len(b.Members); members > maxMembers {
 			return fault.Invalid("policy.bindings.members", "more than %d members", maxMembers)
 		}
 	}
+	times := make(map[[2]string]int)
+	for _, b := range p.Conditional {
+		if isBasic(b.Role) {
+			return fault.Invalid("policy.bindings.condition", "Conditions can't be set on primitive roles such as %s.", b.Role)
+		}
+		if err := b.Condition.check(); err != nil {
+			return err
+		}
+		for _, member := range b.Members {
+			if member == "allUsers" || member == "allAuthenticatedUsers" {
+				return fault.Invalid("policy.bindings.condition", "Conditions can't be set on public members: %s.", member)
+			}
+			of := [2]string{b.Role, canonicalMember(member)}
+			if times[of]++; times[of] > maxConditions {
+				return fault.Invalid("policy.bindings.condition", "more than %d conditional bindings give %s to %.100s", maxConditions, b.Role, member)
+			}
+		}
+	}
 	return nil
+}
+
+func (b *Binding) check() error {
+	if strings.Contains(b.Role, withCond) {
+		return fault.Invalid("policy.bindings.role", "Role %.200s stands for a binding with a condition that a policy of version 1 does not show. Read the policy again with requestedPolicyVersion 3, and write version 3.", b.Role)
+	}
+	if len(b.Role) > maxRoleName || !strings.HasPrefix(b.Role, "roles/") && !strings.HasPrefix(b.Role, "projects/") && !strings.HasPrefix(b.Role, "organizations/") {
+		return fault.Invalid("policy.bindings.role", "Role %.100q is not of the form roles/NAME or projects/PROJECT/roles/NAME", b.Role)
+	}
+	for _, member := range b.Members {
+		if err := CheckMember(member); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// maxRoleName bounds the name of a role in a binding, in bytes: more than any role's.
+const maxRoleName = 256
+
+// normal is the policy as it is kept: bindings of one role and condition are one, members are canonical and there once,
+// a binding without members is gone, and the version is the lowest that can say it.
+func (p Policy) normal() Policy {
+	type key struct {
+		role string
+		when Condition
+	}
+	out := Policy{Version: 1, Etag: p.Etag}
+	at := make(map[key]int)
+	has := make(map[key]map[string]bool)
+	fresh := func(k key, members []string) (added []string) {
+		if has[k] == nil {
+			has[k] = make(map[string]bool)
+		}
+		for _, member := range members {
+			if member = canonicalMember(member); !has[k][member] {
+				has[k][member] = true
+				added = append(added, member)
+			}
+		}
+		return added
+	}
+	for _, b := range p.Bindings {
+		k := key{role: b.Role}
+		members := fresh(k, b.Members)
+		if len(members) == 0 {
+			continue
+		}
+		if _, ok := at[k]; !ok {
+			at[k] = len(out.Bindings)
+			out.Bindings = append(out.Bindings, Binding{Role: b.Role})
+		}
+		to := &out.Bindings[at[k]]
+		to.Members = append(to.Members, members...)
+	}
+	for _, b := range p.Conditional {
+		k := key{b.Role, b.Condition}
+		members := fresh(k, b.Members)
+		if len(members) == 0 {
+			continue
+		}
+		if _, ok := at[k]; !ok {
+			at[k] = len(out.Conditional)
+			out.Conditional = append(out.Conditional, ConditionalBinding{Binding{Role: b.Role}, b.Condition})
+		}
+		to := &out.Conditional[at[k]]
+		to.Members = append(to.Members, members...)
+	}
+	if len(out.Conditional) > 0 {
+		out.Version = 3
+	}
+	return out
 }
 
 // checkRoles fails with InvalidArgument on a binding to a role that is not there, which would grant nothing without a
 // word: a custom role, or a predefined one of an API that Giggle has. What the policy had before may stay.
 func (m *IAM) checkRoles(p, before Policy) error {
+	had := make(map[string]bool)
+	for b := range before.all() {
+		had[b.Role] = true
+	}
 	roles := *m.roles.Load()
-	for _, b := range p.Bindings {
-		_, known := roles[b.Role]
-		if known || slices.ContainsFunc(before.Bindings, func(old Binding) bool { return old.Role == b.Role }) {
+	for b := range p.all() {
+		if _, known := roles[b.Role]; known || had[b.Role] {
 			continue
 		}
 		name, predefined := strings.CutPrefix(b.Role, "roles/")
@@ -199,112 +341,4 @@ func (m *IAM) checkRoles(p, before Policy) error {
 		}
 	}
 	return nil
-}
-
-// CheckMember fails with InvalidArgument on what is not a principal identifier of IAM's reference
-// (https://cloud.google.com/iam/docs/principal-identifiers).
-func CheckMember(s string) error {
-	if s == "allUsers" || s == "allAuthenticatedUsers" {
-		return nil
-	}
-	kind, id, ok := strings.Cut(s, ":")
-	switch {
-	case !ok || id == "" || len(s) > 512:
-	case kind == "user" || kind == "group" || kind == "serviceAccount":
-		if a, err := mail.ParseAddress(id); err == nil && a.Address == id {
-			return nil
-		}
-	case kind == "domain" && strings.Contains(id, ".") && !strings.ContainsAny(id, " @/"):
-		return nil
-	case kind == "projectOwner" || kind == "projectEditor" || kind == "projectViewer":
-		if resource.ProjectID(id) {
-			return nil
-		}
-	case kind == "deleted":
-		return nil
-	case strings.HasPrefix(s, "principal://") || strings.HasPrefix(s, "principalSet://"):
-		return nil
-	}
-	return fault.Invalid("policy.bindings.members", "The member %.100q is of an unknown type or form; write user:EMAIL, serviceAccount:EMAIL, group:EMAIL, domain:NAME, allUsers or allAuthenticatedUsers", s)
-}
-
-// Allowed reports whether the principal has the permission on the resource, by a binding there or on its project.
-// It reads memory only: one look-up for each member that the principal is, whatever the number of bindings.
-func (m *IAM) Allowed(p Principal, permission, name string) bool {
-	all, roles := *m.policies.Load(), *m.roles.Load()
-	for {
-		if c := all[name]; c != nil && c.allows(p, permission, roles) {
-			return true
-		}
-		parent, ok := parentOf(name)
-		if !ok {
-			return false
-		}
-		name = parent
-	}
-}
-
-func (c *compiled) allows(p Principal, permission string, roles roleSet) bool {
-	grants := func(member string) bool {
-		for _, r := range c.roles[member] {
-			if roles[r].grants(permission) {
-				return true
-			}
-		}
-		return false
-	}
-	if grants("allUsers") {
-		return true
-	}
-	if p.Member == "" {
-		return false
-	}
-	if grants(p.Member) || grants("allAuthenticatedUsers") {
-		return true
-	}
-	if c.domains && p.IsUser() {
-		_, domain, _ := strings.Cut(p.Email(), "@")
-		return grants("domain:" + domain)
-	}
-	return false
-}
-
-// parentOf returns the resource whose policy a resource inherits: the project, for everything in one, and the service
-// account for its keys.
-func parentOf(name string) (string, bool) {
-	if i := strings.Index(name, "/keys/"); i > 0 {
-		return name[:i], true
-	}
-	rest, ok := strings.CutPrefix(name, "projects/")
-	if !ok {
-		return "", false
-	}
-	project, _, ok := strings.Cut(rest, "/")
-	return name[:len("projects/")+len(project)], ok // a part of it: no memory is asked for
-}
-
-// Authorize returns nil when the principal has the permission on the resource; otherwise Unauthenticated for nobody
-// and PermissionDenied, in IAM's own words and with what would help, for anyone else.
-func (m *IAM) Authorize(_ context.Context, p Principal, permission, name string) error {
-	if m.Allowed(p, permission, name) {
-		return nil
-	}
-	if p == Anonymous {
-		return Unauthenticated("")
-	}
-	e := fault.New(fault.PermissionDenied, "Permission '%s' denied on resource '%s' (or it may not exist) for %s.", permission, name, p)
-	e.Reason, e.Domain = "IAM_PERMISSION_DENIED", "iam.googleapis.com"
-	e.Metadata = map[string]string{"permission": permission, "resource": name}
-	e.Help = []fault.Link{m.Grant(p, permission, name)}
-	return e
-}
-
-// Unauthenticated is the refusal of a call without a valid credential, in the words of Google's API front end.
-func Unauthenticated(reason string) error {
-	e := fault.New(fault.Unauthenticated, "Request had invalid authentication credentials. Expected OAuth 2 access token, login cookie or other valid authentication credential. See https://developers.google.com/identity/sign-in/web/devconsole-project.")
-	e.Reason, e.Domain = "ACCESS_TOKEN_TYPE_UNSUPPORTED", "googleapis.com"
-	if reason != "" {
-		e.Reason = reason
-	}
-	return e
 }
