@@ -145,7 +145,9 @@ func (c *Cloud) openEdge(context.Context) error {
 	}
 	c.router = edge.NewRouter(edge.Routes{
 		API: hosts, Service: c.gateway, Storage: muxes["storage.googleapis.com"],
-		Registry: registry.New(registry.Config{Artifacts: c.artifacts, Blobs: c.blobs, Identity: c.identity, ProjectID: c.projectID, Log: c.cfg.Log}),
+		Registry: registry.New(registry.Config{
+			Artifacts: c.artifacts, Blobs: c.blobs, Identity: c.identity, ProjectID: c.projectID, Audit: c.audit, NewID: uuid.NewString, Log: c.cfg.Log,
+		}),
 		Console:  http.HandlerFunc(c.serveConsole),
 	})
 	c.server = edge.NewServer(edge.Config{CA: c.ca, Router: c.router, Log: c.cfg.Log, Direct: true})

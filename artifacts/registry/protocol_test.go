@@ -15,7 +15,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"giggle/artifacts"
+	"giggle/audit"
 	"giggle/fault"
 )
 
@@ -176,6 +179,28 @@ func TestAuthorization(t *testing.T) {
 	_, body = w.do(t, w.owner, "GET", "/v2/giggle/no-such/jokes/manifests/v1", nil, nil)
 	if !strings.Contains(body, `Repository \"no-such\" not found`) {
 		t.Errorf("unknown repository: %s", body)
+	}
+
+	// Who changed an image, and who was refused what, is in the audit log; who looked at it is not.
+	log, err := w.audit.Read(audit.Filter{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := make(map[string]int)
+	for _, e := range log {
+		got[fmt.Sprint(e.Payload.MethodName, " ", e.Payload.Authentication.PrincipalEmail, " ", e.Payload.Status.Code)]++
+	}
+	wanted := map[string]int{
+		"Docker-PutManifest you@giggle.test 0":    1,
+		"Docker-PutManifest reader@giggle.test 7": 1, "Docker-Upload reader@giggle.test 7": 1, "Docker-DeleteManifest reader@giggle.test 7": 1,
+		"Docker-Download reader@giggle.test 7": 1, "Docker-Download stranger@giggle.test 7": 3,
+		"Docker-Download you@giggle.test 7": 1,
+	}
+	if diff := cmp.Diff(wanted, got); diff != "" {
+		t.Errorf("the audit log (-want +got):\n%s", diff)
+	}
+	if first := log[0].Payload.ResourceName; first != "projects/giggle/locations/europe-north1/repositories/my-repo/dockerImages/jokes@v1" {
+		t.Errorf("the push is logged as one to %s", first)
 	}
 }
 

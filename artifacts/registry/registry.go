@@ -19,6 +19,7 @@ import (
 	"strings"
 
 	"giggle/artifacts"
+	"giggle/audit"
 	"giggle/blob"
 	"giggle/fault"
 	"giggle/iam"
@@ -42,6 +43,11 @@ type Authorizer interface {
 	Authorize(ctx context.Context, p iam.Principal, permission, resource string) error
 }
 
+// Recorder keeps the audit log: *audit.Log.
+type Recorder interface {
+	Record(e audit.Event) error
+}
+
 var (
 	_ Blobs      = (*blob.Dir)(nil)
 	_ Authorizer = (*iam.IAM)(nil)
@@ -53,7 +59,9 @@ type Config struct {
 	Blobs     Blobs
 	Identity  Authorizer
 	ProjectID func(ref string) (string, error) // the id of a project that is named by id or number
-	Admit     func() error                     // asked before bytes are taken in, for the disk reserve; nil admits all
+	Audit     Recorder
+	NewID     func() string // of requests
+	Admit     func() error  // asked before bytes are taken in, for the disk reserve; nil admits all
 	Log       *slog.Logger
 }
 
@@ -78,6 +86,7 @@ const (
 type request struct {
 	*http.Request
 	route
+	id    string // in the answer and in the audit log
 	image artifacts.Image
 	who   iam.Principal
 }
@@ -145,10 +154,19 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request) error {
 	if !ok {
 		return coded("UNSUPPORTED", fault.New(fault.Unimplemented, "%.20s is not a method of %.100s.", r.Method, r.URL.Path))
 	}
-	req := &request{Request: r, route: rt, image: image}
+	req := &request{Request: r, route: rt, id: s.NewID(), image: image}
+	w.Header().Set("X-Goog-Request-Id", req.id)
 	if req.who, err = s.authenticate(r); err != nil {
 		return err
 	}
+	err = s.admitted(w, req, e, location)
+	s.record(req, e, err)
+	return err
+}
+
+// admitted serves a request of somebody who is known, if they may.
+func (s *server) admitted(w http.ResponseWriter, req *request, e endpoint, location string) error {
+	r, image := req.Request, req.image
 	if err := s.Identity.Authorize(r.Context(), req.who, e.permission, image.Repository.String()); err != nil {
 		if fault.Is(err, fault.Unauthenticated) { // in the words that Artifact Registry has for this
 			return &fault.Error{Code: fault.Unauthenticated, Cause: err, Message: fmt.Sprintf(

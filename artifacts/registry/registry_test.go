@@ -23,6 +23,7 @@ import (
 
 	"giggle/artifacts"
 	"giggle/artifacts/registry"
+	"giggle/audit"
 	"giggle/blob"
 	"giggle/fault"
 	"giggle/iam"
@@ -42,6 +43,7 @@ type world struct {
 	reader   string
 	stranger string
 	full     error // what Admit says
+	audit    *audit.Log
 }
 
 func newWorld(t *testing.T) *world {
@@ -71,6 +73,10 @@ func newWorld(t *testing.T) *world {
 	for _, id := range []string{"my-repo", "second"} {
 		w.repository(t, id)
 	}
+	if w.audit, err = audit.Open(audit.Config{Dir: filepath.Join(dir, "audit"), Now: time.Now}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = w.audit.Close() })
 	handler := registry.New(registry.Config{
 		Artifacts: w.Artifacts, Blobs: w.blobs, Identity: authorizer{w.identity},
 		ProjectID: func(ref string) (string, error) {
@@ -83,7 +89,8 @@ func newWorld(t *testing.T) *world {
 			return "", fault.New(fault.NotFound, "no project %q", ref)
 		},
 		Admit: func() error { return w.full },
-		Log:   slog.New(slog.NewTextHandler(testLog{t}, nil)),
+		Audit: w.audit, NewID: uuid.NewString,
+		Log: slog.New(slog.NewTextHandler(testLog{t}, nil)),
 	})
 	w.server = httptest.NewTLSServer(handler)
 	t.Cleanup(w.server.Close)
