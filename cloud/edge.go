@@ -148,7 +148,7 @@ func (c *Cloud) openEdge(context.Context) error {
 		Registry: registry.New(registry.Config{
 			Artifacts: c.artifacts, Blobs: c.blobs, Identity: c.identity, ProjectID: c.projectID, Audit: c.audit, NewID: uuid.NewString, Log: c.cfg.Log,
 		}),
-		Console:  http.HandlerFunc(c.serveConsole),
+		Console: http.HandlerFunc(c.serveConsole),
 	})
 	c.server = edge.NewServer(edge.Config{CA: c.ca, Router: c.router, Log: c.cfg.Log, Direct: true})
 	c.inner = edge.NewDNS(edge.DNSConfig{Address: netip.MustParseAddr(insideAddress), TTL: time.Second})
