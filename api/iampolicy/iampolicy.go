@@ -6,6 +6,7 @@ package iampolicy
 
 import (
 	"context"
+	"strconv"
 
 	"giggle/api/guard"
 	"giggle/fault"
@@ -43,9 +44,17 @@ type policy struct {
 }
 
 type binding struct {
-	Role      string   `json:"role"`
-	Members   []string `json:"members"`
-	Condition any      `json:"condition,omitempty"`
+	Role      string     `json:"role"`
+	Members   []string   `json:"members"`
+	Condition *condition `json:"condition,omitempty"`
+}
+
+// condition is google.type.Expr.
+type condition struct {
+	Expression  string `json:"expression,omitempty"`
+	Title       string `json:"title,omitempty"`
+	Description string `json:"description,omitempty"`
+	Location    string `json:"location,omitempty"` // of the expression in some file: read, and not kept
 }
 
 // Register adds the routes for one kind of resource.
@@ -67,7 +76,15 @@ func Register(m *rest.Mux, policies Policies, at Routes) {
 		if err != nil {
 			return nil, err
 		}
-		return toWire(policies.Policy(name)), nil
+		version, err := requestedVersion(r)
+		if err != nil {
+			return nil, err
+		}
+		have, err := policies.Policy(name).AsVersion(version)
+		if err != nil {
+			return nil, err
+		}
+		return toWire(have), nil
 	}, at.Options...)
 	m.HandleFunc("POST", at.Pattern+":setIamPolicy", at.RPC+".setIamPolicy", func(ctx context.Context, r *rest.Request) (any, error) {
 		name, err := existing(ctx, r)
@@ -116,19 +133,42 @@ func Register(m *rest.Mux, policies Policies, at Routes) {
 	}, at.Options...)
 }
 
+// requestedVersion is the version of a policy that a getIamPolicy asks for, in the query or, where it is a POST, in the
+// body; 0 where it asks for none.
+func requestedVersion(r *rest.Request) (int32, error) {
+	if s := r.Query.Get("options.requestedPolicyVersion"); s != "" {
+		n, err := strconv.ParseInt(s, 10, 32)
+		if err != nil {
+			return 0, fault.Invalid("options.requestedPolicyVersion", "%.20q is no number", s)
+		}
+		return int32(n), nil
+	}
+	if r.Method != "POST" {
+		return 0, nil
+	}
+	var body struct {
+		Options struct {
+			RequestedPolicyVersion int32 `json:"requestedPolicyVersion"`
+		} `json:"options"`
+	}
+	err := r.DecodeJSON(&body)
+	return body.Options.RequestedPolicyVersion, err
+}
+
 func fromWire(w *policy) (iam.Policy, error) {
 	p := iam.Policy{Version: w.Version, Etag: w.Etag}
 	if len(w.AuditConfigs) > 0 {
 		return p, fault.NotImplemented("policy.auditConfigs", "audit configurations are not implemented")
 	}
 	for _, b := range w.Bindings {
-		if b.Condition != nil {
-			return p, fault.NotImplemented("policy.bindings.condition", "conditions are not implemented yet")
+		of := iam.Binding{Role: b.Role, Members: b.Members}
+		if c := b.Condition; c != nil {
+			p.Conditional = append(p.Conditional, iam.ConditionalBinding{Binding: of, Condition: iam.Condition{
+				Title: c.Title, Description: c.Description, Expression: c.Expression,
+			}})
+		} else {
+			p.Bindings = append(p.Bindings, of)
 		}
-		if len(b.Members) == 0 {
-			continue // IAM drops a binding without members
-		}
-		p.Bindings = append(p.Bindings, iam.Binding{Role: b.Role, Members: b.Members})
 	}
 	return p, nil
 }
@@ -137,6 +177,11 @@ func toWire(p iam.Policy) *policy {
 	w := &policy{Version: max(p.Version, 1), Etag: p.Etag}
 	for _, b := range p.Bindings {
 		w.Bindings = append(w.Bindings, binding{Role: b.Role, Members: b.Members})
+	}
+	for _, b := range p.Conditional {
+		w.Bindings = append(w.Bindings, binding{Role: b.Role, Members: b.Members, Condition: &condition{
+			Expression: b.Condition.Expression, Title: b.Condition.Title, Description: b.Condition.Description,
+		}})
 	}
 	return w
 }

@@ -3,11 +3,14 @@ package iampolicy_test
 import (
 	"context"
 	"encoding/base64"
+	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 
 	"cloud.google.com/go/iam/apiv1/iampb"
 	"google.golang.org/genproto/googleapis/type/expr"
+	"google.golang.org/protobuf/proto"
 
 	"giggle/api/guard"
 	"giggle/api/guard/guardtest"
@@ -26,6 +29,10 @@ var rules = guard.Rules{
 func newWorld(t *testing.T) *guardtest.World {
 	w := guardtest.New(t)
 	w.Serve(t, "things.googleapis.com", "", rules, func(m *rest.Mux) {
+		iampolicy.Register(m, w.IAM, iampolicy.Routes{ // as projects have it
+			Pattern: "/v2/{resource=projects/*/things/*}", RPC: "things", GetVerb: "POST",
+			Resolve: func(resource string) (string, error) { return resource, nil },
+		})
 		iampolicy.Register(m, w.IAM, iampolicy.Routes{
 			Pattern: "/v1/{resource=projects/*/things/*}", RPC: "things",
 			Resolve: func(resource string) (string, error) {
@@ -82,6 +89,49 @@ func TestReadModifyWrite(t *testing.T) {
 	}
 }
 
+// As `gcloud … add-iam-policy-binding --condition=…` goes, and then a client that knows nothing of conditions.
+func TestConditionRoundTrip(t *testing.T) {
+	w := newWorld(t)
+	first := etag(t, w.Call(t, "GET", there+":getIamPolicy?options.requestedPolicyVersion=3", "", 200))
+	const condition = `{"expression":"request.time < timestamp(\"2100-01-01T00:00:00Z\")","title":"for now","description":"a while"}`
+	set := w.Call(t, "POST", there+":setIamPolicy", `{"policy":{"version":3,"etag":"`+first+`","bindings":[
+		{"role":"roles/run.invoker","members":["user:stranger@giggle.test"],"condition":`+condition+`},
+		{"role":"roles/run.invoker","members":["user:other@giggle.test"]}]}}`, 200)
+	whole := w.Call(t, "GET", there+":getIamPolicy?options.requestedPolicyVersion=3", "", 200)
+	posted := w.Call(t, "POST", "/v2/projects/giggle/things/there:getIamPolicy", `{"options":{"requestedPolicyVersion":3}}`, 200)
+	for _, p := range []map[string]any{set, whole, posted} {
+		bindings, _ := p["bindings"].([]any)
+		if p["version"] != 3.0 || len(bindings) != 2 {
+			t.Fatalf("the policy: %v", p)
+		}
+		got, err := json.Marshal(bindings[1].(map[string]any)["condition"])
+		var want map[string]any
+		if err := json.Unmarshal([]byte(condition), &want); err != nil {
+			t.Fatal(err)
+		}
+		if sorted, _ := json.Marshal(want); err != nil || string(got) != string(sorted) {
+			t.Errorf("the condition came back as %s", got)
+		}
+	}
+	if held := w.CallAs(t, w.Stranger, "POST", there+":testIamPermissions", `{"permissions":["run.routes.invoke"]}`, 200); held["permissions"] == nil {
+		t.Error("the condition is true and gives nothing")
+	}
+	old := w.Call(t, "GET", there+":getIamPolicy", "", 200)
+	roles := guardtest.Names(old, "bindings", "role")
+	if old["version"] != 1.0 || len(roles) != 2 || !strings.HasPrefix(roles[1], "roles/run.invoker_withcond_") || strings.Contains(fmt.Sprint(old), "condition") {
+		t.Errorf("as version 1: %v", old)
+	}
+	if posted := w.Call(t, "POST", "/v2/projects/giggle/things/there:getIamPolicy", "", 200); posted["version"] != 1.0 {
+		t.Errorf("asked for by POST without a version: %v", posted)
+	}
+	back, err := json.Marshal(map[string]any{"policy": old})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Call(t, "POST", there+":setIamPolicy", string(back), 400)
+	w.Call(t, "POST", there+":setIamPolicy", `{"policy":{"version":1,"etag":"`+etag(t, old)+`"}}`, 400)
+}
+
 func TestRefusals(t *testing.T) {
 	w := newWorld(t)
 	for _, tt := range []struct {
@@ -99,7 +149,11 @@ func TestRefusals(t *testing.T) {
 		{"bad role", "POST", there + ":setIamPolicy", `{"policy":{"bindings":[{"role":"owner","members":["allUsers"]}]}}`, 400, "policy.bindings.role"},
 		{"bad member", "POST", there + ":setIamPolicy", `{"policy":{"bindings":[{"role":"roles/owner","members":["everyone"]}]}}`, 400, "policy.bindings.members"},
 		{"foreign etag", "POST", there + ":setIamPolicy", `{"policy":{"etag":"BwX="}}`, 409, ""},
-		{"conditions", "POST", there + ":setIamPolicy", `{"policy":{"bindings":[{"role":"roles/owner","members":["allUsers"],"condition":{"expression":"true"}}]}}`, 501, "policy.bindings.condition"},
+		{"a condition in version 1", "POST", there + ":setIamPolicy", `{"policy":{"version":1,"bindings":[{"role":"roles/run.invoker","members":["user:a@b.test"],"condition":{"title":"t","expression":"true"}}]}}`, 400, "policy.version"},
+		{"a condition that is none", "POST", there + ":setIamPolicy", `{"policy":{"version":3,"bindings":[{"role":"roles/run.invoker","members":["user:a@b.test"],"condition":{"title":"t","expression":"maybe"}}]}}`, 400, "policy.bindings.condition.expression"},
+		{"an empty condition", "POST", there + ":setIamPolicy", `{"policy":{"version":3,"bindings":[{"role":"roles/run.invoker","members":["user:a@b.test"],"condition":{}}]}}`, 400, "policy.bindings.condition.title"},
+		{"get version 2", "GET", there + ":getIamPolicy?options.requestedPolicyVersion=2", "", 400, "options.requestedPolicyVersion"},
+		{"get version x", "GET", there + ":getIamPolicy?options.requestedPolicyVersion=x", "", 400, "options.requestedPolicyVersion"},
 		{"audit", "POST", there + ":setIamPolicy", `{"policy":{"auditConfigs":[{"service":"allServices"}]}}`, 501, "policy.auditConfigs"},
 		{"too many permissions", "POST", there + ":testIamPermissions", `{"permissions":["a.b` + strings.Repeat(`","a.b`, 100) + `"]}`, 400, "permissions"},
 	} {
@@ -148,13 +202,22 @@ func TestProto(t *testing.T) {
 	if err != nil || back.Etag != p.Etag || back.Version != 1 || len(back.Bindings) != 1 || back.Bindings[0].Role != "roles/owner" {
 		t.Errorf("%+v became %+v, %v", p, back, err)
 	}
+	w = &iampb.Policy{Version: 3, Bindings: []*iampb.Binding{
+		{Role: "roles/run.viewer", Members: []string{"user:a@b.test"}},
+		{Role: "roles/run.viewer", Members: []string{"user:a@b.test"}, Condition: &expr.Expr{Title: "t", Description: "d", Expression: "true"}},
+	}}
+	if back, err = iampolicy.FromProto(w); err != nil || len(back.Bindings) != 1 || len(back.Conditional) != 1 {
+		t.Fatalf("%v became %+v, %v", w, back, err)
+	}
+	if again, err := iampolicy.ToProto(back); err != nil || !proto.Equal(again, w) {
+		t.Errorf("%v became %v, %v", w, again, err)
+	}
 	for name, tt := range map[string]struct {
 		in   *iampb.Policy
 		code fault.Code
 	}{
-		"none":      {nil, fault.InvalidArgument},
-		"audit":     {&iampb.Policy{AuditConfigs: []*iampb.AuditConfig{{}}}, fault.Unimplemented},
-		"condition": {&iampb.Policy{Bindings: []*iampb.Binding{{Condition: &expr.Expr{Expression: "true"}}}}, fault.Unimplemented},
+		"none":  {nil, fault.InvalidArgument},
+		"audit": {&iampb.Policy{AuditConfigs: []*iampb.AuditConfig{{}}}, fault.Unimplemented},
 	} {
 		if _, err := iampolicy.FromProto(tt.in); !fault.Is(err, tt.code) {
 			t.Errorf("%s: %v", name, err)

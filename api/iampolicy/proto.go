@@ -4,12 +4,23 @@ import (
 	"encoding/base64"
 
 	"cloud.google.com/go/iam/apiv1/iampb"
+	"google.golang.org/genproto/googleapis/type/expr"
 
 	"giggle/fault"
 	"giggle/iam"
 )
 
-// ToProto writes a policy as google.iam.v1.Policy, for the APIs that have protos.
+// Get returns the policy on a resource for a getIamPolicy that asks for a version of it
+// (options.requestedPolicyVersion; 0 where it doesn't), for the APIs that have protos.
+func Get(policies Policies, resource string, version int32) (*iampb.Policy, error) {
+	p, err := policies.Policy(resource).AsVersion(version)
+	if err != nil {
+		return nil, err
+	}
+	return ToProto(p)
+}
+
+// ToProto writes a policy as google.iam.v1.Policy, conditions and all.
 func ToProto(p iam.Policy) (*iampb.Policy, error) {
 	etag, err := base64.StdEncoding.DecodeString(p.Etag)
 	if err != nil {
@@ -18,6 +29,11 @@ func ToProto(p iam.Policy) (*iampb.Policy, error) {
 	out := &iampb.Policy{Version: max(p.Version, 1), Etag: etag}
 	for _, b := range p.Bindings {
 		out.Bindings = append(out.Bindings, &iampb.Binding{Role: b.Role, Members: b.Members})
+	}
+	for _, b := range p.Conditional {
+		out.Bindings = append(out.Bindings, &iampb.Binding{Role: b.Role, Members: b.Members, Condition: &expr.Expr{
+			Expression: b.Condition.Expression, Title: b.Condition.Title, Description: b.Condition.Description,
+		}})
 	}
 	return out, nil
 }
@@ -35,11 +51,13 @@ func FromProto(w *iampb.Policy) (iam.Policy, error) {
 		return p, fault.NotImplemented("policy.auditConfigs", "audit configurations are not implemented")
 	}
 	for _, b := range w.GetBindings() {
-		if b.GetCondition() != nil {
-			return p, fault.NotImplemented("policy.bindings.condition", "conditions are not implemented yet")
-		}
-		if len(b.GetMembers()) > 0 {
-			p.Bindings = append(p.Bindings, iam.Binding{Role: b.GetRole(), Members: b.GetMembers()})
+		of := iam.Binding{Role: b.GetRole(), Members: b.GetMembers()}
+		if c := b.GetCondition(); c != nil {
+			p.Conditional = append(p.Conditional, iam.ConditionalBinding{Binding: of, Condition: iam.Condition{
+				Title: c.GetTitle(), Description: c.GetDescription(), Expression: c.GetExpression(),
+			}})
+		} else {
+			p.Bindings = append(p.Bindings, of)
 		}
 	}
 	return p, nil
