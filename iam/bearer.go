@@ -2,7 +2,6 @@ package iam
 
 import (
 	"context"
-	"net"
 	"net/url"
 	"strings"
 
@@ -44,51 +43,50 @@ func (m *IAM) BearerFor(ctx context.Context, header, host string) (Principal, er
 	if err != nil {
 		return Anonymous, err
 	}
-	if c.audience != "" && c.audience != apiHost(host) && c.audience != withoutPort(host) {
+	if c.audience != "" && !isFor(c.audience, host) {
 		return Anonymous, Unauthenticated("")
 	}
 	return c.Principal(), nil
 }
 
 // selfSigned verifies a JWT of a service account's key that is used in place of an access token.
-func (m *IAM) selfSigned(ctx context.Context, raw string) (credential, error) {
+func (m *IAM) selfSigned(ctx context.Context, raw string) (*credential, error) {
 	now := m.keyed.Load() // before the key is read, so that no change is missed
-	c, ok := m.bearers.get(raw)
-	if !ok || c.keyed != now {
+	c := m.bearers.get(raw)
+	if c == nil || c.keyed != now {
 		var claims struct {
 			jwt.Claims
 			Scope string `json:"scope"`
 		}
 		k, err := m.signedBy(ctx, raw, &claims)
 		if fault.Is(err, fault.InvalidArgument) {
-			return credential{}, Unauthenticated("")
+			return nil, Unauthenticated("")
 		}
 		if err != nil {
-			return credential{}, err
+			return nil, err
 		}
 		if claims.Issuer != k.Email || claims.Subject != k.Email || checkTimes(claims.Claims, m.now()) != nil {
-			return credential{}, Unauthenticated("")
+			return nil, Unauthenticated("")
 		}
-		c = credential{selfSigned: true, keyed: now}
+		c = &credential{selfSigned: true, keyed: now}
 		c.Token = Token{
 			Member: ServiceAccount(k.Email).Member, Account: k.UniqueID, Scopes: strings.Fields(claims.Scope),
 			Expires: min(claims.Expiry.Time().Unix(), k.Until.Unix()),
 		}
+		ok := false
 		switch len(claims.Audience) {
 		case 0:
 			ok = len(c.Scopes) > 0
 		case 1:
 			c.audience, ok = audienceHost(claims.Audience[0])
-		default:
-			ok = false
 		}
 		if !ok {
-			return credential{}, Unauthenticated("")
+			return nil, Unauthenticated("")
 		}
 		m.bearers.put(raw, c)
 	}
 	if !m.good(&c.Token) {
-		return credential{}, Unauthenticated("")
+		return nil, Unauthenticated("")
 	}
 	return c, nil
 }
@@ -99,23 +97,21 @@ func audienceHost(audience string) (string, bool) {
 	if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || u.Port() != "" || strings.ContainsAny(audience, "?#%\\") {
 		return "", false
 	}
+	if u.Path != "" && u.Path != "/" && !strings.HasPrefix(u.Path, "/google.") {
+		return "", false
+	}
 	return u.Host, true
 }
 
-// apiHost is the host of an API without its region and port: run.googleapis.com for europe-north1-run.googleapis.com.
-// APIs' own names have no hyphen.
-func apiHost(host string) string {
-	host = withoutPort(host)
+// isFor reports whether a JWT's host is that of a call: the same, or the API's own (run.googleapis.com) where the call
+// went to a region (europe-north1-run.googleapis.com). APIs' own names have no hyphen.
+func isFor(audience, host string) bool {
+	if i := strings.IndexByte(host, ':'); i >= 0 {
+		host = host[:i]
+	}
+	if strings.EqualFold(audience, host) {
+		return true
+	}
 	name, domain, _ := strings.Cut(host, ".")
-	if domain != "googleapis.com" {
-		return host
-	}
-	return name[strings.LastIndexByte(name, '-')+1:] + "." + domain
-}
-
-func withoutPort(host string) string {
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		host = h
-	}
-	return strings.ToLower(host)
+	return strings.EqualFold(domain, "googleapis.com") && strings.EqualFold(audience, host[strings.LastIndexByte(name, '-')+1:])
 }

@@ -6,7 +6,7 @@ import "sync"
 // That a token is still good, by time, revocation and account, is asked at every use.
 type tokenCache[T any] struct {
 	mu sync.RWMutex
-	m  map[string]T
+	m  map[string]*T
 }
 
 // Bounds of the memory that a flood of tokens can take.
@@ -18,17 +18,17 @@ const (
 func (c *tokenCache[T]) init() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.m = make(map[string]T)
+	c.m = make(map[string]*T)
 }
 
-func (c *tokenCache[T]) get(raw string) (T, bool) {
+// get returns what a token says, not to be changed, or nil.
+func (c *tokenCache[T]) get(raw string) *T {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	v, ok := c.m[raw]
-	return v, ok
+	return c.m[raw]
 }
 
-func (c *tokenCache[T]) put(raw string, v T) {
+func (c *tokenCache[T]) put(raw string, v *T) {
 	if len(raw) > maxCachedToken {
 		return
 	}

@@ -198,13 +198,13 @@ func (m *IAM) IDTokenFor(p Principal, audience string, email bool) (string, erro
 // CheckIDToken verifies an ID token for one of the audiences, beside what VerifyIDToken asks. gcloud's client id is an
 // audience of people only: a service account's token names whom it is for. It fails with Unauthenticated.
 func (m *IAM) CheckIDToken(raw string, audiences ...string) (Claims, error) {
-	c, err := m.VerifyIDToken(raw)
+	c, err := m.verifyIDToken(raw)
 	if err != nil {
 		return Claims{}, err
 	}
 	for _, a := range audiences {
 		if c.Audience.Contains(a) && (a != GcloudClientID || c.Principal().IsUser()) {
-			return c, nil
+			return *c, nil
 		}
 	}
 	return Claims{}, Unauthenticated("")
@@ -213,26 +213,35 @@ func (m *IAM) CheckIDToken(raw string, audiences ...string) (Claims, error) {
 // VerifyIDToken verifies signature, issuer, time and account of an ID token, for whatever audience: who acts on it checks
 // that first, with CheckIDToken. It fails with Unauthenticated. A token that was verified before costs a map look-up.
 func (m *IAM) VerifyIDToken(raw string) (Claims, error) {
-	c, ok := m.verified.get(raw)
-	if !ok {
+	c, err := m.verifyIDToken(raw)
+	if err != nil {
+		return Claims{}, err
+	}
+	return *c, nil
+}
+
+func (m *IAM) verifyIDToken(raw string) (*Claims, error) {
+	c := m.verified.get(raw)
+	if c == nil {
 		tok, ok := parseJWT(raw)
 		if !ok {
-			return Claims{}, Unauthenticated("")
+			return nil, Unauthenticated("")
 		}
-		if err := tok.Claims(m.KeySet(), &c); err != nil {
-			return Claims{}, Unauthenticated("")
+		c = &Claims{}
+		if err := tok.Claims(m.KeySet(), c); err != nil {
+			return nil, Unauthenticated("")
 		}
 		if c.Email == "" {
 			c.Email = m.emailOf(c.Subject)
 		}
 		if c.Issuer != Issuer || c.Expiry == nil || c.IssuedAt == nil || c.Email == "" {
-			return Claims{}, Unauthenticated("")
+			return nil, Unauthenticated("")
 		}
 		m.verified.put(raw, c)
 	}
-	now := m.now()
-	if !now.Before(c.Expiry.Time()) || c.IssuedAt.Time().After(now) || !m.usable(c.Principal(), c.Subject) {
-		return Claims{}, Unauthenticated("")
+	now := m.now().Unix()
+	if now >= int64(*c.Expiry) || now < int64(*c.IssuedAt) || !m.usable(c.Principal(), c.Subject) {
+		return nil, Unauthenticated("")
 	}
 	return c, nil
 }

@@ -114,7 +114,7 @@ func (m *IAM) good(t *Token) bool {
 // CheckAccessToken returns what a valid access token says, or Unauthenticated. A token that was verified before costs a
 // map look-up.
 func (m *IAM) CheckAccessToken(token string) (Token, error) {
-	if c, ok := m.bearers.get(token); ok && !c.selfSigned {
+	if c := m.bearers.get(token); c != nil && !c.selfSigned {
 		if m.good(&c.Token) {
 			return c.Token, nil
 		}
@@ -124,7 +124,7 @@ func (m *IAM) CheckAccessToken(token string) (Token, error) {
 	if !ok || !m.good(&t) {
 		return Token{}, Unauthenticated("ACCESS_TOKEN_TYPE_UNSUPPORTED")
 	}
-	m.bearers.put(token, credential{Token: t})
+	m.bearers.put(token, &credential{Token: t})
 	return t, nil
 }
 
