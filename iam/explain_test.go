@@ -3,6 +3,7 @@ package iam_test
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"giggle/fault"
 	"giggle/iam"
@@ -33,5 +34,53 @@ func TestRefusalSaysWhatHelps(t *testing.T) {
 			t.Errorf("%s does not grant %s", role, tt.permission)
 		}
 		w.bind(t, project, "roles/owner", "user:you@giggle.test")
+	}
+}
+
+// An explanation names what decided and what nearly did.
+func TestExplain(t *testing.T) {
+	w := newWorld(t)
+	w.now = time.Date(2027, 1, 15, 8, 0, 0, 0, time.UTC)
+	a, err := w.CreateAccount(t.Context(), "tortune", iam.Account{Project: "giggle"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := conditional(`request.time < timestamp("2027-01-01T00:00:00Z")`)
+	p.Conditional[0].Role, p.Conditional[0].Condition.Title = "roles/run.invoker", "until new year"
+	failing := p.Conditional[0]
+	failing.Condition = iam.Condition{Title: "nowhere", Expression: `request.time.getHours("Nowhere") == 8`}
+	p.Conditional = append(p.Conditional, failing)
+	p.Bindings = []iam.Binding{
+		{Role: "roles/run.viewer", Members: []string{"user:eve@giggle.test"}},
+		{Role: "roles/run.invoker", Members: []string{"domain:friends.test", "serviceAccount:" + a.Email}},
+	}
+	if _, err := w.SetPolicy(t.Context(), project, p); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.UpdateAccount(t.Context(), "giggle", a.Email, func(a *iam.Account) error { a.Disabled = true; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		who  iam.Principal
+		want []string
+	}{
+		{iam.User("eve@giggle.test"), []string{
+			"DENIED: run.routes.invoke for user:eve@giggle.test on " + service + "\n",
+			"policies asked: " + service + ", projects/giggle\n",
+			"not by roles/run.viewer, given to user:eve@giggle.test on projects/giggle: the role does not have the permission\n",
+			`not by roles/run.invoker, given to user:eve@giggle.test on projects/giggle, whose condition is false: "until new year" is request.time < timestamp("2027-01-01T00:00:00Z"); resource.name="` + service + `" resource.type="run.googleapis.com/Service" resource.service="run.googleapis.com" request.time=2027-01-15T08:00:00Z`,
+			"whose condition failed (unknown time zone Nowhere)",
+			"To grant it: gcloud run services add-iam-policy-binding jokes",
+		}},
+		{iam.User("a@friends.test"), []string{"ALLOWED: ", "by roles/run.invoker, given to domain:friends.test on projects/giggle\n"}},
+		{iam.ServiceAccount(a.Email), []string{"ALLOWED: ", "but the account is disabled or deleted"}},
+		{iam.Anonymous, []string{"DENIED: run.routes.invoke for anonymous", "no binding in them names anonymous"}},
+	} {
+		text := w.Explain(tt.who, "run.routes.invoke", service).String()
+		for _, want := range tt.want {
+			if !strings.Contains(text, want) {
+				t.Errorf("%s: no %q in\n%s", tt.who, want, text)
+			}
+		}
 	}
 }
