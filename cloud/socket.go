@@ -16,7 +16,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	giggleapi "giggle/api/giggle"
 	"giggle/fault"
+	"giggle/iam"
 	"giggle/shell"
 )
 
@@ -49,6 +51,7 @@ func (c *Cloud) socketServer() *http.Server {
 	m := http.NewServeMux()
 	m.HandleFunc("GET /status", c.serveStatus)
 	m.HandleFunc("POST /session", c.serveSession)
+	(&giggleapi.Server{Identity: c.identity, Audit: c.audit, Projects: c.projectIDs, Caller: c.localUser}).Register(m)
 	return &http.Server{
 		Handler: m, ReadHeaderTimeout: 10 * time.Second,
 		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
@@ -119,11 +122,37 @@ func (c *Cloud) serveSession(w http.ResponseWriter, r *http.Request) {
 	answer(w, s, err)
 }
 
+// userOf is the principal of a local user. It fails with PermissionDenied for one who is nobody here.
+func (c *Cloud) userOf(uid int) (iam.Principal, error) {
+	if uid != 0 && !slices.Contains(c.cfg.OwnerUIDs, uid) {
+		return iam.Anonymous, fault.New(fault.PermissionDenied,
+			"The local user %d is not the owner of this platform: it was started by another user. Root, and the user who ran `sudo giggle up`, are.", uid)
+	}
+	return c.identity.Owner(), nil
+}
+
+// localUser is who calls through the socket.
+func (c *Cloud) localUser(r *http.Request) (iam.Principal, error) {
+	uid, ok := r.Context().Value(peer{}).(int)
+	if !ok {
+		uid = -1
+	}
+	return c.userOf(uid)
+}
+
+func (c *Cloud) projectIDs() []string {
+	var out []string
+	for _, p := range c.projects.List() {
+		out = append(out, p.ID)
+	}
+	return out
+}
+
 // Session signs a local user in, by uid. It fails with PermissionDenied for one who is nobody here.
 func (c *Cloud) Session(uid int) (shell.Session, error) {
-	if uid != 0 && !slices.Contains(c.cfg.OwnerUIDs, uid) {
-		return shell.Session{}, fault.New(fault.PermissionDenied,
-			"The local user %d is not the owner of this platform: it was started by another user. Root, and the user who ran `sudo giggle up`, are.", uid)
+	owner, err := c.userOf(uid)
+	if err != nil {
+		return shell.Session{}, err
 	}
 	dir := c.path("shell", strconv.Itoa(uid))
 	if err := os.MkdirAll(filepath.Dir(dir), 0o711); err != nil {
@@ -135,7 +164,6 @@ func (c *Cloud) Session(uid int) (shell.Session, error) {
 	if err := os.Chown(dir, uid, -1); err != nil {
 		return shell.Session{}, err
 	}
-	owner := c.identity.Owner()
 	token, err := c.identity.RefreshToken(owner, shell.Scopes())
 	if err != nil {
 		return shell.Session{}, err

@@ -1,0 +1,211 @@
+// Package giggle is the platform's own API: what no API of Google's has. It is plain HTTP and JSON, on the socket in the
+// data directory.
+//
+// It serves the giggle command. Who calls is for the listener to say; what they may is asked of the same evaluator as in
+// every other API. It has no rules table: its few calls name their permission where they are.
+package giggle
+
+import (
+	"context"
+	"encoding/json"
+	"iter"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+
+	"giggle/audit"
+	"giggle/fault"
+	"giggle/iam"
+)
+
+// Identity is the identity side: *iam.IAM.
+type Identity interface {
+	Authorize(ctx context.Context, p iam.Principal, permission, resource string) error
+	Explain(p iam.Principal, permission, resource string) iam.Explanation
+}
+
+// Audit is the audit log: *audit.Log.
+type Audit interface {
+	Read(f audit.Filter) ([]audit.Entry, error)
+	Follow(ctx context.Context, f audit.Filter) iter.Seq2[audit.Entry, error]
+}
+
+// Server serves the API.
+type Server struct {
+	Identity Identity
+	Audit    Audit
+	Projects func() []string                              // ids of all projects
+	Caller   func(r *http.Request) (iam.Principal, error) // who calls
+}
+
+// Register adds the routes.
+func (s *Server) Register(m *http.ServeMux) {
+	m.HandleFunc("GET /v1/audit", s.serve(s.audit))
+	m.HandleFunc("GET /v1/explain", s.serve(s.explain))
+}
+
+// serve answers with what a handler returns, in JSON; nil where it has written itself.
+func (s *Server) serve(h func(w http.ResponseWriter, r *http.Request, who iam.Principal) (any, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		who, err := s.Caller(r)
+		var out any
+		if err == nil {
+			out, err = h(w, r, who)
+		}
+		w.Header().Set("Content-Type", "application/json")
+		switch {
+		case err != nil:
+			f := fault.From(err)
+			w.WriteHeader(f.Code.HTTPStatus())
+			_ = json.NewEncoder(w).Encode(Error{Code: uint32(f.Code), Message: f.Text()})
+		case out != nil:
+			_ = json.NewEncoder(w).Encode(out)
+		}
+	}
+}
+
+// Error is the body of an answer that is no success.
+type Error struct {
+	Code    uint32 `json:"code"` // google.rpc.Code
+	Message string `json:"message"`
+}
+
+// audit answers with entries, one a line: those that there are, and with follow those that come.
+func (s *Server) audit(w http.ResponseWriter, r *http.Request, who iam.Principal) (any, error) {
+	q := r.URL.Query()
+	f := audit.Filter{
+		Project: q.Get("project"), Principal: q.Get("principal"), Method: q.Get("method"), RequestID: q.Get("request"), Refused: q.Get("refused") == "true",
+	}
+	if n := q.Get("limit"); n != "" {
+		var err error
+		if f.Limit, err = strconv.Atoi(n); err != nil || f.Limit < 0 {
+			return nil, fault.Invalid("limit", "%.20q is no number of entries", n)
+		}
+	}
+	projects := s.Projects()
+	if f.Project != "" {
+		projects = []string{f.Project}
+	}
+	for _, p := range projects {
+		if err := s.Identity.Authorize(r.Context(), who, "logging.logEntries.list", "projects/"+p); err != nil {
+			return nil, err
+		}
+	}
+	w.Header().Set("Content-Type", "application/json")
+	out := json.NewEncoder(w)
+	if q.Get("follow") != "true" {
+		entries, err := s.Audit.Read(f)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range entries {
+			_ = out.Encode(e)
+		}
+		return nil, nil
+	}
+	flush := http.NewResponseController(w)
+	w.WriteHeader(http.StatusOK)
+	_ = flush.Flush()
+	for e, err := range s.Audit.Follow(r.Context(), f) {
+		if err != nil { // the head is out: what is left is to say it in a line of another form
+			_ = out.Encode(Error{Code: uint32(fault.CodeOf(err)), Message: fault.From(err).Message})
+			return nil, nil
+		}
+		if out.Encode(e) != nil {
+			return nil, nil
+		}
+		_ = flush.Flush()
+	}
+	return nil, nil
+}
+
+// Explanation is why a permission is or was given or refused.
+type Explanation struct {
+	Allowed bool         `json:"allowed"`
+	Text    string       `json:"text"`            // for a person to read, in lines
+	Entry   *audit.Entry `json:"entry,omitempty"` // the call that was asked about
+}
+
+// explain says why the principal in the query has a permission on a resource or not, or why the principal of a request
+// had.
+func (s *Server) explain(_ http.ResponseWriter, r *http.Request, who iam.Principal) (any, error) {
+	q := r.URL.Query()
+	principal, permission, resource := q.Get("principal"), q.Get("permission"), q.Get("resource")
+	var entry *audit.Entry
+	if id := q.Get("request"); id != "" {
+		entries, err := s.Audit.Read(audit.Filter{RequestID: id})
+		if err != nil {
+			return nil, err
+		}
+		if len(entries) == 0 {
+			return nil, fault.New(fault.NotFound, "No request %.80q is in the audit log: it holds what changed something and what was refused.", id)
+		}
+		entry = &entries[0]
+		principal = entry.Payload.Authentication.PrincipalSubject
+		if len(entry.Payload.Authorization) == 0 {
+			return Explanation{Text: withoutPermission(entry), Allowed: !entry.Refused(), Entry: entry}, s.mayExplain(r.Context(), who, entry.Payload.ResourceName)
+		}
+		permission, resource = entry.Payload.Authorization[0].Permission, entry.Payload.Authorization[0].Resource
+	}
+	p, err := Principal(principal)
+	if err != nil {
+		return nil, err
+	}
+	resource = strings.TrimPrefix(resource, "//")
+	if i := strings.Index(resource, "projects/"); i > 0 { // "//run.googleapis.com/projects/…", as IAM's own tools write it
+		resource = resource[i:]
+	}
+	if permission == "" || !strings.HasPrefix(resource, "projects/") {
+		return nil, fault.New(fault.InvalidArgument, "Name a permission (\"run.routes.invoke\") and a resource (\"projects/giggle/locations/europe-north1/services/jokes\"), or a request's id.")
+	}
+	if err := s.mayExplain(r.Context(), who, resource); err != nil {
+		return nil, err
+	}
+	e := s.Identity.Explain(p, permission, resource)
+	return Explanation{Allowed: e.Allowed, Text: e.String(), Entry: entry}, nil
+}
+
+// mayExplain asks for what shows the policies that an explanation quotes.
+func (s *Server) mayExplain(ctx context.Context, who iam.Principal, resource string) error {
+	part := strings.Split(resource, "/")
+	projects := s.Projects()
+	if len(part) > 1 && part[0] == "projects" && slices.Contains(projects, part[1]) {
+		projects = part[1:2]
+	}
+	for _, p := range projects {
+		if err := s.Identity.Authorize(ctx, who, "resourcemanager.projects.getIamPolicy", "projects/"+p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// withoutPermission says what came of a call that no permission of its own decided.
+func withoutPermission(e *audit.Entry) string {
+	p := e.Payload
+	if p.Status.Code == 0 {
+		return p.MethodName + " needs no permission of its own, and succeeded.\n"
+	}
+	if p.Authentication.PrincipalEmail == "" {
+		return p.MethodName + " came without valid credentials: " + p.Status.Message + "\n"
+	}
+	return p.MethodName + " was not decided by a permission: " + p.Status.Message + "\n"
+}
+
+// Principal reads a principal as people write one: an e-mail address, a member, or "anonymous" or "allUsers" for nobody.
+func Principal(s string) (iam.Principal, error) {
+	switch {
+	case s == "" || s == "anonymous" || s == "allUsers":
+		return iam.Anonymous, nil
+	case strings.Contains(s, ":"):
+	case strings.HasSuffix(s, ".gserviceaccount.com"):
+		s = "serviceAccount:" + s
+	default:
+		s = "user:" + s
+	}
+	if kind, _, _ := strings.Cut(s, ":"); kind != "user" && kind != "serviceAccount" {
+		return iam.Anonymous, fault.Invalid("principal", "%.100q is nobody who can call: write user:EMAIL, serviceAccount:EMAIL or anonymous", s)
+	}
+	return iam.Principal{Member: s}, iam.CheckMember(s)
+}
