@@ -1,7 +1,7 @@
 // Package iam is the wire form of IAM v1 (google.iam.admin.v1): service accounts, their keys, the policies on them, and
 // roles.
 //
-// It translates for package giggle/iam. Signing is iamcredentials.googleapis.com's. What is not implemented answers
+// It translates for package giggle/iam. What is not implemented answers
 // UNIMPLEMENTED.
 package iam
 
@@ -34,6 +34,8 @@ type Identity interface {
 	Keys(ctx context.Context, project, account string) ([]iam.Key, error)
 	Key(ctx context.Context, project, account, id string) (iam.Key, error)
 	DeleteKey(ctx context.Context, project, account, id string) error
+	SignBlob(ctx context.Context, a iam.Account, payload []byte) (keyID string, signature []byte, err error)
+	SignJWT(ctx context.Context, a iam.Account, claims string) (keyID, token string, err error)
 	Authorize(ctx context.Context, p iam.Principal, permission, resource string) error
 	Roles(project string) []iam.Role
 	Role(name string) (iam.Role, error)
@@ -53,6 +55,8 @@ type Server struct {
 	// ProjectID returns the id of a project named by id or number.
 	ProjectID func(ref string) (string, error)
 	Pages     *resource.Pages
+	// Audited are the services that write audit logs, such as run.googleapis.com.
+	Audited []string
 }
 
 const service = "google.iam.admin.v1.IAM"
@@ -73,6 +77,9 @@ var Rules = func() guard.Rules {
 		"UndeleteServiceAccount": {Permission: "iam.serviceAccounts.undelete", On: "{name}"},
 		"EnableServiceAccount":   {Permission: "iam.serviceAccounts.enable", On: "{name}"},
 		"DisableServiceAccount":  {Permission: "iam.serviceAccounts.disable", On: "{name}"},
+
+		"SignBlob": {Data: true, Permission: "iam.serviceAccounts.signBlob", On: "{name}"},
+		"SignJwt":  {Data: true, Permission: "iam.serviceAccounts.signJwt", On: "{name}"},
 
 		"ListServiceAccountKeys":   {Permission: "iam.serviceAccountKeys.list", On: "{name}"},
 		"GetServiceAccountKey":     {Permission: "iam.serviceAccountKeys.get", On: "{name}"},

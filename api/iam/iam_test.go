@@ -48,7 +48,6 @@ func TestRefusals(t *testing.T) {
 		{"stranger", w.Stranger, "GET", "/v1/projects/-/serviceAccounts/" + mine, 403},
 		{"no token", "", "GET", "/v1/projects/-/serviceAccounts/" + mine, 401},
 		{"no such route", w.Owner, "GET", "/v1/projects/giggle/serviceAccounts/a/b", 404},
-		{"not implemented", w.Owner, "POST", "/v1/iamPolicies:lintPolicy", 501},
 		{"stranger lists", w.Stranger, "GET", "/v1/projects/giggle/serviceAccounts", 403},
 		{"stranger deletes", w.Stranger, "DELETE", "/v1/projects/giggle/serviceAccounts/" + mine, 403},
 		{"stranger undeletes", w.Stranger, "POST", "/v1/projects/-/serviceAccounts/" + mine + ":undelete", 403},

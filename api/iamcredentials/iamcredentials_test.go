@@ -50,7 +50,15 @@ const scope = `"scope":["https://www.googleapis.com/auth/cloud-platform"]`
 
 func TestAccessToken(t *testing.T) {
 	w := newWorld(t)
-	w.CallAs(t, w.Stranger, "POST", path("target", "generateAccessToken"), "{"+scope+"}", 403)
+	// The refusal is in IAM's words, and the same whether the account exists or not.
+	for _, id := range []string{"target", "nobody"} {
+		denied := w.CallAs(t, w.Stranger, "POST", path(id, "generateAccessToken"), "{"+scope+"}", 403)
+		e := denied["error"].(map[string]any)
+		if e["status"] != "PERMISSION_DENIED" || guardtest.Reason(denied) != "IAM_PERMISSION_DENIED" ||
+			!strings.Contains(e["message"].(string), "Permission 'iam.serviceAccounts.getAccessToken' denied on resource") {
+			t.Errorf("%s: %v", id, denied)
+		}
+	}
 	w.CallAs(t, w.Stranger, "POST", path("nobody", "generateAccessToken"), "{"+scope+"}", 403)
 	w.CallAs(t, "", "POST", path("target", "generateAccessToken"), "{"+scope+"}", 401)
 	w.creator(t, "target", "user:stranger@giggle.test")
@@ -58,6 +66,22 @@ func TestAccessToken(t *testing.T) {
 	who, err := w.IAM.Bearer(t.Context(), "Bearer "+a["accessToken"].(string))
 	if err != nil || who != iam.ServiceAccount(email("target")) {
 		t.Errorf("the token is %v's, %v", who, err)
+	}
+	// An hour is the most, and is what there is without a word.
+	for _, body := range []string{"{" + scope + `,"lifetime":"3600s"}`, "{" + scope + "}"} {
+		a := w.CallAs(t, w.Stranger, "POST", path("target", "generateAccessToken"), body, 200)
+		expires, err := time.Parse(time.RFC3339, a["expireTime"].(string))
+		if left := time.Until(expires); err != nil || left > time.Hour || left < 59*time.Minute {
+			t.Errorf("%s: it expires in %v, %v", body, left, err)
+		}
+	}
+	for body, field := range map[string]string{
+		"{" + scope + `,"lifetime":"3600.000000001s"}`: "lifetime", "{" + scope + `,"lifetime":"43200s"}`: "lifetime", "{" + scope + `,"lifetime":"0s"}`: "lifetime",
+		`{"lifetime":"60s"}`: "scope", `{"scope":[]}`: "scope",
+	} {
+		if got := guardtest.Field(w.CallAs(t, w.Stranger, "POST", path("target", "generateAccessToken"), body, 400)); got != field {
+			t.Errorf("%s: %q is named, want %q", body, got, field)
+		}
 	}
 	expires, err := time.Parse(time.RFC3339, a["expireTime"].(string))
 	if left := time.Until(expires); err != nil || left > 5*time.Minute || left < 4*time.Minute {
@@ -149,4 +173,53 @@ func TestSign(t *testing.T) {
 	w.Call(t, "POST", path("target", "signBlob"), "{}", 400)
 	w.CallAs(t, w.Stranger, "POST", path("target", "signBlob"), `{"payload":"aGVsbG8="}`, 403)
 	w.CallAs(t, w.Stranger, "POST", path("target", "signJwt"), `{"payload":"{}"}`, 403)
+}
+
+// Each in a chain may delegate to the next only: none can be left out, and the order counts.
+func TestDelegationChain(t *testing.T) {
+	w := newWorld(t)
+	for _, id := range []string{"second", "third"} {
+		if _, err := w.IAM.CreateAccount(t.Context(), id+"-one", iam.Account{Project: "another-project"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	other := func(id string) string { return id + "-one@another-project.iam.gserviceaccount.com" }
+	bind := func(account, member, role string) {
+		t.Helper()
+		a, err := w.IAM.Account(t.Context(), "-", account)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.IAM.SetPolicy(t.Context(), a.Name(), iam.Policy{Bindings: []iam.Binding{{Role: role, Members: []string{member}}}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ask := func(status int, chain ...string) {
+		t.Helper()
+		for i := range chain {
+			chain[i] = `"projects/-/serviceAccounts/` + chain[i] + `"`
+		}
+		body := "{" + scope + `,"delegates":[` + strings.Join(chain, ",") + "]}"
+		w.CallAs(t, w.Stranger, "POST", path("target", "generateAccessToken"), body, status)
+	}
+	const creator = "roles/iam.serviceAccountTokenCreator"
+	bind(email("middle"), "user:stranger@giggle.test", creator)
+	bind(other("second"), "serviceAccount:"+email("middle"), creator)
+	bind(other("third"), "serviceAccount:"+other("second"), creator)
+	bind(email("target"), "serviceAccount:"+other("third"), creator)
+	ask(200, email("middle"), other("second"), other("third"))
+	ask(403, email("middle"), other("third"))
+	ask(403, other("second"), other("third"))
+	ask(403, other("third"), other("second"), email("middle"))
+	ask(403, email("middle"), other("second"))
+	ask(403)
+	ask(403, email("middle"), "nobody@giggle.iam.gserviceaccount.com", other("third"))
+	long := make([]string, 9)
+	for i := range long {
+		long[i] = email("middle")
+	}
+	ask(400, long...)
+	// The role that lets one act as an account lets nobody make its tokens.
+	bind(email("target"), "serviceAccount:"+other("third"), "roles/iam.serviceAccountUser")
+	ask(403, email("middle"), other("second"), other("third"))
 }
