@@ -148,6 +148,9 @@ func (c *Cloud) projectIDs() []string {
 	return out
 }
 
+// shellRegion is where shells are, as far as their metadata server says: the tutorial's region.
+const shellRegion = "europe-north1"
+
 // Session signs a local user in, by uid. It fails with PermissionDenied for one who is nobody here.
 func (c *Cloud) Session(uid int) (shell.Session, error) {
 	owner, err := c.userOf(uid)
@@ -168,8 +171,12 @@ func (c *Cloud) Session(uid int) (shell.Session, error) {
 	if err != nil {
 		return shell.Session{}, err
 	}
+	project, err := c.project(c.cfg.Project)
+	if err != nil {
+		return shell.Session{}, err
+	}
 	return shell.Session{
-		Project: c.cfg.Project, Owner: owner.Email(), Address: c.cfg.Address, Ports: c.ports(), Proxy: c.plain.Addr().String(),
+		Project: project.ID, ProjectNumber: project.Number, Region: shellRegion, Owner: owner.Email(), Address: c.cfg.Address, Ports: c.ports(), Proxy: c.plain.Addr().String(),
 		RefreshToken: token, CA: string(c.ca.CertPEM()), Bundle: string(c.trust), Dir: dir,
 	}, nil
 }

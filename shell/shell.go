@@ -23,15 +23,19 @@ import (
 
 // Session is what the platform gives a signed-in user: everything that a shell is made of.
 type Session struct {
-	Project      string `json:"project"`
-	Owner        string `json:"account"` // e-mail address that gcloud is signed in as
-	Address      string `json:"address"` // where names resolve to
-	Ports        Ports  `json:"ports"`
-	Proxy        string `json:"proxy"` // HOST:PORT of the CONNECT proxy
-	RefreshToken string `json:"refreshToken"`
-	CA           string `json:"ca"`     // PEM certificate
-	Bundle       string `json:"bundle"` // PEM: the system's certificates and the CA
-	Dir          string `json:"dir"`    // directory of this user's own, kept between shells
+	Project       string `json:"project"`
+	ProjectNumber string `json:"projectNumber"`
+	Region        string `json:"region"`  // that the metadata server names
+	Owner         string `json:"account"` // e-mail address that gcloud is signed in as
+	Address       string `json:"address"` // where names resolve to
+	Ports         Ports  `json:"ports"`
+	Proxy         string `json:"proxy"` // HOST:PORT of the CONNECT proxy
+	RefreshToken  string `json:"refreshToken"`
+	CA            string `json:"ca"`     // PEM certificate
+	Bundle        string `json:"bundle"` // PEM: the system's certificates and the CA
+	Dir           string `json:"dir"`    // directory of this user's own, kept between shells
+
+	Metadata string `json:"-"` // HOST:PORT of the shell's metadata server, once it serves
 }
 
 // Ports of the address, as they were bound.
@@ -204,6 +208,9 @@ func (s *Session) Env(environ []string) []string {
 	for _, name := range bundleVariables {
 		set[name] = bundle
 	}
+	if s.Metadata != "" { // not GCE_METADATA_ROOT: gcloud would take the shell for a virtual machine
+		set["GCE_METADATA_HOST"], set["GCE_METADATA_IP"] = s.Metadata, s.Metadata
+	}
 	var out []string
 	noProxy, path := ownNames, "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 	for _, kv := range environ {
@@ -216,6 +223,7 @@ func (s *Session) Env(environ []string) []string {
 		case set[name] != "":
 		case strings.HasPrefix(name, "CLOUDSDK_PROXY_") || strings.HasPrefix(name, "CLOUDSDK_API_ENDPOINT_OVERRIDES_") || strings.HasPrefix(name, "CLOUDSDK_AUTH_"):
 			// would lead gcloud past us
+		case strings.HasPrefix(name, "GCE_METADATA_"): // of another shell
 		default:
 			out = append(out, kv)
 		}

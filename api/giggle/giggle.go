@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"giggle/audit"
 	"giggle/fault"
@@ -23,6 +24,8 @@ import (
 type Identity interface {
 	Authorize(ctx context.Context, p iam.Principal, permission, resource string) error
 	Explain(p iam.Principal, permission, resource string) iam.Explanation
+	AccessToken(p iam.Principal, scopes []string) (token string, expires time.Time, err error)
+	IDToken(p iam.Principal, audience string) (string, error)
 }
 
 // Audit is the audit log: *audit.Log.
@@ -43,6 +46,8 @@ type Server struct {
 func (s *Server) Register(m *http.ServeMux) {
 	m.HandleFunc("GET /v1/audit", s.serve(s.audit))
 	m.HandleFunc("GET /v1/explain", s.serve(s.explain))
+	m.HandleFunc("GET /v1/accessToken", s.serve(s.accessToken))
+	m.HandleFunc("GET /v1/idToken", s.serve(s.idToken))
 }
 
 // serve answers with what a handler returns, in JSON; nil where it has written itself.
@@ -54,6 +59,7 @@ func (s *Server) serve(h func(w http.ResponseWriter, r *http.Request, who iam.Pr
 			out, err = h(w, r, who)
 		}
 		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Cache-Control", "no-store")
 		switch {
 		case err != nil:
 			f := fault.From(err)
@@ -208,4 +214,36 @@ func Principal(s string) (iam.Principal, error) {
 		return iam.Anonymous, fault.Invalid("principal", "%.100q is nobody who can call: write user:EMAIL, serviceAccount:EMAIL or anonymous", s)
 	}
 	return iam.Principal{Member: s}, iam.CheckMember(s)
+}
+
+// Token is a token of the caller's.
+type Token struct {
+	Token   string    `json:"token"`
+	Expires time.Time `json:"expires"`
+}
+
+// maxScopes and maxAudience bound what is put into a token, in number and bytes.
+const (
+	maxScopes   = 50
+	maxAudience = 1024
+)
+
+// accessToken makes an access token of the caller's, for their shell's metadata server.
+func (s *Server) accessToken(_ http.ResponseWriter, r *http.Request, who iam.Principal) (any, error) {
+	scopes := r.URL.Query()["scope"]
+	if len(scopes) > maxScopes {
+		return nil, fault.Invalid("scope", "more than %d", maxScopes)
+	}
+	token, expires, err := s.Identity.AccessToken(who, scopes)
+	return Token{token, expires}, err
+}
+
+// idToken makes an ID token of the caller's for one audience.
+func (s *Server) idToken(_ http.ResponseWriter, r *http.Request, who iam.Principal) (any, error) {
+	audience := r.URL.Query().Get("audience")
+	if audience == "" || len(audience) > maxAudience {
+		return nil, fault.Invalid("audience", "must be of 1 to %d bytes", maxAudience)
+	}
+	token, err := s.Identity.IDToken(who, audience)
+	return Token{Token: token}, err
 }

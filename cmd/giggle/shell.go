@@ -49,6 +49,11 @@ func (p *program) shell() *cobra.Command {
 			if err := s.Link(bin); err != nil {
 				return err
 			}
+			stop, err := s.ServeMetadata(abs)
+			if err != nil {
+				return err
+			}
+			defer stop()
 			status, err := s.Run(bin, s.Env(p.environ), args)
 			if err != nil {
 				return err
