@@ -16,6 +16,8 @@ type compiled struct {
 	grants  map[string][]grant // to each member but those of the next two kinds
 	domains map[string][]grant // to each domain
 	holders []holderGrant      // to whoever has a basic role on a project
+
+	programs map[string]cel.Program // of each expression; nil where it does not compile
 }
 
 // grant is one binding's role for one member.
@@ -36,29 +38,35 @@ type holderGrant struct {
 // compile makes a policy ready to evaluate that was accepted once. A condition of which an older release thought better
 // is never met.
 func compile(p Policy) *compiled {
-	c, _ := compileNew(p)
+	c, _ := compileNew(p, nil)
 	return c
 }
 
-// compileNew is compile, and fails with InvalidArgument or Unimplemented on a condition that is none.
-func compileNew(p Policy) (*compiled, error) {
-	c := &compiled{Policy: p, grants: make(map[string][]grant)}
+// compileNew is compile, and fails with InvalidArgument or Unimplemented on a condition that is none. It compiles no
+// expression that is in before, the policy that p follows, which may be nil.
+func compileNew(p Policy, before *compiled) (*compiled, error) {
+	c := &compiled{Policy: p, grants: make(map[string][]grant), programs: make(map[string]cel.Program)}
 	for _, b := range p.Bindings {
 		c.add(b, nil, nil)
 	}
 	var failed error
-	programs := make(map[string]cel.Program) // of each expression
 	for i := range p.Conditional {
 		b := &p.Conditional[i]
-		program, ok := programs[b.Condition.Expression]
-		if !ok {
-			var err error
-			if program, err = compileCondition(b.Condition.Expression); err != nil {
-				program, failed = nil, err
+		e := b.Condition.Expression
+		if _, done := c.programs[e]; !done {
+			var program cel.Program
+			if before != nil {
+				program = before.programs[e]
 			}
-			programs[b.Condition.Expression] = program
+			if program == nil {
+				var err error
+				if program, err = compileCondition(e); err != nil {
+					program, failed = nil, err
+				}
+			}
+			c.programs[e] = program
 		}
-		c.add(b.Binding, &b.Condition, program)
+		c.add(b.Binding, &b.Condition, c.programs[e])
 	}
 	return c, failed
 }

@@ -112,7 +112,7 @@ func (m *IAM) SetPolicy(ctx context.Context, name string, p Policy) (_ Policy, e
 	}
 	asked := max(p.Version, 1)
 	p = p.normal()
-	next, err := compileNew(p)
+	next, err := compileNew(p, (*m.policies.Load())[name])
 	if err != nil {
 		return Policy{}, err
 	}
@@ -197,7 +197,7 @@ func (m *IAM) renameMember(tx *store.Tx, from, to string) (map[string]*compiled,
 		if _, err := policies.Update(tx, row); err != nil {
 			return nil, err
 		}
-		next[name] = compile(p)
+		next[name], _ = compileNew(p, c)
 	}
 	return next, nil
 }
