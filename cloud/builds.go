@@ -159,7 +159,7 @@ func (l logs) Create(ctx context.Context, b build.Build) (io.WriteCloser, error)
 // registerStorage adds the storage API's routes.
 func (c *Cloud) registerStorage(m *rest.Mux) {
 	(&storageapi.Server{
-		Storage: c.storage, Pages: c.pages, Allow: c.allowOnBucket, Policies: c.identity, Base: edge.Base,
+		Storage: c.storage, Pages: c.pages, Allow: c.allowOnObject, Policies: c.identity, Base: edge.Base,
 		Project: func(ref string) (id, number string, err error) {
 			p, err := c.project(ref)
 			return p.ID, p.Number, err

@@ -57,6 +57,12 @@ type api struct {
 	errors   rest.ErrorWriter
 }
 
+// audited are the services whose calls are in the audit log, with the names that Service Usage has for them.
+var audited = []string{
+	"artifactregistry.googleapis.com", "cloudbuild.googleapis.com", "cloudresourcemanager.googleapis.com", "iam.googleapis.com",
+	"iamcredentials.googleapis.com", "run.googleapis.com", "serviceusage.googleapis.com", "storage.googleapis.com",
+}
+
 // apis are all APIs. A host that is not here answers that it is not served.
 func (c *Cloud) apis() []api {
 	return []api{
@@ -82,7 +88,7 @@ func (c *Cloud) apis() []api {
 			(&serviceusage.Server{Projects: c.projects, Pages: c.pages}).Register(m)
 		}, nil},
 		{"iam.googleapis.com", "", iamapi.Rules, func(m *rest.Mux) {
-			(&iamapi.Server{Identity: c.identity, ProjectID: c.projectID, Pages: c.pages}).Register(m)
+			(&iamapi.Server{Identity: c.identity, ProjectID: c.projectID, Pages: c.pages, Audited: audited}).Register(m)
 		}, nil},
 		{"iamcredentials.googleapis.com", "", iamcredentials.Rules, func(m *rest.Mux) {
 			(&iamcredentials.Server{Identity: c.identity}).Register(m)
@@ -105,9 +111,9 @@ func (c *Cloud) muxes() (map[string]*rest.Mux, error) {
 	g := &guard.Guard{Identity: c.identity, Projects: guardProjects{c}, Audit: c.audit, Log: c.cfg.Log, ProjectOf: c.projectOf}
 	out := make(map[string]*rest.Mux)
 	for _, a := range c.apis() {
+		guarded := guard.API{Host: a.host, Service: a.service, Rules: a.rules}
 		m := rest.NewMux(a.host, rest.Options{
-			Interceptors: g.Interceptors(guard.API{Host: a.host, Service: a.service, Rules: a.rules}),
-			Log:          c.cfg.Log, NewID: uuid.NewString, Errors: a.errors,
+			Admit: g.Admit(guarded), Interceptors: g.Interceptors(guarded), Log: c.cfg.Log, NewID: uuid.NewString, Errors: a.errors,
 		})
 		a.register(m)
 		if err := m.Build(); err != nil {
@@ -140,7 +146,7 @@ func (c *Cloud) openEdge(context.Context) error {
 		}
 	}
 	tokens := oauth.New(c.identity, c.cfg.Now, c.cfg.Log)
-	for _, host := range []string{"oauth2.googleapis.com", "accounts.google.com", "www.googleapis.com"} {
+	for _, host := range oauth.Hosts {
 		hosts[host] = tokens
 	}
 	c.router = edge.NewRouter(edge.Routes{

@@ -23,11 +23,11 @@ func (c *Cloud) openImages(ctx context.Context) (err error) {
 	return err
 }
 
-// allowOnBucket fails when the caller of ctx lacks a permission on a bucket.
-func (c *Cloud) allowOnBucket(ctx context.Context, permission, bucket string) error {
+// allowOnObject fails when the caller of ctx lacks a permission on an object.
+func (c *Cloud) allowOnObject(ctx context.Context, permission, bucket, object string) error {
 	project, err := c.storage.BucketProject(ctx, bucket)
 	if err != nil {
 		return err
 	}
-	return c.identity.Authorize(ctx, guard.Caller(ctx), permission, "projects/"+project+"/buckets/"+bucket)
+	return c.identity.Authorize(ctx, guard.Caller(ctx), permission, "projects/"+project+"/buckets/"+bucket+"/objects/"+object)
 }

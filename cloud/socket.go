@@ -167,9 +167,13 @@ func (c *Cloud) Session(uid int) (shell.Session, error) {
 	if err := os.Chown(dir, uid, -1); err != nil {
 		return shell.Session{}, err
 	}
-	token, err := c.identity.RefreshToken(owner, shell.Scopes())
-	if err != nil {
-		return shell.Session{}, err
+	// The same token as before, while it is good: gcloud keeps access tokens between shells, and to revoke the one must
+	// revoke the others.
+	token := shell.SavedToken(dir)
+	if t, err := c.identity.CheckRefreshToken(token); err != nil || t.Principal() != owner {
+		if token, err = c.identity.RefreshToken(owner, shell.Scopes()); err != nil {
+			return shell.Session{}, err
+		}
 	}
 	project, err := c.project(c.cfg.Project)
 	if err != nil {

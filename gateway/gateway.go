@@ -65,7 +65,7 @@ func New(instances Instances, invoker Invoker, log *slog.Logger) *Gateway {
 func (g *Gateway) Publish(r run.Route) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	audiences := []string{iam.GcloudClientID}
+	audiences := append([]string{iam.GcloudClientID}, r.CustomAudiences...)
 	for _, h := range r.Hosts {
 		audiences = append(audiences, "https://"+h)
 	}

@@ -246,9 +246,6 @@ func TestConditionalBindings(t *testing.T) {
 	if got, err = w.SetPolicy(t.Context(), project, old); err != nil || got.Version != 1 {
 		t.Errorf("all conditions removed with version 3: %+v, %v", got, err)
 	}
-	if _, err := w.SetPolicy(t.Context(), "projects/giggle/buckets/b", conditional("true")); !fault.Is(err, fault.Unimplemented) {
-		t.Errorf("on a bucket: %v", err)
-	}
 }
 
 // Whatever the expression, it is refused as the caller's fault or it is evaluated within its cost.

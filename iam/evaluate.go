@@ -209,14 +209,14 @@ func (q *question) holds(project, basic string) bool {
 }
 
 // parentOf returns the resource whose policy a resource inherits: the service account for its keys, the bucket for its
-// objects, and the project for everything else in one.
+// objects, the repository for its images, and the project for everything else in one.
 func parentOf(name string) (string, bool) {
 	rest, ok := strings.CutPrefix(name, "projects/")
 	if !ok {
 		return "", false
 	}
 	project, rest, ok := strings.Cut(rest, "/")
-	for _, child := range [...]struct{ of, kind string }{{"buckets/", "/objects/"}, {"serviceAccounts/", "/keys/"}} {
+	for _, child := range [...]struct{ of, kind string }{{"buckets/", "/objects/"}, {"serviceAccounts/", "/keys/"}, {"locations/", "/dockerImages/"}} {
 		if i := strings.Index(rest, child.kind); i > 0 && strings.HasPrefix(rest, child.of) {
 			return name[:len(name)-len(rest)+i], true
 		}

@@ -104,9 +104,6 @@ func (m *IAM) Policy(name string) Policy {
 // (https://cloud.google.com/iam/docs/policies#versions).
 func (m *IAM) SetPolicy(ctx context.Context, name string, p Policy) (_ Policy, err error) {
 	defer fault.Wrap(&err, "iam.SetPolicy(%s)", name)
-	if len(p.Conditional) > 0 && strings.Contains(name, "/buckets/") { // api/storage does not carry them yet
-		return Policy{}, fault.NotImplemented("policy.bindings.condition", "conditions on a bucket are not implemented; put the binding on its project, with a condition on resource.name")
-	}
 	if err := p.check(); err != nil {
 		return Policy{}, err
 	}

@@ -12,6 +12,7 @@
 package rest
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -30,9 +31,14 @@ const DefaultMaxBody = 32 << 20
 type Options struct {
 	Interceptors []Interceptor // outermost first; run for gRPC and REST alike
 	Log          *slog.Logger  // nil discards
-	NewID        func() string // makes request ids; required
-	MaxBody      int64         // bytes per request body, after decompression; 0 means DefaultMaxBody
-	Errors       ErrorWriter   // nil means WriteError; a route may have its own
+
+	// Admit is asked before the body of a REST request is read, with a Call that has no Message yet: who may not call at
+	// all makes nobody read, and hears nothing of what is wrong with the body. Nil admits all.
+	Admit func(ctx context.Context, call *Call) error
+
+	NewID   func() string // makes request ids; required
+	MaxBody int64         // bytes per request body, after decompression; 0 means DefaultMaxBody
+	Errors  ErrorWriter   // nil means WriteError; a route may have its own
 }
 
 // Mux serves one API host. Register everything, call Build, then serve: registering after Build is a mistake that

@@ -48,7 +48,11 @@ func (m *Mux) serveREST(w http.ResponseWriter, r *http.Request, id string) {
 	}
 	x := &exchange{mux: m, route: rt, w: w, r: r, id: id, params: params, query: query, format: f}
 	ctx := withArrival(r.Context(), &arrival{http: r, id: id, params: params})
+	if m.opts.Admit != nil {
+		err = m.opts.Admit(ctx, newCall(ctx, rt.rpc, nil))
+	}
 	switch {
+	case err != nil:
 	case rt.fn != nil:
 		err = x.serveFunc(ctx)
 	case rt.method.stream != nil:

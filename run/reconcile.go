@@ -41,6 +41,7 @@ type Route struct {
 	Hosts              []string // all hosts of the service itself
 	Ingress            Ingress
 	InvokerIAMDisabled bool
+	CustomAudiences    []string            // of ID tokens, besides the hosts
 	Targets            []RouteTarget       // their percents add up to 100
 	Tags               map[string]Revision // by tag; its hosts are TagHost(tag, host)
 }

@@ -27,7 +27,8 @@ type Service struct {
 	LaunchStage           string // "GA", "BETA", "ALPHA" or ""
 	Ingress               Ingress
 	InvokerIAMDisabled    bool
-	Scaling               Scaling // of the whole service
+	CustomAudiences       []string // of ID tokens, besides the service's URLs
+	Scaling               Scaling  // of the whole service
 	Template              Template
 	Traffic               []Target // of one that is being made, empty means 100 percent to the latest ready revision
 

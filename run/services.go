@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -150,7 +151,8 @@ func trafficOf(want []Target) []Target {
 // sameSpec reports whether two versions of a service ask for the same.
 func sameSpec(a, b *Service) bool {
 	return sameJSON(a.Template, b.Template) && sameJSON(a.Traffic, b.Traffic) && a.Scaling == b.Scaling &&
-		a.Ingress == b.Ingress && a.InvokerIAMDisabled == b.InvokerIAMDisabled
+		a.Ingress == b.Ingress && a.InvokerIAMDisabled == b.InvokerIAMDisabled &&
+		slices.Equal(a.CustomAudiences, b.CustomAudiences)
 }
 
 // sameJSON compares what would be stored, so that nil and empty are the same.

@@ -35,10 +35,30 @@ func (s *Session) writeGcloud(ctx context.Context) error {
 	if errors.Is(err, os.ErrNotExist) {
 		return writeFile(path, []byte("[core]\naccount = "+s.Owner+"\nproject = "+s.Project+"\n"), 0o600)
 	}
-	if err == nil && !strings.Contains(string(have), "account = "+s.Owner) {
-		err = fmt.Errorf("%s is signed in as somebody else; remove the directory to sign in anew", dir)
+	if err != nil {
+		return err
 	}
-	return err
+	return writeFile(path, []byte(signedIn(string(have), s.Owner)), 0o600)
+}
+
+// signedIn is a configuration of gcloud's with an account: the one that it has, or the owner where `gcloud auth revoke`
+// has left none.
+func signedIn(config, owner string) string {
+	var core bool
+	for line := range strings.Lines(config) {
+		line = strings.TrimSpace(line)
+		name, _, _ := strings.Cut(line, "=")
+		switch {
+		case strings.HasPrefix(line, "["):
+			core = line == "[core]"
+		case core && strings.TrimSpace(name) == "account":
+			return config
+		}
+	}
+	if before, after, ok := strings.Cut(config, "[core]\n"); ok {
+		return before + "[core]\naccount = " + owner + "\n" + after
+	}
+	return "[core]\naccount = " + owner + "\n\n" + config
 }
 
 // writeAccount puts the account into gcloud's table of credentials.

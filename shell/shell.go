@@ -182,6 +182,21 @@ func (s *Session) credentials() []byte {
 	return b
 }
 
+// SavedToken is the refresh token that the last shell in a directory signed in with, "" for none.
+func SavedToken(dir string) string {
+	b, err := os.ReadFile(filepath.Join(dir, adcFile))
+	if err != nil {
+		return ""
+	}
+	var c struct {
+		RefreshToken string `json:"refresh_token"`
+	}
+	if json.Unmarshal(b, &c) != nil {
+		return ""
+	}
+	return c.RefreshToken
+}
+
 // Scopes are those of a person who is signed in with gcloud.
 func Scopes() []string {
 	return []string{

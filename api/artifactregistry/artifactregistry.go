@@ -216,7 +216,7 @@ func (s *Server) GetIamPolicy(ctx context.Context, r *iampb.GetIamPolicyRequest)
 	if err != nil {
 		return nil, err
 	}
-	return iampolicy.ToProto(s.Policies.Policy(n))
+	return iampolicy.Get(s.Policies, n, r.GetOptions().GetRequestedPolicyVersion())
 }
 
 // SetIamPolicy replaces the policy on a repository.

@@ -43,7 +43,7 @@ type Rules map[string]Rule
 
 // Authorizer is the identity side: *iam.IAM.
 type Authorizer interface {
-	Bearer(ctx context.Context, header string) (iam.Principal, error)
+	BearerFor(ctx context.Context, header, host string) (iam.Principal, error)
 	Authorize(ctx context.Context, p iam.Principal, permission, resource string) error
 }
 
@@ -69,6 +69,21 @@ type Guard struct {
 	// ProjectOf returns the project of a resource whose name leaves it open: "projects/-/serviceAccounts/EMAIL",
 	// "projects/_/buckets/NAME". It fails with NotFound.
 	ProjectOf func(ctx context.Context, collection, id string) (string, error)
+}
+
+// Admit returns what an API's mux asks before it reads a body: it fails when the credentials are missing or not valid.
+func (g *Guard) Admit(api API) func(ctx context.Context, call *rest.Call) error {
+	return func(ctx context.Context, call *rest.Call) error {
+		rule, ok := api.Rules[call.Method]
+		if !ok || rule.Open { // the chain decides
+			return nil
+		}
+		_, err := g.authenticate(ctx, call)
+		if err != nil {
+			g.record(api.Host, call, rule, "", err)
+		}
+		return err
+	}
 }
 
 // API is what the guard knows of one API.
@@ -141,7 +156,7 @@ func (g *Guard) authenticate(ctx context.Context, call *rest.Call) (iam.Principa
 		return iam.Anonymous, errors.New("guard: a call without its HTTP request")
 	}
 	header := call.HTTP.Header.Get("Authorization")
-	who, err := g.Identity.Bearer(ctx, header)
+	who, err := g.Identity.BearerFor(ctx, header, call.HTTP.Host)
 	if err != nil {
 		return who, err
 	}
@@ -217,7 +232,16 @@ func (g *Guard) canonical(ctx context.Context, name string) (string, error) {
 	if !ok {
 		return name, nil
 	}
-	if len(name) > resource.MaxName {
+	// What is behind an object's bucket is the object's name, as its owner likes it: up to 1,024 bytes, with any slashes
+	// and dots (https://cloud.google.com/storage/docs/objects#naming). Nothing is looked up by it.
+	object := ""
+	if i := strings.Index(rest, "/objects/"); i > 0 && strings.Contains(rest[:i], "/buckets/") {
+		rest, object = rest[:i], rest[i:]
+	}
+	if len(object) > len("/objects/")+resource.MaxName {
+		return "", fault.New(fault.InvalidArgument, "The name of the object is longer than %d bytes.", resource.MaxName)
+	}
+	if len(rest) > resource.MaxName {
 		return "", fault.New(fault.InvalidArgument, "%.100q… is longer than the %d bytes of a resource name.", name, resource.MaxName)
 	}
 	for _, segment := range strings.Split(rest, "/") {
@@ -240,7 +264,7 @@ func (g *Guard) canonical(ctx context.Context, name string) (string, error) {
 	if tail != "" {
 		tail = "/" + tail
 	}
-	return "projects/" + ref + tail, nil
+	return "projects/" + ref + tail + object, nil
 }
 
 // valueOf returns a field of the request by its path: from the REST path's variables, or from the message.

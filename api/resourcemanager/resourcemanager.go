@@ -253,7 +253,7 @@ func (s *Server) GetIamPolicy(_ context.Context, r *iampb.GetIamPolicyRequest) (
 	if err != nil {
 		return nil, err
 	}
-	return iampolicy.ToProto(s.Policies.Policy("projects/" + p.ID))
+	return iampolicy.Get(s.Policies, "projects/"+p.ID, r.GetOptions().GetRequestedPolicyVersion())
 }
 
 // SetIamPolicy replaces a project's policy.

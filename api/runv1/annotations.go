@@ -1,6 +1,7 @@
 package runv1
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -27,6 +28,7 @@ const (
 var serviceAnnotations = map[string]disposition{
 	"run.googleapis.com/client-name":                    honoured,
 	"run.googleapis.com/client-version":                 honoured,
+	"run.googleapis.com/custom-audiences":               honoured,
 	"run.googleapis.com/description":                    honoured,
 	"run.googleapis.com/ingress":                        honoured,
 	"run.googleapis.com/invoker-iam-disabled":           honoured,
@@ -49,7 +51,6 @@ var serviceAnnotations = map[string]disposition{
 	"serving.knative.dev/creator":                       output,
 	"serving.knative.dev/lastModifier":                  output,
 	"run.googleapis.com/binary-authorization":           refused,
-	"run.googleapis.com/custom-audiences":               refused,
 	"run.googleapis.com/default-url-disabled":           refused,
 	"run.googleapis.com/iap-enabled":                    refused,
 	"run.googleapis.com/manualInstanceCount":            refused,
@@ -150,6 +151,19 @@ func (r *reader) flag(key string, def bool) bool {
 	return def
 }
 
+// texts reads a list that is written as JSON.
+func (r *reader) texts(key string) []string {
+	s, ok := r.fields[key]
+	if !ok {
+		return nil
+	}
+	var out []string
+	if err := json.Unmarshal([]byte(s), &out); err != nil && r.err == nil {
+		r.err = fault.Invalid(fmt.Sprintf("%s[%s]", r.path, key), "%.40q is not a JSON list of texts", s)
+	}
+	return out
+}
+
 // put writes annotations; empty values are left out.
 type putter map[string]string
 
@@ -171,6 +185,16 @@ func (p putter) flag(key string, on bool) {
 	}
 }
 
+func (p putter) texts(key string, v []string) {
+	if len(v) == 0 {
+		return
+	}
+	b, err := json.Marshal(v)
+	if err == nil { // texts always encode
+		p[key] = string(b)
+	}
+}
+
 func (p putter) all(m map[string]string) {
 	for k, v := range m {
 		p[k] = v
@@ -189,6 +213,7 @@ func readServiceAnnotations(s *run.Service, in map[string]string) error {
 	s.Client, s.ClientVersion = r.text("run.googleapis.com/client-name"), r.text("run.googleapis.com/client-version")
 	s.Description, s.LaunchStage = r.text("run.googleapis.com/description"), r.text("run.googleapis.com/launch-stage")
 	s.InvokerIAMDisabled = r.flag("run.googleapis.com/invoker-iam-disabled", false)
+	s.CustomAudiences = r.texts("run.googleapis.com/custom-audiences")
 	s.Scaling = run.Scaling{Min: r.number("run.googleapis.com/minScale"), Max: r.number("run.googleapis.com/maxScale")}
 	switch in := run.Ingress(r.text("run.googleapis.com/ingress")); in {
 	case "", run.IngressAll:
@@ -214,6 +239,7 @@ func writeServiceAnnotations(s *run.Service, urls string) map[string]string {
 	p.text("run.googleapis.com/ingress", string(s.Ingress))
 	p.text("run.googleapis.com/ingress-status", string(s.Ingress))
 	p.flag("run.googleapis.com/invoker-iam-disabled", s.InvokerIAMDisabled)
+	p.texts("run.googleapis.com/custom-audiences", s.CustomAudiences)
 	p.text("serving.knative.dev/creator", s.Creator)
 	p.text("serving.knative.dev/lastModifier", s.LastModifier)
 	p.text("run.googleapis.com/operation-id", s.Status.Operation[strings.LastIndexByte(s.Status.Operation, '/')+1:])

@@ -310,7 +310,7 @@ func (s *Server) rewriteObject(ctx context.Context, r *rest.Request) (any, error
 func (s *Server) copied(ctx context.Context, r *rest.Request) (o storage.Object, err error) {
 	from := storage.Source{Bucket: r.Params["bucket"], Name: r.Params["object"]}
 	to := storage.Insert{Bucket: r.Params["destinationBucket"], Name: r.Params["destinationObject"]}
-	if err := s.Allow(ctx, "storage.objects.get", from.Bucket); err != nil {
+	if err := s.Allow(ctx, "storage.objects.get", from.Bucket, from.Name); err != nil {
 		return o, err
 	}
 	if from.Generation, err = number(r.Query, "sourceGeneration", 0); err != nil {
@@ -356,9 +356,6 @@ type composeBody struct {
 
 func (s *Server) compose(ctx context.Context, r *rest.Request) (any, error) {
 	to := storage.Insert{Bucket: r.Params["bucket"], Name: r.Params["object"]}
-	if err := s.Allow(ctx, "storage.objects.get", to.Bucket); err != nil {
-		return nil, err
-	}
 	raw, err := r.ReadBody()
 	if err != nil {
 		return nil, err
@@ -380,6 +377,9 @@ func (s *Server) compose(ctx context.Context, r *rest.Request) (any, error) {
 	}
 	var from []storage.Source
 	for _, src := range body.Sources {
+		if err := s.Allow(ctx, "storage.objects.get", to.Bucket, src.Name); err != nil {
+			return nil, err
+		}
 		from = append(from, storage.Source{Bucket: to.Bucket, Name: src.Name, Generation: src.Generation,
 			If: storage.Conditions{GenerationMatch: src.Preconditions.GenerationMatch}})
 	}

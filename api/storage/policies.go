@@ -3,6 +3,7 @@ package storage
 import (
 	"context"
 	"io"
+	"strconv"
 
 	"cloud.google.com/go/iam/apiv1/iampb"
 	"google.golang.org/protobuf/encoding/protojson"
@@ -28,14 +29,26 @@ type policy struct {
 }
 
 type binding struct {
-	Role    string   `json:"role"`
-	Members []string `json:"members"`
+	Role      string     `json:"role"`
+	Members   []string   `json:"members"`
+	Condition *condition `json:"condition,omitempty"`
+}
+
+// condition is google.type.Expr.
+type condition struct {
+	Title       string `json:"title,omitempty"`
+	Description string `json:"description,omitempty"`
+	Expression  string `json:"expression,omitempty"`
 }
 
 func policyToWire(bucket string, p iam.Policy) policy {
 	w := policy{Kind: "storage#policy", ResourceID: "projects/_/buckets/" + bucket, Version: max(p.Version, 1), Etag: p.Etag}
 	for _, b := range p.Bindings {
-		w.Bindings = append(w.Bindings, binding(b))
+		w.Bindings = append(w.Bindings, binding{Role: b.Role, Members: b.Members})
+	}
+	for _, b := range p.Conditional {
+		c := condition(b.Condition)
+		w.Bindings = append(w.Bindings, binding{Role: b.Role, Members: b.Members, Condition: &c})
 	}
 	return w
 }
@@ -52,7 +65,17 @@ func (s *Server) getPolicy(ctx context.Context, r *rest.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return policyToWire(bucket, s.Policies.Policy(name)), nil
+	version := 0
+	if asked := r.Query.Get("optionsRequestedPolicyVersion"); asked != "" {
+		if version, err = strconv.Atoi(asked); err != nil {
+			return nil, fault.Invalid("optionsRequestedPolicyVersion", "%.20q is no number", asked)
+		}
+	}
+	have, err := s.Policies.Policy(name).AsVersion(int32(version))
+	if err != nil {
+		return nil, err
+	}
+	return policyToWire(bucket, have), nil
 }
 
 func (s *Server) setPolicy(ctx context.Context, r *rest.Request) (any, error) {

@@ -39,7 +39,7 @@ func TestPolicies(t *testing.T) {
 		t.Errorf("all users have %s", got)
 	}
 	h.want(t, "PUT", at, want, 412) // its etag is old by now
-	h.want(t, "PUT", at, `{"bindings":[{"role":"roles/owner","members":["allUsers"],"condition":{"expression":"true"}}]}`, 501)
+	h.want(t, "PUT", at, `{"bindings":[{"role":"roles/owner","members":["allUsers"],"condition":{"expression":"true"}}]}`, 400)
 	h.want(t, "PUT", at, `{"bindings":[{"role":"roles/owner","members":["someone"]}]}`, 400)
 	h.want(t, "PUT", at, `[`, 400)
 	h.want(t, "GET", at+"/testPermissions", "", 400)

@@ -26,8 +26,8 @@ type Server struct {
 	Pages   *resource.Pages
 	// Project returns the id and the number of a project named by either.
 	Project func(ref string) (id, number string, err error)
-	// Allow fails when the caller of ctx lacks a permission on a bucket: for requests that need two buckets.
-	Allow func(ctx context.Context, permission, bucket string) error
+	// Allow fails when the caller of ctx lacks a permission on an object: for requests that read one and write another.
+	Allow func(ctx context.Context, permission, bucket, object string) error
 	// Policies keeps the policies on buckets; nil answers that there are none.
 	Policies iampolicy.Policies
 	// Base returns the scheme, host and path prefix of the URLs that the client uses; nil takes the Host.
@@ -37,6 +37,14 @@ type Server struct {
 // onBucket is where the permissions on a bucket and its objects are needed. Policies know it by its project:
 // whoever reads the rule asks storage.BucketProject which that is.
 const onBucket = "projects/_/buckets/{bucket}"
+
+// onObject is where the permissions on one object are needed: its bucket's policy counts, and conditions see its name.
+// An upload that does not name its object in the query is one to the bucket.
+const (
+	onObject = onBucket + "/objects/{object}"
+	onUpload = onBucket + "/objects/{name}|" + onBucket
+	onCopy   = "projects/_/buckets/{destinationBucket}/objects/{destinationObject}"
+)
 
 // Rules says what each RPC needs.
 var Rules = guard.Rules{
@@ -54,14 +62,14 @@ var Rules = guard.Rules{
 	"storage.folders.list":               {Permission: "storage.folders.list", On: onBucket},
 	"storage.unknown":                    {},
 	"storage.objects.list":               {Data: true, Permission: "storage.objects.list", On: onBucket},
-	"storage.objects.get":                {Data: true, Permission: "storage.objects.get", On: onBucket},
-	"storage.objects.insert":             {Data: true, Permission: "storage.objects.create", On: onBucket},
-	"storage.objects.patch":              {Data: true, Permission: "storage.objects.update", On: onBucket},
-	"storage.objects.update":             {Data: true, Permission: "storage.objects.update", On: onBucket},
-	"storage.objects.delete":             {Data: true, Permission: "storage.objects.delete", On: onBucket},
-	"storage.objects.copy":               {Data: true, Permission: "storage.objects.create", On: "projects/_/buckets/{destinationBucket}"},
-	"storage.objects.rewrite":            {Data: true, Permission: "storage.objects.create", On: "projects/_/buckets/{destinationBucket}"},
-	"storage.objects.compose":            {Data: true, Permission: "storage.objects.create", On: onBucket},
+	"storage.objects.get":                {Data: true, Permission: "storage.objects.get", On: onObject},
+	"storage.objects.insert":             {Data: true, Permission: "storage.objects.create", On: onUpload},
+	"storage.objects.patch":              {Data: true, Permission: "storage.objects.update", On: onObject},
+	"storage.objects.update":             {Data: true, Permission: "storage.objects.update", On: onObject},
+	"storage.objects.delete":             {Data: true, Permission: "storage.objects.delete", On: onObject},
+	"storage.objects.copy":               {Data: true, Permission: "storage.objects.create", On: onCopy},
+	"storage.objects.rewrite":            {Data: true, Permission: "storage.objects.create", On: onCopy},
+	"storage.objects.compose":            {Data: true, Permission: "storage.objects.create", On: onObject},
 }
 
 // Register adds the API's routes. The Mux should have WriteError for its errors, so that unknown paths speak the same

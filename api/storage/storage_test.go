@@ -56,7 +56,7 @@ func serve(t *testing.T, change ...func(*Server, *store.Store)) *host {
 			}
 			return "proj-1", "123456789012", nil
 		},
-		Allow: func(_ context.Context, _, bucket string) error {
+		Allow: func(_ context.Context, _, bucket, _ string) error {
 			if bucket == "secret" {
 				return fault.New(fault.PermissionDenied, "No.")
 			}

@@ -135,7 +135,8 @@ func (w *World) Guard() *guard.Guard {
 func (w *World) Serve(t testing.TB, host, service string, rules guard.Rules, register func(*rest.Mux)) {
 	t.Helper()
 	w.host = host
-	w.mux = rest.NewMux(host, rest.Options{NewID: uuid.NewString, Interceptors: w.Guard().Interceptors(guard.API{Host: host, Service: service, Rules: rules})})
+	g, guarded := w.Guard(), guard.API{Host: host, Service: service, Rules: rules}
+	w.mux = rest.NewMux(host, rest.Options{NewID: uuid.NewString, Admit: g.Admit(guarded), Interceptors: g.Interceptors(guarded)})
 	register(w.mux)
 	if err := w.mux.Build(); err != nil {
 		t.Fatal(err)
