@@ -355,6 +355,40 @@ func TestUnauthenticatedChallenge(t *testing.T) {
 	}
 }
 
+// Who may not call at all makes nobody read a body, on either kind of route, and hears nothing of what is wrong with it.
+func TestAdmitComesBeforeTheBody(t *testing.T) {
+	m := rest.NewMux("things.googleapis.com", rest.Options{
+		NewID: func() string { return "id" },
+		Admit: func(_ context.Context, c *rest.Call) error {
+			if c.Method != "things.create" || c.Message != nil || c.ID != "id" {
+				t.Errorf("admit was asked about %+v", c)
+			}
+			return fault.New(fault.Unauthenticated, "Who are you?")
+		},
+	})
+	m.HandleFunc("POST", "/v1/things", "things.create", func(context.Context, *rest.Request) (any, error) {
+		t.Error("the handler was called")
+		return nil, nil
+	})
+	if err := m.Build(); err != nil {
+		t.Fatal(err)
+	}
+	body := &unread{}
+	w := httptest.NewRecorder()
+	m.ServeHTTP(w, httptest.NewRequest("POST", "/v1/things", body))
+	if w.Code != 401 || !strings.Contains(w.Body.String(), "Who are you?") || body.read > 256<<10 {
+		t.Errorf("%d %s; %d bytes of the body were read", w.Code, w.Body, body.read)
+	}
+}
+
+// unread is a body without an end that counts what is read of it.
+type unread struct{ read int }
+
+func (u *unread) Read(p []byte) (int, error) {
+	u.read += len(p)
+	return len(p), nil
+}
+
 // TestOfficialClients drives Google's own Go client over both wires.
 func TestOfficialClients(t *testing.T) {
 	h := serve(t, nil)
