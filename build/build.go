@@ -1,8 +1,8 @@
 // Package build is Cloud Build's domain: builds as rows, and the scheduler that runs them a few at a time.
 //
 // The API's wire forms are in api/cloudbuild and api/runv2. How a source becomes an image is a Builder's business
-// (build/buildpack); where sources, logs and images are is behind interfaces that storage and artifacts fill. Steps,
-// triggers and artifacts come with a later change.
+// (build/buildpack), how steps run that of Steps (build/steps); where sources, logs and images are is behind interfaces
+// that storage and artifacts fill. Triggers come with a later change.
 package build
 
 import (
@@ -22,6 +22,7 @@ type Status string
 
 // The states of a build.
 const (
+	Pending       Status = "PENDING" // waits for an approval
 	Queued        Status = "QUEUED"
 	Working       Status = "WORKING"
 	Success       Status = "SUCCESS"
@@ -29,10 +30,11 @@ const (
 	InternalError Status = "INTERNAL_ERROR"
 	Timeout       Status = "TIMEOUT"
 	Cancelled     Status = "CANCELLED"
+	Expired       Status = "EXPIRED" // waited longer than its queueTtl
 )
 
 // Terminal reports whether a build in this state has ended.
-func (s Status) Terminal() bool { return s != Queued && s != Working }
+func (s Status) Terminal() bool { return s != Pending && s != Queued && s != Working }
 
 // OperationKind is the kind of a build's operation. An operation's id is its build's id: gcloud 528 asks for it so.
 const OperationKind = "build"
@@ -52,10 +54,19 @@ type Build struct {
 	Creator  string // e-mail address of who asked for it
 	Timeout  time.Duration
 	LogsIn   string // bucket of the log object
+	LogsDir  string // directory in it, "" or with a slash at its end
 	Digest   string // of the image, once it is there
 	Started  time.Time
 	Finished time.Time
 	Pushed   time.Duration // time that the push took
+
+	// What is below is there for builds of steps only.
+	Spec     *Spec        // with its substitutions in place; nil for a build of a source
+	Given    *Spec        // as it was asked for
+	Steps    []StepStatus // by the index in Spec.Steps
+	Images   []Pushed
+	Objects  int // files uploaded
+	Approval *Approval
 
 	Created time.Time `json:"-"`
 	Version int64     `json:"-"`
@@ -69,7 +80,7 @@ type Source struct {
 }
 
 // LogObject is the name of a build's log in its bucket, as gcloud 528 makes it from the build's id.
-func (b *Build) LogObject() string { return "log-" + b.Name.ID + ".txt" }
+func (b *Build) LogObject() string { return b.LogsDir + "log-" + b.Name.ID + ".txt" }
 
 // Limits of a build's time, from the API reference.
 const (
@@ -112,13 +123,18 @@ func (s *Builds) Create(ctx context.Context, in resource.Location, b Build) (out
 	}
 	b.Name = resource.Build(in.Project, in.Location, s.newID())
 	b.Project, b.Status = in.Project, Queued
+	return s.open(ctx, b)
+}
+
+// open writes a new build and its operation.
+func (s *Builds) open(ctx context.Context, b Build) (out Build, err error) {
 	err = s.store.Update(ctx, func(tx *store.Tx) error {
 		row, err := builds.Create(tx, b.Name.String(), b)
 		if err != nil {
 			return err
 		}
 		out = fromRow(row)
-		op := resource.Operation(in.Project, in.Location, b.Name.ID)
+		op := resource.Operation(b.Name.Project, b.Name.Location.Location, b.Name.ID)
 		meta, err := json.Marshal(b.Name.String())
 		if err != nil {
 			return err
@@ -178,6 +194,11 @@ func (s *Builds) Cancel(ctx context.Context, name resource.Child) (b Build, err 
 // end writes a build's terminal state and closes its operation, in one transaction.
 func end(tx *store.Tx, row store.Row[Build], status Status, detail string) (Build, error) {
 	row.Value.Status, row.Value.Detail, row.Value.Finished = status, detail, tx.Now()
+	for i := range row.Value.Steps { // none runs on in an ended build
+		if t := &row.Value.Steps[i]; t.Status == Working {
+			t.Status, t.Finished = Cancelled, tx.Now()
+		}
+	}
 	row, err := builds.SetStatus(tx, row)
 	if err != nil {
 		return Build{}, err
@@ -188,6 +209,8 @@ func end(tx *store.Tx, row store.Row[Build], status Status, detail string) (Buil
 	var failure error
 	switch status {
 	case Success:
+	case Expired:
+		failure = fault.New(fault.DeadlineExceeded, "Build %s waited longer than its queueTtl.", b.Name.ID)
 	case Cancelled:
 		failure = fault.New(fault.Canceled, "Build %s was cancelled.", b.Name.ID)
 	default:

@@ -43,14 +43,17 @@ type Builder interface {
 	Build(ctx context.Context, b Build, source io.ReadSeeker, size int64, log io.Writer) (digest string, err error)
 }
 
-// Scheduler runs queued builds, a few at a time and the oldest first. A build that was working when the platform was
-// killed is run again: the same source makes the same image.
+// Scheduler runs queued builds, a few at a time and the oldest first. A build of a source that was working when the
+// platform was killed is run again: the same source makes the same image. One of steps ends instead: a step may have
+// done something that must not be done twice.
 type Scheduler struct {
 	Store   *store.Store
 	Sources Sources
 	Logs    Logs
 	Images  Images
 	Builder Builder
+	Steps   Steps
+	Objects ObjectStore
 	Slots   int // builds at once
 	Log     *slog.Logger
 
@@ -72,14 +75,24 @@ func (s *Scheduler) Run(ctx context.Context) error {
 	var workers sync.WaitGroup
 	defer workers.Wait()
 	freed := make(chan struct{}, 1)
+	expiry := time.NewTimer(0)
+	defer expiry.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-w.C:
 		case <-freed:
+		case <-expiry.C:
 		}
-		due, err := s.due(ctx)
+		next, err := s.sweep(ctx)
+		var due []Build
+		if err == nil {
+			if !next.IsZero() {
+				expiry.Reset(next.Sub(s.Store.Now()) + time.Millisecond)
+			}
+			due, err = s.due(ctx)
+		}
 		if err != nil {
 			if ctx.Err() != nil {
 				return nil
@@ -118,7 +131,7 @@ func (s *Scheduler) due(ctx context.Context) ([]Build, error) {
 			switch {
 			case r.Value.Status == Cancelled && runs:
 				cancel(errCancelled)
-			case !r.Value.Status.Terminal() && !runs:
+			case (r.Value.Status == Queued || r.Value.Status == Working) && !runs:
 				out = append(out, fromRow(r))
 			}
 		}
@@ -173,7 +186,9 @@ func (s *Scheduler) work(ctx context.Context, b Build) {
 		if err != nil || row.Value.Status.Terminal() {
 			return err
 		}
-		row.Value.Digest, row.Value.Pushed = digest, pushed
+		if b.Spec == nil {
+			row.Value.Digest, row.Value.Pushed = digest, pushed
+		}
 		_, err = end(tx, row, status, detail)
 		return err
 	})
@@ -192,6 +207,10 @@ func outcome(ctx context.Context, b Build, err error) (Status, string) {
 		return Cancelled, "Build was cancelled."
 	case errors.Is(cause, errTimeout):
 		return Timeout, fmt.Sprintf("The build did not end within its timeout of %s.", b.Timeout)
+	case cause != nil && b.Spec != nil:
+		return InternalError, interrupted
+	case fault.Is(err, fault.DeadlineExceeded) && b.Spec != nil:
+		return Timeout, fault.From(err).Message
 	case cause != nil:
 		return Working, "The platform stops; the build runs again at its next start."
 	}
@@ -232,11 +251,16 @@ func (s *Scheduler) run(ctx context.Context, b Build) (digest string, pushed tim
 			say("DONE")
 		case Working, Cancelled:
 			say("%s", detail)
+		case Timeout:
+			say("TIMEOUT\nERROR: %s", detail)
 		default:
 			say("ERROR\nERROR: %s", detail)
 		}
 		err = errors.Join(err, log.Close())
 	}()
+	if b.Spec != nil {
+		return "", 0, s.execute(ctx, b, log, say)
+	}
 	say("starting build %q\n\nFETCHSOURCE\nFetching storage object: gs://%s/%s#%d", b.Name.ID, b.Source.Bucket, b.Source.Object, b.Source.Generation)
 	source, size, err := s.Sources.Open(ctx, b)
 	if err != nil {
