@@ -46,7 +46,8 @@ const (
 	ReasonManifestInvalid = "MANIFEST_INVALID"      // InvalidArgument
 	ReasonManifestBlob    = "MANIFEST_BLOB_UNKNOWN" // InvalidArgument: a manifest refers to what is not there
 	ReasonNameInvalid     = "NAME_INVALID"          // InvalidArgument
-	ReasonInUse           = "UNSUPPORTED"           // FailedPrecondition: the blob of a manifest can't go before it
+	ReasonInUse           = "UNSUPPORTED"           // FailedPrecondition: what something else refers to can't go before it
+	ReasonImmutable       = "DENIED"                // FailedPrecondition: the repository's tags stay what they are
 )
 
 func withReason(reason string, code fault.Code, format string, args ...any) *fault.Error {

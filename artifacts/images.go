@@ -105,6 +105,7 @@ func (a *Artifacts) tree(ctx context.Context, d blob.Digest, depth int) ([]Manif
 		return nil, err
 	}
 	m.Digest = d
+	a.describe(ctx, &m)
 	if len(m.Manifests) > 0 && depth == 0 {
 		return nil, withReason(ReasonManifestInvalid, fault.InvalidArgument, "Index %s nests too deep.", d)
 	}

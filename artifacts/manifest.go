@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"mime"
 	"strings"
+	"time"
 
 	"giggle/blob"
 	"giggle/fault"
@@ -24,6 +25,11 @@ const (
 	dockerList     = "application/vnd.docker.distribution.manifest.list.v2+json"
 )
 
+// imageConfig are the media types of the configurations of images that can run.
+var imageConfig = map[string]bool{
+	"application/vnd.oci.image.config.v1+json": true, "application/vnd.docker.container.image.v1+json": true,
+}
+
 // Manifest is one version of an image: an image manifest, or an index of them.
 type Manifest struct {
 	Digest       blob.Digest
@@ -35,7 +41,14 @@ type Manifest struct {
 	ArtifactType string            `json:",omitempty"`
 	Annotations  map[string]string `json:",omitempty"`
 
-	sizes map[blob.Digest]int64 // of what it refers to, as it says
+	// From the configuration of an image; the zero values where it does not say, and of what is no image.
+	Built        time.Time `json:",omitzero"`
+	OS           string    `json:",omitempty"`
+	Architecture string    `json:",omitempty"`
+	Variant      string    `json:",omitempty"`
+
+	config blob.Digest           // of an image
+	sizes  map[blob.Digest]int64 // of what it refers to, as it says
 }
 
 // descriptor is the part of an OCI content descriptor that matters here.
@@ -131,6 +144,9 @@ func ParseManifest(body []byte, mediaType string) (Manifest, error) {
 				return bad("%v", err)
 			}
 		}
+		if imageConfig[doc.Config.MediaType] {
+			m.config = doc.Config.Digest
+		}
 		if m.ArtifactType == "" {
 			m.ArtifactType = doc.Config.MediaType // distribution specification, "Listing Referrers"
 		}
@@ -163,4 +179,19 @@ func plainType(contentType string) (string, error) {
 	}
 	t, _, err := mime.ParseMediaType(contentType)
 	return t, err
+}
+
+// describe fills in what the configuration of an image says of it. A configuration that is not there, or is not what
+// it is called, says nothing: whoever stores the manifest finds out.
+func (m *Manifest) describe(config []byte) {
+	var doc struct {
+		Created      time.Time `json:"created"`
+		OS           string    `json:"os"`
+		Architecture string    `json:"architecture"`
+		Variant      string    `json:"variant"`
+	}
+	if json.Unmarshal(config, &doc) != nil || len(doc.OS)+len(doc.Architecture)+len(doc.Variant) > 200 {
+		return
+	}
+	m.Built, m.OS, m.Architecture, m.Variant = doc.Created.UTC(), doc.OS, doc.Architecture, doc.Variant
 }

@@ -28,6 +28,29 @@ func (i Image) String() string {
 // name is the resource name of the package. Its id is the path with its slashes escaped, as Artifact Registry's are.
 func (i Image) name() string { return i.Repository.String() + "/packages/" + url.PathEscape(i.Path) }
 
+// ParsePackage reads the resource name of a package, "projects/P/locations/L/repositories/R/packages/IMAGE", whose
+// IMAGE has its slashes escaped. It fails with InvalidArgument.
+func ParsePackage(name string) (Image, error) {
+	bad := fault.New(fault.InvalidArgument, "%.200q is not the name of a package: want projects/P/locations/L/repositories/R/packages/IMAGE.", name)
+	of, id, ok := strings.Cut(name, "/packages/")
+	repository, err := resource.ParseChild("repositories", of)
+	if err != nil || !ok {
+		return Image{}, bad
+	}
+	path, err := url.PathUnescape(id)
+	if err != nil || strings.Contains(id, "/") || len(path) > maxPath || !pathForm.MatchString(path) {
+		return Image{}, bad
+	}
+	return Image{repository, path}, nil
+}
+
+// packageOf returns the image of a row named IMAGE/tags/… or IMAGE/versions/….
+func packageOf(name, kind string) (Image, bool) {
+	of, _, ok := strings.Cut(name, kind)
+	image, err := ParsePackage(of)
+	return image, ok && err == nil
+}
+
 // Host returns the host of the Docker repositories of a location.
 func Host(location string) string { return location + hostSuffix }
 

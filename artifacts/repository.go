@@ -2,6 +2,7 @@ package artifacts
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"regexp"
 	"time"
@@ -26,6 +27,13 @@ type Repository struct {
 	Labels      map[string]string
 	Created     time.Time
 	Updated     time.Time
+
+	// ImmutableTags means that a tag stays on what it was first set on, and that neither it nor that can be removed.
+	ImmutableTags bool `json:",omitempty"`
+
+	// Cleanup is the cleanup policies by id, in the form of the wire. They are kept and shown; nothing runs them.
+	Cleanup       map[string]json.RawMessage `json:",omitempty"`
+	CleanupDryRun bool                       `json:",omitempty"`
 }
 
 var repositories = store.NewTable[Repository]("artifacts.repository", "Repository")
@@ -39,6 +47,8 @@ const (
 	maxRepositoryID = 63
 	maxDescription  = 1024
 	maxLabels       = 64
+	maxCleanup      = 10       // "A repository can have at most 10 cleanup policies"
+	maxCleanupBytes = 16 << 10 // of one; ours
 )
 
 var (
@@ -60,6 +70,13 @@ func (r Repository) check() error {
 		return fault.Invalid("repository.description", "is longer than %d bytes", maxDescription)
 	case len(r.Labels) > maxLabels:
 		return fault.Invalid("repository.labels", "more than %d labels", maxLabels)
+	case len(r.Cleanup) > maxCleanup:
+		return fault.Invalid("repository.cleanupPolicies", "more than %d policies", maxCleanup)
+	}
+	for id, policy := range r.Cleanup {
+		if id == "" || len(id) > 128 || len(policy) > maxCleanupBytes {
+			return fault.Invalid("repository.cleanupPolicies", "policy %.130q is too long, or has no name", id)
+		}
 	}
 	for k, v := range r.Labels {
 		if !labelKey.MatchString(k) || !labelValue.MatchString(v) {
@@ -89,6 +106,27 @@ func (a *Artifacts) CreateRepository(ctx context.Context, r Repository) (op oper
 		return err
 	})
 	return op, err
+}
+
+// UpdateRepository changes what change changes in a repository: its description, labels, tag immutability and cleanup
+// policies. It fails with NotFound and InvalidArgument.
+func (a *Artifacts) UpdateRepository(ctx context.Context, name resource.Child, change func(*Repository)) (r Repository, err error) {
+	defer fault.Wrap(&err, "artifacts.UpdateRepository(%s)", name)
+	err = a.store.Update(ctx, func(tx *store.Tx) error {
+		have, err := getRepository(tx, name)
+		if err != nil {
+			return err
+		}
+		r = have
+		change(&r)
+		r.Name, r.Format, r.Created, r.Updated = have.Name, have.Format, have.Created, tx.Now().UTC()
+		if err := r.check(); err != nil {
+			return err
+		}
+		_, err = repositories.Put(tx, name.String(), r)
+		return err
+	})
+	return r, err
 }
 
 // done writes an operation on a repository that has done its work in the same transaction.

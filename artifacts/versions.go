@@ -4,25 +4,11 @@ import (
 	"bytes"
 	"context"
 	"io"
-	"time"
 
 	"giggle/blob"
 	"giggle/fault"
-	"giggle/resource"
 	"giggle/store"
 )
-
-// Package is an image of a repository, whatever its versions.
-type Package struct {
-	Image Image
-}
-
-// Tag is a name for one version of an image.
-type Tag struct {
-	Name    string
-	Digest  blob.Digest
-	Updated time.Time // when it was last set
-}
 
 // Rows are named as Artifact Registry names them: REPOSITORY/packages/P, …/versions/DIGEST and …/tags/T.
 var (
@@ -47,16 +33,18 @@ func (a *Artifacts) PutManifest(ctx context.Context, image Image, tags []string,
 		return m, err
 	}
 	m.Digest = info.Digest
+	a.describe(ctx, &m)
 	return m, a.store.Update(ctx, func(tx *store.Tx) error {
-		if _, err := getRepository(tx, image.Repository); err != nil {
-			return err
-		}
 		return addManifest(tx, image, tags, m)
 	})
 }
 
 // addManifest writes the rows of a manifest whose bytes are stored.
 func addManifest(tx *store.Tx, image Image, names []string, m Manifest) error {
+	repository, err := getRepository(tx, image.Repository)
+	if err != nil {
+		return err
+	}
 	unknown := func(what string, d blob.Digest) error {
 		return withReason(ReasonManifestBlob, fault.InvalidArgument, "The manifest refers to %s %s, which %s does not have.", what, d, image)
 	}
@@ -90,7 +78,7 @@ func addManifest(tx *store.Tx, image Image, names []string, m Manifest) error {
 			return err
 		}
 	}
-	if _, err := packages.Create(tx, image.name(), Package{image}); err != nil && !fault.Is(err, fault.AlreadyExists) {
+	if _, err := packages.Create(tx, image.name(), Package{Image: image}); err != nil && !fault.Is(err, fault.AlreadyExists) {
 		return err
 	}
 	// The same bytes may come again, under another media type if they name none themselves.
@@ -104,7 +92,7 @@ func addManifest(tx *store.Tx, image Image, names []string, m Manifest) error {
 		}
 	}
 	for _, name := range names {
-		if _, err := tags.Put(tx, image.tag(name), Tag{name, m.Digest, tx.Now().UTC()}); err != nil {
+		if err := setTag(tx, repository, image, name, m.Digest); err != nil {
 			return err
 		}
 	}
@@ -154,6 +142,16 @@ func (a *Artifacts) ReadManifest(ctx context.Context, ref Reference) (m Manifest
 	return m, body, err
 }
 
+// describe reads the configuration of an image, if there is one.
+func (a *Artifacts) describe(ctx context.Context, m *Manifest) {
+	if m.config == "" || m.sizes[m.config] > MaxManifest {
+		return
+	}
+	if config, err := a.read(ctx, m.config); err == nil {
+		m.describe(config)
+	}
+}
+
 // read returns the bytes of a stored manifest.
 func (a *Artifacts) read(ctx context.Context, d blob.Digest) ([]byte, error) {
 	r, info, err := a.blobs.Open(ctx, d)
@@ -165,68 +163,6 @@ func (a *Artifacts) read(ctx context.Context, d blob.Digest) ([]byte, error) {
 		return nil, withReason(ReasonManifestInvalid, fault.InvalidArgument, "%s has %d bytes: too much for a manifest.", d, info.Size)
 	}
 	return io.ReadAll(r)
-}
-
-// DeleteTag removes a tag, and not what it names. It fails with NotFound.
-func (a *Artifacts) DeleteTag(ctx context.Context, image Image, tag string) (err error) {
-	defer fault.Wrap(&err, "artifacts.DeleteTag(%s:%s)", image, tag)
-	return a.store.Update(ctx, func(tx *store.Tx) error {
-		if _, err := getRepository(tx, image.Repository); err != nil {
-			return err
-		}
-		err := tags.Delete(tx, image.tag(tag))
-		if fault.Is(err, fault.NotFound) {
-			err = withReason(ReasonManifest, fault.NotFound, "Image %s has no tag %q.", image, tag)
-		}
-		return err
-	})
-}
-
-// DeleteManifest removes a manifest and the tags on it. Its blobs stay in the repository. It fails with NotFound.
-func (a *Artifacts) DeleteManifest(ctx context.Context, image Image, d blob.Digest) (err error) {
-	defer fault.Wrap(&err, "artifacts.DeleteManifest(%s@%s)", image, d)
-	return a.store.Update(ctx, func(tx *store.Tx) error {
-		if _, err := getRepository(tx, image.Repository); err != nil {
-			return err
-		}
-		if _, err := getManifest(tx, Reference{Image: image, Digest: d}); err != nil {
-			return err
-		}
-		rows, err := tags.List(tx, image.tag(""), "", 0)
-		if err != nil {
-			return err
-		}
-		for _, r := range rows {
-			if r.Value.Digest != d {
-				continue
-			}
-			if err := tags.Delete(tx, r.Name); err != nil {
-				return err
-			}
-		}
-		return manifests.Delete(tx, image.version(d))
-	})
-}
-
-// Tags returns the tags of an image in the order of their names, after the one called last, at most limit of them (all
-// for 0). It fails with NotFound when nothing was ever pushed under the image's name.
-func (a *Artifacts) Tags(ctx context.Context, image Image, last string, limit int) (out []Tag, err error) {
-	defer fault.Wrap(&err, "artifacts.Tags(%s)", image)
-	err = a.store.View(ctx, func(tx *store.Tx) error {
-		if err := checkPackage(tx, image); err != nil {
-			return err
-		}
-		after := ""
-		if last != "" {
-			after = image.tag(last)
-		}
-		rows, err := tags.List(tx, image.tag(""), after, limit)
-		for _, r := range rows {
-			out = append(out, r.Value)
-		}
-		return err
-	})
-	return out, err
 }
 
 func checkPackage(tx *store.Tx, image Image) error {
@@ -252,19 +188,6 @@ func (a *Artifacts) Referrers(ctx context.Context, image Image, subject blob.Dig
 			if r.Value.Subject == subject {
 				out = append(out, r.Value)
 			}
-		}
-		return err
-	})
-	return out, err
-}
-
-// Packages returns the images of a repository by name.
-func (a *Artifacts) Packages(ctx context.Context, repository resource.Child) (out []Image, err error) {
-	defer fault.Wrap(&err, "artifacts.Packages(%s)", repository)
-	err = a.store.View(ctx, func(tx *store.Tx) error {
-		rows, err := packages.List(tx, repository.String()+"/packages/", "", 0)
-		for _, r := range rows {
-			out = append(out, r.Value.Image)
 		}
 		return err
 	})

@@ -124,7 +124,7 @@ func (s *server) catalog(w http.ResponseWriter, r *http.Request, location string
 			return err
 		}
 		for _, i := range images {
-			if name := path(i, "")[len("/v2/"):]; name > last {
+			if name := path(i.Image, "")[len("/v2/"):]; name > last {
 				names = append(names, name)
 			}
 		}
