@@ -13,11 +13,13 @@ import (
 	"giggle/build"
 	"giggle/build/buildpack"
 	"giggle/build/modproxy"
+	"giggle/build/steps"
 	"giggle/edge"
 	"giggle/engine"
 	"giggle/fault"
 	"giggle/iam"
 	"giggle/metadata"
+	"giggle/oci"
 	"giggle/rest"
 	"giggle/run"
 	"giggle/run/scale/local"
@@ -26,8 +28,14 @@ import (
 	storageapi "giggle/api/storage"
 )
 
-// buildSlots is how many builds run at once.
-const buildSlots = 2
+// What builds may take of this machine: builds and steps at once, and what each step and each build may use.
+const (
+	buildSlots = 2
+	stepSlots  = 4
+	stepMemory = 4 << 30 // bytes
+	stepPids   = 2048
+	buildDisk  = 20 << 30 // bytes
+)
 
 // openBuilds puts the builders together: sources and logs in storage, images in artifacts, modules through the
 // platform's own proxy.
@@ -51,8 +59,23 @@ func (c *Cloud) openBuilds(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	own := make(map[string]func(context.Context, build.Build) (steps.Builder, error))
+	if err := steps.AddSDK(own, c.path("layers-own", "cloud-sdk")); err != nil {
+		return err
+	}
+	runner, err := steps.New(steps.Config{
+		Engine: c.engine, Images: stepImages{c, foreign}, Builders: own, Dir: c.path("build", "steps"), Files: local.Files(c.trust), Env: local.TrustEnv(),
+		Sockets: func(b build.Build) engine.Sockets {
+			return c.socketsFor(c.buildIdentity(b), func(meta http.Handler) http.Handler { return withModules(meta, modules) })
+		},
+		Memory: stepMemory, Pids: stepPids, Disk: buildDisk, Parallel: stepSlots, NewID: instanceID, Now: c.cfg.Now, Log: c.cfg.Log,
+	})
+	if err != nil {
+		return err
+	}
 	c.scheduler = &build.Scheduler{
-		Store: c.store, Sources: sources{c}, Logs: logs{c.storage}, Images: pusher{c}, Builder: packs, Slots: buildSlots, Log: c.cfg.Log,
+		Store: c.store, Sources: sources{c}, Logs: logs{c}, Images: pusher{c}, Builder: packs, Steps: runner, Objects: objects{c}, Slots: buildSlots,
+		Log: c.cfg.Log,
 	}
 	return nil
 }
@@ -85,9 +108,12 @@ func (c *Cloud) buildIdentity(b build.Build) metadata.Identity {
 // buildAccount is the account that a project's builds run as.
 func buildAccount(p run.Project) string { return iam.BuildAccount(p.Number) }
 
+// logsSuffix ends the names of the platform's own buckets of logs, after the project's number.
+const logsSuffix = ".cloudbuild-logs.googleusercontent.com"
+
 // logsBucket makes sure that the bucket of a project's build logs is there.
 func (c *Cloud) logsBucket(ctx context.Context, p run.Project) (string, error) {
-	name := p.Number + ".cloudbuild-logs.googleusercontent.com"
+	name := p.Number + logsSuffix
 	_, err := c.storage.CreateBucket(ctx, storage.Bucket{Name: name, Project: p.ID})
 	if err != nil && !fault.Is(err, fault.AlreadyExists) {
 		return "", err
@@ -138,8 +164,83 @@ func (p pusher) Push(ctx context.Context, b build.Build, digest string) error {
 	return nil
 }
 
+// stepImages finds the images of steps: in the platform's repositories, as the build's account, or in the mirror.
+type stepImages struct {
+	c       *Cloud
+	foreign *mirror.Mirror
+}
+
+func (s stepImages) Image(ctx context.Context, b build.Build, name string) (oci.Image, error) {
+	if host, _, _ := strings.Cut(name, "/"); !strings.HasSuffix(host, "-docker.pkg.dev") {
+		return s.mirrored(name)
+	}
+	ref, err := artifacts.ParseReference(name)
+	if err != nil {
+		return oci.Image{}, err
+	}
+	if ref.Repository.Project, err = s.c.projectID(ref.Repository.Project); err != nil {
+		return oci.Image{}, err
+	}
+	err = s.c.identity.Authorize(ctx, iam.ServiceAccount(b.Account), "artifactregistry.repositories.downloadArtifacts", ref.Repository.String())
+	if err != nil {
+		return oci.Image{}, err
+	}
+	m, err := s.c.artifacts.Manifest(ctx, ref)
+	if err != nil {
+		return oci.Image{}, err
+	}
+	return s.c.images.Unpack(ctx, string(m.Digest))
+}
+
+// mirrored finds a foreign image by any of the names that Docker has for it.
+func (s stepImages) mirrored(name string) (oci.Image, error) {
+	full := name
+	if at := strings.LastIndexByte(full, ':'); at <= strings.LastIndexByte(full, '/') && !strings.Contains(full, "@") {
+		full += ":latest"
+	}
+	short := strings.TrimPrefix(strings.TrimPrefix(strings.TrimPrefix(full, "index."), "docker.io/"), "library/")
+	for _, candidate := range []string{name, full, short, "docker.io/" + short, "docker.io/library/" + short, "library/" + short} {
+		img, err := s.foreign.Get(candidate)
+		if !fault.Is(err, fault.NotFound) {
+			return img, err
+		}
+	}
+	return oci.Image{}, fault.New(fault.NotFound, "the image %s is not on this machine: the mirror of foreign images has none of that name", full)
+}
+
+// objects takes the files that builds make, as the build's account.
+type objects struct{ c *Cloud }
+
+func (o objects) Put(ctx context.Context, b build.Build, bucket, object string, r io.Reader) (int64, error) {
+	if err := o.c.mayWrite(ctx, b, bucket, object); err != nil {
+		return 0, err
+	}
+	made, err := o.c.storage.Put(ctx, storage.Insert{Bucket: bucket, Name: object}, r)
+	return made.Generation, err
+}
+
+// mayWrite fails when a build's account may not create an object, or not replace the one that is there.
+func (c *Cloud) mayWrite(ctx context.Context, b build.Build, bucket, object string) error {
+	project, err := c.storage.BucketProject(ctx, bucket)
+	if err != nil {
+		return err
+	}
+	on := "projects/" + project + "/buckets/" + bucket + "/objects/" + object
+	who := iam.ServiceAccount(b.Account)
+	if err := c.identity.Authorize(ctx, who, "storage.objects.create", on); err != nil {
+		return err
+	}
+	if _, err := c.storage.Object(ctx, bucket, object, 0, storage.Conditions{}); err != nil {
+		if fault.Is(err, fault.NotFound) {
+			return nil
+		}
+		return err
+	}
+	return c.identity.Authorize(ctx, who, "storage.objects.delete", on)
+}
+
 // logs keeps build logs as objects that grow.
-type logs struct{ storage *storage.Storage }
+type logs struct{ c *Cloud }
 
 type logObject struct {
 	*storage.Log
@@ -148,8 +249,25 @@ type logObject struct {
 
 func (l logObject) Close() error { return l.Log.Close(l.ctx) }
 
+// noLog is the log of a build that keeps none.
+type noLog struct{ io.Writer }
+
+func (noLog) Close() error { return nil }
+
 func (l logs) Create(ctx context.Context, b build.Build) (io.WriteCloser, error) {
-	log, err := l.storage.CreateLog(ctx, b.LogsIn, b.LogObject(), storage.Attrs{ContentType: "text/plain; charset=utf-8"})
+	if b.LogsIn == "" {
+		return noLog{io.Discard}, nil
+	}
+	p, err := l.c.project(b.Project)
+	if err != nil {
+		return nil, err
+	}
+	if b.LogsIn != p.Number+logsSuffix { // a bucket that the user named
+		if err := l.c.mayWrite(ctx, b, b.LogsIn, b.LogObject()); err != nil {
+			return nil, err
+		}
+	}
+	log, err := l.c.storage.CreateLog(ctx, b.LogsIn, b.LogObject(), storage.Attrs{ContentType: "text/plain; charset=utf-8"})
 	if err != nil {
 		return nil, err
 	}

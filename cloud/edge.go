@@ -73,7 +73,9 @@ func (c *Cloud) apis() []api {
 			(&runv2.Server{Builds: c.builds, Project: c.project, Account: buildAccount, LogsBucket: c.logsBucket}).Register(m)
 		}, nil},
 		{"cloudbuild.googleapis.com", "cloudbuild.googleapis.com", cloudbuildapi.Rules, func(m *rest.Mux) {
-			(&cloudbuildapi.Server{Builds: c.builds, Operations: c.operations, Project: c.project, Pages: c.pages, Account: buildAccount}).Register(m)
+			(&cloudbuildapi.Server{
+				Builds: c.builds, Operations: c.operations, Project: c.project, Pages: c.pages, Account: buildAccount, ActAs: c.CheckActAs, LogsBucket: c.logsBucket,
+			}).Register(m)
 		}, nil},
 		{"artifactregistry.googleapis.com", "artifactregistry.googleapis.com", artifactregistryapi.Rules, func(m *rest.Mux) {
 			(&artifactregistryapi.Server{

@@ -1,8 +1,7 @@
-// Package cloudbuild is the wire form of Cloud Build v1, as far as source deploys need it: builds are read, listed and
-// cancelled, and their operations waited for.
+// Package cloudbuild is the wire form of Cloud Build v1: builds are created, read, listed, cancelled, retried and
+// approved, and their operations waited for.
 //
-// It translates for package build. Builds of steps (`gcloud builds submit`), triggers and worker pools answer
-// UNIMPLEMENTED.
+// It translates for package build. Triggers and worker pools answer UNIMPLEMENTED.
 package cloudbuild
 
 import (
@@ -14,13 +13,12 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/anypb"
-	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/emptypb"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"giggle/api/guard"
 	"giggle/build"
 	"giggle/fault"
+	"giggle/iam"
 	"giggle/operation"
 	"giggle/resource"
 	"giggle/rest"
@@ -35,7 +33,11 @@ type Server struct {
 	Builds     *build.Builds
 	Operations *operation.Operations
 	Project    func(ref string) (run.Project, error) // by id or number
-	Account    func(p run.Project) string            // that builds run as
+	Account    func(p run.Project) string            // that builds run as which name none
+	// ActAs fails when the caller may not act as a service account, or when there is none of that address.
+	ActAs func(ctx context.Context, who iam.Principal, project, email string) error
+	// LogsBucket makes sure that the bucket of a project's build logs is there, and returns its name.
+	LogsBucket func(ctx context.Context, p run.Project) (string, error)
 	Pages      *resource.Pages
 }
 
@@ -56,6 +58,9 @@ var Rules = func() guard.Rules {
 	const named = "{name}|projects/{project_id}"
 	r[rpc+"GetBuild"] = guard.Rule{Permission: "cloudbuild.builds.get", On: named}
 	r[rpc+"ListBuilds"] = guard.Rule{Permission: "cloudbuild.builds.list", On: "{parent}|projects/{project_id}"}
+	r[rpc+"CreateBuild"] = guard.Rule{Permission: "cloudbuild.builds.create", On: "{parent}|projects/{project_id}"}
+	r[rpc+"RetryBuild"] = guard.Rule{Permission: "cloudbuild.builds.create", On: named}
+	r[rpc+"ApproveBuild"] = guard.Rule{Permission: "cloudbuild.builds.approve", On: "{name}"}
 	r[rpc+"CancelBuild"] = guard.Rule{Permission: "cloudbuild.builds.update", On: named}
 	r[rpc+"GetDefaultServiceAccount"] = guard.Rule{Permission: "cloudbuild.builds.get", On: "{name}"}
 	r[ops+"GetOperation"] = guard.Rule{Permission: "cloudbuild.builds.get", On: "{name}"}
@@ -86,6 +91,108 @@ func (s *Server) name(name, project, id string) (resource.Child, run.Project, er
 	return n, p, err
 }
 
+// CreateBuild queues a build of steps.
+func (s *Server) CreateBuild(ctx context.Context, r *cloudbuildpb.CreateBuildRequest) (*longrunningpb.Operation, error) {
+	in := resource.Location{Project: r.GetProjectId(), Location: "global"}
+	if r.GetParent() != "" {
+		var err error
+		if in, err = resource.ParseLocation(r.GetParent()); err != nil {
+			return nil, err
+		}
+	}
+	if in.Location != "global" && !resource.IsRegion(in.Location) {
+		return nil, fault.New(fault.NotFound, "Location %.50q is not one of Cloud Build's.", in.Location)
+	}
+	req, err := ToRequest(r.GetBuild())
+	if err != nil {
+		return nil, err
+	}
+	return s.submit(ctx, in, req)
+}
+
+// submit queues a build as the caller.
+func (s *Server) submit(ctx context.Context, in resource.Location, req build.Request) (*longrunningpb.Operation, error) {
+	p, err := s.Project(in.Project)
+	if err != nil {
+		return nil, err
+	}
+	in.Project = p.ID
+	who := guard.Caller(ctx)
+	req.Creator, req.ProjectNumber = who.Email(), p.Number
+	req.Account = func(ctx context.Context, given string) (string, error) {
+		if given == "" {
+			return s.Account(p), nil
+		}
+		email := given[strings.LastIndexByte(given, '/')+1:]
+		if given != email && given != "projects/"+p.ID+"/serviceAccounts/"+email && given != "projects/"+p.Number+"/serviceAccounts/"+email &&
+			given != "projects/-/serviceAccounts/"+email {
+			return "", fault.Invalid("serviceAccount", "%.200q is not projects/PROJECT/serviceAccounts/EMAIL of this project", given)
+		}
+		return email, s.ActAs(ctx, who, p.ID, email)
+	}
+	if req.LogsIn, err = s.LogsBucket(ctx, p); err != nil {
+		return nil, err
+	}
+	b, err := s.Builds.Submit(ctx, in, req)
+	if err != nil {
+		return nil, err
+	}
+	return s.operation(ctx, b.Name, p)
+}
+
+// operation returns a build's operation.
+func (s *Server) operation(ctx context.Context, n resource.Child, p run.Project) (*longrunningpb.Operation, error) {
+	b, err := s.Builds.Get(ctx, n)
+	if err != nil {
+		return nil, err
+	}
+	op, err := s.Operations.Get(ctx, resource.Operation(n.Project, n.Location.Location, n.ID).String())
+	if err != nil {
+		return nil, err
+	}
+	return Operation(&b, p, op)
+}
+
+// RetryBuild submits a build that has ended anew, with the same source and substitutions.
+func (s *Server) RetryBuild(ctx context.Context, r *cloudbuildpb.RetryBuildRequest) (*longrunningpb.Operation, error) {
+	n, _, err := s.name(r.GetName(), r.GetProjectId(), r.GetId())
+	if err != nil {
+		return nil, err
+	}
+	b, err := s.Builds.Get(ctx, n)
+	if err != nil {
+		return nil, err
+	}
+	req, err := b.Again()
+	if err != nil {
+		return nil, err
+	}
+	return s.submit(ctx, n.Location, req)
+}
+
+// ApproveBuild decides on a build that waits for an approval.
+func (s *Server) ApproveBuild(ctx context.Context, r *cloudbuildpb.ApproveBuildRequest) (*longrunningpb.Operation, error) {
+	n, p, err := s.name(r.GetName(), "", "")
+	if err != nil {
+		return nil, err
+	}
+	a := r.GetApprovalResult()
+	d := a.GetDecision()
+	if d != cloudbuildpb.ApprovalResult_APPROVED && d != cloudbuildpb.ApprovalResult_REJECTED {
+		return nil, fault.Invalid("approvalResult.decision", "APPROVED or REJECTED is needed")
+	}
+	if len(a.GetComment()) > 10_000 || len(a.GetUrl()) > 2000 {
+		return nil, fault.Invalid("approvalResult.comment", "is too long")
+	}
+	_, err = s.Builds.Approve(ctx, n, build.Approval{
+		Rejected: d == cloudbuildpb.ApprovalResult_REJECTED, Approver: guard.Caller(ctx).Email(), Comment: a.GetComment(), URL: a.GetUrl(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s.operation(ctx, n, p)
+}
+
 // GetBuild returns a build.
 func (s *Server) GetBuild(ctx context.Context, r *cloudbuildpb.GetBuildRequest) (*cloudbuildpb.Build, error) {
 	n, p, err := s.name(r.GetName(), r.GetProjectId(), r.GetId())
@@ -102,7 +209,7 @@ func (s *Server) GetBuild(ctx context.Context, r *cloudbuildpb.GetBuildRequest) 
 // maxPage is the most builds of one page.
 const maxPage = 100
 
-// ListBuilds lists the builds of a location, newest first. Filters are not implemented.
+// ListBuilds lists the builds of a location, newest first.
 func (s *Server) ListBuilds(ctx context.Context, r *cloudbuildpb.ListBuildsRequest) (*cloudbuildpb.ListBuildsResponse, error) {
 	in := resource.Location{Project: r.GetProjectId(), Location: "global"}
 	if r.GetParent() != "" {
@@ -111,15 +218,17 @@ func (s *Server) ListBuilds(ctx context.Context, r *cloudbuildpb.ListBuildsReque
 			return nil, err
 		}
 	}
-	if r.GetFilter() != "" {
-		return nil, fault.NotImplemented("filter", "filters of builds are not implemented yet")
+	matches, err := build.ParseFilter(r.GetFilter())
+	if err != nil {
+		return nil, err
 	}
 	p, err := s.Project(in.Project)
 	if err != nil {
 		return nil, err
 	}
 	in.Project = p.ID
-	last, err := s.Pages.Last(in.String(), r.GetPageToken())
+	query := in.String() + "?" + r.GetFilter()
+	last, err := s.Pages.Last(query, r.GetPageToken())
 	if err != nil {
 		return nil, err
 	}
@@ -138,13 +247,26 @@ func (s *Server) ListBuilds(ctx context.Context, r *cloudbuildpb.ListBuildsReque
 			skip = all[i].Name.String() != last
 			continue
 		}
-		if len(out.Builds) == size {
-			out.NextPageToken = s.Pages.Token(in.String(), all[i-1].Name.String())
+		if !matches(&all[i]) {
+			continue
+		}
+		if n := len(out.Builds); n == size {
+			// The project's id, not its number, is in the names of rows.
+			out.NextPageToken = s.Pages.Token(query, resource.Build(p.ID, location(out.Builds[n-1].GetName()), out.Builds[n-1].GetId()).String())
 			break
 		}
 		out.Builds = append(out.Builds, ToProto(&all[i], p))
 	}
 	return out, nil
+}
+
+// location is the location in a build's name.
+func location(name string) string {
+	n, err := resource.ParseChild("builds", name)
+	if err != nil {
+		return ""
+	}
+	return n.Location.Location
 }
 
 // CancelBuild ends a build that has not ended.
@@ -235,32 +357,4 @@ func Operation(b *build.Build, p run.Project, op operation.Operation) (*longrunn
 		out.Result = &longrunningpb.Operation_Response{Response: body}
 	}
 	return out, nil
-}
-
-// ToProto writes a build.
-func ToProto(b *build.Build, p run.Project) *cloudbuildpb.Build {
-	w := &cloudbuildpb.Build{
-		Name: "projects/" + p.Number + "/locations/" + b.Name.Location.Location + "/builds/" + b.Name.ID, Id: b.Name.ID, ProjectId: p.ID,
-		Status: cloudbuildpb.Build_Status(cloudbuildpb.Build_Status_value[string(b.Status)]), StatusDetail: b.Detail,
-		Source: &cloudbuildpb.Source{Source: &cloudbuildpb.Source_StorageSource{StorageSource: &cloudbuildpb.StorageSource{
-			Bucket: b.Source.Bucket, Object: b.Source.Object, Generation: b.Source.Generation,
-		}}},
-		CreateTime: timestamppb.New(b.Created), Timeout: durationpb.New(b.Timeout), Images: []string{b.Image}, LogsBucket: "gs://" + b.LogsIn,
-		LogUrl: "https://console.cloud.google.com/cloud-build/builds;region=" + b.Name.Location.Location + "/" + b.Name.ID + "?project=" + p.Number,
-		Tags:   b.Tags, ServiceAccount: "projects/" + p.ID + "/serviceAccounts/" + b.Account,
-		Options: &cloudbuildpb.BuildOptions{Logging: cloudbuildpb.BuildOptions_LEGACY},
-	}
-	if !b.Started.IsZero() {
-		w.StartTime = timestamppb.New(b.Started)
-	}
-	if !b.Finished.IsZero() {
-		w.FinishTime = timestamppb.New(b.Finished)
-	}
-	if b.Status == build.Success {
-		w.Results = &cloudbuildpb.Results{Images: []*cloudbuildpb.BuiltImage{{Name: b.Image, Digest: b.Digest}}}
-	}
-	if b.Status == build.Failure || b.Status == build.InternalError {
-		w.FailureInfo = &cloudbuildpb.Build_FailureInfo{Type: cloudbuildpb.Build_FailureInfo_USER_BUILD_STEP, Detail: b.Detail}
-	}
-	return w
 }

@@ -1,0 +1,124 @@
+package cloudbuild
+
+import (
+	"fmt"
+	"time"
+
+	"cloud.google.com/go/cloudbuild/apiv1/v2/cloudbuildpb"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"giggle/build"
+	"giggle/fault"
+)
+
+// ToRequest reads a build that is asked for. Fields that only the server sets count for nothing, as in Cloud Build;
+// what is not implemented is refused with its path.
+func ToRequest(w *cloudbuildpb.Build) (build.Request, error) {
+	if err := unimplemented(w); err != nil {
+		return build.Request{}, err
+	}
+	o := w.GetOptions()
+	r := build.Request{
+		Tags: w.GetTags(), Timeout: w.GetTimeout().AsDuration(),
+		Spec: build.Spec{
+			Images: w.GetImages(), Substitutions: w.GetSubstitutions(), QueueTTL: w.GetQueueTtl().AsDuration(), LogsBucket: w.GetLogsBucket(),
+			Account: w.GetServiceAccount(),
+			Options: build.Options{
+				Dynamic: o.GetDynamicSubstitutions(), Automap: o.GetAutomapSubstitutions(), Env: o.GetEnv(), Volumes: toVolumes(o.GetVolumes()),
+				DiskGB: o.GetDiskSizeGb(),
+			},
+		},
+	}
+	for _, e := range []struct {
+		to   *string
+		name string
+		from interface{ String() string }
+	}{
+		{&r.Spec.Options.MachineType, "options.machineType", o.GetMachineType()}, {&r.Spec.Options.Logging, "options.logging", o.GetLogging()},
+		{&r.Spec.Options.Substitution, "options.substitutionOption", o.GetSubstitutionOption()}, {&r.Spec.Options.Verify, "options.requestedVerifyOption", o.GetRequestedVerifyOption()},
+	} {
+		if *e.to = e.from.String(); len(*e.to) > 0 && (*e.to)[0] >= '0' && (*e.to)[0] <= '9' || len(*e.to) > 0 && (*e.to)[0] == '-' {
+			return r, fault.Invalid(e.name, "%s is not a value of this field", *e.to)
+		}
+	}
+	if a := w.GetArtifacts(); a != nil {
+		r.Spec.Images = append(r.Spec.Images, a.GetImages()...)
+		r.Spec.Objects = build.Objects{Location: a.GetObjects().GetLocation(), Paths: a.GetObjects().GetPaths()}
+	}
+	if s := w.GetSource().GetStorageSource(); s != nil {
+		if s.GetBucket() == "" || s.GetObject() == "" {
+			return r, fault.Invalid("source.storageSource", "bucket and object are needed")
+		}
+		r.Source = build.Source{Bucket: s.GetBucket(), Object: s.GetObject(), Generation: s.GetGeneration()}
+	}
+	for _, t := range w.GetSteps() {
+		r.Spec.Steps = append(r.Spec.Steps, build.Step{
+			Name: t.GetName(), ID: t.GetId(), Args: t.GetArgs(), Env: t.GetEnv(), Dir: t.GetDir(), Entrypoint: t.GetEntrypoint(), Script: t.GetScript(),
+			WaitFor: t.GetWaitFor(), Timeout: t.GetTimeout().AsDuration(), Volumes: toVolumes(t.GetVolumes()), Automap: t.AutomapSubstitutions,
+			AllowFailure: t.GetAllowFailure(), AllowExitCodes: t.GetAllowExitCodes(),
+		})
+	}
+	return r, nil
+}
+
+func toVolumes(in []*cloudbuildpb.Volume) (out []build.Volume) {
+	for _, v := range in {
+		out = append(out, build.Volume{Name: v.GetName(), Path: v.GetPath()})
+	}
+	return out
+}
+
+// unimplemented refuses what this platform can't do, and durations that are none.
+func unimplemented(w *cloudbuildpb.Build) error {
+	const secrets = "secrets are not implemented; pass none, or let a step read them itself"
+	for i, t := range w.GetSteps() {
+		if len(t.GetSecretEnv()) > 0 {
+			return fault.NotImplemented(fmt.Sprintf("steps[%d].secretEnv", i), secrets)
+		}
+		if err := duration(fmt.Sprintf("steps[%d].timeout", i), t.GetTimeout()); err != nil {
+			return err
+		}
+	}
+	o, a := w.GetOptions(), w.GetArtifacts()
+	for _, f := range []struct {
+		set        bool
+		path, text string
+	}{
+		{w.GetAvailableSecrets() != nil, "availableSecrets", secrets},
+		{len(w.GetSecrets()) > 0, "secrets", "secrets under a KMS key are not implemented"},
+		{len(o.GetSecretEnv()) > 0, "options.secretEnv", secrets},
+		{o.GetWorkerPool() != "", "options.workerPool", "worker pools are not implemented"},
+		{o.GetPool().GetName() != "", "options.pool", "worker pools are not implemented"},
+		{o.GetDefaultLogsBucketBehavior() == cloudbuildpb.BuildOptions_REGIONAL_USER_OWNED_BUCKET && w.GetLogsBucket() == "", "options.defaultLogsBucketBehavior",
+			"logs are kept in the platform's own bucket; name another one in logsBucket"},
+		{len(a.GetMavenArtifacts()) > 0, "artifacts.mavenArtifacts", "only images and objects are implemented"},
+		{len(a.GetGoModules()) > 0, "artifacts.goModules", "only images and objects are implemented"},
+		{len(a.GetPythonPackages()) > 0, "artifacts.pythonPackages", "only images and objects are implemented"},
+		{len(a.GetNpmPackages()) > 0, "artifacts.npmPackages", "only images and objects are implemented"},
+		{w.GetSource().GetRepoSource() != nil, "source.repoSource", "a source is an archive in a bucket"},
+		{w.GetSource().GetGitSource() != nil, "source.gitSource", "a source is an archive in a bucket"},
+		{w.GetSource().GetConnectedRepository() != nil, "source.connectedRepository", "a source is an archive in a bucket"},
+		{w.GetSource().GetStorageSourceManifest() != nil, "source.storageSourceManifest", "a source is an archive in a bucket"},
+		{w.GetGitConfig() != nil, "gitConfig", "git is not configured by builds"},
+		{len(w.GetDependencies()) > 0, "dependencies", "dependencies of builds are not implemented"},
+	} {
+		if f.set {
+			return fault.NotImplemented(f.path, "%s", f.text)
+		}
+	}
+	if err := duration("timeout", w.GetTimeout()); err != nil {
+		return err
+	}
+	return duration("queueTtl", w.GetQueueTtl())
+}
+
+// duration refuses one that is negative or no duration at all.
+func duration(path string, d *durationpb.Duration) error {
+	if d == nil {
+		return nil
+	}
+	if err := d.CheckValid(); err != nil || d.AsDuration() < 0 || d.AsDuration() > build.MaxTimeout {
+		return fault.Invalid(path, "must be between 0s and %s", build.MaxTimeout.Round(time.Hour))
+	}
+	return nil
+}
