@@ -59,3 +59,11 @@ func hasher(want Digest) (string, hash.Hash, error) {
 func digestOf(algorithm string, h hash.Hash) Digest {
 	return Digest(algorithm + ":" + hex.EncodeToString(h.Sum(nil)))
 }
+
+// Bytes returns the sum itself. It fails with InvalidArgument for what ParseDigest refuses.
+func (d Digest) Bytes() ([]byte, error) {
+	if _, err := ParseDigest(string(d)); err != nil {
+		return nil, err
+	}
+	return hex.DecodeString(d.Hex())
+}

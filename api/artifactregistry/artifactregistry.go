@@ -1,13 +1,15 @@
-// Package artifactregistry is the wire form of Artifact Registry v1: repositories with their policies, the operations
-// that make and remove them, and locations.
+// Package artifactregistry is the wire form of Artifact Registry v1: repositories with their policies, the packages,
+// versions, tags, Docker images and files in them, the operations that make and remove them, and locations.
 //
-// It translates for package artifacts. Images themselves come and go by artifacts/registry. Packages, versions, tags,
-// files, rules, attachments, other formats than DOCKER and changes of a repository answer UNIMPLEMENTED.
+// It translates for package artifacts. Images themselves come by artifacts/registry. Rules, attachments, annotations,
+// changes of packages, versions, files and settings, downloads and other formats than DOCKER answer UNIMPLEMENTED.
+// Cleanup policies are kept and shown, and nothing runs them.
 package artifactregistry
 
 import (
 	"context"
 	"encoding/json"
+	"strings"
 
 	"cloud.google.com/go/artifactregistry/apiv1/artifactregistrypb"
 	"cloud.google.com/go/iam/apiv1/iampb"
@@ -63,6 +65,18 @@ var Rules = func() guard.Rules {
 	r[rpc+"DeleteRepository"] = guard.Rule{Permission: permission + "delete", On: "{name}"}
 	r[rpc+"GetIamPolicy"] = guard.Rule{Permission: permission + "getIamPolicy", On: "{resource}"}
 	r[rpc+"SetIamPolicy"] = guard.Rule{Permission: permission + "setIamPolicy", On: "{resource}"}
+	for _, noun := range []string{"Package", "Version", "Tag", "DockerImage", "File"} {
+		of := "artifactregistry." + strings.ToLower(noun) + "s."
+		r[rpc+"List"+noun+"s"] = guard.Rule{Permission: of + "list", On: "{parent}"}
+		r[rpc+"Get"+noun] = guard.Rule{Permission: of + "get", On: "{name}"}
+	}
+	r[rpc+"DeletePackage"] = guard.Rule{Permission: "artifactregistry.packages.delete", On: "{name}"}
+	r[rpc+"DeleteVersion"] = guard.Rule{Permission: "artifactregistry.versions.delete", On: "{name}"}
+	r[rpc+"BatchDeleteVersions"] = guard.Rule{Permission: "artifactregistry.versions.delete", On: "{parent}"}
+	r[rpc+"CreateTag"] = guard.Rule{Permission: "artifactregistry.tags.create", On: "{parent}"}
+	r[rpc+"UpdateTag"] = guard.Rule{Permission: "artifactregistry.tags.update", On: "{tag.name}"}
+	r[rpc+"DeleteTag"] = guard.Rule{Permission: "artifactregistry.tags.delete", On: "{name}"}
+	r[rpc+"GetProjectSettings"] = guard.Rule{Permission: "artifactregistry.projectsettings.get", On: "{name}"}
 	r[ops+"GetOperation"] = guard.Rule{Permission: permission + "get", On: "{name}"}
 	r[ops+"ListOperations"] = guard.Rule{Permission: permission + "list", On: "{name}"}
 	r[locs+"ListLocations"] = guard.Rule{Permission: "artifactregistry.locations.list", On: "{name}"}
@@ -326,7 +340,11 @@ func operationToProto(op operation.Operation) (*longrunningpb.Operation, error) 
 		if err := json.Unmarshal(op.Response, &r); err != nil {
 			return nil, err
 		}
-		response = toProto(r)
+		w, err := toProto(r)
+		if err != nil {
+			return nil, err
+		}
+		response = w
 	}
 	body, err := anypb.New(response)
 	out.Result = &longrunningpb.Operation_Response{Response: body}

@@ -40,6 +40,8 @@ func (projects) CheckEnabled(string, string) error { return nil }
 
 type world struct {
 	*rest.Mux
+	artifacts       *artifacts.Artifacts
+	blobs           *blob.Dir
 	owner, stranger string // tokens
 }
 
@@ -78,8 +80,9 @@ func newWorld(t *testing.T) *world {
 			Host: "artifactregistry.googleapis.com", Service: "artifactregistry.googleapis.com", Rules: artifactregistry.Rules,
 		}),
 	})}
+	w.artifacts, w.blobs = artifacts.New(st, blobs, uuid.NewString), blobs
 	(&artifactregistry.Server{
-		Artifacts: artifacts.New(st, blobs, uuid.NewString), Operations: operation.New(st), Policies: identity, ProjectID: projects{}.ID,
+		Artifacts: w.artifacts, Operations: operation.New(st), Policies: identity, ProjectID: projects{}.ID,
 		Pages: resource.NewPages(identity.PageKey(), time.Now),
 	}).Register(w.Mux)
 	if err := w.Build(); err != nil {
@@ -157,8 +160,6 @@ func TestRefused(t *testing.T) {
 		`{"format":"MAVEN"}`:                                                                                  http.StatusNotImplemented,
 		`{"format":"DOCKER","kmsKeyName":"k"}`:                                                                http.StatusNotImplemented,
 		`{"format":"DOCKER","mode":"REMOTE_REPOSITORY"}`:                                                      http.StatusNotImplemented,
-		`{"format":"DOCKER","dockerConfig":{"immutableTags":true}}`:                                           http.StatusNotImplemented,
-		`{"format":"DOCKER","cleanupPolicies":{"a":{"id":"a","action":"DELETE"}}}`:                            http.StatusNotImplemented,
 		`{"format":"DOCKER","remoteRepositoryConfig":{"description":"d"}}`:                                    http.StatusNotImplemented,
 		`{"format":"DOCKER","vulnerabilityScanningConfig":{"enablementConfig":"INHERITED"}}`:                  http.StatusNotImplemented,
 		`{"description":"no format"}`:                                                                         http.StatusBadRequest,
@@ -169,15 +170,7 @@ func TestRefused(t *testing.T) {
 	}
 	w.call(t, w.owner, "POST", parent+"/repositories", `{"format":"DOCKER"}`, http.StatusBadRequest)
 	w.call(t, w.owner, "POST", "/v1/projects/giggle/locations/moon/repositories?repositoryId=r", `{"format":"DOCKER"}`, http.StatusBadRequest)
-	for method, path := range map[string]string{
-		"PATCH": "/v1/" + mine, "GET": "/v1/" + mine + "/dockerImages",
-	} {
-		body := ""
-		if method == "PATCH" {
-			body = `{"description":"new"}`
-		}
-		w.call(t, w.owner, method, path, body, http.StatusNotImplemented)
-	}
+	w.call(t, w.owner, "GET", "/v1/"+mine+"/rules", "", http.StatusNotImplemented)
 	w.call(t, w.stranger, "GET", "/v1/"+mine, "", http.StatusForbidden)
 	w.call(t, w.stranger, "POST", parent+"/repositories?repositoryId=r", `{"format":"DOCKER"}`, http.StatusForbidden)
 	w.call(t, w.owner, "GET", "/v1/projects/unknown-one/locations/us/repositories", "", http.StatusForbidden)

@@ -11,9 +11,10 @@ import (
 	"giggle/fault"
 )
 
-// toProto writes a repository as it was made.
-func toProto(r artifacts.Repository) *artifactregistrypb.Repository {
-	return &artifactregistrypb.Repository{
+// toProto writes a repository without its size.
+func toProto(r artifacts.Repository) (*artifactregistrypb.Repository, error) {
+	cleanup, err := cleanupToProto(r.Cleanup)
+	w := &artifactregistrypb.Repository{
 		Name:        r.Name.String(),
 		Format:      artifactregistrypb.Repository_Format(artifactregistrypb.Repository_Format_value[string(r.Format)]),
 		Mode:        artifactregistrypb.Repository_STANDARD_REPOSITORY,
@@ -22,13 +23,24 @@ func toProto(r artifacts.Repository) *artifactregistrypb.Repository {
 		CreateTime:  timestamppb.New(r.Created),
 		UpdateTime:  timestamppb.New(r.Updated),
 		RegistryUri: artifacts.Host(r.Name.Location.Location) + "/" + r.Name.Project + "/" + r.Name.ID,
+
+		CleanupPolicies:     cleanup,
+		CleanupPolicyDryRun: r.CleanupDryRun,
 	}
+	if r.ImmutableTags {
+		w.FormatConfig = &artifactregistrypb.Repository_DockerConfig{
+			DockerConfig: &artifactregistrypb.Repository_DockerRepositoryConfig{ImmutableTags: true},
+		}
+	}
+	return w, err
 }
 
 // toProto writes a repository with its size now.
 func (s *Server) toProto(ctx context.Context, r artifacts.Repository) (*artifactregistrypb.Repository, error) {
-	w := toProto(r)
-	var err error
+	w, err := toProto(r)
+	if err != nil {
+		return nil, err
+	}
 	w.SizeBytes, err = s.Artifacts.Size(ctx, r.Name)
 	return w, err
 }
@@ -43,28 +55,30 @@ func fromProto(w *artifactregistrypb.Repository) (artifacts.Repository, error) {
 		refused = refuse(fd, w)
 		return refused == nil
 	})
-	r := artifacts.Repository{Description: w.GetDescription(), Labels: w.GetLabels()}
+	if refused != nil {
+		return artifacts.Repository{}, refused
+	}
+	cleanup, err := cleanupFromProto(w.GetCleanupPolicies())
+	r := artifacts.Repository{
+		Description: w.GetDescription(), Labels: w.GetLabels(), ImmutableTags: w.GetDockerConfig().GetImmutableTags(),
+		Cleanup: cleanup, CleanupDryRun: w.GetCleanupPolicyDryRun(),
+	}
 	if w.GetFormat() != artifactregistrypb.Repository_FORMAT_UNSPECIFIED {
 		r.Format = artifacts.Format(w.GetFormat().String())
 	}
-	return r, refused
+	return r, err
 }
 
 // refuse returns nil for a field that means something here, and for one that only we fill.
 func refuse(fd protoreflect.FieldDescriptor, w *artifactregistrypb.Repository) error {
 	switch fd.Name() {
-	case "name", "format", "description", "labels", "disallow_unspecified_mode",
+	case "name", "format", "description", "labels", "docker_config", "cleanup_policies", "cleanup_policy_dry_run", "disallow_unspecified_mode",
 		"create_time", "update_time", "size_bytes", "satisfies_pzs", "satisfies_pzi", "registry_uri":
 		return nil
 	case "mode":
 		if w.GetMode() == artifactregistrypb.Repository_STANDARD_REPOSITORY {
 			return nil
 		}
-	case "docker_config":
-		if !w.GetDockerConfig().GetImmutableTags() {
-			return nil
-		}
-		return fault.NotImplemented("repository.dockerConfig.immutableTags", "immutable tags are not implemented")
 	case "vulnerability_scanning_config":
 		if w.GetVulnerabilityScanningConfig().GetEnablementConfig() == artifactregistrypb.Repository_VulnerabilityScanningConfig_DISABLED {
 			return nil // nothing scans
