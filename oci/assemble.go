@@ -99,12 +99,19 @@ func writeFile(tw *tar.Writer, f File) error {
 // AddLayer stores files as a compressed layer.
 func (im *Images) AddLayer(ctx context.Context, files []File) (_ Layer, err error) {
 	defer fault.Wrap(&err, "oci.AddLayer")
+	return im.AddTar(ctx, func(w io.Writer) error { return WriteLayer(w, files) })
+}
+
+// AddTar stores what write writes, a tar stream in the form of a layer (OCI image layer specification), as a compressed
+// layer.
+func (im *Images) AddTar(ctx context.Context, write func(w io.Writer) error) (_ Layer, err error) {
+	defer fault.Wrap(&err, "oci.AddTar")
 	pr, pw := io.Pipe()
 	diff := sha256.New()
 	go func() {
 		z, err := gzip.NewWriterLevel(pw, gzip.BestSpeed)
 		if err == nil {
-			if err = WriteLayer(io.MultiWriter(z, diff), files); err == nil {
+			if err = write(io.MultiWriter(z, diff)); err == nil {
 				err = z.Close()
 			}
 		}
