@@ -25,6 +25,10 @@ func (a *Artifacts) Resolve(ctx context.Context, project, ref string) (_ string,
 		e.Reason = ReasonContainerMissing
 		return "", &e
 	}
+	if r.Repository.Project != project && IsLegacy(r.Repository) {
+		return "", withReason(ReasonContainerMissing, fault.NotFound,
+			"Image '%s' not found in project %s. Foreign images come from the local mirror (`giggle images add`).", ref, project)
+	}
 	if r.Repository.Project != project {
 		return "", withReason(ReasonContainerDenied, fault.PermissionDenied,
 			"Cloud Run in project %s may not read the image, %s. Ensure that the provided container image URL is correct; images of other projects can't be deployed.", project, ref)
@@ -36,7 +40,7 @@ func (a *Artifacts) Resolve(ctx context.Context, project, ref string) (_ string,
 	if err != nil {
 		return "", err
 	}
-	return r.Image.String() + "@" + string(m.Digest), nil
+	return r.Name() + "@" + string(m.Digest), nil
 }
 
 // Push puts a manifest whose bytes and blobs are in the platform's store under a name, "HOST/PROJECT/REPOSITORY/IMAGE:TAG":

@@ -54,10 +54,65 @@ func packageOf(name, kind string) (Image, bool) {
 // Host returns the host of the Docker repositories of a location.
 func Host(location string) string { return location + hostSuffix }
 
-// Location returns the location that a host stands for, or false for a host that is none of Artifact Registry's.
-func Location(host string) (string, bool) {
+// Registry is what one host stands for: the repositories of a location or, for a host of Container Registry, the
+// repository of that name in each project.
+type Registry struct {
+	Host       string
+	Location   string
+	Repository string // "" but for gcr.io and its like
+}
+
+// legacy are the hosts of Container Registry and where their repositories are, of the host's name
+// (https://cloud.google.com/artifact-registry/docs/transition/gcr-repositories).
+var legacy = map[string]string{"gcr.io": "us", "us.gcr.io": "us", "eu.gcr.io": "europe", "asia.gcr.io": "asia"}
+
+// ParseHost returns what a host stands for, or false for a host that is none of Artifact Registry's.
+func ParseHost(host string) (Registry, bool) {
+	if l, ok := legacy[host]; ok {
+		return Registry{host, l, host}, true
+	}
 	l, ok := strings.CutSuffix(host, hostSuffix)
-	return l, ok && isLocation(l)
+	return Registry{host, l, ""}, ok && isLocation(l)
+}
+
+// Image reads the path of an image on the host: "PROJECT/REPOSITORY/IMAGE", or "PROJECT/IMAGE" on one of Container
+// Registry's. It fails with InvalidArgument.
+func (r Registry) Image(path string) (Image, error) {
+	if r.Repository == "" {
+		return ParseImage(r.Location, path)
+	}
+	project, image, ok := strings.Cut(path, "/")
+	if !ok || len(path) > maxPath {
+		return Image{}, badImage("PROJECT/IMAGE", path)
+	}
+	return ParseImage(r.Location, project+"/"+r.Repository+"/"+image)
+}
+
+// Path is the path of an image on the host, as Image reads it, or false for one that is not there.
+func (r Registry) Path(i Image) (string, bool) {
+	switch of := i.Repository; {
+	case of.Location.Location != r.Location:
+		return "", false
+	case r.Repository == "":
+		return of.Project + "/" + of.ID + "/" + i.Path, true
+	default:
+		return of.Project + "/" + i.Path, of.ID == r.Repository
+	}
+}
+
+// IsLegacy reports whether a repository is the one behind a host of Container Registry.
+func IsLegacy(repository resource.Child) bool {
+	return legacy[repository.ID] != "" && legacy[repository.ID] == repository.Location.Location
+}
+
+// repositoryID reports whether a repository may have an id: a label, or a host of Container Registry in its place.
+func repositoryID(location, id string) bool {
+	return resource.Label(id, maxRepositoryID) || legacy[id] != "" && legacy[id] == location
+}
+
+func badImage(want, path string) error {
+	return withReason(ReasonNameInvalid, fault.InvalidArgument,
+		"%.100q is not the name of an image: want %s in lower-case letters, digits and single separators.", path, want)
 }
 
 // isLocation reports whether repositories may be in a location: a region or a multi-region.
@@ -78,14 +133,13 @@ const maxPath = 255
 // ParseImage reads "PROJECT/REPOSITORY/IMAGE", the path of an image on the host of a location. It fails with
 // InvalidArgument.
 func ParseImage(location, path string) (Image, error) {
-	bad := withReason(ReasonNameInvalid, fault.InvalidArgument,
-		"%.100q is not the name of an image: want PROJECT/REPOSITORY/IMAGE in lower-case letters, digits and single separators.", path)
+	bad := badImage("PROJECT/REPOSITORY/IMAGE", path)
 	if len(path) > maxPath || !pathForm.MatchString(path) {
 		return Image{}, bad
 	}
 	project, rest, _ := strings.Cut(path, "/")
 	repository, image, ok := strings.Cut(rest, "/")
-	if !ok || !resource.ProjectID(project) && !resource.IsProjectNumber(project) || !resource.Label(repository, maxRepositoryID) {
+	if !ok || !resource.ProjectID(project) && !resource.IsProjectNumber(project) || !repositoryID(location, repository) {
 		return Image{}, bad
 	}
 	return Image{resource.Repository(project, location, repository), image}, nil
@@ -99,6 +153,16 @@ type Reference struct {
 	Image
 	Tag    string // "latest" where a reference has neither
 	Digest blob.Digest
+
+	host Registry // where it was read from
+}
+
+// Name is the name of the image, on the host that the reference was read with.
+func (r Reference) Name() string {
+	if path, ok := r.host.Path(r.Image); ok {
+		return r.host.Host + "/" + path
+	}
+	return r.Image.String()
 }
 
 // ParseReference reads "HOST/PROJECT/REPOSITORY/IMAGE" with ":TAG", "@DIGEST", both or neither. It fails with
@@ -108,12 +172,12 @@ func ParseReference(s string) (Reference, error) {
 		return Reference{}, fault.New(fault.InvalidArgument, "The image reference %.60q… is too long.", s)
 	}
 	host, rest, _ := strings.Cut(s, "/")
-	location, ok := Location(host)
+	registry, ok := ParseHost(host)
 	if !ok {
 		return Reference{}, fault.New(fault.NotFound,
 			"'%s' is not in this platform's Artifact Registry, whose images are LOCATION%s/PROJECT/REPOSITORY/IMAGE. Foreign images come from the local mirror (`giggle images add`).", s, hostSuffix)
 	}
-	r := Reference{Tag: "latest"}
+	r := Reference{Tag: "latest", host: registry}
 	rest, digest, pinned := strings.Cut(rest, "@")
 	if pinned {
 		d, err := blob.ParseDigest(digest)
@@ -130,13 +194,13 @@ func ParseReference(s string) (Reference, error) {
 		r.Tag = tag
 	}
 	var err error
-	r.Image, err = ParseImage(location, path)
+	r.Image, err = registry.Image(path)
 	return r, err
 }
 
 // String returns the reference as ParseReference reads it.
 func (r Reference) String() string {
-	s := r.Image.String()
+	s := r.Name()
 	if r.Tag != "" {
 		s += ":" + r.Tag
 	}

@@ -64,7 +64,7 @@ func (r Repository) check() error {
 		return fault.NotImplemented("repository.format", "repositories of the format %.30s are not implemented, only DOCKER", r.Format)
 	case !isLocation(r.Name.Location.Location):
 		return fault.Invalid("parent", "%.60q is not a location of Artifact Registry; `gcloud artifacts locations list` shows them", r.Name.Location.Location)
-	case !resource.Label(r.Name.ID, maxRepositoryID):
+	case !repositoryID(r.Name.Location.Location, r.Name.ID):
 		return fault.Invalid("repositoryId", "%.80q is not 1 to 63 lower-case letters, digits and hyphens that start with a letter and do not end with a hyphen", r.Name.ID)
 	case len(r.Description) > maxDescription:
 		return fault.Invalid("repository.description", "is longer than %d bytes", maxDescription)
@@ -106,6 +106,19 @@ func (a *Artifacts) CreateRepository(ctx context.Context, r Repository) (op oper
 		return err
 	})
 	return op, err
+}
+
+// CreateOnPush makes the repository behind a host of Container Registry in a project where there is none yet, as the
+// first push there does. Of other repositories, and of one that is there, it changes nothing.
+func (a *Artifacts) CreateOnPush(ctx context.Context, name resource.Child) error {
+	if !IsLegacy(name) {
+		return nil
+	}
+	_, err := a.CreateRepository(ctx, Repository{Name: name, Format: Docker})
+	if fault.Is(err, fault.AlreadyExists) {
+		return nil
+	}
+	return err
 }
 
 // UpdateRepository changes what change changes in a repository: its description, labels, tag immutability and cleanup

@@ -93,10 +93,17 @@ func (m *Mirror) Get(name string) (oci.Image, error) {
 
 // Put puts an image into the mirror under a name, in place of one that has it. Fill adds the image and returns its
 // manifest's digest. Writers wait for one another. The image is on disk before the index names it.
-func (m *Mirror) Put(ctx context.Context, name, origin string, now time.Time, fill func(*oci.Images) (digest string, err error)) (err error) {
-	defer fault.Wrap(&err, "mirror.Put(%s)", name)
-	if name == "" || len(name) > 512 {
-		return fault.Invalid("name", "%.100q is no name for an image", name)
+func (m *Mirror) Put(ctx context.Context, name, origin string, now time.Time, fill func(*oci.Images) (digest string, err error)) error {
+	return m.PutAll(ctx, []string{name}, origin, now, fill)
+}
+
+// PutAll is Put under several names at once.
+func (m *Mirror) PutAll(ctx context.Context, names []string, origin string, now time.Time, fill func(*oci.Images) (digest string, err error)) (err error) {
+	defer fault.Wrap(&err, "mirror.Put(%s)", strings.Join(names, ", "))
+	for _, name := range names {
+		if name == "" || len(name) > 512 {
+			return fault.Invalid("name", "%.100q is no name for an image", name)
+		}
 	}
 	lock, err := os.OpenFile(filepath.Join(m.dir, "lock"), os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
@@ -123,7 +130,7 @@ func (m *Mirror) Put(ctx context.Context, name, origin string, now time.Time, fi
 	if err := errors.Join(err, images.Close()); err != nil {
 		return err
 	}
-	e := Entry{Name: name, Digest: img.Digest, Origin: origin, Added: now.UTC(), Config: img.Config, Size: img.Size}
+	e := Entry{Digest: img.Digest, Origin: origin, Added: now.UTC(), Config: img.Config, Size: img.Size}
 	for _, l := range img.Layers {
 		rel, err := filepath.Rel(m.dir, l)
 		if err != nil {
@@ -135,8 +142,11 @@ func (m *Mirror) Put(ctx context.Context, name, origin string, now time.Time, fi
 	if err != nil {
 		return err
 	}
-	all = slices.DeleteFunc(all, func(x Entry) bool { return x.Name == name })
-	all = append(all, e)
+	all = slices.DeleteFunc(all, func(x Entry) bool { return slices.Contains(names, x.Name) })
+	for _, name := range names {
+		e.Name = name
+		all = append(all, e)
+	}
 	slices.SortFunc(all, func(a, b Entry) int { return strings.Compare(a.Name, b.Name) })
 	return m.write(all)
 }

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"context"
 	"net/http"
 	"strings"
 
@@ -32,26 +33,32 @@ func (s *server) authenticate(r *http.Request) (iam.Principal, error) {
 	if !basic {
 		return s.Identity.Bearer(r.Context(), r.Header.Get("Authorization"))
 	}
-	if err := checkUser(user); err != nil {
+	token, err := s.logIn(r.Context(), user, password)
+	if err != nil {
 		return iam.Anonymous, err
 	}
-	return s.Identity.Bearer(r.Context(), "Bearer "+password)
+	return s.Identity.Bearer(r.Context(), "Bearer "+token)
+}
+
+// logIn returns the access token that a user's password is, or that it stands for.
+func (s *server) logIn(ctx context.Context, user, password string) (string, error) {
+	switch {
+	case tokenUsers[user]:
+		return password, nil
+	case user == "_json_key", user == "_json_key_base64":
+		who, err := s.keyHolder(ctx, password, user == "_json_key_base64")
+		if err != nil {
+			return "", err
+		}
+		token, _, err := s.Identity.AccessToken(who, []string{iam.ScopeCloudPlatform})
+		return token, err
+	}
+	return "", iam.Unauthenticated("")
 }
 
 // anonymousToken reports whether a request carries the token of nobody.
 func anonymousToken(r *http.Request) bool {
 	return r.Header.Get("Authorization") == "Bearer "+anonymous
-}
-
-func checkUser(user string) error {
-	switch {
-	case tokenUsers[user]:
-		return nil
-	case user == "_json_key", user == "_json_key_base64":
-		return coded("UNSUPPORTED", fault.New(fault.Unimplemented,
-			"Log-ins with %s are not implemented. Use `gcloud auth print-access-token | docker login -u oauth2accesstoken --password-stdin HOST`.", user))
-	}
-	return iam.Unauthenticated("")
 }
 
 // token answers Docker's token requests. The token that it gives is the access token that came as the password: what
@@ -77,10 +84,10 @@ func (s *server) token(w http.ResponseWriter, r *http.Request) error {
 	token := anonymous
 	switch header := r.Header.Get("Authorization"); {
 	case ok && (user != "" || password != ""):
-		if err := checkUser(user); err != nil {
+		var err error
+		if token, err = s.logIn(r.Context(), user, password); err != nil {
 			return err
 		}
-		token = password
 	case !ok && header != "":
 		_, token, _ = strings.Cut(header, " ")
 	}
@@ -108,7 +115,7 @@ func challenge(r *http.Request) string {
 		scheme = "https"
 	}
 	host := hostname(r.Host)
-	if _, ok := artifacts.Location(host); !ok {
+	if _, ok := artifacts.ParseHost(host); !ok {
 		return `Bearer realm="Giggle"`
 	}
 	c := `Bearer realm="` + scheme + `://` + cleanHost(r.Host) + `/v2/token",service="` + host + `"`
@@ -116,7 +123,7 @@ func challenge(r *http.Request) string {
 	if !ok {
 		return c
 	}
-	if _, err := artifacts.ParseImage("us", rt.name); err != nil {
+	if registry, _ := artifacts.ParseHost(host); !clean(registry, rt.name) {
 		return c // what is in a header must be clean
 	}
 	actions := "pull"
@@ -126,6 +133,11 @@ func challenge(r *http.Request) string {
 		actions = "delete"
 	}
 	return c + `,scope="repository:` + rt.name + `:` + actions + `"`
+}
+
+func clean(registry artifacts.Registry, name string) bool {
+	_, err := registry.Image(name)
+	return err == nil
 }
 
 // cleanHost is a Host header whose name is known to be one of ours, without what may not stand in a quoted string.

@@ -3,8 +3,6 @@ package registry
 import (
 	"net/http"
 	"time"
-
-	"giggle/artifacts"
 )
 
 // getBlob answers GET and HEAD of a blob, with ranges.
@@ -45,8 +43,6 @@ func (s *server) deleteBlob(w http.ResponseWriter, r *request) error {
 	return nil
 }
 
-// path is where an image is, in answers. Relative, so that it is right behind any proxy.
-func path(image artifacts.Image, tail string) string {
-	n := image.Repository
-	return "/v2/" + n.Project + "/" + n.ID + "/" + image.Path + tail
-}
+// path is where the image of a request is, in answers: by the name that the client has for it. Relative, so that it is
+// right behind any proxy.
+func (r *request) path(tail string) string { return "/v2/" + r.name + tail }

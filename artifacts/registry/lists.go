@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 
+	"giggle/artifacts"
 	"giggle/blob"
 	"giggle/fault"
 	"giggle/iam"
@@ -48,7 +49,7 @@ func (s *server) listTags(w http.ResponseWriter, r *request) error {
 	for i, t := range tags {
 		if i == n {
 			if n > 0 {
-				link(w, path(r.image, "/tags/list"), n, tags[n-1].Name)
+				link(w, r.path("/tags/list"), n, tags[n-1].Name)
 			}
 			break
 		}
@@ -95,7 +96,7 @@ func (s *server) listReferrers(w http.ResponseWriter, r *request) error {
 }
 
 // catalog lists the images of a location that the caller may pull, over all projects.
-func (s *server) catalog(w http.ResponseWriter, r *http.Request, location string) error {
+func (s *server) catalog(w http.ResponseWriter, r *http.Request, host artifacts.Registry) error {
 	if r.Method != http.MethodGet {
 		return coded("UNSUPPORTED", fault.New(fault.Unimplemented, "%.20s is not a method of the catalog.", r.Method))
 	}
@@ -110,7 +111,7 @@ func (s *server) catalog(w http.ResponseWriter, r *http.Request, location string
 	if who == iam.Anonymous && !anonymousToken(r) {
 		return iam.Unauthenticated("CREDENTIALS_MISSING")
 	}
-	all, err := s.Artifacts.Repositories(r.Context(), resource.Location{Project: "-", Location: location}, "", 0)
+	all, err := s.Artifacts.Repositories(r.Context(), resource.Location{Project: "-", Location: host.Location}, "", 0)
 	if err != nil {
 		return err
 	}
@@ -124,7 +125,7 @@ func (s *server) catalog(w http.ResponseWriter, r *http.Request, location string
 			return err
 		}
 		for _, i := range images {
-			if name := path(i.Image, "")[len("/v2/"):]; name > last {
+			if name, ok := host.Path(i.Image); ok && name > last {
 				names = append(names, name)
 			}
 		}

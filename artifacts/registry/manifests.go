@@ -91,7 +91,7 @@ func (s *server) putManifest(w http.ResponseWriter, r *request) error {
 		return uploadFault(err)
 	}
 	h := w.Header()
-	h.Set("Location", path(r.image, "/manifests/"+string(m.Digest)))
+	h.Set("Location", r.path("/manifests/"+string(m.Digest)))
 	h.Set("Docker-Content-Digest", string(m.Digest))
 	if m.Subject != "" {
 		h.Set("OCI-Subject", string(m.Subject)) // says that the referrers API knows it

@@ -20,6 +20,7 @@ import (
 	"giggle/artifacts"
 	"giggle/audit"
 	"giggle/fault"
+	"giggle/iam"
 )
 
 const img = "/v2/giggle/my-repo/jokes"
@@ -114,6 +115,21 @@ func TestAuthentication(t *testing.T) {
 	resp, body = w.do(t, nobody, "GET", img+"/manifests/v1", nil, nil)
 	want(t, resp, body, http.StatusUnauthorized, "UNAUTHORIZED")
 
+	account, err := w.identity.CreateAccount(t.Context(), "pusher", iam.Account{Project: "giggle"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, key, err := w.identity.CreateKey(t.Context(), "giggle", account.Email)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead, gone, err := w.identity.CreateKey(t.Context(), "giggle", account.Email)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.identity.DeleteKey(t.Context(), "giggle", account.Email, dead.ID); err != nil {
+		t.Fatal(err)
+	}
 	for _, tt := range []struct {
 		user, password string
 		status         int
@@ -123,7 +139,12 @@ func TestAuthentication(t *testing.T) {
 		{"oauth2accesstoken", "", 401, "UNAUTHORIZED"},
 		{"oauth2accesstoken", "anonymous", 401, "UNAUTHORIZED"},
 		{"someone", w.owner, 401, "UNAUTHORIZED"},
-		{"_json_key", "{}", 405, "UNSUPPORTED"},
+		{"_json_key", "{}", 401, "UNAUTHORIZED"},
+		{"_json_key", string(key), 200, ""},
+		{"_json_key_base64", base64.StdEncoding.EncodeToString(key), 200, ""},
+		{"_json_key_base64", string(key), 401, "UNAUTHORIZED"},
+		{"_json_key", strings.Replace(string(key), "pusher@", "another@", 1), 401, "UNAUTHORIZED"}, // not the key's account
+		{"_json_key", string(gone), 401, "UNAUTHORIZED"},
 		{"oauth2accesstoken", w.owner, 200, ""},
 	} {
 		for _, path := range []string{"/v2/", "/v2/token"} {
@@ -469,7 +490,7 @@ func TestLists(t *testing.T) {
 // The hosts of Container Registry are refused in words.
 func TestOtherHost(t *testing.T) {
 	w := newWorld(t)
-	r, err := http.NewRequestWithContext(t.Context(), "GET", "https://gcr.io/v2/", nil)
+	r, err := http.NewRequestWithContext(t.Context(), "GET", "https://registry.example.com/v2/", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,8 +2,8 @@
 // LOCATION-docker.pkg.dev, with Docker's token endpoint.
 //
 // It serves docker, skopeo, crane, cosign and whatever else speaks the protocol, for packages artifacts and blob, which
-// keep what it takes in. It asks who may do what and decides nothing itself. The hosts of Container Registry (gcr.io)
-// answer that they are not served, `_json_key` log-ins that they are not supported.
+// keep what it takes in. It asks who may do what and decides nothing itself. The hosts of Container Registry (gcr.io,
+// us.gcr.io, …) are each the repository of that name, made by the first push.
 //
 // Rules: https://github.com/opencontainers/distribution-spec, https://distribution.github.io/distribution/spec/auth/token
 // and https://cloud.google.com/artifact-registry/docs/docker/authentication.
@@ -17,6 +17,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"time"
 
 	"giggle/artifacts"
 	"giggle/audit"
@@ -39,6 +40,8 @@ type Blobs interface {
 
 // Authorizer is the identity side: *iam.IAM.
 type Authorizer interface {
+	CheckAssertion(ctx context.Context, raw string, audiences ...string) (iam.Assertion, error)
+	AccessToken(p iam.Principal, scopes []string) (token string, expires time.Time, err error)
 	Bearer(ctx context.Context, header string) (iam.Principal, error)
 	Authorize(ctx context.Context, p iam.Principal, permission, resource string) error
 }
@@ -63,12 +66,16 @@ type Config struct {
 	NewID     func() string // of requests
 	Admit     func() error  // asked before bytes are taken in, for the disk reserve; nil admits all
 	Log       *slog.Logger
+	Now       func() time.Time // nil is the clock
 }
 
 // New returns the handler of all locations' hosts. The location is the one in the Host.
 func New(cfg Config) http.Handler {
 	if cfg.Admit == nil {
 		cfg.Admit = func() error { return nil }
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
 	}
 	return &server{cfg}
 }
@@ -86,6 +93,7 @@ const (
 type request struct {
 	*http.Request
 	route
+	host  artifacts.Registry
 	id    string // in the answer and in the audit log
 	image artifacts.Image
 	who   iam.Principal
@@ -130,7 +138,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *server) serve(w http.ResponseWriter, r *http.Request) error {
-	location, ok := artifacts.Location(hostname(r.Host))
+	host, ok := artifacts.ParseHost(hostname(r.Host))
 	if !ok {
 		return fault.New(fault.Unimplemented, "Giggle serves no registry at %.80s; push to LOCATION-docker.pkg.dev/PROJECT/REPOSITORY/IMAGE.", r.Host)
 	}
@@ -140,13 +148,13 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request) error {
 	case "/v2":
 		return s.ping(w, r)
 	case "/v2/_catalog":
-		return s.catalog(w, r, location)
+		return s.catalog(w, r, host)
 	}
 	rt, ok := parseRoute(r.URL.Path)
 	if !ok {
 		return coded("NAME_INVALID", fault.New(fault.NotFound, "%.100q is no path of the registry protocol.", r.URL.Path))
 	}
-	image, err := s.image(location, rt.name)
+	image, err := s.image(host, rt.name)
 	if err != nil {
 		return err
 	}
@@ -154,39 +162,58 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request) error {
 	if !ok {
 		return coded("UNSUPPORTED", fault.New(fault.Unimplemented, "%.20s is not a method of %.100s.", r.Method, r.URL.Path))
 	}
-	req := &request{Request: r, route: rt, id: s.NewID(), image: image}
+	req := &request{Request: r, route: rt, host: host, id: s.NewID(), image: image}
 	w.Header().Set("X-Goog-Request-Id", req.id)
 	if req.who, err = s.authenticate(r); err != nil {
 		return err
 	}
-	err = s.admitted(w, req, e, location)
+	err = s.admitted(w, req, e)
 	s.record(req, e, err)
 	return err
 }
 
 // admitted serves a request of somebody who is known, if they may.
-func (s *server) admitted(w http.ResponseWriter, req *request, e endpoint, location string) error {
+func (s *server) admitted(w http.ResponseWriter, req *request, e endpoint) error {
 	r, image := req.Request, req.image
 	if err := s.Identity.Authorize(r.Context(), req.who, e.permission, image.Repository.String()); err != nil {
 		if fault.Is(err, fault.Unauthenticated) { // in the words that Artifact Registry has for this
 			return &fault.Error{Code: fault.Unauthenticated, Cause: err, Message: fmt.Sprintf(
 				"Unauthenticated request. Unauthenticated requests do not have permission %q on resource %q (or it may not exist). `gcloud auth configure-docker %s` makes docker log in.",
-				e.permission, image.Repository, artifacts.Host(location))}
+				e.permission, image.Repository, req.host.Host)}
 		}
 		return err
+	}
+	if e.permission == upload && artifacts.IsLegacy(image.Repository) {
+		if err := s.createOnPush(req); err != nil {
+			return err
+		}
 	}
 	return e.serve(w, req)
 }
 
+// createOnPush makes the repository behind a host of Container Registry for the first push to it.
+func (s *server) createOnPush(r *request) error {
+	_, err := s.Artifacts.Repository(r.Context(), r.image.Repository)
+	if !fault.Is(err, fault.NotFound) {
+		return err
+	}
+	const permission = "artifactregistry.repositories.createOnPush"
+	if err := s.Identity.Authorize(r.Context(), r.who, permission, r.image.Repository.Location.String()); err != nil {
+		return &fault.Error{Code: fault.PermissionDenied, Cause: err, Message: r.image.Repository.ID +
+			" repo does not exist. Creating on push requires the " + permission + " permission (roles/artifactregistry.createOnPushWriter)."}
+	}
+	return s.Artifacts.CreateOnPush(r.Context(), r.image.Repository)
+}
+
 // image reads the name of an image; its project is named by id afterwards. A project that there is not stays as it is:
 // nobody has a role there.
-func (s *server) image(location, name string) (artifacts.Image, error) {
-	image, err := artifacts.ParseImage(location, name)
+func (s *server) image(host artifacts.Registry, name string) (artifacts.Image, error) {
+	image, err := host.Image(name)
 	if err != nil {
 		return image, err
 	}
 	if id, err := s.ProjectID(image.Repository.Project); err == nil {
-		image.Repository = resource.Repository(id, location, image.Repository.ID)
+		image.Repository = resource.Repository(id, host.Location, image.Repository.ID)
 	}
 	return image, nil
 }

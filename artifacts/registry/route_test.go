@@ -3,6 +3,7 @@ package registry
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"giggle/artifacts"
 )
@@ -51,6 +52,17 @@ func FuzzParseRoute(f *testing.F) {
 		// A name that is taken is clean, and says the same again.
 		if again := image.Repository.Project + "/" + image.Repository.ID + "/" + image.Path; again != r.name || strings.Contains(r.name, "..") || strings.ContainsAny(r.name, "\"\\ \x00%") {
 			t.Fatalf("%q became %q", r.name, again)
+		}
+	})
+}
+
+func FuzzKeyFile(f *testing.F) {
+	f.Add([]byte(`{"private_key":"-----BEGIN PRIVATE KEY-----\nAA==\n-----END PRIVATE KEY-----\n","private_key_id":"k","client_email":"a"}`))
+	f.Add([]byte(`{`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		raw, err := assertion(b, time.Unix(0, 0))
+		if (err == nil) != (strings.Count(raw, ".") == 2) {
+			t.Errorf("assertion(%q) = %q, %v", b, raw, err)
 		}
 	})
 }

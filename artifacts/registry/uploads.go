@@ -57,7 +57,7 @@ func (s *server) startUpload(w http.ResponseWriter, r *request) error {
 func (s *server) mount(r *request, d blob.Digest, from string) (bool, error) {
 	source := r.image.Repository
 	if from != "" {
-		image, err := s.image(r.image.Repository.Location.Location, from)
+		image, err := s.image(r.host, from)
 		if err != nil {
 			return false, nil // names no image here, so it mounts nothing
 		}
@@ -171,7 +171,7 @@ func (s *server) keep(w http.ResponseWriter, r *request, info blob.Info) error {
 
 func created(w http.ResponseWriter, r *request, d blob.Digest) error {
 	h := w.Header()
-	h.Set("Location", path(r.image, "/blobs/"+string(d)))
+	h.Set("Location", r.path("/blobs/"+string(d)))
 	h.Set("Docker-Content-Digest", string(d))
 	h.Set("Content-Length", "0")
 	w.WriteHeader(http.StatusCreated)
@@ -190,7 +190,7 @@ func progress(w http.ResponseWriter, r *request, id string, n int64, status int)
 
 func setProgress(w http.ResponseWriter, r *request, id string, n int64) {
 	h := w.Header()
-	h.Set("Location", path(r.image, "/blobs/uploads/"+id))
+	h.Set("Location", r.path("/blobs/uploads/"+id))
 	h.Set("Range", fmt.Sprintf("0-%d", max(n-1, 0))) // of an empty upload, too, as distribution has it
 	h.Set("Docker-Upload-UUID", id)
 }
