@@ -1,7 +1,9 @@
 package cloudbuild_test
 
 import (
+	"context"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -9,6 +11,7 @@ import (
 	"giggle/api/cloudbuild"
 	"giggle/api/guard/guardtest"
 	"giggle/build"
+	"giggle/fault"
 	"giggle/iam"
 	"giggle/operation"
 	"giggle/resource"
@@ -32,7 +35,16 @@ func newWorld(t *testing.T) *world {
 		return fmt.Sprintf("00000000-0000-0000-0000-%012d", serial)
 	})
 	w.Serve(t, "cloudbuild.googleapis.com", "cloudbuild.googleapis.com", cloudbuild.Rules, func(m *rest.Mux) {
-		(&cloudbuild.Server{Builds: w.builds, Operations: operation.New(w.Store), Project: w.RunProject, Account: account, Pages: w.Pages}).Register(m)
+		(&cloudbuild.Server{
+			Builds: w.builds, Operations: operation.New(w.Store), Project: w.RunProject, Account: account, Pages: w.Pages,
+			ActAs: func(_ context.Context, _ iam.Principal, _, email string) error {
+				if email != "builder@giggle.iam.gserviceaccount.com" {
+					return fault.New(fault.PermissionDenied, "Permission 'iam.serviceaccounts.actAs' denied on service account %s.", email)
+				}
+				return nil
+			},
+			LogsBucket: func(context.Context, run.Project) (string, error) { return "logs", nil },
+		}).Register(m)
 	})
 	return w
 }
@@ -179,8 +191,15 @@ func TestRefusals(t *testing.T) {
 		{"cancel an unknown operation", w.Owner, "POST", "/v1/projects/giggle/locations/global/operations/" + none + ":cancel", "{}", 404},
 		{"cancel what is unknown", w.Owner, "POST", "/v1/projects/giggle/builds/" + none + ":cancel", "{}", 404},
 		{"bad page token", w.Owner, "GET", "/v1/projects/giggle/builds?pageToken=x", "", 400},
-		{"filter", w.Owner, "GET", "/v1/projects/giggle/builds?filter=x", "", 501},
-		{"builds of steps", w.Owner, "POST", "/v1/projects/giggle/builds", `{"steps":[{"name":"ubuntu"}]}`, 501},
+		{"filter", w.Owner, "GET", "/v1/projects/giggle/builds?filter=x", "", 400},
+		{"stranger submits", w.Stranger, "POST", "/v1/projects/giggle/builds", `{"steps":[{"name":"ubuntu"}]}`, 403},
+		{"a build without steps", w.Owner, "POST", "/v1/projects/giggle/builds", `{}`, 400},
+		{"retry what has not ended", w.Owner, "POST", "/v1/" + b.Name.String() + ":retry", "{}", 400},
+		{"approve what needs no approval", w.Owner, "POST", "/v1/" + b.Name.String() + ":approve", `{"approvalResult":{"decision":"APPROVED"}}`, 400},
+		{"an account that one may not act as", w.Owner, "POST", "/v1/projects/giggle/builds",
+			`{"steps":[{"name":"ubuntu"}],"serviceAccount":"projects/giggle/serviceAccounts/x@giggle.iam.gserviceaccount.com","options":{"logging":"NONE"}}`, 403},
+		{"secrets", w.Owner, "POST", "/v1/projects/giggle/builds", `{"steps":[{"name":"ubuntu","secretEnv":["X"]}]}`, 501},
+		{"a location that is none", w.Owner, "POST", "/v1/projects/giggle/locations/moon/builds", `{"steps":[{"name":"ubuntu"}]}`, 404},
 		{"triggers", w.Owner, "GET", "/v1/projects/giggle/triggers", "", 501},
 	} {
 		t.Run(tt.name, func(t *testing.T) { w.CallAs(t, tt.token, tt.method, tt.path, tt.body, tt.status) })
@@ -195,5 +214,33 @@ func openForeign(t *testing.T, w *world, name string) {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+func TestSubmitAndRetry(t *testing.T) {
+	w := newWorld(t)
+	op := w.Call(t, "POST", "/v1/projects/giggle/locations/global/builds", `{
+		"steps":[{"name":"ubuntu","id":"a","args":["$_X","$PROJECT_ID","$BUILD_ID","$SERVICE_ACCOUNT_EMAIL"],"timeout":"5s"},{"name":"x","waitFor":["-"],"script":"true"}],
+		"substitutions":{"_X":"hello","_SA":"builder"},"tags":["t"],"timeout":"60s","serviceAccount":"projects/$PROJECT_ID/serviceAccounts/${_SA}@giggle.iam.gserviceaccount.com",
+		"options":{"logging":"CLOUD_LOGGING_ONLY","machineType":"E2_HIGHCPU_8"}}`, 200)
+	b := op["metadata"].(map[string]any)["build"].(map[string]any)
+	id := b["id"].(string)
+	steps := b["steps"].([]any)
+	if args := fmt.Sprint(steps[0].(map[string]any)["args"]); args != "[hello giggle "+id+" builder@giggle.iam.gserviceaccount.com]" {
+		t.Errorf("args = %s", args)
+	}
+	if b["status"] != "QUEUED" || b["logsBucket"] != "gs://logs" || b["timeout"] != "60s" || b["queueTtl"] != "3600s" || b["serviceAccount"] != "projects/giggle/serviceAccounts/builder@giggle.iam.gserviceaccount.com" {
+		t.Errorf("%v", b)
+	}
+	w.Call(t, "POST", "/v1/projects/giggle/builds/"+id+":cancel", "{}", 200)
+	again := w.Call(t, "POST", "/v1/projects/giggle/builds/"+id+":retry", "{}", 200)["metadata"].(map[string]any)["build"].(map[string]any)
+	if again["id"] == id || fmt.Sprint(again["steps"].([]any)[0].(map[string]any)["args"].([]any)[2]) != again["id"] {
+		t.Errorf("retried as %v", again)
+	}
+	for filter, want := range map[string]int{"status=QUEUED": 1, `status="CANCELLED" OR status="QUEUED"`: 2, "tags=t AND status!=QUEUED": 1, "build_id=" + id: 1, "create_time>2000-01-01T00:00:00Z": 2, "NOT tags:t": 0} {
+		got := w.Call(t, "GET", "/v1/projects/giggle/builds?filter="+url.QueryEscape(filter), "", 200)["builds"]
+		if list, _ := got.([]any); len(list) != want {
+			t.Errorf("%s: %d builds, want %d", filter, len(list), want)
+		}
 	}
 }

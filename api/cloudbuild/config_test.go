@@ -1,0 +1,154 @@
+package cloudbuild_test
+
+import (
+	"context"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"giggle/api/cloudbuild"
+	"giggle/build"
+	"giggle/fault"
+	"giggle/resource"
+	"giggle/store"
+)
+
+// configs are files of the documentation's features: what the first step looks like when they are accepted, or why
+// they are refused.
+var configs = []struct{ name, yaml, want, refused string }{
+	{name: "echo", yaml: "steps:\n- name: ubuntu\n  args: [echo, hi there]\n", want: "ubuntu [echo hi there]"},
+	{name: "json", yaml: `{"steps":[{"name":"ubuntu","args":["a"]}],"timeout":"60s"}`, want: "ubuntu [a]"},
+	{name: "snake case", yaml: "steps: [{name: u, wait_for: ['-']}]\nlogs_bucket: gs://b", want: "u []"},
+	{name: "numbers as text", yaml: "steps: [{name: u, args: [1, 2.50, true, 010]}]", want: "u [1 2.50 true 010]"},
+	{name: "aliases", yaml: "steps: [{name: u, args: &a [x]}, {name: u, args: *a}]", want: "u [x]"},
+	{name: "substitution", yaml: "steps: [{name: 'gcr.io/$PROJECT_ID/x', args: ['$_A', '${_A}b', '$$HOME', '$(pwd)']}]\nsubstitutions: {_A: v}", want: "gcr.io/giggle/x [v vb $HOME $(pwd)]"},
+	{name: "suffix and prefix", yaml: "steps: [{name: u, args: ['${_A%.*}', '${_A%%.*}', '${_A#*.}', '${_A##*.}']}]\nsubstitutions: {_A: a.b.c}", want: "u [a.b a b.c c]"},
+	{name: "replace", yaml: "steps: [{name: u, args: ['${_A/a/x}', '${_A//a/x}', '${_A/#a/x}', '${_A/%a/x}', '${_A//a}']}]\nsubstitutions: {_A: aba}", want: "u [xba xbx xba abx b]"},
+	{name: "slices and case", yaml: "steps: [{name: u, args: ['${_A:1:2}', '${_A:1}', '${_A: -2}', '${_A^^}', '${_A^}', '${_B,,}', '${_C:-d$_A}', '${_A:+y}']}]\nsubstitutions: {_A: abcd, _B: XY, _C: ''}", want: "u [bc bcd cd ABCD Abcd xy dabcd y]"},
+	{name: "dynamic", yaml: "steps: [{name: u, args: ['$_B']}]\nsubstitutions: {_A: x, _B: '${_A}-$PROJECT_ID'}\noptions: {dynamicSubstitutions: true}", want: "u [x-giggle]"},
+	{name: "not dynamic", yaml: "steps: [{name: u, args: ['$_B$_A']}]\nsubstitutions: {_A: x, _B: '${_A}'}", want: "u [${_A}x]"},
+	{name: "loose", yaml: "steps: [{name: u, args: ['a${_NO}b', '$HOME']}]\nsubstitutions: {_U: x}\noptions: {substitutionOption: ALLOW_LOOSE}", want: "u [ab $HOME]"},
+	{name: "git's built-ins are empty", yaml: "steps: [{name: u, args: ['x$SHORT_SHA', '$LOCATION', '$PROJECT_NUMBER']}]", want: "u [x global 42]"},
+	{name: "everything", want: "u [x]", yaml: `
+steps:
+- {name: u, id: one, args: [x], env: [A=b], dir: sub/dir, entrypoint: sh, timeout: 90s, allowFailure: true, volumes: [{name: v, path: /v}]}
+- {name: u, id: two, script: 'echo $_X', waitFor: [one], automapSubstitutions: true, allowExitCodes: [1, 2], volumes: [{name: v, path: /w}]}
+timeout: 1h
+queueTtl: 600s
+logsBucket: gs://logs/dir
+tags: [a, b-c]
+substitutions: {_X: y}
+images: ['europe-north1-docker.pkg.dev/$PROJECT_ID/r/i:$BUILD_ID']
+artifacts: {objects: {location: gs://b/d/, paths: ['*.txt', 'a/**']}}
+options: {machineType: E2_HIGHCPU_8, logging: GCS_ONLY, env: [B=c], requestedVerifyOption: VERIFIED, diskSizeGb: 200}
+`},
+	{name: "unknown field", yaml: "steps: [{name: u, arg: [x]}]", refused: "steps[0].arg"},
+	{name: "field twice", yaml: "steps: [{name: u, wait_for: [], waitFor: []}]", refused: "steps[0].waitFor"},
+	{name: "a list in place of text", yaml: "steps: [{name: [u]}]", refused: "steps[0].name"},
+	{name: "a map in place of a list", yaml: "steps: {name: u}", refused: "steps"},
+	{name: "bad enum", yaml: "steps: [{name: u}]\noptions: {logging: LOUD}", refused: "options.logging"},
+	{name: "bad duration", yaml: "steps: [{name: u}]\ntimeout: soon", refused: "timeout"},
+	{name: "too long", yaml: "steps: [{name: u}]\ntimeout: 25h", refused: "timeout"},
+	{name: "empty", yaml: "", refused: "empty"},
+	{name: "not yaml", yaml: "steps: [", refused: "not valid YAML"},
+	{name: "no steps", yaml: "tags: [a]", refused: "steps"},
+	{name: "no name", yaml: "steps: [{args: [x]}]", refused: "steps[0].name"},
+	{name: "id twice", yaml: "steps: [{name: u, id: a}, {name: u, id: a}]", refused: "steps[1].id"},
+	{name: "waits for what is not there", yaml: "steps: [{name: u, waitFor: [x]}]", refused: "steps[0].waitFor[0]"},
+	{name: "waits forwards", yaml: "steps: [{name: u, waitFor: [b]}, {name: u, id: b}]", refused: "no earlier"},
+	{name: "waits for itself", yaml: "steps: [{name: u, id: a, waitFor: [a]}]", refused: "steps[0].waitFor[0]"},
+	{name: "script and args", yaml: "steps: [{name: u, script: x, args: [y]}]", refused: "steps[0].script"},
+	{name: "env", yaml: "steps: [{name: u, env: [x]}]", refused: "steps[0].env[0]"},
+	{name: "dir leads out", yaml: "steps: [{name: u, dir: ../x}]", refused: "steps[0].dir"},
+	{name: "volume used once", yaml: "steps: [{name: u, volumes: [{name: v, path: /v}]}]", refused: "one step only"},
+	{name: "volume over the workspace", yaml: "steps: [{name: u, volumes: [{name: v, path: /workspace/x}]}]", refused: "steps[0].volumes[0].path"},
+	{name: "unmatched", yaml: "steps: [{name: u, args: ['$_NO']}]", refused: `key in the template "_NO"`},
+	{name: "not built in", yaml: "steps: [{name: u, args: ['$HOME']}]", refused: "not a valid built-in substitution"},
+	{name: "unused", yaml: "steps: [{name: u}]\nsubstitutions: {_A: b}", refused: `key "_A"`},
+	{name: "lower-case key", yaml: "steps: [{name: u}]\nsubstitutions: {_a: b}", refused: "_a"},
+	{name: "the platform's own", yaml: "steps: [{name: u}]\nsubstitutions: {BUILD_ID: b}", refused: "BUILD_ID"},
+	{name: "made of itself", yaml: "steps: [{name: u, args: [$_A]}]\nsubstitutions: {_A: '$_B', _B: '$_A'}\noptions: {dynamicSubstitutions: true}", refused: "made of itself"},
+	{name: "grows", yaml: "steps: [{name: u, args: [$_D]}]\nsubstitutions: {_A: '" + strings.Repeat("x", 2000) + "', _B: '$_A$_A', _C: '$_B$_B', _D: '$_C$_C'}\noptions: {dynamicSubstitutions: true}", refused: "grows over"},
+	{name: "open brace", yaml: "steps: [{name: u, args: ['${_A']}]\nsubstitutions: {_A: b}", refused: "not closed"},
+	{name: "bad expansion", yaml: "steps: [{name: u, args: ['${_A!x}']}]\nsubstitutions: {_A: b}", refused: "steps[0].args[0]"},
+	{name: "secrets", yaml: "steps: [{name: u, secretEnv: [X]}]\navailableSecrets: {secretManager: [{versionName: v, env: X}]}", refused: "steps[0].secretEnv"},
+	{name: "pool", yaml: "steps: [{name: u}]\noptions: {pool: {name: projects/p/locations/l/workerPools/w}}", refused: "options.pool"},
+	{name: "packages", yaml: "steps: [{name: u}]\nartifacts: {npmPackages: [{repository: r, packagePath: p}]}", refused: "artifacts.npmPackages"},
+	{name: "objects without paths", yaml: "steps: [{name: u}]\nartifacts: {objects: {location: gs://b}}", refused: "artifacts.objects.paths"},
+	{name: "bad image", yaml: "steps: [{name: u}]\nimages: ['a b']", refused: "images[0]"},
+	{name: "bad tag", yaml: "steps: [{name: u}]\ntags: ['a b']", refused: "tags[0]"},
+	{name: "an account without a place for logs", yaml: "steps: [{name: u}]\nserviceAccount: projects/giggle/serviceAccounts/a@b", refused: "logs_bucket"},
+}
+
+func TestConfigs(t *testing.T) {
+	st, err := store.Open(t.Context(), filepath.Join(t.TempDir(), "db"), time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	n := 0
+	builds := build.NewBuilds(st, func() string {
+		n++
+		return "00000000-0000-0000-0000-0000000000" + string(rune('a'+n/26)) + string(rune('a'+n%26))
+	})
+	for _, tt := range configs {
+		t.Run(tt.name, func(t *testing.T) {
+			var b build.Build
+			w, err := cloudbuild.ParseConfig([]byte(tt.yaml))
+			if err == nil {
+				var r build.Request
+				if r, err = cloudbuild.ToRequest(w); err == nil {
+					r.LogsIn, r.ProjectNumber = "logs", "42"
+					r.Account = func(_ context.Context, given string) (string, error) { return "x@y", nil }
+					b, err = builds.Submit(t.Context(), resource.Location{Project: "giggle", Location: "global"}, r)
+				}
+			}
+			if tt.refused != "" {
+				if err == nil || !strings.Contains(fault.From(err).Message, tt.refused) {
+					t.Fatalf("err = %v, want %q", err, tt.refused)
+				}
+				if c := fault.From(err).Code; c != fault.InvalidArgument && c != fault.Unimplemented {
+					t.Errorf("code = %v", c)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := b.Spec.Steps[0]
+			if got := s.Name + " [" + strings.Join(s.Args, " ") + "]"; got != tt.want {
+				t.Errorf("%s, want %s", got, tt.want)
+			}
+		})
+	}
+}
+
+// What is read once and written reads the same again, and nothing panics.
+func FuzzConfig(f *testing.F) {
+	for _, tt := range configs {
+		f.Add([]byte(tt.yaml))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		b, err := cloudbuild.ParseConfig(data)
+		if err != nil {
+			if fault.From(err).Code != fault.InvalidArgument {
+				t.Fatalf("%v is no refusal", err)
+			}
+			return
+		}
+		if err := proto.Unmarshal(must(proto.Marshal(b)), b); err != nil {
+			t.Fatal(err)
+		}
+		_, _ = cloudbuild.ToRequest(b)
+	})
+}
+
+func must(b []byte, err error) []byte {
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
