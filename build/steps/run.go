@@ -220,6 +220,9 @@ func (r *run) spec(t *build.Step, img Builder) (engine.Spec, error) {
 	if !path.IsAbs(dir) {
 		dir = path.Join(workspaceDir, dir)
 	}
+	if err := r.workingDir(path.Clean(dir)); err != nil {
+		return engine.Spec{}, err
+	}
 	s := engine.Spec{
 		ID: r.cfg.NewID(), Layers: img.Layers, Dir: path.Clean(dir), User: img.Config.User,
 		Memory: r.cfg.Memory, Pids: r.cfg.Pids, Disk: true, Sockets: r.cfg.Sockets(r.build),
@@ -253,6 +256,24 @@ func (r *run) spec(t *build.Step, img Builder) (engine.Spec, error) {
 		return s, fault.New(fault.FailedPrecondition, "the image has neither an entrypoint nor a command: give the step args, an entrypoint or a script")
 	}
 	return s, nil
+}
+
+// workingDir makes a step's directory, when it is to be in the workspace. Links that earlier steps left lead nowhere
+// else.
+func (r *run) workingDir(dir string) error {
+	in, ok := strings.CutPrefix(dir, workspaceDir+"/")
+	if !ok {
+		return nil
+	}
+	root, err := os.OpenRoot(r.path("workspace"))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = root.Close() }() // nothing is written to it
+	if err := root.MkdirAll(in, 0o755); err != nil {
+		return fault.New(fault.FailedPrecondition, "the directory %q can't be made in the workspace", in)
+	}
+	return nil
 }
 
 // shell is what runs a script without a first line that says it: bash, where the image has it.
