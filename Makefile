@@ -13,7 +13,7 @@ ROOT := $(shell [ "$$(id -u)" = 0 ] || echo 'sudo -E env "PATH=$$PATH"')
 # The packages that have long tests.
 LONG := ./cloud
 
-.PHONY: help build setup demo test test-long check bench clean
+.PHONY: help build setup images demo test test-long check bench clean
 
 help: ## show the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -26,13 +26,16 @@ setup: ## install the missing OS packages and make the builder image; a no-op wh
 	@hack/setup
 	@$(ROOT) go run ./hack/builder --mirror '$(GIGGLE_MIRROR)'
 
+images: setup ## make the offline images that Dockerfiles and build steps start from; a no-op when the mirror has them
+	@$(ROOT) go run ./hack/images --mirror '$(GIGGLE_MIRROR)'
+
 demo: setup build ## build, deploy and call a service in a temporary directory
 	@$(ROOT) bin/giggle demo
 
-test: setup build ## every test, with the real gcloud and real containers
+test: setup images build ## every test, with the real gcloud and real containers
 	$(ROOT) go test -count=1 -timeout 14m ./...
 
-test-long: setup build ## soak, big streams, suites by others
+test-long: setup images build ## soak, big streams, suites by others
 	$(ROOT) go test -count=1 -timeout 40m -tags long -run Long $(LONG)
 
 check: ## format, vet, staticcheck, module file, architecture

@@ -1,0 +1,30 @@
+package mirror
+
+import (
+	"strings"
+
+	"github.com/google/go-containerregistry/pkg/name"
+
+	"giggle/fault"
+)
+
+// Familiar is the name under which the mirror knows a foreign image, as people write it: "ubuntu" is "ubuntu:latest",
+// "docker.io/library/golang:1.22" is "golang:1.22", "docker.io/me/app" is "me/app:latest". It fails with
+// InvalidArgument on what is no reference.
+func Familiar(reference string) (string, error) {
+	ref, err := name.ParseReference(reference, name.WithDefaultRegistry("docker.io"))
+	if err != nil {
+		return "", fault.New(fault.InvalidArgument, "%.200q is not the name of an image.", reference)
+	}
+	repository := ref.Context().RepositoryStr()
+	switch registry := ref.Context().RegistryStr(); registry {
+	case "docker.io", "index.docker.io", "registry-1.docker.io":
+		repository = strings.TrimPrefix(repository, "library/")
+	default:
+		repository = registry + "/" + repository
+	}
+	if _, ok := ref.(name.Digest); ok {
+		return repository + "@" + ref.Identifier(), nil
+	}
+	return repository + ":" + ref.Identifier(), nil
+}

@@ -1,0 +1,206 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"giggle/fault"
+	"giggle/oci"
+)
+
+// files are those of a layer that is not made by apt.
+func (w *workshop) files(name string) ([]oci.File, error) {
+	switch name {
+	case "static":
+		return w.static()
+	case "libc":
+		return w.libc()
+	case "go":
+		return w.golang()
+	case "node":
+		return w.node()
+	case "docker":
+		return w.docker()
+	case "gcloud":
+		return []oci.File{{Path: gcloudRoot, Mode: fs.ModeDir | 0o755}}, nil
+	case "failing":
+		return w.failing()
+	}
+	return nil, fmt.Errorf("no layer is called %q", name)
+}
+
+// static is what a program without libraries needs: certificates, users, time zones, a place for temporary files.
+func (w *workshop) static() ([]oci.File, error) {
+	t, err := w.debian()
+	if err != nil {
+		return nil, err
+	}
+	files := []oci.File{
+		{Path: "/tmp", Mode: fs.ModeDir | 0o777 | fs.ModeSticky},
+		{Path: "/root", Mode: fs.ModeDir | 0o700},
+		{Path: "/home/nonroot", Mode: fs.ModeDir | 0o755},
+		{Path: "/etc/passwd", Mode: 0o644, Data: []byte("root:x:0:0:root:/root:/sbin/nologin\nnobody:x:65534:65534:nobody:/nonexistent:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/home/nonroot:/sbin/nologin\n")},
+		{Path: "/etc/group", Mode: 0o644, Data: []byte("root:x:0:\nnobody:x:65534:\ntty:x:5:\nstaff:x:50:\nnonroot:x:65532:\n")},
+		{Path: "/etc/nsswitch.conf", Mode: 0o644, Data: []byte("hosts: files dns\n")},
+	}
+	for _, path := range []string{"/etc/ssl/certs/ca-certificates.crt", "/etc/os-release", "/usr/lib/os-release"} {
+		if files, err = add(files, filepath.Join(t.dir, path), path, nil); err != nil {
+			return nil, err
+		}
+	}
+	return add(files, filepath.Join(t.dir, "usr/share/zoneinfo"), "/usr/share/zoneinfo", func(rel string, dir bool) bool { return dir && rel == "right" })
+}
+
+// libc is the C library and OpenSSL.
+func (w *workshop) libc() ([]oci.File, error) {
+	t, err := w.debian()
+	if err != nil {
+		return nil, err
+	}
+	out, err := exec.CommandContext(w.ctx, "sh", "-c", `cat "$1"/var/lib/dpkg/info/libc6*.list "$1"/var/lib/dpkg/info/libgcc-s1*.list "$1"/var/lib/dpkg/info/libssl3*.list 2>/dev/null | sort -u`, "sh", t.dir).Output()
+	if err != nil {
+		return nil, err
+	}
+	// In Debian /lib and /lib64 are links into /usr.
+	files := []oci.File{{Path: "/lib", Link: "usr/lib"}, {Path: "/lib64", Link: "usr/lib64"}}
+	seen := make(map[string]bool)
+	for path := range strings.Lines(string(out)) {
+		path = strings.TrimSpace(path)
+		if path == "/lib" || path == "/lib64" || strings.HasPrefix(path, "/usr/share") || strings.HasPrefix(path, "/etc") {
+			continue
+		}
+		if strings.HasPrefix(path, "/lib/") || strings.HasPrefix(path, "/lib64/") {
+			path = "/usr" + path
+		}
+		info, err := os.Lstat(filepath.Join(t.dir, path))
+		if err != nil || info.IsDir() || seen[path] {
+			continue
+		}
+		seen[path] = true
+		if files, err = add(files, filepath.Join(t.dir, path), path, nil); err != nil {
+			return nil, err
+		}
+	}
+	if len(seen) < 10 {
+		return nil, fmt.Errorf("only %d files of the C library were found", len(seen))
+	}
+	return files, nil
+}
+
+// golang is the local toolchain where the official image has it.
+func (w *workshop) golang() ([]oci.File, error) {
+	goroot := output(w.ctx, "go", "env", "GOROOT")
+	if goroot == "" {
+		return nil, fault.New(fault.FailedPrecondition, "`go env GOROOT` failed: is Go on the PATH?")
+	}
+	files := []oci.File{
+		{Path: "/go", Mode: fs.ModeDir | 0o777}, {Path: "/go/bin", Mode: fs.ModeDir | 0o777}, {Path: "/go/src", Mode: fs.ModeDir | 0o777},
+	}
+	return add(files, goroot, "/usr/local/go", func(rel string, dir bool) bool {
+		return dir && (rel == "test" || rel == "doc" || rel == "api" || rel == "pkg/obj" || filepath.Base(rel) == "testdata") ||
+			!dir && strings.HasSuffix(rel, "_test.go")
+	})
+}
+
+// node is the machine's Node.js with npm.
+func (w *workshop) node() ([]oci.File, error) {
+	node := output(w.ctx, "sh", "-c", `readlink -f "$(command -v node)"`)
+	if node == "" {
+		return nil, fault.New(fault.FailedPrecondition, "Node.js is missing: install the package nodejs.")
+	}
+	npm := output(w.ctx, "sh", "-c", `dirname "$(dirname "$(readlink -f "$(command -v npm)")")"`)
+	if _, err := os.Stat(filepath.Join(npm, "bin", "npm-cli.js")); err != nil {
+		return nil, fault.New(fault.FailedPrecondition, "npm is missing, or not where Node.js has it: install the package nodejs with npm.")
+	}
+	files, err := add(nil, node, "/usr/local/bin/node", nil)
+	if err != nil {
+		return nil, err
+	}
+	files = append(files,
+		oci.File{Path: "/usr/local/bin/npm", Link: "../lib/node_modules/npm/bin/npm-cli.js"},
+		oci.File{Path: "/usr/local/bin/npx", Link: "../lib/node_modules/npm/bin/npx-cli.js"},
+		oci.File{Path: "/usr/local/bin/nodejs", Link: "node"},
+		oci.File{Path: "/home/node", Mode: fs.ModeDir | 0o777},
+	)
+	return add(files, npm, "/usr/local/lib/node_modules/npm", nil)
+}
+
+// docker is the command line of Docker, out of Debian's package; the daemon stays out.
+func (w *workshop) docker() ([]oci.File, error) {
+	dir := filepath.Join(w.dir, "docker")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return nil, err
+	}
+	get := exec.CommandContext(w.ctx, "sh", "-c", "apt-get -qq -o APT::Sandbox::User=root download docker.io && dpkg-deb -x docker.io_*.deb out")
+	get.Dir = dir
+	if out, err := get.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("apt-get download docker.io: %w\n%s", err, out)
+	}
+	return add(nil, filepath.Join(dir, "out/usr/bin/docker"), "/usr/bin/docker", nil)
+}
+
+// failing is the tutorial's service that answers 500 to everything.
+func (w *workshop) failing() ([]oci.File, error) {
+	program := filepath.Join(w.dir, "failing")
+	cmd := exec.CommandContext(w.ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", program, "./hack/images/failing")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	return add(nil, program, "/failing", nil)
+}
+
+// add adds the files at and below a path, under another path.
+func add(files []oci.File, from, to string, skip func(rel string, dir bool) bool) ([]oci.File, error) {
+	err := filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(from, path)
+		if err != nil {
+			return err
+		}
+		if skip != nil && rel != "." && skip(rel, d.IsDir()) {
+			if d.IsDir() {
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		f := oci.File{Path: filepath.Join(to, rel), Mode: info.Mode().Perm()}
+		switch {
+		case d.IsDir():
+			f.Mode |= fs.ModeDir
+		case info.Mode()&fs.ModeSymlink != 0:
+			if f.Link, err = os.Readlink(path); err != nil {
+				return err
+			}
+		case info.Mode().IsRegular():
+			f.Size, f.Open = info.Size(), func() (io.ReadCloser, error) { return os.Open(path) }
+		default:
+			return errors.New(path + " is neither a file nor a directory nor a link")
+		}
+		files = append(files, f)
+		return nil
+	})
+	return files, err
+}
+
+// free is how many bytes a file system has left, 0 where it can't be told.
+func free(dir string) uint64 {
+	var st syscall.Statfs_t
+	if syscall.Statfs(dir, &st) != nil {
+		return 0
+	}
+	return st.Bavail * uint64(st.Bsize)
+}
