@@ -4,8 +4,8 @@
 // It serves artifacts/registry (the OCI distribution protocol), api/artifactregistry, and whoever needs an image by its
 // name: a deploy resolves references with it, a build pushes with it. Bytes lie in package blob under their digest;
 // what of them belongs to which repository are rows in package store. It knows repositories of the format DOCKER only,
-// holds no foreign images (package artifacts/mirror does), checks no permissions, and deletes no blob: it only forgets
-// that a repository had it.
+// holds no foreign images (package artifacts/mirror does), checks no permissions, and deletes no bytes: it forgets
+// that a repository had a blob, and tells the collector of package blob what is needed.
 package artifacts
 
 import (
@@ -22,6 +22,7 @@ import (
 type Blobs interface {
 	Put(ctx context.Context, r io.Reader, want blob.Digest) (blob.Info, error)
 	Open(ctx context.Context, d blob.Digest) (io.ReadSeekCloser, blob.Info, error)
+	Hold(ctx context.Context, d blob.Digest) (release func(), err error)
 }
 
 var _ Blobs = (*blob.Dir)(nil)
@@ -31,11 +32,12 @@ type Artifacts struct {
 	store *store.Store
 	blobs Blobs
 	newID func() string
+	asked recently // blobs of repositories that a push may count on
 }
 
 // New returns the repositories in the store. NewID makes the ids of operations.
 func New(st *store.Store, blobs Blobs, newID func() string) *Artifacts {
-	return &Artifacts{st, blobs, newID}
+	return &Artifacts{store: st, blobs: blobs, newID: newID, asked: newRecently(st.Now())}
 }
 
 // The reasons of faults that the registry's clients tell apart: the error codes of the OCI distribution specification.
@@ -75,6 +77,9 @@ func (a *Artifacts) Blob(ctx context.Context, repository resource.Child, d blob.
 		b, err = getBlob(tx, repository, d)
 		return err
 	})
+	if err == nil {
+		a.asked.add(blobName(repository, d), a.store.Now())
+	}
 	return b, err
 }
 
@@ -89,6 +94,12 @@ func getBlob(tx *store.Tx, repository resource.Child, d blob.Digest) (Blob, erro
 // AddBlob makes a blob that the store of bytes holds a blob of the repository.
 func (a *Artifacts) AddBlob(ctx context.Context, repository resource.Child, info blob.Info) (err error) {
 	defer fault.Wrap(&err, "artifacts.AddBlob(%s, %s)", repository, info.Digest)
+	release, err := a.hold(ctx, info.Digest)
+	if err != nil {
+		return err
+	}
+	defer release()
+	a.asked.add(blobName(repository, info.Digest), a.store.Now())
 	return a.store.Update(ctx, func(tx *store.Tx) error {
 		if _, err := getRepository(tx, repository); err != nil {
 			return err
@@ -107,6 +118,12 @@ func addBlob(tx *store.Tx, repository resource.Child, d blob.Digest, size int64)
 // MountBlob makes a blob of one repository a blob of another, too. It fails with NotFound when the first has it not.
 func (a *Artifacts) MountBlob(ctx context.Context, to, from resource.Child, d blob.Digest) (err error) {
 	defer fault.Wrap(&err, "artifacts.MountBlob(%s, %s, %s)", to, from, d)
+	release, err := a.hold(ctx, d)
+	if err != nil {
+		return err
+	}
+	defer release()
+	a.asked.add(blobName(to, d), a.store.Now())
 	return a.store.Update(ctx, func(tx *store.Tx) error {
 		if _, err := getRepository(tx, to); err != nil {
 			return err

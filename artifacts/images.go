@@ -64,6 +64,15 @@ func (a *Artifacts) Push(ctx context.Context, name, digest string) (err error) {
 		return err
 	}
 	sizes := make(map[blob.Digest]int64)
+	var needed []blob.Digest
+	for _, m := range all {
+		needed = append(append(needed, m.Digest), m.Blobs...)
+	}
+	release, err := a.hold(ctx, needed...)
+	if err != nil {
+		return err
+	}
+	defer release()
 	for _, m := range all {
 		for _, d := range m.Blobs {
 			r, info, err := a.blobs.Open(ctx, d)

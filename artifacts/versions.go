@@ -34,6 +34,20 @@ func (a *Artifacts) PutManifest(ctx context.Context, image Image, tags []string,
 	}
 	m.Digest = info.Digest
 	a.describe(ctx, &m)
+	// A blob that is not there is for addManifest to say: the repository hasn't it.
+	for _, d := range m.Blobs {
+		release, err := a.hold(ctx, d)
+		if err == nil {
+			defer release()
+		} else if !fault.Is(err, fault.NotFound) {
+			return m, err
+		}
+	}
+	release, err := a.hold(ctx, m.Digest)
+	if err != nil {
+		return m, err
+	}
+	defer release()
 	return m, a.store.Update(ctx, func(tx *store.Tx) error {
 		return addManifest(tx, image, tags, m)
 	})

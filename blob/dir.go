@@ -2,7 +2,7 @@
 //
 // It serves the registry, object storage, builds and image unpacking: one copy of each content, verified while it
 // streams in, on disk before it is acknowledged. It knows no media types, no names and no owners, and it deletes
-// nothing by itself but half-written files: what is still needed is known above.
+// nothing by itself but half-written files: what is still needed is known above, and asked for when it collects.
 package blob
 
 import (
@@ -30,6 +30,9 @@ type Info struct {
 type Dir struct {
 	path string
 
+	naming sync.Mutex // held while a blob gets its name, or goes
+	held   map[Digest]int
+
 	mu      sync.Mutex
 	uploads map[string]*upload // the uploads that this process has touched
 }
@@ -38,7 +41,7 @@ type Dir struct {
 // process are removed; its resumable uploads stay.
 func Open(path string) (_ *Dir, err error) {
 	defer fault.Wrap(&err, "blob.Open(%s)", path)
-	d := &Dir{path: path, uploads: map[string]*upload{}}
+	d := &Dir{path: path, held: map[Digest]int{}, uploads: map[string]*upload{}}
 	if err := os.RemoveAll(d.tmp()); err != nil {
 		return nil, err
 	}
@@ -89,6 +92,10 @@ func mismatch(want, got Digest) error {
 
 // keep makes the written file f the blob dg: data first, then the name, then the directory that holds the name.
 func (d *Dir) keep(f *os.File, dg Digest) (Info, error) {
+	// It is young from now on, whenever its last byte came.
+	if err := rejuvenate(f.Name()); err != nil {
+		return Info{}, err
+	}
 	if err := f.Sync(); err != nil {
 		return Info{}, err
 	}
@@ -109,7 +116,10 @@ func (d *Dir) keep(f *os.File, dg Digest) (Info, error) {
 	} else if !errors.Is(err, fs.ErrExist) {
 		return Info{}, err
 	}
-	if err := os.Rename(f.Name(), name); err != nil {
+	d.naming.Lock()
+	err = os.Rename(f.Name(), name)
+	d.naming.Unlock()
+	if err != nil {
 		return Info{}, err
 	}
 	if err := syncDir(parent); err != nil {
