@@ -92,7 +92,8 @@ func (s *Builds) Submit(ctx context.Context, in resource.Location, r Request) (o
 	return s.open(ctx, b)
 }
 
-// placeLog says where the log goes.
+// placeLog says where the log goes: to the user's bucket, else to the platform's own. There is no Cloud Logging here,
+// so CLOUD_LOGGING_ONLY keeps the log in the bucket, too, where gcloud finds it; NONE keeps none.
 func (b *Build) placeLog() error {
 	logging := b.Spec.Options.Logging
 	none := logging == LoggingNone || logging == LoggingCloud || logging == loggingOld

@@ -17,6 +17,7 @@ import (
 	"giggle/api/guard"
 	"giggle/build"
 	"giggle/fault"
+	"giggle/iam"
 	"giggle/resource"
 	"giggle/rest"
 	"giggle/run"
@@ -28,7 +29,9 @@ type Server struct {
 
 	Builds  *build.Builds
 	Project func(ref string) (run.Project, error) // by id or number
-	Account func(p run.Project) string            // that builds run as
+	Account func(p run.Project) string            // that builds run as which name none
+	// ActAs fails when the caller may not act as a service account, or when there is none of that address.
+	ActAs func(ctx context.Context, who iam.Principal, project, email string) error
 	// LogsBucket makes sure that the bucket of a project's build logs is there, and returns its name.
 	LogsBucket func(ctx context.Context, p run.Project) (string, error)
 }
@@ -70,8 +73,13 @@ func (s *Server) SubmitBuild(ctx context.Context, r *runpb.SubmitBuildRequest) (
 		Source: build.Source{Bucket: src.GetBucket(), Object: src.GetObject(), Generation: src.GetGeneration()},
 		Image:  r.GetImageUri(), Tags: r.GetTags(), Account: s.Account(p), Creator: guard.Caller(ctx).Email(),
 	}
-	if sa := r.GetServiceAccount(); sa != "" && !strings.HasSuffix(sa, "/"+b.Account) && sa != b.Account {
-		return nil, fault.NotImplemented("serviceAccount", "builds run as %s so far", b.Account)
+	if sa := r.GetServiceAccount(); sa != "" {
+		if email := sa[strings.LastIndexByte(sa, '/')+1:]; email != b.Account {
+			if err := s.ActAs(ctx, guard.Caller(ctx), p.ID, email); err != nil {
+				return nil, err
+			}
+			b.Account = email
+		}
 	}
 	switch t := r.GetBuildType().(type) {
 	case *runpb.SubmitBuildRequest_BuildpackBuild:

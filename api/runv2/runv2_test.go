@@ -10,6 +10,7 @@ import (
 	"giggle/api/guard/guardtest"
 	"giggle/api/runv2"
 	"giggle/build"
+	"giggle/fault"
 	"giggle/iam"
 	"giggle/operation"
 	"giggle/resource"
@@ -24,6 +25,14 @@ type world struct {
 
 func account(p run.Project) string { return iam.BuildAccount(p.Number) }
 
+// actAs lets everybody act as one account only.
+func actAs(_ context.Context, _ iam.Principal, _, email string) error {
+	if email != "builder@giggle.iam.gserviceaccount.com" {
+		return fault.New(fault.PermissionDenied, "Permission 'iam.serviceaccounts.actAs' denied on service account %s.", email)
+	}
+	return nil
+}
+
 // newWorld serves builds:submit, and Cloud Build's API beside it: there gcloud polls what it submitted.
 func newWorld(t *testing.T) *world {
 	w := &world{World: guardtest.New(t)}
@@ -35,7 +44,7 @@ func newWorld(t *testing.T) *world {
 		}
 	}
 	w.Serve(t, "run.googleapis.com", "run.googleapis.com", rules, func(m *rest.Mux) {
-		(&runv2.Server{Builds: w.builds, Project: w.RunProject, Account: account, LogsBucket: func(_ context.Context, p run.Project) (string, error) {
+		(&runv2.Server{Builds: w.builds, Project: w.RunProject, Account: account, ActAs: actAs, LogsBucket: func(_ context.Context, p run.Project) (string, error) {
 			return p.Number + ".cloudbuild-logs", nil
 		}}).Register(m)
 		(&cloudbuild.Server{Builds: w.builds, Operations: operation.New(w.Store), Project: w.RunProject, Account: account, Pages: w.Pages}).Register(m)
@@ -100,7 +109,7 @@ func TestRefusals(t *testing.T) {
 	}{
 		{"worker pool", parent, body(source, image, packs, `"workerPool":"projects/giggle/locations/europe-north1/workerPools/x"`), 501, "workerPool"},
 		{"machine type", parent, body(source, image, packs, `"machineType":"E2_HIGHCPU_8"`), 501, "machineType"},
-		{"another account", parent, body(source, image, packs, `"serviceAccount":"projects/giggle/serviceAccounts/x@giggle.iam.gserviceaccount.com"`), 501, "serviceAccount"},
+		{"another account", parent, body(source, image, packs, `"serviceAccount":"projects/giggle/serviceAccounts/x@giggle.iam.gserviceaccount.com"`), 403, ""},
 		{"function", parent, body(source, image, with+`{"functionTarget":"Hello"}`), 501, "buildpackBuild.functionTarget"},
 		{"automatic updates", parent, body(source, image, with+`{"enableAutomaticUpdates":true}`), 501, "buildpackBuild.enableAutomaticUpdates"},
 		{"project descriptor", parent, body(source, image, with+`{"projectDescriptor":"project.toml"}`), 501, "buildpackBuild.projectDescriptor"},
@@ -127,5 +136,16 @@ func TestRefusals(t *testing.T) {
 	w.CallAs(t, "", "POST", parent+"/builds:submit", body(source, image, packs), 401)
 	if all, err := w.builds.List(t.Context(), resource.Location{Project: "giggle", Location: "-"}); err != nil || len(all) != 0 {
 		t.Errorf("a refused build was queued: %v, %v", all, err)
+	}
+}
+
+// A build runs as the account that the caller may act as.
+func TestAccount(t *testing.T) {
+	w := newWorld(t)
+	const email = "builder@giggle.iam.gserviceaccount.com"
+	w.Call(t, "POST", parent+"/builds:submit", body(source, image, packs, `"serviceAccount":"projects/giggle/serviceAccounts/`+email+`"`), 200)
+	all, err := w.builds.List(t.Context(), resource.Location{Project: "giggle", Location: "-"})
+	if err != nil || len(all) != 1 || all[0].Account != email {
+		t.Errorf("%v, %v", all, err)
 	}
 }
