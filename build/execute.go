@@ -32,7 +32,7 @@ type Workspace interface {
 	Close() error
 }
 
-// Objects takes the files that builds make.
+// ObjectStore takes the files that builds make.
 type ObjectStore interface {
 	// Put writes an object as the build's account, and returns its generation.
 	Put(ctx context.Context, b Build, bucket, object string, r io.Reader) (generation int64, err error)

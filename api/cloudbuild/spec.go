@@ -87,6 +87,7 @@ func unimplemented(w *cloudbuildpb.Build) error {
 		{w.GetAvailableSecrets() != nil, "availableSecrets", secrets},
 		{len(w.GetSecrets()) > 0, "secrets", "secrets under a KMS key are not implemented"},
 		{len(o.GetSecretEnv()) > 0, "options.secretEnv", secrets},
+		//lint:ignore SA1019 old clients send it, and are to be told
 		{o.GetWorkerPool() != "", "options.workerPool", "worker pools are not implemented"},
 		{o.GetPool().GetName() != "", "options.pool", "worker pools are not implemented"},
 		{o.GetDefaultLogsBucketBehavior() == cloudbuildpb.BuildOptions_REGIONAL_USER_OWNED_BUCKET && w.GetLogsBucket() == "", "options.defaultLogsBucketBehavior",

@@ -1,8 +1,8 @@
-// Package buildpack turns source code into an image without a Dockerfile, as Google's buildpacks do. So far it knows
-// Go; other languages fail with a message that says so.
+// Package buildpack turns source code into an image without a Dockerfile, as Google's buildpacks do: Go, Node.js, Python
+// and static sites; other languages fail with a message that says so.
 //
-// The compiler runs in a container of the engine, as hardened as any service, with the source mounted read-only and
-// no network but the platform's module proxy. The image is put together here, from a small base of our own, and is
+// The compiler or package manager runs in a container of the engine, as hardened as any service, with no network but the
+// platform's proxies for Go modules and npm packages. The image is put together here, from a small base of our own, and is
 // reproducible: the same source makes the same digest. Where sources and images are kept is package build's and its
 // interfaces' business.
 package buildpack
@@ -18,6 +18,7 @@ import (
 	"strings"
 	"sync"
 
+	"giggle/artifacts/mirror"
 	"giggle/build"
 	"giggle/engine"
 	"giggle/fault"
@@ -36,9 +37,10 @@ type Images interface {
 	Assemble(ctx context.Context, layers []oci.Layer, cfg configFile) (digest string, manifest []byte, err error)
 }
 
-// Mirror has the image with the toolchain: *mirror.Mirror.
+// Mirror has the images with the toolchains and the bases: *mirror.Mirror.
 type Mirror interface {
 	Get(name string) (oci.Image, error)
+	Copy(ctx context.Context, name string, into mirror.Blobs) (oci.Manifest, error)
 }
 
 // Config is what New needs.
@@ -46,11 +48,13 @@ type Config struct {
 	Engine Engine
 	Images Images
 	Mirror Mirror
-	Dir    string // for sources being built and for the compiler's caches
+	Blobs  mirror.Blobs // of the platform, where bases are copied to
+	Dir    string       // for sources being built and for the compiler's caches
 	// SystemTrust is the PEM bundle of the machine's certificates, for the base image: without our CA, so that the
 	// image is the same on every platform of the machine.
 	SystemTrust []byte
-	// Sockets is what answers inside a build's container: the metadata server, and the module proxy below /goproxy/.
+	// Sockets is what answers inside a build's container: the metadata server, the module proxy below /goproxy/ and the
+	// package registry below /npm/.
 	Sockets func(b build.Build) engine.Sockets
 	// SumDB reports whether Go's checksum database can be reached.
 	SumDB func(ctx context.Context) bool
@@ -108,27 +112,49 @@ func (b *Builder) Build(ctx context.Context, job build.Build, archive io.ReadSee
 		return "", err
 	}
 	say := func(format string, args ...any) { _, _ = fmt.Fprintf(log, format+"\n", args...) }
-	lang, err := detect(src)
+	lang, err := detect(src, job.Env["GOOGLE_RUNTIME"])
 	if err != nil {
 		return "", err
 	}
 	say("=== %s (giggle.buildpacks.%s) ===", lang, strings.ToLower(lang))
-	if lang != golang {
-		return "", fault.New(fault.Unimplemented, "The source is %s; so far only Go source can be built without a Dockerfile. Build an image yourself and deploy it with --image.", lang)
+	switch lang {
+	case golang:
+		return b.buildGo(ctx, job, src, out, say)
+	case nodejs:
+		return b.buildNode(ctx, job, src, say)
+	case python:
+		return b.buildPython(ctx, job, src, out, say)
+	case static:
+		return b.buildStatic(ctx, job, src, out, say)
 	}
-	return b.buildGo(ctx, job, src, out, say)
+	return "", fault.New(fault.Unimplemented, "The source is %s; Go, Node.js, Python and static sites can be built without a Dockerfile. Write a Dockerfile, or build an image yourself and deploy it with --image.", lang)
 }
 
 // The languages that Google's buildpacks know, by the files that tell them.
-const golang = "Go"
+const (
+	golang = "Go"
+	nodejs = "Node.js"
+	python = "Python"
+	static = "Static"
+)
 
+// signs are in the order in which they count.
 var signs = []struct{ language, file string }{
-	{golang, "go.mod"}, {golang, "*.go"}, {"Node.js", "package.json"}, {"Python", "requirements.txt"}, {"Python", "pyproject.toml"}, {"Python", "*.py"},
-	{"Java", "pom.xml"}, {"Java", "build.gradle"}, {"Ruby", "Gemfile"}, {"PHP", "composer.json"}, {"PHP", "index.php"}, {".NET", "*.csproj"}, {"a static site", "index.html"},
+	{golang, "go.mod"}, {golang, "*.go"}, {nodejs, "package.json"}, {python, "requirements.txt"}, {python, "pyproject.toml"}, {python, "*.py"},
+	{"Java", "pom.xml"}, {"Java", "build.gradle"}, {"Ruby", "Gemfile"}, {"PHP", "composer.json"}, {"PHP", "index.php"}, {".NET", "*.csproj"}, {static, "index.html"},
 }
 
-// detect says which language a source is written in, by the files at its root.
-func detect(src string) (string, error) {
+// runtimes are the values of GOOGLE_RUNTIME.
+var runtimes = map[string]string{"go": golang, "nodejs": nodejs, "python": python, "static": static, "java": "Java", "ruby": "Ruby", "php": "PHP", "dotnet": ".NET"}
+
+// detect says which language a source is written in: what the user says, or the files at its root.
+func detect(src, want string) (string, error) {
+	if want != "" {
+		if lang := runtimes[strings.TrimRight(strings.ToLower(want), "0123456789.")]; lang != "" {
+			return lang, nil
+		}
+		return "", fault.New(fault.InvalidArgument, "GOOGLE_RUNTIME=%.40q is no runtime: go, nodejs, python or static.", want)
+	}
 	for _, s := range signs {
 		found, err := filepath.Glob(filepath.Join(src, s.file))
 		if err != nil {
@@ -142,5 +168,5 @@ func detect(src string) (string, error) {
 	if mains, err := mainPackages(src); err == nil && len(mains) > 0 {
 		return golang, nil
 	}
-	return "", fault.New(fault.InvalidArgument, "No buildpack fits the source: at its root there is no go.mod and no .go file (nor the sign of another language). Was --source the right directory?")
+	return "", fault.New(fault.InvalidArgument, "No buildpack fits the source: at its root there is none of go.mod, *.go, package.json, requirements.txt, *.py, index.html. Was --source the right directory?")
 }

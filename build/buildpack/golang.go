@@ -13,7 +13,6 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -42,12 +41,6 @@ func GoEnv() []string {
 	return []string{"GOFLAGS=" + goflags, "CGO_ENABLED=0", "GOOS=linux", "GOARCH=" + runtime.GOARCH, "GOTOOLCHAIN=local", "GOENV=off"}
 }
 
-// Limits of the compiler's container.
-const (
-	compileMemory = 4 << 30
-	compilePids   = 2048
-)
-
 // Where a built image has its program and its source, as Google's buildpacks have them.
 const (
 	binary    = "/layers/google.go.build/bin/main"
@@ -66,48 +59,61 @@ func (b *Builder) buildGo(ctx context.Context, job build.Build, src, out string,
 	if err != nil {
 		return "", err
 	}
-	if err := supported(job.Env); err != nil {
+	if job.Env["GOOGLE_FUNCTION_TARGET"] != "" {
+		return "", fault.New(fault.Unimplemented, "The build variable GOOGLE_FUNCTION_TARGET is not implemented yet.")
+	}
+	command, err := entrypoint(src, job.Env)
+	if err != nil {
 		return "", err
 	}
 	pkg, err := target(src, job.Env["GOOGLE_BUILDABLE"])
 	if err != nil {
 		return "", err
 	}
+	if want := job.Env["GOOGLE_RUNTIME_VERSION"]; want != "" && "go"+want != toolchain.Config.Labels[VersionLabel] {
+		say("GOOGLE_RUNTIME_VERSION=%.20q has no effect: the builder has this one version.", want)
+	}
+	program, err := b.compileGo(ctx, job, toolchain, src, pkg, out, say)
+	if err != nil {
+		return "", err
+	}
+	if command == "" {
+		digest, err := b.assemble(ctx, job, src, program, toolchain)
+		return digest, errors.Join(err, program.Close())
+	}
+	// A command needs a shell: the image is Debian's, with the program first on its PATH.
+	if err := program.Close(); err != nil {
+		return "", err
+	}
+	return b.onBase(ctx, app{
+		base: ShellImage, entry: shell(command), pack: "go", version: toolchain.Config.Labels[VersionLabel],
+		env:   []string{"PATH=" + path.Dir(binary) + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
+		trees: map[string]string{workspace: src, path.Dir(binary): out},
+	})
+}
+
+// ShellImage is the mirror's image below programs whose command needs a shell.
+const ShellImage = "debian:latest"
+
+// compileGo compiles a package of a source and returns the program.
+func (b *Builder) compileGo(ctx context.Context, job build.Build, toolchain oci.Image, src, pkg, out string, say func(string, ...any)) (*os.File, error) {
 	version := toolchain.Config.Labels[VersionLabel]
 	args, err := goArgs(src, pkg, version, job.Env)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	cache, err := b.openCache(job.Project, toolchain)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	say("Using %s", version)
-	if want := job.Env["GOOGLE_RUNTIME_VERSION"]; want != "" && "go"+want != version {
-		say("GOOGLE_RUNTIME_VERSION=%.20q has no effect: the builder has this one version.", want)
-	}
 	say("Running %q", strings.Join(args, " "))
 	start := time.Now()
 	if err := b.compile(ctx, job, toolchain, args, src, out, cache, say); err != nil {
-		return "", err
+		return nil, err
 	}
 	say("Compiled %s in %s", pkg, time.Since(start).Round(10*time.Millisecond))
-	program, err := openProgram(filepath.Join(out, "main"))
-	if err != nil {
-		return "", err
-	}
-	digest, err := b.assemble(ctx, job, src, program, toolchain)
-	return digest, errors.Join(err, program.Close())
-}
-
-// supported refuses build variables that Google's buildpacks act on and this one can't.
-func supported(env map[string]string) error {
-	for _, name := range []string{"GOOGLE_ENTRYPOINT", "GOOGLE_FUNCTION_TARGET"} {
-		if env[name] != "" {
-			return fault.New(fault.Unimplemented, "The build variable %s is not implemented yet.", name)
-		}
-	}
-	return nil
+	return openProgram(filepath.Join(out, "main"))
 }
 
 // openProgram opens what the compiler made. Its container is not trusted, and could leave anything in its place.
@@ -224,12 +230,6 @@ func ignored(file string) bool {
 	return strings.Contains(string(head[:n]), "//go:build ignore")
 }
 
-// How much of the compiler's output is in the message of a build that failed.
-const (
-	tailLines = 15
-	tailLine  = 500 // bytes of one line
-)
-
 // compile runs the compiler in its container.
 func (b *Builder) compile(ctx context.Context, job build.Build, toolchain oci.Image, args []string, src, out, cache string, say func(string, ...any)) error {
 	env := append(GoEnv(), "HOME=/tmp", "PATH="+GoRoot+"/bin", "GOCACHE=/cache/go-build", "GOMODCACHE=/cache/mod", "GOPROXY=http://169.254.169.254/goproxy")
@@ -240,49 +240,20 @@ func (b *Builder) compile(ctx context.Context, job build.Build, toolchain oci.Im
 		say("Go's checksum database can't be reached; modules are checked against go.sum only.")
 		env = append(env, "GOSUMDB=off")
 	}
-	var mu sync.Mutex
-	var tail []string
-	c, err := b.cfg.Engine.Prepare(ctx, engine.Spec{
-		ID: b.cfg.NewID(), Layers: toolchain.Layers, Args: args, Env: env, Dir: workspace, Memory: compileMemory, Pids: compilePids, Disk: true,
+	exit, tail, err := b.contain(ctx, job, engine.Spec{
+		Layers: toolchain.Layers, Args: args, Env: env,
 		Mounts: []engine.Mount{
 			{Source: src, Target: workspace, ReadOnly: true}, {Source: out, Target: "/out"},
 			{Source: filepath.Join(cache, "go-build"), Target: "/cache/go-build"}, {Source: filepath.Join(cache, "mod"), Target: "/cache/mod"},
 		},
-		Files: b.cfg.Files, Sockets: b.cfg.Sockets(job),
-		Output: func(l engine.Line) {
-			say("%s", l.Text)
-			mu.Lock()
-			defer mu.Unlock()
-			if tail = append(tail, l.Text[:min(len(l.Text), tailLine)]); len(tail) > tailLines {
-				tail = tail[1:]
-			}
-		},
-	})
+	}, say)
 	if err != nil {
 		return err
 	}
-	stop := func() error { return c.Stop(context.WithoutCancel(ctx), 0) }
-	if err := c.Start(ctx); err != nil {
-		return errors.Join(err, stop())
+	if exit.OOM {
+		return succeeded("The compiler", exit, tail, "")
 	}
-	select {
-	case <-c.Done():
-	case <-ctx.Done():
-		return errors.Join(ctx.Err(), stop())
-	}
-	exit := c.Exit()
-	if err := stop(); err != nil {
-		return err
-	}
-	mu.Lock()
-	defer mu.Unlock()
-	switch {
-	case exit.OOM:
-		return fault.New(fault.FailedPrecondition, "The compiler ran out of memory (%d MiB).", compileMemory>>20)
-	case exit.Code != 0:
-		return fault.New(fault.FailedPrecondition, "go build failed with exit status %d:\n%s%s", exit.Code, strings.Join(tail, "\n"), hint(tail))
-	}
-	return nil
+	return succeeded("go build", exit, tail, hint(tail))
 }
 
 // fetches reports whether a source may need modules that it does not hold.
@@ -323,7 +294,7 @@ func (b *Builder) assemble(ctx context.Context, job build.Build, src string, pro
 	}
 	layers := []oci.Layer{base, app}
 	if job.Env["GOOGLE_CLEAR_SOURCE"] != "true" {
-		files, err := sourceFiles(src)
+		files, err := treeFiles(src, workspace)
 		if err != nil {
 			return "", err
 		}
@@ -342,36 +313,4 @@ func (b *Builder) assemble(ctx context.Context, job build.Build, src string, pro
 		},
 	})
 	return digest, err
-}
-
-// sourceFiles lists the source for the image, without times and owners.
-func sourceFiles(src string) ([]oci.File, error) {
-	var out []oci.File
-	err := filepath.WalkDir(src, func(p string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		rel, err := filepath.Rel(src, p)
-		if err != nil {
-			return err
-		}
-		info, err := d.Info()
-		if err != nil {
-			return err
-		}
-		f := oci.File{Path: path.Join(workspace, filepath.ToSlash(rel)), Mode: info.Mode().Perm()}
-		switch {
-		case d.IsDir():
-			f.Mode |= fs.ModeDir
-		case info.Mode()&fs.ModeSymlink != 0:
-			if f.Link, err = os.Readlink(p); err != nil {
-				return err
-			}
-		default:
-			f.Size, f.Open = info.Size(), func() (io.ReadCloser, error) { return os.Open(p) }
-		}
-		out = append(out, f)
-		return nil
-	})
-	return out, err
 }

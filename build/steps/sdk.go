@@ -18,7 +18,7 @@ import (
 	"giggle/oci"
 )
 
-// GcloudNames are the images that SDK stands in for.
+// gcloudNames are the images that the machine's Cloud SDK stands in for.
 var gcloudNames = []string{
 	"gcr.io/cloud-builders/gcloud",
 	"gcr.io/google.com/cloudsdktool/cloud-sdk", "gcr.io/google.com/cloudsdktool/google-cloud-cli",
