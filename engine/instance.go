@@ -95,44 +95,15 @@ func (e *Engine) Prepare(ctx context.Context, s Spec) (_ *Instance, err error) {
 	if err := e.worker.do(func() error { return e.buildRoot(i, &s) }); err != nil {
 		return nil, err
 	}
-	if err := i.serve(s.Sockets); err != nil {
+	closes, err := serve(i.net, s.Sockets)
+	i.closes = append(i.closes, closes...)
+	if err != nil {
 		return nil, err
 	}
 	if err := i.create(ctx, &s); err != nil {
 		return nil, err
 	}
 	return i, nil
-}
-
-// serve opens the platform's sockets inside the instance's network and hands them out.
-func (i *Instance) serve(s Sockets) error {
-	listen := func(port uint16, serve func(net.Listener)) error {
-		if serve == nil {
-			return nil
-		}
-		l, err := i.net.Listen(port)
-		if err != nil {
-			return err
-		}
-		i.closes = append(i.closes, l.Close)
-		go serve(l)
-		return nil
-	}
-	if err := listen(80, s.Metadata); err != nil {
-		return err
-	}
-	if err := listen(443, s.Edge); err != nil {
-		return err
-	}
-	if s.DNS == nil {
-		return nil
-	}
-	udp, err := i.net.ListenPacket(53)
-	if err != nil {
-		return err
-	}
-	i.closes = append(i.closes, udp.Close)
-	return listen(53, func(tcp net.Listener) { s.DNS(udp, tcp) })
 }
 
 // create has the runtime make the container.

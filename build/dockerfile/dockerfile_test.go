@@ -1,0 +1,190 @@
+package dockerfile_test
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"giggle/artifacts/mirror"
+	"giggle/blob"
+	"giggle/build"
+	"giggle/build/dockerfile"
+	"giggle/engine"
+	"giggle/fault"
+	"giggle/oci"
+	"giggle/resource"
+)
+
+// The tests build with the real BuildKit and the real mirror: `make images` makes both.
+var (
+	mirrorDir = cmp.Or(os.Getenv("GIGGLE_MIRROR"), "/var/cache/giggle/mirror")
+	programs  = []string{filepath.Join(filepath.Dir(mirrorDir), "tools"), "/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin"}
+	shared    *engine.Engine
+	builder   *dockerfile.Builder
+	blobs     *blob.Dir
+)
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "dockerfile-test-")
+	if err == nil {
+		defer os.RemoveAll(dir)
+		err = open(dir)
+	}
+	if err != nil {
+		fmt.Println("these tests need root, an OCI runtime and `make images`:", err)
+		return 1
+	}
+	code := m.Run()
+	if err := errors.Join(builder.Close(), shared.Close()); err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	return code
+}
+
+func open(dir string) (err error) {
+	if shared, err = engine.Open(context.Background(), engine.Config{Dir: filepath.Join(dir, "engine"), Log: slog.Default()}); err != nil {
+		return err
+	}
+	m, err := mirror.Open(mirrorDir)
+	if err != nil {
+		return err
+	}
+	if blobs, err = blob.Open(filepath.Join(dir, "blobs")); err != nil {
+		return err
+	}
+	builder, err = dockerfile.New(config(filepath.Join(dir, "buildkit"), m))
+	return err
+}
+
+func config(dir string, m *mirror.Mirror) dockerfile.Config {
+	return dockerfile.Config{
+		Engine: shared, Mirror: m, Familiar: mirror.Familiar, Blobs: blobs, Dir: dir, Path: programs,
+		Files:  []engine.File{{Path: "/etc/resolv.conf", Data: []byte("nameserver 169.254.169.254\n")}},
+		Token:  func(context.Context, build.Build) (string, error) { return "token", nil },
+		Others: http.HandlerFunc(dockerfile.NoIdentity), Hosts: []string{"europe-north1-docker.pkg.dev"}, Memory: 4 << 30, Pids: 512, Cache: 5 << 30, Log: slog.Default(),
+	}
+}
+
+var job = build.Build{Name: resource.Build("giggle", "global", "b"), Project: "giggle"}
+
+// files writes a build context.
+func files(t *testing.T, in map[string]string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, text := range in {
+		p := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(p), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(p, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+func try(t *testing.T, r dockerfile.Request) (img dockerfile.Image, log string, err error) {
+	t.Helper()
+	r.Build = job
+	var out bytes.Buffer
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	defer cancel()
+	img, err = builder.Build(ctx, r, &out)
+	return img, out.String(), err
+}
+
+// content reads a file of an image.
+func content(t *testing.T, img dockerfile.Image, name string) (string, oci.Image) {
+	t.Helper()
+	images, err := oci.New(t.TempDir(), blobs, oci.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer images.Close()
+	got, err := images.Unpack(t.Context(), img.Digest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := len(got.Layers) - 1; i >= 0; i-- {
+		if b, err := os.ReadFile(filepath.Join(got.Layers[i], name)); err == nil {
+			return string(b), got
+		}
+	}
+	t.Fatalf("the image has no %s", name)
+	return "", got
+}
+
+func TestMultiStage(t *testing.T) {
+	dir := files(t, map[string]string{"Dockerfile": `# syntax=docker/dockerfile:1
+FROM debian:12 AS builder
+ARG WHO=nobody
+RUN echo "hello $WHO" >/out && id -u >>/out
+COPY in.txt /in.txt
+RUN cat /in.txt >>/out
+FROM gcr.io/distroless/static-debian11
+COPY --from=builder /out /out
+CMD ["/out"]
+`, "in.txt": "of the context\n"})
+	img, log, err := try(t, dockerfile.Request{Context: dir, Args: map[string]string{"WHO": "world"}, Labels: map[string]string{"a": "b"}})
+	if err != nil {
+		t.Fatalf("%v\n%s", err, log)
+	}
+	text, got := content(t, img, "out")
+	if text != "hello world\n0\nof the context\n" {
+		t.Errorf("the image holds %q", text)
+	}
+	if got.Config.Labels["a"] != "b" || strings.Join(got.Config.Cmd, " ") != "/out" {
+		t.Errorf("config = %+v", got.Config)
+	}
+	if !strings.Contains(log, "# syntax=docker/dockerfile:1 is ignored") {
+		t.Errorf("the log does not say that the syntax line is ignored:\n%s", log)
+	}
+	again, log, err := try(t, dockerfile.Request{Context: dir, Args: map[string]string{"WHO": "world"}, Labels: map[string]string{"a": "b"}})
+	if err != nil || again.Digest != img.Digest || !strings.Contains(log, "CACHED") {
+		t.Errorf("a second build: %+v, %v, want %+v from the cache\n%s", again, err, img, log)
+	}
+	if _, log, err = try(t, dockerfile.Request{Context: dir, NoCache: true, Target: "builder"}); err != nil || strings.Count(log, "CACHED") > 1 { // the base is no step
+		t.Errorf("without cache: %v\n%s", err, log)
+	}
+}
+
+func TestFailures(t *testing.T) {
+	for _, c := range []struct{ name, text, want string }{
+		{"a command", "FROM debian:12\nRUN echo so >&2; exit 3", "exit code: 3"},
+		{"a base that is not here", "FROM nobody/has:this", "giggle images add nobody/has:this"},
+		{"a digest that is not here", "FROM debian@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", "giggle images add debian@sha256:e3b0c442"},
+		{"a registry that nobody knows", "FROM example.com/x/y:1", "giggle images add example.com/x/y:1"},
+		{"no such instruction", "FRON debian", "unknown instruction: FRON"},
+		{"a file outside", "FROM debian:12\nCOPY ../../../../etc/hostname /x", "not found"},
+		{"a link to the host", "FROM debian:12\nCOPY link/hostname /x", "not found"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := files(t, map[string]string{"Dockerfile": c.text})
+			if err := os.Symlink("/etc", filepath.Join(dir, "link")); err != nil {
+				t.Fatal(err)
+			}
+			_, log, err := try(t, dockerfile.Request{Context: dir})
+			if err == nil || fault.From(err).Code != fault.FailedPrecondition || !strings.Contains(fault.From(err).Message, c.want) {
+				t.Errorf("got %v, want a FailedPrecondition with %q\n%s", err, c.want, log)
+			}
+		})
+	}
+	if _, _, err := try(t, dockerfile.Request{Context: t.TempDir()}); !fault.Is(err, fault.FailedPrecondition) {
+		t.Errorf("no Dockerfile: %v", err)
+	}
+	if _, _, err := try(t, dockerfile.Request{Context: t.TempDir(), Dockerfile: "../x"}); !fault.Is(err, fault.InvalidArgument) {
+		t.Errorf("a Dockerfile outside: %v", err)
+	}
+}

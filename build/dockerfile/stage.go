@@ -1,0 +1,284 @@
+package dockerfile
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+
+	"giggle/blob"
+	"giggle/fault"
+)
+
+// stage is the registry inside the network of builds. It serves the mirror of foreign images to read, and to each build
+// under way one repository to push its image to: bytes go into the platform's blobs, names are forgotten. What RUN steps
+// can reach of it is the mirror: the repository takes a secret that only BuildKit's client has.
+//
+// Rules: https://github.com/opencontainers/distribution-spec, as far as BuildKit's client goes.
+type stage struct {
+	blobs  *blob.Dir
+	mirror Mirror
+	// familiar is the mirror's name of a reference.
+	familiar func(ref string) (string, error)
+	others   http.Handler
+
+	mu      sync.Mutex
+	secrets map[string]string // by the name of the repository
+}
+
+func newStage(cfg Config) *stage {
+	return &stage{blobs: cfg.Blobs, mirror: cfg.Mirror, familiar: cfg.Familiar, others: cfg.Others, secrets: map[string]string{}}
+}
+
+// NoIdentity answers in place of the metadata server: RUN steps are nobody, as on Cloud Build without
+// --network=cloudbuild. The builds of all projects share one network, in which nobody can tell them apart.
+func NoIdentity(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Metadata-Flavor", "Google")
+	http.Error(w, "RUN steps of a Dockerfile have no identity: use a build step of its own for what needs a token.", http.StatusNotFound)
+}
+
+// stageUser is the user name that goes with a repository's secret.
+const stageUser = "build"
+
+// maxManifest bounds a manifest, in bytes.
+const maxManifest = 4 << 20
+
+// open makes a repository for one build. It returns the name to push to.
+func (s *stage) open() (name, secret string, done func()) {
+	repository, secret := "stage/"+strings.ToLower(rand.Text()), rand.Text()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.secrets[repository] = secret
+	return inside + "/" + repository, secret, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.secrets, repository)
+	}
+}
+
+// ServeHTTP serves BuildKit, and RUN steps.
+func (s *stage) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	path, ok := strings.CutPrefix(r.URL.Path, "/v2/")
+	if !ok {
+		s.others.ServeHTTP(w, r)
+		return
+	}
+	var err error
+	switch {
+	case path == "":
+		w.WriteHeader(http.StatusOK)
+	case strings.HasPrefix(path, "mirror/"):
+		err = s.serveMirror(w, r, strings.TrimPrefix(path, "mirror/"))
+	case strings.HasPrefix(path, "stage/"):
+		err = s.serveStage(w, r, path)
+	default:
+		err = fault.New(fault.NotFound, "Not found.")
+	}
+	if err != nil {
+		f := fault.From(err)
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(f.Code.HTTPStatus())
+		code := "UNKNOWN"
+		if f.Code == fault.NotFound {
+			code = "MANIFEST_UNKNOWN"
+		}
+		_ = json.NewEncoder(w).Encode(map[string]any{"errors": []map[string]string{{"code": code, "message": f.Message}}})
+	}
+}
+
+// split cuts "NAME/KIND/REFERENCE".
+func split(path, kind string) (name, reference string, ok bool) {
+	i := strings.LastIndex(path, "/"+kind+"/")
+	if i < 0 {
+		return "", "", false
+	}
+	return path[:i], path[i+len(kind)+2:], true
+}
+
+func (s *stage) serveMirror(w http.ResponseWriter, r *http.Request, path string) error {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		return fault.New(fault.PermissionDenied, "The mirror is read-only.")
+	}
+	blobs, err := s.mirror.Blobs()
+	if err != nil {
+		return err
+	}
+	if _, digest, ok := split(path, "blobs"); ok {
+		return send(w, r, blobs, digest, "application/octet-stream")
+	}
+	name, reference, ok := split(path, "manifests")
+	if !ok {
+		return fault.New(fault.NotFound, "Not found.")
+	}
+	digest := reference
+	if !strings.Contains(reference, ":") {
+		ref := name + ":" + reference
+		if ns := r.URL.Query().Get("ns"); ns != "" {
+			ref = ns + "/" + ref
+		}
+		familiar, err := s.familiar(ref)
+		if err != nil {
+			return err
+		}
+		img, err := s.mirror.Get(familiar)
+		if err != nil {
+			return err
+		}
+		digest = img.Digest
+	}
+	return sendManifest(w, r, blobs, digest)
+}
+
+// sendManifest sends a manifest with the media type that it names.
+func sendManifest(w http.ResponseWriter, r *http.Request, blobs *blob.Dir, digest string) error {
+	d, err := blob.ParseDigest(digest)
+	if err != nil {
+		return err
+	}
+	f, info, err := blobs.Open(r.Context(), d)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }() // it was only read
+	if info.Size > maxManifest {
+		return fault.New(fault.NotFound, "%s is no manifest.", digest)
+	}
+	raw, err := io.ReadAll(f)
+	if err != nil {
+		return err
+	}
+	var probe struct {
+		MediaType string `json:"mediaType"`
+	}
+	if json.Unmarshal(raw, &probe) != nil || probe.MediaType == "" {
+		probe.MediaType = "application/vnd.oci.image.manifest.v1+json"
+	}
+	return send(w, r, blobs, digest, probe.MediaType)
+}
+
+func send(w http.ResponseWriter, r *http.Request, blobs *blob.Dir, digest, mediaType string) error {
+	d, err := blob.ParseDigest(digest)
+	if err != nil {
+		return err
+	}
+	f, info, err := blobs.Open(r.Context(), d)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }() // it was only read
+	w.Header().Set("Content-Type", mediaType)
+	w.Header().Set("Docker-Content-Digest", digest)
+	http.ServeContent(w, r, "", info.ModTime, f)
+	return nil
+}
+
+func (s *stage) serveStage(w http.ResponseWriter, r *http.Request, path string) error {
+	repository, ok := s.repository(r, path)
+	if !ok {
+		w.Header().Set("WWW-Authenticate", `Basic realm="build"`)
+		return fault.New(fault.Unauthenticated, "This repository is a build's own.")
+	}
+	rest := strings.TrimPrefix(path, repository+"/")
+	ctx := r.Context()
+	switch {
+	case strings.HasPrefix(rest, "blobs/uploads/"):
+		return s.upload(w, r, repository)
+	case strings.HasPrefix(rest, "blobs/"):
+		d := strings.TrimPrefix(rest, "blobs/")
+		if err := s.have(ctx, d); err != nil {
+			return err
+		}
+		return send(w, r, s.blobs, d, "application/octet-stream")
+	case strings.HasPrefix(rest, "manifests/") && r.Method == http.MethodPut:
+		raw, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxManifest))
+		if err != nil {
+			return fault.New(fault.InvalidArgument, "The manifest is too big.")
+		}
+		info, err := s.blobs.Put(ctx, strings.NewReader(string(raw)), "")
+		if err != nil {
+			return err
+		}
+		w.Header().Set("Docker-Content-Digest", string(info.Digest))
+		w.Header().Set("Location", r.URL.Path)
+		w.WriteHeader(http.StatusCreated)
+		return nil
+	case strings.HasPrefix(rest, "manifests/sha256:"):
+		return sendManifest(w, r, s.blobs, strings.TrimPrefix(rest, "manifests/"))
+	}
+	return fault.New(fault.NotFound, "Not found.")
+}
+
+// repository is the build's repository that a request with its secret is for.
+func (s *stage) repository(r *http.Request, path string) (string, bool) {
+	user, password, ok := r.BasicAuth()
+	parts := strings.SplitN(path, "/", 3)
+	if !ok || len(parts) < 3 || user != stageUser {
+		return "", false
+	}
+	name := parts[0] + "/" + parts[1]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	secret, ok := s.secrets[name]
+	return name, ok && subtle.ConstantTimeCompare([]byte(secret), []byte(password)) == 1
+}
+
+// upload takes a layer or a configuration, in one piece.
+func (s *stage) upload(w http.ResponseWriter, r *http.Request, repository string) error {
+	ctx := r.Context()
+	switch r.Method {
+	case http.MethodPost:
+		if d := r.URL.Query().Get("mount"); d != "" && s.have(ctx, d) == nil {
+			w.Header().Set("Docker-Content-Digest", d)
+			w.Header().Set("Location", "/v2/"+repository+"/blobs/"+d)
+			w.WriteHeader(http.StatusCreated)
+			return nil
+		}
+		w.Header().Set("Location", "/v2/"+repository+"/blobs/uploads/"+rand.Text())
+		w.WriteHeader(http.StatusAccepted)
+		return nil
+	case http.MethodPut:
+		want, err := blob.ParseDigest(r.URL.Query().Get("digest"))
+		if err != nil {
+			return err
+		}
+		if _, err := s.blobs.Put(ctx, r.Body, want); err != nil {
+			return err
+		}
+		w.Header().Set("Docker-Content-Digest", string(want))
+		w.Header().Set("Location", "/v2/"+repository+"/blobs/"+string(want))
+		w.WriteHeader(http.StatusCreated)
+		return nil
+	}
+	return fault.New(fault.Unimplemented, "%.20s is not a method of uploads.", r.Method)
+}
+
+// have makes sure that the platform has a blob, and that no collection removes it soon. The mirror's are copied.
+func (s *stage) have(ctx context.Context, digest string) error {
+	d, err := blob.ParseDigest(digest)
+	if err != nil {
+		return err
+	}
+	release, err := s.blobs.Hold(ctx, d)
+	if err == nil {
+		release()
+		return nil
+	}
+	if !fault.Is(err, fault.NotFound) {
+		return err
+	}
+	from, err := s.mirror.Blobs()
+	if err != nil {
+		return err
+	}
+	f, _, err := from.Open(ctx, d)
+	if err != nil {
+		return err
+	}
+	_, err = s.blobs.Put(ctx, f, d)
+	return errors.Join(err, f.Close())
+}
