@@ -41,6 +41,7 @@ var available = map[string]string{
 	"iamcredentials.googleapis.com":       "IAM Service Account Credentials API",
 	"run.googleapis.com":                  "Cloud Run Admin API",
 	"serviceusage.googleapis.com":         "Service Usage API",
+	"sourcerepo.googleapis.com":           "Cloud Source Repositories API",
 	"storage.googleapis.com":              "Cloud Storage API",
 }
 

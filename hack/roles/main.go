@@ -18,7 +18,7 @@ import (
 // kept are the roles of the APIs that Giggle has.
 var kept = []string{
 	"artifactregistry.", "cloudbuild.", "run.", "storage.", "serviceusage.", "browser", "editor", "owner", "viewer",
-	"iam.role", "iam.security", "iam.serviceAccount", "resourcemanager.project",
+	"iam.role", "iam.security", "iam.serviceAccount", "resourcemanager.project", "source.",
 }
 
 // implied are permissions that the basic roles have in Google Cloud through the default policy of each new bucket
