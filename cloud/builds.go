@@ -1,6 +1,7 @@
 package cloud
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"net/http"
@@ -13,6 +14,7 @@ import (
 	"giggle/build"
 	"giggle/build/buildpack"
 	"giggle/build/modproxy"
+	"giggle/build/npmproxy"
 	"giggle/build/steps"
 	"giggle/edge"
 	"giggle/engine"
@@ -41,20 +43,28 @@ const (
 // platform's own proxy.
 func (c *Cloud) openBuilds(ctx context.Context) error {
 	c.builds = build.NewBuilds(c.store, uuid.NewString)
-	foreign, err := mirror.Open(c.cfg.Mirror)
-	if err != nil {
-		return err
-	}
 	modules, err := modproxy.New(modproxy.Config{Dir: c.path("cache", "modules"), Upstream: c.cfg.Modules, Now: c.cfg.Now, Log: c.cfg.Log})
 	if err != nil {
 		return err
 	}
+	packages, err := npmproxy.New(npmproxy.Config{Dir: c.path("cache", "npm"), Upstream: cmp.Or(c.cfg.Packages, "off"), Now: c.cfg.Now, Log: c.cfg.Log})
+	if err != nil {
+		return err
+	}
+	// A build's container finds the proxies beside its metadata server.
+	sockets := func(b build.Build) engine.Sockets {
+		return c.socketsFor(c.buildIdentity(b), func(meta http.Handler) http.Handler {
+			m := http.NewServeMux()
+			m.Handle("/goproxy/", http.StripPrefix("/goproxy", modules))
+			m.Handle("/npm/", http.StripPrefix("/npm", packages))
+			m.Handle("/", meta)
+			return m
+		})
+	}
 	packs, err := buildpack.New(buildpack.Config{
-		Engine: c.engine, Images: c.images, Mirror: foreign, Dir: c.path("build"), SystemTrust: c.systemTrust, Files: local.Files(c.trust),
+		Engine: c.engine, Images: c.images, Mirror: c.foreign, Blobs: c.blobs, Dir: c.path("build"), SystemTrust: c.systemTrust, Files: local.Files(c.trust),
 		SumDB: modules.SumDB, NewID: instanceID, Log: c.cfg.Log,
-		Sockets: func(b build.Build) engine.Sockets {
-			return c.socketsFor(c.buildIdentity(b), func(meta http.Handler) http.Handler { return withModules(meta, modules) })
-		},
+		Sockets: sockets,
 	})
 	if err != nil {
 		return err
@@ -64,11 +74,9 @@ func (c *Cloud) openBuilds(ctx context.Context) error {
 		return err
 	}
 	runner, err := steps.New(steps.Config{
-		Engine: c.engine, Images: stepImages{c, foreign}, Builders: own, Dir: c.path("build", "steps"), Files: local.Files(c.trust), Env: local.TrustEnv(),
-		Sockets: func(b build.Build) engine.Sockets {
-			return c.socketsFor(c.buildIdentity(b), func(meta http.Handler) http.Handler { return withModules(meta, modules) })
-		},
-		Memory: stepMemory, Pids: stepPids, Disk: buildDisk, Parallel: stepSlots, NewID: instanceID, Now: c.cfg.Now, Log: c.cfg.Log,
+		Engine: c.engine, Images: stepImages{c, c.foreign}, Builders: own, Dir: c.path("build", "steps"), Files: local.Files(c.trust), Env: local.TrustEnv(),
+		Sockets: sockets,
+		Memory:  stepMemory, Pids: stepPids, Disk: buildDisk, Parallel: stepSlots, NewID: instanceID, Now: c.cfg.Now, Log: c.cfg.Log,
 	})
 	if err != nil {
 		return err
@@ -78,20 +86,6 @@ func (c *Cloud) openBuilds(ctx context.Context) error {
 		Log: c.cfg.Log,
 	}
 	return nil
-}
-
-// modulesPath is where a build's container finds the module proxy, beside its metadata server.
-const modulesPath = "/goproxy/"
-
-func withModules(meta, modules http.Handler) http.Handler {
-	modules = http.StripPrefix(strings.TrimSuffix(modulesPath, "/"), modules)
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if strings.HasPrefix(r.URL.Path, modulesPath) {
-			modules.ServeHTTP(w, r)
-			return
-		}
-		meta.ServeHTTP(w, r)
-	})
 }
 
 // buildIdentity is whom a build's container is told that it is.

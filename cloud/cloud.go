@@ -18,6 +18,7 @@ import (
 	"github.com/google/uuid"
 
 	"giggle/artifacts"
+	"giggle/artifacts/mirror"
 	"giggle/audit"
 	"giggle/blob"
 	"giggle/build"
@@ -54,6 +55,7 @@ type Config struct {
 	Idle      time.Duration // how long an instance without requests stays
 	Prepared  int           // prepared instances for services at zero
 	Modules   string        // GOPROXY list that builds' modules are fetched from
+	Packages  string        // URL of the npm registry that builds' packages are fetched from, or "off"
 	Version   string
 	Log       *slog.Logger
 	Now       func() time.Time
@@ -90,6 +92,7 @@ type Cloud struct {
 	pages      *resource.Pages
 	storage    *storage.Storage
 	artifacts  *artifacts.Artifacts
+	foreign    *mirror.Mirror
 	images     *oci.Images
 	engine     *engine.Engine
 	logs       *local.Logs
@@ -243,7 +246,7 @@ func (c *Cloud) openServices(context.Context) error {
 	c.gateway = gateway.New(c.scaler, c.identity, c.cfg.Log)
 	c.services = run.NewServices(c.store, uuid.NewString, letters)
 	c.reconciler = &run.Reconciler{
-		Store: c.store, Images: c.artifacts, Instances: instances{c.scaler, c.logs}, Routes: routes{c.gateway, c.scaler}, Project: c.project, Log: c.cfg.Log,
+		Store: c.store, Images: runImages{c}, Instances: instances{c.scaler, c.logs}, Routes: routes{c.gateway, c.scaler}, Project: c.project, Log: c.cfg.Log,
 	}
 	return nil
 }

@@ -2,20 +2,27 @@ package cloud
 
 import (
 	"context"
+	"strings"
 
 	"github.com/google/uuid"
 
 	"giggle/api/guard"
 	"giggle/artifacts"
+	"giggle/artifacts/mirror"
+	"giggle/fault"
 	"giggle/oci"
 	"giggle/storage"
 )
 
 // openImages opens what is in the blob store: images by their names, layers by their content, objects.
 func (c *Cloud) openImages(ctx context.Context) (err error) {
+	if c.foreign, err = mirror.Open(c.cfg.Mirror); err != nil {
+		return err
+	}
 	if c.images, err = oci.New(c.path("layers"), c.blobs, oci.Limits{}); err != nil {
 		return err
 	}
+	c.images.Borrow(c.foreign.Layers()) // what is built on a foreign image unpacks its own layers only
 	c.onClose(c.images.Close)
 	c.onClose(func() error { c.background.Wait(); return nil })
 	c.artifacts = artifacts.New(c.store, c.blobs, uuid.NewString)
@@ -30,4 +37,29 @@ func (c *Cloud) allowOnObject(ctx context.Context, permission, bucket, object st
 		return err
 	}
 	return c.identity.Authorize(ctx, guard.Caller(ctx), permission, "projects/"+project+"/buckets/"+bucket+"/objects/"+object)
+}
+
+// runImages resolves the images of services: those of the registry, then those of the mirror.
+type runImages struct{ c *Cloud }
+
+func (r runImages) Resolve(ctx context.Context, project, ref string) (string, error) {
+	resolved, missing := r.c.artifacts.Resolve(ctx, project, ref)
+	if missing == nil {
+		return resolved, nil
+	}
+	name, err := mirror.Familiar(ref)
+	if err != nil {
+		return "", missing
+	}
+	m, err := r.c.foreign.Copy(ctx, name, r.c.blobs)
+	if fault.Is(err, fault.NotFound) {
+		return "", missing
+	}
+	if err != nil {
+		return "", err
+	}
+	if at := strings.LastIndexAny(name, ":@"); at > strings.LastIndexByte(name, '/') {
+		name = name[:at]
+	}
+	return name + "@" + m.Digest, nil
 }

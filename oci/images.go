@@ -39,6 +39,7 @@ type Images struct {
 	dir    string
 	blobs  Blobs
 	limits Limits
+	lender string // directory of other Images whose unpacked layers serve, too; "" for none
 	flight singleflight.Group
 	settler
 }
@@ -63,6 +64,25 @@ func New(dir string, blobs Blobs, limits Limits) (_ *Images, err error) {
 		}
 	}
 	return im, im.sweep()
+}
+
+// Borrow makes the layers that other Images have unpacked in a directory serve here, too: a layer has the same name
+// wherever it was unpacked. The lender must not prune what is borrowed. It is called before anything else.
+func (im *Images) Borrow(dir string) { im.lender = dir }
+
+// borrowed is the directory of a layer that the lender has, whole and on disk; "" where it has not.
+func (im *Images) borrowed(layer string) string {
+	if im.lender == "" {
+		return ""
+	}
+	if _, err := os.Stat(filepath.Join(im.lender, "settled", layer)); err != nil {
+		return ""
+	}
+	dir := filepath.Join(im.lender, "layers", layer)
+	if _, err := os.Stat(dir); err != nil {
+		return ""
+	}
+	return dir
 }
 
 // Close waits for what goes on in the background. No call may follow.
@@ -91,9 +111,10 @@ type Layer struct {
 
 // Manifest is a resolved image: one platform's manifest and its configuration.
 type Manifest struct {
-	Digest string
-	Config v1.ConfigFile
-	Layers []Layer // bottom first
+	Digest       string
+	ConfigDigest string
+	Config       v1.ConfigFile
+	Layers       []Layer // bottom first
 }
 
 // document bounds a manifest or configuration: the OCI distribution specification asks registries for 4 MiB.
@@ -127,7 +148,7 @@ func (im *Images) inspect(ctx context.Context, digest string, depth int) (Manife
 		return im.inspect(ctx, d.Digest.String(), depth-1)
 	}
 
-	m := Manifest{Digest: digest}
+	m := Manifest{Digest: digest, ConfigDigest: probe.Config.Digest.String()}
 	if err := im.document(ctx, probe.Config.Digest.String(), &m.Config); err != nil {
 		return Manifest{}, err
 	}

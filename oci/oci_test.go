@@ -302,6 +302,39 @@ func TestUnpackAtOnce(t *testing.T) {
 }
 
 // A new process keeps what is known to be on disk, and nothing else.
+// What others have unpacked is not unpacked again, once it is on disk there.
+func TestBorrow(t *testing.T) {
+	f := setup(t, oci.Limits{})
+	one := f.layer(tarOf(t, tar.Header{Name: "one"}), gzipped)
+	digest := f.assemble(v1.ConfigFile{}, one, f.layer(tarOf(t, tar.Header{Name: "two"}), gzipped))
+	lent := f.assemble(v1.ConfigFile{}, one)
+	dir := t.TempDir()
+	borrower, err := oci.New(dir, f.blobs, oci.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { borrower.Close() })
+	borrower.Borrow(f.dir)
+	if _, err := f.Unpack(t.Context(), lent); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil { // waits until the layer is settled
+		t.Fatal(err)
+	}
+	img, err := borrower.Unpack(t.Context(), digest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.HasPrefix(img.Layers[0], f.dir) || !strings.HasPrefix(img.Layers[1], dir) {
+		t.Errorf("layers are %v, want the first lent from %s and the second in %s", img.Layers, f.dir, dir)
+	}
+	for i, name := range []string{"one", "two"} {
+		if _, err := os.Stat(filepath.Join(img.Layers[i], name)); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestNewSweeps(t *testing.T) {
 	f := setup(t, oci.Limits{})
 	digest := f.assemble(v1.ConfigFile{}, f.layer(tarOf(t, tar.Header{Name: "file", Uname: "x"}), gzipped))

@@ -54,6 +54,9 @@ func (im *Images) layer(ctx context.Context, chain string, l Layer, below []stri
 	if im.use(chain) {
 		return dir, nil
 	}
+	if lent := im.borrowed(chain); lent != "" {
+		return lent, nil
+	}
 	// The work is detached from the caller that happens to be first: the others still want it when that one leaves.
 	done := im.flight.DoChan(chain, func() (any, error) {
 		return nil, im.unpack(context.WithoutCancel(ctx), dir, l, slices.Clone(below))

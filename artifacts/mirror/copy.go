@@ -11,16 +11,10 @@ import (
 	"giggle/oci"
 )
 
-// Blobs is where an image of the mirror is copied to: *blob.Dir.
-type Blobs interface {
-	oci.Blobs
-	Hold(ctx context.Context, dg blob.Digest) (release func(), err error)
-}
-
-// Copy puts the layers of an image, by its familiar name, among other blobs, and returns what it is made of: for an
-// image that is built on it. Layers that are there already are only made young, so that no collection removes them
-// before the new image is in a repository. It fails with NotFound.
-func (m *Mirror) Copy(ctx context.Context, name string, into Blobs) (_ oci.Manifest, err error) {
+// Copy puts all that an image is made of, by its familiar name, among other blobs, and returns it: to run it, or to build
+// on it. What is there already is only made young, so that no collection removes it before somebody needs it where a
+// marker looks. It fails with NotFound.
+func (m *Mirror) Copy(ctx context.Context, name string, into *blob.Dir) (_ oci.Manifest, err error) {
 	defer fault.Wrap(&err, "mirror.Copy(%s)", name)
 	img, err := m.Get(name)
 	if err != nil {
@@ -45,15 +39,19 @@ func (m *Mirror) Copy(ctx context.Context, name string, into Blobs) (_ oci.Manif
 	if err != nil {
 		return oci.Manifest{}, err
 	}
+	needed := []string{manifest.ConfigDigest, manifest.Digest}
 	for _, l := range manifest.Layers {
-		if err := copyBlob(ctx, blobs, into, blob.Digest(l.Digest.String())); err != nil {
+		needed = append(needed, l.Digest.String())
+	}
+	for _, d := range needed {
+		if err := copyBlob(ctx, blobs, into, blob.Digest(d)); err != nil {
 			return oci.Manifest{}, err
 		}
 	}
 	return manifest, nil
 }
 
-func copyBlob(ctx context.Context, from *blob.Dir, into Blobs, d blob.Digest) error {
+func copyBlob(ctx context.Context, from *blob.Dir, into *blob.Dir, d blob.Digest) error {
 	release, err := into.Hold(ctx, d)
 	if err == nil {
 		release()

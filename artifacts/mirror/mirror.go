@@ -54,6 +54,9 @@ func Open(dir string) (*Mirror, error) {
 	return &Mirror{abs}, err
 }
 
+// Layers is the directory of the images' layers, for oci's Borrow.
+func (m *Mirror) Layers() string { return filepath.Join(m.dir, "layers") }
+
 // List returns all images by name.
 func (m *Mirror) List() ([]Entry, error) {
 	b, err := os.ReadFile(m.index())

@@ -18,7 +18,7 @@ import (
 	"strings"
 	"sync"
 
-	"giggle/artifacts/mirror"
+	"giggle/blob"
 	"giggle/build"
 	"giggle/engine"
 	"giggle/fault"
@@ -40,7 +40,7 @@ type Images interface {
 // Mirror has the images with the toolchains and the bases: *mirror.Mirror.
 type Mirror interface {
 	Get(name string) (oci.Image, error)
-	Copy(ctx context.Context, name string, into mirror.Blobs) (oci.Manifest, error)
+	Copy(ctx context.Context, name string, into *blob.Dir) (oci.Manifest, error)
 }
 
 // Config is what New needs.
@@ -48,8 +48,8 @@ type Config struct {
 	Engine Engine
 	Images Images
 	Mirror Mirror
-	Blobs  mirror.Blobs // of the platform, where bases are copied to
-	Dir    string       // for sources being built and for the compiler's caches
+	Blobs  *blob.Dir // of the platform, where bases are copied to
+	Dir    string    // for sources being built and for the compiler's caches
 	// SystemTrust is the PEM bundle of the machine's certificates, for the base image: without our CA, so that the
 	// image is the same on every platform of the machine.
 	SystemTrust []byte

@@ -22,6 +22,7 @@ import (
 	"giggle/build"
 	"giggle/build/buildpack"
 	"giggle/build/modproxy"
+	"giggle/build/npmproxy"
 	"giggle/engine"
 	"giggle/fault"
 	"giggle/oci"
@@ -72,6 +73,7 @@ func setup(t *testing.T, upstream string) *fixture {
 	if f.images, err = oci.New(filepath.Join(f.dir, "layers"), blobs, oci.Limits{}); err != nil {
 		t.Fatal(err)
 	}
+	f.images.Borrow(foreignImages(t).Layers())
 	t.Cleanup(func() {
 		if err := f.images.Close(); err != nil {
 			t.Error(err)
@@ -82,13 +84,20 @@ func setup(t *testing.T, upstream string) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
+	packages, err := npmproxy.New(npmproxy.Config{Dir: filepath.Join(f.dir, "npm"), Upstream: npmRegistry(t), Now: time.Now, Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
 	n := 0
 	f.builder, err = buildpack.New(buildpack.Config{
-		Engine: shared, Images: f.images, Mirror: foreignImages(t), Dir: filepath.Join(f.dir, "build"), SystemTrust: []byte("certificates\n"),
+		Engine: shared, Images: f.images, Blobs: blobs, Mirror: foreignImages(t), Dir: filepath.Join(f.dir, "build"), SystemTrust: []byte("certificates\n"),
 		SumDB: modules.SumDB, Log: log, NewID: func() string { n++; return fmt.Sprint(t.Name(), n) },
 		Sockets: func(build.Build) engine.Sockets {
 			return engine.Sockets{Metadata: func(l net.Listener) {
-				s := &http.Server{Handler: http.StripPrefix("/goproxy", modules), ReadHeaderTimeout: time.Second}
+				proxies := http.NewServeMux()
+				proxies.Handle("/goproxy/", http.StripPrefix("/goproxy", modules))
+				proxies.Handle("/npm/", http.StripPrefix("/npm", packages))
+				s := &http.Server{Handler: proxies, ReadHeaderTimeout: time.Second}
 				_ = s.Serve(l) // until the container ends
 			}}
 		},
@@ -334,19 +343,20 @@ func TestFailures(t *testing.T) {
 		code fault.Code
 		want []string
 	}{
-		"compile error":            {files{"go.mod": module, "main.go": "package main\n\nfunc main() {\n\tundefined()\n}\n"}, nil, fault.FailedPrecondition, []string{"main.go:4:2: undefined: undefined", "exit status 1"}},
-		"several":                  {files{"go.mod": module, "cmd/a/main.go": hello, "cmd/b/main.go": hello}, nil, fault.InvalidArgument, []string{"cmd/a, cmd/b", "GOOGLE_BUILDABLE=./cmd/a"}},
-		"buildable":                {files{"go.mod": module, "main.go": hello}, map[string]string{"GOOGLE_BUILDABLE": "./cmd/x"}, fault.InvalidArgument, []string{"./cmd/x", "not in the source"}},
-		"library":                  {files{"go.mod": module, "lib.go": "package lib\n"}, nil, fault.InvalidArgument, []string{"No package main"}},
-		"newer Go":                 {files{"go.mod": "module m.test/app\n\ngo 1.99\n", "main.go": hello}, nil, fault.FailedPrecondition, []string{"go >= 1.99", "lower the go line"}},
-		"missing go.sum":           {files{"go.mod": module + "\nrequire x.test/y v1.0.0\n", "main.go": server("y.Y", `"x.test/y"`)}, nil, fault.FailedPrecondition, []string{"go mod tidy"}},
-		"no network":               {files{"go.mod": module + "\nrequire x.test/y v1.0.0\n", "go.sum": sums("x.test/y"), "main.go": server("y.Y", `"x.test/y"`)}, nil, fault.FailedPrecondition, []string{"no module proxy to ask"}},
-		"Python":                   {files{"main.py": "print()"}, nil, fault.Unimplemented, []string{"Python", "--image"}},
-		"Node.js":                  {files{"package.json": "{}"}, nil, fault.Unimplemented, []string{"Node.js"}},
-		"nothing":                  {files{"README": "x"}, nil, fault.InvalidArgument, []string{"No buildpack fits"}},
-		"entry point":              {files{"go.mod": module, "main.go": hello}, map[string]string{"GOOGLE_ENTRYPOINT": "x"}, fault.Unimplemented, []string{"GOOGLE_ENTRYPOINT"}},
-		"leads out":                {files{"../main.go": hello}, nil, fault.InvalidArgument, []string{"leads out"}},
-		"a tool that is not there": {files{"go.mod": module, "main.go": hello}, map[string]string{"GOFLAGS": "-toolexec=/workspace/none"}, fault.FailedPrecondition, []string{"/workspace/none"}},
+		"compile error":             {files{"go.mod": module, "main.go": "package main\n\nfunc main() {\n\tundefined()\n}\n"}, nil, fault.FailedPrecondition, []string{"main.go:4:2: undefined: undefined", "exit status 1"}},
+		"several":                   {files{"go.mod": module, "cmd/a/main.go": hello, "cmd/b/main.go": hello}, nil, fault.InvalidArgument, []string{"cmd/a, cmd/b", "GOOGLE_BUILDABLE=./cmd/a"}},
+		"buildable":                 {files{"go.mod": module, "main.go": hello}, map[string]string{"GOOGLE_BUILDABLE": "./cmd/x"}, fault.InvalidArgument, []string{"./cmd/x", "not in the source"}},
+		"library":                   {files{"go.mod": module, "lib.go": "package lib\n"}, nil, fault.InvalidArgument, []string{"No package main"}},
+		"newer Go":                  {files{"go.mod": "module m.test/app\n\ngo 1.99\n", "main.go": hello}, nil, fault.FailedPrecondition, []string{"go >= 1.99", "lower the go line"}},
+		"missing go.sum":            {files{"go.mod": module + "\nrequire x.test/y v1.0.0\n", "main.go": server("y.Y", `"x.test/y"`)}, nil, fault.FailedPrecondition, []string{"go mod tidy"}},
+		"no network":                {files{"go.mod": module + "\nrequire x.test/y v1.0.0\n", "go.sum": sums("x.test/y"), "main.go": server("y.Y", `"x.test/y"`)}, nil, fault.FailedPrecondition, []string{"no module proxy to ask"}},
+		"Java":                      {files{"pom.xml": "<project/>"}, nil, fault.Unimplemented, []string{"Java", "--image"}},
+		"Node.js without a program": {files{"package.json": "{}"}, nil, fault.InvalidArgument, []string{"\"start\" to package.json", "GOOGLE_ENTRYPOINT"}},
+		"Python without a program":  {files{"lib.py": ""}, nil, fault.InvalidArgument, []string{"main.py", "GOOGLE_ENTRYPOINT"}},
+		"nothing":                   {files{"README": "x"}, nil, fault.InvalidArgument, []string{"No buildpack fits"}},
+		"function":                  {files{"go.mod": module, "main.go": hello}, map[string]string{"GOOGLE_FUNCTION_TARGET": "x"}, fault.Unimplemented, []string{"GOOGLE_FUNCTION_TARGET"}},
+		"leads out":                 {files{"../main.go": hello}, nil, fault.InvalidArgument, []string{"leads out"}},
+		"a tool that is not there":  {files{"go.mod": module, "main.go": hello}, map[string]string{"GOFLAGS": "-toolexec=/workspace/none"}, fault.FailedPrecondition, []string{"/workspace/none"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := &fixture{t: t, dir: f.dir, images: f.images, builder: f.builder}

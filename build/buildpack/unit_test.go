@@ -39,12 +39,92 @@ func TestDetect(t *testing.T) {
 		"node":          {map[string]string{"package.json": "{}"}, "Node.js", 0},
 		"python":        {map[string]string{"main.py": ""}, "Python", 0},
 		"java":          {map[string]string{"pom.xml": ""}, "Java", 0},
+		"static":        {map[string]string{"index.html": ""}, "Static", 0},
+		"go in python":  {map[string]string{"main.py": "", "main.go": ""}, "Go", 0},
 		"nothing":       {map[string]string{"README": ""}, "", fault.InvalidArgument},
 		"empty":         {nil, "", fault.InvalidArgument},
 	} {
-		got, err := detect(tree(t, tc.files))
+		got, err := detect(tree(t, tc.files), "")
 		if got != tc.want || tc.code == 0 && err != nil || tc.code != 0 && !fault.Is(err, tc.code) {
 			t.Errorf("%s: %q, %v", name, got, err)
+		}
+	}
+}
+
+func TestDetectAsAsked(t *testing.T) {
+	for want, lang := range map[string]string{"go": "Go", "nodejs20": "Node.js", "python3.11": "Python", "python": "Python", "cobol": "", "static": "Static"} {
+		got, err := detect(tree(t, map[string]string{"main.go": ""}), want)
+		if got != lang || (err != nil) != (lang == "") {
+			t.Errorf("GOOGLE_RUNTIME=%s: %q, %v; want %q", want, got, err, lang)
+		}
+	}
+}
+
+func TestEntrypoint(t *testing.T) {
+	for name, tc := range map[string]struct {
+		files map[string]string
+		env   string
+		want  string
+		fails bool
+	}{
+		"none":            {nil, "", "", false},
+		"variable":        {map[string]string{"Procfile": "web: other"}, "run me", "run me", false},
+		"procfile":        {map[string]string{"Procfile": "# comment\nworker: x\nweb:   gunicorn main:app -w 2  \n"}, "", "gunicorn main:app -w 2", false},
+		"no web":          {map[string]string{"Procfile": "worker: x"}, "", "", true},
+		"not a procfile":  {map[string]string{"Procfile/x": ""}, "", "", false},
+		"empty procfile":  {map[string]string{"Procfile": ""}, "", "", false},
+		"longer than all": {map[string]string{"Procfile": "web: " + strings.Repeat("x", maxProcfile)}, "", "", true},
+	} {
+		got, err := entrypoint(tree(t, tc.files), map[string]string{"GOOGLE_ENTRYPOINT": tc.env})
+		if got != tc.want || (err != nil) != tc.fails {
+			t.Errorf("%s: %q, %v; want %q, failure %v", name, got, err, tc.want, tc.fails)
+		}
+	}
+}
+
+func TestNodeEntry(t *testing.T) {
+	for name, tc := range map[string]struct {
+		manifest manifest
+		files    map[string]string
+		want     string
+	}{
+		"start":         {manifest{Scripts: map[string]string{"start": "next start"}}, nil, "npm start"},
+		"start is node": {manifest{Scripts: map[string]string{"start": "node src/main.js"}}, nil, "node src/main.js"},
+		"start is more": {manifest{Scripts: map[string]string{"start": "node main.js && x"}}, nil, "npm start"},
+		"main":          {manifest{Main: "lib.js"}, map[string]string{"lib.js": "", "index.js": ""}, "node lib.js"},
+		"main is away":  {manifest{Main: "lib.js"}, map[string]string{"index.js": ""}, "node index.js"},
+		"server":        {manifest{}, map[string]string{"server.js": "", "index.js": ""}, "node server.js"},
+		"procfile":      {manifest{Main: "lib.js"}, map[string]string{"Procfile": "web: a b"}, "/bin/sh -c a b"},
+		"nothing":       {manifest{}, nil, ""},
+	} {
+		got, err := nodeEntry(tree(t, tc.files), tc.manifest, nil)
+		if strings.Join(got, " ") != tc.want || (err != nil) != (tc.want == "") {
+			t.Errorf("%s: %q, %v; want %q", name, got, err, tc.want)
+		}
+	}
+}
+
+func TestNPMScript(t *testing.T) {
+	for name, tc := range map[string]struct {
+		scripts map[string]string
+		locked  bool
+		run     string
+		want    []string // commands in order
+	}{
+		"plain":    {nil, false, "", []string{"npm install --omit=dev"}},
+		"locked":   {nil, true, "", []string{"npm ci --omit=dev"}},
+		"build":    {map[string]string{"build": "tsc"}, true, "", []string{"npm ci", "npm run build", "npm prune --omit=dev"}},
+		"gcp":      {map[string]string{"build": "tsc", "gcp-build": "x"}, true, "", []string{"npm ci", "npm run gcp-build", "npm prune --omit=dev"}},
+		"as asked": {map[string]string{"build": "tsc"}, false, "lint, a:b,$(rm -r /)", []string{"npm install", "npm run lint", "npm run a:b", "npm prune --omit=dev"}},
+	} {
+		var got []string
+		for line := range strings.Lines(npmScript(manifest{Scripts: tc.scripts}, tc.locked, map[string]string{"GOOGLE_NODE_RUN_SCRIPTS": tc.run})) {
+			if line = strings.TrimSpace(line); !strings.HasPrefix(line, "echo ") {
+				got = append(got, line)
+			}
+		}
+		if strings.Join(got, ";") != strings.Join(tc.want, ";") {
+			t.Errorf("%s: %q, want %q", name, got, tc.want)
 		}
 	}
 }

@@ -45,6 +45,11 @@ func (p *program) cloudFlags(c *cobra.Command, f *cloudFlags) {
 	fl.StringVar(&f.Console, "console", "127.0.0.1:7171", "address of the console; port 0 for any")
 	fl.StringVar(&f.Edge, "edge", "127.0.0.1:7180", "address of plain HTTP and of the CONNECT proxy; port 0 for any")
 	fl.StringVar(&f.Mirror, "mirror", mirror, "directory of foreign images (GIGGLE_MIRROR)")
+	npm := p.getenv("npm_config_registry")
+	if npm == "" {
+		npm = "https://registry.npmjs.org/"
+	}
+	fl.StringVar(&f.Packages, "npm-registry", npm, "npm registry that builds get packages from, through a cache; \"off\" for none (npm_config_registry)")
 	fl.StringVar(&f.Runtime, "runtime", "", "OCI runtime: crun, runc or a path; empty for the first that works")
 	fl.DurationVar(&f.Idle, "idle", time.Minute, "how long an instance without requests stays")
 	fl.IntVar(&f.Prepared, "prepared", 32, "prepared instances kept for services at zero")
