@@ -26,6 +26,7 @@ import (
 	"giggle/engine"
 	"giggle/fault"
 	"giggle/gateway"
+	"giggle/git"
 	"giggle/iam"
 	"giggle/oci"
 	"giggle/operation"
@@ -100,6 +101,7 @@ type Cloud struct {
 	gateway    *gateway.Gateway
 	services   *run.Services
 	reconciler *run.Reconciler
+	repos      *git.Repos
 	builds     *build.Builds
 	scheduler  *build.Scheduler
 
@@ -136,6 +138,7 @@ func New(ctx context.Context, cfg Config) (_ *Cloud, err error) {
 		{"images", c.openImages},
 		{"engine", c.openEngine},
 		{"services", c.openServices},
+		{"git", c.openGit},
 		{"builds", c.openBuilds},
 		{"edge", c.openEdge},
 	} {

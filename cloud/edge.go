@@ -21,10 +21,12 @@ import (
 	"giggle/api/runv1"
 	"giggle/api/runv2"
 	"giggle/api/serviceusage"
+	"giggle/api/sourcerepo"
 	storageapi "giggle/api/storage"
 	"giggle/artifacts/registry"
 	"giggle/edge"
 	"giggle/engine"
+	"giggle/git/githttp"
 	"giggle/iam"
 	"giggle/metadata"
 	"giggle/rest"
@@ -60,7 +62,8 @@ type api struct {
 // audited are the services whose calls are in the audit log, with the names that Service Usage has for them.
 var audited = []string{
 	"artifactregistry.googleapis.com", "cloudbuild.googleapis.com", "cloudresourcemanager.googleapis.com", "iam.googleapis.com",
-	"iamcredentials.googleapis.com", "run.googleapis.com", "serviceusage.googleapis.com", "storage.googleapis.com",
+	"iamcredentials.googleapis.com", "run.googleapis.com", "serviceusage.googleapis.com", "sourcerepo.googleapis.com",
+	"storage.googleapis.com",
 }
 
 // apis are all APIs. A host that is not here answers that it is not served.
@@ -83,6 +86,7 @@ func (c *Cloud) apis() []api {
 			}).Register(m)
 		}, nil},
 		{"storage.googleapis.com", "storage.googleapis.com", storageapi.Rules, c.registerStorage, storageapi.WriteError},
+		{"sourcerepo.googleapis.com", "sourcerepo.googleapis.com", sourcerepo.Rules, c.registerRepos, nil},
 		{"cloudresourcemanager.googleapis.com", "", resourcemanager.Rules, func(m *rest.Mux) {
 			(&resourcemanager.Server{Projects: c.projects, Policies: c.identity, Granted: c.grantOwner}).Register(m)
 		}, nil},
@@ -151,6 +155,7 @@ func (c *Cloud) openEdge(context.Context) error {
 	for _, host := range oauth.Hosts {
 		hosts[host] = tokens
 	}
+	hosts[githttp.Host] = c.gitHost()
 	c.router = edge.NewRouter(edge.Routes{
 		API: hosts, Service: c.gateway, Storage: muxes["storage.googleapis.com"],
 		Registry: registry.New(registry.Config{
