@@ -124,6 +124,7 @@ func (c *Cloud) Run(ctx context.Context, force <-chan struct{}) error {
 	actor("reconciler", func() error { return c.reconciler.Run(work) })
 	actor("builds", func() error { return c.scheduler.Run(work) })
 	actor("housekeeping", func() error { return c.housekeep(work) })
+	actor("garbage collection", func() error { return c.collectGarbage(work) })
 	actor("DNS", func() error { return outer.Serve(c.dnsUDP, c.dnsTCP) })
 	actor("HTTPS", func() error { return c.server.ServeTLS(c.https, nil) })
 	actor("HTTP", func() error { return c.server.ServeRedirect(c.http) })

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -200,6 +201,12 @@ func TestDeployAndBadImageKeepsOldRevision(t *testing.T) {
 	svc, err = w.Replace(t.Context(), jokes("img:2"), who)
 	w.settle(t, svc, err)
 	w.wantRoute(t, "00004:100")
+	images, err := w.Images(t.Context())
+	slices.Sort(images)
+	at := "@sha256:" + strings.Repeat("0", 64)
+	if err != nil || !slices.Equal(images, []string{"img:1" + at, "img:2" + at, "img:crash" + at}) {
+		t.Errorf("images of revisions: %v, %v; want those that were resolved", images, err)
+	}
 }
 
 func TestTrafficOnlyChangeMakesNoRevision(t *testing.T) {

@@ -401,3 +401,18 @@ func (s *Services) Count(ctx context.Context, project string) (int, error) {
 	all, _, err := s.List(ctx, resource.Location{Project: project, Location: "-"}, "", 0)
 	return len(all), err
 }
+
+// Images returns the images that revisions run, by digest ("HOST/REPO@sha256:…"), each as often as it is used.
+func (s *Services) Images(ctx context.Context) (out []string, err error) {
+	defer fault.Wrap(&err, "run.Services.Images")
+	err = s.store.View(ctx, func(tx *store.Tx) error {
+		rows, err := revisions.List(tx, "", "", 0)
+		for _, r := range rows {
+			if image := r.Value.Status.ImageDigest; image != "" {
+				out = append(out, image)
+			}
+		}
+		return err
+	})
+	return out, err
+}
