@@ -70,9 +70,7 @@ func (c *Cloud) openBuilds(ctx context.Context) error {
 		return err
 	}
 	own := make(map[string]func(context.Context, build.Build) (steps.Builder, error))
-	if err := steps.AddSDK(own, c.path("layers-own", "cloud-sdk")); err != nil {
-		return err
-	}
+	steps.AddSDK(own, c.foreign.Get)
 	runner, err := steps.New(steps.Config{
 		Engine: c.engine, Images: stepImages{c, c.foreign}, Builders: own, Dir: c.path("build", "steps"), Files: local.Files(c.trust), Env: local.TrustEnv(),
 		Sockets: sockets,
