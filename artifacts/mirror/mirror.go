@@ -3,7 +3,8 @@
 // once.
 //
 // Images are unpacked when they are put in. Reading needs the index alone, so any number of platforms may read while
-// one process writes. It pulls nothing from a network.
+// one process writes. What is in it was made here (hack/images) or brought in by name (transfer.go); nothing is fetched
+// when it is asked for.
 package mirror
 
 import (
@@ -32,6 +33,7 @@ const StandInLabel = "dev.giggle.stand-in"
 type Entry struct {
 	Name   string    // foreign name with tag, "giggle.dev/builder/go:1.26.8"
 	Digest string    // of the manifest
+	Index  string    `json:",omitempty"` // digest of the index that the image was chosen from, "" for none
 	Origin string    // where it came from, for people
 	Added  time.Time // when
 	Config v1.Config
@@ -75,14 +77,24 @@ func (m *Mirror) List() ([]Entry, error) {
 
 func (m *Mirror) index() string { return filepath.Join(m.dir, "index.json") }
 
-// Get returns an image, ready to be mounted, or NotFound.
+// is reports whether a familiar name is the entry's, by tag or by digest.
+func (e Entry) is(name string) bool {
+	repository, digest, pinned := strings.Cut(name, "@")
+	if !pinned {
+		return e.Name == name
+	}
+	have := e.Name[:strings.LastIndexByte(e.Name, ':')+1]
+	return have == repository+":" && (e.Digest == digest || e.Index == digest)
+}
+
+// Get returns an image by its familiar name, ready to be mounted, or NotFound.
 func (m *Mirror) Get(name string) (oci.Image, error) {
 	all, err := m.List()
 	if err != nil {
 		return oci.Image{}, err
 	}
 	for _, e := range all {
-		if e.Name != name {
+		if !e.is(name) {
 			continue
 		}
 		img := oci.Image{Digest: e.Digest, Config: e.Config, Size: e.Size}
@@ -101,13 +113,12 @@ func (m *Mirror) Put(ctx context.Context, name, origin string, now time.Time, fi
 }
 
 // PutAll is Put under several names at once.
-func (m *Mirror) PutAll(ctx context.Context, names []string, origin string, now time.Time, fill func(*oci.Images) (digest string, err error)) (err error) {
-	defer fault.Wrap(&err, "mirror.Put(%s)", strings.Join(names, ", "))
-	for _, name := range names {
-		if name == "" || len(name) > 512 {
-			return fault.Invalid("name", "%.100q is no name for an image", name)
-		}
-	}
+func (m *Mirror) PutAll(ctx context.Context, names []string, origin string, now time.Time, fill func(*oci.Images) (digest string, err error)) error {
+	return m.putAll(ctx, names, Entry{Origin: origin}, now, func(images *oci.Images, _ *blob.Dir) (string, error) { return fill(images) })
+}
+
+// locked runs fn while no other process writes.
+func (m *Mirror) locked(fn func() error) (err error) {
 	lock, err := os.OpenFile(filepath.Join(m.dir, "lock"), os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
 		return err
@@ -116,42 +127,54 @@ func (m *Mirror) PutAll(ctx context.Context, names []string, origin string, now 
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
 		return err
 	}
-	blobs, err := blob.Open(filepath.Join(m.dir, "blobs"))
-	if err != nil {
-		return err
+	return fn()
+}
+
+func (m *Mirror) putAll(ctx context.Context, names []string, e Entry, now time.Time, fill func(*oci.Images, *blob.Dir) (digest string, err error)) (err error) {
+	defer fault.Wrap(&err, "mirror.Put(%s)", strings.Join(names, ", "))
+	for _, name := range names {
+		if name == "" || len(name) > 512 {
+			return fault.Invalid("name", "%.100q is no name for an image", name)
+		}
 	}
-	images, err := oci.New(filepath.Join(m.dir, "layers"), blobs, oci.Limits{})
-	if err != nil {
-		return err
-	}
-	var img oci.Image
-	digest, err := fill(images)
-	if err == nil {
-		img, err = images.Unpack(ctx, digest)
-	}
-	// Close waits until the layers are on disk and marked so: without the mark the next writer would remove them.
-	if err := errors.Join(err, images.Close()); err != nil {
-		return err
-	}
-	e := Entry{Digest: img.Digest, Origin: origin, Added: now.UTC(), Config: img.Config, Size: img.Size}
-	for _, l := range img.Layers {
-		rel, err := filepath.Rel(m.dir, l)
+	return m.locked(func() error {
+		blobs, err := m.Blobs()
 		if err != nil {
 			return err
 		}
-		e.Layers = append(e.Layers, rel)
-	}
-	all, err := m.List()
-	if err != nil {
-		return err
-	}
-	all = slices.DeleteFunc(all, func(x Entry) bool { return slices.Contains(names, x.Name) })
-	for _, name := range names {
-		e.Name = name
-		all = append(all, e)
-	}
-	slices.SortFunc(all, func(a, b Entry) int { return strings.Compare(a.Name, b.Name) })
-	return m.write(all)
+		images, err := oci.New(filepath.Join(m.dir, "layers"), blobs, oci.Limits{})
+		if err != nil {
+			return err
+		}
+		var img oci.Image
+		digest, err := fill(images, blobs)
+		if err == nil {
+			img, err = images.Unpack(ctx, digest)
+		}
+		// Close waits until the layers are on disk and marked so: without the mark the next writer would remove them.
+		if err := errors.Join(err, images.Close()); err != nil {
+			return err
+		}
+		e.Digest, e.Added, e.Config, e.Size = img.Digest, now.UTC(), img.Config, img.Size
+		for _, l := range img.Layers {
+			rel, err := filepath.Rel(m.dir, l)
+			if err != nil {
+				return err
+			}
+			e.Layers = append(e.Layers, rel)
+		}
+		all, err := m.List()
+		if err != nil {
+			return err
+		}
+		all = slices.DeleteFunc(all, func(x Entry) bool { return slices.Contains(names, x.Name) })
+		for _, name := range names {
+			e.Name = name
+			all = append(all, e)
+		}
+		slices.SortFunc(all, func(a, b Entry) int { return strings.Compare(a.Name, b.Name) })
+		return m.write(all)
+	})
 }
 
 // write replaces the index: a reader sees the old one or the new one.
