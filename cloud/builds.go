@@ -13,6 +13,7 @@ import (
 	"giggle/artifacts/mirror"
 	"giggle/build"
 	"giggle/build/buildpack"
+	"giggle/build/dockerfile"
 	"giggle/build/modproxy"
 	"giggle/build/npmproxy"
 	"giggle/build/steps"
@@ -52,15 +53,14 @@ func (c *Cloud) openBuilds(ctx context.Context) error {
 		return err
 	}
 	// A build's container finds the proxies beside its metadata server.
-	sockets := func(b build.Build) engine.Sockets {
-		return c.socketsFor(c.buildIdentity(b), func(meta http.Handler) http.Handler {
-			m := http.NewServeMux()
-			m.Handle("/goproxy/", http.StripPrefix("/goproxy", modules))
-			m.Handle("/npm/", http.StripPrefix("/npm", packages))
-			m.Handle("/", meta)
-			return m
-		})
+	proxies := func(meta http.Handler) http.Handler {
+		m := http.NewServeMux()
+		m.Handle("/goproxy/", http.StripPrefix("/goproxy", modules))
+		m.Handle("/npm/", http.StripPrefix("/npm", packages))
+		m.Handle("/", meta)
+		return m
 	}
+	sockets := func(b build.Build) engine.Sockets { return c.socketsFor(c.buildIdentity(b), proxies) }
 	packs, err := buildpack.New(buildpack.Config{
 		Engine: c.engine, Images: c.images, Mirror: c.foreign, Blobs: c.blobs, Dir: c.path("build"), SystemTrust: c.systemTrust, Files: local.Files(c.trust),
 		SumDB: modules.SumDB, NewID: instanceID, Log: c.cfg.Log,
@@ -71,16 +71,21 @@ func (c *Cloud) openBuilds(ctx context.Context) error {
 	}
 	own := make(map[string]func(context.Context, build.Build) (steps.Builder, error))
 	steps.AddSDK(own, c.foreign.Get)
+	docker, err := c.openDocker(proxies(http.HandlerFunc(dockerfile.NoIdentity)), sockets)
+	if err != nil {
+		return err
+	}
+	own[dockerImage] = docker.builder(c.foreign)
 	runner, err := steps.New(steps.Config{
 		Engine: c.engine, Images: stepImages{c, c.foreign}, Builders: own, Dir: c.path("build", "steps"), Files: local.Files(c.trust), Env: local.TrustEnv(),
-		Sockets: sockets,
-		Memory:  stepMemory, Pids: stepPids, Disk: buildDisk, Parallel: stepSlots, NewID: instanceID, Now: c.cfg.Now, Log: c.cfg.Log,
+		Sockets: sockets, Store: docker.api,
+		Memory: stepMemory, Pids: stepPids, Disk: buildDisk, Parallel: stepSlots, NewID: instanceID, Now: c.cfg.Now, Log: c.cfg.Log,
 	})
 	if err != nil {
 		return err
 	}
 	c.scheduler = &build.Scheduler{
-		Store: c.store, Sources: sources{c}, Logs: logs{c}, Images: pusher{c}, Builder: packs, Steps: runner, Objects: objects{c}, Slots: buildSlots,
+		Store: c.store, Sources: sources{c}, Logs: logs{c}, Images: pusher{c}, Builder: sourceBuilder{docker.files, packs}, Steps: runner, Objects: objects{c}, Slots: buildSlots,
 		Log: c.cfg.Log,
 	}
 	return nil

@@ -207,7 +207,6 @@ maxEntries = 20
 enabled = false
 [registry.%q]
 http = true
-insecure = true
 `, runtime, b.cfg.Engine.DaemonCgroup("buildkit"), b.cfg.Cache>>20, inside)
 	for _, host := range foreign {
 		fmt.Fprintf(&s, "[registry.%q]\nmirrors = [%q]\n", host, inside+"/mirror")

@@ -186,7 +186,7 @@ func (b *Builder) solve(ctx context.Context, r Request, work, repository string,
 		"--local", "context=" + r.Context, "--local", "dockerfile=" + r.Context, "--opt", "filename=" + filepath.ToSlash(r.Dockerfile),
 		"--opt", "cmdline=none", // so that a "# syntax=" line is not followed (frontend/dockerfile/builder in BuildKit)
 		"--metadata-file", result,
-		"--output", "type=image,name=" + repository + ",push=true,registry.insecure=true,compression=gzip",
+		"--output", "type=image,name=" + repository + ",push=true,compression=gzip",
 	}
 	option := func(key, value string) {
 		if value != "" {

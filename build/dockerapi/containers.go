@@ -1,0 +1,492 @@
+package dockerapi
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"giggle/engine"
+	"giggle/fault"
+)
+
+// container is one of docker run.
+type container struct {
+	id, name, image string
+	created         time.Time
+	spec            engine.Spec
+	held            []*os.File // directories that it shows
+	tty, auto       bool
+
+	started  chan struct{} // closed when a start was tried
+	starting sync.Once
+	done     chan struct{}
+	instance *engine.Instance
+
+	mu     sync.Mutex
+	output bytes.Buffer
+	lost   bool
+	ears   []io.Writer
+	exit   int
+	failed string
+}
+
+// maxContainers bounds the containers of one build, maxOutput the output that docker logs has of one, in bytes.
+const (
+	maxContainers = 100
+	maxOutput     = 4 << 20
+)
+
+// createRequest is what docker run asks for, as far as it is known here.
+type createRequest struct {
+	Image                string
+	Cmd, Entrypoint, Env []string
+	WorkingDir, User     string
+	Hostname             string
+	Tty, OpenStdin       bool
+	HostConfig           struct {
+		Binds  []string
+		Mounts []struct {
+			Type, Source, Target string
+			ReadOnly             bool
+		}
+		AutoRemove, Privileged bool
+		Memory                 int64
+		NanoCpus               int64
+		PidsLimit              *int64
+		PidMode, IpcMode       string
+		CapAdd                 []string
+		Devices                []json.RawMessage
+		PortBindings           map[string]json.RawMessage
+		VolumesFrom            []string
+	}
+}
+
+// refuse says what a container can't have.
+func (c *createRequest) refuse() error {
+	h := c.HostConfig
+	var what string
+	switch {
+	case h.Privileged:
+		what = "--privileged"
+	case c.OpenStdin:
+		what = "-i: a container has no standard input"
+	case len(h.CapAdd) > 0:
+		what = "--cap-add"
+	case len(h.Devices) > 0:
+		what = "--device"
+	case h.PidMode == "host" || h.IpcMode == "host":
+		what = "the host's namespaces"
+	case len(h.VolumesFrom) > 0:
+		what = "--volumes-from"
+	case len(h.PortBindings) > 0:
+		what = "--publish: a container's ports can't be reached from outside"
+	default:
+		return nil
+	}
+	return fault.New(fault.Unimplemented, "docker run in a build step can't have %s.", what)
+}
+
+func (x *session) createContainer(w http.ResponseWriter, r *http.Request) (err error) {
+	var req createRequest
+	if err := body(w, r, &req); err != nil {
+		return err
+	}
+	if err := req.refuse(); err != nil {
+		return err
+	}
+	img, err := x.find(req.Image)
+	if err != nil {
+		return err
+	}
+	unpacked, err := x.cfg.Images.Unpack(r.Context(), img.digest)
+	if err != nil {
+		return err
+	}
+	sum := sha256.Sum256([]byte(x.cfg.NewID())) // ids look like Docker's
+	c := &container{
+		id: hex.EncodeToString(sum[:]), name: r.URL.Query().Get("name"), image: req.Image, created: x.cfg.Now(), tty: req.Tty, auto: req.HostConfig.AutoRemove,
+		started: make(chan struct{}), done: make(chan struct{}),
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, c.release())
+		}
+	}()
+	cfg := unpacked.Config
+	entrypoint, cmd := cfg.Entrypoint, cfg.Cmd
+	if req.Entrypoint != nil {
+		entrypoint, cmd = slices.DeleteFunc(req.Entrypoint, func(s string) bool { return s == "" }), nil
+	}
+	if len(req.Cmd) > 0 {
+		cmd = req.Cmd
+	}
+	c.spec = engine.Spec{
+		ID: x.cfg.NewID(), Layers: unpacked.Layers, Args: slices.Concat(entrypoint, cmd), Env: slices.Concat(cfg.Env, x.cfg.Env, assigned(req.Env)),
+		Dir: first(req.WorkingDir, cfg.WorkingDir), User: first(req.User, cfg.User), Hostname: req.Hostname, Disk: true,
+		Memory: x.cfg.Memory, Pids: x.cfg.Pids, CPU: req.HostConfig.NanoCpus / 1e6, Files: x.cfg.Files, Sockets: x.cfg.Sockets(x.build), Output: c.line,
+	}
+	if m := req.HostConfig.Memory; m > 0 {
+		c.spec.Memory = min(m, x.cfg.Memory)
+	}
+	if p := req.HostConfig.PidsLimit; p != nil && *p > 0 {
+		c.spec.Pids = min(*p, x.cfg.Pids)
+	}
+	for _, b := range req.HostConfig.Binds {
+		f := strings.Split(b, ":")
+		if len(f) < 2 {
+			return fault.New(fault.InvalidArgument, "invalid volume specification: %.200q", b)
+		}
+		if err := x.bind(c, f[0], f[1], len(f) > 2 && slices.Contains(strings.Split(f[2], ","), "ro")); err != nil {
+			return err
+		}
+	}
+	for _, m := range req.HostConfig.Mounts {
+		if m.Type != "bind" && m.Type != "volume" {
+			return fault.New(fault.Unimplemented, "docker run in a build step can't have mounts of type %.40q.", m.Type)
+		}
+		if err := x.bind(c, m.Source, m.Target, m.ReadOnly); err != nil {
+			return err
+		}
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if len(x.containers) >= maxContainers {
+		return fault.New(fault.ResourceExhausted, "This build has %d containers; remove some.", maxContainers)
+	}
+	for _, other := range x.containers {
+		if c.name != "" && other.name == c.name {
+			return fault.New(fault.AlreadyExists, "Conflict. The container name %q is already in use.", c.name)
+		}
+	}
+	x.containers[c.id] = c
+	reply(w, http.StatusCreated, map[string]any{"Id": c.id, "Warnings": []string{}})
+	return nil
+}
+
+// assigned drops variables without a value: the CLI sends them for what its own environment lacks.
+func assigned(env []string) []string {
+	return slices.DeleteFunc(env, func(kv string) bool { return !strings.Contains(kv, "=") })
+}
+
+func first(a, b string) string {
+	if a != "" {
+		return a
+	}
+	return b
+}
+
+// volumeName is the form of a named volume.
+func volumeName(s string) bool {
+	return s != "" && len(s) < 100 && !strings.ContainsAny(s, "/\\\x00") && s != "." && s != ".."
+}
+
+// bind shows a directory of the step in a container: what the steps share, by the path that it has there, or a volume
+// of the build. Links that steps left lead nowhere else.
+func (x *session) bind(c *container, from, to string, readOnly bool) error {
+	base, rel := "", "."
+	switch clean := path.Clean(from); {
+	case volumeName(from):
+		base = filepath.Join(x.dir, "volumes", from)
+		if err := errors.Join(os.MkdirAll(base, 0o777), os.Chmod(base, 0o777)); err != nil {
+			return err
+		}
+	case clean == "/workspace" || strings.HasPrefix(clean, "/workspace/"):
+		base, rel = filepath.Join(x.cfg.Shared(x.build), "workspace"), "."+strings.TrimPrefix(clean, "/workspace")
+	case clean == "/builder/home" || strings.HasPrefix(clean, "/builder/home/"):
+		base, rel = filepath.Join(x.cfg.Shared(x.build), "home"), "."+strings.TrimPrefix(clean, "/builder/home")
+	case clean == "/var/run/docker.sock":
+		c.spec.Mounts = append(c.spec.Mounts, engine.Mount{Source: x.socket(), Target: path.Clean(to)})
+		return nil
+	default:
+		return fault.New(fault.Unimplemented, "docker run in a build step can show /workspace, /builder/home and named volumes; %.200q is none of them.", from)
+	}
+	root, err := os.OpenRoot(base)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = root.Close() }() // nothing is written to it
+	f, err := root.Open(path.Clean(rel))
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = root.MkdirAll(path.Clean(rel), 0o755); err == nil {
+			f, err = root.Open(path.Clean(rel))
+		}
+	}
+	if err != nil {
+		return fault.New(fault.InvalidArgument, "%.200q can't be shown in a container: %v", from, err)
+	}
+	c.held = append(c.held, f)
+	// The directory itself, whatever its name leads to by the time that it is mounted.
+	c.spec.Mounts = append(c.spec.Mounts, engine.Mount{Source: fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), f.Fd()), Target: path.Clean(to), ReadOnly: readOnly})
+	return nil
+}
+
+func (c *container) release() error {
+	var errs []error
+	for _, f := range c.held {
+		errs = append(errs, f.Close())
+	}
+	c.held = nil
+	return errors.Join(errs...)
+}
+
+// line takes a line of the container's output.
+func (c *container) line(l engine.Line) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := byte(1)
+	if l.Stream == "stderr" {
+		n = 2
+	}
+	frame := []byte(l.Text + "\n")
+	if !c.tty { // "Stream format" of ContainerAttach
+		frame = append(binary.BigEndian.AppendUint32([]byte{n, 0, 0, 0}, uint32(len(frame))), frame...)
+	}
+	if c.output.Len()+len(frame) <= maxOutput {
+		c.output.Write(frame)
+	} else {
+		c.lost = true
+	}
+	for _, e := range c.ears {
+		_, _ = e.Write(frame) // who went away hears nothing
+	}
+}
+
+func (x *session) withContainer(fn func(http.ResponseWriter, *http.Request, *container) error) func(http.ResponseWriter, *http.Request) error {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		id := r.PathValue("id")
+		x.mu.Lock()
+		var found *container
+		for _, c := range x.containers {
+			if c.name == id || strings.HasPrefix(c.id, id) {
+				found = c
+			}
+		}
+		x.mu.Unlock()
+		if found == nil {
+			return fault.New(fault.NotFound, "No such container: %.100s", id)
+		}
+		return fn(w, r, found)
+	}
+}
+
+// start starts a container once; it is seen to its end.
+func (x *session) start(w http.ResponseWriter, r *http.Request, c *container) error {
+	err := error(nil)
+	c.starting.Do(func() {
+		defer close(c.started)
+		if c.instance, err = x.cfg.Engine.Prepare(x.ctx, c.spec); err == nil {
+			if err = c.instance.Start(x.ctx); err != nil {
+				err = errors.Join(err, c.instance.Stop(context.WithoutCancel(x.ctx), 0))
+			}
+		}
+		if err != nil {
+			c.end(x, 127, fault.From(err).Message)
+			return
+		}
+		x.running.Add(1)
+		go func() {
+			defer x.running.Done()
+			select {
+			case <-c.instance.Done():
+			case <-x.ctx.Done():
+			}
+			if err := c.instance.Stop(context.WithoutCancel(x.ctx), 0); err != nil {
+				x.cfg.Log.Error("stop a container of docker run", "build", x.build.Name, "err", err)
+			}
+			c.end(x, c.instance.Exit().Code, "")
+		}()
+	})
+	if err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// end notes how a container ended.
+func (c *container) end(x *session, code int, why string) {
+	c.mu.Lock()
+	c.exit, c.failed = code, why
+	c.mu.Unlock()
+	if err := c.release(); err != nil {
+		x.cfg.Log.Error("release what a container was shown", "err", err)
+	}
+	close(c.done)
+}
+
+// attach hands the output over on the connection itself, from the start.
+func (x *session) attach(w http.ResponseWriter, r *http.Request, c *container) error {
+	if r.URL.Query().Get("stdin") == "1" {
+		return fault.New(fault.Unimplemented, "A container of docker run has no standard input.")
+	}
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }() // the other side may be gone
+	media := "application/vnd.docker.multiplexed-stream"
+	if c.tty {
+		media = "application/vnd.docker.raw-stream"
+	}
+	if _, err := fmt.Fprintf(conn, "HTTP/1.1 101 UPGRADED\r\nContent-Type: %s\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n", media); err != nil {
+		return nil
+	}
+	c.mu.Lock()
+	_, _ = conn.Write(c.output.Bytes())
+	c.ears = append(c.ears, conn)
+	c.mu.Unlock()
+	select {
+	case <-c.done:
+	case <-x.ctx.Done():
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ears = slices.DeleteFunc(c.ears, func(e io.Writer) bool { return e == conn })
+	return nil
+}
+
+// wait answers when a container has ended. The head is sent at once: the CLI starts the container after it.
+func (x *session) wait(w http.ResponseWriter, r *http.Request, c *container) error {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(http.StatusOK)
+	if err := http.NewResponseController(w).Flush(); err != nil {
+		return nil
+	}
+	select {
+	case <-c.done:
+	case <-r.Context().Done():
+		return nil
+	}
+	c.mu.Lock()
+	code, why := c.exit, c.failed
+	c.mu.Unlock()
+	out := map[string]any{"StatusCode": code}
+	if why != "" {
+		out["Error"] = map[string]string{"Message": why}
+	}
+	_ = json.NewEncoder(w).Encode(out)
+	if c.auto {
+		x.forget(c)
+	}
+	return nil
+}
+
+func (x *session) forget(c *container) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	delete(x.containers, c.id)
+}
+
+func (x *session) logs(w http.ResponseWriter, r *http.Request, c *container) error {
+	if r.URL.Query().Get("follow") == "1" || r.URL.Query().Get("follow") == "true" {
+		select {
+		case <-c.done:
+		case <-r.Context().Done():
+			return nil
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	w.Header().Set("Content-Type", "application/vnd.docker.multiplexed-stream")
+	_, _ = w.Write(c.output.Bytes())
+	return nil
+}
+
+func (c *container) state() string {
+	select {
+	case <-c.done:
+		return "exited"
+	default:
+	}
+	select {
+	case <-c.started:
+		return "running"
+	default:
+		return "created"
+	}
+}
+
+func (x *session) inspectContainer(w http.ResponseWriter, _ *http.Request, c *container) error {
+	state := c.state()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	reply(w, http.StatusOK, map[string]any{
+		"Id": c.id, "Name": "/" + c.name, "Created": c.created.UTC().Format(time.RFC3339Nano), "Image": c.image,
+		"State":      map[string]any{"Status": state, "Running": state == "running", "ExitCode": c.exit, "Error": c.failed},
+		"Config":     map[string]any{"Tty": c.tty, "Image": c.image, "Cmd": c.spec.Args},
+		"HostConfig": map[string]any{"LogConfig": map[string]string{"Type": "json-file"}, "AutoRemove": c.auto},
+	})
+	return nil
+}
+
+func (x *session) listContainers(w http.ResponseWriter, r *http.Request) error {
+	all := r.URL.Query().Get("all") == "1" || r.URL.Query().Get("all") == "true"
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	out := []map[string]any{}
+	for _, c := range x.containers {
+		state := c.state()
+		if state != "running" && !all {
+			continue
+		}
+		out = append(out, map[string]any{
+			"Id": c.id, "Names": []string{"/" + first(c.name, c.id[:12])}, "Image": c.image, "Command": strings.Join(c.spec.Args, " "),
+			"Created": c.created.Unix(), "State": state, "Status": state, "Ports": []any{},
+		})
+	}
+	reply(w, http.StatusOK, out)
+	return nil
+}
+
+// stop is docker stop and docker kill.
+func (x *session) stop(w http.ResponseWriter, r *http.Request, c *container) error {
+	grace := time.Duration(0)
+	if strings.HasSuffix(r.URL.Path, "/stop") {
+		grace = 10 * time.Second
+		if t, err := strconv.Atoi(r.URL.Query().Get("t")); err == nil && t >= 0 && t < 600 {
+			grace = time.Duration(t) * time.Second
+		}
+	}
+	if c.state() == "running" {
+		if err := c.instance.Stop(r.Context(), grace); err != nil {
+			return err
+		}
+		<-c.done
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+func (x *session) remove(w http.ResponseWriter, r *http.Request, c *container) error {
+	switch c.state() {
+	case "running":
+		if f := r.URL.Query().Get("force"); f != "1" && f != "true" {
+			return fault.New(fault.AlreadyExists, "cannot remove container %q: container is running: stop the container before removing or force remove", c.id[:12])
+		}
+		if err := c.instance.Stop(r.Context(), 0); err != nil {
+			return err
+		}
+		<-c.done
+	case "created":
+		c.starting.Do(func() { close(c.started); c.end(x, 0, "") })
+	}
+	x.forget(c)
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}

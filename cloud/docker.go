@@ -1,0 +1,176 @@
+package cloud
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+
+	"giggle/artifacts"
+	"giggle/artifacts/mirror"
+	"giggle/blob"
+	"giggle/build"
+	"giggle/build/dockerapi"
+	"giggle/build/dockerfile"
+	"giggle/build/steps"
+	"giggle/engine"
+	"giggle/fault"
+	"giggle/iam"
+	"giggle/metadata"
+	"giggle/resource"
+	"giggle/run/scale/local"
+)
+
+// What builds of Dockerfiles may take of this machine, all together.
+const (
+	dockerMemory = 6 << 30  // bytes
+	dockerPids   = 4096     // processes
+	dockerCache  = 10 << 30 // bytes of BuildKit's cache
+)
+
+// dockerImage is the image of docker steps: the CLI, which finds the platform's own Docker API at its socket.
+const dockerImage = "gcr.io/cloud-builders/docker"
+
+// docker is what builds Dockerfiles, for steps and for deploys of a source.
+type docker struct {
+	files *dockerfile.Builder
+	api   *dockerapi.Server
+}
+
+// openDocker puts BuildKit and the Docker API together. Proxies is what RUN steps find on port 80 beside the registry of
+// base images.
+func (c *Cloud) openDocker(proxies http.Handler, sockets func(build.Build) engine.Sockets) (*docker, error) {
+	var hosts []string
+	for _, location := range append(resource.Regions(), resource.MultiRegions()...) {
+		hosts = append(hosts, artifacts.Host(location))
+	}
+	hosts = append(hosts, "gcr.io", "us.gcr.io", "eu.gcr.io", "asia.gcr.io")
+	files, err := dockerfile.New(dockerfile.Config{
+		Engine: c.engine, Mirror: c.foreign, Familiar: mirror.Familiar, Blobs: c.blobs, Dir: c.path("buildkit"), Path: c.programs(), Trust: c.trust, Files: local.Files(c.trust),
+		Sockets: c.socketsFor(metadata.Identity{}, nil), Others: proxies, Hosts: hosts, Memory: dockerMemory, Pids: dockerPids, Cache: dockerCache, Log: c.cfg.Log,
+		Token: func(_ context.Context, b build.Build) (string, error) {
+			token, _, err := c.identity.AccessToken(iam.ServiceAccount(b.Account), []string{iam.ScopeCloudPlatform})
+			return token, err
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	c.onClose(files.Close)
+	api, err := dockerapi.New(dockerapi.Config{
+		Builder: files, Images: c.images, Registry: dockerRegistry{c}, Blobs: c.blobs, Engine: c.engine, Familiar: mirror.Familiar, Dir: c.path("docker"),
+		Shared:  func(b build.Build) string { return c.path("build", "steps", b.Name.ID) },
+		Sockets: sockets, Files: local.Files(c.trust), Env: local.TrustEnv(), Memory: stepMemory, Pids: stepPids, NewID: instanceID, Now: c.cfg.Now, Log: c.cfg.Log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	c.onClose(api.Close)
+	return &docker{files, api}, nil
+}
+
+// programs is where BuildKit's programs are looked for: in the PATH, then where `make setup` builds them.
+func (c *Cloud) programs() []string {
+	return append(filepath.SplitList(os.Getenv("PATH")), "/usr/local/sbin", "/usr/sbin", "/sbin", filepath.Join(filepath.Dir(c.cfg.Mirror), "tools"))
+}
+
+// builder is the image of a docker step, with its build's socket.
+func (d *docker) builder(foreign *mirror.Mirror) func(context.Context, build.Build) (steps.Builder, error) {
+	return func(_ context.Context, b build.Build) (steps.Builder, error) {
+		img, err := foreign.Get(dockerImage + ":latest")
+		if fault.Is(err, fault.NotFound) {
+			return steps.Builder{}, fault.New(fault.FailedPrecondition, "The image with the docker CLI is not on this machine. Run `make images`, which makes it.")
+		}
+		if err != nil {
+			return steps.Builder{}, err
+		}
+		socket, err := d.api.Socket(b)
+		return steps.Builder{Image: img, Mounts: []engine.Mount{{Source: socket, Target: "/var/run/docker.sock"}}}, err
+	}
+}
+
+// sourceBuilder builds a source by its Dockerfile where that is asked for, else by packs.
+type sourceBuilder struct {
+	files *dockerfile.Builder
+	packs build.Builder
+}
+
+func (s sourceBuilder) Build(ctx context.Context, b build.Build, source io.ReadSeeker, size int64, log io.Writer) (string, error) {
+	if b.Docker {
+		return s.files.BuildSource(ctx, b, source, size, log)
+	}
+	return s.packs.Build(ctx, b, source, size, log)
+}
+
+// dockerRegistry is where docker steps pull from and push to, as the build's account.
+type dockerRegistry struct {
+	c *Cloud
+}
+
+func (d dockerRegistry) Pull(ctx context.Context, b build.Build, name string) (string, error) {
+	familiar, err := mirror.Familiar(name)
+	if err != nil {
+		return "", err
+	}
+	img, err := d.c.foreign.Get(familiar)
+	if err == nil {
+		return img.Digest, d.copy(ctx, img.Digest)
+	}
+	if !fault.Is(err, fault.NotFound) {
+		return "", err
+	}
+	ref, err := artifacts.ParseReference(name)
+	if err != nil {
+		return "", fault.New(fault.NotFound, "%s is not on this machine: put it into the mirror of foreign images with `giggle images add %s`.", familiar, familiar)
+	}
+	if ref.Repository.Project, err = d.c.projectID(ref.Repository.Project); err != nil {
+		return "", err
+	}
+	if err := d.c.identity.Authorize(ctx, iam.ServiceAccount(b.Account), "artifactregistry.repositories.downloadArtifacts", ref.Repository.String()); err != nil {
+		return "", err
+	}
+	m, err := d.c.artifacts.Manifest(ctx, ref)
+	return string(m.Digest), err
+}
+
+// copy copies an image of the mirror to the platform's blobs.
+func (d dockerRegistry) copy(ctx context.Context, digest string) error {
+	from, err := d.c.foreign.Blobs()
+	if err != nil {
+		return err
+	}
+	f, _, err := from.Open(ctx, blob.Digest(digest))
+	if err != nil {
+		return err
+	}
+	raw, err := io.ReadAll(io.LimitReader(f, artifacts.MaxManifest))
+	if err := errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	m, err := artifacts.ParseManifest(raw, "")
+	if err != nil {
+		return err
+	}
+	for _, one := range append(m.Blobs, blob.Digest(digest)) {
+		if release, err := d.c.blobs.Hold(ctx, one); err == nil {
+			release()
+			continue
+		}
+		f, _, err := from.Open(ctx, one)
+		if err != nil {
+			return err
+		}
+		_, err = d.c.blobs.Put(ctx, f, one)
+		if err := errors.Join(err, f.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d dockerRegistry) Push(ctx context.Context, b build.Build, name, digest string) error {
+	b.Image = name
+	return pusher{d.c}.Push(ctx, b, digest)
+}
