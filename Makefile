@@ -22,8 +22,9 @@ build: ## build bin/giggle
 	@mkdir -p bin
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/giggle ./cmd/giggle
 
-setup: ## install the missing OS packages and make the builder image; a no-op when nothing is missing
+setup: ## install the missing OS packages, build BuildKit and make the builder image; a no-op when nothing is missing
 	@hack/setup
+	@$(ROOT) hack/buildkit/build '$(dir $(GIGGLE_MIRROR))tools'
 	@$(ROOT) go run ./hack/builder --mirror '$(GIGGLE_MIRROR)'
 
 images: setup ## make the offline images that Dockerfiles and build steps start from; a no-op when the mirror has them
