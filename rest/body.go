@@ -77,11 +77,12 @@ func decodeBody(body []byte, msg proto.Message, field string) (unknown []string,
 	if _, ok := tree.(map[string]any); !ok && !wellKnown(target.Descriptor()) {
 		return nil, badPayload(body, strict)
 	}
-	prune(target.Descriptor(), tree, path, &unknown)
-	if len(unknown) == 0 {
+	p := &pruner{}
+	p.prune(target.Descriptor(), tree, path)
+	if len(p.unknown) == 0 && !p.changed {
 		return nil, badPayload(body, strict)
 	}
-	slices.Sort(unknown)
+	slices.Sort(p.unknown)
 	pruned, err := json.Marshal(tree)
 	if err != nil {
 		return nil, badPayload(body, strict)
@@ -90,7 +91,7 @@ func decodeBody(body []byte, msg proto.Message, field string) (unknown []string,
 		_, text, _ := strings.Cut(protoText(err), "): ") // its position is that of the pruned text
 		return nil, badPayload(body, errors.New(text))
 	}
-	return unknown, nil
+	return p.unknown, nil
 }
 
 func badPayload(body []byte, err error) error {
@@ -112,8 +113,15 @@ func wellKnown(d protoreflect.MessageDescriptor) bool {
 	return d.FullName().Parent() == "google.protobuf" && d.FullName() != "google.protobuf.Empty"
 }
 
-// prune takes the fields that d does not know out of a JSON tree and notes their paths.
-func prune(d protoreflect.MessageDescriptor, tree any, path string, unknown *[]string) {
+// pruner makes a JSON tree one that protojson reads.
+type pruner struct {
+	unknown []string // paths of the fields that were taken out
+	changed bool     // a value was spelled as protojson wants it
+}
+
+// prune takes the fields that d does not know out of a JSON tree and notes their paths, and spells enum values as d does:
+// gcloud 528 sends "Delete" for DELETE.
+func (p *pruner) prune(d protoreflect.MessageDescriptor, tree any, path string) {
 	obj, ok := tree.(map[string]any)
 	if !ok || wellKnown(d) {
 		return
@@ -123,27 +131,45 @@ func prune(d protoreflect.MessageDescriptor, tree any, path string, unknown *[]s
 		fd := fieldByName(d, name)
 		switch {
 		case fd == nil:
-			*unknown = append(*unknown, at)
+			p.unknown = append(p.unknown, at)
 			delete(obj, name)
 		case fd.IsMap():
 			if vd := fd.MapValue().Message(); vd != nil {
 				if entries, ok := value.(map[string]any); ok {
 					for k, v := range entries {
-						prune(vd, v, at+"."+k, unknown)
+						p.prune(vd, v, at+"."+k)
 					}
 				}
 			}
+		case fd.Enum() != nil:
+			obj[name] = p.spell(fd.Enum(), value)
 		case fd.Message() == nil:
 		case fd.IsList():
 			if list, ok := value.([]any); ok {
 				for i, v := range list {
-					prune(fd.Message(), v, fmt.Sprintf("%s[%d]", at, i), unknown)
+					p.prune(fd.Message(), v, fmt.Sprintf("%s[%d]", at, i))
 				}
 			}
 		default:
-			prune(fd.Message(), value, at, unknown)
+			p.prune(fd.Message(), value, at)
 		}
 	}
+}
+
+// spell is a value of an enum, or a list of them, in the letters of the enum. What is none stays as it is.
+func (p *pruner) spell(d protoreflect.EnumDescriptor, value any) any {
+	switch v := value.(type) {
+	case []any:
+		for i := range v {
+			v[i] = p.spell(d, v[i])
+		}
+	case string:
+		if upper := strings.ToUpper(v); upper != v && d.Values().ByName(protoreflect.Name(upper)) != nil {
+			p.changed = true
+			return upper
+		}
+	}
+	return value
 }
 
 // encodeProto is the JSON of a message: compact or indented, without protojson's random spaces.

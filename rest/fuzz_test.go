@@ -274,6 +274,20 @@ func TestDecodeBodyPrunesOnlyUnknownFields(t *testing.T) {
 	}
 }
 
+// gcloud's documentation writes enum values in any case.
+func TestDecodeBodySpellsEnums(t *testing.T) {
+	msg := new(artifactregistrypb.Repository)
+	unknown, err := decodeBody([]byte(`{"format":"docker","cleanupPolicies":{"p":{"id":"p","action":"Delete","condition":{"tagState":"Untagged"}}}}`), msg, "*")
+	p := msg.GetCleanupPolicies()["p"]
+	if err != nil || len(unknown) > 0 || msg.GetFormat() != artifactregistrypb.Repository_DOCKER || p.GetAction() != artifactregistrypb.CleanupPolicy_DELETE ||
+		p.GetCondition().GetTagState() != artifactregistrypb.CleanupPolicyCondition_UNTAGGED {
+		t.Errorf("%v, %v, %v", msg, unknown, err)
+	}
+	if _, err := decodeBody([]byte(`{"format":"dockr"}`), msg, "*"); err == nil {
+		t.Error("an enum value that is none is accepted")
+	}
+}
+
 func FuzzDecodeBody(f *testing.F) {
 	f.Add(`{"name":"n","labels":{"a":"b"},"x":[1]}`, "*")
 	f.Add(`{"description":"d","y":{}}`, "repository")
