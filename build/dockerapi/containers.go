@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net/http"
 	"os"
 	"path"
@@ -30,7 +29,6 @@ type container struct {
 	id, name, image string
 	created         time.Time
 	spec            engine.Spec
-	held            []*os.File // directories that it shows
 	tty, auto       bool
 
 	started  chan struct{} // closed when a start was tried
@@ -102,7 +100,7 @@ func (c *createRequest) refuse() error {
 	return fault.New(fault.Unimplemented, "docker run in a build step can't have %s.", what)
 }
 
-func (x *session) createContainer(w http.ResponseWriter, r *http.Request) (err error) {
+func (x *session) createContainer(w http.ResponseWriter, r *http.Request) error {
 	var req createRequest
 	if err := body(w, r, &req); err != nil {
 		return err
@@ -123,11 +121,6 @@ func (x *session) createContainer(w http.ResponseWriter, r *http.Request) (err e
 		id: hex.EncodeToString(sum[:]), name: r.URL.Query().Get("name"), image: req.Image, created: x.cfg.Now(), tty: req.Tty, auto: req.HostConfig.AutoRemove,
 		started: make(chan struct{}), done: make(chan struct{}),
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, c.release())
-		}
-	}()
 	cfg := unpacked.Config
 	entrypoint, cmd := cfg.Entrypoint, cfg.Cmd
 	if req.Entrypoint != nil {
@@ -196,53 +189,27 @@ func volumeName(s string) bool {
 	return s != "" && len(s) < 100 && !strings.ContainsAny(s, "/\\\x00") && s != "." && s != ".."
 }
 
-// bind shows a directory of the step in a container: what the steps share, by the path that it has there, or a volume
-// of the build. Links that steps left lead nowhere else.
+// bind shows a directory of the step in a container: what the steps share, or a volume of the build. Only whole ones: a
+// step could put a link to the host in place of a directory below while it is being mounted.
 func (x *session) bind(c *container, from, to string, readOnly bool) error {
-	base, rel := "", "."
+	m := engine.Mount{Target: path.Clean(to), ReadOnly: readOnly}
 	switch clean := path.Clean(from); {
 	case volumeName(from):
-		base = filepath.Join(x.dir, "volumes", from)
-		if err := errors.Join(os.MkdirAll(base, 0o777), os.Chmod(base, 0o777)); err != nil {
+		m.Source = filepath.Join(x.dir, "volumes", from)
+		if err := errors.Join(os.MkdirAll(m.Source, 0o777), os.Chmod(m.Source, 0o777)); err != nil {
 			return err
 		}
-	case clean == "/workspace" || strings.HasPrefix(clean, "/workspace/"):
-		base, rel = filepath.Join(x.cfg.Shared(x.build), "workspace"), "."+strings.TrimPrefix(clean, "/workspace")
-	case clean == "/builder/home" || strings.HasPrefix(clean, "/builder/home/"):
-		base, rel = filepath.Join(x.cfg.Shared(x.build), "home"), "."+strings.TrimPrefix(clean, "/builder/home")
+	case clean == "/workspace":
+		m.Source = filepath.Join(x.cfg.Shared(x.build), "workspace")
+	case clean == "/builder/home":
+		m.Source = filepath.Join(x.cfg.Shared(x.build), "home")
 	case clean == "/var/run/docker.sock":
-		c.spec.Mounts = append(c.spec.Mounts, engine.Mount{Source: x.socket(), Target: path.Clean(to)})
-		return nil
+		m.Source = x.socket()
 	default:
-		return fault.New(fault.Unimplemented, "docker run in a build step can show /workspace, /builder/home and named volumes; %.200q is none of them.", from)
+		return fault.New(fault.Unimplemented, "docker run in a build step can show /workspace and /builder/home as a whole, and named volumes; %.200q is none of them.", from)
 	}
-	root, err := os.OpenRoot(base)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = root.Close() }() // nothing is written to it
-	f, err := root.Open(path.Clean(rel))
-	if errors.Is(err, fs.ErrNotExist) {
-		if err = root.MkdirAll(path.Clean(rel), 0o755); err == nil {
-			f, err = root.Open(path.Clean(rel))
-		}
-	}
-	if err != nil {
-		return fault.New(fault.InvalidArgument, "%.200q can't be shown in a container: %v", from, err)
-	}
-	c.held = append(c.held, f)
-	// The directory itself, whatever its name leads to by the time that it is mounted.
-	c.spec.Mounts = append(c.spec.Mounts, engine.Mount{Source: fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), f.Fd()), Target: path.Clean(to), ReadOnly: readOnly})
+	c.spec.Mounts = append(c.spec.Mounts, m)
 	return nil
-}
-
-func (c *container) release() error {
-	var errs []error
-	for _, f := range c.held {
-		errs = append(errs, f.Close())
-	}
-	c.held = nil
-	return errors.Join(errs...)
 }
 
 // line takes a line of the container's output.
@@ -296,7 +263,7 @@ func (x *session) start(w http.ResponseWriter, r *http.Request, c *container) er
 			}
 		}
 		if err != nil {
-			c.end(x, 127, fault.From(err).Message)
+			c.end(127, fault.From(err).Message)
 			return
 		}
 		x.running.Add(1)
@@ -309,7 +276,7 @@ func (x *session) start(w http.ResponseWriter, r *http.Request, c *container) er
 			if err := c.instance.Stop(context.WithoutCancel(x.ctx), 0); err != nil {
 				x.cfg.Log.Error("stop a container of docker run", "build", x.build.Name, "err", err)
 			}
-			c.end(x, c.instance.Exit().Code, "")
+			c.end(c.instance.Exit().Code, "")
 		}()
 	})
 	if err != nil {
@@ -320,13 +287,10 @@ func (x *session) start(w http.ResponseWriter, r *http.Request, c *container) er
 }
 
 // end notes how a container ended.
-func (c *container) end(x *session, code int, why string) {
+func (c *container) end(code int, why string) {
 	c.mu.Lock()
 	c.exit, c.failed = code, why
 	c.mu.Unlock()
-	if err := c.release(); err != nil {
-		x.cfg.Log.Error("release what a container was shown", "err", err)
-	}
 	close(c.done)
 }
 
@@ -484,7 +448,7 @@ func (x *session) remove(w http.ResponseWriter, r *http.Request, c *container) e
 		}
 		<-c.done
 	case "created":
-		c.starting.Do(func() { close(c.started); c.end(x, 0, "") })
+		c.starting.Do(func() { close(c.started); c.end(0, "") })
 	}
 	x.forget(c)
 	w.WriteHeader(http.StatusNoContent)
