@@ -77,7 +77,7 @@ func (c *Cloud) openBuilds(ctx context.Context) error {
 	}
 	own[dockerImage] = docker.builder(c.foreign)
 	runner, err := steps.New(steps.Config{
-		Engine: c.engine, Images: stepImages{c, c.foreign}, Builders: own, Dir: c.path("build", "steps"), Files: local.Files(c.trust), Env: local.TrustEnv(),
+		Engine: c.engine, Images: docker.stepImages(c.images, stepImages{c, c.foreign}), Builders: own, Dir: c.path("build", "steps"), Files: local.Files(c.trust), Env: local.TrustEnv(),
 		Sockets: sockets, Store: docker.api,
 		Memory: stepMemory, Pids: stepPids, Disk: buildDisk, Parallel: stepSlots, NewID: instanceID, Now: c.cfg.Now, Log: c.cfg.Log,
 	})

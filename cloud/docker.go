@@ -19,6 +19,7 @@ import (
 	"giggle/fault"
 	"giggle/iam"
 	"giggle/metadata"
+	"giggle/oci"
 	"giggle/resource"
 	"giggle/run/scale/local"
 )
@@ -89,6 +90,24 @@ func (d *docker) builder(foreign *mirror.Mirror) func(context.Context, build.Bui
 		socket, err := d.api.Socket(b)
 		return steps.Builder{Image: img, Mounts: []engine.Mount{{Source: socket, Target: "/var/run/docker.sock"}}}, err
 	}
+}
+
+// stepImages finds the images of steps: those that earlier steps have made come first.
+func (d *docker) stepImages(images *oci.Images, others steps.Images) steps.Images {
+	return builtImages{d.api, images, others}
+}
+
+type builtImages struct {
+	api    *dockerapi.Server
+	images *oci.Images
+	others steps.Images
+}
+
+func (i builtImages) Image(ctx context.Context, b build.Build, name string) (oci.Image, error) {
+	if digest, err := i.api.Find(ctx, b, name); err == nil {
+		return i.images.Unpack(ctx, digest)
+	}
+	return i.others.Image(ctx, b, name)
 }
 
 // sourceBuilder builds a source by its Dockerfile where that is asked for, else by packs.

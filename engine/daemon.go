@@ -118,6 +118,19 @@ func (e *Engine) Daemon(ctx context.Context, s DaemonSpec) (_ *Daemon, err error
 	return d, nil
 }
 
+// Start starts a command of the host in the daemon's network and mount namespaces, and among its processes: a client of
+// it. It must not be called after Stop. The caller waits for the command.
+func (d *Daemon) Start(cmd *exec.Cmd) error {
+	if err := d.worker.do(cmd.Start); err != nil {
+		return err
+	}
+	if err := d.e.cgroups.enter(d.group+"/self", cmd.Process.Pid); err != nil {
+		_ = cmd.Process.Kill() // the error tells more
+		return errors.Join(err, cmd.Wait())
+	}
+	return nil
+}
+
 // Done is closed when the program has ended.
 func (d *Daemon) Done() <-chan struct{} { return d.done }
 

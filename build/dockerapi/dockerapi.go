@@ -20,6 +20,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -219,6 +220,14 @@ func (x *session) routes() http.Handler {
 	call("POST /containers/{id}/stop", x.withContainer(x.stop))
 	call("POST /containers/{id}/kill", x.withContainer(x.stop))
 	call("DELETE /containers/{id}", x.withContainer(x.remove))
+	call("GET /containers/{rest...}", func(_ http.ResponseWriter, r *http.Request) error { // docker inspect tries this first
+		return fault.New(fault.NotFound, "No such container: %.200s", strings.TrimSuffix(r.PathValue("rest"), "/json"))
+	})
+	for _, kind := range []string{"networks", "volumes", "plugins", "services", "nodes", "tasks", "secrets", "configs"} {
+		call("GET /"+kind+"/{rest...}", func(_ http.ResponseWriter, r *http.Request) error { // and these after images
+			return fault.New(fault.NotFound, "No such object: %.200s", r.PathValue("rest"))
+		})
+	}
 	call("/", func(_ http.ResponseWriter, r *http.Request) error {
 		return fault.New(fault.Unimplemented, "Giggle's Docker for build steps has build, tag, push, pull, run, images, inspect, login, rmi, save, load, logs, ps, rm, stop, version and info; %s %.100s is not among them.", r.Method, r.URL.Path)
 	})
@@ -278,6 +287,9 @@ func (x *session) info(w http.ResponseWriter, _ *http.Request) error {
 	reply(w, http.StatusOK, map[string]any{
 		"ID": "giggle", "Name": "giggle", "ServerVersion": "giggle", "OperatingSystem": "Giggle build", "OSType": "linux", "Architecture": "x86_64",
 		"Driver": "overlay", "Images": len(x.images), "Containers": len(x.containers), "IndexServerAddress": "https://index.docker.io/v1/",
+		// Else the CLI warns of what these containers have no need of.
+		"MemoryLimit": true, "SwapLimit": true, "OomKillDisable": true, "CpuCfsQuota": true, "CpuCfsPeriod": true, "CPUShares": true, "CPUSet": true,
+		"IPv4Forwarding": true, "BridgeNfIptables": true, "BridgeNfIp6tables": true,
 	})
 	return nil
 }

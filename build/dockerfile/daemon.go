@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -27,6 +28,9 @@ var foreign = []string{
 	"docker.io", "gcr.io", "us.gcr.io", "eu.gcr.io", "asia.gcr.io", "mirror.gcr.io", "quay.io", "ghcr.io", "mcr.microsoft.com", "registry.k8s.io",
 	"public.ecr.aws", "registry.access.redhat.com", "docker.elastic.co", "nvcr.io", "cgr.dev", "giggle.dev", "localhost",
 }
+
+// trustFile has the certificates that BuildKit trusts, in Config.Dir.
+const trustFile = "trust.pem"
 
 // starting bounds how long BuildKit takes until it answers.
 const starting = 30 * time.Second
@@ -103,7 +107,7 @@ func (b *Builder) start(ctx context.Context) error {
 	if err := os.Remove(socket); err != nil && !os.IsNotExist(err) {
 		return err
 	}
-	trust := b.path("trust.pem")
+	trust := b.path(trustFile)
 	if err := os.WriteFile(trust, b.cfg.Trust, 0o644); err != nil {
 		return err
 	}
@@ -155,6 +159,16 @@ func (b *Builder) answers(ctx context.Context, socket string) error {
 		case <-tick.C:
 		}
 	}
+}
+
+// run starts BuildKit's client beside BuildKit: it is the client that gets tokens from registries.
+func (b *Builder) run(cmd *exec.Cmd) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.daemon == nil {
+		return fault.New(fault.Unavailable, "The platform stops.")
+	}
+	return b.daemon.Start(cmd)
 }
 
 // stop stops BuildKit. The lock is held.

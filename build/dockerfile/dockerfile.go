@@ -207,12 +207,15 @@ func (b *Builder) solve(ctx context.Context, r Request, work, repository string,
 		args = append(args, "--no-cache")
 	}
 	cmd := exec.CommandContext(ctx, client, args...)
-	cmd.Dir, cmd.Env = work, []string{"DOCKER_CONFIG=" + work, "HOME=" + work}
+	cmd.Dir, cmd.Env = work, []string{"DOCKER_CONFIG=" + work, "HOME=" + work, "SSL_CERT_FILE=" + b.path(trustFile)}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	cmd.WaitDelay = 5 * time.Second
 	out := &failure{to: log}
 	cmd.Stdout, cmd.Stderr = out, out
-	err = cmd.Run()
+	if err := b.run(cmd); err != nil {
+		return Image{}, err
+	}
+	err = cmd.Wait()
 	out.flush()
 	if ctx.Err() != nil {
 		return Image{}, ctx.Err()
