@@ -67,6 +67,7 @@ type Build struct {
 	Images   []Pushed
 	Objects  int // files uploaded
 	Approval *Approval
+	Trigger  string // id of the trigger that asked for it, or ""
 
 	Created time.Time `json:"-"`
 	Version int64     `json:"-"`
@@ -77,6 +78,16 @@ type Source struct {
 	Bucket     string
 	Object     string
 	Generation int64 // 0 for the newest
+	Repo       *Repo // in place of an object
+}
+
+// Repo is a commit of one of the project's repositories.
+type Repo struct {
+	Name   string
+	Commit string // its full hash
+	Branch string // or Tag, by which it was named, or neither
+	Tag    string
+	Dir    string // where in it the build begins, "" for all of it
 }
 
 // LogObject is the name of a build's log in its bucket, as gcloud 528 makes it from the build's id.
@@ -129,19 +140,25 @@ func (s *Builds) Create(ctx context.Context, in resource.Location, b Build) (out
 // open writes a new build and its operation.
 func (s *Builds) open(ctx context.Context, b Build) (out Build, err error) {
 	err = s.store.Update(ctx, func(tx *store.Tx) error {
-		row, err := builds.Create(tx, b.Name.String(), b)
-		if err != nil {
-			return err
-		}
+		row, err := s.add(tx, b)
 		out = fromRow(row)
-		op := resource.Operation(b.Name.Project, b.Name.Location.Location, b.Name.ID)
-		meta, err := json.Marshal(b.Name.String())
-		if err != nil {
-			return err
-		}
-		return operation.Open(tx, operation.Operation{Name: op.String(), Kind: OperationKind, Target: b.Name.String(), Verb: "build", Metadata: meta})
+		return err
 	})
 	return out, err
+}
+
+// add writes a new build and its operation.
+func (s *Builds) add(tx *store.Tx, b Build) (store.Row[Build], error) {
+	row, err := builds.Create(tx, b.Name.String(), b)
+	if err != nil {
+		return row, err
+	}
+	op := resource.Operation(b.Name.Project, b.Name.Location.Location, b.Name.ID)
+	meta, err := json.Marshal(b.Name.String())
+	if err != nil {
+		return row, err
+	}
+	return row, operation.Open(tx, operation.Operation{Name: op.String(), Kind: OperationKind, Target: b.Name.String(), Verb: "build", Metadata: meta})
 }
 
 // Get returns a build, or NotFound.

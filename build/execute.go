@@ -43,8 +43,12 @@ func (s *Scheduler) execute(ctx context.Context, b Build, log io.Writer, say fun
 	var source io.ReadSeekCloser
 	var size int64
 	say("starting build %q\n\nFETCHSOURCE", b.Name.ID)
-	if b.Source.Bucket != "" {
-		say("Fetching storage object: gs://%s/%s#%d", b.Source.Bucket, b.Source.Object, b.Source.Generation)
+	if b.Source.Bucket != "" || b.Source.Repo != nil {
+		if r := b.Source.Repo; r != nil {
+			say("Fetching commit %s of the repository %s", r.Commit, r.Name)
+		} else {
+			say("Fetching storage object: gs://%s/%s#%d", b.Source.Bucket, b.Source.Object, b.Source.Generation)
+		}
 		if source, size, err = s.Sources.Open(ctx, b); err != nil {
 			return err
 		}

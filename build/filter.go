@@ -229,7 +229,7 @@ var texts = func() map[string]func(*Build) []string {
 	source := func(get func(*Build) string) func(*Build) []string {
 		return func(b *Build) []string { return []string{get(b)} }
 	}
-	trigger := func(*Build) []string { return []string{""} } // no build has one yet
+	trigger := func(b *Build) []string { return []string{b.Trigger} }
 	bucket, object := source(func(b *Build) string { return b.Source.Bucket }), source(func(b *Build) string { return b.Source.Object })
 	return map[string]func(*Build) []string{
 		"status": func(b *Build) []string { return []string{string(b.Status)} },

@@ -14,7 +14,9 @@ import (
 // Request is a build of steps that is asked for.
 type Request struct {
 	Spec    Spec
-	Source  Source // none, when the bucket is ""
+	ID      string // of the build; "" for a new one. One that is there already is AlreadyExists
+	Trigger string // id of the trigger that asks, or ""
+	Source  Source // none, when the bucket is "" and there is no repository
 	Tags    []string
 	Timeout time.Duration
 	Creator string // e-mail address
@@ -51,8 +53,11 @@ func (s *Builds) Submit(ctx context.Context, in resource.Location, r Request) (o
 		return Build{}, fault.Invalid("source.storageSource", "bucket and object are needed")
 	}
 	given := r.Spec.clone()
+	if r.ID == "" {
+		r.ID = s.newID()
+	}
 	b := Build{
-		Name: resource.Build(in.Project, in.Location, s.newID()), Project: in.Project, Status: Queued, Source: r.Source, Creator: r.Creator,
+		Name: resource.Build(in.Project, in.Location, r.ID), Project: in.Project, Status: Queued, Source: r.Source, Creator: r.Creator, Trigger: r.Trigger,
 		Timeout: r.Timeout, LogsIn: r.LogsIn, Given: given, Tags: r.Tags,
 	}
 	own := map[string]string{"PROJECT_ID": in.Project, "PROJECT_NUMBER": r.ProjectNumber, "BUILD_ID": b.Name.ID, "LOCATION": in.Location}
@@ -120,6 +125,28 @@ func (b *Build) placeLog() error {
 	return nil
 }
 
+// Refuse records a build that could not begin, as a failure with a reason: what asked for it is not there to be told.
+func (s *Builds) Refuse(ctx context.Context, in resource.Location, r Request, why string) (out Build, err error) {
+	defer fault.Wrap(&err, "build.Refuse(%s)", in)
+	if r.ID == "" {
+		r.ID = s.newID()
+	}
+	b := Build{
+		Name: resource.Build(in.Project, in.Location, r.ID), Project: in.Project, Status: Queued, Source: r.Source, Creator: r.Creator, Trigger: r.Trigger,
+		Timeout: DefaultTimeout, Tags: r.Tags, Spec: &Spec{Substitutions: r.Spec.Substitutions},
+	}
+	b.Given = b.Spec.clone()
+	err = s.store.Update(ctx, func(tx *store.Tx) error {
+		row, err := s.add(tx, b)
+		if err != nil {
+			return err
+		}
+		out, err = end(tx, row, Failure, why)
+		return err
+	})
+	return out, err
+}
+
 // Again returns the request of a build, to be submitted anew. It fails with FailedPrecondition on a build of another
 // kind or one that has not ended.
 func (b *Build) Again() (Request, error) {
@@ -129,7 +156,7 @@ func (b *Build) Again() (Request, error) {
 	if !b.Status.Terminal() {
 		return Request{}, fault.New(fault.FailedPrecondition, "Build %s has not ended.", b.Name.ID)
 	}
-	return Request{Spec: *b.Given.clone(), Source: b.Source, Tags: slices.Clone(b.Tags), Timeout: b.Timeout, NeedsApproval: b.Approval != nil}, nil
+	return Request{Spec: *b.Given.clone(), Source: b.Source, Trigger: b.Trigger, Tags: slices.Clone(b.Tags), Timeout: b.Timeout, NeedsApproval: b.Approval != nil}, nil
 }
 
 // Approve decides on a build that waits for an approval. It fails with FailedPrecondition on one that does not.

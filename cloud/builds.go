@@ -79,7 +79,7 @@ func (c *Cloud) openBuilds(ctx context.Context) error {
 	runner, err := steps.New(steps.Config{
 		Engine: c.engine, Images: docker.stepImages(c.images, stepImages{c, c.foreign}), Builders: own, Dir: c.path("build", "steps"), Files: local.Files(c.trust), Env: local.TrustEnv(),
 		Sockets: sockets, Store: docker.api,
-		Memory: stepMemory, Pids: stepPids, Disk: buildDisk, Parallel: stepSlots, NewID: instanceID, Now: c.cfg.Now, Log: c.cfg.Log,
+		Memory:  stepMemory, Pids: stepPids, Disk: buildDisk, Parallel: stepSlots, NewID: instanceID, Now: c.cfg.Now, Log: c.cfg.Log,
 	})
 	if err != nil {
 		return err
@@ -118,10 +118,13 @@ func (c *Cloud) logsBucket(ctx context.Context, p run.Project) (string, error) {
 	return name, nil
 }
 
-// sources opens the archives that gcloud uploaded, as the build's account.
+// sources opens the archives that gcloud uploaded, and commits of repositories, as the build's account.
 type sources struct{ c *Cloud }
 
 func (s sources) Open(ctx context.Context, b build.Build) (io.ReadSeekCloser, int64, error) {
+	if b.Source.Repo != nil {
+		return s.c.openCommit(ctx, b)
+	}
 	project, err := s.c.storage.BucketProject(ctx, b.Source.Bucket)
 	if err != nil {
 		return nil, 0, err

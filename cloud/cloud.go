@@ -22,6 +22,7 @@ import (
 	"giggle/audit"
 	"giggle/blob"
 	"giggle/build"
+	"giggle/build/trigger"
 	"giggle/edge"
 	"giggle/engine"
 	"giggle/fault"
@@ -104,6 +105,7 @@ type Cloud struct {
 	repos      *git.Repos
 	builds     *build.Builds
 	scheduler  *build.Scheduler
+	triggers   *trigger.Triggers
 
 	ca          *edge.CA
 	systemTrust []byte // the system's certificates, PEM
@@ -140,6 +142,7 @@ func New(ctx context.Context, cfg Config) (_ *Cloud, err error) {
 		{"services", c.openServices},
 		{"git", c.openGit},
 		{"builds", c.openBuilds},
+		{"triggers", c.openTriggers},
 		{"edge", c.openEdge},
 	} {
 		start := time.Now()

@@ -78,6 +78,7 @@ func (c *Cloud) apis() []api {
 		{"cloudbuild.googleapis.com", "cloudbuild.googleapis.com", cloudbuildapi.Rules, func(m *rest.Mux) {
 			(&cloudbuildapi.Server{
 				Builds: c.builds, Operations: c.operations, Project: c.project, Pages: c.pages, Account: buildAccount, ActAs: c.CheckActAs, LogsBucket: c.logsBucket,
+				Triggers: c.triggers, Secret: c.secret,
 			}).Register(m)
 		}, nil},
 		{"artifactregistry.googleapis.com", "artifactregistry.googleapis.com", artifactregistryapi.Rules, func(m *rest.Mux) {

@@ -123,6 +123,7 @@ func (c *Cloud) Run(ctx context.Context, force <-chan struct{}) error {
 	}
 	actor("reconciler", func() error { return c.reconciler.Run(work) })
 	actor("builds", func() error { return c.scheduler.Run(work) })
+	actor("triggers", func() error { return c.triggers.Run(work) })
 	actor("housekeeping", func() error { return c.housekeep(work) })
 	actor("garbage collection", func() error { return c.collectGarbage(work) })
 	actor("DNS", func() error { return outer.Serve(c.dnsUDP, c.dnsTCP) })

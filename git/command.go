@@ -41,7 +41,7 @@ func (g *Repos) config() []string {
 		// Memory stays small whatever the size of a file or pack.
 		"core.bigFileThreshold=16m", "core.packedGitWindowSize=16m", "core.packedGitLimit=128m", "core.deltaBaseCacheLimit=32m",
 		"pack.threads=1", "pack.windowMemory=32m", "pack.deltaCacheSize=32m", "pack.writeReverseIndex=false",
-		"protocol.allow=never", "protocol.https.allow=always",
+		"protocol.allow=never", "protocol." + g.cfg.Protocol + ".allow=always",
 		"http.followRedirects=initial",
 	}
 }

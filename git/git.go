@@ -60,6 +60,7 @@ type Config struct {
 	Dir      string        // of the repositories, made where it is missing
 	NewID    func() string // of directories and events
 	MaxInput int64         // bytes of one push; 0 is DefaultMaxInput
+	Protocol string        // that mirrors are fetched by; "" is "https"
 	Log      *slog.Logger
 }
 
@@ -80,6 +81,9 @@ func Open(ctx context.Context, cfg Config) (_ *Repos, err error) {
 	defer fault.Wrap(&err, "git.Open")
 	if cfg.MaxInput == 0 {
 		cfg.MaxInput = DefaultMaxInput
+	}
+	if cfg.Protocol == "" {
+		cfg.Protocol = "https"
 	}
 	g := &Repos{cfg: cfg, locks: make(map[string]*sync.Mutex)}
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {

@@ -223,6 +223,10 @@ func (s *Session) Env(environ []string) []string {
 	for _, name := range bundleVariables {
 		set[name] = bundle
 	}
+	if !hasEnv(environ, "GIT_CONFIG_COUNT") { // git asks gcloud for its password, as in Cloud Shell
+		set["GIT_CONFIG_COUNT"], set["GIT_CONFIG_KEY_0"] = "1", "credential.https://source.developers.google.com.helper"
+		set["GIT_CONFIG_VALUE_0"] = "!gcloud auth git-helper --ignore-unknown $@"
+	}
 	if s.Metadata != "" { // not GCE_METADATA_ROOT: gcloud would take the shell for a virtual machine
 		set["GCE_METADATA_HOST"], set["GCE_METADATA_IP"] = s.Metadata, s.Metadata
 	}
@@ -262,7 +266,7 @@ func hasEnv(env []string, name string) bool {
 }
 
 // ownNames are the platform's names as NO_PROXY takes them.
-const ownNames = ".googleapis.com,.run.app,.pkg.dev,gcr.io,.gcr.io,accounts.google.com,console.cloud.google.com,metadata.google.internal,localhost,127.0.0.1"
+const ownNames = ".googleapis.com,.run.app,.pkg.dev,gcr.io,.gcr.io,accounts.google.com,source.developers.google.com,console.cloud.google.com,metadata.google.internal,localhost,127.0.0.1"
 
 // bundleVariables make programs that bring their own certificates trust ours too.
 var bundleVariables = []string{

@@ -1,7 +1,9 @@
 // Package cloudbuild is the wire form of Cloud Build v1: builds are created, read, listed, cancelled, retried and
 // approved, and their operations waited for.
 //
-// It translates for package build. Triggers and worker pools answer UNIMPLEMENTED.
+// Triggers are made, read, changed, removed and run, and webhooks start them.
+//
+// It translates for packages build and build/trigger. Worker pools answer UNIMPLEMENTED.
 package cloudbuild
 
 import (
@@ -17,6 +19,7 @@ import (
 
 	"giggle/api/guard"
 	"giggle/build"
+	"giggle/build/trigger"
 	"giggle/fault"
 	"giggle/iam"
 	"giggle/operation"
@@ -39,6 +42,9 @@ type Server struct {
 	// LogsBucket makes sure that the bucket of a project's build logs is there, and returns its name.
 	LogsBucket func(ctx context.Context, p run.Project) (string, error)
 	Pages      *resource.Pages
+	Triggers   *trigger.Triggers
+	// Secret returns what is in a version of a secret. It fails with NotFound.
+	Secret func(name string) ([]byte, error)
 }
 
 const (
@@ -65,6 +71,7 @@ var Rules = func() guard.Rules {
 	r[rpc+"GetDefaultServiceAccount"] = guard.Rule{Permission: "cloudbuild.builds.get", On: "{name}"}
 	r[ops+"GetOperation"] = guard.Rule{Permission: "cloudbuild.builds.get", On: "{name}"}
 	r[ops+"CancelOperation"] = guard.Rule{Permission: "cloudbuild.builds.update", On: "{name}"}
+	triggerRules(r)
 	return r
 }()
 
@@ -74,6 +81,7 @@ func (s *Server) Register(m *rest.Mux) {
 	longrunningpb.RegisterOperationsServer(m, s)
 	const name = "/v1/{name=projects/*/locations/*/operations/*}"
 	m.Bind(ops+"GetOperation", rest.HTTPRule{Method: "GET", Pattern: name})
+	m.HandleFunc("POST", "/v1/projects/{project}/githubWebhook", githubRPC, s.receiveGitHub)
 	m.Bind(ops+"CancelOperation", rest.HTTPRule{Method: "POST", Pattern: name + ":cancel", Body: "*"})
 }
 

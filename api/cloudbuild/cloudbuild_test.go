@@ -200,7 +200,6 @@ func TestRefusals(t *testing.T) {
 			`{"steps":[{"name":"ubuntu"}],"serviceAccount":"projects/giggle/serviceAccounts/x@giggle.iam.gserviceaccount.com","options":{"logging":"NONE"}}`, 403},
 		{"secrets", w.Owner, "POST", "/v1/projects/giggle/builds", `{"steps":[{"name":"ubuntu","secretEnv":["X"]}]}`, 501},
 		{"a location that is none", w.Owner, "POST", "/v1/projects/giggle/locations/moon/builds", `{"steps":[{"name":"ubuntu"}]}`, 404},
-		{"triggers", w.Owner, "GET", "/v1/projects/giggle/triggers", "", 501},
 	} {
 		t.Run(tt.name, func(t *testing.T) { w.CallAs(t, tt.token, tt.method, tt.path, tt.body, tt.status) })
 	}

@@ -31,6 +31,11 @@ func ToProto(b *build.Build, p run.Project) *cloudbuildpb.Build {
 		w.Source = &cloudbuildpb.Source{Source: &cloudbuildpb.Source_StorageSource{StorageSource: source}}
 		w.SourceProvenance = &cloudbuildpb.SourceProvenance{ResolvedStorageSource: source}
 	}
+	w.BuildTriggerId = b.Trigger
+	if r := b.Source.Repo; r != nil {
+		w.Source = &cloudbuildpb.Source{Source: &cloudbuildpb.Source_RepoSource{RepoSource: repoSource(p, r, r.Branch, r.Tag)}}
+		w.SourceProvenance = &cloudbuildpb.SourceProvenance{ResolvedRepoSource: repoSource(p, r, "", "")}
+	}
 	if b.Status == build.Failure || b.Status == build.InternalError {
 		w.FailureInfo = &cloudbuildpb.Build_FailureInfo{Type: cloudbuildpb.Build_FailureInfo_USER_BUILD_STEP, Detail: b.Detail}
 	}
@@ -41,6 +46,20 @@ func ToProto(b *build.Build, p run.Project) *cloudbuildpb.Build {
 	w.Images, w.Options = []string{b.Image}, &cloudbuildpb.BuildOptions{Logging: cloudbuildpb.BuildOptions_LEGACY}
 	if b.Status == build.Success {
 		w.Results = &cloudbuildpb.Results{Images: []*cloudbuildpb.BuiltImage{{Name: b.Image, Digest: b.Digest}}}
+	}
+	return w
+}
+
+// repoSource writes a commit of a repository by a branch, a tag or its hash.
+func repoSource(p run.Project, r *build.Repo, branch, tag string) *cloudbuildpb.RepoSource {
+	w := &cloudbuildpb.RepoSource{ProjectId: p.ID, RepoName: r.Name, Dir: r.Dir}
+	switch {
+	case tag != "":
+		w.Revision = &cloudbuildpb.RepoSource_TagName{TagName: tag}
+	case branch != "":
+		w.Revision = &cloudbuildpb.RepoSource_BranchName{BranchName: branch}
+	default:
+		w.Revision = &cloudbuildpb.RepoSource_CommitSha{CommitSha: r.Commit}
 	}
 	return w
 }

@@ -1,0 +1,261 @@
+package cloudbuild
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"cloud.google.com/go/cloudbuild/apiv1/v2/cloudbuildpb"
+	"cloud.google.com/go/longrunning/autogen/longrunningpb"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/emptypb"
+
+	"giggle/api/guard"
+	"giggle/build/trigger"
+	"giggle/fault"
+	"giggle/resource"
+)
+
+// triggerRules are the rules of triggers' RPCs. Cloud Build has no permissions of their own for them.
+func triggerRules(r guard.Rules) {
+	const named = "{name}|projects/{project_id}"
+	r[rpc+"CreateBuildTrigger"] = guard.Rule{Permission: "cloudbuild.builds.create", On: "{parent}|projects/{project_id}"}
+	r[rpc+"GetBuildTrigger"] = guard.Rule{Permission: "cloudbuild.builds.get", On: named}
+	r[rpc+"ListBuildTriggers"] = guard.Rule{Permission: "cloudbuild.builds.list", On: "{parent}|projects/{project_id}"}
+	r[rpc+"DeleteBuildTrigger"] = guard.Rule{Permission: "cloudbuild.builds.create", On: named}
+	r[rpc+"UpdateBuildTrigger"] = guard.Rule{Permission: "cloudbuild.builds.create", On: "{trigger.resource_name}|projects/{project_id}"}
+	r[rpc+"RunBuildTrigger"] = guard.Rule{Permission: "cloudbuild.builds.create", On: named}
+	// Whoever knows the secret may, with credentials or without.
+	r[rpc+"ReceiveTriggerWebhook"] = guard.Rule{Open: true}
+	r[githubRPC] = guard.Rule{Open: true}
+}
+
+// triggerName reads which trigger a request means: its name, or a project and an id, which mean the location global. A
+// trigger may be named by what people call it. gcloud 528 names the trigger in the path and in the body.
+func (s *Server) triggerName(name, project, id string) (resource.Child, error) {
+	if name == "" {
+		name = resource.Child{Location: resource.Location{Project: project, Location: "global"}, Collection: "triggers", ID: id}.String()
+	}
+	n, err := resource.ParseChild("triggers", name)
+	if err != nil {
+		return n, err
+	}
+	p, err := s.Project(n.Project)
+	n.Project = p.ID
+	return n, err
+}
+
+func (s *Server) triggerLocation(parent, project string) (resource.Location, error) {
+	in := resource.Location{Project: project, Location: "global"}
+	if parent != "" {
+		var err error
+		if in, err = resource.ParseLocation(parent); err != nil {
+			return in, err
+		}
+	}
+	p, err := s.Project(in.Project)
+	in.Project = p.ID
+	return in, err
+}
+
+// mayUse fails when the caller may not act as the accounts that a trigger's builds run as.
+func (s *Server) mayUse(ctx context.Context, project string, t *trigger.Trigger) error {
+	accounts := []string{t.Account}
+	if len(t.Inline) > 0 {
+		r, err := s.Read(t.Inline)
+		if err != nil {
+			return err
+		}
+		accounts = append(accounts, r.Spec.Account)
+	}
+	p, err := s.Project(project)
+	if err != nil {
+		return err
+	}
+	for _, a := range accounts {
+		if a == "" {
+			continue
+		}
+		email := a[strings.LastIndexByte(a, '/')+1:]
+		prefix := strings.TrimSuffix(a, email)
+		if !slices.Contains([]string{"", "projects/" + p.ID + "/serviceAccounts/", "projects/" + p.Number + "/serviceAccounts/", "projects/-/serviceAccounts/"}, prefix) ||
+			strings.ContainsAny(email, "${}") {
+			return fault.Invalid("trigger.serviceAccount", "%.200q is not projects/PROJECT/serviceAccounts/EMAIL of this project", a)
+		}
+		if err := s.ActAs(ctx, guard.Caller(ctx), p.ID, email); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// CreateBuildTrigger makes a trigger.
+func (s *Server) CreateBuildTrigger(ctx context.Context, r *cloudbuildpb.CreateBuildTriggerRequest) (*cloudbuildpb.BuildTrigger, error) {
+	in, err := s.triggerLocation(r.GetParent(), r.GetProjectId())
+	if err != nil {
+		return nil, err
+	}
+	if in.Location != "global" && !resource.IsRegion(in.Location) {
+		return nil, fault.New(fault.NotFound, "Location %.50q is not one of Cloud Build's.", in.Location)
+	}
+	t, err := toTrigger(r.GetTrigger())
+	if err != nil {
+		return nil, err
+	}
+	if err := s.mayUse(ctx, in.Project, &t); err != nil {
+		return nil, err
+	}
+	if t, err = s.Triggers.Create(ctx, in, t); err != nil {
+		return nil, err
+	}
+	return fromTrigger(&t)
+}
+
+// GetBuildTrigger returns a trigger.
+func (s *Server) GetBuildTrigger(ctx context.Context, r *cloudbuildpb.GetBuildTriggerRequest) (*cloudbuildpb.BuildTrigger, error) {
+	n, err := s.triggerName(r.GetName(), r.GetProjectId(), r.GetTriggerId())
+	if err != nil {
+		return nil, err
+	}
+	t, err := s.Triggers.Get(ctx, n)
+	if err != nil {
+		return nil, err
+	}
+	return fromTrigger(&t)
+}
+
+// ListBuildTriggers lists the triggers of a location.
+func (s *Server) ListBuildTriggers(ctx context.Context, r *cloudbuildpb.ListBuildTriggersRequest) (*cloudbuildpb.ListBuildTriggersResponse, error) {
+	in, err := s.triggerLocation(r.GetParent(), r.GetProjectId())
+	if err != nil {
+		return nil, err
+	}
+	query := in.String() + "/triggers"
+	last, err := s.Pages.Last(query, r.GetPageToken())
+	if err != nil {
+		return nil, err
+	}
+	size := int(r.GetPageSize())
+	if size <= 0 || size > maxPage {
+		size = maxPage
+	}
+	all, err := s.Triggers.List(ctx, in)
+	if err != nil {
+		return nil, err
+	}
+	out := &cloudbuildpb.ListBuildTriggersResponse{}
+	for i := range all {
+		name := all[i].Name.String()
+		if name <= last { // rows are in the order of their names
+			continue
+		}
+		if len(out.Triggers) == size {
+			out.NextPageToken = s.Pages.Token(query, all[i-1].Name.String())
+			break
+		}
+		w, err := fromTrigger(&all[i])
+		if err != nil {
+			return nil, err
+		}
+		out.Triggers = append(out.Triggers, w)
+	}
+	return out, nil
+}
+
+// UpdateBuildTrigger replaces a trigger, or the fields of its mask.
+func (s *Server) UpdateBuildTrigger(ctx context.Context, r *cloudbuildpb.UpdateBuildTriggerRequest) (*cloudbuildpb.BuildTrigger, error) {
+	n, err := s.triggerName(r.GetTrigger().GetResourceName(), r.GetProjectId(), r.GetTriggerId())
+	if err != nil {
+		return nil, err
+	}
+	t, err := s.Triggers.Update(ctx, n, func(t *trigger.Trigger) error {
+		want, err := toTrigger(r.GetTrigger())
+		if err != nil {
+			return err
+		}
+		if paths := r.GetUpdateMask().GetPaths(); len(paths) > 0 {
+			have, err := fromTrigger(t)
+			if err != nil {
+				return err
+			}
+			if err := applyMask(have, r.GetTrigger(), paths); err != nil {
+				return err
+			}
+			if want, err = toTrigger(have); err != nil {
+				return err
+			}
+		}
+		if err := s.mayUse(ctx, n.Project, &want); err != nil {
+			return err
+		}
+		want.Created, want.Version = t.Created, t.Version
+		want.Name = t.Name
+		if want.Title == "" {
+			want.Title = t.Title
+		}
+		*t = want
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return fromTrigger(&t)
+}
+
+// applyMask copies the fields that a mask names. A path into a field means all of the field: each is one setting.
+func applyMask(to, from *cloudbuildpb.BuildTrigger, paths []string) error {
+	src, dst := from.ProtoReflect(), to.ProtoReflect()
+	for _, path := range paths {
+		name, _, _ := strings.Cut(path, ".")
+		fd := dst.Descriptor().Fields().ByName(protoreflect.Name(name))
+		if fd == nil {
+			fd = dst.Descriptor().Fields().ByJSONName(name)
+		}
+		switch {
+		case fd == nil:
+			return fault.Invalid("updateMask", "a trigger has no field %.100q", path)
+		case src.Has(fd):
+			dst.Set(fd, src.Get(fd))
+		default:
+			dst.Clear(fd)
+		}
+	}
+	return nil
+}
+
+// DeleteBuildTrigger removes a trigger.
+func (s *Server) DeleteBuildTrigger(ctx context.Context, r *cloudbuildpb.DeleteBuildTriggerRequest) (*emptypb.Empty, error) {
+	n, err := s.triggerName(r.GetName(), r.GetProjectId(), r.GetTriggerId())
+	if err != nil {
+		return nil, err
+	}
+	return &emptypb.Empty{}, s.Triggers.Delete(ctx, n)
+}
+
+// RunBuildTrigger starts a build by a trigger, of the revision that is asked for.
+func (s *Server) RunBuildTrigger(ctx context.Context, r *cloudbuildpb.RunBuildTriggerRequest) (*longrunningpb.Operation, error) {
+	n, err := s.triggerName(r.GetName(), r.GetProjectId(), r.GetTriggerId())
+	if err != nil {
+		return nil, err
+	}
+	t, err := s.Triggers.Get(ctx, n)
+	if err != nil {
+		return nil, err
+	}
+	// By hand as by whoever made it: nobody runs as an account through a trigger that he could not run as himself.
+	if err := s.mayUse(ctx, n.Project, &t); err != nil {
+		return nil, err
+	}
+	src := r.GetSource()
+	b, err := s.Triggers.Fire(ctx, &t, trigger.Firing{
+		Branch: src.GetBranchName(), Tag: src.GetTagName(), Commit: src.GetCommitSha(), Substitutions: src.GetSubstitutions(), Creator: guard.Caller(ctx).Email(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	p, err := s.Project(n.Project)
+	if err != nil {
+		return nil, err
+	}
+	return s.operation(ctx, b.Name, p)
+}
