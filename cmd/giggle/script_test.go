@@ -59,7 +59,11 @@ type platform struct {
 type platformKey struct{}
 
 // TestScripts runs the product as a user would: the real binary, the real gcloud, real containers.
-func TestScripts(t *testing.T) {
+func TestScripts(t *testing.T) { runScripts(t, "test/scripts") }
+
+// runScripts runs the scripts of a directory of the repository.
+func runScripts(t *testing.T, dir string) {
+	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Fatal("the scripts run containers: root is needed")
 	}
@@ -68,7 +72,7 @@ func TestScripts(t *testing.T) {
 		t.Fatal(err)
 	}
 	testscript.Run(t, testscript.Params{
-		Dir:                 filepath.Join(root, "test", "scripts"),
+		Dir:                 filepath.Join(root, dir),
 		RequireExplicitExec: true,
 		Setup: func(env *testscript.Env) error {
 			// Above the temporary directory of the test: an ordinary user can't pass through that one.
