@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"os"
 	"path/filepath"
 
 	"giggle/artifacts"
@@ -72,9 +71,9 @@ func (c *Cloud) openDocker(proxies http.Handler, sockets func(build.Build) engin
 	return &docker{files, api}, nil
 }
 
-// programs is where BuildKit's programs are looked for: in the PATH, then where `make setup` builds them.
+// programs is where BuildKit's programs are looked for when the PATH has none: `make setup` builds them beside the mirror.
 func (c *Cloud) programs() []string {
-	return append(filepath.SplitList(os.Getenv("PATH")), "/usr/local/sbin", "/usr/sbin", "/sbin", filepath.Join(filepath.Dir(c.cfg.Mirror), "tools"))
+	return []string{filepath.Join(filepath.Dir(c.cfg.Mirror), "tools"), "/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"}
 }
 
 // builder is the image of a docker step, with its build's socket.

@@ -35,8 +35,11 @@ const trustFile = "trust.pem"
 // starting bounds how long BuildKit takes until it answers.
 const starting = 30 * time.Second
 
-// program finds one of BuildKit's programs.
+// program finds one of BuildKit's programs: in the PATH, then in the directories of the configuration.
 func (b *Builder) program(name string) (string, error) {
+	if p, err := exec.LookPath(name); err == nil && filepath.IsAbs(p) {
+		return p, nil
+	}
 	for _, dir := range b.cfg.Path {
 		p := filepath.Join(dir, name)
 		if st, err := os.Stat(p); err == nil && st.Mode().IsRegular() && st.Mode()&0o111 != 0 && filepath.IsAbs(p) {

@@ -54,7 +54,7 @@ type Config struct {
 	Familiar func(ref string) (string, error)
 	Blobs    *blob.Dir     // of the platform, where images go
 	Dir      string        // of BuildKit's state, its cache in it
-	Path     []string      // directories to look for buildkitd, buildctl and runc in
+	Path     []string      // directories to look for buildkitd, buildctl and runc in when the PATH has none
 	Trust    []byte        // PEM bundle that BuildKit trusts
 	Files    []engine.File // laid over the host's for BuildKit: resolv.conf
 	// Sockets is what answers inside the network of builds. Of its port 80 all but /v2/, the registry of base images, is
