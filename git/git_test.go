@@ -26,7 +26,7 @@ func TestRepos(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = st.Close() })
-	g, err := git.Open(t.Context(), git.Config{Store: st, Dir: filepath.Join(dir, "git"), NewID: uuid.NewString, Log: slog.New(slog.DiscardHandler)})
+	g, err := git.Open(t.Context(), git.Config{Store: st, Dir: filepath.Join(dir, "git"), NewID: uuid.NewString, Log: slog.New(slog.DiscardHandler), Protocol: "file"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -118,6 +118,28 @@ func TestRepos(t *testing.T) {
 		if got := strings.Join(names, " "); got != want {
 			t.Errorf("the archive of %q has %q", in, got)
 		}
+	}
+	if err := g.Mirror(t.Context(), "giggle", "github_me_app", "file://"+filepath.Join(dir, "git", r.ID+".git")); err != nil {
+		t.Fatal(err)
+	}
+	m, err := g.Get(t.Context(), "giggle", "github_me_app")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := g.Resolve(t.Context(), m, git.Revision{Branch: "main"}); err != nil || got != second {
+		t.Errorf("the mirror's main is %q, %v", got, err)
+	}
+	nowhere := "file://" + filepath.Join(dir, "none")
+	for _, name := range []string{"github_me_app", "github_me_none", "app"} { // one of another URL, a new one, no mirror
+		if err := g.Mirror(t.Context(), "giggle", name, nowhere); !fault.Is(err, fault.FailedPrecondition) {
+			t.Errorf("%s as a mirror of nowhere: %v", name, err)
+		}
+	}
+	if _, err := g.Get(t.Context(), "giggle", "github_me_none"); !fault.Is(err, fault.NotFound) {
+		t.Errorf("a mirror of nowhere stays: %v", err)
+	}
+	if err := g.Delete(t.Context(), "giggle", "github_me_app"); err != nil {
+		t.Fatal(err)
 	}
 	if err := g.Delete(t.Context(), "giggle", "app"); err != nil {
 		t.Fatal(err)

@@ -2,6 +2,7 @@ package git
 
 import (
 	"context"
+	"errors"
 
 	"giggle/fault"
 )
@@ -11,7 +12,8 @@ import (
 func (g *Repos) Mirror(ctx context.Context, project, name, url string) (err error) {
 	defer fault.Wrap(&err, "git.Mirror(%s, %s)", project, name)
 	r, err := g.Get(ctx, project, name)
-	if fault.Is(err, fault.NotFound) {
+	first := fault.Is(err, fault.NotFound)
+	if first {
 		r, err = g.create(ctx, Repo{Project: project, Name: name, Mirror: url})
 	}
 	if err != nil {
@@ -24,6 +26,9 @@ func (g *Repos) Mirror(ctx context.Context, project, name, url string) (err erro
 	defer cancel()
 	err = g.stream(ctx, g.dir(r), nil, nil, &tail{}, "fetch", "--quiet", "--prune", "--no-tags", "--end-of-options", url,
 		"+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*", "+refs/pull/*/head:refs/pull/*/head")
+	if err != nil && first { // nothing came of it
+		err = errors.Join(err, g.Delete(context.WithoutCancel(ctx), project, name))
+	}
 	if err != nil && exitCode(err) < 0 {
 		return err
 	}
