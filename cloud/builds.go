@@ -5,7 +5,6 @@ import (
 	"context"
 	"io"
 	"net/http"
-	"strings"
 
 	"github.com/google/uuid"
 
@@ -79,7 +78,7 @@ func (c *Cloud) openBuilds(ctx context.Context) error {
 	runner, err := steps.New(steps.Config{
 		Engine: c.engine, Images: docker.stepImages(c.images, stepImages{c, c.foreign}), Builders: own, Dir: c.path("build", "steps"), Files: local.Files(c.trust), Env: local.TrustEnv(),
 		Sockets: sockets, Store: docker.api,
-		Memory:  stepMemory, Pids: stepPids, Disk: buildDisk, Parallel: stepSlots, NewID: instanceID, Now: c.cfg.Now, Log: c.cfg.Log,
+		Memory: stepMemory, Pids: stepPids, Disk: buildDisk, Parallel: stepSlots, NewID: instanceID, Now: c.cfg.Now, Log: c.cfg.Log,
 	})
 	if err != nil {
 		return err
@@ -148,9 +147,16 @@ func (p pusher) Push(ctx context.Context, b build.Build, digest string) error {
 	if ref.Repository.Project, err = p.c.projectID(ref.Repository.Project); err != nil {
 		return err
 	}
-	err = p.c.identity.Authorize(ctx, iam.ServiceAccount(b.Account), "artifactregistry.repositories.uploadArtifacts", ref.Repository.String())
+	account := iam.ServiceAccount(b.Account)
+	err = p.c.identity.Authorize(ctx, account, "artifactregistry.repositories.uploadArtifacts", ref.Repository.String())
 	if err != nil {
 		return err
+	}
+	// gcr.io has no repositories to be made beforehand: the first push makes it.
+	if artifacts.IsLegacy(ref.Repository) && p.c.identity.Allowed(account, "artifactregistry.repositories.createOnPush", "projects/"+ref.Repository.Project) {
+		if err := p.c.artifacts.CreateOnPush(ctx, ref.Repository); err != nil {
+			return err
+		}
 	}
 	if err := p.c.artifacts.Push(ctx, b.Image, digest); err != nil {
 		return err
@@ -171,12 +177,9 @@ type stepImages struct {
 }
 
 func (s stepImages) Image(ctx context.Context, b build.Build, name string) (oci.Image, error) {
-	if host, _, _ := strings.Cut(name, "/"); !strings.HasSuffix(host, "-docker.pkg.dev") {
-		return s.mirrored(name)
-	}
 	ref, err := artifacts.ParseReference(name)
-	if err != nil {
-		return oci.Image{}, err
+	if err != nil || artifacts.IsLegacy(ref.Repository) && ref.Repository.Project != b.Project { // another project's gcr.io is foreign
+		return s.mirrored(name)
 	}
 	if ref.Repository.Project, err = s.c.projectID(ref.Repository.Project); err != nil {
 		return oci.Image{}, err
@@ -194,18 +197,15 @@ func (s stepImages) Image(ctx context.Context, b build.Build, name string) (oci.
 
 // mirrored finds a foreign image by any of the names that Docker has for it.
 func (s stepImages) mirrored(name string) (oci.Image, error) {
-	full := name
-	if at := strings.LastIndexByte(full, ':'); at <= strings.LastIndexByte(full, '/') && !strings.Contains(full, "@") {
-		full += ":latest"
+	familiar, err := mirror.Familiar(name)
+	if err != nil {
+		return oci.Image{}, err
 	}
-	short := strings.TrimPrefix(strings.TrimPrefix(strings.TrimPrefix(full, "index."), "docker.io/"), "library/")
-	for _, candidate := range []string{name, full, short, "docker.io/" + short, "docker.io/library/" + short, "library/" + short} {
-		img, err := s.foreign.Get(candidate)
-		if !fault.Is(err, fault.NotFound) {
-			return img, err
-		}
+	img, err := s.foreign.Get(familiar)
+	if fault.Is(err, fault.NotFound) {
+		err = fault.New(fault.NotFound, "the image %s is not on this machine: the mirror of foreign images has none of that name (`giggle images add`)", familiar)
 	}
-	return oci.Image{}, fault.New(fault.NotFound, "the image %s is not on this machine: the mirror of foreign images has none of that name", full)
+	return img, err
 }
 
 // objects takes the files that builds make, as the build's account.
