@@ -485,3 +485,35 @@ func TestWriteLayerRefuses(t *testing.T) {
 		}
 	}
 }
+
+func TestTree(t *testing.T) {
+	dir := t.TempDir()
+	for _, d := range []string{"sub", "out/deep"} {
+		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, f := range []string{"sub/file", "out/deep/file", "sub/left"} {
+		if err := os.WriteFile(filepath.Join(dir, f), []byte("text"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink("/etc/shadow", filepath.Join(dir, "link")); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mkfifo(filepath.Join(dir, "pipe"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	files, err := oci.Tree(dir, "/app", func(rel string, dir bool) bool { return dir && rel == "out" || rel == "sub/left" })
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, f := range files {
+		got = append(got, fmt.Sprintf("%s %s %d %s", f.Mode, f.Path, f.Size, f.Link))
+	}
+	want := "drwxr-xr-x /app 0 |-rwxrwxrwx /app/link 0 /etc/shadow|drwxr-xr-x /app/sub 0 |-rw------- /app/sub/file 4 "
+	if strings.Join(got, "|") != want {
+		t.Errorf("got  %s\nwant %s", strings.Join(got, "|"), want)
+	}
+}

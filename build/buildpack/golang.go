@@ -294,7 +294,7 @@ func (b *Builder) assemble(ctx context.Context, job build.Build, src string, pro
 	}
 	layers := []oci.Layer{base, app}
 	if job.Env["GOOGLE_CLEAR_SOURCE"] != "true" {
-		files, err := treeFiles(src, workspace)
+		files, err := oci.Tree(src, workspace, nil)
 		if err != nil {
 			return "", err
 		}

@@ -3,12 +3,9 @@ package buildpack
 import (
 	"context"
 	"errors"
-	"io"
 	"io/fs"
 	"maps"
 	"os"
-	"path"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -51,7 +48,7 @@ func (b *Builder) onBase(ctx context.Context, a app) (string, error) {
 	}
 	layers = append(layers, home)
 	for _, to := range sortedKeys(a.trees) {
-		files, err := treeFiles(a.trees[to], to)
+		files, err := oci.Tree(a.trees[to], to, nil)
 		if err != nil {
 			return "", err
 		}
@@ -85,41 +82,6 @@ func merged(base, over []string) []string {
 		}
 	}
 	return append(out, over...)
-}
-
-// treeFiles lists a directory of the host for an image, without times and owners. A container may have left anything
-// in it: links stay links, and what is neither file nor directory stays out.
-func treeFiles(dir, to string) ([]oci.File, error) {
-	var out []oci.File
-	err := filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		rel, err := filepath.Rel(dir, p)
-		if err != nil {
-			return err
-		}
-		info, err := d.Info()
-		if err != nil {
-			return err
-		}
-		f := oci.File{Path: path.Join(to, filepath.ToSlash(rel)), Mode: info.Mode().Perm()}
-		switch {
-		case d.IsDir():
-			f.Mode |= fs.ModeDir
-		case info.Mode()&fs.ModeSymlink != 0:
-			if f.Link, err = os.Readlink(p); err != nil {
-				return err
-			}
-		case info.Mode().IsRegular():
-			f.Size, f.Open = info.Size(), func() (io.ReadCloser, error) { return os.Open(p) }
-		default:
-			return nil
-		}
-		out = append(out, f)
-		return nil
-	})
-	return out, err
 }
 
 // projectCache is a directory of a project's own that is kept between builds: what a hostile build leaves in it is no

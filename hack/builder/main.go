@@ -4,10 +4,8 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -74,11 +72,15 @@ func run(ctx context.Context, dir string) error {
 		{Path: "/tmp", Mode: fs.ModeDir | 0o777 | fs.ModeSticky},
 		{Path: "/workspace", Mode: fs.ModeDir | 0o755},
 	}
-	if files, err = add(files, goroot, buildpack.GoRoot, dead); err != nil {
-		return err
-	}
-	if files, err = add(files, cache, buildpack.WarmCache, nil); err != nil {
-		return err
+	for _, t := range []struct {
+		from, to string
+		skip     func(string, bool) bool
+	}{{goroot, buildpack.GoRoot, dead}, {cache, buildpack.WarmCache, nil}} {
+		more, err := oci.Tree(t.from, t.to, t.skip)
+		if err != nil {
+			return err
+		}
+		files = append(files, more...)
 	}
 	fmt.Fprintf(os.Stderr, "builder: packing %d files\n", len(files))
 	err = m.Put(ctx, buildpack.GoImage, "made from the local Go toolchain", time.Now(), func(images *oci.Images) (string, error) {
@@ -114,43 +116,4 @@ func dead(rel string, dir bool) bool {
 		return rel == "test" || rel == "doc" || rel == "api" || rel == "misc" || rel == "pkg/obj" || filepath.Base(rel) == "testdata"
 	}
 	return strings.HasSuffix(rel, "_test.go")
-}
-
-// add adds the files below a directory, under another path.
-func add(files []oci.File, from, to string, skip func(rel string, dir bool) bool) ([]oci.File, error) {
-	err := filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		rel, err := filepath.Rel(from, path)
-		if err != nil {
-			return err
-		}
-		if skip != nil && skip(rel, d.IsDir()) {
-			if d.IsDir() {
-				return filepath.SkipDir
-			}
-			return nil
-		}
-		info, err := d.Info()
-		if err != nil {
-			return err
-		}
-		f := oci.File{Path: filepath.Join(to, rel), Mode: info.Mode().Perm()}
-		switch {
-		case d.IsDir():
-			f.Mode |= fs.ModeDir
-		case info.Mode()&fs.ModeSymlink != 0:
-			if f.Link, err = os.Readlink(path); err != nil {
-				return err
-			}
-		case info.Mode().IsRegular():
-			f.Size, f.Open = info.Size(), func() (io.ReadCloser, error) { return os.Open(path) }
-		default:
-			return errors.New(path + " is neither a file nor a directory nor a link")
-		}
-		files = append(files, f)
-		return nil
-	})
-	return files, err
 }

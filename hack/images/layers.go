@@ -1,9 +1,7 @@
 package main
 
 import (
-	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -157,45 +155,6 @@ func (w *workshop) failing() ([]oci.File, error) {
 	return add(nil, program, "/failing", nil)
 }
 
-// add adds the files at and below a path, under another path.
-func add(files []oci.File, from, to string, skip func(rel string, dir bool) bool) ([]oci.File, error) {
-	err := filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		rel, err := filepath.Rel(from, path)
-		if err != nil {
-			return err
-		}
-		if skip != nil && rel != "." && skip(rel, d.IsDir()) {
-			if d.IsDir() {
-				return filepath.SkipDir
-			}
-			return nil
-		}
-		info, err := d.Info()
-		if err != nil {
-			return err
-		}
-		f := oci.File{Path: filepath.Join(to, rel), Mode: info.Mode().Perm()}
-		switch {
-		case d.IsDir():
-			f.Mode |= fs.ModeDir
-		case info.Mode()&fs.ModeSymlink != 0:
-			if f.Link, err = os.Readlink(path); err != nil {
-				return err
-			}
-		case info.Mode().IsRegular():
-			f.Size, f.Open = info.Size(), func() (io.ReadCloser, error) { return os.Open(path) }
-		default:
-			return errors.New(path + " is neither a file nor a directory nor a link")
-		}
-		files = append(files, f)
-		return nil
-	})
-	return files, err
-}
-
 // free is how many bytes a file system has left, 0 where it can't be told.
 func free(dir string) uint64 {
 	var st syscall.Statfs_t
@@ -203,4 +162,10 @@ func free(dir string) uint64 {
 		return 0
 	}
 	return st.Bavail * uint64(st.Bsize)
+}
+
+// add adds the files at and below a path, under another path.
+func add(files []oci.File, from, to string, skip func(rel string, dir bool) bool) ([]oci.File, error) {
+	more, err := oci.Tree(from, to, skip)
+	return append(files, more...), err
 }
