@@ -18,7 +18,10 @@ func ToProto(b *build.Build, p run.Project) *cloudbuildpb.Build {
 		Status: toStatus(b.Status), StatusDetail: b.Detail,
 		CreateTime: timestamppb.New(b.Created), StartTime: stamp(b.Started), FinishTime: stamp(b.Finished), Timeout: durationpb.New(b.Timeout),
 		LogUrl: "https://console.cloud.google.com/cloud-build/builds;region=" + b.Name.Location.Location + "/" + b.Name.ID + "?project=" + p.Number,
-		Tags:   b.Tags, ServiceAccount: "projects/" + p.ID + "/serviceAccounts/" + b.Account,
+		Tags:   b.Tags,
+	}
+	if b.Account != "" { // a build that could not begin has none
+		w.ServiceAccount = "projects/" + p.ID + "/serviceAccounts/" + b.Account
 	}
 	if b.LogsIn != "" {
 		w.LogsBucket = "gs://" + b.LogsIn

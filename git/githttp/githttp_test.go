@@ -291,7 +291,7 @@ func TestBigAndConcurrentPushes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := io.CopyN(f, rand.Reader, 200<<20); err != nil {
+	if _, err := io.CopyN(f, rand.Reader, bigPush); err != nil {
 		t.Fatal(err)
 	}
 	if err := f.Close(); err != nil {
@@ -332,7 +332,7 @@ func TestBigAndConcurrentPushes(t *testing.T) {
 	t.Cleanup(srv.Close)
 	out, err := h.try("w", "push", strings.Replace(srv.URL, "http://", "http://x:"+h.Owner+"@", 1)+"/p/giggle/r/small", "main")
 	if err == nil {
-		t.Errorf("200 MB went into a repository that takes 1: %s", out)
+		t.Errorf("%d bytes went into a repository that takes 1 MB: %s", bigPush, out)
 	}
 	if size, err := repos.Size(r); err != nil || size > 1<<20 {
 		t.Errorf("the refused push left %d bytes, %v", size, err)
@@ -372,13 +372,13 @@ func TestHostilePacks(t *testing.T) {
 		return io.MultiReader(strings.NewReader(fmt.Sprintf("%04x%s0000", len(line)+4, line)), bytes.NewReader(pack))
 	}
 	for name, body := range map[string]io.Reader{
-		"a commit that is a gigabyte of zeros": command("refs/heads/x", pack(1, 1<<30, zeros(1<<30))),
-		"a tree that says it is larger":        command("refs/heads/x", pack(2, 1<<40, zeros(10))),
-		"an object that is not there":          command("refs/heads/x", pack(3, 3, func(w io.Writer) { _, _ = w.Write([]byte("abc")) })),
-		"no pack":                              command("refs/heads/x", []byte("nonsense")),
-		"half a pack":                          command("refs/heads/x", pack(3, 1<<20, zeros(1<<20))[:40]),
-		"a ref that leads out":                 command("refs/heads/../../../x", pack(3, 3, func(w io.Writer) { _, _ = w.Write([]byte("abc")) })),
-		"a line that never ends":               strings.NewReader("ffff" + strings.Repeat("x", 1000)),
+		"a commit that is all zeros":    command("refs/heads/x", pack(1, bomb, zeros(bomb))),
+		"a tree that says it is larger": command("refs/heads/x", pack(2, 1<<40, zeros(10))),
+		"an object that is not there":   command("refs/heads/x", pack(3, 3, func(w io.Writer) { _, _ = w.Write([]byte("abc")) })),
+		"no pack":                       command("refs/heads/x", []byte("nonsense")),
+		"half a pack":                   command("refs/heads/x", pack(3, 1<<20, zeros(1<<20))[:40]),
+		"a ref that leads out":          command("refs/heads/../../../x", pack(3, 3, func(w io.Writer) { _, _ = w.Write([]byte("abc")) })),
+		"a line that never ends":        strings.NewReader("ffff" + strings.Repeat("x", 1000)),
 	} {
 		res := h.post(h.as(h.Owner, "app")+"/git-receive-pack", "application/x-git-receive-pack-request", body)
 		if answer, err := io.ReadAll(res.Body); err == nil && bytes.Contains(answer, []byte("ok refs/")) {
