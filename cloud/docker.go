@@ -190,5 +190,5 @@ func (d dockerRegistry) copy(ctx context.Context, digest string) error {
 
 func (d dockerRegistry) Push(ctx context.Context, b build.Build, name, digest string) error {
 	b.Image = name
-	return pusher{d.c}.Push(ctx, b, digest)
+	return pusher(d).Push(ctx, b, digest)
 }

@@ -39,7 +39,6 @@ type Daemon struct {
 	cmd    *exec.Cmd
 	worker *worker
 	net    *netns.Namespace
-	files  []string
 	closes []func() error
 	done   chan struct{}
 	err    error

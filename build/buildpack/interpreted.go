@@ -91,14 +91,14 @@ func (b *Builder) projectCache(project, name string) (string, error) {
 	return dir, os.MkdirAll(dir, 0o755)
 }
 
-// notRegular is the failure of a build whose container left something else where a directory should be.
-var notRegular = errors.New("the build left something else than a directory behind")
+// errNoDirectory is the failure of a build whose container left something else where a directory should be.
+var errNoDirectory = errors.New("the build left something else than a directory behind")
 
 // realDir fails on what is not a directory itself: the container could have put a link there.
 func realDir(dir string) error {
 	info, err := os.Lstat(dir)
 	if err == nil && !info.IsDir() {
-		err = notRegular
+		err = errNoDirectory
 	}
 	return err
 }
