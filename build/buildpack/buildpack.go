@@ -94,9 +94,6 @@ func (b *Builder) path(elem ...string) string {
 // Build unpacks the source, finds out what it is, and builds it.
 func (b *Builder) Build(ctx context.Context, job build.Build, archive io.ReadSeeker, size int64, log io.Writer) (digest string, err error) {
 	defer fault.Wrap(&err, "buildpack.Build(%s)", job.Name.ID)
-	if job.Docker {
-		return "", fault.New(fault.Unimplemented, "The source has a Dockerfile; builds of Dockerfiles are not implemented yet. Without the Dockerfile, Go source is built by buildpacks.")
-	}
 	work, err := os.MkdirTemp(b.path("work"), job.Name.ID+"-")
 	if err != nil {
 		return "", err

@@ -18,6 +18,13 @@ const debianPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin
 // gcloudRoot is where the machine's Google Cloud SDK is mounted in a build step of the gcloud builder.
 const gcloudRoot = "/google-cloud-sdk"
 
+// Where build steps and RUN steps find packages: the platform's proxies on the metadata address. Elsewhere Go goes on to
+// the next one; npm needs its variable unset.
+const (
+	goProxy     = "GOPROXY=http://169.254.169.254/goproxy|https://proxy.golang.org|direct"
+	npmRegistry = "npm_config_registry=http://169.254.169.254/npm/"
+)
+
 // set is the offline images: what the tutorial and most Dockerfiles start from. The names say a version that the
 // original has; what is inside is what Debian and this machine have.
 func set() []image {
@@ -26,9 +33,11 @@ func set() []image {
 		return v1.Config{Env: []string{debianPath}, Entrypoint: entrypoint, WorkingDir: "/workspace"}
 	}
 	golang := v1.Config{
-		Env: []string{"PATH=/go/bin:/usr/local/go/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "GOPATH=/go", "GOTOOLCHAIN=local"},
+		Env: []string{"PATH=/go/bin:/usr/local/go/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "GOPATH=/go", "GOTOOLCHAIN=local", goProxy},
 		Cmd: []string{"bash"}, WorkingDir: "/go",
 	}
+	node := shell("node")
+	node.Env = append(node.Env, npmRegistry)
 	goBuilder := golang
 	goBuilder.Entrypoint, goBuilder.Cmd, goBuilder.WorkingDir = []string{"go"}, nil, "/workspace"
 	static := v1.Config{Env: []string{debianPath, "SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt"}, User: "0", WorkingDir: "/"}
@@ -48,7 +57,7 @@ func set() []image {
 		{names("debian", "latest", "stable", "12", "bookworm", "stable-slim", "12-slim", "bookworm-slim"), []string{"debian"}, shell("bash")},
 		{names("ubuntu", "latest", "22.04", "24.04", "jammy", "noble"), []string{"debian"}, shell("bash")},
 		{names("golang", "latest", "1", "bookworm", "1.22", "1.22-bookworm", "1.23", "1.23-bookworm", "1.24", "1.24-bookworm", "1.25", "1.25-bookworm", "1.26", "1.26-bookworm"), []string{"debian", "tools", "go"}, golang},
-		{names("node", "latest", "lts", "18", "18-slim", "20", "20-slim", "20-bookworm", "20-bookworm-slim", "22", "22-slim", "22-bookworm-slim"), []string{"debian", "node"}, shell("node")},
+		{names("node", "latest", "lts", "18", "18-slim", "20", "20-slim", "20-bookworm", "20-bookworm-slim", "22", "22-slim", "22-bookworm-slim"), []string{"debian", "node"}, node},
 		{names("python", "latest", "3", "3.11", "3.11-slim", "3.11-bookworm", "3.11-slim-bookworm", "3.12", "3.12-slim", "3.13", "3.13-slim"), []string{"debian", "python"}, shell("python3")},
 		{distroless("static", "latest"), []string{"static"}, static},
 		{distroless("static", "nonroot"), []string{"static"}, nonroot},
