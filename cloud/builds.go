@@ -27,6 +27,7 @@ import (
 	"giggle/run/scale/local"
 	"giggle/storage"
 
+	giggleapi "giggle/api/giggle"
 	storageapi "giggle/api/storage"
 )
 
@@ -75,7 +76,7 @@ func (c *Cloud) openBuilds(ctx context.Context) error {
 		return err
 	}
 	own[dockerImage] = docker.builder(c.foreign)
-	runner, err := steps.New(steps.Config{
+	c.steps, err = steps.New(steps.Config{
 		Engine: c.engine, Images: docker.stepImages(c.images, stepImages{c, c.foreign}), Builders: own, Dir: c.path("build", "steps"), Files: local.Files(c.trust), Env: local.TrustEnv(),
 		Sockets: sockets, Store: docker.api,
 		Memory: stepMemory, Pids: stepPids, Disk: buildDisk, Parallel: stepSlots, NewID: instanceID, Now: c.cfg.Now, Log: c.cfg.Log,
@@ -84,10 +85,31 @@ func (c *Cloud) openBuilds(ctx context.Context) error {
 		return err
 	}
 	c.scheduler = &build.Scheduler{
-		Store: c.store, Sources: sources{c}, Logs: logs{c}, Images: pusher{c}, Builder: sourceBuilder{docker.files, packs}, Steps: runner, Objects: objects{c}, Slots: buildSlots,
+		Store: c.store, Sources: sources{c}, Logs: logs{c}, Images: pusher{c}, Builder: sourceBuilder{docker.files, packs}, Steps: c.steps, Objects: objects{c}, Slots: buildSlots,
 		Log: c.cfg.Log,
 	}
 	return nil
+}
+
+// openShell opens a shell in a step of a build that failed. Whoever is in it has the build's identity, so it takes what
+// it takes to run a build as that account.
+func (c *Cloud) openShell(ctx context.Context, who iam.Principal, id, step string) (giggleapi.Shell, error) {
+	sh, err := c.steps.OpenShell(id, step)
+	if err != nil {
+		return nil, err
+	}
+	err = c.identity.Authorize(ctx, who, "cloudbuild.builds.create", "projects/"+sh.Build.Project)
+	if err == nil {
+		var a iam.Account
+		if a, err = c.identity.Account(ctx, "-", sh.Build.Account); err == nil {
+			err = c.identity.Authorize(ctx, who, "iam.serviceAccounts.actAs", a.Name())
+		}
+	}
+	if err != nil {
+		sh.Close()
+		return nil, err
+	}
+	return sh, nil
 }
 
 // buildIdentity is whom a build's container is told that it is.

@@ -22,6 +22,7 @@ import (
 	"giggle/audit"
 	"giggle/blob"
 	"giggle/build"
+	"giggle/build/steps"
 	"giggle/build/trigger"
 	"giggle/edge"
 	"giggle/engine"
@@ -104,6 +105,7 @@ type Cloud struct {
 	reconciler *run.Reconciler
 	repos      *git.Repos
 	builds     *build.Builds
+	steps      *steps.Runner
 	scheduler  *build.Scheduler
 	triggers   *trigger.Triggers
 

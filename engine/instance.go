@@ -139,31 +139,19 @@ func (i *Instance) create(ctx context.Context, s *Spec) error {
 			f.Close()
 		}
 	}()
-	// Standard input ends at once. It must not be /dev/null: crun gives its three standard files to the container's root,
-	// and this one would be the host's.
-	stdin, w, err := os.Pipe()
-	if err != nil {
+	stdio := []*os.File{s.Terminal, s.Terminal, s.Terminal}
+	if s.Terminal == nil {
+		if stdio, err = i.pipes(u, streams); err != nil {
+			return err
+		}
+		ends = stdio
+	} else if err := s.Terminal.Chown(int(i.slot.base+u.uid), int(i.slot.base+u.gid)); err != nil { // to be opened anew
 		return err
-	}
-	w.Close()
-	ends = append(ends, stdin)
-	for _, stream := range []string{"stdout", "stderr"} {
-		r, w, err := os.Pipe()
-		if err != nil {
-			return err
-		}
-		ends = append(ends, w)
-		streams[stream] = r
-		i.closes = append(i.closes, r.Close)
-		// So that the process can open /dev/stdout anew.
-		if err := w.Chown(int(i.slot.base+u.uid), int(i.slot.base+u.gid)); err != nil {
-			return err
-		}
 	}
 	// Not to be cut off: half a container can't be cleared away without losing track of a process. It takes some 25 ms.
 	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 	defer cancel()
-	if err := e.call(bounded, i, ends, "create", "--bundle", ".", "--pid-file", "pid"); err != nil {
+	if err := e.call(bounded, i, stdio, "create", "--bundle", ".", "--pid-file", "pid"); err != nil {
 		return err
 	}
 	pid, err := e.base.ReadFile(i.name + "/pid")
@@ -194,6 +182,39 @@ func (i *Instance) create(ctx context.Context, s *Spec) error {
 		return i.Stop(context.Background(), 0)
 	}
 	return nil
+}
+
+// pipes makes the process's standard files, and what reads its output.
+func (i *Instance) pipes(u user, streams map[string]*os.File) (ends []*os.File, err error) {
+	defer func() {
+		if err != nil {
+			for _, f := range ends {
+				f.Close()
+			}
+		}
+	}()
+	// Standard input ends at once. It must not be /dev/null: crun gives its three standard files to the container's root,
+	// and this one would be the host's.
+	stdin, w, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	w.Close()
+	ends = append(ends, stdin)
+	for _, stream := range []string{"stdout", "stderr"} {
+		r, w, err := os.Pipe()
+		if err != nil {
+			return ends, err
+		}
+		ends = append(ends, w)
+		streams[stream] = r
+		i.closes = append(i.closes, r.Close)
+		// So that the process can open /dev/stdout anew.
+		if err := w.Chown(int(i.slot.base+u.uid), int(i.slot.base+u.gid)); err != nil {
+			return ends, err
+		}
+	}
+	return ends, nil
 }
 
 // abandon undoes a Prepare that failed.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"os"
 	"path"
 	"strings"
 	"time"
@@ -33,6 +34,10 @@ type Spec struct {
 	// dropped and counted, and the process never waits. Nil throws the output away.
 	Output  func(Line)
 	Sockets Sockets
+
+	// Terminal, when not nil, is the process's standard input, output and error: its end of a NewTerminal. Output hears
+	// nothing then. Without one, standard input ends at once.
+	Terminal *os.File
 }
 
 // Mount shows a directory or file of the host in the instance. Its files keep their owners: what the host's root owns

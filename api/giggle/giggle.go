@@ -40,6 +40,8 @@ type Server struct {
 	Audit    Audit
 	Projects func() []string                              // ids of all projects
 	Caller   func(r *http.Request) (iam.Principal, error) // who calls
+	// OpenShell opens a shell in a step of a build that failed: by its id or number, or "" for the one that failed.
+	OpenShell func(ctx context.Context, who iam.Principal, build, step string) (Shell, error)
 }
 
 // Register adds the routes.
@@ -48,6 +50,7 @@ func (s *Server) Register(m *http.ServeMux) {
 	m.HandleFunc("GET /v1/explain", s.serve(s.explain))
 	m.HandleFunc("GET /v1/accessToken", s.serve(s.accessToken))
 	m.HandleFunc("GET /v1/idToken", s.serve(s.idToken))
+	m.HandleFunc("GET /v1/shell", s.serve(s.shell))
 }
 
 // serve answers with what a handler returns, in JSON; nil where it has written itself.

@@ -98,7 +98,7 @@ func (r *run) step(ctx context.Context, i int) error {
 		inner, cancel = context.WithTimeout(ctx, t.Timeout)
 	}
 	defer cancel()
-	err := r.contain(inner, t, prefix, &st, func() { r.report(i, st) })
+	err := r.contain(inner, i, prefix, &st, func() { r.report(i, st) })
 	st.Finished = r.cfg.Now()
 	failed := func(why string) error {
 		return fault.New(fault.FailedPrecondition, "build step %d %q failed: %s", i, t.Name, why)
@@ -138,6 +138,11 @@ func (r *run) step(ctx context.Context, i int) error {
 	if prefix != "" {
 		r.log.say("", "Finished %s", name)
 	}
+	r.mu.Lock()
+	if _, ran := r.specs[i]; ran && err != nil && st.Status != build.Cancelled && r.failed < 0 {
+		r.failed = i
+	}
+	r.mu.Unlock()
 	r.report(i, st)
 	return err
 }
@@ -153,7 +158,8 @@ func (e exitError) Error() string {
 }
 
 // contain runs a step's container to its end.
-func (r *run) contain(ctx context.Context, t *build.Step, prefix string, st *build.StepStatus, pulled func()) error {
+func (r *run) contain(ctx context.Context, i int, prefix string, st *build.StepStatus, pulled func()) error {
+	t := &r.build.Spec.Steps[i]
 	img, err := r.image(ctx, t, prefix)
 	if err != nil {
 		return err
@@ -165,6 +171,9 @@ func (r *run) contain(ctx context.Context, t *build.Step, prefix string, st *bui
 		return err
 	}
 	spec.Output = func(l engine.Line) { r.log.line(prefix, l.Text) }
+	r.mu.Lock()
+	r.specs[i] = spec
+	r.mu.Unlock()
 	c, err := r.cfg.Engine.Prepare(ctx, spec)
 	if err != nil {
 		return err

@@ -16,6 +16,7 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -80,6 +81,7 @@ type Config struct {
 type Runner struct {
 	cfg   Config
 	slots *semaphore.Weighted
+	kept  kept
 }
 
 var _ build.Steps = (*Runner)(nil)
@@ -89,7 +91,7 @@ func New(cfg Config) (*Runner, error) {
 	if err := os.RemoveAll(cfg.Dir); err != nil {
 		return nil, err
 	}
-	return &Runner{cfg, semaphore.NewWeighted(int64(cfg.Parallel))}, os.MkdirAll(cfg.Dir, 0o700)
+	return &Runner{cfg: cfg, slots: semaphore.NewWeighted(int64(cfg.Parallel)), kept: kept{busy: make(map[*workspace]int)}}, os.MkdirAll(cfg.Dir, 0o700)
 }
 
 // workspace is what the steps of one build share: directories below dir.
@@ -97,12 +99,20 @@ type workspace struct {
 	*Runner
 	build build.Build
 	dir   string
+	until time.Time // it is kept until then, where it is kept
+
+	mu     sync.Mutex
+	specs  map[int]engine.Spec // of the steps that were started
+	failed int                 // the step that ended the build, -1 for none
 }
 
 // Open makes a build's directories, with its source in /workspace.
 func (r *Runner) Open(ctx context.Context, b build.Build, archive io.ReadSeeker, size int64) (_ build.Workspace, err error) {
 	defer fault.Wrap(&err, "steps.Open(%s)", b.Name.ID)
-	w := &workspace{r, b, filepath.Join(r.cfg.Dir, b.Name.ID)}
+	if err := r.kept.expire(r.cfg.Now()); err != nil {
+		return nil, err
+	}
+	w := &workspace{Runner: r, build: b, dir: filepath.Join(r.cfg.Dir, b.Name.ID), specs: make(map[int]engine.Spec), failed: -1}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, os.RemoveAll(w.dir))
@@ -147,8 +157,15 @@ func (w *workspace) Image(ctx context.Context, name string) (string, error) {
 	return w.cfg.Store.Find(ctx, w.build, name)
 }
 
-// Close removes the directories.
+// Close removes the directories, or keeps them for a while when a step has failed: for a look inside.
 func (w *workspace) Close() error {
+	if w.failed >= 0 {
+		return w.kept.keep(w, w.cfg.Now())
+	}
+	return w.remove()
+}
+
+func (w *workspace) remove() error {
 	var err error
 	if w.cfg.Store != nil {
 		err = w.cfg.Store.Drop(w.build)

@@ -60,6 +60,7 @@ func (noImages) Image(_ context.Context, _ build.Build, name string) (oci.Image,
 type fixture struct {
 	t      *testing.T
 	runner *steps.Runner
+	builds int
 
 	mu     sync.Mutex
 	log    bytes.Buffer
@@ -106,6 +107,12 @@ func setup(t *testing.T, change func(*steps.Config)) *fixture {
 	return f
 }
 
+// id is another build's each time.
+func (f *fixture) id() string {
+	f.builds++
+	return fmt.Sprint("b", f.builds)
+}
+
 // run runs steps; then looks at their workspace.
 func (f *fixture) run(ctx context.Context, look func(build.Workspace), spec ...build.Step) error {
 	f.t.Helper()
@@ -115,7 +122,7 @@ func (f *fixture) run(ctx context.Context, look func(build.Workspace), spec ...b
 			spec[i].Name = host
 		}
 	}
-	b := build.Build{Name: resource.Build("giggle", "global", "b"), Project: "giggle", Spec: &build.Spec{Steps: spec}}
+	b := build.Build{Name: resource.Build("giggle", "global", f.id()), Project: "giggle", Spec: &build.Spec{Steps: spec}}
 	w, err := f.runner.Open(ctx, b, nil, 0)
 	if err != nil {
 		f.t.Fatal(err)
