@@ -23,6 +23,7 @@ type Blobs interface {
 	Put(ctx context.Context, r io.Reader, want blob.Digest) (blob.Info, error)
 	Open(ctx context.Context, d blob.Digest) (io.ReadSeekCloser, blob.Info, error)
 	Hold(ctx context.Context, d blob.Digest) (release func(), err error)
+	Reserve(d blob.Digest) (release func())
 }
 
 var _ Blobs = (*blob.Dir)(nil)

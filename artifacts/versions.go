@@ -3,6 +3,8 @@ package artifacts
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"fmt"
 	"io"
 
 	"giggle/blob"
@@ -28,6 +30,11 @@ func (a *Artifacts) PutManifest(ctx context.Context, image Image, tags []string,
 	if m, err = ParseManifest(body, mediaType); err != nil {
 		return m, err
 	}
+	named := want
+	if named == "" {
+		named = blob.Digest(fmt.Sprintf("sha256:%x", sha256.Sum256(body)))
+	}
+	defer a.blobs.Reserve(named)() // until the repository has it
 	info, err := a.blobs.Put(ctx, bytes.NewReader(body), want)
 	if err != nil {
 		return m, err

@@ -38,6 +38,19 @@ func (d *Dir) Hold(ctx context.Context, dg Digest) (release func(), err error) {
 	if _, err := os.Stat(d.file(dg)); err != nil {
 		return nil, missing(err, dg)
 	}
+	return d.hold(dg), nil
+}
+
+// Reserve is Hold for a blob that is still to come: from its first moment to where a Marker finds it, nothing removes it,
+// however long that takes and however young blobs are removed.
+func (d *Dir) Reserve(dg Digest) (release func()) {
+	d.naming.Lock()
+	defer d.naming.Unlock()
+	return d.hold(dg)
+}
+
+// hold counts who needs a blob. The caller holds d.naming.
+func (d *Dir) hold(dg Digest) (release func()) {
 	d.held[dg]++
 	return func() {
 		d.naming.Lock()
@@ -45,8 +58,10 @@ func (d *Dir) Hold(ctx context.Context, dg Digest) (release func(), err error) {
 		if d.held[dg]--; d.held[dg] == 0 {
 			delete(d.held, dg)
 		}
-		_ = rejuvenate(d.file(dg)) // the file system is broken if this fails, and nothing will be removed from it
-	}, nil
+		if _, err := ParseDigest(string(dg)); err == nil {
+			_ = rejuvenate(d.file(dg)) // it may never have come
+		}
+	}
 }
 
 // rejuvenate gives a file the time of now, by the clock of its file system.

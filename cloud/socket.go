@@ -117,7 +117,10 @@ func (c *Cloud) serveStatus(w http.ResponseWriter, r *http.Request) {
 // serveSession signs a local user in. Root and the user who started the platform are its owner; nobody else is
 // anybody yet.
 func (c *Cloud) serveSession(w http.ResponseWriter, r *http.Request) {
-	uid, _ := r.Context().Value(peer{}).(int)
+	uid, ok := r.Context().Value(peer{}).(int)
+	if !ok {
+		uid = -1 // nobody, and not root
+	}
 	s, err := c.Session(uid)
 	answer(w, s, err)
 }

@@ -36,6 +36,7 @@ type Blobs interface {
 	UploadSize(ctx context.Context, id string) (int64, error)
 	CommitUpload(ctx context.Context, id string, want blob.Digest) (blob.Info, error)
 	AbortUpload(ctx context.Context, id string) error
+	Reserve(d blob.Digest) (release func())
 }
 
 // Authorizer is the identity side: *iam.IAM.

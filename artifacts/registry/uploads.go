@@ -39,6 +39,7 @@ func (s *server) startUpload(w http.ResponseWriter, r *request) error {
 		if err := s.Admit(); err != nil {
 			return err
 		}
+		defer s.Blobs.Reserve(d)() // until the repository has it
 		info, err := s.Blobs.Put(r.Context(), fromClient{r.Body}, d)
 		if err != nil {
 			return uploadFault(err)
@@ -105,6 +106,7 @@ func (s *server) finishUpload(w http.ResponseWriter, r *request) error {
 	if _, err := s.chunk(w, r); err != nil {
 		return err
 	}
+	defer s.Blobs.Reserve(d)() // until the repository has it
 	info, err := s.Blobs.CommitUpload(r.Context(), r.ref, d)
 	if err != nil {
 		return uploadFault(err)
