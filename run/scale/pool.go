@@ -29,7 +29,8 @@ type pool struct {
 // running is a ready instance.
 type running struct {
 	Instance
-	transport *http.Transport
+	transport http.RoundTripper
+	started   time.Duration // what its start took
 	inflight  int
 	idle      time.Time // since when it has had no request
 	leaving   bool      // it gets no new request
@@ -123,11 +124,13 @@ func (p *pool) leave(turn chan grant) {
 }
 
 func (p *pool) lease(r *running, cold bool) *Lease {
-	return NewLease(r.ID(), r.transport, cold, func() {
+	l := NewLease(r.ID(), r.transport, cold, func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		p.giveBack(r)
 	})
+	l.Started = r.started
+	return l
 }
 
 // giveBack ends one request on an instance and hands the slot on. p.mu is held.
@@ -158,6 +161,7 @@ func (p *pool) serveWaiting() {
 // start brings one instance up, from a prepared one if there is one, and puts it to work.
 func (p *pool) start(inst Instance) {
 	err := p.s.admit()
+	begin := p.s.cfg.Now()
 	if err == nil {
 		inst, err = p.up(inst)
 		<-p.s.starts
@@ -177,6 +181,7 @@ func (p *pool) start(inst Instance) {
 		return
 	}
 	r := &running{Instance: inst, transport: p.transport(inst), idle: p.s.cfg.Now()}
+	r.started = r.idle.Sub(begin)
 	p.ready = append(p.ready, r)
 	p.s.tasks.Go(func() { p.watch(r) })
 	if p.retired {
@@ -226,8 +231,11 @@ func (p *pool) discard(inst Instance) {
 }
 
 // transport sends requests to one instance: HTTP/1.1, or HTTP/2 without TLS when the port is named h2c.
-func (p *pool) transport(inst Instance) *http.Transport {
-	port := p.rev.Template.Containers[0].Port
+func (p *pool) transport(inst Instance) http.RoundTripper {
+	port, h2c := p.rev.Template.Containers[0].Port, p.rev.Template.Containers[0].PortName == "h2c"
+	if p.s.cfg.Transport != nil {
+		return p.s.cfg.Transport(func(ctx context.Context) (net.Conn, error) { return inst.Dial(ctx, port) }, h2c, p.rev.Template.Concurrency)
+	}
 	t := &http.Transport{
 		DialContext:         func(ctx context.Context, _, _ string) (net.Conn, error) { return inst.Dial(ctx, port) },
 		MaxIdleConnsPerHost: p.rev.Template.Concurrency,
@@ -235,7 +243,7 @@ func (p *pool) transport(inst Instance) *http.Transport {
 		// An app may take as long as the request's own timeout; ours are in the gateway.
 		IdleConnTimeout: p.s.cfg.Idle,
 	}
-	if p.rev.Template.Containers[0].PortName == "h2c" {
+	if h2c {
 		t.Protocols = new(http.Protocols)
 		t.Protocols.SetUnencryptedHTTP2(true)
 	}
@@ -261,7 +269,9 @@ func (p *pool) stop(r *running) {
 		if x == r {
 			p.ready = append(p.ready[:i:i], p.ready[i+1:]...)
 			p.s.tasks.Go(func() {
-				r.transport.CloseIdleConnections()
+				if t, ok := r.transport.(interface{ CloseIdleConnections() }); ok {
+					t.CloseIdleConnections()
+				}
 				if err := r.Stop(context.Background(), grace); err != nil {
 					p.s.cfg.Log.Error("stop instance", "instance", r.ID(), "err", err)
 				}

@@ -47,8 +47,11 @@ type Config struct {
 	Prepared int           // prepared instances kept for revisions at zero, in all
 	Idle     time.Duration // how long an instance without requests stays
 	Starts   int           // instances that may be starting at once
-	Now      func() time.Time
-	Log      *slog.Logger
+	// Transport returns what sends requests to one instance, at most concurrency at once, over connections that dial
+	// opens; h2c: HTTP/2 without TLS. Nil stands for net/http's. Its CloseIdleConnections is called if it has one.
+	Transport func(dial func(ctx context.Context) (net.Conn, error), h2c bool, concurrency int) http.RoundTripper
+	Now       func() time.Time
+	Log       *slog.Logger
 }
 
 // maxWaiting bounds the requests that wait for an instance of one revision.
@@ -105,12 +108,13 @@ type Lease struct {
 	Instance  string            // its id
 	Transport http.RoundTripper // sends to the instance, whatever host the request names
 	Cold      bool              // the request waited for an instance to start
+	Started   time.Duration     // what the instance's start took, until its startup probe succeeded
 	release   func()
 }
 
 // NewLease returns a lease, for those who stand in for a Scaler.
 func NewLease(instance string, transport http.RoundTripper, cold bool, release func()) *Lease {
-	return &Lease{instance, transport, cold, release}
+	return &Lease{Instance: instance, Transport: transport, Cold: cold, release: release}
 }
 
 // Release gives the slot back. It is called once.

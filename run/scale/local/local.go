@@ -16,6 +16,7 @@ import (
 	"giggle/engine"
 	"giggle/fault"
 	"giggle/oci"
+	"giggle/resource"
 	"giggle/run"
 	"giggle/run/scale"
 )
@@ -52,6 +53,9 @@ type Backend struct {
 	// Trust is the PEM bundle of certificates that instances trust: the system's and the platform's own CA.
 	Trust []byte
 	Logs  *Logs
+	// Lines, unless it is nil, sees each line that a container writes, and each of the platform's own about it, whose
+	// Stream is "giggle". It must not block.
+	Lines func(rev resource.Revision, instance string, l engine.Line)
 	NewID func() string
 }
 
@@ -119,11 +123,11 @@ func (b *Backend) Prepare(ctx context.Context, rev run.Revision) (_ scale.Instan
 		return nil, failure("ContainerMissing", "The image %s has neither an entrypoint nor a command; set one with --command.", c.Image)
 	}
 	inst := &instance{id: b.NewID(), memory: memory}
-	out := b.Logs.Open(rev.Name, inst.id)
+	inst.log = b.log(rev.Name, inst.id)
 	inst.inner, err = b.Engine.Prepare(ctx, engine.Spec{
 		ID: inst.id, Layers: img.Layers, Args: args, Env: environment(rev, img), Dir: orElse(c.WorkingDir, img.Config.WorkingDir), User: img.Config.User,
 		Memory: memory, CPU: cpu, Files: Files(b.Trust),
-		Output: func(l engine.Line) { inst.tail.add(l); out.Write(l) },
+		Output: func(l engine.Line) { inst.tail.add(l); inst.log(l) },
 		Sockets: b.Sockets(Caller{
 			Project: p, Region: rev.Name.Service.Location.Location, Service: rev.Name.Service.ID, Revision: rev.Name.ID,
 			InstanceID: inst.id, Account: b.Account(p, rev.Template.ServiceAccount),
@@ -133,6 +137,17 @@ func (b *Backend) Prepare(ctx context.Context, rev run.Revision) (_ scale.Instan
 		return nil, fmt.Errorf("%w", refine(err, c.Image, args[0]))
 	}
 	return inst, nil
+}
+
+// log returns where the lines of an instance go.
+func (b *Backend) log(rev resource.Revision, id string) func(engine.Line) {
+	out := b.Logs.Open(rev, id)
+	return func(l engine.Line) {
+		out.Write(l)
+		if b.Lines != nil {
+			b.Lines(rev, id, l)
+		}
+	}
 }
 
 // failure is a fault that becomes a revision's condition.
@@ -193,6 +208,7 @@ func orElse(s, def string) string {
 type instance struct {
 	id     string
 	inner  *engine.Instance
+	log    func(engine.Line)
 	memory int64
 	tail   tail
 }
