@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -71,4 +72,54 @@ func configName(t *testing.T, img v1.Image) string {
 		t.Fatal(err)
 	}
 	return h.Hex
+}
+
+// oras pushes a file as an artifact, attaches another to it, finds that one as its referrer and pulls both.
+func TestLongOras(t *testing.T) {
+	w := newWorld(t)
+	dir := t.TempDir()
+	bin := filepath.Join(dir, "oras")
+	build := exec.CommandContext(t.Context(), "go", "build", "-C", "../../test/conformance", "-o", bin, "oras.land/oras/cmd/oras")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build of oras: %v\n%s", err, out)
+	}
+	proxy := w.proxy(t)
+	run := func(args ...string) string {
+		t.Helper()
+		sides := []string{"--"}
+		if args[0] == "copy" {
+			sides = []string{"--from-", "--to-"}
+		}
+		for _, side := range sides {
+			args = append(args, side+"insecure", side+"username", "oauth2accesstoken", side+"password", w.owner)
+		}
+		cmd := exec.CommandContext(t.Context(), bin, args...)
+		cmd.Dir = dir
+		cmd.Env = append(os.Environ(), "HTTPS_PROXY="+proxy, "NO_PROXY=", "no_proxy=", "HOME="+dir, "DOCKER_CONFIG="+dir)
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("oras %v: %v\n%s", args[0], err, out)
+		}
+		return string(out)
+	}
+	for name, text := range map[string]string{"notes.txt": "what changed", "sbom.json": `{"packages":[]}`} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const name = host + "/giggle/my-repo/by-oras:v1"
+	run("push", name, "--artifact-type", "application/vnd.example.notes", "notes.txt:text/plain")
+	run("attach", name, "--artifact-type", "application/vnd.example.sbom", "sbom.json:application/json")
+	if out := run("discover", name, "--format", "json"); !strings.Contains(out, "application/vnd.example.sbom") {
+		t.Errorf("the attached artifact is no referrer: %s", out)
+	}
+	run("pull", name, "--include-subject=false", "-o", "out")
+	got, err := os.ReadFile(filepath.Join(dir, "out", "notes.txt"))
+	if err != nil || string(got) != "what changed" {
+		t.Errorf("pulled %q, %v", got, err)
+	}
+	run("copy", name, host+"/giggle/my-repo/copied:v1", "--recursive")
+	if out := run("discover", host+"/giggle/my-repo/copied:v1", "--format", "json"); !strings.Contains(out, "application/vnd.example.sbom") {
+		t.Errorf("the copy has no referrer: %s", out)
+	}
 }
