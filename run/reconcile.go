@@ -44,6 +44,7 @@ type Route struct {
 	CustomAudiences    []string            // of ID tokens, besides the hosts
 	Targets            []RouteTarget       // their percents add up to 100
 	Tags               map[string]Revision // by tag; its hosts are TagHost(tag, host)
+	Scaling            Scaling             // of the whole service, over the instances of all its targets
 }
 
 // RouteTarget is one revision that takes a share of the requests.

@@ -327,7 +327,31 @@ func TestValidate(t *testing.T) {
 		"tag twice": {with(func(s *run.Service) {
 			s.Traffic = []run.Target{{Latest: true, Percent: 100, Tag: "a"}, {Revision: "jokes-1", Tag: "a"}}
 		}), "spec.traffic[1].tag"},
-		"foreign revision name": {with(func(s *run.Service) { s.Template.Revision = "other-1" }), "spec.template.metadata.name"},
+		"probes": {c(func(c *run.Container) {
+			c.Startup = &run.Probe{HTTPPath: "/up", HTTPHeaders: []run.Header{{Name: "X-Probe", Value: "yes"}}, Period: 5, Timeout: 5, FailureThreshold: 48}
+			c.Liveness = &run.Probe{HTTPPath: "/alive", InitialDelay: 3600, Period: 3600, Timeout: 60}
+			c.Readiness = &run.Probe{GRPC: true, GRPCService: "jokes", SuccessThreshold: 2}
+		}), ""},
+		"startup for too long": {c(func(c *run.Container) { c.Startup = &run.Probe{Period: 120} }), "spec.template.spec.containers[0].startupProbe.failureThreshold"},
+		"startup delay":        {c(func(c *run.Container) { c.Startup = &run.Probe{InitialDelay: 241} }), "spec.template.spec.containers[0].startupProbe.initialDelaySeconds"},
+		"timeout above period": {c(func(c *run.Container) { c.Liveness = &run.Probe{HTTPPath: "/", Timeout: 11} }), "spec.template.spec.containers[0].livenessProbe.timeoutSeconds"},
+		"liveness by TCP":      {c(func(c *run.Container) { c.Liveness = &run.Probe{} }), "spec.template.spec.containers[0].livenessProbe.tcpSocket"},
+		"liveness twice":       {c(func(c *run.Container) { c.Liveness = &run.Probe{GRPC: true, SuccessThreshold: 2} }), "spec.template.spec.containers[0].livenessProbe.successThreshold"},
+		"readiness delay":      {c(func(c *run.Container) { c.Readiness = &run.Probe{GRPC: true, InitialDelay: 1} }), "spec.template.spec.containers[0].readinessProbe.initialDelaySeconds"},
+		"readiness period":     {c(func(c *run.Container) { c.Readiness = &run.Probe{GRPC: true, Period: 301} }), "spec.template.spec.containers[0].readinessProbe.periodSeconds"},
+		"probe port":           {c(func(c *run.Container) { c.Startup = &run.Probe{TCPPort: 70000} }), "spec.template.spec.containers[0].startupProbe.tcpSocket.port"},
+		"probe path":           {c(func(c *run.Container) { c.Liveness = &run.Probe{HTTPPath: "up"} }), "spec.template.spec.containers[0].livenessProbe.httpGet.path"},
+		"probe header": {c(func(c *run.Container) {
+			c.Liveness = &run.Probe{HTTPPath: "/", HTTPHeaders: []run.Header{{Name: "A", Value: "b\r\nC: d"}}}
+		}), "spec.template.spec.containers[0].livenessProbe.httpGet.httpHeaders"},
+		"half a core":              {c(func(c *run.Container) { c.CPU = "500m" }), ""},
+		"half a core, always":      {with(func(s *run.Service) { s.Template.CPUAlways, s.Template.Containers[0].CPU = true, "0.5" }), "spec.template.spec.containers[0].resources.limits.cpu"},
+		"half a core, two at once": {with(func(s *run.Service) { s.Template.Concurrency, s.Template.Containers[0].CPU = 2, "0.5" }), "spec.template.spec.containers[0].resources.limits.cpu"},
+		"little memory, always":    {with(func(s *run.Service) { s.Template.CPUAlways, s.Template.Containers[0].Memory = true, "256Mi" }), "spec.template.spec.containers[0].resources.limits.memory"},
+		"service scaling":          {with(func(s *run.Service) { s.Scaling = run.Scaling{Min: 2, Max: 5} }), ""},
+		"service minimum":          {with(func(s *run.Service) { s.Scaling = run.Scaling{Min: 6, Max: 5} }), "metadata.annotations[run.googleapis.com/minScale]"},
+		"service maximum":          {with(func(s *run.Service) { s.Scaling = run.Scaling{Max: 1001} }), "metadata.annotations[run.googleapis.com/maxScale]"},
+		"foreign revision name":    {with(func(s *run.Service) { s.Template.Revision = "other-1" }), "spec.template.metadata.name"},
 	} {
 		err := tt.svc.Validate()
 		var path string

@@ -66,11 +66,10 @@ type Template struct {
 	Concurrency           int    // requests at once in one instance, 1–1000; 0 for the default
 	Scaling               Scaling
 	Containers            []Container
-	// Kept and shown; nothing acts on these three yet.
-	ExecutionEnvironment string // "gen1", "gen2" or ""
-	CPUAlways            bool   // CPU between requests too (cpu-throttling off)
-	StartupCPUBoost      bool
-	NodeSelector         map[string]string
+	ExecutionEnvironment  string // "gen1", "gen2" or ""; kept and shown, nothing acts on it
+	CPUAlways             bool   // CPU between requests too (cpu-throttling off)
+	StartupCPUBoost       bool   // more CPU while an instance starts
+	NodeSelector          map[string]string
 }
 
 // Container is one container of a revision. Giggle runs one for each instance so far.
@@ -86,21 +85,12 @@ type Container struct {
 	Port       int    // 1–65535; 0 for the default
 	PortName   string // "http1", "h2c" or ""
 	Startup    *Probe // nil for the default: TCP on the port, 240 s
+	Liveness   *Probe `json:",omitempty"` // an instance that fails it is shut down; nil for none
+	Readiness  *Probe `json:",omitempty"` // an instance that fails it gets no new requests; nil for none
 }
 
 // EnvVar is one environment variable.
 type EnvVar struct{ Name, Value string }
-
-// Probe asks whether a container is up. Times are in seconds, as in the API.
-type Probe struct {
-	InitialDelay     int // 0–240
-	Timeout          int // 1–240; 0 for the default 1
-	Period           int // 1–240; 0 for the default 10
-	FailureThreshold int // 0 for the default 3
-	TCPPort          int // one of TCPPort and HTTPPort, or none: the container's port by TCP
-	HTTPPort         int
-	HTTPPath         string // set: an HTTP probe
-}
 
 // Target is one entry of a service's traffic.
 type Target struct {

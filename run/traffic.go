@@ -109,8 +109,8 @@ func routeOf(svc *Service, revs map[string]Revision, p Project) Route {
 	hashed, numbered := Hosts(p, svc.Name)
 	r := Route{
 		Service: svc.Name, Hosts: []string{hashed, numbered}, Ingress: svc.Ingress, InvokerIAMDisabled: svc.InvokerIAMDisabled,
-		CustomAudiences: svc.CustomAudiences,
-		Tags:            make(map[string]Revision),
+		CustomAudiences: svc.CustomAudiences, Scaling: svc.Scaling,
+		Tags: make(map[string]Revision),
 	}
 	for _, t := range svc.Status.Traffic {
 		rev, ok := revs[t.Revision]

@@ -30,6 +30,9 @@ func (s *Service) Validate() error {
 	if err := s.Template.validate(s.Name.ID); err != nil {
 		return err
 	}
+	if s.Scaling.Min < 0 || s.Scaling.Min > 1000 || s.Scaling.Max < 0 || s.Scaling.Max > 1000 {
+		return fault.Invalid("metadata.annotations[run.googleapis.com/maxScale]", "minScale must be 0 to 1000, maxScale 1 to 1000")
+	}
 	if s.Scaling.Max > 0 && s.Scaling.Min > s.Scaling.Max {
 		return fault.Invalid("metadata.annotations[run.googleapis.com/minScale]", "the minimum of instances is above the maximum")
 	}
@@ -57,9 +60,28 @@ func (t *Template) validate(service string) error {
 		return fault.Invalid("spec.template.metadata.annotations[run.googleapis.com/execution-environment]", "must be gen1 or gen2")
 	}
 	for i := range t.Containers {
-		if err := t.Containers[i].validate(fmt.Sprintf("%s.containers[%d]", spec, i), t.Concurrency); err != nil {
+		at := fmt.Sprintf("%s.containers[%d]", spec, i)
+		if err := t.Containers[i].validate(at, t.Concurrency); err != nil {
 			return err
 		}
+		if err := t.validateFraction(&t.Containers[i], at+".resources.limits"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// validateFraction holds a fraction of a core and little memory to what they go together with.
+func (t *Template) validateFraction(c *Container, path string) error {
+	cpu, _ := MilliCPU(c.CPU) // validated
+	memory, _ := Bytes(c.Memory)
+	switch {
+	case cpu > 0 && cpu < 1000 && t.CPUAlways:
+		return fault.Invalid(path+".cpu", "Total cpu < 1 is not supported with cpu-throttling set to false.")
+	case cpu > 0 && cpu < 1000 && t.ExecutionEnvironment == "gen2":
+		return fault.Invalid(path+".cpu", "Total cpu < 1 is not supported with gen2 execution environment.")
+	case memory > 0 && memory < 512<<20 && (t.CPUAlways || t.ExecutionEnvironment == "gen2"):
+		return fault.Invalid(path+".memory", "Total memory < 512 Mi is not supported with gen2 execution environment or with cpu-throttling set to false.")
 	}
 	return nil
 }
@@ -94,6 +116,15 @@ func (c *Container) validate(path string, concurrency int) error {
 			return fault.Invalid(at+".value", "longer than 32 KiB, or has a zero byte")
 		}
 		seen[e.Name] = true
+	}
+	if err := c.Startup.validate(path, startupLimits); err != nil {
+		return err
+	}
+	if err := c.Liveness.validate(path, livenessLimits); err != nil {
+		return err
+	}
+	if err := c.Readiness.validate(path, readinessLimits); err != nil {
+		return err
 	}
 	return c.validateResources(path+".resources.limits", concurrency)
 }

@@ -223,9 +223,6 @@ func readServiceAnnotations(s *run.Service, in map[string]string) error {
 	default:
 		return fault.Invalid(path+"[run.googleapis.com/ingress]", "%.40q is not all, internal or internal-and-cloud-load-balancing", in)
 	}
-	if s.Scaling.Min > 0 || s.Scaling.Max > 0 {
-		return fault.NotImplemented(path+"[run.googleapis.com/minScale]", "scaling of a whole service is not implemented yet; set it on the revision (--min-instances, --max-instances)")
-	}
 	return r.err
 }
 
@@ -240,6 +237,8 @@ func writeServiceAnnotations(s *run.Service, urls string) map[string]string {
 	p.text("run.googleapis.com/ingress-status", string(s.Ingress))
 	p.flag("run.googleapis.com/invoker-iam-disabled", s.InvokerIAMDisabled)
 	p.texts("run.googleapis.com/custom-audiences", s.CustomAudiences)
+	p.number("run.googleapis.com/minScale", s.Scaling.Min)
+	p.number("run.googleapis.com/maxScale", s.Scaling.Max)
 	p.text("serving.knative.dev/creator", s.Creator)
 	p.text("serving.knative.dev/lastModifier", s.LastModifier)
 	p.text("run.googleapis.com/operation-id", s.Status.Operation[strings.LastIndexByte(s.Status.Operation, '/')+1:])

@@ -91,20 +91,14 @@ func containerFromWire(w *container, path string) (run.Container, error) {
 			return c, fault.Invalid(path+".ports[0].protocol", "must be TCP")
 		}
 	}
-	if p := w.StartupProbe; p != nil {
-		c.Startup = &run.Probe{
-			InitialDelay: int(p.InitialDelaySeconds), Timeout: int(p.TimeoutSeconds), Period: int(p.PeriodSeconds), FailureThreshold: int(p.FailureThreshold),
-		}
-		switch {
-		case p.HTTPGet != nil && p.TCPSocket != nil:
-			return c, fault.Invalid(path+".startupProbe", "httpGet and tcpSocket exclude each other")
-		case p.HTTPGet != nil:
-			c.Startup.HTTPPort, c.Startup.HTTPPath = int(p.HTTPGet.Port), p.HTTPGet.Path
-			if c.Startup.HTTPPath == "" {
-				c.Startup.HTTPPath = "/"
-			}
-		case p.TCPSocket != nil:
-			c.Startup.TCPPort = int(p.TCPSocket.Port)
+	var err error
+	for _, x := range []struct {
+		field string
+		from  *probe
+		to    **run.Probe
+	}{{"startupProbe", w.StartupProbe, &c.Startup}, {"livenessProbe", w.LivenessProbe, &c.Liveness}, {"readinessProbe", w.ReadinessProbe, &c.Readiness}} {
+		if *x.to, err = probeFromWire(x.from, path+"."+x.field); err != nil {
+			return c, err
 		}
 	}
 	return c, nil
@@ -225,16 +219,7 @@ func specToWire(t *run.Template) revisionSpec {
 		if c.Port != 0 || c.PortName != "" {
 			w.Ports = []port{{Name: c.PortName, ContainerPort: flexInt(c.Port)}}
 		}
-		if p := c.Startup; p != nil {
-			w.StartupProbe = &startupProbe{
-				InitialDelaySeconds: flexInt(p.InitialDelay), TimeoutSeconds: flexInt(p.Timeout), PeriodSeconds: flexInt(p.Period), FailureThreshold: flexInt(p.FailureThreshold),
-			}
-			if p.HTTPPath != "" {
-				w.StartupProbe.HTTPGet = &portAction{Port: flexInt(p.HTTPPort), Path: p.HTTPPath}
-			} else if p.TCPPort != 0 {
-				w.StartupProbe.TCPSocket = &portAction{Port: flexInt(p.TCPPort)}
-			}
-		}
+		w.StartupProbe, w.LivenessProbe, w.ReadinessProbe = probeToWire(c.Startup), probeToWire(c.Liveness), probeToWire(c.Readiness)
 		out.Containers = append(out.Containers, w)
 	}
 	return out

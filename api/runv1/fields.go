@@ -12,7 +12,7 @@ import (
 
 // serviceFields are the fields of a Service that are read, by path; [] is any element. Those marked refused exist on
 // Cloud Run and are not implemented yet. Anything else does not exist: the call fails with its path.
-var serviceFields = map[string]disposition{
+var serviceFields = withProbes(map[string]disposition{
 	"apiVersion": honoured, "kind": honoured, "metadata": honoured, "spec": honoured, "status": output,
 	"metadata.name": honoured, "metadata.namespace": honoured, "metadata.labels": informational, "metadata.annotations": informational,
 	"metadata.resourceVersion": honoured, "metadata.selfLink": output, "metadata.uid": output, "metadata.generation": output,
@@ -41,21 +41,11 @@ var serviceFields = map[string]disposition{
 	"spec.template.spec.containers[].ports[].containerPort": honoured, "spec.template.spec.containers[].ports[].protocol": honoured,
 	"spec.template.spec.containers[].resources": honoured, "spec.template.spec.containers[].resources.limits": informational,
 	"spec.template.spec.containers[].resources.requests": refused, "spec.template.spec.containers[].volumeMounts": refused,
-	"spec.template.spec.containers[].livenessProbe": refused, "spec.template.spec.containers[].readinessProbe": refused,
-	"spec.template.spec.containers[].startupProbe":                     honoured,
-	"spec.template.spec.containers[].startupProbe.initialDelaySeconds": honoured, "spec.template.spec.containers[].startupProbe.timeoutSeconds": honoured,
-	"spec.template.spec.containers[].startupProbe.periodSeconds": honoured, "spec.template.spec.containers[].startupProbe.failureThreshold": honoured,
-	"spec.template.spec.containers[].startupProbe.successThreshold": output, "spec.template.spec.containers[].startupProbe.tcpSocket": honoured,
-	"spec.template.spec.containers[].startupProbe.tcpSocket.port": honoured, "spec.template.spec.containers[].startupProbe.tcpSocket.host": refused,
-	"spec.template.spec.containers[].startupProbe.httpGet": honoured, "spec.template.spec.containers[].startupProbe.httpGet.port": honoured,
-	"spec.template.spec.containers[].startupProbe.httpGet.path": honoured, "spec.template.spec.containers[].startupProbe.httpGet.host": refused,
-	"spec.template.spec.containers[].startupProbe.httpGet.scheme": output, "spec.template.spec.containers[].startupProbe.httpGet.httpHeaders": refused,
-	"spec.template.spec.containers[].startupProbe.grpc":        refused,
 	"spec.template.spec.containers[].imagePullPolicy":          output,
 	"spec.template.spec.containers[].terminationMessagePath":   output,
 	"spec.template.spec.containers[].terminationMessagePolicy": output,
 	"spec.template.spec.containers[].securityContext":          refused,
-}
+})
 
 // checkFields fails on the first field of a Service that is unknown or not implemented, with its path. Empty values
 // pass: gcloud 528 writes "nodeSelector": {}.

@@ -65,15 +65,17 @@ type revisionSpec struct {
 }
 
 type container struct {
-	Name         string        `json:"name,omitempty"`
-	Image        string        `json:"image"`
-	Command      []string      `json:"command,omitempty"`
-	Args         []string      `json:"args,omitempty"`
-	WorkingDir   string        `json:"workingDir,omitempty"`
-	Env          []envVar      `json:"env,omitempty"`
-	Ports        []port        `json:"ports,omitempty"`
-	Resources    resources     `json:"resources,omitzero"`
-	StartupProbe *startupProbe `json:"startupProbe,omitempty"`
+	Name           string    `json:"name,omitempty"`
+	Image          string    `json:"image"`
+	Command        []string  `json:"command,omitempty"`
+	Args           []string  `json:"args,omitempty"`
+	WorkingDir     string    `json:"workingDir,omitempty"`
+	Env            []envVar  `json:"env,omitempty"`
+	Ports          []port    `json:"ports,omitempty"`
+	Resources      resources `json:"resources,omitzero"`
+	StartupProbe   *probe    `json:"startupProbe,omitempty"`
+	LivenessProbe  *probe    `json:"livenessProbe,omitempty"`
+	ReadinessProbe *probe    `json:"readinessProbe,omitempty"`
 }
 
 type envVar struct {
@@ -91,18 +93,28 @@ type resources struct {
 	Limits map[string]string `json:"limits,omitempty"`
 }
 
-type startupProbe struct {
+type probe struct {
 	InitialDelaySeconds flexInt     `json:"initialDelaySeconds,omitempty"`
 	TimeoutSeconds      flexInt     `json:"timeoutSeconds,omitempty"`
 	PeriodSeconds       flexInt     `json:"periodSeconds,omitempty"`
 	FailureThreshold    flexInt     `json:"failureThreshold,omitempty"`
+	SuccessThreshold    flexInt     `json:"successThreshold,omitempty"`
 	TCPSocket           *portAction `json:"tcpSocket,omitempty"`
 	HTTPGet             *portAction `json:"httpGet,omitempty"`
+	GRPC                *portAction `json:"grpc,omitempty"`
 }
 
+// portAction is what one of a probe's three ways needs; which fields it may have is in serviceFields.
 type portAction struct {
-	Port flexInt `json:"port,omitempty"`
-	Path string  `json:"path,omitempty"`
+	Port        flexInt  `json:"port,omitempty"`
+	Path        string   `json:"path,omitempty"`
+	HTTPHeaders []header `json:"httpHeaders,omitempty"`
+	Service     string   `json:"service,omitempty"`
+}
+
+type header struct {
+	Name  string `json:"name"`
+	Value string `json:"value,omitempty"`
 }
 
 type traffic struct {
