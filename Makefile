@@ -38,6 +38,7 @@ test: setup images build ## every test, with the real gcloud and real containers
 
 test-long: setup images build ## soak, big streams, suites by others
 	$(ROOT) go test -count=1 -timeout 40m -tags long -run Long $(LONG)
+	go -C test/autoscaler test -count=1 ./...
 
 check: ## format, vet, staticcheck, module file, architecture
 	@out=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$out" || { echo "not gofmt'ed:"; echo "$$out"; exit 1; }
