@@ -1,13 +1,18 @@
 package dockerapi
 
 import (
+	"archive/tar"
+	"bufio"
 	"bytes"
+	"compress/gzip"
 	"context"
 	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
 	"os"
+	"path"
+	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -148,24 +153,34 @@ func (x *session) saveNames(w http.ResponseWriter, r *http.Request, refs []strin
 	return nil
 }
 
-// load is docker load: an archive that docker save wrote.
+// load is docker load: an archive that docker save wrote, compressed by gzip or not.
 func (x *session) load(w http.ResponseWriter, r *http.Request) (err error) {
 	f, err := os.CreateTemp(x.dir+"/tmp", "load-")
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close(), os.Remove(f.Name())) }()
-	n, err := io.Copy(f, io.LimitReader(r.Body, maxContext+1))
+	body, err := plain(r.Body)
 	if err != nil {
 		return err
+	}
+	n, err := io.Copy(f, io.LimitReader(body, maxContext+1))
+	if err != nil {
+		return fault.New(fault.InvalidArgument, "The archive can't be read: %v", err)
 	}
 	if n > maxContext {
 		return fault.New(fault.InvalidArgument, "The archive is bigger than %d GiB.", maxContext>>30)
 	}
 	opener := func() (io.ReadCloser, error) { return os.Open(f.Name()) }
+	if err := bounded(opener); err != nil {
+		return err
+	}
 	list, err := tarball.LoadManifest(opener)
 	if err != nil {
 		return fault.New(fault.InvalidArgument, "This is no archive of docker save: %v", err)
+	}
+	if err := documents(opener, list); err != nil {
+		return err
 	}
 	out := newStream(w)
 	for _, d := range list {
@@ -181,6 +196,73 @@ func (x *session) load(w http.ResponseWriter, r *http.Request) (err error) {
 		}
 	}
 	return nil
+}
+
+// plain decompresses what is compressed by gzip.
+func plain(r io.Reader) (io.Reader, error) {
+	br := bufio.NewReader(r)
+	if magic, _ := br.Peek(2); !bytes.Equal(magic, []byte{0x1f, 0x8b}) {
+		return br, nil
+	}
+	z, err := gzip.NewReader(br)
+	if err != nil {
+		return nil, fault.New(fault.InvalidArgument, "The archive can't be read: %v", err)
+	}
+	return z, nil
+}
+
+// maxEntries bounds the files of an archive.
+const maxEntries = 10_000
+
+// bounded fails on an archive with more than an image archive has: go-containerregistry reads the documents in it whole,
+// and the archive is a stranger's.
+func bounded(open tarball.Opener) error {
+	f, err := open()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }() // it was only read
+	t := tar.NewReader(f)
+	for n := 0; ; n++ {
+		h, err := t.Next()
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return fault.New(fault.InvalidArgument, "The archive can't be read: %v", err)
+		case n >= maxEntries:
+			return fault.New(fault.InvalidArgument, "The archive has more than %d entries.", maxEntries)
+		case strings.HasSuffix(h.Name, ".json") && h.Size > maxDocument:
+			return fault.New(fault.InvalidArgument, "%.100q in the archive is bigger than %d MiB.", h.Name, maxDocument>>20)
+		}
+	}
+}
+
+// documents fails when what the manifest calls a configuration is bigger than one, whatever its name.
+func documents(open tarball.Opener, list tarball.Manifest) error {
+	configs := make(map[string]bool)
+	for _, d := range list {
+		configs[path.Clean(d.Config)] = true
+	}
+	f, err := open()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }() // it was only read
+	for t := tar.NewReader(f); ; {
+		h, err := t.Next()
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return fault.New(fault.InvalidArgument, "The archive can't be read: %v", err)
+		case !configs[path.Clean(h.Name)]:
+		case h.Typeflag != tar.TypeReg: // a link could lead to a layer
+			return fault.New(fault.InvalidArgument, "The configuration %.100q in the archive is no file.", h.Name)
+		case h.Size > maxDocument:
+			return fault.New(fault.InvalidArgument, "%.100q in the archive is bigger than %d MiB.", h.Name, maxDocument>>20)
+		}
+	}
 }
 
 func (x *session) loadOne(ctx context.Context, opener tarball.Opener, tags []string) error {

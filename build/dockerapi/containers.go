@@ -63,17 +63,31 @@ type createRequest struct {
 			Type, Source, Target string
 			ReadOnly             bool
 		}
-		AutoRemove, Privileged bool
-		Memory                 int64
-		NanoCpus               int64
-		PidsLimit              *int64
-		PidMode, IpcMode       string
-		CapAdd                 []string
-		Devices                []json.RawMessage
-		PortBindings           map[string]json.RawMessage
-		VolumesFrom            []string
+		AutoRemove, Privileged              bool
+		Memory                              int64
+		NanoCpus                            int64
+		PidsLimit                           *int64
+		PidMode, IpcMode                    string
+		NetworkMode                         string
+		UsernsMode, CgroupnsMode, UTSMode   string
+		CapAdd, CapDrop, SecurityOpt        []string
+		Devices, DeviceRequests             []json.RawMessage
+		PortBindings                        map[string]json.RawMessage
+		PublishAllPorts                     bool
+		VolumesFrom, Links, ExtraHosts, DNS []string
+		Tmpfs, Sysctls                      map[string]string
+		ReadonlyRootfs                      bool
+		Init                                *bool
+		Runtime                             string
+		RestartPolicy                       struct{ Name string }
 	}
 }
+
+// networks are the modes that mean the build's network; Cloud Build calls it cloudbuild.
+var networks = []string{"", "default", "bridge", "cloudbuild"}
+
+// private reports whether a namespace mode is the default.
+func private(mode string) bool { return mode == "" || mode == "private" }
 
 // refuse says what a container can't have.
 func (c *createRequest) refuse() error {
@@ -86,13 +100,35 @@ func (c *createRequest) refuse() error {
 		what = "-i: a container has no standard input"
 	case len(h.CapAdd) > 0:
 		what = "--cap-add"
+	case len(h.CapDrop) > 0:
+		what = "--cap-drop"
+	case len(h.SecurityOpt) > 0:
+		what = "--security-opt"
 	case len(h.Devices) > 0:
 		what = "--device"
-	case h.PidMode == "host" || h.IpcMode == "host":
-		what = "the host's namespaces"
+	case len(h.DeviceRequests) > 0:
+		what = "--gpus"
+	case !slices.Contains(networks, h.NetworkMode):
+		what = "--network=" + h.NetworkMode + ": it has the build's network"
+	case !private(h.PidMode) || !private(h.IpcMode) || !private(h.UsernsMode) || !private(h.CgroupnsMode) || !private(h.UTSMode):
+		what = "namespaces of others"
+	case len(h.Links) > 0 || len(h.ExtraHosts) > 0 || len(h.DNS) > 0:
+		what = "names of its own (--link, --add-host, --dns)"
+	case len(h.Tmpfs) > 0:
+		what = "--tmpfs"
+	case len(h.Sysctls) > 0:
+		what = "--sysctl"
+	case h.ReadonlyRootfs:
+		what = "--read-only"
+	case h.Init != nil && *h.Init:
+		what = "--init"
+	case h.Runtime != "":
+		what = "--runtime"
+	case h.RestartPolicy.Name != "" && h.RestartPolicy.Name != "no":
+		what = "--restart"
 	case len(h.VolumesFrom) > 0:
 		what = "--volumes-from"
-	case len(h.PortBindings) > 0:
+	case len(h.PortBindings) > 0 || h.PublishAllPorts:
 		what = "--publish: a container's ports can't be reached from outside"
 	default:
 		return nil
