@@ -1,7 +1,7 @@
 // Knative's autoscaler, to compare giggle/run/scale/autoscale with. The platform's own module has no use for it.
 module giggle/test/autoscaler
 
-go 1.26.7
+go 1.26.8
 
 require (
 	giggle v0.0.0-00010101000000-000000000000
