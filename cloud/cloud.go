@@ -30,6 +30,7 @@ import (
 	"giggle/gateway"
 	"giggle/git"
 	"giggle/iam"
+	"giggle/logging"
 	"giggle/oci"
 	"giggle/operation"
 	"giggle/projects"
@@ -57,6 +58,7 @@ type Config struct {
 	Runtime   string        // OCI runtime, "" for the first that works
 	Idle      time.Duration // how long an instance without requests stays
 	Prepared  int           // prepared instances for services at zero
+	Memory    int64         // bytes that all instances may use together; 0 for four fifths of the machine's
 	Modules   string        // GOPROXY list that builds' modules are fetched from
 	Packages  string        // URL of the npm registry that builds' packages are fetched from, or "off"
 	Version   string
@@ -99,6 +101,7 @@ type Cloud struct {
 	images     *oci.Images
 	engine     *engine.Engine
 	logs       *local.Logs
+	entries    logging.Log // what services say, as entries of Cloud Logging
 	scaler     *scale.Scaler
 	gateway    *gateway.Gateway
 	services   *run.Services
@@ -245,13 +248,15 @@ const instanceStarts = 8
 
 func (c *Cloud) openServices(context.Context) error {
 	c.logs = local.NewLogs(c.path("logs"), c.cfg.Log)
+	c.entries = logging.NewRing(logEntries, logBytes)
 	backend := &local.Backend{
 		Engine: c.engine, Images: c.images, Project: c.project, Account: runtimeAccount, Sockets: c.sockets, Trust: c.trust, Logs: c.logs, NewID: instanceID,
+		Lines: c.containerLine,
 	}
 	c.scaler = scale.New(scale.Config{
 		Backend: backend, Max: 100, Prepared: c.cfg.Prepared, Idle: c.cfg.Idle, Starts: instanceStarts, Now: c.cfg.Now, Log: c.cfg.Log,
 	})
-	c.gateway = gateway.New(c.scaler, c.identity, c.cfg.Log)
+	c.gateway = gateway.New(gateway.Config{Instances: c.scaler, Invoker: c.identity, Recorder: records{c.entries}, Now: c.cfg.Now, Log: c.cfg.Log})
 	c.services = run.NewServices(c.store, uuid.NewString, letters)
 	c.reconciler = &run.Reconciler{
 		Store: c.store, Images: runImages{c}, Instances: instances{c.scaler, c.logs}, Routes: routes{c.gateway, c.scaler}, Project: c.project, Log: c.cfg.Log,

@@ -51,7 +51,9 @@ func (c *Cloud) socketServer() *http.Server {
 	m := http.NewServeMux()
 	m.HandleFunc("GET /status", c.serveStatus)
 	m.HandleFunc("POST /session", c.serveSession)
-	(&giggleapi.Server{Identity: c.identity, Audit: c.audit, Projects: c.projectIDs, Caller: c.localUser, OpenShell: c.openShell}).Register(m)
+	(&giggleapi.Server{
+		Identity: c.identity, Audit: c.audit, Log: c.entries, Projects: c.projectIDs, Caller: c.localUser, OpenShell: c.openShell,
+	}).Register(m)
 	return &http.Server{
 		Handler: m, ReadHeaderTimeout: 10 * time.Second,
 		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {

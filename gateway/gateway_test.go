@@ -32,6 +32,7 @@ const (
 // app is a container as the gateway sees it: every lease leads to one test server.
 type app struct {
 	transport *http.Transport
+	records   recorder
 	err       error
 	leased    int
 	open      int
@@ -66,6 +67,13 @@ func (v invoker) Allowed(p iam.Principal, permission, _ string) bool {
 	return permission == "run.routes.invoke" && (v.public || p == iam.User("good@giggle.test"))
 }
 
+// refusing has no instance for anybody.
+type refusing struct{}
+
+func (refusing) Acquire(context.Context, run.Revision) (*scale.Lease, error) {
+	return nil, fault.New(fault.Unavailable, "none")
+}
+
 func rev(id string) run.Revision {
 	t := run.Template{Timeout: 1, Containers: []run.Container{{Image: "x"}}}
 	return run.Revision{Name: resource.Revision{Service: resource.Service("giggle", "europe-north1", "jokes"), ID: id}, Template: t.WithDefaults()}
@@ -83,7 +91,7 @@ func start(t *testing.T, public bool, h http.HandlerFunc) (*app, *gateway.Gatewa
 	t.Helper()
 	backend := httptest.NewServer(h)
 	t.Cleanup(backend.Close)
-	a := &app{transport: &http.Transport{
+	a := &app{records: make(recorder, 5000), transport: &http.Transport{
 		DisableCompression: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			var d net.Dialer
@@ -91,7 +99,7 @@ func start(t *testing.T, public bool, h http.HandlerFunc) (*app, *gateway.Gatewa
 		},
 	}}
 	t.Cleanup(a.transport.CloseIdleConnections)
-	g := gateway.New(a, invoker{public}, slog.New(slog.DiscardHandler))
+	g := gateway.New(gateway.Config{Instances: a, Invoker: invoker{public}, Recorder: a.records, Now: time.Now, Log: slog.New(slog.DiscardHandler)})
 	g.Publish(route())
 	front := httptest.NewServer(g)
 	t.Cleanup(front.Close)
@@ -210,8 +218,8 @@ func TestRefusals(t *testing.T) {
 	}{
 		{fault.New(fault.ResourceExhausted, "x"), 429, "Rate exceeded."},
 		{fault.New(fault.Unavailable, "secret detail"), 503, "not available at this time"},
-		{context.DeadlineExceeded, 504, "maximum request timeout"},
-		{nil, 504, "maximum request timeout"}, // the app does not answer within the revision's second
+		{context.DeadlineExceeded, 504, "upstream request timeout"},
+		{nil, 504, "upstream request timeout"}, // the app does not answer within the revision's second
 	} {
 		a.err = tt.err
 		res, body := get(t, front, host)
@@ -305,7 +313,7 @@ func TestUpgrade(t *testing.T) {
 
 func FuzzHost(f *testing.F) {
 	a := &app{err: fault.New(fault.Unavailable, "none")}
-	g := gateway.New(a, invoker{true}, slog.New(slog.DiscardHandler))
+	g := gateway.New(gateway.Config{Instances: a, Invoker: invoker{true}, Now: time.Now, Log: slog.New(slog.DiscardHandler)})
 	g.Publish(route())
 	f.Add("next---jokes.localhost")
 	f.Add(host)

@@ -2,151 +2,107 @@ package gateway
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
-	"fmt"
-	"html"
-	"io"
 	"log/slog"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"net/http/httputil"
-	"strings"
 	"sync"
-
-	"giggle/run/scale"
+	"time"
 )
 
-// proxy sends requests to instances: HTTP/1.1 and h2c, streams, trailers, WebSocket.
-type proxy struct{ rp *httputil.ReverseProxy }
+// proxy sends requests to instances: HTTP/1.1 and h2c, streams both ways, trailers, upgrades.
+type proxy struct {
+	rp  *httputil.ReverseProxy
+	log *slog.Logger
+}
 
-// leaseKey is the context key of a request's lease.
-type leaseKey struct{}
+// visitKey is the context key of a request's visit.
+type visitKey struct{}
 
-func newProxy(log *slog.Logger) proxy {
-	return proxy{&httputil.ReverseProxy{
+func visitOf(ctx context.Context) *visit {
+	v, _ := ctx.Value(visitKey{}).(*visit)
+	return v
+}
+
+func newProxy(log *slog.Logger) *proxy {
+	p := &proxy{log: log}
+	p.rp = &httputil.ReverseProxy{
 		Rewrite:       rewrite,
 		Transport:     viaLease{},
 		FlushInterval: -1, // whatever the app has written is for the client now
 		BufferPool:    &buffers{},
 		ErrorLog:      slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
-			switch {
-			case errors.Is(err, context.DeadlineExceeded):
-				writePage(w, r, http.StatusGatewayTimeout)
-			case r.Context().Err() != nil: // the client left
-			default:
-				log.Warn("request failed at the instance", "host", r.Host, "err", err)
-				writeText(w, http.StatusServiceUnavailable,
-					"The request failed because either the HTTP response was malformed or connection to the instance had an error.")
+		ErrorHandler: func(_ http.ResponseWriter, r *http.Request, err error) {
+			if v := visitOf(r.Context()); v != nil {
+				p.failed(r.Context(), v, err)
 			}
 		},
-	}}
+	}
+	return p
 }
 
-// serve proxies one request to the lease's instance.
-func (p proxy) serve(w http.ResponseWriter, r *http.Request, lease *scale.Lease) {
-	p.rp.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), leaseKey{}, lease)))
+// past is a deadline that ends a read at once.
+var past = time.Unix(1, 0)
+
+// serve sends a visit's request to the instance that it has a lease on, and the answer to the client. The context has
+// the request's deadline.
+func (p *proxy) serve(ctx context.Context, v *visit) {
+	r := v.request
+	if !v.in.ended.Load() {
+		to := http.NewResponseController(v.out.ResponseWriter)
+		if r.ProtoMajor == 1 {
+			_ = to.EnableFullDuplex() // the app may answer before it has read all
+		}
+		// A client that does not send what it announced must not hold the request beyond its deadline, nor its end.
+		cut := context.AfterFunc(ctx, func() { _ = to.SetReadDeadline(past) })
+		defer func() {
+			if cut() && !v.in.ended.Load() && v.out.status != http.StatusSwitchingProtocols {
+				_ = to.SetReadDeadline(past)
+			}
+		}()
+	}
+	p.rp.ServeHTTP(&v.out, r.WithContext(context.WithValue(ctx, visitKey{}, v)))
 }
 
-// viaLease sends a request to the instance that it has a lease for.
+// failed answers a request that an instance did not answer.
+func (p *proxy) failed(ctx context.Context, v *visit, err error) {
+	switch {
+	case errors.Is(err, errTooLarge):
+		v.refuse(tooLarge)
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		v.refuse(timedOut)
+	case v.request.Context().Err() != nil:
+		v.refuse(clientLeft)
+	default:
+		p.log.Warn("request failed at the instance", "revision", v.to.rev.Name.ID, "instance", v.lease.Instance, "err", err)
+		v.refuse(malformed)
+	}
+}
+
+// viaLease sends a request to the instance that it has a lease on.
 type viaLease struct{}
 
 func (viaLease) RoundTrip(r *http.Request) (*http.Response, error) {
-	lease, ok := r.Context().Value(leaseKey{}).(*scale.Lease)
-	if !ok {
+	v := visitOf(r.Context())
+	if v == nil {
 		return nil, errors.New("gateway: a request without a lease")
 	}
-	return lease.Transport.RoundTrip(r)
+	return v.lease.Transport.RoundTrip(r)
 }
 
 // rewrite makes the request that the instance sees, with the headers that Cloud Run sets.
 func rewrite(pr *httputil.ProxyRequest) {
 	in, out := pr.In, pr.Out
-	out.URL.Scheme, out.URL.Host = "http", "instance" // the lease's transport dials its instance, whatever the name
+	out.URL.Scheme, out.URL.Host = "http", "instance"                         // the lease's transport dials its instance, whatever the name
+	out.URL.RawQuery, out.URL.ForceQuery = in.URL.RawQuery, in.URL.ForceQuery // as it came, also what Go would not parse
 	out.Host = in.Host
-	client, _, err := net.SplitHostPort(in.RemoteAddr)
-	if err != nil {
-		client = in.RemoteAddr
+	setForwarded(out.Header, in.Header, host(in.RemoteAddr), in.TLS != nil)
+	if v := visitOf(in.Context()); v != nil {
+		v.trace.set(out.Header)
 	}
-	proto := "http"
-	if in.TLS != nil {
-		proto = "https"
-	}
-	forwarded := client
-	if prior := in.Header.Get("X-Forwarded-For"); prior != "" {
-		forwarded = prior + "," + client
-	}
-	out.Header.Set("X-Forwarded-For", forwarded)
-	out.Header.Set("X-Forwarded-Proto", proto)
-	out.Header.Set("Forwarded", fmt.Sprintf("for=%q;proto=%s", client, proto))
-	trace(in.Header, out.Header)
 }
 
-// trace carries a caller's trace on, or starts one: traceparent (W3C) and X-Cloud-Trace-Context say the same.
-func trace(in, out http.Header) {
-	if parts := strings.Split(in.Get("Traceparent"), "-"); len(parts) == 4 && len(parts[1]) == 32 && len(parts[2]) == 16 {
-		if in.Get("X-Cloud-Trace-Context") == "" {
-			out.Set("X-Cloud-Trace-Context", parts[1]+"/"+spanNumber(parts[2])+";o=1")
-		}
-		return
-	}
-	if c := in.Get("X-Cloud-Trace-Context"); len(c) >= 32 {
-		out.Set("Traceparent", fmt.Sprintf("00-%s-%016x-01", c[:32], rand.Uint64()))
-		return
-	}
-	span := rand.Uint64()
-	id := fmt.Sprintf("%016x%016x", rand.Uint64(), rand.Uint64())
-	out.Set("Traceparent", fmt.Sprintf("00-%s-%016x-01", id, span))
-	out.Set("X-Cloud-Trace-Context", fmt.Sprintf("%s/%d;o=1", id, span))
-}
-
-// spanNumber is a span id of 16 hexadecimal digits in decimal, as X-Cloud-Trace-Context has it.
-func spanNumber(s string) string {
-	b, err := hex.DecodeString(s)
-	if err != nil {
-		return "0"
-	}
-	var n uint64
-	for _, x := range b {
-		n = n<<8 | uint64(x)
-	}
-	return fmt.Sprint(n)
-}
-
-// pages are the texts of Cloud Run's front end, by status.
-var pages = map[int]struct{ title, text string }{
-	http.StatusNotFound:           {"Page not found", "The requested URL was not found on this server."},
-	http.StatusForbidden:          {"Forbidden", "Your client does not have permission to get URL <code>%s</code> from this server."},
-	http.StatusUnauthorized:       {"Unauthorized", "Your client does not have permission to the requested URL <code>%s</code>."},
-	http.StatusServiceUnavailable: {"Server Error", "The service you requested is not available at this time."},
-	http.StatusGatewayTimeout:     {"Server Error", "The request has been terminated because it has reached the maximum request timeout."},
-}
-
-// writePage answers with one of Cloud Run's error pages.
-func writePage(w http.ResponseWriter, r *http.Request, status int) {
-	p := pages[status]
-	text := p.text
-	if strings.Contains(text, "%s") {
-		text = fmt.Sprintf(text, html.EscapeString(r.URL.Path))
-	}
-	w.Header().Set("Content-Type", "text/html; charset=UTF-8")
-	w.WriteHeader(status)
-	if r.Method == http.MethodHead {
-		return
-	}
-	_, _ = fmt.Fprintf(w, "<html><head>\n<meta http-equiv=\"content-type\" content=\"text/html;charset=utf-8\">\n<title>%d %s</title>\n</head>\n"+
-		"<body text=#000000 bgcolor=#ffffff>\n<h1>Error: %s</h1>\n<h2>%s</h2>\n<h2></h2>\n</body></html>\n", status, p.title, p.title, text)
-}
-
-func writeText(w http.ResponseWriter, status int, text string) {
-	w.Header().Set("Content-Type", "text/plain; charset=UTF-8")
-	w.WriteHeader(status)
-	_, _ = io.WriteString(w, text)
-}
-
-// buffers lends the proxy its copy buffers.
+// buffers lends copy buffers.
 type buffers struct{ pool sync.Pool }
 
 func (b *buffers) Get() []byte {

@@ -18,6 +18,7 @@ import (
 	"giggle/audit"
 	"giggle/fault"
 	"giggle/iam"
+	"giggle/logging"
 )
 
 // Identity is the identity side: *iam.IAM.
@@ -38,6 +39,7 @@ type Audit interface {
 type Server struct {
 	Identity Identity
 	Audit    Audit
+	Log      logging.Log
 	Projects func() []string                              // ids of all projects
 	Caller   func(r *http.Request) (iam.Principal, error) // who calls
 	// OpenShell opens a shell in a step of a build that failed: by its id or number, or "" for the one that failed.
@@ -47,6 +49,7 @@ type Server struct {
 // Register adds the routes.
 func (s *Server) Register(m *http.ServeMux) {
 	m.HandleFunc("GET /v1/audit", s.serve(s.audit))
+	m.HandleFunc("GET /v1/logs", s.serve(s.logs))
 	m.HandleFunc("GET /v1/explain", s.serve(s.explain))
 	m.HandleFunc("GET /v1/accessToken", s.serve(s.accessToken))
 	m.HandleFunc("GET /v1/idToken", s.serve(s.idToken))

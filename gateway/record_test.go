@@ -1,0 +1,201 @@
+package gateway_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"giggle/fault"
+	"giggle/gateway"
+	"giggle/resource"
+	"giggle/run"
+)
+
+// recorder keeps records and hands them on.
+type recorder chan gateway.Record
+
+func (r recorder) Record(x *gateway.Record) { r <- *x }
+
+func TestRecords(t *testing.T) {
+	a, g, front := start(t, true, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		switch r.URL.Path {
+		case "/missing":
+			http.NotFound(w, r)
+		case "/abort":
+			w.Header().Set("Content-Length", "100")
+			fmt.Fprint(w, "half")
+			_ = http.NewResponseController(w).Flush()
+			panic(http.ErrAbortHandler)
+		case "/slow":
+			<-r.Context().Done()
+		case "/stuck":
+			fmt.Fprint(w, "half")
+			_ = http.NewResponseController(w).Flush()
+			<-r.Context().Done()
+		default:
+			fmt.Fprint(w, "knock knock")
+		}
+	})
+	for _, tt := range []struct {
+		name, method, path, body string
+		err                      error
+		want                     gateway.Record
+		bytes                    int64 // of the answer's body, at least
+	}{
+		{"an answer", "GET", "/a?b=c", "", nil, gateway.Record{Status: 200}, 11},
+		{"a body", "POST", "/", "0123456789", nil, gateway.Record{Status: 200}, 11},
+		{"missing", "GET", "/missing", "", nil, gateway.Record{Status: 404}, 10},
+		{"no instance", "GET", "/", "", fault.New(fault.Unavailable, "x"), gateway.Record{Status: 503, Note: "no available instance"}, 10},
+		{"too many", "GET", "/", "", fault.New(fault.ResourceExhausted, "x"), gateway.Record{Status: 429, Note: "no available instance"}, 14},
+		{"cut off by the app", "GET", "/abort", "", nil, gateway.Record{Status: 200}, 4},
+		{"out of time", "GET", "/slow", "", nil, gateway.Record{Status: 504, Note: "maximum request timeout"}, 10},
+		{"out of time in the middle", "GET", "/stuck", "", nil, gateway.Record{Status: 200}, 4},
+	} {
+		a.err = tt.err
+		r, err := http.NewRequest(tt.method, front.URL+tt.path, strings.NewReader(tt.body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Host = host
+		r.Header.Set("User-Agent", "curl/9")
+		r.Header.Set("Referer", "https://a.test/")
+		r.Header.Set("Traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00")
+		if res, err := http.DefaultClient.Do(r); err == nil {
+			_, _ = io.Copy(io.Discard, res.Body)
+			_ = res.Body.Close()
+		}
+		got := <-a.records
+		if got.Start.IsZero() || got.Latency <= 0 || got.ResponseBytes < tt.bytes+17 || got.RequestBytes < int64(len(tt.body))+60 || !strings.Contains(got.Note, tt.want.Note) || (tt.want.Note == "") != (got.Note == "") {
+			t.Errorf("%s: %+v", tt.name, got)
+		}
+		want := gateway.Record{
+			Start: got.Start, Latency: got.Latency, Method: tt.method, URL: "http://" + host + tt.path, Protocol: "HTTP/1.1", Status: tt.want.Status,
+			RequestBytes: got.RequestBytes, ResponseBytes: got.ResponseBytes, UserAgent: "curl/9", Referer: "https://a.test/", RemoteIP: "127.0.0.1",
+			Service: resource.Service("giggle", "europe-north1", "jokes"), Revision: "jokes-1", Instance: "i1", Trace: "0af7651916cd43dd8448eb211c80319c", Span: "b7ad6b7169203331", Note: got.Note,
+		}
+		if tt.err != nil {
+			want.Instance = ""
+		}
+		if got != want {
+			t.Errorf("%s:\ngot  %+v\nwant %+v", tt.name, got, want)
+		}
+	}
+	stats := g.Stats()
+	if len(stats) != 1 || stats[0].Revision != "jokes-1" || stats[0].Requests != [gateway.Classes]uint64{0, 4, 0, 2, 2} || stats[0].InFlight != 0 || stats[0].Latencies.Count() != 8 {
+		t.Errorf("stats: %+v", stats)
+	}
+}
+
+// A client that leaves takes its request along, and the record says so.
+func TestClientLeaves(t *testing.T) {
+	arrived, gone := make(chan bool), make(chan bool)
+	a, _, front := start(t, true, func(_ http.ResponseWriter, r *http.Request) {
+		arrived <- true
+		<-r.Context().Done()
+		gone <- true
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	r, err := http.NewRequestWithContext(ctx, "GET", front.URL, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Host = host
+	go func() {
+		<-arrived
+		cancel()
+	}()
+	if _, err := http.DefaultClient.Do(r); err == nil {
+		t.Error("there is an answer")
+	}
+	<-gone // the instance is told
+	if got := <-a.records; got.Status != 499 || !strings.Contains(got.Note, "closed the connection") {
+		t.Errorf("record: %+v", got)
+	}
+}
+
+func TestIngress(t *testing.T) {
+	a, g, _ := start(t, true, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "in") })
+	for _, tt := range []struct {
+		ingress run.Ingress
+		project string // of the instance that calls
+		code    int
+	}{
+		{run.IngressAll, "", 200}, {run.IngressInternal, "", 404}, {run.IngressInternal, "giggle", 200}, {run.IngressInternal, "other", 404},
+		{run.IngressInternalLoad, "", 404}, {run.IngressInternalLoad, "giggle", 200}, {run.IngressAll, "other", 200}, {"", "", 200},
+	} {
+		next := route()
+		next.Ingress = tt.ingress
+		g.Publish(next)
+		for _, h := range []string{host, number, "next---" + host, "jokes.localhost"} {
+			r := httptest.NewRequest("GET", "http://"+h+"/", nil)
+			if tt.project != "" {
+				r = r.WithContext(gateway.WithCaller(r.Context(), tt.project))
+			}
+			w := httptest.NewRecorder()
+			g.ServeHTTP(w, r)
+			if rec := <-a.records; w.Code != tt.code || rec.Status != tt.code || (tt.code == 404) != strings.Contains(rec.Note, "ingress") {
+				t.Errorf("%q from %q to %s = %d, record %+v", tt.ingress, tt.project, h, w.Code, rec)
+			}
+		}
+	}
+}
+
+// A change takes effect at once and as a whole, while requests go on.
+func TestPublishUnderLoad(t *testing.T) {
+	g := gateway.New(gateway.Config{Instances: refusing{}, Invoker: invoker{true}, Now: time.Now, Log: slog.New(slog.DiscardHandler)})
+	var wg sync.WaitGroup
+	stop := make(chan bool)
+	g.Publish(route())
+	for range 2 {
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				w := httptest.NewRecorder()
+				g.ServeHTTP(w, httptest.NewRequest("GET", "http://"+host+"/", nil))
+				if w.Code != 503 {
+					t.Errorf("a host that always was there = %d", w.Code)
+					return
+				}
+			}
+		})
+	}
+	for i := range 500 {
+		next := route()
+		next.Tags = map[string]run.Revision{fmt.Sprintf("t%d", i): rev("jokes-2")}
+		g.Publish(next)
+		w := httptest.NewRecorder()
+		g.ServeHTTP(w, httptest.NewRequest("GET", fmt.Sprintf("http://t%d---%s/", i, host), nil))
+		if w.Code != 503 {
+			t.Errorf("tag %d = %d after it was published", i, w.Code)
+		}
+	}
+	close(stop)
+	wg.Wait()
+}
+
+func TestQuantiles(t *testing.T) {
+	var h gateway.Histogram
+	if h.Quantile(0.5) != 0 {
+		t.Errorf("of nothing: %v", h.Quantile(0.5))
+	}
+	for i := range gateway.Buckets - 1 {
+		if gateway.Bound(i) >= gateway.Bound(i+1) {
+			t.Fatalf("bucket %d ends at %v, the next at %v", i, gateway.Bound(i), gateway.Bound(i+1))
+		}
+	}
+	if gateway.Bound(gateway.Buckets-1) < time.Hour {
+		t.Errorf("the last bucket ends at %v: an hour is not in it", gateway.Bound(gateway.Buckets-1))
+	}
+}
