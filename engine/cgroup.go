@@ -183,6 +183,8 @@ func (c *cgroups) hasSwapLimit() bool {
 type Usage struct {
 	MemoryBytes int64         // now, without page cache that can be dropped at once
 	CPUTime     time.Duration // since it was made
+	PeakBytes   int64         // the most memory so far, page cache included; 0 where the kernel doesn't tell
+	OOMKills    int64         // processes of it that the kernel has killed because of the memory limit
 }
 
 func (c *cgroups) usage(name string) (u Usage, err error) {
@@ -203,6 +205,8 @@ func (c *cgroups) usage(name string) (u Usage, err error) {
 		return u, err
 	}
 	u.MemoryBytes = max(total-keyed(s, inactive), 0)
+	u.OOMKills = c.oomKills(name)
+	u.PeakBytes = c.peak(name)
 
 	if c.v2 {
 		s, err = c.read(name, "", "cpu.stat")
@@ -215,6 +219,17 @@ func (c *cgroups) usage(name string) (u Usage, err error) {
 	ns, err := strconv.ParseInt(s, 10, 64)
 	u.CPUTime = time.Duration(ns)
 	return u, err
+}
+
+// peak is the most memory that the group has used, or 0.
+func (c *cgroups) peak(name string) int64 {
+	file := "memory.max_usage_in_bytes"
+	if c.v2 {
+		file = "memory.peak" // Linux 5.19 and newer
+	}
+	s, _ := c.read(name, "memory", file)
+	n, _ := strconv.ParseInt(s, 10, 64)
+	return n
 }
 
 // oomKills counts the processes that the kernel has killed because of the group's memory limit.

@@ -3,113 +3,150 @@ package scale
 import (
 	"context"
 	"fmt"
-	"net"
-	"net/http"
 	"time"
 
 	"giggle/fault"
 	"giggle/run"
 )
 
-// The wait between two looks at a port that is not open yet: short at first, so that it does not show.
+// The wait between two looks at a port that is not open yet: short at first, and never so long that it would show
+// beside the time that the app has taken already.
 const (
 	firstLook = 300 * time.Microsecond
-	lastLook  = 50 * time.Millisecond
+	lastLook  = 20 * time.Millisecond
+	lookShare = 30 // of the time so far
 )
 
-// probe waits for an instance's startup probe. The error's message is what a user reads in the revision's condition.
-func (p *pool) probe(ctx context.Context, inst Instance) error {
+// startup waits for an instance's startup probe. The error's message is what a user reads in the revision's condition.
+//
+// Whether a port is open can be asked without the app noticing, so that is asked often. What the app notices, a request
+// of an HTTP or gRPC probe, is sent as soon as the port is open, and then once a period.
+func (p *pool) startup(ctx context.Context, inst Instance) error {
 	c := p.rev.Template.Containers[0]
-	pr := *c.Startup
-	pr.Timeout, pr.Period, pr.FailureThreshold = orElse(pr.Timeout, 1), orElse(pr.Period, 10), orElse(pr.FailureThreshold, 3)
-	limit := time.Duration(pr.InitialDelay+pr.Period*pr.FailureThreshold) * time.Second
+	pr := run.Probe{Timeout: 240, Period: 240, FailureThreshold: 1}.WithDefaults(c.Port)
+	standard := true
+	if c.Startup != nil {
+		standard = c.Startup.Kind() == "TCP" && c.Startup.Period == 240
+		pr = c.Startup.WithDefaults(c.Port)
+	}
+	period := time.Duration(pr.Period) * time.Second
+	limit := time.Duration(pr.InitialDelay)*time.Second + period*time.Duration(pr.FailureThreshold)
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	if pr.InitialDelay > 0 && !sleep(ctx, inst, time.Duration(pr.InitialDelay)*time.Second) {
-		return p.failed(ctx, inst, c, limit)
+	if pr.InitialDelay > 0 && !sleep(ctx, inst.Done(), time.Duration(pr.InitialDelay)*time.Second) {
+		return p.notStarted(ctx, inst, c, pr, limit)
 	}
-	for look := firstLook; ; look = min(2*look, lastLook) {
-		if ready(ctx, inst, pr, c.Port) {
+	begin := time.Now()
+	for tries := 1; ; {
+		err := p.port(ctx, inst, pr)
+		open := err == nil
+		if open && pr.Kind() != "TCP" {
+			err = attempt(ctx, inst, pr)
+		}
+		if err == nil {
+			p.sayStarted(inst, pr, tries, standard)
 			return nil
 		}
-		if pr.HTTPPath != "" {
-			look = max(look, time.Duration(pr.Period)*time.Second/10)
+		wait := min(max(time.Since(begin)/lookShare, firstLook), lastLook)
+		if open {
+			tries++
+			wait = period
 		}
-		if !sleep(ctx, inst, look) {
-			return p.failed(ctx, inst, c, limit)
+		if !sleep(ctx, inst.Done(), wait) {
+			return p.notStarted(ctx, inst, c, pr, limit)
 		}
 	}
 }
 
-func orElse(n, def int) int {
-	if n == 0 {
-		return def
+// port reports whether the probe's port is open.
+func (p *pool) port(ctx context.Context, inst Instance, pr run.Probe) error {
+	tcp := run.Probe{Timeout: pr.Timeout}
+	switch pr.Kind() {
+	case "HTTP":
+		tcp.TCPPort = pr.HTTPPort
+	case "GRPC":
+		tcp.TCPPort = pr.GRPCPort
+	default:
+		tcp.TCPPort = pr.TCPPort
 	}
-	return n
+	return attempt(ctx, inst, tcp)
 }
 
 // sleep waits, and reports false when ctx or the instance ends first.
-func sleep(ctx context.Context, inst Instance, d time.Duration) bool {
+func sleep(ctx context.Context, done <-chan struct{}, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-t.C:
 		return true
 	case <-ctx.Done():
-	case <-inst.Done():
+	case <-done:
 	}
 	return false
 }
 
-// ready makes one attempt of the probe.
-func ready(ctx context.Context, inst Instance, pr run.Probe, port int) bool {
-	ctx, cancel := context.WithTimeout(ctx, time.Duration(pr.Timeout)*time.Second)
-	defer cancel()
-	if pr.HTTPPath == "" {
-		conn, err := inst.Dial(ctx, orElse(pr.TCPPort, port))
-		if err != nil {
-			return false
-		}
-		_ = conn.Close()
-		return true
-	}
-	client := http.Client{
-		Transport: &http.Transport{
-			DisableKeepAlives: true,
-			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-				return inst.Dial(ctx, orElse(pr.HTTPPort, port))
-			},
-		},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://localhost"+pr.HTTPPath, nil)
-	if err != nil {
-		return false
-	}
-	res, err := client.Do(req)
-	if err != nil {
-		return false
-	}
-	_ = res.Body.Close()
-	return res.StatusCode >= 200 && res.StatusCode < 400
-}
-
-// failed is the fault of an instance that did not come up, in Cloud Run's words and with what is known of it.
-func (p *pool) failed(ctx context.Context, inst Instance, c run.Container, limit time.Duration) error {
+// notStarted is the fault of an instance that did not come up, in Cloud Run's words and with what is known of it.
+func (p *pool) notStarted(ctx context.Context, inst Instance, c run.Container, pr run.Probe, limit time.Duration) error {
 	select {
 	case <-inst.Done():
 	default:
 		if p.s.ctx.Err() != nil {
 			return fault.New(fault.Unavailable, "The platform is stopping.")
 		}
+		inst.Say(fmt.Sprintf("STARTUP %s probe failed %s consecutively for container %q on %s. The instance was not started.",
+			pr.Kind(), times(pr.FailureThreshold), p.container(), where(pr)))
 	}
 	e := fault.New(fault.FailedPrecondition,
 		"The user-provided container failed to start and listen on the port defined by the PORT=%d environment variable within the allocated timeout (%s). %s",
 		c.Port, limit, inst.Diagnosis(c.Port))
 	e.Reason = "HealthCheckContainerError"
-	e.Cause = fmt.Errorf("startup probe of %s: %w", inst.ID(), context.Cause(ctx))
-	if ctx.Err() == nil {
-		e.Cause = nil
+	if ctx.Err() != nil {
+		e.Cause = fmt.Errorf("startup probe of %s: %w", inst.ID(), context.Cause(ctx))
 	}
 	return e
+}
+
+// sayStarted says in the instance's log that it is up, while the first request is on its way already.
+func (p *pool) sayStarted(inst Instance, pr run.Probe, tries int, standard bool) {
+	text := fmt.Sprintf("STARTUP %s probe succeeded after %s for container %q on %s.", pr.Kind(), attempts(tries), p.container(), where(pr))
+	if standard {
+		text = "Default " + text
+	}
+	p.s.tasks.Go(func() { inst.Say(text) })
+}
+
+// container is the container's name: the one that Cloud Run gives where the revision gives none.
+func (p *pool) container() string {
+	if name := p.rev.Template.Containers[0].Name; name != "" {
+		return name
+	}
+	return p.rev.Name.Service.ID + "-1"
+}
+
+// where names what a probe asks, as Cloud Run's log does.
+func where(pr run.Probe) string {
+	switch pr.Kind() {
+	case "HTTP":
+		return fmt.Sprintf("port %d path %q", pr.HTTPPort, pr.HTTPPath)
+	case "GRPC":
+		if pr.GRPCService != "" {
+			return fmt.Sprintf("port %d service %q", pr.GRPCPort, pr.GRPCService)
+		}
+		return fmt.Sprintf("port %d", pr.GRPCPort)
+	}
+	return fmt.Sprintf("port %d", pr.TCPPort)
+}
+
+func times(n int) string {
+	if n == 1 {
+		return "1 time"
+	}
+	return fmt.Sprintf("%d times", n)
+}
+
+func attempts(n int) string {
+	if n == 1 {
+		return "1 attempt"
+	}
+	return fmt.Sprintf("%d attempts", n)
 }

@@ -1,17 +1,21 @@
 // Package scale keeps as many instances of each revision as its requests need: none when there are none, one more
-// when all are at their concurrency.
+// when all are at their concurrency, more or fewer as package autoscale decides from what they did in the last minute.
 //
 // The gateway acquires a Lease for each request; the run reconciler has a new revision checked here. How an instance
-// comes to be is its Backend's business. It decides from what it sees at the moment of a request only; windows, CPU
-// and panic mode (the autoscaler proper) come later behind the same Acquire.
+// comes to be is its Backend's business. One pool looks after the instances of one revision (pool.go: slots and the
+// queue; starts.go, running.go: their life; cpu.go: throttling; probe.go, health.go: probes; keep.go: what there should
+// be), the Scaler after what they share: places to start (gate.go), memory (memory.go), prepared instances (keep.go).
 package scale
 
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"giggle/fault"
@@ -33,20 +37,38 @@ type Instance interface {
 	Dial(ctx context.Context, port int) (net.Conn, error)
 	// Done is closed when the container's process has ended.
 	Done() <-chan struct{}
+	// OOM reports, once Done is closed, whether the kernel killed it for its memory.
+	OOM() bool
 	// Diagnosis says in words what is known of a container that does not answer: how it ended, where it listens, its
 	// last log lines.
 	Diagnosis(port int) string
+	// Say writes a line of the platform's own into its log.
+	Say(text string)
+	// SetCPU changes the CPU limit, in millicores.
+	SetCPU(millicores int64) error
+	// Usage tells what it uses; after Done, what it used at its end.
+	Usage() (Usage, error)
 	// Stop ends the container: SIGTERM, the grace period, SIGKILL. It returns when nothing is left of it.
 	Stop(ctx context.Context, grace time.Duration) error
+}
+
+// Usage is what an instance uses.
+type Usage struct {
+	Memory int64         // bytes now, without what can be dropped at once
+	CPU    time.Duration // since it was made
 }
 
 // Config is what New needs.
 type Config struct {
 	Backend  Backend
 	Max      int           // instances of one revision that sets no maximum; Cloud Run's default is 100
-	Prepared int           // prepared instances kept for revisions at zero, in all
-	Idle     time.Duration // how long an instance without requests stays
+	Prepared int           // prepared instances kept for revisions at zero, in all: for those that had a request last
+	Idle     time.Duration // how long an instance without requests stays; Cloud Run's is up to 15 min
 	Starts   int           // instances that may be starting at once
+	Memory   int64         // bytes that all instances may use together, by measure; 0 sets no bound
+	// Free returns the machine's available and whole memory in bytes; nil where it isn't known. When little is available,
+	// idle instances and prepared ones go early.
+	Free func() (available, whole int64, err error)
 	// Transport returns what sends requests to one instance, at most concurrency at once, over connections that dial
 	// opens; h2c: HTTP/2 without TLS. Nil stands for net/http's. Its CloseIdleConnections is called if it has one.
 	Transport func(dial func(ctx context.Context) (net.Conn, error), h2c bool, concurrency int) http.RoundTripper
@@ -54,23 +76,28 @@ type Config struct {
 	Log       *slog.Logger
 }
 
-// maxWaiting bounds the requests that wait for an instance of one revision.
-const maxWaiting = 1000
-
 // grace is the time between SIGTERM and SIGKILL, 10 s as Cloud Run's container contract says.
 const grace = 10 * time.Second
 
+// preparing bounds the instances that are being prepared for later at once.
+const preparing = 2
+
 // Scaler is the instances of all revisions on this machine.
 type Scaler struct {
-	cfg    Config
-	starts chan struct{}
-	ctx    context.Context // ends when the scaler is closed
-	cancel context.CancelFunc
-	tasks  sync.WaitGroup // everything that runs in the background
+	cfg       Config
+	gate      *gate
+	memory    *memory
+	short     atomic.Bool   // memory is, as of the last look
+	refill    atomic.Bool   // what is prepared may not be what should be
+	kick      chan struct{} // the sweep looks at refill at once
+	preparing chan struct{}
+	ctx       context.Context // ends when the scaler is closed
+	cancel    context.CancelFunc
+	tasks     sync.WaitGroup // everything that runs in the background
 
-	mu     sync.Mutex
-	pools  map[string]*pool                   // by revision name
-	routed map[string]map[string]run.Revision // by service, then revision name: what has a route
+	mu     sync.RWMutex
+	pools  map[resource.Revision]*pool
+	routed map[resource.Child][]resource.Revision // by service: what has a route
 	closed bool
 }
 
@@ -80,63 +107,63 @@ var _ run.Instances = (*Scaler)(nil)
 func New(cfg Config) *Scaler {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Scaler{
-		cfg: cfg, starts: make(chan struct{}, max(cfg.Starts, 1)), ctx: ctx, cancel: cancel,
-		pools: make(map[string]*pool), routed: make(map[string]map[string]run.Revision),
+		cfg: cfg, gate: newGate(cfg.Starts), ctx: ctx, cancel: cancel, kick: make(chan struct{}, 1), preparing: make(chan struct{}, preparing),
+		memory: &memory{budget: cfg.Memory, free: cfg.Free, reserved: make(map[*pool]*reservation)},
+		pools:  make(map[resource.Revision]*pool), routed: make(map[resource.Child][]resource.Revision),
 	}
 	s.tasks.Go(s.sweep)
 	return s
 }
 
 // pool returns the pool of a revision, a new one for a revision that is not known yet.
-func (s *Scaler) pool(rev run.Revision) (*pool, error) {
+func (s *Scaler) pool(rev *run.Revision) (*pool, error) {
+	s.mu.RLock()
+	p := s.pools[rev.Name]
+	s.mu.RUnlock()
+	if p != nil {
+		return p, nil
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return nil, fault.New(fault.Unavailable, "The platform is stopping.")
 	}
-	key := rev.Name.String()
-	p := s.pools[key]
-	if p == nil {
-		p = &pool{s: s, rev: rev}
-		s.pools[key] = p
+	if p = s.pools[rev.Name]; p == nil {
+		p = newPool(s, *rev)
+		s.pools[rev.Name] = p
 	}
 	return p, nil
 }
 
-// Lease is the right to send one request to one instance.
-type Lease struct {
-	Instance  string            // its id
-	Transport http.RoundTripper // sends to the instance, whatever host the request names
-	Cold      bool              // the request waited for an instance to start
-	Started   time.Duration     // what the instance's start took, until its startup probe succeeded
-	release   func()
+// all returns the pools of now.
+func (s *Scaler) all() []*pool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	out := make([]*pool, 0, len(s.pools))
+	for _, p := range s.pools {
+		out = append(out, p)
+	}
+	return out
 }
-
-// NewLease returns a lease, for those who stand in for a Scaler.
-func NewLease(instance string, transport http.RoundTripper, cold bool, release func()) *Lease {
-	return &Lease{Instance: instance, Transport: transport, Cold: cold, release: release}
-}
-
-// Release gives the slot back. It is called once.
-func (l *Lease) Release() { l.release() }
 
 // Acquire returns a slot in a ready instance of the revision, and starts an instance if all are taken. It fails with
-// ResourceExhausted when too many wait already, and with Unavailable when an instance could not be started.
+// ResourceExhausted when too many wait already, or when it has waited long at the maximum of instances, and with
+// Unavailable or FailedPrecondition when an instance could not be started.
 func (s *Scaler) Acquire(ctx context.Context, rev run.Revision) (*Lease, error) {
-	p, err := s.pool(rev)
+	p, err := s.pool(&rev)
 	if err != nil {
 		return nil, err
 	}
-	return p.acquire(ctx)
+	return p.acquire(ctx, false)
 }
 
 // Check starts an instance of the revision, unless one is ready, and returns nil once its startup probe succeeds.
 func (s *Scaler) Check(ctx context.Context, rev run.Revision) error {
-	p, err := s.pool(rev)
+	p, err := s.pool(&rev)
 	if err != nil {
 		return err
 	}
-	lease, err := p.acquire(ctx)
+	lease, err := p.acquire(ctx, true)
 	if err != nil {
 		s.Drop(rev.Name) // nothing is kept of a revision that can't start
 		return err
@@ -148,31 +175,50 @@ func (s *Scaler) Check(ctx context.Context, rev run.Revision) error {
 // Drop stops all instances of a revision. It returns at once; requests in flight end first.
 func (s *Scaler) Drop(name resource.Revision) {
 	s.mu.Lock()
-	p := s.pools[name.String()]
-	delete(s.pools, name.String())
+	p := s.pools[name]
+	delete(s.pools, name)
 	s.mu.Unlock()
 	if p != nil {
 		p.retire()
 	}
 }
 
-// Publish tells which revisions a service's route leads to: those get what they need to start fast, the others lose
-// it. It has the form of run.Routes.
+// Publish tells which revisions a service's route leads to, and the bounds of the whole service: those revisions get
+// what they need to start fast, the others lose it. It has the form of run.Routes.
 func (s *Scaler) Publish(r run.Route) {
-	now := make(map[string]run.Revision)
-	for _, t := range r.Targets {
-		now[t.Name.String()] = t.Revision
+	var revs []*run.Revision
+	var percents []int
+	at := make(map[resource.Revision]int)
+	add := func(rev *run.Revision, percent int) {
+		i, ok := at[rev.Name]
+		if !ok {
+			i = len(revs)
+			at[rev.Name] = i
+			revs, percents = append(revs, rev), append(percents, 0)
+		}
+		percents[i] += percent
 	}
-	for _, rev := range r.Tags {
-		now[rev.Name.String()] = rev
+	for i := range r.Targets {
+		add(&r.Targets[i].Revision, r.Targets[i].Percent)
 	}
-	s.route(r.Service.String(), now)
+	for _, tag := range slices.Sorted(maps.Keys(r.Tags)) {
+		rev := r.Tags[tag]
+		add(&rev, 0)
+	}
+	names := make([]resource.Revision, len(revs))
+	for i, b := range shares(r.Scaling, percents) {
+		names[i] = revs[i].Name
+		if p, err := s.pool(revs[i]); err == nil { // else it is closing
+			p.route(b)
+		}
+	}
+	s.route(r.Service, names)
 }
 
 // Remove tells that a service is gone. Its revisions are dropped by themselves.
-func (s *Scaler) Remove(service resource.Child) { s.route(service.String(), nil) }
+func (s *Scaler) Remove(service resource.Child) { s.route(service, nil) }
 
-func (s *Scaler) route(service string, now map[string]run.Revision) {
+func (s *Scaler) route(service resource.Child, now []resource.Revision) {
 	s.mu.Lock()
 	before := s.routed[service]
 	if now == nil {
@@ -180,80 +226,42 @@ func (s *Scaler) route(service string, now map[string]run.Revision) {
 	} else {
 		s.routed[service] = now
 	}
-	s.mu.Unlock()
-	for name := range before {
-		if _, still := now[name]; still {
-			continue
-		}
-		s.mu.Lock()
-		p := s.pools[name]
-		s.mu.Unlock()
-		if p != nil {
+	var pools []*pool
+	for _, name := range before {
+		if p := s.pools[name]; p != nil && !slices.Contains(now, name) {
 			p.unroute()
+			pools = append(pools, p)
 		}
 	}
-	s.tend() // at once: a revision with a minimum should not wait for the next sweep
-}
-
-// sweep stops what has been idle too long and prepares what is at zero, about once a second.
-func (s *Scaler) sweep() {
-	tick := time.NewTicker(max(min(s.cfg.Idle/4, time.Second), 10*time.Millisecond))
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-			s.tend()
-		case <-s.ctx.Done():
-			return
+	for _, name := range now {
+		if p := s.pools[name]; p != nil {
+			pools = append(pools, p)
 		}
 	}
-}
-
-// tend does for every revision what its state asks for.
-func (s *Scaler) tend() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return
+	s.mu.Unlock()
+	for _, p := range pools { // at once: a revision with a minimum should not wait for the next sweep
+		p.tend(s.cfg.Now(), s.short.Load())
 	}
-	prepared := 0
-	for _, p := range s.pools {
-		prepared += p.preparedCount()
-	}
-	for _, revs := range s.routed {
-		for name, rev := range revs {
-			p := s.pools[name]
-			if p == nil {
-				p = &pool{s: s, rev: rev}
-				s.pools[name] = p
-			}
-			if p.keepMinimum() {
-				continue
-			}
-			if prepared < s.cfg.Prepared && p.prepare() {
-				prepared++
-			}
-		}
-	}
-	for _, p := range s.pools {
-		p.stopIdle()
+	s.refill.Store(true)
+	select {
+	case s.kick <- struct{}{}:
+	default:
 	}
 }
 
-// Instances returns how many instances are ready, starting and prepared, over all revisions.
-func (s *Scaler) Instances() (ready, starting, prepared int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, p := range s.pools {
-		p.mu.Lock()
-		ready += len(p.ready)
-		starting += p.starting
-		if p.prepared != nil {
-			prepared++
-		}
-		p.mu.Unlock()
-	}
-	return ready, starting, prepared
+// route notes that a route leads to the revision, with its share of its service's bounds.
+func (p *pool) route(share bounds) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.routed, p.unrouted, p.share = true, false, share
+}
+
+// unroute notes that no route leads to the revision any more. Requests that were on their way still get in.
+func (p *pool) unroute() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.routed, p.unrouted, p.share = false, true, bounds{}
+	p.unprepare()
 }
 
 // Close stops every instance, after its requests or when ctx ends, and returns when none is left.
@@ -261,7 +269,7 @@ func (s *Scaler) Close(ctx context.Context) error {
 	s.mu.Lock()
 	s.closed = true
 	pools := s.pools
-	s.pools = make(map[string]*pool)
+	s.pools = make(map[resource.Revision]*pool)
 	s.mu.Unlock()
 	s.cancel()
 	for _, p := range pools {

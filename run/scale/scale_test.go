@@ -26,6 +26,8 @@ type backend struct {
 	broken                              string
 	startup                             time.Duration // from Start to the port being open
 	made                                map[string]*instance
+	app                                 func(i *instance, conn net.Conn) // behind the port; nil hangs up
+	usage                               scale.Usage                      // of each instance
 }
 
 type instance struct {
@@ -34,13 +36,57 @@ type instance struct {
 	done chan struct{}
 	once sync.Once
 	open atomic.Bool
+
+	mu    sync.Mutex
+	cpu   []int64 // limits that were set, in order
+	said  []string
+	usage scale.Usage
+	oom   bool
+	grace []time.Duration
+}
+
+func (i *instance) OOM() bool { return i.oom }
+
+func (i *instance) SetCPU(m int64) error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.cpu = append(i.cpu, m)
+	return nil
+}
+
+// limit is the CPU limit now, 0 before one was set.
+func (i *instance) limit() int64 {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if len(i.cpu) == 0 {
+		return 0
+	}
+	return i.cpu[len(i.cpu)-1]
+}
+
+func (i *instance) Say(text string) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.said = append(i.said, text)
+}
+
+func (i *instance) log() string {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return strings.Join(i.said, "\n")
+}
+
+func (i *instance) Usage() (scale.Usage, error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.usage, nil
 }
 
 func (b *backend) Prepare(context.Context, run.Revision) (scale.Instance, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.prepared++
-	i := &instance{b: b, id: fmt.Sprint("i", b.prepared), done: make(chan struct{})}
+	i := &instance{b: b, id: fmt.Sprint("i", b.prepared), done: make(chan struct{}), usage: b.usage}
 	if b.made == nil {
 		b.made = make(map[string]*instance)
 	}
@@ -68,14 +114,21 @@ func (i *instance) Dial(context.Context, int) (net.Conn, error) {
 		return nil, errors.New("refused")
 	}
 	client, server := net.Pipe()
-	go func() { _ = server.Close() }()
+	if i.b.app == nil {
+		go func() { _ = server.Close() }()
+		return client, nil
+	}
+	go i.b.app(i, server)
 	return client, nil
 }
 
 func (i *instance) Done() <-chan struct{} { return i.done }
 func (i *instance) Diagnosis(int) string  { return i.b.broken }
 func (i *instance) end()                  { i.once.Do(func() { close(i.done) }) }
-func (i *instance) Stop(context.Context, time.Duration) error {
+func (i *instance) Stop(_ context.Context, grace time.Duration) error {
+	i.mu.Lock()
+	i.grace = append(i.grace, grace)
+	i.mu.Unlock()
 	i.b.mu.Lock()
 	defer i.b.mu.Unlock()
 	i.b.stopped++

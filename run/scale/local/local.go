@@ -8,9 +8,7 @@ package local
 import (
 	"context"
 	"fmt"
-	"net"
 	"strings"
-	"sync"
 	"time"
 
 	"giggle/engine"
@@ -57,6 +55,7 @@ type Backend struct {
 	// Stream is "giggle". It must not block.
 	Lines func(rev resource.Revision, instance string, l engine.Line)
 	NewID func() string
+	Now   func() time.Time // the time of the platform's own lines; nil means time.Now
 }
 
 var _ scale.Backend = (*Backend)(nil)
@@ -122,7 +121,10 @@ func (b *Backend) Prepare(ctx context.Context, rev run.Revision) (_ scale.Instan
 	if len(args) == 0 {
 		return nil, failure("ContainerMissing", "The image %s has neither an entrypoint nor a command; set one with --command.", c.Image)
 	}
-	inst := &instance{id: b.NewID(), memory: memory}
+	inst := &instance{id: b.NewID(), memory: memory, now: b.Now}
+	if inst.now == nil {
+		inst.now = time.Now
+	}
 	inst.log = b.log(rev.Name, inst.id)
 	inst.inner, err = b.Engine.Prepare(ctx, engine.Spec{
 		ID: inst.id, Layers: img.Layers, Args: args, Env: environment(rev, img), Dir: orElse(c.WorkingDir, img.Config.WorkingDir), User: img.Config.User,
@@ -136,6 +138,7 @@ func (b *Backend) Prepare(ctx context.Context, rev run.Revision) (_ scale.Instan
 	if err != nil {
 		return nil, fmt.Errorf("%w", refine(err, c.Image, args[0]))
 	}
+	go inst.sayEnd()
 	return inst, nil
 }
 
@@ -202,102 +205,4 @@ func orElse(s, def string) string {
 		return def
 	}
 	return s
-}
-
-// instance is one container of a revision.
-type instance struct {
-	id     string
-	inner  *engine.Instance
-	log    func(engine.Line)
-	memory int64
-	tail   tail
-}
-
-func (i *instance) ID() string { return i.id }
-
-func (i *instance) Start(ctx context.Context) error { return i.inner.Start(ctx) }
-
-func (i *instance) Dial(ctx context.Context, port int) (net.Conn, error) {
-	return i.inner.Dial(ctx, port)
-}
-
-func (i *instance) Done() <-chan struct{} { return i.inner.Done() }
-
-func (i *instance) Stop(ctx context.Context, grace time.Duration) error {
-	return i.inner.Stop(ctx, grace)
-}
-
-// Diagnosis says how the container ended or where it listens, what to do, and its last lines.
-func (i *instance) Diagnosis(port int) string {
-	var out []string
-	select {
-	case <-i.inner.Done():
-		out = append(out, i.ending())
-	default:
-		out = append(out, i.listening(port))
-	}
-	if lines := i.tail.lines(); len(lines) > 0 {
-		out = append(out, "Its last log lines:\n  "+strings.Join(lines, "\n  "))
-	} else {
-		out = append(out, "It wrote no log.")
-	}
-	return strings.Join(out, " ")
-}
-
-func (i *instance) ending() string {
-	switch e := i.inner.Exit(); {
-	case e.OOM:
-		return fmt.Sprintf("Memory limit of %d MiB exceeded. Consider increasing the memory limit (--memory).", i.memory>>20)
-	case e.Signal != 0:
-		return fmt.Sprintf("The container was ended by signal %d.", e.Signal)
-	default:
-		return fmt.Sprintf("The container exited with code %d.", e.Code)
-	}
-}
-
-func (i *instance) listening(port int) string {
-	at, err := i.inner.Listening()
-	if err != nil {
-		return ""
-	}
-	var other []string
-	for _, a := range at {
-		if int(a.Port()) == port && a.Addr().IsLoopback() {
-			return fmt.Sprintf("The container listens on %s, which can't be reached from outside it: listen on 0.0.0.0:%d.", a, port)
-		}
-		other = append(other, fmt.Sprint(a.Port()))
-	}
-	if len(other) > 0 {
-		return fmt.Sprintf("The container listens on port %s, not on %d: make it listen on the port in the PORT variable, or deploy with --port %s.",
-			strings.Join(other, ", "), port, other[0])
-	}
-	return "The container runs, but listens on no port."
-}
-
-// tailLines is how many of a container's last lines are kept for its diagnosis.
-const tailLines = 10
-
-// tail is the last lines of a container.
-type tail struct {
-	mu   sync.Mutex
-	last []string
-}
-
-func (t *tail) add(l engine.Line) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	text := l.Text
-	if len(text) > 500 {
-		text = text[:500] + "…"
-	}
-	t.last = append(t.last, text)
-	if len(t.last) > tailLines {
-		t.last = t.last[1:]
-	}
-}
-
-func (t *tail) lines() []string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return append([]string(nil), t.last...)
 }

@@ -1,0 +1,183 @@
+package scale
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"slices"
+	"time"
+)
+
+// running is a ready instance. Its fields are guarded by the pool's lock, where they change at all.
+type running struct {
+	Instance
+	pool      *pool
+	warm      *Lease // what every request that did not wait gets
+	transport http.RoundTripper
+	cpu       *cpu
+	always    bool // CPU between requests too
+	ctx       context.Context
+	cancel    context.CancelFunc // ends its probes
+
+	inflight int
+	probes   int       // probes under way
+	idle     time.Time // since when it has had no request
+	since    time.Time // since when it has been ready
+	boosted  bool      // the startup boost still holds
+	unready  bool      // its readiness probe failed
+	leaving  bool      // it gets no new request
+	ended    bool
+	armed    bool // timer will look whether it is to be throttled
+	timer    *time.Timer
+	billed   meter
+	usage    Usage // when it was looked at last
+}
+
+func (r *running) takes(most int) bool { return r.inflight < most && !r.leaving && !r.unready }
+
+// newRunning puts an instance that has started to work. p.mu is held.
+func (p *pool) newRunning(inst Instance, c *cpu, begin time.Time) *running {
+	now := p.s.cfg.Now()
+	r := &running{
+		Instance: inst, pool: p, transport: p.transport(inst), cpu: c, always: p.rev.Template.CPUAlways, boosted: p.rev.Template.StartupCPUBoost, idle: now, since: now,
+	}
+	r.ctx, r.cancel = context.WithCancel(p.s.ctx)
+	r.warm = &Lease{Instance: inst.ID(), Transport: r.transport, Started: now.Sub(begin), on: r}
+	r.billed.begin(begin)
+	if !r.always {
+		r.billed.end(now)
+	}
+	r.timer = time.AfterFunc(time.Hour, func() { p.settle(r) })
+	r.timer.Stop()
+	if r.boosted {
+		r.armed = true
+		r.timer.Reset(boostAfter)
+	}
+	p.rest(r)
+	return r
+}
+
+// transport sends requests to one instance: HTTP/1.1, or HTTP/2 without TLS when the port is named h2c.
+func (p *pool) transport(inst Instance) http.RoundTripper {
+	port, h2c := p.rev.Template.Containers[0].Port, p.rev.Template.Containers[0].PortName == "h2c"
+	if p.s.cfg.Transport != nil {
+		return p.s.cfg.Transport(func(ctx context.Context) (net.Conn, error) { return inst.Dial(ctx, port) }, h2c, p.most)
+	}
+	t := &http.Transport{
+		DialContext:         func(ctx context.Context, _, _ string) (net.Conn, error) { return inst.Dial(ctx, port) },
+		MaxIdleConnsPerHost: p.most,
+		DisableCompression:  true,
+		// An app may take as long as the request's own timeout; ours are in the gateway.
+		IdleConnTimeout: p.s.cfg.Idle,
+	}
+	if h2c {
+		t.Protocols = new(http.Protocols)
+		t.Protocols.SetUnencryptedHTTP2(true)
+	}
+	return t
+}
+
+// rest has an instance that has nothing to do throttled soon. p.mu is held.
+func (p *pool) rest(r *running) {
+	if !r.armed && !r.always && !r.ended && r.inflight+r.probes == 0 {
+		r.armed = true
+		r.timer.Reset(hysteresis)
+	}
+}
+
+// settle is what an instance's timer does: it ends the boost, and throttles the instance if it has had nothing to do for
+// long enough.
+func (p *pool) settle(r *running) {
+	p.mu.Lock()
+	r.armed = false
+	low := false
+	now := p.s.cfg.Now()
+	switch {
+	case r.ended:
+	case r.boosted && now.Sub(r.since) >= boostAfter:
+		r.boosted = false
+		defer r.cpu.settle(p.limit)
+		p.rest(r)
+	case r.always || r.inflight+r.probes > 0 || r.cpu.low.Load():
+	case now.Sub(r.idle) < hysteresis:
+		r.armed = true
+		r.timer.Reset(hysteresis - now.Sub(r.idle))
+	default:
+		low = true
+		r.cpu.low.Store(true) // under the lock: the next request sees it
+	}
+	p.mu.Unlock()
+	if low {
+		r.cpu.throttle()
+	}
+}
+
+// awake keeps an instance from being throttled while a probe asks it.
+func (p *pool) awake(r *running, ask func()) {
+	p.mu.Lock()
+	r.probes++
+	p.mu.Unlock()
+	r.cpu.restore()
+	ask()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	r.probes--
+	p.rest(r)
+}
+
+// watch takes an instance that ends by itself out of the pool. As long as there is an instance, Close waits here.
+func (p *pool) watch(r *running) {
+	<-r.Done()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := p.s.cfg.Now()
+	p.ending = slices.DeleteFunc(p.ending, func(x *running) bool { return x == r })
+	if r.OOM() {
+		p.count.ooms++
+	}
+	if !r.leaving {
+		p.s.cfg.Log.Warn("instance ended", "revision", p.rev.Name.ID, "instance", r.ID(), "why", r.Diagnosis(p.rev.Template.Containers[0].Port))
+		p.failed(r.Instance, now.Sub(r.since), endedError(r.ID()))
+		p.stop(r, 0)
+		p.ending = slices.DeleteFunc(p.ending, func(x *running) bool { return x == r })
+	}
+	r.ended = true
+	r.billed.end(now)
+	p.count.billed += r.billed.total
+	if u, err := r.Usage(); err == nil {
+		r.usage = u
+	}
+	p.count.cpu += r.usage.CPU
+	if !p.retired && now.After(p.retryAt(demandDelay)) {
+		p.startForWaiting()
+	}
+}
+
+// stop takes an instance out of the pool and ends it in the background. p.mu is held.
+func (p *pool) stop(r *running, grace time.Duration) {
+	r.leaving = true
+	for i, x := range p.ready {
+		if x != r {
+			continue
+		}
+		p.ready = append(p.ready[:i:i], p.ready[i+1:]...)
+		r.cancel()
+		r.timer.Stop()
+		r.armed = true // nothing throttles it any more
+		if !r.ended {
+			p.ending = append(p.ending, r)
+			r.billed.begin(p.s.cfg.Now())
+		}
+		p.s.refill.Store(true)
+		p.s.tasks.Go(func() {
+			r.cpu.restore() // it has all its CPU to shut down
+			if t, ok := r.transport.(interface{ CloseIdleConnections() }); ok {
+				t.CloseIdleConnections()
+			}
+			if err := r.Stop(context.Background(), grace); err != nil {
+				p.s.cfg.Log.Error("stop instance", "instance", r.ID(), "err", err)
+			}
+		})
+		return
+	}
+}
