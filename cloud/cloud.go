@@ -251,10 +251,15 @@ func (c *Cloud) openServices(context.Context) error {
 	c.entries = logging.NewRing(logEntries, logBytes)
 	backend := &local.Backend{
 		Engine: c.engine, Images: c.images, Project: c.project, Account: runtimeAccount, Sockets: c.sockets, Trust: c.trust, Logs: c.logs, NewID: instanceID,
-		Lines: c.containerLine,
+		Lines: c.containerLine, Now: c.cfg.Now,
+	}
+	budget, err := c.memoryBudget()
+	if err != nil {
+		return err
 	}
 	c.scaler = scale.New(scale.Config{
-		Backend: backend, Max: 100, Prepared: c.cfg.Prepared, Idle: c.cfg.Idle, Starts: instanceStarts, Now: c.cfg.Now, Log: c.cfg.Log,
+		Backend: backend, Max: 100, Prepared: c.cfg.Prepared, Idle: c.cfg.Idle, Starts: instanceStarts, Memory: budget, Free: local.Memory,
+		Now: c.cfg.Now, Log: c.cfg.Log,
 	})
 	c.gateway = gateway.New(gateway.Config{Instances: c.scaler, Invoker: c.identity, Recorder: records{c.entries}, Now: c.cfg.Now, Log: c.cfg.Log})
 	c.services = run.NewServices(c.store, uuid.NewString, letters)
@@ -262,6 +267,15 @@ func (c *Cloud) openServices(context.Context) error {
 		Store: c.store, Images: runImages{c}, Instances: instances{c.scaler, c.logs}, Routes: routes{c.gateway, c.scaler}, Project: c.project, Log: c.cfg.Log,
 	}
 	return nil
+}
+
+// memoryBudget is what all instances may use together: what was said, else four fifths of the machine's memory.
+func (c *Cloud) memoryBudget() (int64, error) {
+	if c.cfg.Memory > 0 {
+		return c.cfg.Memory, nil
+	}
+	_, whole, err := local.Memory()
+	return whole / 5 * 4, err
 }
 
 // instances is the scaler as the reconciler sees it: what goes with a revision's instances, its logs, goes with them.

@@ -18,6 +18,7 @@ import (
 
 	"giggle/cloud"
 	"giggle/fault"
+	cloudrun "giggle/run"
 )
 
 // defaultMirror is where foreign images are kept, for all platforms of the machine.
@@ -26,6 +27,7 @@ const defaultMirror = "/var/cache/giggle/mirror"
 // cloudFlags are the flags of a command that runs a platform.
 type cloudFlags struct {
 	cloud.Config
+	memory  string
 	verbose bool
 }
 
@@ -51,8 +53,9 @@ func (p *program) cloudFlags(c *cobra.Command, f *cloudFlags) {
 	}
 	fl.StringVar(&f.Packages, "npm-registry", npm, "npm registry that builds get packages from, through a cache; \"off\" for none (npm_config_registry)")
 	fl.StringVar(&f.Runtime, "runtime", "", "OCI runtime: crun, runc or a path; empty for the first that works")
-	fl.DurationVar(&f.Idle, "idle", time.Minute, "how long an instance without requests stays")
+	fl.DurationVar(&f.Idle, "idle", 15*time.Minute, "how long an instance without requests stays while memory lasts")
 	fl.IntVar(&f.Prepared, "prepared", 32, "prepared instances kept for services at zero")
+	fl.StringVar(&f.memory, "memory-budget", "", "memory that all instances may use together, such as 6Gi; empty for four fifths of the machine's")
 	fl.BoolVarP(&f.verbose, "verbose", "v", false, "log more")
 }
 
@@ -70,6 +73,9 @@ func (p *program) config(ctx context.Context, f *cloudFlags, log io.Writer) (clo
 		level = slog.LevelDebug
 	}
 	cfg := f.Config
+	if cfg.Memory, err = cloudrun.Bytes(f.memory); err != nil {
+		return cloud.Config{}, fault.New(fault.InvalidArgument, "--memory-budget %q is not a size such as 512Mi or 6Gi.", f.memory)
+	}
 	cfg.Data, cfg.Version, cfg.Now = data, buildVersion(), time.Now
 	cfg.Log = slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: level}))
 	cfg.Modules = p.modules(ctx)
