@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -242,8 +243,13 @@ func (x *session) push(w http.ResponseWriter, r *http.Request, ref string) error
 			out.fail(x.message(r, err))
 			return nil
 		}
-		out.status(tag + ": digest: " + img.digest)
-		out.send(map[string]any{"aux": map[string]any{"Tag": tag, "Digest": img.digest}})
+		manifest, err := x.read(r.Context(), img.digest)
+		if err != nil {
+			out.fail(x.message(r, err))
+			return nil
+		}
+		out.status(fmt.Sprintf("%s: digest: %s size: %d", tag, img.digest, len(manifest)))
+		out.send(map[string]any{"aux": map[string]any{"Tag": tag, "Digest": img.digest, "Size": len(manifest)}})
 	}
 	return nil
 }
