@@ -128,17 +128,17 @@ func (p *pool) stopIdle(now time.Time, b bounds, desired int, short bool) {
 	quiet := p.inflight+p.waiting.n == 0
 	before := now.Add(-idle)
 	if p.unrouted {
-		before = now
+		before = now.Add(time.Nanosecond)
 	}
 	for _, r := range p.ready {
-		quiet = quiet && r.idle.Before(before)
+		quiet = quiet && r.idleBefore(before)
 	}
 	least := max(b.min, desired)
 	if quiet || p.unrouted {
 		least = b.min
 	}
 	for _, r := range slices.Backward(slices.Clone(p.ready)) { // the preferred ones last
-		if len(p.ready) > least && r.inflight == 0 && r.idle.Before(before) {
+		if len(p.ready) > least && r.idleBefore(before) {
 			p.stop(r, grace)
 		}
 	}

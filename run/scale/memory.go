@@ -150,11 +150,12 @@ func (m *memory) now() int64 {
 // evictOne stops the instance that has been idle longest, of any revision above its minimum.
 func (s *Scaler) evictOne(but *pool) {
 	var victim *running
+	now := s.cfg.Now()
 	for _, p := range s.all() {
 		p.mu.Lock()
 		if len(p.ready) > p.bounds().min && (p != but || p.waiting.n == 0) {
 			for _, r := range p.ready {
-				if r.inflight == 0 && (victim == nil || r.idle.Before(victim.idle)) {
+				if r.idleBefore(now) && (victim == nil || r.idle.Before(victim.idle)) {
 					victim = r
 				}
 			}

@@ -166,9 +166,11 @@ func least(among []*running, most int) (best *running) {
 }
 
 // take gives a request to an instance. p.mu is held.
+//
+// The clock is looked at only after a pause: on some machines that costs more than all the rest of a request here.
 func (p *pool) take(r *running) {
 	p.inflight++
-	if r.inflight++; r.inflight == 1 && !r.always {
+	if r.inflight++; !r.always && r.billed.since.IsZero() {
 		r.billed.begin(p.s.cfg.Now())
 	}
 }
@@ -190,11 +192,7 @@ func (p *pool) giveBack(r *running) {
 	if r.inflight > 0 {
 		return
 	}
-	r.idle = p.s.cfg.Now()
-	p.used = r.idle
-	if !r.always && !r.ended {
-		r.billed.end(r.idle)
-	}
+	r.uses++
 	p.rest(r)
 	if r.leaving {
 		p.stop(r, grace)

@@ -21,19 +21,27 @@ type running struct {
 
 	inflight int
 	probes   int       // probes under way
-	idle     time.Time // since when it has had no request
 	since    time.Time // since when it has been ready
+	uses     uint64    // times that it ran out of requests
+	seen     uint64    // uses when the timer looked last
+	idle     time.Time // when that was; since then it has had no request, if uses is still the same
 	boosted  bool      // the startup boost still holds
 	unready  bool      // its readiness probe failed
 	leaving  bool      // it gets no new request
 	ended    bool
-	armed    bool // timer will look whether it is to be throttled
+	armed    bool // the timer runs
 	timer    *time.Timer
+	boost    *time.Timer // ends the boost
 	billed   meter
 	usage    Usage // when it was looked at last
 }
 
 func (r *running) takes(most int) bool { return r.inflight < most && !r.leaving && !r.unready }
+
+// idleBefore reports whether the last request ended before a time.
+func (r *running) idleBefore(t time.Time) bool {
+	return r.inflight == 0 && r.uses == r.seen && r.idle.Before(t)
+}
 
 // newRunning puts an instance that has started to work. p.mu is held.
 func (p *pool) newRunning(inst Instance, c *cpu, begin time.Time) *running {
@@ -47,13 +55,11 @@ func (p *pool) newRunning(inst Instance, c *cpu, begin time.Time) *running {
 	if !r.always {
 		r.billed.end(now)
 	}
-	r.timer = time.AfterFunc(time.Hour, func() { p.settle(r) })
-	r.timer.Stop()
+	r.armed = true
+	r.timer = time.AfterFunc(hysteresis, func() { p.settle(r) })
 	if r.boosted {
-		r.armed = true
-		r.timer.Reset(boostAfter)
+		r.boost = time.AfterFunc(boostAfter, func() { p.endBoost(r) })
 	}
-	p.rest(r)
 	return r
 }
 
@@ -77,31 +83,30 @@ func (p *pool) transport(inst Instance) http.RoundTripper {
 	return t
 }
 
-// rest has an instance that has nothing to do throttled soon. p.mu is held.
+// rest has the timer look at an instance that has nothing to do. p.mu is held.
 func (p *pool) rest(r *running) {
-	if !r.armed && !r.always && !r.ended && r.inflight+r.probes == 0 {
+	if !r.armed && !r.ended && r.inflight+r.probes == 0 {
 		r.armed = true
 		r.timer.Reset(hysteresis)
 	}
 }
 
-// settle is what an instance's timer does: it ends the boost, and throttles the instance if it has had nothing to do for
-// long enough.
+// settle is what an instance's timer does: it notes that the instance is idle, and throttles one that has been for long
+// enough.
 func (p *pool) settle(r *running) {
 	p.mu.Lock()
+	now := p.s.cfg.Now()
 	r.armed = false
 	low := false
-	now := p.s.cfg.Now()
 	switch {
-	case r.ended:
-	case r.boosted && now.Sub(r.since) >= boostAfter:
-		r.boosted = false
-		defer r.cpu.settle(p.limit)
+	case r.ended || r.inflight+r.probes > 0: // the next to end arms the timer
+	case r.uses != r.seen:
+		r.seen, r.idle, p.used = r.uses, now, now
+		if !r.always {
+			r.billed.end(now)
+		}
 		p.rest(r)
-	case r.always || r.inflight+r.probes > 0 || r.cpu.low.Load():
-	case now.Sub(r.idle) < hysteresis:
-		r.armed = true
-		r.timer.Reset(hysteresis - now.Sub(r.idle))
+	case r.always || r.boosted || r.leaving:
 	default:
 		low = true
 		r.cpu.low.Store(true) // under the lock: the next request sees it
@@ -112,16 +117,31 @@ func (p *pool) settle(r *running) {
 	}
 }
 
+// endBoost takes the startup boost back.
+func (p *pool) endBoost(r *running) {
+	p.mu.Lock()
+	r.boosted = false
+	p.rest(r)
+	p.mu.Unlock()
+	r.cpu.settle(p.limit)
+}
+
 // awake keeps an instance from being throttled while a probe asks it.
 func (p *pool) awake(r *running, ask func()) {
 	p.mu.Lock()
 	r.probes++
+	if !r.always {
+		r.billed.begin(p.s.cfg.Now())
+	}
 	p.mu.Unlock()
 	r.cpu.restore()
 	ask()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	r.probes--
+	if !r.always && !r.leaving && !r.ended && r.inflight == 0 && r.uses == r.seen {
+		r.billed.end(p.s.cfg.Now())
+	}
 	p.rest(r)
 }
 
@@ -163,6 +183,9 @@ func (p *pool) stop(r *running, grace time.Duration) {
 		p.ready = append(p.ready[:i:i], p.ready[i+1:]...)
 		r.cancel()
 		r.timer.Stop()
+		if r.boost != nil {
+			r.boost.Stop()
+		}
 		r.armed = true // nothing throttles it any more
 		if !r.ended {
 			p.ending = append(p.ending, r)
