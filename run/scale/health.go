@@ -84,22 +84,21 @@ func (p *pool) readiness(r *running, pr run.Probe) {
 			successes = 0
 			if failures++; failures >= pr.FailureThreshold && !r.unready {
 				r.unready = true
-				p.s.tasks.Go(func() {
-					r.Say(fmt.Sprintf("READINESS %s probe failed %s consecutively for container %q on %s. The instance will not receive new requests.",
-						pr.Kind(), times(pr.FailureThreshold), p.container(), where(pr)))
-				})
+				p.say(r, fmt.Sprintf("READINESS %s probe failed %s consecutively for container %q on %s. The instance will not receive new requests.",
+					pr.Kind(), times(failures), p.container(), where(pr)))
 			}
 			return true
 		}
 		failures = 0
 		if successes++; successes >= pr.SuccessThreshold && r.unready {
 			r.unready = false
-			p.s.tasks.Go(func() {
-				r.Say(fmt.Sprintf("READINESS %s probe succeeded after %s for container %q on %s. The instance will receive new requests.",
-					pr.Kind(), attempts(successes), p.container(), where(pr)))
-			})
+			p.say(r, fmt.Sprintf("READINESS %s probe succeeded after %s for container %q on %s. The instance will receive new requests.",
+				pr.Kind(), attempts(successes), p.container(), where(pr)))
 			p.serveWaiting()
 		}
 		return true
 	})
 }
+
+// say writes into an instance's log without making those wait who need the pool.
+func (p *pool) say(r *running, text string) { p.s.tasks.Go(func() { r.Say(text) }) }

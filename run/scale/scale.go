@@ -180,6 +180,16 @@ func (s *Scaler) Drop(name resource.Revision) {
 	s.mu.Unlock()
 	if p != nil {
 		p.retire()
+		s.lookAgain()
+	}
+}
+
+// lookAgain has the sweep see to prepared instances at once.
+func (s *Scaler) lookAgain() {
+	s.refill.Store(true)
+	select {
+	case s.kick <- struct{}{}:
+	default:
 	}
 }
 
@@ -242,11 +252,7 @@ func (s *Scaler) route(service resource.Child, now []resource.Revision) {
 	for _, p := range pools { // at once: a revision with a minimum should not wait for the next sweep
 		p.tend(s.cfg.Now(), s.short.Load())
 	}
-	s.refill.Store(true)
-	select {
-	case s.kick <- struct{}{}:
-	default:
-	}
+	s.lookAgain()
 }
 
 // route notes that a route leads to the revision, with its share of its service's bounds.

@@ -1,0 +1,132 @@
+package scale
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"giggle/run"
+)
+
+func TestShares(t *testing.T) {
+	for name, tt := range map[string]struct {
+		scaling  run.Scaling
+		percents []int
+		want     string
+	}{
+		"all to one":     {run.Scaling{Min: 3, Max: 5}, []int{100}, "[{3 5}]"},
+		"halves":         {run.Scaling{Min: 3, Max: 5}, []int{50, 50}, "[{2 3} {1 3}]"},
+		"a canary":       {run.Scaling{Min: 2, Max: 10}, []int{99, 1}, "[{2 10} {0 1}]"},
+		"a tag only":     {run.Scaling{Min: 2, Max: 10}, []int{100, 0}, "[{2 10} {0 10}]"},
+		"no bounds":      {run.Scaling{}, []int{50, 50}, "[{0 0} {0 0}]"},
+		"thirds":         {run.Scaling{Min: 1, Max: 1}, []int{34, 33, 33}, "[{1 1} {0 1} {0 1}]"},
+		"nothing at all": {run.Scaling{Min: 1}, nil, "[]"},
+	} {
+		if got := fmt.Sprint(shares(tt.scaling, tt.percents)); got != tt.want {
+			t.Errorf("%s: %s, want %s", name, got, tt.want)
+		}
+	}
+	for _, tt := range []struct {
+		own   run.Scaling
+		share bounds
+		want  bounds
+	}{
+		{run.Scaling{}, bounds{}, bounds{0, 100}},
+		{run.Scaling{Min: 1, Max: 3}, bounds{2, 7}, bounds{2, 3}},
+		{run.Scaling{Min: 5}, bounds{0, 4}, bounds{4, 4}},
+	} {
+		if got := combine(tt.own, tt.share, 100); got != tt.want {
+			t.Errorf("%+v with %+v: %+v, want %+v", tt.own, tt.share, got, tt.want)
+		}
+	}
+}
+
+// First instances go before further ones, of which every fourth is let through all the same.
+func TestGate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate(1)
+		if err := g.enter(t.Context(), true); err != nil {
+			t.Fatal(err)
+		}
+		order := make(chan string, 20)
+		wait := func(ctx context.Context, first bool, name string) {
+			go func() {
+				if g.enter(ctx, first) == nil {
+					order <- name
+				}
+			}()
+			synctest.Wait()
+		}
+		for k := range 3 {
+			wait(t.Context(), false, fmt.Sprint("more", k))
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		wait(ctx, true, "gone")
+		for k := range 6 {
+			wait(t.Context(), true, fmt.Sprint("first", k))
+		}
+		cancel()
+		synctest.Wait()
+		got := ""
+		for range 9 {
+			g.leave()
+			synctest.Wait()
+			got += <-order + " "
+		}
+		if want := "first0 first1 first2 more0 first3 first4 first5 more1 more2 "; got != want {
+			t.Errorf("order %s, want %s", got, want)
+		}
+		if g.busy() {
+			t.Error("somebody still waits")
+		}
+		g.leave()
+		if g.free != 1 {
+			t.Errorf("%d places, want 1", g.free)
+		}
+	})
+}
+
+func TestDelays(t *testing.T) {
+	for failures, want := range map[int][2]time.Duration{
+		1: {time.Second, 0}, 2: {2 * time.Second, 0}, 3: {4 * time.Second, time.Second / 2}, 5: {16 * time.Second, 2 * time.Second},
+		20: {5 * time.Minute, 10 * time.Second}, 1 << 30: {5 * time.Minute, 10 * time.Second},
+	} {
+		if got := [2]time.Duration{minimumDelay(failures), demandDelay(failures)}; got != want {
+			t.Errorf("after %d failures %v, want %v", failures, got, want)
+		}
+	}
+}
+
+func TestBoost(t *testing.T) {
+	for limit, want := range map[int64]int64{500: 2000, 1000: 2000, 2000: 4000, 4000: 8000, 6000: 8000, 8000: 8000} {
+		if got := boosted(limit); got != want {
+			t.Errorf("%d m become %d, want %d", limit, got, want)
+		}
+	}
+}
+
+// An instance's answer to the gRPC health check is hostile input.
+func FuzzHealthStatus(f *testing.F) {
+	f.Add([]byte{0, 0, 0, 0, 2, 8, 1})
+	f.Add([]byte{0, 0, 0, 0, 2, 8})
+	f.Add([]byte{1, 0, 0, 0, 2, 8, 1})
+	f.Add([]byte{0, 0, 0, 0, 9, 0x12, 3, 'a', 'b', 'c', 8, 1})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if status := healthStatus(b); status == serving && len(b) < 7 {
+			t.Errorf("%q says that it serves", b)
+		}
+	})
+}
+
+func TestHealthStatus(t *testing.T) {
+	for in, want := range map[string]uint64{
+		"\x00\x00\x00\x00\x02\x08\x01": 1, "\x00\x00\x00\x00\x02\x08\x02": 2, "\x00\x00\x00\x00\x00": 0, "": 0, "\x01\x00\x00\x00\x02\x08\x01": 0,
+		"\x00\x00\x00\x00\x07\x12\x03abc\x08\x01": 1, "\x00\x00\x00\x00\x02\x08": 0,
+	} {
+		if got := healthStatus([]byte(in)); got != want {
+			t.Errorf("%q: %d, want %d", in, got, want)
+		}
+	}
+}
