@@ -4,6 +4,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -12,6 +13,7 @@ import (
 	"os/signal"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -70,6 +72,15 @@ func main() {
 		signal.Notify(make(chan os.Signal, 1), syscall.SIGTERM)
 		fmt.Println("waiting")
 		time.Sleep(time.Hour)
+	case "drain": // serve, and on SIGTERM use 200 ms of CPU before the end
+		c := make(chan os.Signal, 1)
+		signal.Notify(c, syscall.SIGTERM)
+		go serve()
+		<-c
+		fmt.Println("draining")
+		begin, _ := burn(0)
+		_, _ = burn(begin + 200*time.Millisecond)
+		fmt.Println("drained")
 	case "sh": // run the steps of a build: print a file, then write it
 		b, err := os.ReadFile(os.Args[2])
 		fmt.Printf("%s%v\n", b, err)
@@ -78,6 +89,17 @@ func main() {
 	default:
 		fmt.Fprintln(os.Stderr, "what is", os.Args[1])
 		os.Exit(2)
+	}
+}
+
+// burn uses CPU until the process has used that much of it in all.
+func burn(d time.Duration) (time.Duration, error) {
+	for {
+		var used syscall.Rusage
+		err := syscall.Getrusage(syscall.RUSAGE_SELF, &used)
+		if total := time.Duration(used.Utime.Nano() + used.Stime.Nano()); err != nil || total >= d {
+			return total, err
+		}
 	}
 }
 
@@ -137,14 +159,30 @@ func serve() {
 	answer("/spin", func(r *http.Request) (any, error) {
 		d, err := time.ParseDuration(r.FormValue("cpu"))
 		start := time.Now()
-		var used syscall.Rusage
-		for err == nil {
-			err = syscall.Getrusage(syscall.RUSAGE_SELF, &used)
-			if time.Duration(used.Utime.Nano()+used.Stime.Nano()) >= d {
-				break
-			}
+		if err == nil {
+			_, err = burn(d)
 		}
 		return time.Since(start).String(), err
+	})
+	answer("/background", func(r *http.Request) (any, error) { // go on using CPU after the answer
+		go func() { _, _ = burn(time.Hour) }()
+		return "", nil
+	})
+	answer("/eat", func(r *http.Request) (any, error) {
+		n, err := strconv.Atoi(r.FormValue("bytes"))
+		b := make([]byte, n)
+		for i := 0; i < n; i += 4096 {
+			b[i] = 1
+		}
+		return len(b), err
+	})
+	var sick atomic.Bool
+	answer("/sicken", func(r *http.Request) (any, error) { sick.Store(true); return "", nil })
+	answer("/alive", func(r *http.Request) (any, error) {
+		if sick.Load() {
+			return nil, errors.New("sick")
+		}
+		return "", nil
 	})
 	answer("/escapes", func(r *http.Request) (any, error) { return escapes(r.FormValue("host"), r.FormValue("abstract")), nil })
 
