@@ -28,6 +28,7 @@ import (
 	"giggle/engine"
 	"giggle/fault"
 	"giggle/gateway"
+	"giggle/gateway/upstream"
 	"giggle/git"
 	"giggle/iam"
 	"giggle/logging"
@@ -259,7 +260,7 @@ func (c *Cloud) openServices(context.Context) error {
 	}
 	c.scaler = scale.New(scale.Config{
 		Backend: backend, Max: 100, Prepared: c.cfg.Prepared, Idle: c.cfg.Idle, Starts: instanceStarts, Memory: budget, Free: local.Memory,
-		Now: c.cfg.Now, Log: c.cfg.Log,
+		Transport: upstream.New, Now: c.cfg.Now, Log: c.cfg.Log,
 	})
 	c.gateway = gateway.New(gateway.Config{Instances: c.scaler, Invoker: c.identity, Recorder: records{c.entries}, Now: c.cfg.Now, Log: c.cfg.Log})
 	c.services = run.NewServices(c.store, uuid.NewString, letters)

@@ -26,6 +26,7 @@ import (
 	"giggle/artifacts/registry"
 	"giggle/edge"
 	"giggle/engine"
+	"giggle/gateway"
 	"giggle/git/githttp"
 	"giggle/iam"
 	"giggle/metadata"
@@ -175,10 +176,24 @@ const insideAddress = "169.254.169.254"
 
 // sockets is what answers inside an instance: it knows which instance calls by the listener.
 func (c *Cloud) sockets(caller local.Caller) engine.Sockets {
-	return c.socketsFor(metadata.Identity{
+	s := c.socketsFor(metadata.Identity{
 		ProjectID: caller.Project.ID, ProjectNumber: caller.Project.Number, Region: caller.Region, InstanceID: caller.InstanceID,
 		Account: caller.Account, Scopes: []string{iam.ScopeCloudPlatform},
 	}, nil)
+	// What comes through an instance's own socket is internal to its project, for the ingress settings of services.
+	s.Edge = c.edgeInside(caller.InstanceID, func(ctx context.Context, _ net.Conn) context.Context {
+		return gateway.WithCaller(ctx, caller.Project.ID)
+	})
+	return s
+}
+
+// edgeInside serves the edge inside an instance. Mark may be nil.
+func (c *Cloud) edgeInside(instance string, mark edge.ConnContext) func(net.Listener) {
+	return func(l net.Listener) {
+		if err := c.server.ServeTLS(l, mark); err != nil {
+			c.cfg.Log.Debug("edge inside an instance ended", "instance", instance, "err", err)
+		}
+	}
 }
 
 // socketsFor is the sockets of one identity. Wrap, when not nil, stands in front of the metadata server.
@@ -194,11 +209,7 @@ func (c *Cloud) socketsFor(id metadata.Identity, wrap func(http.Handler) http.Ha
 				c.cfg.Log.Debug("metadata server ended", "instance", id.InstanceID, "err", err)
 			}
 		},
-		Edge: func(l net.Listener) {
-			if err := c.server.ServeTLS(l, nil); err != nil {
-				c.cfg.Log.Debug("edge inside an instance ended", "instance", id.InstanceID, "err", err)
-			}
-		},
+		Edge: c.edgeInside(id.InstanceID, nil),
 		DNS: func(pc net.PacketConn, l net.Listener) {
 			if err := c.inner.Serve(pc, l); err != nil {
 				c.cfg.Log.Debug("DNS inside an instance ended", "instance", id.InstanceID, "err", err)

@@ -7,13 +7,13 @@ package gateway
 
 import (
 	"context"
+	"errors"
+	"hash/maphash"
 	"log/slog"
 	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"hash/maphash"
 
 	"giggle/iam"
 	"giggle/run"
@@ -97,6 +97,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if v.in.limit > 0 && r.ContentLength > v.in.limit {
 		v.refuse(tooLarge)
+		v.drain()
 		return
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), time.Duration(to.rev.Template.Timeout)*time.Second)
@@ -108,5 +109,10 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	defer lease.Release()
 	v.lease = lease
+	defer func() {
+		if v.record.Note == "" && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			v.record.Note = timedOut.note // in the middle of the answer
+		}
+	}()
 	g.proxy.serve(ctx, v)
 }

@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 
 	"giggle/fault"
 	"giggle/gateway"
+	"giggle/gateway/upstream"
 	"giggle/iam"
 	"giggle/resource"
 	"giggle/run"
@@ -31,8 +33,9 @@ const (
 
 // app is a container as the gateway sees it: every lease leads to one test server.
 type app struct {
-	transport *http.Transport
+	transport http.RoundTripper
 	records   recorder
+	mu        sync.Mutex
 	err       error
 	leased    int
 	open      int
@@ -40,13 +43,19 @@ type app struct {
 }
 
 func (a *app) Acquire(_ context.Context, rev run.Revision) (*scale.Lease, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	if a.err != nil {
 		return nil, a.err
 	}
 	a.last = rev.Name.ID
 	a.leased++
 	a.open++
-	return scale.NewLease("i1", a.transport, false, func() { a.open-- }), nil
+	return scale.NewLease("i1", a.transport, false, func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.open--
+	}), nil
 }
 
 // invoker knows two tokens: one of a caller who may, one of a caller who may not.
@@ -91,14 +100,9 @@ func start(t *testing.T, public bool, h http.HandlerFunc) (*app, *gateway.Gatewa
 	t.Helper()
 	backend := httptest.NewServer(h)
 	t.Cleanup(backend.Close)
-	a := &app{records: make(recorder, 5000), transport: &http.Transport{
-		DisableCompression: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			var d net.Dialer
-			return d.DialContext(ctx, "tcp", backend.Listener.Addr().String())
-		},
-	}}
-	t.Cleanup(a.transport.CloseIdleConnections)
+	a := &app{records: make(recorder, 5000), transport: upstream.New(func(ctx context.Context) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "tcp", backend.Listener.Addr().String())
+	}, false, 80)}
 	g := gateway.New(gateway.Config{Instances: a, Invoker: invoker{public}, Recorder: a.records, Now: time.Now, Log: slog.New(slog.DiscardHandler)})
 	g.Publish(route())
 	front := httptest.NewServer(g)

@@ -12,8 +12,9 @@ import (
 
 // proxy sends requests to instances: HTTP/1.1 and h2c, streams both ways, trailers, upgrades.
 type proxy struct {
-	rp  *httputil.ReverseProxy
-	log *slog.Logger
+	rp      *httputil.ReverseProxy // for upgrades, HTTP/2 and whatever else is out of the ordinary
+	log     *slog.Logger
+	buffers buffers
 }
 
 // visitKey is the context key of a request's visit.
@@ -30,8 +31,14 @@ func newProxy(log *slog.Logger) *proxy {
 		Rewrite:       rewrite,
 		Transport:     viaLease{},
 		FlushInterval: -1, // whatever the app has written is for the client now
-		BufferPool:    &buffers{},
-		ErrorLog:      slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		BufferPool:    &p.buffers,
+		ModifyResponse: func(res *http.Response) error {
+			if v := visitOf(res.Request.Context()); v != nil {
+				v.out.whole = res.Body == http.NoBody
+			}
+			return nil
+		},
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		ErrorHandler: func(_ http.ResponseWriter, r *http.Request, err error) {
 			if v := visitOf(r.Context()); v != nil {
 				p.failed(r.Context(), v, err)
@@ -54,12 +61,23 @@ func (p *proxy) serve(ctx context.Context, v *visit) {
 			_ = to.EnableFullDuplex() // the app may answer before it has read all
 		}
 		// A client that does not send what it announced must not hold the request beyond its deadline, nor its end.
-		cut := context.AfterFunc(ctx, func() { _ = to.SetReadDeadline(past) })
+		done := make(chan struct{})
+		cut := context.AfterFunc(ctx, func() {
+			_ = to.SetReadDeadline(past)
+			close(done)
+		})
 		defer func() {
-			if cut() && !v.in.ended.Load() && v.out.status != http.StatusSwitchingProtocols {
+			switch {
+			case !cut():
+				<-done // it may touch the response only as long as this is not over
+			case !v.in.ended.Load() && v.out.status != http.StatusSwitchingProtocols:
 				_ = to.SetReadDeadline(past)
 			}
 		}()
+	}
+	if v.to.rev.Template.Containers[0].PortName != "h2c" && plain(r) {
+		p.forward(ctx, v)
+		return
 	}
 	p.rp.ServeHTTP(&v.out, r.WithContext(context.WithValue(ctx, visitKey{}, v)))
 }
@@ -71,7 +89,7 @@ func (p *proxy) failed(ctx context.Context, v *visit, err error) {
 		v.refuse(tooLarge)
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		v.refuse(timedOut)
-	case v.request.Context().Err() != nil:
+	case v.request.Context().Err() != nil || v.in.failed.Load():
 		v.refuse(clientLeft)
 	default:
 		p.log.Warn("request failed at the instance", "revision", v.to.rev.Name.ID, "instance", v.lease.Instance, "err", err)
@@ -96,6 +114,7 @@ func rewrite(pr *httputil.ProxyRequest) {
 	out.URL.Scheme, out.URL.Host = "http", "instance"                         // the lease's transport dials its instance, whatever the name
 	out.URL.RawQuery, out.URL.ForceQuery = in.URL.RawQuery, in.URL.ForceQuery // as it came, also what Go would not parse
 	out.Host = in.Host
+	out.Trailer = in.Trailer // the same map: its values come with the end of the body
 	setForwarded(out.Header, in.Header, host(in.RemoteAddr), in.TLS != nil)
 	if v := visitOf(in.Context()); v != nil {
 		v.trace.set(out.Header)

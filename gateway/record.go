@@ -113,6 +113,19 @@ func (v *visit) refuse(f *refusal) {
 	f.write(&v.out, v.request)
 }
 
+// drain reads what a client sends that is refused before it has sent its body, for a while: it may look for the answer
+// only when it has sent all, and would see a broken connection instead.
+func (v *visit) drain() {
+	if v.request.ProtoMajor != 1 || v.request.Header.Get("Expect") != "" {
+		return
+	}
+	rc := http.NewResponseController(v.out.ResponseWriter)
+	_ = rc.Flush()
+	_ = rc.SetReadDeadline(time.Now().Add(5 * time.Second))
+	v.in.limit = 0
+	_, _ = io.CopyN(io.Discard, &v.in, 2*maxBody)
+}
+
 func headerSize(h http.Header) (n int64) {
 	for name, values := range h {
 		for _, v := range values {
@@ -143,6 +156,7 @@ type body struct {
 	length int64 // as announced, or -1
 	read   atomic.Int64
 	ended  atomic.Bool // nothing is left to read
+	failed atomic.Bool // the client did not send what it had announced
 }
 
 func (b *body) Read(p []byte) (int, error) {
@@ -153,9 +167,14 @@ func (b *body) Read(p []byte) (int, error) {
 	}
 	if err == io.EOF || total == b.length { //nolint:errorlint // Read returns io.EOF itself
 		b.ended.Store(true)
+	} else if err != nil {
+		b.failed.Store(true)
 	}
 	return n, err
 }
+
+// Close leaves the body to net/http, which knows when the request is over.
+func (b *body) Close() error { return nil }
 
 // response is the way to the client: it notes the status and counts bytes.
 type response struct {
@@ -163,6 +182,7 @@ type response struct {
 	status  int
 	head    int64
 	written atomic.Int64
+	whole   bool // with the head all is said
 }
 
 func (w *response) WriteHeader(status int) {
@@ -183,6 +203,15 @@ func (w *response) Write(p []byte) (int, error) {
 	n, err := w.ResponseWriter.Write(p)
 	w.written.Add(int64(n))
 	return n, err
+}
+
+// FlushError sends what was written. A head that is all there is is not sent before its end is known: gRPC's clients take
+// a status in the head of an answer only from one that ends with it.
+func (w *response) FlushError() error {
+	if w.whole {
+		return nil
+	}
+	return http.NewResponseController(w.ResponseWriter).Flush()
 }
 
 // Unwrap is for http.ResponseController.

@@ -57,7 +57,7 @@ func TestRecords(t *testing.T) {
 		{"too many", "GET", "/", "", fault.New(fault.ResourceExhausted, "x"), gateway.Record{Status: 429, Note: "no available instance"}, 14},
 		{"cut off by the app", "GET", "/abort", "", nil, gateway.Record{Status: 200}, 4},
 		{"out of time", "GET", "/slow", "", nil, gateway.Record{Status: 504, Note: "maximum request timeout"}, 10},
-		{"out of time in the middle", "GET", "/stuck", "", nil, gateway.Record{Status: 200}, 4},
+		{"out of time in the middle", "GET", "/stuck", "", nil, gateway.Record{Status: 200, Note: "maximum request timeout"}, 4},
 	} {
 		a.err = tt.err
 		r, err := http.NewRequest(tt.method, front.URL+tt.path, strings.NewReader(tt.body))
