@@ -40,6 +40,7 @@ type Server struct {
 	Identity Identity
 	Audit    Audit
 	Log      logging.Log
+	Loads    func() Top                                   // of all projects
 	Projects func() []string                              // ids of all projects
 	Caller   func(r *http.Request) (iam.Principal, error) // who calls
 	// OpenShell opens a shell in a step of a build that failed: by its id or number, or "" for the one that failed.
@@ -50,6 +51,7 @@ type Server struct {
 func (s *Server) Register(m *http.ServeMux) {
 	m.HandleFunc("GET /v1/audit", s.serve(s.audit))
 	m.HandleFunc("GET /v1/logs", s.serve(s.logs))
+	m.HandleFunc("GET /v1/top", s.serve(s.top))
 	m.HandleFunc("GET /v1/explain", s.serve(s.explain))
 	m.HandleFunc("GET /v1/accessToken", s.serve(s.accessToken))
 	m.HandleFunc("GET /v1/idToken", s.serve(s.idToken))
