@@ -87,6 +87,10 @@ func (s *Server) Register(m *rest.Mux) {
 
 // name reads which build a request means: its name, or a project and an id, which mean the location global.
 func (s *Server) name(name, project, id string) (resource.Child, run.Project, error) {
+	if parts := strings.Split(name, "/"); len(parts) == 4 && parts[0] == "projects" && parts[2] == "builds" {
+		// The older form: `gcloud alpha builds reject` of gcloud 528 sends it.
+		name, project, id = "", parts[1], parts[3]
+	}
 	if name == "" {
 		name = resource.Build(project, "global", id).String()
 	}

@@ -216,6 +216,9 @@ func (s *Triggers) request(ctx context.Context, t *Trigger, f Firing) (r build.R
 	if r, err = s.Read(data); err != nil {
 		return head, err
 	}
+	if len(t.Inline) > 0 && repo.Name != "" {
+		rootDockerfile(r.Spec.Steps)
+	}
 	r.ID, r.Trigger, r.Creator, r.Source.Repo = head.ID, head.Trigger, head.Creator, head.Source.Repo
 	r.Source.Bucket, r.Source.Object = "", "" // a source is what the trigger is of
 	r.Tags = append(append(slices.Clone(r.Tags), t.Tags...), head.Tags...)
@@ -238,6 +241,17 @@ func (s *Triggers) request(ctx context.Context, t *Trigger, f Firing) (r build.R
 		return given[strings.LastIndexByte(given, '/')+1:], nil // whoever set it up was asked whether he may act as it
 	}
 	return r, err
+}
+
+// rootDockerfile takes the directory of the one step that `gcloud builds triggers create … --dockerfile` writes as one of
+// the repository: --dockerfile-dir is "/" if left out, "the directory containing the Dockerfile in the repository".
+func rootDockerfile(steps []build.Step) {
+	if len(steps) != 1 || steps[0].Name != "gcr.io/cloud-builders/docker" || len(steps[0].Args) == 0 || steps[0].Args[0] != "build" {
+		return
+	}
+	if dir := steps[0].Dir; strings.HasPrefix(dir, "/") && !strings.HasPrefix(dir, "/workspace") {
+		steps[0].Dir = strings.TrimLeft(dir, "/")
+	}
 }
 
 // account is the account that a build of the trigger runs as. A file of a repository can't choose one: whoever may push
