@@ -11,7 +11,7 @@ export GIGGLE_MIRROR ?= /var/cache/giggle/mirror
 ROOT := $(shell [ "$$(id -u)" = 0 ] || echo 'sudo -E env "PATH=$$PATH"')
 
 # The packages that have long tests.
-LONG := ./cloud ./artifacts/registry ./cmd/giggle
+LONG := ./cloud ./artifacts/registry ./cmd/giggle ./edge ./gateway
 
 .PHONY: help build setup images demo test test-long check bench clean
 

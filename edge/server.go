@@ -23,7 +23,12 @@ const (
 	readHeaderTimeout = 15 * time.Second // also bounds the TLS handshake
 	idleTimeout       = 5 * time.Minute
 	maxHeaderBytes    = 128 << 10
-	maxStreams        = 1000 // per HTTP/2 connection
+	maxConns          = 2048             // of one listener
+	maxStreams        = 250              // of one HTTP/2 connection
+	maxFrame          = 16 << 10         // of HTTP/2, the least that there is (RFC 9113, 4.2)
+	pingAfter         = 30 * time.Second // without a frame on an HTTP/2 connection
+	pingTimeout       = 15 * time.Second
+	stuckTimeout      = 2 * time.Minute // when an HTTP/2 client takes not a byte
 )
 
 // Config is what a Server needs.
@@ -31,6 +36,7 @@ type Config struct {
 	CA     *CA
 	Router *Router
 	Log    *slog.Logger
+	Conns  int // open connections of one listener, 0 for 2048; those beyond are closed unheard
 
 	// Direct lets the CONNECT proxy tunnel to hosts that are not ours, so that `giggle env` does not cut a shell off
 	// the network.
@@ -56,6 +62,9 @@ func NewServer(cfg Config) *Server {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
+	if cfg.Conns == 0 {
+		cfg.Conns = maxConns
+	}
 	if cfg.Dial == nil {
 		cfg.Dial = (&net.Dialer{Timeout: dialTimeout}).DialContext
 	}
@@ -74,7 +83,9 @@ func (s *Server) newHTTP(h http.Handler, h2c bool) *http.Server {
 	p.SetUnencryptedHTTP2(h2c)
 	return &http.Server{
 		Handler: h, Protocols: p, ReadHeaderTimeout: readHeaderTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
-		HTTP2:       &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams: maxStreams, MaxReadFrameSize: maxFrame, SendPingTimeout: pingAfter, PingTimeout: pingTimeout, WriteByteTimeout: stuckTimeout,
+		},
 		ConnContext: connContext,
 		ErrorLog:    log.New(debugWriter{s.cfg.Log}, "", 0),
 	}
@@ -96,18 +107,20 @@ type ConnContext func(ctx context.Context, c net.Conn) context.Context
 // nil. mark may be nil. Any number of listeners may be served at once.
 func (s *Server) ServeTLS(l net.Listener, mark ConnContext) error {
 	s.once.Do(func() { go func() { _ = s.secure.Serve(tls.NewListener(s.inner, s.tls)) }() })
-	return quiet(s.secure.Serve(tls.NewListener(&markedListener{l, mark}, s.tls)))
+	return quiet(s.secure.Serve(tls.NewListener(s.listener(l, mark), s.tls)))
 }
 
 // ServePlain serves the plain edge on l: http://SERVICE.localhost, endpoint overrides below /_/HOST/, and the proxy for
 // `giggle env` (CONNECT and absolute URLs). HTTP/2 without TLS is served too.
 func (s *Server) ServePlain(l net.Listener, mark ConnContext) error {
 	s.once.Do(func() { go func() { _ = s.secure.Serve(tls.NewListener(s.inner, s.tls)) }() })
-	return quiet(s.plain.Serve(&markedListener{l, mark}))
+	return quiet(s.plain.Serve(s.listener(l, mark)))
 }
 
 // ServeRedirect answers on l, port 80, with redirects to https.
-func (s *Server) ServeRedirect(l net.Listener) error { return quiet(s.redirect.Serve(l)) }
+func (s *Server) ServeRedirect(l net.Listener) error {
+	return quiet(s.redirect.Serve(s.listener(l, nil)))
+}
 
 func quiet(err error) error {
 	if errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed) {
@@ -141,35 +154,6 @@ func (s *Server) redirectToTLS(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	http.Redirect(w, r, "https://"+host+r.URL.RequestURI(), http.StatusFound)
-}
-
-// markedListener remembers for each connection how its context is made.
-type markedListener struct {
-	net.Listener
-	mark ConnContext
-}
-
-func (l *markedListener) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	if err != nil || l.mark == nil {
-		return c, err
-	}
-	return &markedConn{c, l.mark}, nil
-}
-
-type markedConn struct {
-	net.Conn
-	mark ConnContext
-}
-
-func connContext(ctx context.Context, c net.Conn) context.Context {
-	if t, ok := c.(*tls.Conn); ok {
-		c = t.NetConn()
-	}
-	if m, ok := c.(*markedConn); ok {
-		return m.mark(ctx, m.Conn)
-	}
-	return ctx
 }
 
 // handover is a listener whose connections come from inside the process.

@@ -219,7 +219,7 @@ func readServiceAnnotations(s *run.Service, in map[string]string) error {
 	case "", run.IngressAll:
 		s.Ingress = run.IngressAll
 	case run.IngressInternal, run.IngressInternalLoad:
-		return fault.NotImplemented(path+"[run.googleapis.com/ingress]", "only \"all\" is implemented so far")
+		s.Ingress = in
 	default:
 		return fault.Invalid(path+"[run.googleapis.com/ingress]", "%.40q is not all, internal or internal-and-cloud-load-balancing", in)
 	}

@@ -286,7 +286,7 @@ func TestRefusals(t *testing.T) {
 		"gpu":                     {asGcloud("jokes", `,"resources":{"limits":{"nvidia.com/gpu":"1"}}`), 501, "spec.template.spec.containers[0].resources.limits[nvidia.com/gpu]"},
 		"refused annotation":      {put(`"run.googleapis.com/client-name":"gcloud"`, `"run.googleapis.com/binary-authorization":"default"`), 501, "metadata.annotations[run.googleapis.com/binary-authorization]"},
 		"unknown annotation":      {put(`"run.googleapis.com/client-name":"gcloud"`, `"run.googleapis.com/made-up":"x"`), 501, "metadata.annotations[run.googleapis.com/made-up]"},
-		"ingress":                 {put(`"run.googleapis.com/client-name":"gcloud"`, `"run.googleapis.com/ingress":"internal"`), 501, "metadata.annotations[run.googleapis.com/ingress]"},
+		"ingress":                 {put(`"run.googleapis.com/client-name":"gcloud"`, `"run.googleapis.com/ingress":"sideways"`), 400, "metadata.annotations[run.googleapis.com/ingress]"},
 		"memory":                  {asGcloud("jokes", `,"resources":{"limits":{"memory":"1Mi"}}`), 400, "spec.template.spec.containers[0].resources.limits.memory"},
 		"reserved variable":       {asGcloud("jokes", `,"env":[{"name":"K_SERVICE","value":"x"}]`), 400, "spec.template.spec.containers[0].env[0].name"},
 		"another namespace":       {put(`"namespace":"giggle"`, `"namespace":"other"`), 400, "metadata.namespace"},
