@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httputil"
@@ -33,6 +34,9 @@ func newProxy(log *slog.Logger) *proxy {
 		FlushInterval: -1, // whatever the app has written is for the client now
 		BufferPool:    &p.buffers,
 		ModifyResponse: func(res *http.Response) error {
+			if res.StatusCode < 100 {
+				return fmt.Errorf("an answer of status %d", res.StatusCode)
+			}
 			if v := visitOf(res.Request.Context()); v != nil {
 				v.out.whole = res.Body == http.NoBody
 			}

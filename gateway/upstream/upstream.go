@@ -265,6 +265,8 @@ func (c *conn) answer(ctx context.Context, r *http.Request) (_ *http.Response, s
 			return nil, false, fmt.Errorf("upstream: malformed answer: %w", err)
 		}
 		switch {
+		case res.StatusCode < 100:
+			return nil, false, fmt.Errorf("upstream: an answer of status %d", res.StatusCode)
 		case res.StatusCode == http.StatusSwitchingProtocols:
 			return nil, false, errors.New("upstream: the app switches protocols unasked")
 		case res.StatusCode >= 200:

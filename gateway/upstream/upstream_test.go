@@ -285,6 +285,9 @@ func FuzzAnswer(f *testing.F) {
 			method = "HEAD"
 		}
 		want, got := outcomeOf(std, request(t, method, "/", nil)), outcomeOf(upstream.New(app.dial, false, 1), request(t, method, "/", nil))
+		if !want.failed && want.status < 100 {
+			want = outcome{failed: true} // which http.Transport lets pass, and no server can send on
+		}
 		if !reflect.DeepEqual(got, want) {
 			t.Errorf("%q:\ngot  %+v\nwant %+v", answer, got, want)
 		}

@@ -23,7 +23,7 @@ func appendHead(b []byte, r *http.Request) ([]byte, error) {
 		method = http.MethodGet
 	}
 	target := r.URL.RequestURI()
-	if !visible(method) || !visible(target) || !visible(host) {
+	if !token(method) || !visible(target) || !visible(host) {
 		return b, errors.New("upstream: a method, target or host that can't be sent")
 	}
 	b = append(b, method...)
