@@ -74,7 +74,10 @@ func (c *Cloud) apis() []api {
 			(&runv1.Server{
 				Services: c.services, Operations: c.operations, Project: c.project, Accounts: c, Policies: c.identity, Pages: c.pages,
 			}).Register(m)
-			(&runv2.Server{Builds: c.builds, Project: c.project, Account: buildAccount, ActAs: c.CheckActAs, LogsBucket: c.logsBucket}).Register(m)
+			(&runv2.Server{
+				Services: c.services, Operations: c.operations, Project: c.project, Accounts: c, Policies: c.identity, Pages: c.pages,
+			}).Register(m)
+			(&runv2.Builds{Builds: c.builds, Project: c.project, Account: buildAccount, ActAs: c.CheckActAs, LogsBucket: c.logsBucket}).Register(m)
 		}, nil},
 		{"cloudbuild.googleapis.com", "cloudbuild.googleapis.com", cloudbuildapi.Rules, func(m *rest.Mux) {
 			(&cloudbuildapi.Server{

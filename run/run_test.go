@@ -230,7 +230,7 @@ func TestTrafficOnlyChangeMakesNoRevision(t *testing.T) {
 		t.Errorf("traffic to nowhere: %+v", svc.Ready())
 	}
 	w.wantRoute(t, "00001:90 00002:10")
-	if err := w.DeleteRevision(t.Context(), resource.Revision{Service: svc.Name, ID: first}); !fault.Is(err, fault.FailedPrecondition) {
+	if _, err := w.DeleteRevision(t.Context(), resource.Revision{Service: svc.Name, ID: first}); !fault.Is(err, fault.FailedPrecondition) {
 		t.Errorf("deleting a revision with traffic = %v", err)
 	}
 }
@@ -281,7 +281,7 @@ func TestDelete(t *testing.T) {
 	svc, err := w.Create(t.Context(), jokes("img:1"), who)
 	rev := w.settle(t, svc, err).Status.LatestReady
 	w.wantRoute(t, "00001:100")
-	if err := w.Delete(t.Context(), svc.Name); err != nil {
+	if _, err := w.Delete(t.Context(), svc.Name, 0); err != nil {
 		t.Fatal(err)
 	}
 	w.wantRoute(t, "none")

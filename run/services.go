@@ -121,8 +121,7 @@ func (s *Services) Replace(ctx context.Context, want Service, by string) (out Se
 		}
 		have := fromRow(row)
 		if want.Version != 0 && want.Version != have.Version {
-			return fault.New(fault.Aborted, "Conflict for resource '%s': version '%d' was specified but current version is '%d'. Read the service again and repeat the change.",
-				want.Name.ID, want.Version, have.Version)
+			return conflict(want.Name.ID, want.Version, have.Version)
 		}
 		want.UID, want.Creator, want.Status, want.Generation = have.UID, have.Creator, have.Status, have.Generation
 		want.LastModifier = by
@@ -246,21 +245,51 @@ func (s *Services) revise(tx *store.Tx, want *Service, by string) error {
 	return nil
 }
 
-// Delete removes a service; the reconciler stops its instances and removes its revisions. It fails with NotFound.
-func (s *Services) Delete(ctx context.Context, name resource.Child) (err error) {
+// Delete removes a service; the reconciler stops its instances and removes its revisions. Version, when not 0, must be the
+// service's present one, or the call fails with Aborted. It fails with NotFound. The operation that it returns is done,
+// and its response is the service as it was.
+func (s *Services) Delete(ctx context.Context, name resource.Child, version int64) (op operation.Operation, err error) {
 	defer fault.Wrap(&err, "run.Services.Delete(%s)", name)
-	return s.store.Update(ctx, func(tx *store.Tx) error {
+	err = s.store.Update(ctx, func(tx *store.Tx) error {
 		row, err := services.Get(tx, name.String())
 		if err != nil {
 			return err
+		}
+		if version != 0 && version != row.Version {
+			return conflict(name.ID, version, row.Version)
 		}
 		if op := row.Value.Status.Operation; op != "" {
 			if err := operation.Finish(tx, op, nil, fault.New(fault.Canceled, "The service was deleted.")); err != nil {
 				return err
 			}
 		}
+		if op, err = s.deleted(tx, name.Location, name.String(), row.Value); err != nil {
+			return err
+		}
 		return services.Delete(tx, name.String())
 	})
+	return op, err
+}
+
+func conflict(id string, want, have int64) error {
+	return fault.New(fault.Aborted, "Conflict for resource '%s': version '%d' was specified but current version is '%d'. Read the service again and repeat the change.",
+		id, want, have)
+}
+
+// deleted writes the operation of a deletion, which is done when it is written.
+func (s *Services) deleted(tx *store.Tx, in resource.Location, name string, was any) (operation.Operation, error) {
+	op := operation.Operation{Name: resource.Operation(in.Project, in.Location, s.newID()).String(), Kind: OperationKind, Target: name, Verb: "delete"}
+	var err error
+	if op.Metadata, err = json.Marshal(map[string]string{"target": name, "verb": op.Verb}); err != nil {
+		return op, err
+	}
+	if err := operation.Open(tx, op); err != nil {
+		return op, err
+	}
+	if err := operation.Finish(tx, op.Name, was, nil); err != nil {
+		return op, err
+	}
+	return operation.Get(tx, op.Name)
 }
 
 // GetRevision returns a revision of a location by its id, or NotFound.
@@ -295,11 +324,13 @@ func (s *Services) ListRevisions(ctx context.Context, in resource.Location) (out
 	return out, cursor, err
 }
 
-// DeleteRevision removes a revision that no traffic and no tag needs. It fails with FailedPrecondition otherwise.
-func (s *Services) DeleteRevision(ctx context.Context, name resource.Revision) (err error) {
+// DeleteRevision removes a revision that no traffic and no tag needs. It fails with FailedPrecondition otherwise. The
+// operation that it returns is done, and its response is the revision as it was.
+func (s *Services) DeleteRevision(ctx context.Context, name resource.Revision) (op operation.Operation, err error) {
 	defer fault.Wrap(&err, "run.Services.DeleteRevision(%s)", name)
-	return s.store.Update(ctx, func(tx *store.Tx) error {
-		if _, err := revisions.Get(tx, name.String()); err != nil {
+	err = s.store.Update(ctx, func(tx *store.Tx) error {
+		row, err := revisions.Get(tx, name.String())
+		if err != nil {
 			return err
 		}
 		svc, err := services.Get(tx, name.Service.String())
@@ -316,8 +347,12 @@ func (s *Services) DeleteRevision(ctx context.Context, name resource.Revision) (
 				}
 			}
 		}
+		if op, err = s.deleted(tx, name.Service.Location, name.String(), row.Value); err != nil {
+			return err
+		}
 		return revisions.Delete(tx, name.String())
 	})
+	return op, err
 }
 
 func targetsOf(ts []TargetStatus) []Target {

@@ -275,7 +275,7 @@ func notFound(err error, kind, id string) error {
 }
 
 func (s *Server) deleteService(ctx context.Context, _ *rest.Request, t target) (any, error) {
-	if err := s.Services.Delete(ctx, t.service()); err != nil {
+	if _, err := s.Services.Delete(ctx, t.service(), 0); err != nil {
 		return nil, notFound(err, "Service", t.id)
 	}
 	if err := s.Policies.DropPolicy(ctx, t.service().String()); err != nil {
@@ -311,7 +311,7 @@ func (s *Server) getRevision(ctx context.Context, _ *rest.Request, t target) (an
 func (s *Server) deleteRevision(ctx context.Context, _ *rest.Request, t target) (any, error) {
 	rev, err := s.Services.GetRevision(ctx, t.location, t.id)
 	if err == nil {
-		err = s.Services.DeleteRevision(ctx, rev.Name)
+		_, err = s.Services.DeleteRevision(ctx, rev.Name)
 	}
 	if err != nil {
 		return nil, notFound(err, "Revision", t.id)
@@ -431,6 +431,10 @@ func (s *Server) operationToWire(ctx context.Context, op operation.Operation) (a
 	}
 	if op.Error != nil {
 		out["error"] = map[string]any{"code": op.Error.Code, "message": op.Error.Message}
+		return out, nil
+	}
+	if op.Verb == "delete" {
+		out["response"] = map[string]any{"@type": "type.googleapis.com/google.protobuf.Empty", "value": map[string]any{}}
 		return out, nil
 	}
 	n, err := resource.ParseChild("services", op.Target)

@@ -1,118 +1,118 @@
-// Package runv2 is the wire form of Cloud Run's v2 API, as far as gcloud 528 needs it to deploy from source: builds:submit.
+// Package runv2 is the wire form of Cloud Run's v2 API, which Terraform and Google's client libraries use: services,
+// revisions, operations and their policies, and the builds that gcloud 528 submits for sources.
 //
-// It translates for package build. Services, revisions, jobs and worker pools of v2 answer UNIMPLEMENTED so far; v1
-// has services.
+// It translates between google.cloud.run.v2 and package run's model, which v1 has in common; rules are package run's.
+// Jobs, worker pools and instances answer UNIMPLEMENTED.
 package runv2
 
 import (
 	"context"
-	"strings"
 
-	"cloud.google.com/go/cloudbuild/apiv1/v2/cloudbuildpb"
 	"cloud.google.com/go/longrunning/autogen/longrunningpb"
 	"cloud.google.com/go/run/apiv2/runpb"
-	"google.golang.org/protobuf/types/known/anypb"
 
-	"giggle/api/cloudbuild"
 	"giggle/api/guard"
-	"giggle/build"
+	"giggle/api/iampolicy"
 	"giggle/fault"
 	"giggle/iam"
+	"giggle/operation"
 	"giggle/resource"
 	"giggle/rest"
 	"giggle/run"
 )
 
-// Server serves the API.
-type Server struct {
-	runpb.UnimplementedBuildsServer
-
-	Builds  *build.Builds
-	Project func(ref string) (run.Project, error) // by id or number
-	Account func(p run.Project) string            // that builds run as which name none
-	// ActAs fails when the caller may not act as a service account, or when there is none of that address.
-	ActAs func(ctx context.Context, who iam.Principal, project, email string) error
-	// LogsBucket makes sure that the bucket of a project's build logs is there, and returns its name.
-	LogsBucket func(ctx context.Context, p run.Project) (string, error)
+// Accounts checks that a caller may let a revision run as a service account.
+type Accounts interface {
+	// CheckActAs fails when the account does not exist or the caller may not act as it. An empty email is the
+	// project's default account.
+	CheckActAs(ctx context.Context, p iam.Principal, project, email string) error
 }
 
-// defaultBase is the base image that gcloud 528 names when the user names none.
-const defaultBase = "gcr.io/buildpacks/google-22/run"
+// Server serves the API but for its builds.
+type Server struct {
+	runpb.UnimplementedServicesServer
+	runpb.UnimplementedRevisionsServer
+	longrunningpb.UnimplementedOperationsServer
+
+	Services   *run.Services
+	Operations *operation.Operations
+	Project    func(ref string) (run.Project, error) // by id or number
+	Accounts   Accounts
+	Policies   iampolicy.Policies
+	Pages      *resource.Pages
+}
+
+const (
+	rpc  = "/google.cloud.run.v2."
+	ops  = "/google.longrunning.Operations/"
+	name = "/v2/{name=projects/*/locations/*/operations/*}"
+)
 
 // Rules says what each RPC needs.
 var Rules = guard.Rules{
-	"/google.cloud.run.v2.Builds/SubmitBuild": {Permission: "run.builds.create", On: "{parent}"},
+	rpc + "Builds/SubmitBuild": {Permission: "run.builds.create", On: "{parent}"},
+
+	rpc + "Services/CreateService":      {Permission: "run.services.create", On: "{parent}"},
+	rpc + "Services/GetService":         {Permission: "run.services.get", On: "{name}"},
+	rpc + "Services/ListServices":       {Permission: "run.services.list", On: "{parent}"},
+	rpc + "Services/UpdateService":      {Permission: "run.services.update", On: "{service.name}"},
+	rpc + "Services/DeleteService":      {Permission: "run.services.delete", On: "{name}"},
+	rpc + "Services/GetIamPolicy":       {Permission: "run.services.getIamPolicy", On: "{resource}"},
+	rpc + "Services/SetIamPolicy":       {Permission: "run.services.setIamPolicy", On: "{resource}"},
+	rpc + "Services/TestIamPermissions": {},
+
+	rpc + "Revisions/GetRevision":    {Permission: "run.revisions.get", On: "{name}"},
+	rpc + "Revisions/ListRevisions":  {Permission: "run.revisions.list", On: "{parent}"},
+	rpc + "Revisions/DeleteRevision": {Permission: "run.revisions.delete", On: "{name}"},
+
+	ops + "GetOperation":    {Permission: "run.operations.get", On: "{name}"},
+	ops + "ListOperations":  {Permission: "run.operations.list", On: "{name}"},
+	ops + "WaitOperation":   {Permission: "run.operations.get", On: "{name}"},
+	ops + "DeleteOperation": {Permission: "run.operations.delete", On: "{name}"},
 }
 
 // Register adds the API's routes.
-func (s *Server) Register(m *rest.Mux) { runpb.RegisterBuildsServer(m, s) }
+func (s *Server) Register(m *rest.Mux) {
+	runpb.RegisterServicesServer(m, s)
+	runpb.RegisterRevisionsServer(m, s)
+	longrunningpb.RegisterOperationsServer(m, s)
+	// The routes of operations stand in run_v2.yaml and not in their proto.
+	m.Bind(ops+"GetOperation", rest.HTTPRule{Method: "GET", Pattern: name})
+	m.Bind(ops+"WaitOperation", rest.HTTPRule{Method: "POST", Pattern: name + ":wait", Body: "*"})
+	m.Bind(ops+"ListOperations", rest.HTTPRule{Method: "GET", Pattern: "/v2/{name=projects/*/locations/*}/operations"})
+}
 
-// SubmitBuild queues a build of an uploaded source. The operation that it returns is polled at Cloud Build, by the
-// build's id.
-func (s *Server) SubmitBuild(ctx context.Context, r *runpb.SubmitBuildRequest) (*runpb.SubmitBuildResponse, error) {
-	in, err := resource.ParseLocation(r.GetParent())
+// location reads the name of a location and names its project by id.
+func (s *Server) location(name string) (resource.Location, run.Project, error) {
+	in, err := resource.ParseLocation(name)
 	if err != nil {
-		return nil, err
+		return in, run.Project{}, err
+	}
+	if in.Location != "-" && !resource.IsRegion(in.Location) {
+		return in, run.Project{}, fault.New(fault.NotFound, "Location %.60q is not one of Cloud Run's.", in.Location)
 	}
 	p, err := s.Project(in.Project)
-	if err != nil {
-		return nil, err
-	}
 	in.Project = p.ID
-	if !resource.IsRegion(in.Location) {
-		return nil, fault.New(fault.NotFound, "Location %q is not one of Cloud Run's.", in.Location)
-	}
-	if r.GetWorkerPool() != "" {
-		return nil, fault.NotImplemented("workerPool", "worker pools are not implemented")
-	}
-	if r.GetMachineType() != "" {
-		return nil, fault.NotImplemented("machineType", "builds have the machine that Giggle runs on")
-	}
-	src := r.GetStorageSource()
-	b := build.Build{
-		Source: build.Source{Bucket: src.GetBucket(), Object: src.GetObject(), Generation: src.GetGeneration()},
-		Image:  r.GetImageUri(), Tags: r.GetTags(), Account: s.Account(p), Creator: guard.Caller(ctx).Email(),
-	}
-	if sa := r.GetServiceAccount(); sa != "" {
-		if email := sa[strings.LastIndexByte(sa, '/')+1:]; email != b.Account {
-			if err := s.ActAs(ctx, guard.Caller(ctx), p.ID, email); err != nil {
-				return nil, err
-			}
-			b.Account = email
-		}
-	}
-	switch t := r.GetBuildType().(type) {
-	case *runpb.SubmitBuildRequest_BuildpackBuild:
-		switch p := t.BuildpackBuild; {
-		case p.GetFunctionTarget() != "":
-			return nil, fault.NotImplemented("buildpackBuild.functionTarget", "functions are not implemented")
-		case p.GetBaseImage() != "" && p.GetBaseImage() != defaultBase:
-			return nil, fault.NotImplemented("buildpackBuild.baseImage", "base images are the builder's choice so far")
-		case p.GetCacheImageUri() != "":
-			return nil, fault.NotImplemented("buildpackBuild.cacheImageUri", "cache images are not implemented; builds are cached without one")
-		case p.GetProjectDescriptor() != "":
-			return nil, fault.NotImplemented("buildpackBuild.projectDescriptor", "project descriptors are not implemented")
-		case p.GetEnableAutomaticUpdates():
-			return nil, fault.NotImplemented("buildpackBuild.enableAutomaticUpdates", "automatic base image updates are not implemented")
-		}
-		b.Env = t.BuildpackBuild.GetEnvironmentVariables()
-	case *runpb.SubmitBuildRequest_DockerBuild_:
-		b.Docker = true
-	default:
-		return nil, fault.Invalid("buildType", "buildpackBuild or dockerBuild is needed")
-	}
-	if b.LogsIn, err = s.LogsBucket(ctx, p); err != nil {
-		return nil, err
-	}
-	made, err := s.Builds.Create(ctx, in, b)
+	return in, p, err
+}
+
+// service reads the name of a service and names its project by id.
+func (s *Server) service(name string) (resource.Child, run.Project, error) {
+	n, err := resource.ParseChild("services", name)
 	if err != nil {
-		return nil, err
+		return n, run.Project{}, err
 	}
-	meta, err := anypb.New(&cloudbuildpb.BuildOperationMetadata{Build: cloudbuild.ToProto(&made, p)})
-	if err != nil {
-		return nil, err
+	p, err := s.Project(n.Project)
+	n.Project = p.ID
+	return n, p, err
+}
+
+// maxPage is the most entries of one page, and how many there are where a client names no number.
+const maxPage = 1000
+
+func pageSize(n int32) int {
+	if n <= 0 || n > maxPage {
+		return maxPage
 	}
-	return &runpb.SubmitBuildResponse{
-		BuildOperation: &longrunningpb.Operation{Name: resource.Operation(p.ID, in.Location, made.Name.ID).String(), Metadata: meta},
-	}, nil
+	return int(n)
 }

@@ -44,7 +44,7 @@ func newWorld(t *testing.T) *world {
 		}
 	}
 	w.Serve(t, "run.googleapis.com", "run.googleapis.com", rules, func(m *rest.Mux) {
-		(&runv2.Server{Builds: w.builds, Project: w.RunProject, Account: account, ActAs: actAs, LogsBucket: func(_ context.Context, p run.Project) (string, error) {
+		(&runv2.Builds{Builds: w.builds, Project: w.RunProject, Account: account, ActAs: actAs, LogsBucket: func(_ context.Context, p run.Project) (string, error) {
 			return p.Number + ".cloudbuild-logs", nil
 		}}).Register(m)
 		(&cloudbuild.Server{Builds: w.builds, Operations: operation.New(w.Store), Project: w.RunProject, Account: account, Pages: w.Pages}).Register(m)

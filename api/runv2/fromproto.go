@@ -1,0 +1,284 @@
+package runv2
+
+import (
+	"fmt"
+	"strings"
+
+	"cloud.google.com/go/run/apiv2/runpb"
+	"google.golang.org/genproto/googleapis/api"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"giggle/fault"
+	"giggle/resource"
+	"giggle/run"
+)
+
+// fromEtag returns the version that an etag locks, 0 for none.
+func fromEtag(etag string) (int64, error) {
+	if etag == "" {
+		return 0, nil
+	}
+	v, ok := resource.EtagVersion(strings.Trim(etag, `"`))
+	if !ok {
+		return 0, fault.Invalid("etag", "%.60q is not one that this API gave", etag)
+	}
+	return v, nil
+}
+
+// fromProto reads a service. It fails with the path of a field that can't be, or that is not implemented.
+func fromProto(n resource.Child, w *runpb.Service) (run.Service, error) {
+	s := run.Service{
+		Name: n, Labels: w.GetLabels(), Annotations: w.GetAnnotations(), Description: w.GetDescription(),
+		Client: w.GetClient(), ClientVersion: w.GetClientVersion(),
+		InvokerIAMDisabled: w.GetInvokerIamDisabled(), CustomAudiences: w.GetCustomAudiences(),
+	}
+	err := only(w, "", append([]string{
+		"name", "description", "labels", "annotations", "client", "clientVersion", "ingress", "launchStage", "template", "traffic", "scaling",
+		"invokerIamDisabled", "customAudiences", "etag",
+	}, output...)...)
+	if err != nil {
+		return s, err
+	}
+	if s.Version, err = fromEtag(w.GetEtag()); err != nil {
+		return s, err
+	}
+	if err := checkMaps(w.GetLabels(), w.GetAnnotations(), ""); err != nil {
+		return s, err
+	}
+	if w.GetLaunchStage() != api.LaunchStage_LAUNCH_STAGE_UNSPECIFIED {
+		s.LaunchStage = w.GetLaunchStage().String()
+	}
+	switch w.GetIngress() {
+	case runpb.IngressTraffic_INGRESS_TRAFFIC_UNSPECIFIED, runpb.IngressTraffic_INGRESS_TRAFFIC_ALL:
+		s.Ingress = run.IngressAll
+	case runpb.IngressTraffic_INGRESS_TRAFFIC_INTERNAL_ONLY:
+		s.Ingress = run.IngressInternal
+	case runpb.IngressTraffic_INGRESS_TRAFFIC_INTERNAL_LOAD_BALANCER:
+		s.Ingress = run.IngressInternalLoad
+	default:
+		return s, fault.NotImplemented("ingress", "%s is not implemented", w.GetIngress())
+	}
+	if err := only(w.GetScaling(), "scaling", "minInstanceCount", "maxInstanceCount", "scalingMode"); err != nil {
+		return s, err
+	}
+	if m := w.GetScaling().GetScalingMode(); m == runpb.ServiceScaling_MANUAL {
+		return s, fault.NotImplemented("scaling.scalingMode", "MANUAL is not implemented")
+	}
+	s.Scaling = run.Scaling{Min: int(w.GetScaling().GetMinInstanceCount()), Max: int(w.GetScaling().GetMaxInstanceCount())}
+	if s.Scaling.Min < 0 || s.Scaling.Max < 0 {
+		return s, fault.Invalid("scaling", "a number of instances can't be negative")
+	}
+	if s.Traffic, err = trafficFromProto(w.GetTraffic()); err != nil {
+		return s, err
+	}
+	s.Template, err = templateFromProto(w.GetTemplate())
+	s.Template.Client, s.Template.ClientVersion = s.Client, s.ClientVersion
+	return s, err
+}
+
+// system reports whether a key of a label or an annotation belongs to the platform. v2 refuses those: "All system labels
+// in v1 now have a corresponding field in v2".
+func system(key string) bool {
+	for _, domain := range []string{"run.googleapis.com", "cloud.googleapis.com", "serving.knative.dev", "autoscaling.knative.dev", "client.knative.dev"} {
+		if strings.HasPrefix(key, domain+"/") {
+			return true
+		}
+	}
+	return false
+}
+
+// withSystem adds the platform's keys of before, which v2 does not show, to annotations.
+func withSystem(now, before map[string]string) map[string]string {
+	out := make(map[string]string)
+	for k, v := range now {
+		out[k] = v
+	}
+	for k, v := range before {
+		if system(k) {
+			out[k] = v
+		}
+	}
+	if len(out) == 0 {
+		return nil
+	}
+	return out
+}
+
+// userKeys are the keys that v2 shows.
+func userKeys(m map[string]string) map[string]string {
+	var out map[string]string
+	for k, v := range m {
+		if !system(k) {
+			if out == nil {
+				out = make(map[string]string)
+			}
+			out[k] = v
+		}
+	}
+	return out
+}
+
+func checkMaps(labels, annotations map[string]string, path string) error {
+	if len(labels) > 64 || len(annotations) > 64 {
+		return fault.Invalid(path+"labels", "more than 64 labels or annotations")
+	}
+	for _, x := range []struct {
+		field string
+		m     map[string]string
+		most  int
+	}{{"labels", labels, 63}, {"annotations", annotations, 64 << 10}} {
+		for k, v := range x.m {
+			switch {
+			case system(k):
+				return fault.Invalid(path+x.field, "%.60q is a key of the platform; v2 has a field for it", k)
+			case len(k) > 317 || len(v) > x.most:
+				return fault.Invalid(path+x.field, "%.60q or its value is too long", k)
+			}
+		}
+	}
+	return nil
+}
+
+func trafficFromProto(ts []*runpb.TrafficTarget) ([]run.Target, error) {
+	var out []run.Target
+	for i, t := range ts {
+		to := run.Target{Revision: t.GetRevision(), Percent: int(t.GetPercent()), Tag: t.GetTag()}
+		switch t.GetType() {
+		case runpb.TrafficTargetAllocationType_TRAFFIC_TARGET_ALLOCATION_TYPE_LATEST:
+			to.Latest = true
+		case runpb.TrafficTargetAllocationType_TRAFFIC_TARGET_ALLOCATION_TYPE_REVISION:
+		default:
+			to.Latest = to.Revision == ""
+		}
+		if to.Latest && to.Revision != "" {
+			return nil, fault.Invalid(fmt.Sprintf("traffic[%d].revision", i), "a target of the latest revision names none")
+		}
+		out = append(out, to)
+	}
+	return out, nil
+}
+
+// seconds reads a duration of whole seconds.
+func seconds(d *durationpb.Duration, path string) (int, error) {
+	if d == nil {
+		return 0, nil
+	}
+	if d.GetNanos() != 0 || d.GetSeconds() < 0 || d.GetSeconds() > 1<<20 {
+		return 0, fault.Invalid(path, "must be whole seconds")
+	}
+	return int(d.GetSeconds()), nil
+}
+
+func templateFromProto(w *runpb.RevisionTemplate) (run.Template, error) {
+	t := run.Template{
+		Revision: w.GetRevision(), Labels: w.GetLabels(), Annotations: w.GetAnnotations(), ServiceAccount: w.GetServiceAccount(),
+		Concurrency: int(w.GetMaxInstanceRequestConcurrency()),
+	}
+	err := only(w, "template", "revision", "labels", "annotations", "scaling", "timeout", "serviceAccount", "containers", "executionEnvironment",
+		"maxInstanceRequestConcurrency", "nodeSelector")
+	if err != nil {
+		return t, err
+	}
+	if err := checkMaps(w.GetLabels(), w.GetAnnotations(), "template."); err != nil {
+		return t, err
+	}
+	if t.Timeout, err = seconds(w.GetTimeout(), "template.timeout"); err != nil {
+		return t, err
+	}
+	if err := only(w.GetScaling(), "template.scaling", "minInstanceCount", "maxInstanceCount"); err != nil {
+		return t, err
+	}
+	t.Scaling = run.Scaling{Min: int(w.GetScaling().GetMinInstanceCount()), Max: int(w.GetScaling().GetMaxInstanceCount())}
+	switch w.GetExecutionEnvironment() {
+	case runpb.ExecutionEnvironment_EXECUTION_ENVIRONMENT_GEN1:
+		t.ExecutionEnvironment = "gen1"
+	case runpb.ExecutionEnvironment_EXECUTION_ENVIRONMENT_GEN2:
+		t.ExecutionEnvironment = "gen2"
+	}
+	if a := w.GetNodeSelector().GetAccelerator(); a != "" {
+		t.NodeSelector = map[string]string{accelerator: a}
+	}
+	for i, c := range w.GetContainers() {
+		path := fmt.Sprintf("template.containers[%d]", i)
+		to, err := containerFromProto(c, path)
+		if err != nil {
+			return t, err
+		}
+		t.Containers = append(t.Containers, to)
+		if r := c.GetResources(); r != nil && i == 0 {
+			// "If ResourceRequirements is set, the caller must explicitly set this field to true to preserve the default."
+			t.CPUAlways, t.StartupCPUBoost = !r.GetCpuIdle(), r.GetStartupCpuBoost()
+		}
+	}
+	return t, nil
+}
+
+// accelerator is the key that v1 has for a node selector's accelerator.
+const accelerator = "run.googleapis.com/accelerator"
+
+func containerFromProto(w *runpb.Container, path string) (run.Container, error) {
+	c := run.Container{Name: w.GetName(), Image: w.GetImage(), Command: w.GetCommand(), Args: w.GetArgs(), WorkingDir: w.GetWorkingDir()}
+	err := only(w, path, "name", "image", "command", "args", "env", "resources", "ports", "workingDir", "livenessProbe", "startupProbe", "readinessProbe")
+	if err != nil {
+		return c, err
+	}
+	for i, e := range w.GetEnv() {
+		if err := only(e, fmt.Sprintf("%s.env[%d]", path, i), "name", "value"); err != nil {
+			return c, err
+		}
+		c.Env = append(c.Env, run.EnvVar{Name: e.GetName(), Value: e.GetValue()})
+	}
+	for key, v := range w.GetResources().GetLimits() {
+		switch key {
+		case "cpu":
+			c.CPU = v
+		case "memory":
+			c.Memory = v
+		case "nvidia.com/gpu":
+			return c, fault.NotImplemented(path+".resources.limits[nvidia.com/gpu]", "GPUs are not implemented yet")
+		default:
+			return c, fault.Invalid(path+".resources.limits", "%.60q is not a resource that can be limited; cpu and memory are", key)
+		}
+	}
+	if len(w.GetPorts()) > 1 {
+		return c, fault.Invalid(path+".ports", "at most one port is allowed")
+	}
+	if len(w.GetPorts()) == 1 {
+		c.Port, c.PortName = int(w.GetPorts()[0].GetContainerPort()), w.GetPorts()[0].GetName()
+	}
+	for _, x := range []struct {
+		field string
+		from  *runpb.Probe
+		to    **run.Probe
+	}{{"startupProbe", w.GetStartupProbe(), &c.Startup}, {"livenessProbe", w.GetLivenessProbe(), &c.Liveness}, {"readinessProbe", w.GetReadinessProbe(), &c.Readiness}} {
+		if *x.to, err = probeFromProto(x.from, path+"."+x.field); err != nil {
+			return c, err
+		}
+	}
+	return c, nil
+}
+
+func probeFromProto(w *runpb.Probe, path string) (*run.Probe, error) {
+	if w == nil {
+		return nil, nil
+	}
+	p := &run.Probe{
+		InitialDelay: int(w.GetInitialDelaySeconds()), Timeout: int(w.GetTimeoutSeconds()), Period: int(w.GetPeriodSeconds()),
+		FailureThreshold: int(w.GetFailureThreshold()),
+	}
+	switch t := w.GetProbeType().(type) {
+	case *runpb.Probe_HttpGet:
+		p.HTTPPath, p.HTTPPort = t.HttpGet.GetPath(), int(t.HttpGet.GetPort())
+		if p.HTTPPath == "" {
+			p.HTTPPath = "/"
+		}
+		for _, h := range t.HttpGet.GetHttpHeaders() {
+			p.HTTPHeaders = append(p.HTTPHeaders, run.Header{Name: h.GetName(), Value: h.GetValue()})
+		}
+	case *runpb.Probe_TcpSocket:
+		p.TCPPort = int(t.TcpSocket.GetPort())
+	case *runpb.Probe_Grpc:
+		p.GRPC, p.GRPCPort, p.GRPCService = true, int(t.Grpc.GetPort()), t.Grpc.GetService()
+	}
+	return p, only(w, path, "initialDelaySeconds", "timeoutSeconds", "periodSeconds", "failureThreshold", "httpGet", "tcpSocket", "grpc")
+}
