@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -244,8 +245,9 @@ func (c *Cloud) openEngine(ctx context.Context) (err error) {
 	return nil
 }
 
-// instanceStarts is how many instances start at once: more only makes all of them late.
-const instanceStarts = 8
+// instanceStarts is how many instances start at once: twice the cores, since a start also waits. More does not bring the
+// last of a hundred forward, but makes the first ones late.
+var instanceStarts = 2 * runtime.NumCPU()
 
 func (c *Cloud) openServices(context.Context) error {
 	c.logs = local.NewLogs(c.path("logs"), c.cfg.Log)

@@ -112,3 +112,39 @@ func openBench(b *testing.B, runtime string) *engine.Engine {
 	b.Cleanup(func() { e.Close() })
 	return e
 }
+
+// BenchmarkSetCPU: throttling a container and giving its CPU back, two writes of its quota.
+func BenchmarkSetCPU(b *testing.B) {
+	e := openBench(b, "")
+	s := serving("throttled")
+	s.Layers = []string{layer}
+	i, err := e.Prepare(b.Context(), s)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { i.Stop(context.Background(), 0) })
+	for b.Loop() {
+		for _, m := range []int64{10, 1000} {
+			if err := i.SetCPU(m); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+}
+
+// BenchmarkUsage: what one look at a container's use costs.
+func BenchmarkUsage(b *testing.B) {
+	e := openBench(b, "")
+	s := serving("used")
+	s.Layers = []string{layer}
+	i, err := e.Prepare(b.Context(), s)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { i.Stop(context.Background(), 0) })
+	for b.Loop() {
+		if _, err := i.Usage(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

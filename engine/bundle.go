@@ -92,9 +92,9 @@ func (e *Engine) bundle(i *Instance, s *Spec, u user) (*specs.Spec, error) {
 			ReadonlyPaths: readonlyPaths,
 		},
 	}
-	var err error
-	spec.Linux.Seccomp, err = filter(spec)
-	return spec, err
+	e.seccompOnce.Do(func() { e.seccomp, e.seccompErr = filter(spec) })
+	spec.Linux.Seccomp = e.seccomp
+	return spec, e.seccompErr
 }
 
 func (e *Engine) resources(s *Spec) *specs.LinuxResources {

@@ -183,7 +183,7 @@ func (c *cgroups) hasSwapLimit() bool {
 type Usage struct {
 	MemoryBytes int64         // now, without page cache that can be dropped at once
 	CPUTime     time.Duration // since it was made
-	PeakBytes   int64         // the most memory so far, page cache included; 0 where the kernel doesn't tell
+	PeakBytes   int64         // at its end: the most memory that it had, page cache included; 0 where the kernel doesn't tell
 	OOMKills    int64         // processes of it that the kernel has killed because of the memory limit
 }
 
@@ -206,7 +206,6 @@ func (c *cgroups) usage(name string) (u Usage, err error) {
 	}
 	u.MemoryBytes = max(total-keyed(s, inactive), 0)
 	u.OOMKills = c.oomKills(name)
-	u.PeakBytes = c.peak(name)
 
 	if c.v2 {
 		s, err = c.read(name, "", "cpu.stat")

@@ -22,6 +22,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"giggle/engine/netns"
@@ -55,6 +56,11 @@ type Engine struct {
 	runtime ociRuntime
 	limit   unix.Rlimit   // on open files, for instances
 	creates chan struct{} // bounds the containers that are being created at once
+
+	// The filter depends on the capabilities only, which all instances share.
+	seccompOnce sync.Once
+	seccomp     *specs.LinuxSeccomp
+	seccompErr  error
 
 	mu        sync.Mutex
 	instances map[string]*Instance // by Spec.ID

@@ -52,6 +52,9 @@ func openByReading(fifo string) error {
 	defer unix.Close(fd)
 	// The container may still be on its way to the gate.
 	n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 1000)
+	for err == unix.EINTR { // by a signal, such as that of a child's end
+		n, err = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 1000)
+	}
 	if n == 0 || err != nil {
 		return errors.Join(errors.New("nobody came to the gate"), err)
 	}

@@ -82,6 +82,9 @@ func (e *Engine) Prepare(ctx context.Context, s Spec) (_ *Instance, err error) {
 	if i.slot, err = e.slots.take(); err != nil {
 		return nil, err
 	}
+	if _, err := i.slot.userns(); err != nil { // here, and not on the worker, which has to make everybody's mounts
+		return nil, err
+	}
 	if i.net, err = e.nets.Get(ctx); err != nil {
 		return nil, err
 	}
@@ -243,6 +246,7 @@ func (i *Instance) wait() {
 	i.exit = i.reap()
 	i.exit.OOM = i.e.cgroups.oomKills(i.name) > 0
 	i.last, _ = i.e.cgroups.usage(i.name)
+	i.last.PeakBytes = i.e.cgroups.peak(i.name)
 	select {
 	case <-i.output.done:
 	case <-time.After(drain):

@@ -136,6 +136,7 @@ func (s *Scaler) makeRoom(p *pool, need int64) error {
 				"No memory is left for another instance of %s: all instances together use %d MiB of the %d MiB that they may have, and none is idle. Give them more with `giggle up --memory-budget`.",
 				p.rev.Name.ID, s.memory.now()>>20, s.memory.budget>>20)
 			e.Reason = "ResourcesUnavailable"
+			s.cfg.Log.Warn("no memory for an instance", "revision", p.rev.Name.ID, "used", s.memory.now(), "budget", s.memory.budget)
 			return e
 		}
 	}
@@ -173,17 +174,29 @@ func (s *Scaler) evictOne(but *pool) {
 	}
 }
 
+// restingRounds is how many measurements go by between two of an instance that is idle: it is throttled and uses next
+// to nothing, and a look costs a fifth of a millisecond at worst.
+const restingRounds = 5
+
 // measure looks at what every instance uses.
 func (s *Scaler) measure() {
 	var total int64
+	now, round := s.cfg.Now(), s.rounds.Add(1)
 	for _, p := range s.all() {
 		p.mu.Lock()
-		ready := append([]*running(nil), p.ready...)
+		var look []*running
+		for _, r := range p.ready {
+			if !r.always && r.usage.CPU > 0 && r.idleBefore(now.Add(-measureEvery)) && round%restingRounds != 0 {
+				total += r.usage.Memory
+				continue
+			}
+			look = append(look, r)
+		}
 		if p.prepared != nil {
 			total += preparedFootprint
 		}
 		p.mu.Unlock()
-		for _, r := range ready {
+		for _, r := range look {
 			u, err := r.Usage()
 			if err != nil {
 				continue // it ends

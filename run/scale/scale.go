@@ -88,6 +88,7 @@ type Scaler struct {
 	gate      *gate
 	memory    *memory
 	short     atomic.Bool   // memory is, as of the last look
+	rounds    atomic.Uint64 // of measurements
 	refill    atomic.Bool   // what is prepared may not be what should be
 	kick      chan struct{} // the sweep looks at refill at once
 	preparing chan struct{}

@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -59,9 +60,10 @@ type world struct {
 	*local.Backend
 	images  *oci.Images
 	callers chan local.Caller
+	made    sync.Map // instances by id, of a scaler
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	t.Helper()
 	dir := t.TempDir()
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
@@ -126,7 +128,7 @@ func newWorld(t *testing.T) *world {
 }
 
 // revision is a ready-to-run revision of an image with that configuration.
-func (w *world) revision(t *testing.T, cfg v1.Config, change func(*run.Container)) run.Revision {
+func (w *world) revision(t testing.TB, cfg v1.Config, change func(*run.Container)) run.Revision {
 	t.Helper()
 	layer, err := w.images.AddLayer(t.Context(), []oci.File{
 		{Path: "/app", Mode: 0o755, Data: program}, {Path: "/notes", Mode: 0o644, Data: []byte("not a program")},

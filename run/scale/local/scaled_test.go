@@ -20,7 +20,7 @@ import (
 func (w *world) scaler(t *testing.T) *scale.Scaler {
 	t.Helper()
 	s := scale.New(scale.Config{
-		Backend: w.Backend, Max: 3, Idle: time.Hour, Starts: 2, Now: time.Now, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
+		Backend: remembering{w}, Max: 3, Idle: time.Hour, Starts: 2, Now: time.Now, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
 	})
 	t.Cleanup(func() {
 		if err := s.Close(context.Background()); err != nil {
@@ -30,8 +30,19 @@ func (w *world) scaler(t *testing.T) *scale.Scaler {
 	return s
 }
 
+// remembering is the backend, of which the world remembers what it made.
+type remembering struct{ *world }
+
+func (r remembering) Prepare(ctx context.Context, rev run.Revision) (scale.Instance, error) {
+	i, err := r.Backend.Prepare(ctx, rev)
+	if err == nil {
+		r.made.Store(i.ID(), i)
+	}
+	return i, err
+}
+
 // serving is a revision of the test application.
-func (w *world) serving(t *testing.T, command string, change func(*run.Template)) run.Revision {
+func (w *world) serving(t testing.TB, command string, change func(*run.Template)) run.Revision {
 	t.Helper()
 	rev := w.revision(t, v1.Config{Entrypoint: []string{"/app", command}}, nil)
 	if change != nil {
@@ -89,36 +100,37 @@ func (w *world) said(t *testing.T, rev run.Revision) string {
 func TestThrottledBetweenRequests(t *testing.T) {
 	w := newWorld(t)
 	s := w.scaler(t)
-	used := func(rev run.Revision) time.Duration {
-		for _, st := range s.Stats() {
-			if st.Revision == rev.Name {
-				return st.CPU
-			}
-		}
-		return 0
-	}
 	rev := w.serving(t, "serve", nil)
-	ask(t, s, rev, "/background")
-	var at time.Time // the quota's period, and what was used before it, have gone by
-	var before time.Duration
-	until(t, func() (string, bool) {
-		if now := used(rev); now > 0 {
-			at, before = time.Now(), now
-			return "", true
+	used := func(id string) time.Duration {
+		i, _ := w.made.Load(id)
+		u, err := i.(scale.Instance).Usage()
+		if err != nil {
+			t.Fatal(err)
 		}
-		return "nothing used", false
-	})
-	until(t, func() (string, bool) { return "", time.Since(at) > 5*time.Second })
-	if share := float64(used(rev)-before) / float64(time.Since(at)); share >= 0.02 {
-		t.Errorf("an idle instance that spins uses %.1f %% of a core", 100*share)
+		return u.CPU
 	}
-	if got, _ := ask(t, s, rev, "/spin?cpu="+(used(rev)+300*time.Millisecond).String()); got == "" {
-		t.Error("no answer")
+	_, id := ask(t, s, rev, "/background")
+	pause := func(d time.Duration) {
+		end := time.Now().Add(d)
+		until(t, func() (string, bool) { return "", time.Now().After(end) })
+	}
+	pause(time.Second) // it is throttled by then
+	begin, before := time.Now(), used(id)
+	pause(4 * time.Second)
+	if share := float64(used(id)-before) / float64(time.Since(begin)); share >= 0.02 || share == 0 {
+		t.Errorf("an idle instance that spins uses %.2f %% of a core", 100*share)
+	}
+	before = used(id)
+	ask(t, s, rev, "/spin?cpu="+(before+300*time.Millisecond).String())
+	if got := used(id) - before; got < 250*time.Millisecond {
+		t.Errorf("a request that needs 300 ms of CPU had %v", got)
 	}
 	always := w.serving(t, "serve", func(t *run.Template) { t.CPUAlways = true })
 	always.Name.ID = "jokes-00002-abc"
-	ask(t, s, always, "/background")
-	until(t, func() (string, bool) { u := used(always); return u.String(), u > 500*time.Millisecond })
+	_, id = ask(t, s, always, "/background")
+	pause(time.Second)
+	before = used(id)
+	until(t, func() (string, bool) { u := used(id) - before; return u.String(), u > 500*time.Millisecond })
 	var bills []string
 	for _, st := range s.Stats() {
 		bills = append(bills, fmt.Sprint(st.Revision.ID, " ", st.Billable > 5*time.Second))
