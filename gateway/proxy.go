@@ -38,7 +38,7 @@ func newProxy(log *slog.Logger) *proxy {
 				return fmt.Errorf("an answer of status %d", res.StatusCode)
 			}
 			if v := visitOf(res.Request.Context()); v != nil {
-				v.out.whole = res.Body == http.NoBody
+				v.out.whole = res.ContentLength == 0
 			}
 			return nil
 		},
