@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -145,6 +146,36 @@ func TestDisabledAPI(t *testing.T) {
 	}
 }
 
+// variable is a variable of a path template.
+var variable = regexp.MustCompile(`\{[^=}]*=?([^}]*)\}`)
+
+// unimplemented calls a route that no proto describes, about things that are not there.
+func unimplemented(t *testing.T, server *httptest.Server, host, token, method, pattern string) bool {
+	t.Helper()
+	path := variable.ReplaceAllStringFunc(pattern, func(v string) string {
+		if form := variable.FindStringSubmatch(v)[1]; form != "" {
+			return strings.NewReplacer("**", "x", "*", "x").Replace(form)
+		}
+		return "x"
+	})
+	r, err := http.NewRequestWithContext(t.Context(), method, server.URL+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Host = host
+	r.Header.Set("Authorization", "Bearer "+token)
+	res, err := server.Client().Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res.StatusCode == http.StatusNotImplemented && strings.Contains(string(text), "not implemented")
+}
+
 // TestCoverage holds docs/coverage.md to the live routes: what answers UNIMPLEMENTED is listed as such.
 func TestCoverage(t *testing.T) {
 	c := newCloud(t)
@@ -176,6 +207,9 @@ func TestCoverage(t *testing.T) {
 				if s := status.Convert(err); s.Code() == codes.Unimplemented && strings.Contains(s.Message(), "not implemented") {
 					state = "not implemented"
 				}
+			}
+			if r.Method != "" && !strings.HasPrefix(r.RPC, "/") && unimplemented(t, server, a.host, token, r.Method, r.Pattern) {
+				state = "not implemented"
 			}
 			rpc := "`" + strings.TrimPrefix(r.RPC, "/") + "`"
 			if done[rpc] {

@@ -62,6 +62,9 @@ var Rules = func() guard.Rules {
 		"run.namespaces.routes.list":         {Permission: "run.routes.list", On: location},
 		"run.namespaces.routes.get":          {Permission: "run.routes.get", On: svc},
 
+		"run.namespaces.jobs":           {}, // not implemented, as are those beside them
+		"run.namespaces.domainmappings": {},
+
 		"run.projects.locations.list":                        {Permission: "run.locations.list", On: "projects/{project}"},
 		"run.projects.locations.services.list":               {Permission: "run.services.list", On: "{parent}"},
 		"run.projects.locations.services.create":             {Permission: "run.services.create", On: "{parent}"},
@@ -97,6 +100,11 @@ func (s *Server) Register(m *rest.Mux) {
 	m.HandleFunc("GET", knative+"/routes", "run.namespaces.routes.list", s.knative(listOf(s, "RouteList", routeOf)), k)
 	m.HandleFunc("GET", knative+"/routes/{id}", "run.namespaces.routes.get", s.knative(getOf(s, routeOf)), k)
 
+	for _, method := range []string{"GET", "POST", "PUT", "DELETE"} {
+		m.HandleFunc(method, "/apis/run.googleapis.com/v1/{kind=**}", "run.namespaces.jobs", absent("jobs, executions, tasks and worker pools are"), k)
+		m.HandleFunc(method, "/apis/domains.cloudrun.com/v1/{kind=**}", "run.namespaces.domainmappings", absent("domain mappings are"), k)
+	}
+
 	m.HandleFunc("GET", "/v1/projects/{project}/locations", "run.projects.locations.list", s.listLocations)
 	const parent, name = "/v1/{parent=projects/*/locations/*}", "/v1/{name=projects/*/locations/*/services/*}"
 	m.HandleFunc("GET", parent+"/services", "run.projects.locations.services.list", s.oneplatform(s.listServices))
@@ -124,6 +132,13 @@ func (s *Server) Register(m *rest.Mux) {
 	m.HandleFunc("POST", "/v1/{name=projects/*/locations/*/operations/*}:wait", "run.projects.locations.operations.wait", s.waitOperation)
 	m.HandleFunc("GET", "/v1/{name=projects/*/locations/*/operations/*}", "run.projects.locations.operations.get", s.getOperation)
 	m.HandleFunc("GET", parent+"/operations", "run.projects.locations.operations.list", s.listOperations)
+}
+
+// absent answers for kinds that are not there.
+func absent(what string) rest.Func {
+	return func(context.Context, *rest.Request) (any, error) {
+		return nil, fault.New(fault.Unimplemented, "Cloud Run's %s not implemented by Giggle; services are.", what)
+	}
 }
 
 // target is what a request is about, whichever path it took.
