@@ -245,9 +245,9 @@ func (c *Cloud) openEngine(ctx context.Context) (err error) {
 	return nil
 }
 
-// instanceStarts is how many instances start at once: twice the cores, since a start also waits. More does not bring the
+// startsPerCore is how many instances start at once on each core: two, since a start also waits. More does not bring the
 // last of a hundred forward, but makes the first ones late.
-var instanceStarts = 2 * runtime.NumCPU()
+const startsPerCore = 2
 
 func (c *Cloud) openServices(context.Context) error {
 	c.logs = local.NewLogs(c.path("logs"), c.cfg.Log)
@@ -261,7 +261,7 @@ func (c *Cloud) openServices(context.Context) error {
 		return err
 	}
 	c.scaler = scale.New(scale.Config{
-		Backend: backend, Max: 100, Prepared: c.cfg.Prepared, Idle: c.cfg.Idle, Starts: instanceStarts, Memory: budget, Free: local.Memory,
+		Backend: backend, Max: 100, Prepared: c.cfg.Prepared, Idle: c.cfg.Idle, Starts: startsPerCore * runtime.NumCPU(), Memory: budget, Free: local.Memory,
 		Transport: upstream.New, Now: c.cfg.Now, Log: c.cfg.Log,
 	})
 	c.gateway = gateway.New(gateway.Config{Instances: c.scaler, Invoker: c.identity, Recorder: records{c.entries}, Now: c.cfg.Now, Log: c.cfg.Log})

@@ -63,7 +63,7 @@ func (p *pool) tend(now time.Time, short bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	b := p.bounds()
-	if p.retired || len(p.ready)+p.starting+p.waiting.n == 0 && (b.min == 0 || !p.routed) {
+	if p.retired || len(p.ready)+p.starting+p.waiting.n == 0 && b.min == 0 {
 		p.load, p.preferred = nil, 1<<30
 		return
 	}
@@ -108,10 +108,7 @@ func (p *pool) decide(now time.Time, b bounds) int {
 	// Cloud Run aims higher than 60 % where there are few instances, without saying how much. Here it is all of one
 	// instance, 80 % of two, 70 % of four: a single one is full before there is a second.
 	set.Target = float64(p.most) * (0.6 + 0.4/max(float64(in.Ready), 1))
-	set.Max = b.max
-	if p.routed {
-		set.Min = b.min
-	}
+	set.Min, set.Max = b.min, b.max
 	var desired int
 	desired, l.state = autoscale.Decide(now, in, set, l.state)
 	p.preferred = max(desired, 1)

@@ -73,8 +73,8 @@ func newPool(s *Scaler, rev run.Revision) *pool {
 // bounds are what holds for the revision now. p.mu is held.
 func (p *pool) bounds() bounds {
 	b := combine(p.rev.Template.Scaling, p.share, p.s.cfg.Max)
-	if p.unrouted {
-		b.min = 0
+	if !p.routed {
+		b.min = 0 // what nobody can reach need not wait for requests
 	}
 	return b
 }

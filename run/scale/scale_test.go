@@ -282,6 +282,24 @@ func TestARevisionThatLosesItsRouteGoesAtOnceWhenIdle(t *testing.T) {
 	})
 }
 
+// A revision that was deployed without traffic keeps nothing, whatever its minimum.
+func TestNoMinimumWithoutARoute(t *testing.T) {
+	b := &backend{}
+	scaler(t, b, func(t *testing.T, s *scale.Scaler) {
+		if err := s.Check(t.Context(), revision("s-1", func(tt *run.Template) { tt.Scaling.Min = 1 })); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(50 * time.Second)
+		if ready, _, _ := s.Instances(); ready != 1 {
+			t.Errorf("%d ready within the idle time, want 1", ready)
+		}
+		time.Sleep(20 * time.Second)
+		if ready, _, _ := s.Instances(); ready != 0 {
+			t.Errorf("%d ready after it, want none", ready)
+		}
+	})
+}
+
 func TestPreparedIsBounded(t *testing.T) {
 	b := &backend{}
 	scaler(t, b, func(t *testing.T, s *scale.Scaler) {
