@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
 	"syscall"
 	"testing"
 	"time"
@@ -34,12 +35,23 @@ func BenchmarkGateway(b *testing.B) {
 	dial := func(ctx context.Context) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "tcp", app1.Listener.Addr().String())
 	}
-	for name, rt := range map[string]http.RoundTripper{
-		"direct": nil, "lean": upstream.New(dial, false, 80),
-		"std": &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) }, MaxIdleConnsPerHost: 80, DisableCompression: true},
-	} {
-		b.Run(name, func(b *testing.B) {
-			address := app1.Listener.Addr().String()
+	std := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) }, MaxIdleConnsPerHost: 80, DisableCompression: true}
+	for _, tt := range []struct {
+		name string
+		rt   http.RoundTripper
+	}{{"direct", nil}, {"bare ReverseProxy", nil}, {"over http.Transport", std}, {"lean", upstream.New(dial, false, 80)}} {
+		b.Run(tt.name, func(b *testing.B) {
+			address, rt := app1.Listener.Addr().String(), tt.rt
+			if tt.name == "bare ReverseProxy" { // what it would cost without doing anything of ours
+				front := httptest.NewServer(&httputil.ReverseProxy{
+					Rewrite: func(r *httputil.ProxyRequest) {
+						r.Out.URL.Scheme, r.Out.URL.Host = "http", "instance"
+						r.SetXForwarded()
+					}, Transport: std, FlushInterval: -1,
+				})
+				defer front.Close()
+				address = front.Listener.Addr().String()
+			}
 			if rt != nil {
 				g := gateway.New(gateway.Config{Instances: &app{transport: rt}, Invoker: invoker{true}, Recorder: dropped{}, Now: time.Now, Log: slog.New(slog.DiscardHandler)})
 				g.Publish(route())
