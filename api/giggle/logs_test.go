@@ -1,0 +1,115 @@
+package giggle_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"giggle/api/giggle"
+	"giggle/fault"
+	"giggle/iam"
+	"giggle/logging"
+)
+
+// identity lets everybody read the logs of one project.
+type identity struct{ giggle.Identity }
+
+func (identity) Authorize(_ context.Context, _ iam.Principal, permission, resource string) error {
+	if permission == "logging.logEntries.list" && resource == "projects/giggle" {
+		return nil
+	}
+	return fault.New(fault.PermissionDenied, "no %s on %s", permission, resource)
+}
+
+func serve(t *testing.T, l logging.Log, loads giggle.Top) *httptest.Server {
+	t.Helper()
+	m := http.NewServeMux()
+	(&giggle.Server{
+		Identity: identity{}, Log: l, Loads: func() giggle.Top { return loads }, Projects: func() []string { return []string{"giggle", "other"} },
+		Caller: func(*http.Request) (iam.Principal, error) { return iam.User("you@giggle.test"), nil },
+	}).Register(m)
+	s := httptest.NewServer(m)
+	t.Cleanup(s.Close)
+	return s
+}
+
+func entry(n int) logging.Entry {
+	return logging.Entry{
+		Log: logging.Stdout, Time: time.Unix(int64(1_800_000_000+n), 0), Text: fmt.Sprint(n),
+		Resource: logging.Resource{Project: "giggle", Region: "europe-north1", Service: "jokes", Revision: "jokes-1"},
+	}
+}
+
+func TestLogs(t *testing.T) {
+	l := logging.NewRing(100, 1<<20)
+	for n := range 60 {
+		l.Append(entry(n))
+	}
+	s := serve(t, l, giggle.Top{})
+	for _, tt := range []struct {
+		query string
+		code  int
+		lines int
+		text  string
+	}{
+		{"project=giggle", 200, 50, `"textPayload":"59"`}, {"project=giggle&limit=0", 200, 60, `"textPayload":"0"`}, {"project=giggle&limit=1&service=jokes", 200, 1, `"59"`},
+		{"project=giggle&service=other", 200, 0, ""}, {"project=giggle&severity=error", 200, 0, ""},
+		{"", 400, 1, "project"}, {"project=other", 403, 1, "logging.logEntries.list"}, {"project=giggle&limit=-1", 400, 1, "limit"}, {"project=giggle&limit=100001", 400, 1, "limit"},
+		{"project=giggle&limit=x", 400, 1, "limit"}, {"project=giggle&severity=loud", 400, 1, "severity"}, {"project=other&follow=true", 403, 1, "logging.logEntries.list"},
+	} {
+		res, err := http.Get(s.URL + "/v1/logs?" + tt.query)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := io.ReadAll(res.Body)
+		_ = res.Body.Close()
+		if err != nil || res.StatusCode != tt.code || strings.Count(string(b), "\n") != tt.lines || !strings.Contains(string(b), tt.text) {
+			t.Errorf("%s = %d %s, %v", tt.query, res.StatusCode, b, err)
+		}
+	}
+}
+
+func TestLogsAreFollowed(t *testing.T) {
+	l := logging.NewRing(100, 1<<20)
+	l.Append(entry(1))
+	s := serve(t, l, giggle.Top{})
+	res, err := http.Get(s.URL + "/v1/logs?project=giggle&follow=true")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	in := bufio.NewReader(res.Body)
+	for n := 1; n < 5; n++ {
+		b, err := in.ReadBytes('\n')
+		var line giggle.LogLine
+		if err != nil || json.Unmarshal(b, &line) != nil || line.Entry == nil || line.Entry.Text != fmt.Sprint(n) {
+			t.Fatalf("line %d: %s, %v", n, b, err)
+		}
+		l.Append(entry(n + 1))
+	}
+}
+
+func TestTop(t *testing.T) {
+	s := serve(t, nil, giggle.Top{Revisions: []giggle.Load{{Project: "giggle", Revision: "jokes-1"}, {Project: "other", Revision: "secret-1"}}})
+	for query, want := range map[string]struct {
+		code int
+		text string
+	}{"project=giggle": {200, "jokes-1"}, "project=other": {403, "projects/other"}, "": {403, "projects/other"}} {
+		res, err := http.Get(s.URL + "/v1/top?" + query)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := io.ReadAll(res.Body)
+		_ = res.Body.Close()
+		if err != nil || res.StatusCode != want.code || !strings.Contains(string(b), want.text) || strings.Contains(string(b), "secret") {
+			t.Errorf("%q = %d %.200s, %v", query, res.StatusCode, b, err)
+		}
+	}
+}
