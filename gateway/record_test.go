@@ -185,6 +185,33 @@ func TestPublishUnderLoad(t *testing.T) {
 	wg.Wait()
 }
 
+// Of many revisions those that have a route are counted on, and the others are not kept for ever.
+func TestManyRevisions(t *testing.T) {
+	g := gateway.New(gateway.Config{Instances: refusing{}, Invoker: invoker{true}, Now: time.Now, Log: slog.New(slog.DiscardHandler)})
+	for i := range 300 {
+		next := route()
+		next.Targets = []run.RouteTarget{{Revision: rev(fmt.Sprintf("jokes-%d", i+10)), Percent: 100}}
+		next.Tags = map[string]run.Revision{"old": rev("jokes-10")}
+		g.Publish(next)
+		for _, h := range []string{host, "old---" + host} {
+			g.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "http://"+h+"/", nil))
+		}
+	}
+	stats := g.Stats()
+	if len(stats) > 60 {
+		t.Errorf("%d revisions are counted", len(stats))
+	}
+	for _, s := range stats {
+		if s.Revision == "jokes-10" && s.Requests[4] != 301 {
+			t.Errorf("what had a route all the time: %+v", s.Requests)
+		}
+	}
+	g.Remove(route().Service)
+	if n := len(g.Stats()); n != 0 {
+		t.Errorf("%d revisions of a service that is gone", n)
+	}
+}
+
 func TestQuantiles(t *testing.T) {
 	var h gateway.Histogram
 	if h.Quantile(0.5) != 0 {

@@ -139,7 +139,7 @@ type allSeries struct {
 }
 
 // kept is how many revisions of one service are counted; beyond it, those that no route leads to make place.
-const kept = 100
+const kept = 50
 
 // of returns the series of a revision.
 func (a *allSeries) of(service string, rev run.Revision) *series {
@@ -152,13 +152,31 @@ func (a *allSeries) of(service string, rev run.Revision) *series {
 	}
 	s := of[rev.Name.ID]
 	if s == nil {
-		if len(of) >= kept {
-			clear(of) // what still has a route is counted anew
-		}
 		s = &series{service: rev.Name.Service, revision: rev.Name.ID}
 		of[rev.Name.ID] = s
 	}
 	return s
+}
+
+// prune forgets what the route of a service leads to no more, when there is much of it.
+func (a *allSeries) prune(service string, to map[string]*destination) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	of := a.all[service]
+	if len(of) <= kept {
+		return
+	}
+	routed := make(map[string]bool)
+	for _, d := range to {
+		for i := range d.targets {
+			routed[d.targets[i].rev.Name.ID] = true
+		}
+	}
+	for id := range of {
+		if !routed[id] {
+			delete(of, id)
+		}
+	}
 }
 
 func (a *allSeries) drop(service string) {

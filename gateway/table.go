@@ -88,8 +88,10 @@ func (g *Gateway) Publish(r run.Route) {
 		of = make(map[string]map[string]*destination)
 		g.known[r.Service.ID] = of
 	}
-	of[r.Service.String()] = g.destinations(r)
+	to := g.destinations(r)
+	of[r.Service.String()] = to
 	g.swap(r.Service.ID)
+	g.stats.prune(r.Service.String(), to)
 }
 
 // Remove takes a service out of the table.
