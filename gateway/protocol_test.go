@@ -378,6 +378,33 @@ func TestWebSocket(t *testing.T) {
 	}
 }
 
+// A socket that is open is a request: it ends with the request's time.
+func TestWebSocketsEnd(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: websocket.Handler(func(c *websocket.Conn) { _, _ = io.Copy(io.Discard, c) })}
+	go func() { _ = server.Serve(l) }()
+	t.Cleanup(func() { _ = server.Close() })
+	w := roadTo(t, false, l.Addr().String(), 1)
+	config, err := websocket.NewConfig("wss://"+host+"/", "https://"+host+"/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, _ := w.dial(t)
+	ws, err := websocket.NewClient(config, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(io.Discard, ws); err != nil && strings.Contains(err.Error(), "timeout") {
+		t.Errorf("it is open still: %v", err)
+	}
+	if r := <-w.records; r.Status != 101 || !strings.Contains(r.Note, "maximum request timeout") {
+		t.Errorf("record: %+v", r)
+	}
+}
+
 // A client that stops in the middle of its body holds nothing beyond the deadline, and one that leaves tells the app.
 func TestHalfABody(t *testing.T) {
 	read := make(chan error, 1)
