@@ -28,6 +28,9 @@ func (p *proxy) forward(ctx context.Context, v *visit) {
 		URL: &url.URL{Scheme: "http", Host: "instance", Path: r.URL.Path, RawPath: r.URL.RawPath, RawQuery: r.URL.RawQuery, ForceQuery: r.URL.ForceQuery},
 	}).WithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		Got1xxResponse: func(status int, header textproto.MIMEHeader) error {
+			if status == http.StatusContinue {
+				return nil // the client did not ask
+			}
 			to := w.Header()
 			for name, values := range header {
 				to[name] = values

@@ -441,6 +441,31 @@ func TestStalledBody(t *testing.T) {
 	}
 }
 
+// A client that takes nothing gets no more time than others, and its instance is free again.
+func TestClientThatDoesNotRead(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.Copy(w, zeros{}) })}
+	go func() { _ = server.Serve(l) }()
+	t.Cleanup(func() { _ = server.Close() })
+	w := roadTo(t, false, l.Addr().String(), 1)
+	c, _ := w.dial(t)
+	fmt.Fprintf(c, "GET / HTTP/1.1\r\nHost: %s\r\n\r\n", host)
+	if r := <-w.records; r.Status != 200 || !strings.Contains(r.Note, "maximum request timeout") {
+		t.Errorf("record: %+v", r)
+	}
+	res, err := w.client(t, true).Get("https://" + host + "/") // its window is full soon
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	if r := <-w.records; r.Status != 200 || !strings.Contains(r.Note, "maximum request timeout") {
+		t.Errorf("record: %+v", r)
+	}
+}
+
 // An app may close connections as it likes: no request that can be sent again fails, and none that can't is sent twice.
 func TestClosingApp(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")

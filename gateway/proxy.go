@@ -52,6 +52,9 @@ func newProxy(log *slog.Logger) *proxy {
 	return p
 }
 
+// lastWords is how long a client has for the answer that its time is over.
+const lastWords = 2 * time.Second
+
 // past is a deadline that ends a read at once.
 var past = time.Unix(1, 0)
 
@@ -59,26 +62,26 @@ var past = time.Unix(1, 0)
 // the request's deadline.
 func (p *proxy) serve(ctx context.Context, v *visit) {
 	r := v.request
-	if !v.in.ended.Load() {
-		to := http.NewResponseController(v.out.ResponseWriter)
-		if r.ProtoMajor == 1 {
-			_ = to.EnableFullDuplex() // the app may answer before it has read all
-		}
-		// A client that does not send what it announced must not hold the request beyond its deadline, nor its end.
-		done := make(chan struct{})
-		cut := context.AfterFunc(ctx, func() {
-			_ = to.SetReadDeadline(past)
-			close(done)
-		})
-		defer func() {
-			switch {
-			case !cut():
-				<-done // it may touch the response only as long as this is not over
-			case !v.in.ended.Load() && v.out.status != http.StatusSwitchingProtocols:
-				_ = to.SetReadDeadline(past)
-			}
-		}()
+	to := http.NewResponseController(v.out.ResponseWriter)
+	if !v.in.ended.Load() && r.ProtoMajor == 1 {
+		_ = to.EnableFullDuplex() // the app may answer before it has read all
 	}
+	// A client that does not send what it announced, or does not take what it is sent, must not hold the request, and the
+	// instance's slot, beyond the deadline.
+	done := make(chan struct{})
+	cut := context.AfterFunc(ctx, func() {
+		_ = to.SetReadDeadline(past)
+		_ = to.SetWriteDeadline(time.Now().Add(lastWords))
+		close(done)
+	})
+	defer func() {
+		if !cut() {
+			<-done // it may touch the response only as long as this is not over
+			_ = to.SetWriteDeadline(time.Time{})
+		} else if !v.in.ended.Load() && v.out.status != http.StatusSwitchingProtocols {
+			_ = to.SetReadDeadline(past)
+		}
+	}()
 	if v.to.rev.Template.Containers[0].PortName != "h2c" && plain(r) {
 		p.forward(ctx, v)
 		return
