@@ -245,9 +245,9 @@ func (c *Cloud) openEngine(ctx context.Context) (err error) {
 	return nil
 }
 
-// startsPerCore is how many instances start at once on each core: two, since a start also waits. More does not bring the
-// last of a hundred forward, but makes the first ones late.
-const startsPerCore = 2
+// startsPerCore is how many instances start at once on each core. More does not bring the last of a hundred forward, but
+// makes the first ones late (docs/decisions/0007).
+const startsPerCore = 1
 
 func (c *Cloud) openServices(context.Context) error {
 	c.logs = local.NewLogs(c.path("logs"), c.cfg.Log)

@@ -223,6 +223,31 @@ func TestASlowStartIsWaitedFor(t *testing.T) {
 	})
 }
 
+// Apps that take long to start don't hold each other up, however few may start at once.
+func TestSlowStartsGoTogether(t *testing.T) {
+	b := &backend{startup: 30 * time.Second}
+	scalerWith(t, b, func(c *scale.Config) { c.Starts = 1 }, func(t *testing.T, s *scale.Scaler) {
+		begin := time.Now()
+		done := make(chan struct{})
+		for k := range 20 {
+			go func() {
+				if l, err := s.Acquire(t.Context(), revision(fmt.Sprint("s-", k), nil)); err != nil {
+					t.Error(err)
+				} else {
+					l.Release()
+				}
+				done <- struct{}{}
+			}()
+		}
+		for range 20 {
+			<-done
+		}
+		if took := time.Since(begin); took > 40*time.Second {
+			t.Errorf("20 starts of 30 s took %v", took)
+		}
+	})
+}
+
 // Windows decide beside the queue: a load that stays makes more instances than it fills, and one that goes gives them
 // back after the idle time.
 func TestWindows(t *testing.T) {
