@@ -71,6 +71,7 @@ var Rules = func() guard.Rules {
 		ops + "ListOperations":  {Permission: "run.operations.list", On: "{name}"},
 		ops + "WaitOperation":   {Permission: "run.operations.get", On: "{name}"},
 		ops + "DeleteOperation": {Permission: "run.operations.delete", On: "{name}"},
+		ops + "CancelOperation": {Permission: "run.operations.delete", On: "{name}"}, // not implemented
 	}
 	for _, d := range absent {
 		for _, m := range d.Methods {
