@@ -8,6 +8,7 @@ package fault
 import (
 	"errors"
 	"fmt"
+	"time"
 )
 
 // Code is the kind of a fault. The values are those of google.rpc.Code.
@@ -82,6 +83,8 @@ type Error struct {
 	Metadata map[string]string // ErrorInfo.metadata
 	Help     []Link            // google.rpc.Help.links
 	Fields   []Field           // google.rpc.BadRequest.field_violations
+
+	RetryAfter time.Duration // google.rpc.RetryInfo.retry_delay, 0 for none
 
 	Cause error // what went wrong below; for the log only
 }

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"giggle/fault"
 )
@@ -99,6 +100,9 @@ func (f *Failure) details() []*anypb.Any {
 			help.Links = append(help.Links, &errdetails.Help_Link{Description: l.Description, Url: l.URL})
 		}
 		msgs = append(msgs, help)
+	}
+	if f.RetryAfter > 0 {
+		msgs = append(msgs, &errdetails.RetryInfo{RetryDelay: durationpb.New(f.RetryAfter)})
 	}
 	if hidden(f.Code) && f.ID != "" {
 		msgs = append(msgs, &errdetails.RequestInfo{RequestId: f.ID})

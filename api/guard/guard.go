@@ -91,6 +91,8 @@ type API struct {
 	Host    string // "run.googleapis.com"
 	Service string // its name in Service Usage, or "" for an API that can't be disabled
 	Rules   Rules
+	// Denied puts a refusal into the words of the API, where it has words of its own. It may be nil.
+	Denied func(e *fault.Error, permission, resource string)
 }
 
 // Interceptors returns the chain for an API.
@@ -104,7 +106,7 @@ func (g *Guard) Interceptors(api API) []rest.Interceptor {
 			if rule.Open {
 				return next(ctx, call)
 			}
-			on, err := g.admit(ctx, call, rule, api.Service)
+			on, err := g.admit(ctx, call, rule, api)
 			var out any
 			if err == nil {
 				out, err = next(ctx, call)
@@ -116,7 +118,7 @@ func (g *Guard) Interceptors(api API) []rest.Interceptor {
 }
 
 // admit lets a call pass or says why not. It returns the resource that the call is about, as far as it is known.
-func (g *Guard) admit(ctx context.Context, call *rest.Call, rule Rule, service string) (on string, err error) {
+func (g *Guard) admit(ctx context.Context, call *rest.Call, rule Rule, api API) (on string, err error) {
 	who, err := g.authenticate(ctx, call)
 	call.Caller = who
 	if err != nil {
@@ -132,10 +134,15 @@ func (g *Guard) admit(ctx context.Context, call *rest.Call, rule Rule, service s
 		return "", err
 	}
 	if err := g.Identity.Authorize(ctx, who, rule.Permission, on); err != nil {
+		if f := new(fault.Error); api.Denied != nil && errors.As(err, &f) && f.Code == fault.PermissionDenied {
+			e := *f
+			api.Denied(&e, rule.Permission, on)
+			return on, &e
+		}
 		return on, err
 	}
-	if project := projectIn(on); service != "" && project != "" {
-		return on, g.Projects.CheckEnabled(project, service)
+	if project := projectIn(on); api.Service != "" && project != "" {
+		return on, g.Projects.CheckEnabled(project, api.Service)
 	}
 	return on, nil
 }

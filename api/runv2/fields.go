@@ -12,22 +12,6 @@ import (
 	"giggle/fault"
 )
 
-// only fails on a field of a message that is set and is not among those that are implemented, with its path.
-func only(m proto.Message, path string, implemented ...string) error {
-	r := m.ProtoReflect()
-	if !r.IsValid() {
-		return nil
-	}
-	fields := r.Descriptor().Fields()
-	for i := range fields.Len() {
-		f := fields.Get(i)
-		if r.Has(f) && !slices.Contains(implemented, f.JSONName()) {
-			return fault.NotImplemented(strings.TrimPrefix(path+"."+f.JSONName(), "."), "this field is not implemented")
-		}
-	}
-	return nil
-}
-
 // output are the fields of a Service that the platform writes; what a client sends in them is ignored.
 var output = []string{
 	"uid", "generation", "createTime", "updateTime", "deleteTime", "expireTime", "creator", "lastModifier", "urls", "observedGeneration",

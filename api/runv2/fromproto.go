@@ -10,6 +10,7 @@ import (
 
 	"giggle/fault"
 	"giggle/resource"
+	"giggle/rest"
 	"giggle/run"
 )
 
@@ -32,7 +33,7 @@ func fromProto(n resource.Child, w *runpb.Service) (run.Service, error) {
 		Client: w.GetClient(), ClientVersion: w.GetClientVersion(),
 		InvokerIAMDisabled: w.GetInvokerIamDisabled(), CustomAudiences: w.GetCustomAudiences(),
 	}
-	err := only(w, "", append([]string{
+	err := rest.Only(w, "", append([]string{
 		"name", "description", "labels", "annotations", "client", "clientVersion", "ingress", "launchStage", "template", "traffic", "scaling",
 		"invokerIamDisabled", "customAudiences", "etag",
 	}, output...)...)
@@ -58,7 +59,7 @@ func fromProto(n resource.Child, w *runpb.Service) (run.Service, error) {
 	default:
 		return s, fault.NotImplemented("ingress", "%s is not implemented", w.GetIngress())
 	}
-	if err := only(w.GetScaling(), "scaling", "minInstanceCount", "maxInstanceCount", "scalingMode"); err != nil {
+	if err := rest.Only(w.GetScaling(), "scaling", "minInstanceCount", "maxInstanceCount", "scalingMode"); err != nil {
 		return s, err
 	}
 	if m := w.GetScaling().GetScalingMode(); m == runpb.ServiceScaling_MANUAL {
@@ -174,7 +175,7 @@ func templateFromProto(w *runpb.RevisionTemplate) (run.Template, error) {
 		Revision: w.GetRevision(), Labels: w.GetLabels(), Annotations: w.GetAnnotations(), ServiceAccount: w.GetServiceAccount(),
 		Concurrency: int(w.GetMaxInstanceRequestConcurrency()),
 	}
-	err := only(w, "template", "revision", "labels", "annotations", "scaling", "timeout", "serviceAccount", "containers", "executionEnvironment",
+	err := rest.Only(w, "template", "revision", "labels", "annotations", "scaling", "timeout", "serviceAccount", "containers", "executionEnvironment",
 		"maxInstanceRequestConcurrency", "nodeSelector")
 	if err != nil {
 		return t, err
@@ -185,7 +186,7 @@ func templateFromProto(w *runpb.RevisionTemplate) (run.Template, error) {
 	if t.Timeout, err = seconds(w.GetTimeout(), "template.timeout"); err != nil {
 		return t, err
 	}
-	if err := only(w.GetScaling(), "template.scaling", "minInstanceCount", "maxInstanceCount"); err != nil {
+	if err := rest.Only(w.GetScaling(), "template.scaling", "minInstanceCount", "maxInstanceCount"); err != nil {
 		return t, err
 	}
 	t.Scaling = run.Scaling{Min: int(w.GetScaling().GetMinInstanceCount()), Max: int(w.GetScaling().GetMaxInstanceCount())}
@@ -218,12 +219,12 @@ const accelerator = "run.googleapis.com/accelerator"
 
 func containerFromProto(w *runpb.Container, path string) (run.Container, error) {
 	c := run.Container{Name: w.GetName(), Image: w.GetImage(), Command: w.GetCommand(), Args: w.GetArgs(), WorkingDir: w.GetWorkingDir()}
-	err := only(w, path, "name", "image", "command", "args", "env", "resources", "ports", "workingDir", "livenessProbe", "startupProbe", "readinessProbe")
+	err := rest.Only(w, path, "name", "image", "command", "args", "env", "resources", "ports", "workingDir", "livenessProbe", "startupProbe", "readinessProbe")
 	if err != nil {
 		return c, err
 	}
 	for i, e := range w.GetEnv() {
-		if err := only(e, fmt.Sprintf("%s.env[%d]", path, i), "name", "value"); err != nil {
+		if err := rest.Only(e, fmt.Sprintf("%s.env[%d]", path, i), "name", "value"); err != nil {
 			return c, err
 		}
 		c.Env = append(c.Env, run.EnvVar{Name: e.GetName(), Value: e.GetValue()})
@@ -280,5 +281,5 @@ func probeFromProto(w *runpb.Probe, path string) (*run.Probe, error) {
 	case *runpb.Probe_Grpc:
 		p.GRPC, p.GRPCPort, p.GRPCService = true, int(t.Grpc.GetPort()), t.Grpc.GetService()
 	}
-	return p, only(w, path, "initialDelaySeconds", "timeoutSeconds", "periodSeconds", "failureThreshold", "httpGet", "tcpSocket", "grpc")
+	return p, rest.Only(w, path, "initialDelaySeconds", "timeoutSeconds", "periodSeconds", "failureThreshold", "httpGet", "tcpSocket", "grpc")
 }

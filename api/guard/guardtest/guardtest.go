@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"io"
 	"log/slog"
+	"net/http"
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
@@ -134,13 +135,35 @@ func (w *World) Guard() *guard.Guard {
 // Serve builds the mux that Call calls.
 func (w *World) Serve(t testing.TB, host, service string, rules guard.Rules, register func(*rest.Mux)) {
 	t.Helper()
-	w.host = host
-	g, guarded := w.Guard(), guard.API{Host: host, Service: service, Rules: rules}
-	w.mux = rest.NewMux(host, rest.Options{NewID: uuid.NewString, Admit: g.Admit(guarded), Interceptors: g.Interceptors(guarded)})
+	w.ServeAPI(t, guard.API{Host: host, Service: service, Rules: rules}, register)
+}
+
+// ServeAPI is Serve for an API with more to say.
+func (w *World) ServeAPI(t testing.TB, guarded guard.API, register func(*rest.Mux)) {
+	t.Helper()
+	w.host = guarded.Host
+	g := w.Guard()
+	w.mux = rest.NewMux(w.host, rest.Options{NewID: uuid.NewString, Admit: g.Admit(guarded), Interceptors: g.Interceptors(guarded)})
 	register(w.mux)
 	if err := w.mux.Build(); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// Handler is the mux.
+func (w *World) Handler() http.Handler { return w.mux }
+
+// Raw sends a request and returns the status and the answer as it is.
+func (w *World) Raw(t testing.TB, token, method, path, body string) (int, string) {
+	t.Helper()
+	r := httptest.NewRequestWithContext(t.Context(), method, "https://"+w.host+path, strings.NewReader(body))
+	r.Header.Set("Content-Type", "application/json")
+	if token != "" {
+		r.Header.Set("Authorization", "Bearer "+token)
+	}
+	rec := httptest.NewRecorder()
+	w.mux.ServeHTTP(rec, r)
+	return rec.Code, rec.Body.String()
 }
 
 // Call sends a request as the owner and decodes the answer, which must be a JSON object and have the status.
