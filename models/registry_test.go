@@ -1,0 +1,140 @@
+package models_test
+
+import (
+	"context"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"giggle/fault"
+	"giggle/models"
+	"giggle/store"
+)
+
+// named is a backend that is nothing but its address.
+type named string
+
+func (named) Abilities() models.Abilities { return models.Abilities{} }
+func (n named) Generate(context.Context, *models.Request, func(models.Chunk) error) (models.Answer, error) {
+	return models.Answer{Model: string(n)}, nil
+}
+func (named) Count(context.Context, *models.Request) (int, error) { return 0, nil }
+
+func open(_, address string) (models.Backend, error) {
+	if strings.HasPrefix(address, "ftp:") {
+		return nil, fault.Invalid("backend", "no ftp")
+	}
+	return named(address), nil
+}
+
+func newModels(t *testing.T, path string, perMinute int) *models.Models {
+	t.Helper()
+	st, err := store.Open(t.Context(), path, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = st.Close() })
+	return models.New(models.Config{Store: st, Open: open, PerMinute: perMinute, Now: time.Now})
+}
+
+func TestRoutes(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "db")
+	m := newModels(t, path, 0)
+	answers := func(m *models.Models, project, model, want string) {
+		t.Helper()
+		_, b, err := m.Resolve(t.Context(), project, model)
+		if want == "" {
+			if !fault.Is(err, fault.NotFound) {
+				t.Errorf("%s of %s: %v, %v, want NotFound", model, project, b, err)
+			}
+			return
+		}
+		if err != nil || b != named(want) {
+			t.Errorf("%s of %s: %v, %v, want %s", model, project, b, err, want)
+		}
+	}
+	answers(m, "a", "gemini-2.0-flash", models.Embedded)
+	answers(m, "a", "gemma3:4b", "")
+	answers(m, "a", "gemini-"+strings.Repeat("x", 200), "")
+	for _, r := range []models.Route{{Project: "a", Model: "*", Backend: "ollama://h/m"}, {Project: "a", Model: "gemini-2.5-pro", Backend: "openai://h/m"}, {Project: "a", Model: "gemma3:4b", Backend: "run://s/m"}} {
+		if err := m.Use(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	again := newModels(t, path, 0) // what was set survives
+	for _, m := range []*models.Models{m, again} {
+		answers(m, "a", "gemini-2.0-flash", "ollama://h/m")
+		answers(m, "a", "gemini-2.5-pro", "openai://h/m")
+		answers(m, "a", "gemma3:4b", "run://s/m")
+		answers(m, "a", "other", "")
+		answers(m, "b", "gemini-2.5-pro", models.Embedded)
+	}
+	if err := m.Forget(t.Context(), "a", "gemini-2.5-pro"); err != nil {
+		t.Fatal(err)
+	}
+	answers(m, "a", "gemini-2.5-pro", "ollama://h/m")
+	if err := m.Forget(t.Context(), "a", "gemini-2.5-pro"); !fault.Is(err, fault.NotFound) {
+		t.Errorf("forgotten twice: %v", err)
+	}
+	all, err := m.Routes(t.Context(), "a")
+	if err != nil || len(all) != 2 {
+		t.Errorf("%v, %v", all, err)
+	}
+	for _, r := range []models.Route{{Model: "", Backend: "embedded:"}, {Model: "a/b", Backend: "embedded:"}, {Model: "a", Backend: "ftp://x/y"}, {Model: "a", Backend: "nothing"}, {Model: "a", Backend: "://"}} {
+		if r.Project = "a"; !fault.Is(m.Use(t.Context(), r), fault.InvalidArgument) {
+			t.Errorf("%+v was taken", r)
+		}
+	}
+}
+
+func TestQuotaOfAMinute(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "db")
+	st, err := store.Open(t.Context(), path, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = st.Close() }()
+	synctest.Test(t, func(t *testing.T) {
+		m := models.New(models.Config{Store: st, Open: open, PerMinute: 2, Now: time.Now})
+		for range 2 {
+			if err := m.Admit("a", "x"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(20 * time.Second)
+		err := m.Admit("a", "x")
+		if f := fault.From(err); f == nil || f.Code != fault.ResourceExhausted || f.RetryAfter != 40*time.Second {
+			t.Errorf("the third: %v", err)
+		}
+		if err := m.Admit("b", "x"); err != nil {
+			t.Errorf("another project: %v", err)
+		}
+		time.Sleep(40 * time.Second)
+		if err := m.Admit("a", "x"); err != nil {
+			t.Errorf("the next minute: %v", err)
+		}
+	})
+}
+
+func TestCheckNamesTheField(t *testing.T) {
+	ask := func(p ...models.Part) *models.Request {
+		return &models.Request{Turns: []models.Turn{{Role: models.User, Parts: []models.Part{{Text: "x"}}}, {Role: models.User, Parts: p}}}
+	}
+	for want, r := range map[string]*models.Request{
+		"contents[1].parts[0].inlineData":       ask(models.Part{Media: &models.Media{}}),
+		"contents[1].parts[1].functionCall":     ask(models.Part{}, models.Part{Call: &models.Call{}}),
+		"contents[1].parts[0].functionResponse": ask(models.Part{Reply: &models.Reply{}}),
+		"tools":                                 {Tools: []models.Tool{{}}},
+		"generationConfig.responseMimeType":     {Config: models.Generation{JSON: true}},
+	} {
+		err := r.Check(models.Abilities{})
+		if f := fault.From(err); f == nil || f.Code != fault.Unimplemented || f.Fields[0].Path != want {
+			t.Errorf("%v, want %s", err, want)
+		}
+		if err := r.Check(models.Abilities{Images: true, Tools: true, JSON: true}); err != nil {
+			t.Errorf("%s: %v", want, err)
+		}
+	}
+}
