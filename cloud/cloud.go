@@ -33,6 +33,7 @@ import (
 	"giggle/git"
 	"giggle/iam"
 	"giggle/logging"
+	"giggle/models"
 	"giggle/oci"
 	"giggle/operation"
 	"giggle/projects"
@@ -55,17 +56,19 @@ type Config struct {
 	HTTPSPort int    // of Address; 0 for any
 	HTTPPort  int
 	DNSPort   int
-	Console   string        // HOST:PORT of the console
-	Edge      string        // HOST:PORT of the plain edge and the CONNECT proxy
-	Runtime   string        // OCI runtime, "" for the first that works
-	Idle      time.Duration // how long an instance without requests stays
-	Prepared  int           // prepared instances for services at zero
-	Memory    int64         // bytes that all instances may use together; 0 for four fifths of the machine's
-	Modules   string        // GOPROXY list that builds' modules are fetched from
-	Packages  string        // URL of the npm registry that builds' packages are fetched from, or "off"
-	Version   string
-	Log       *slog.Logger
-	Now       func() time.Time
+	Console   string // HOST:PORT of the console
+	Edge      string // HOST:PORT of the plain edge and the CONNECT proxy
+	Runtime   string // OCI runtime, "" for the first that works
+	// ModelRequests is how many requests a project may make of one language model in a minute; 0 for any number.
+	ModelRequests int
+	Idle          time.Duration // how long an instance without requests stays
+	Prepared      int           // prepared instances for services at zero
+	Memory        int64         // bytes that all instances may use together; 0 for four fifths of the machine's
+	Modules       string        // GOPROXY list that builds' modules are fetched from
+	Packages      string        // URL of the npm registry that builds' packages are fetched from, or "off"
+	Version       string
+	Log           *slog.Logger
+	Now           func() time.Time
 }
 
 // Cloud is one platform. Its parts, and who calls whom:
@@ -103,6 +106,7 @@ type Cloud struct {
 	images     *oci.Images
 	engine     *engine.Engine
 	logs       *local.Logs
+	models     *models.Models
 	entries    logging.Log // what services say, as entries of Cloud Logging
 	scaler     *scale.Scaler
 	gateway    *gateway.Gateway
@@ -150,6 +154,7 @@ func New(ctx context.Context, cfg Config) (_ *Cloud, err error) {
 		{"git", c.openGit},
 		{"builds", c.openBuilds},
 		{"triggers", c.openTriggers},
+		{"models", c.openModels},
 		{"edge", c.openEdge},
 	} {
 		start := time.Now()

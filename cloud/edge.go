@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"giggle/api/aiplatform"
 	artifactregistryapi "giggle/api/artifactregistry"
 	cloudbuildapi "giggle/api/cloudbuild"
 	"giggle/api/guard"
@@ -26,6 +27,7 @@ import (
 	"giggle/artifacts/registry"
 	"giggle/edge"
 	"giggle/engine"
+	"giggle/fault"
 	"giggle/gateway"
 	"giggle/git/githttp"
 	"giggle/iam"
@@ -62,10 +64,13 @@ type api struct {
 
 // audited are the services whose calls are in the audit log, with the names that Service Usage has for them.
 var audited = []string{
-	"artifactregistry.googleapis.com", "cloudbuild.googleapis.com", "cloudresourcemanager.googleapis.com", "iam.googleapis.com",
+	"aiplatform.googleapis.com", "artifactregistry.googleapis.com", "cloudbuild.googleapis.com", "cloudresourcemanager.googleapis.com", "iam.googleapis.com",
 	"iamcredentials.googleapis.com", "run.googleapis.com", "serviceusage.googleapis.com", "sourcerepo.googleapis.com",
 	"storage.googleapis.com",
 }
+
+// denials are the APIs that refuse in words of their own.
+var denials = map[string]func(e *fault.Error, permission, resource string){"aiplatform.googleapis.com": aiplatform.Denied}
 
 // apis are all APIs. A host that is not here answers that it is not served.
 func (c *Cloud) apis() []api {
@@ -89,6 +94,9 @@ func (c *Cloud) apis() []api {
 			(&artifactregistryapi.Server{
 				Artifacts: c.artifacts, Operations: c.operations, Policies: c.identity, ProjectID: c.projectID, Pages: c.pages,
 			}).Register(m)
+		}, nil},
+		{"aiplatform.googleapis.com", "aiplatform.googleapis.com", aiplatform.Rules, func(m *rest.Mux) {
+			(&aiplatform.Server{Models: c.models, Project: c.project, NewID: uuid.NewString, Now: c.cfg.Now}).Register(m)
 		}, nil},
 		{"storage.googleapis.com", "storage.googleapis.com", storageapi.Rules, c.registerStorage, storageapi.WriteError},
 		{"sourcerepo.googleapis.com", "sourcerepo.googleapis.com", sourcerepo.Rules, c.registerRepos, nil},
@@ -122,7 +130,7 @@ func (c *Cloud) muxes() (map[string]*rest.Mux, error) {
 	g := &guard.Guard{Identity: c.identity, Projects: guardProjects{c}, Audit: c.audit, Log: c.cfg.Log, ProjectOf: c.projectOf}
 	out := make(map[string]*rest.Mux)
 	for _, a := range c.apis() {
-		guarded := guard.API{Host: a.host, Service: a.service, Rules: a.rules}
+		guarded := guard.API{Host: a.host, Service: a.service, Rules: a.rules, Denied: denials[a.host]}
 		m := rest.NewMux(a.host, rest.Options{
 			Admit: g.Admit(guarded), Interceptors: g.Interceptors(guarded), Log: c.cfg.Log, NewID: uuid.NewString, Errors: a.errors,
 		})

@@ -15,7 +15,13 @@ var agents = [...]struct{ prefix, suffix string }{
 	{"service-", "@serverless-robot-prod.iam.gserviceaccount.com"},
 	{"service-", "@gcp-sa-cloudbuild.iam.gserviceaccount.com"},
 	{"service-", "@gcp-sa-artifactregistry.iam.gserviceaccount.com"},
+	{"service-", "@gcp-sa-aiplatform.iam.gserviceaccount.com"},
 	{"", "@cloudservices.gserviceaccount.com"},
+}
+
+// ModelAgent is the address of Vertex AI's service agent of a project, as which models on services are called.
+func ModelAgent(number string) string {
+	return "service-" + number + "@gcp-sa-aiplatform.iam.gserviceaccount.com"
 }
 
 // agentNumber is the project number in the address of a service agent.

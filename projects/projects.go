@@ -34,6 +34,7 @@ type Project struct {
 
 // available are the services that Giggle has, with their titles. A new project has all of them enabled.
 var available = map[string]string{
+	"aiplatform.googleapis.com":           "Vertex AI API",
 	"artifactregistry.googleapis.com":     "Artifact Registry API",
 	"cloudbuild.googleapis.com":           "Cloud Build API",
 	"cloudresourcemanager.googleapis.com": "Cloud Resource Manager API",

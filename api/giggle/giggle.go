@@ -40,6 +40,7 @@ type Server struct {
 	Identity Identity
 	Audit    Audit
 	Log      logging.Log
+	Models   Models
 	Loads    func() Top                                   // of all projects
 	Projects func() []string                              // ids of all projects
 	Caller   func(r *http.Request) (iam.Principal, error) // who calls
@@ -56,6 +57,10 @@ func (s *Server) Register(m *http.ServeMux) {
 	m.HandleFunc("GET /v1/accessToken", s.serve(s.accessToken))
 	m.HandleFunc("GET /v1/idToken", s.serve(s.idToken))
 	m.HandleFunc("GET /v1/shell", s.serve(s.shell))
+	m.HandleFunc("GET /v1/models", s.serve(s.listModels))
+	m.HandleFunc("PUT /v1/models", s.serve(s.useModel))
+	m.HandleFunc("DELETE /v1/models", s.serve(s.forgetModel))
+	m.HandleFunc("POST /v1/models:try", s.serve(s.tryModel))
 }
 
 // serve answers with what a handler returns, in JSON; nil where it has written itself.

@@ -112,11 +112,16 @@ func auditLine(e audit.Entry) string {
 
 // ask sends a GET to the platform's own API. The caller closes the body.
 func ask(ctx context.Context, data, path string, q url.Values) (io.ReadCloser, error) {
+	return call(ctx, data, http.MethodGet, path, q, nil)
+}
+
+// call makes a call of the platform's own API on a data directory's socket, and returns the answer's body.
+func call(ctx context.Context, data, method, path string, q url.Values, content io.Reader) (io.ReadCloser, error) {
 	abs, err := filepath.Abs(data)
 	if err != nil {
 		return nil, err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://giggle"+path+"?"+q.Encode(), nil)
+	req, err := http.NewRequestWithContext(ctx, method, "http://giggle"+path+"?"+q.Encode(), content)
 	if err != nil {
 		return nil, err
 	}

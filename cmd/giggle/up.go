@@ -56,6 +56,7 @@ func (p *program) cloudFlags(c *cobra.Command, f *cloudFlags) {
 	fl.DurationVar(&f.Idle, "idle", 15*time.Minute, "how long an instance without requests stays while memory lasts")
 	fl.IntVar(&f.Prepared, "prepared", 32, "prepared instances kept for services at zero")
 	fl.StringVar(&f.memory, "memory-budget", "", "memory that all instances may use together, such as 6Gi; empty for four fifths of the machine's")
+	fl.IntVar(&f.ModelRequests, "model-requests-per-minute", 600, "requests that a project may make of one language model in a minute; 0 for any number")
 	fl.BoolVarP(&f.verbose, "verbose", "v", false, "log more")
 }
 

@@ -20,7 +20,7 @@ var layers = []struct {
 	{"error", []string{"fault"}},
 	{"leaf", []string{"resource"}},
 	{"mechanism", []string{"blob", "store", "oci", "engine", "source", "operation", "audit"}},
-	{"product", []string{"run", "build", "artifacts", "git", "iam", "projects", "storage", "metadata", "logging"}},
+	{"product", []string{"run", "build", "artifacts", "git", "iam", "projects", "storage", "metadata", "logging", "models"}},
 	{"data plane", []string{"run/scale", "gateway"}},
 	{"API layer", []string{"rest"}},
 	{"wire", []string{"edge", "shell", "api", "artifacts/registry", "build/modproxy", "build/npmproxy", "git/githttp"}},
@@ -48,7 +48,7 @@ var only = []struct{ library, who string }{
 	{"github.com/miekg/dns", `^giggle/edge$`},
 	{"github.com/spf13/cobra", `^giggle/cmd/giggle$`},
 	{"github.com/go-jose/go-jose", `^giggle/(iam|api/oauth)$`},
-	{"net/http", `^giggle/(rest|api(/.*)?|gateway(/.*)?|run/scale|metadata|artifacts/registry|git/githttp|edge|shell|cloud|cmd/giggle|demo|bench|build/modproxy|build/npmproxy|build/dockerfile|build/dockerapi|build/buildpack(/staticsite)?|hack/images/failing)$`},
+	{"net/http", `^giggle/(rest|api(/.*)?|gateway(/.*)?|run/scale|metadata|artifacts/registry|git/githttp|edge|shell|cloud|cmd/giggle|demo|bench|build/modproxy|build/npmproxy|build/dockerfile|build/dockerapi|models/ollama|models/openai|build/buildpack(/staticsite)?|hack/images/failing)$`},
 }
 
 // maxDirect is the budget of direct dependencies, counted in families (DESIGN, section 12).

@@ -1,0 +1,115 @@
+// Package aiplatform is the wire form of Vertex AI, as far as applications call models with it: generateContent,
+// streamGenerateContent and countTokens, v1 and v1beta1, gRPC and REST, and the list of publisher models.
+//
+// It translates between google.cloud.aiplatform and package models', in which backends answer. A field that is not
+// implemented is refused by its path. The rest of the API answers UNIMPLEMENTED.
+package aiplatform
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"cloud.google.com/go/aiplatform/apiv1/aiplatformpb"
+	beta "cloud.google.com/go/aiplatform/apiv1beta1/aiplatformpb"
+	"google.golang.org/grpc"
+
+	"giggle/api/guard"
+	"giggle/fault"
+	"giggle/models"
+	"giggle/rest"
+	"giggle/run"
+)
+
+// Models answers for the names of models: *models.Models.
+type Models interface {
+	Resolve(ctx context.Context, project, model string) (models.Route, models.Backend, error)
+	Routes(ctx context.Context, project string) ([]models.Route, error)
+	Admit(project, model string) error
+}
+
+// Server serves the API in its version v1beta1, of which v1 is a part.
+type Server struct {
+	beta.UnimplementedPredictionServiceServer
+	beta.UnimplementedModelGardenServiceServer
+
+	Models  Models
+	Project func(ref string) (run.Project, error) // by id or number
+	NewID   func() string
+	Now     func() time.Time
+}
+
+const (
+	predictionV1   = "/google.cloud.aiplatform.v1.PredictionService/"
+	predictionBeta = "/google.cloud.aiplatform.v1beta1.PredictionService/"
+	utilityV1      = "/google.cloud.aiplatform.v1.LlmUtilityService/"
+	absentRPC      = "aiplatform.other"
+)
+
+// Rules says what each RPC needs.
+var Rules = func() guard.Rules {
+	r := guard.Rules{absentRPC: {}}
+	for _, d := range []*grpc.ServiceDesc{
+		&aiplatformpb.PredictionService_ServiceDesc, &aiplatformpb.LlmUtilityService_ServiceDesc, &aiplatformpb.ModelGardenService_ServiceDesc,
+		&beta.PredictionService_ServiceDesc, &beta.LlmUtilityService_ServiceDesc, &beta.ModelGardenService_ServiceDesc,
+	} {
+		for _, m := range d.Methods {
+			r["/"+d.ServiceName+"/"+m.MethodName] = guard.Rule{} // what is not implemented says so to whoever is somebody
+		}
+		for _, m := range d.Streams {
+			r["/"+d.ServiceName+"/"+m.StreamName] = guard.Rule{}
+		}
+	}
+	const predict = "aiplatform.endpoints.predict"
+	for _, of := range []string{predictionV1, predictionBeta} {
+		r[of+"GenerateContent"] = guard.Rule{Permission: predict, On: "{model}"}
+		r[of+"StreamGenerateContent"] = guard.Rule{Permission: predict, On: "{model}"}
+	}
+	for _, of := range []string{utilityV1, predictionBeta} { // v1 has it in another service
+		r[of+"CountTokens"] = guard.Rule{Permission: predict, On: "{endpoint}"}
+	}
+	return r
+}()
+
+// Denied puts a refusal into Vertex AI's words, which are not IAM's (seen in its users' reports).
+func Denied(e *fault.Error, permission, resource string) {
+	full := "//aiplatform.googleapis.com/" + resource
+	e.Message = "Permission '" + permission + "' denied on resource '" + full + "' (or it may not exist)."
+	e.Domain = "aiplatform.googleapis.com"
+	e.Metadata = map[string]string{"permission": permission, "resource": strings.TrimPrefix(full, "//aiplatform.googleapis.com/")}
+}
+
+// Register adds the API's routes.
+func (s *Server) Register(m *rest.Mux) {
+	beta.RegisterPredictionServiceServer(m, s)
+	beta.RegisterModelGardenServiceServer(m, s)
+	beta.RegisterLlmUtilityServiceServer(m, beta.UnimplementedLlmUtilityServiceServer{})
+	aiplatformpb.RegisterPredictionServiceServer(m, &v1{Server: s})
+	aiplatformpb.RegisterLlmUtilityServiceServer(m, &v1{Server: s})
+	aiplatformpb.RegisterModelGardenServiceServer(m, &v1{Server: s})
+	for _, method := range []string{"GET", "POST", "PUT", "PATCH", "DELETE"} {
+		for _, version := range []string{"/v1/", "/v1beta1/"} {
+			m.HandleFunc(method, version+"{name=projects/*/locations/*/**}", absentRPC, absent)
+		}
+	}
+}
+
+func absent(context.Context, *rest.Request) (any, error) {
+	return nil, fault.New(fault.Unimplemented, "This part of Vertex AI is not implemented by Giggle: generateContent, streamGenerateContent and countTokens of publisher models are.")
+}
+
+// name is the full name of a publisher's model.
+type name struct{ project, model string }
+
+// parse reads "projects/P/locations/L/publishers/google/models/M".
+func (s *Server) parse(field, full string) (name, error) {
+	p := strings.Split(full, "/")
+	if len(p) == 6 && p[0] == "projects" && p[4] == "endpoints" {
+		return name{}, fault.NotImplemented(field, "endpoints of one's own are not implemented; models of publishers are")
+	}
+	if len(p) != 8 || p[0] != "projects" || p[2] != "locations" || p[4] != "publishers" || p[6] != "models" || p[7] == "" {
+		return name{}, fault.Invalid(field, "%.200q is not projects/PROJECT/locations/LOCATION/publishers/google/models/MODEL", full)
+	}
+	project, err := s.Project(p[1])
+	return name{project.ID, p[7]}, err
+}

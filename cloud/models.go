@@ -1,0 +1,140 @@
+package cloud
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"giggle/fault"
+	"giggle/iam"
+	"giggle/models"
+	"giggle/models/ollama"
+	"giggle/models/openai"
+	"giggle/resource"
+	"giggle/run"
+)
+
+// openModels opens the table of models' backends.
+func (c *Cloud) openModels(context.Context) error {
+	c.models = models.New(models.Config{Store: c.store, PerMinute: c.cfg.ModelRequests, Now: c.cfg.Now, Open: c.openModel})
+	return nil
+}
+
+// openModel returns the backend at an address (models.Route.Backend).
+func (c *Cloud) openModel(project, address string) (models.Backend, error) {
+	bad := func(why string) error { return fault.Invalid("backend", "%.200q: %s", address, why) }
+	u, err := url.Parse(address)
+	if err != nil {
+		return nil, bad("is no address")
+	}
+	model := strings.TrimPrefix(u.Path, "/")
+	scheme, secure := strings.CutSuffix(u.Scheme, "+https")
+	server := "http://" + u.Host
+	if secure {
+		server = "https://" + u.Host
+	}
+	switch scheme {
+	case "embedded":
+		return c.embeddedModel(u.Opaque)
+	case "ollama", "openai":
+		if u.Host == "" || model == "" {
+			return nil, bad("write " + scheme + "://HOST:PORT/MODEL")
+		}
+		if scheme == "ollama" {
+			return &ollama.Backend{Client: &http.Client{}, URL: server, Model: model}, nil
+		}
+		key, err := modelKey(u.Query().Get("key-file"))
+		return &openai.Backend{Client: &http.Client{}, URL: server, Model: model, Key: key}, err
+	case "run":
+		if u.Host == "" || model == "" {
+			return nil, bad("write run://SERVICE/MODEL?region=REGION")
+		}
+		return c.serviceModel(project, u.Host, u.Query().Get("region"), model)
+	}
+	return nil, bad("is not embedded:, ollama://HOST:PORT/MODEL, openai://HOST:PORT/MODEL or run://SERVICE/MODEL?region=REGION")
+}
+
+// modelKey reads the key of a model's server.
+func modelKey(file string) (string, error) {
+	if file == "" {
+		return "", nil
+	}
+	b, err := os.ReadFile(file)
+	if err != nil || len(b) > 4<<10 {
+		return "", fault.Invalid("backend", "the key file %.200q can't be read", file)
+	}
+	return strings.TrimSpace(string(b)), nil
+}
+
+// serviceModel is a model that a Cloud Run service of this platform has, behind Ollama's API. It is called as Vertex AI's
+// service agent of the project, which needs roles/run.invoker on a private service.
+func (c *Cloud) serviceModel(project, service, region, model string) (models.Backend, error) {
+	if !resource.IsRegion(region) {
+		return nil, fault.Invalid("backend", "region=%.60s is not one of Cloud Run's", region)
+	}
+	p, err := c.project(project)
+	if err != nil {
+		return nil, err
+	}
+	hashed, _ := run.URLs(p, resource.Service(p.ID, region, service))
+	client := &http.Client{Transport: &invoker{cloud: c, who: iam.ServiceAccount(iam.ModelAgent(p.Number)), audience: hashed}}
+	return &ollama.Backend{Client: client, URL: hashed, Model: model}, nil
+}
+
+// invoker sends requests to a service over the platform's own edge, with an ID token of an account.
+type invoker struct {
+	cloud    *Cloud
+	who      iam.Principal
+	audience string
+
+	once sync.Once
+	next http.RoundTripper
+
+	mu      sync.Mutex
+	token   string
+	expires time.Time
+}
+
+// RoundTrip sends a request with a token.
+func (i *invoker) RoundTrip(r *http.Request) (*http.Response, error) {
+	i.once.Do(func() {
+		roots := x509.NewCertPool()
+		roots.AppendCertsFromPEM(i.cloud.ca.CertPEM())
+		address := i.cloud.https.Addr().String()
+		i.next = &http.Transport{
+			TLSClientConfig: &tls.Config{RootCAs: roots},
+			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				return new(net.Dialer).DialContext(ctx, "tcp", address)
+			},
+			ForceAttemptHTTP2: true, IdleConnTimeout: time.Minute,
+		}
+	})
+	token, err := i.idToken()
+	if err != nil {
+		return nil, err
+	}
+	out := r.Clone(r.Context())
+	out.Header.Set("Authorization", "Bearer "+token)
+	return i.next.RoundTrip(out)
+}
+
+// idToken returns a token that is good for a while yet.
+func (i *invoker) idToken() (string, error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if now := i.cloud.cfg.Now(); i.token == "" || now.After(i.expires) {
+		token, err := i.cloud.identity.IDToken(i.who, i.audience)
+		if err != nil {
+			return "", err
+		}
+		i.token, i.expires = token, now.Add(iam.AccessTokenAge/2)
+	}
+	return i.token, nil
+}
