@@ -1,0 +1,52 @@
+// Command tinymodel trains the model that is built into giggle: a Llama of about a million parameters, on jokes that
+// the project wrote (corpus/). It makes the text, the vocabulary and the weights, and writes a GGUF file. The same
+// source makes the same file on the same kind of processor.
+//
+// It serves the developers of the project only; what it has made is in models/tiny.
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"log"
+	"os"
+
+	"giggle/models/llama"
+	"giggle/models/llama/gguf"
+)
+
+func main() {
+	log.SetFlags(log.Ltime)
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "tinymodel:", err)
+		os.Exit(1)
+	}
+}
+
+func run() error {
+	out := flag.String("out", "tiny.gguf", "GGUF file to write, with weights as F16")
+	checkpoint := flag.String("checkpoint", "tiny.checkpoint", "file to go on from after an interruption")
+	steps := flag.Int("steps", 3200, "steps of the training")
+	threads := flag.Int("threads", 2, "goroutines; the result does not depend on it")
+	flag.Parse()
+	c, err := readCorpus()
+	if err != nil {
+		return err
+	}
+	v := c.vocabulary(vocabularySize)
+	t, err := llama.NewTokenizer(v)
+	if err != nil {
+		return err
+	}
+	log.Printf("%s; sums by %s", c.size(), kernel)
+	n, err := train(c, t, *checkpoint, *steps, *threads)
+	if err != nil {
+		return err
+	}
+	f, err := os.Create(*out)
+	if err != nil {
+		return err
+	}
+	return errors.Join(export(n, v, gguf.F16).Write(f), f.Close())
+}
