@@ -10,10 +10,12 @@ export GIGGLE_MIRROR ?= /var/cache/giggle/mirror
 # Containers need root; everything that runs one is run through this.
 ROOT := $(shell [ "$$(id -u)" = 0 ] || echo 'sudo -E env "PATH=$$PATH"')
 
+# How long the soak test loads and kills; shorter where others wait for it.
+export GIGGLE_SOAK ?= $(if $(CI),4m,10m)
 # The packages that have long tests.
 LONG := ./cloud ./artifacts/registry ./cmd/giggle ./edge ./gateway
 
-.PHONY: help build setup images demo test test-long check bench clean
+.PHONY: help build setup images demo test test-long test-models check bench clean
 
 help: ## show the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -39,6 +41,11 @@ test: setup images build ## every test, with the real gcloud and real containers
 test-long: setup images build ## soak, big streams, suites by others
 	$(ROOT) go test -count=1 -timeout 40m -tags long -run Long $(LONG)
 	go -C test/autoscaler test -count=1 ./...
+
+test-models: ## compare the embedded model's runtime with llama.cpp, which npm has prebuilt
+	@mkdir -p .cache/llama
+	npm install --prefix .cache/llama --ignore-scripts --no-audit --no-fund node-llama-cpp@3.22.1
+	go test -count=1 -tags models -v ./test/llama -judge '$(CURDIR)/.cache/llama'
 
 check: ## format, vet, staticcheck, module file, architecture
 	@out=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$out" || { echo "not gofmt'ed:"; echo "$$out"; exit 1; }

@@ -36,6 +36,8 @@ type Status struct {
 	Services  int            `json:"services"`
 	Instances map[string]int `json:"instances"` // ready, starting, prepared
 	Memory    Memory         `json:"memory"`
+
+	Goroutines int `json:"goroutines"` // of the platform's own process
 }
 
 // Memory is what the platform's own process uses, in bytes.
@@ -103,7 +105,7 @@ func (c *Cloud) Status(ctx context.Context) (Status, error) {
 	return Status{
 		PID: os.Getpid(), Version: c.cfg.Version, Data: c.cfg.Data, Project: c.cfg.Project, Address: c.cfg.Address, Ports: c.ports(),
 		Edge: c.plain.Addr().String(), Console: c.console.Addr().String(), Runtime: c.engine.Runtime(), Services: n,
-		Instances: map[string]int{"ready": ready, "starting": starting, "prepared": prepared}, Memory: Memory{mem.HeapAlloc},
+		Instances: map[string]int{"ready": ready, "starting": starting, "prepared": prepared}, Memory: Memory{mem.HeapAlloc}, Goroutines: runtime.NumGoroutine(),
 	}, nil
 }
 
