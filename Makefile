@@ -10,8 +10,8 @@ export GIGGLE_MIRROR ?= /var/cache/giggle/mirror
 # Containers need root; everything that runs one is run through this.
 ROOT := $(shell [ "$$(id -u)" = 0 ] || echo 'sudo -E env "PATH=$$PATH"')
 
-# How long the soak test loads and kills; shorter where others wait for it.
-export GIGGLE_SOAK ?= $(if $(CI),4m,10m)
+# How long the soak test loads and kills.
+export GIGGLE_SOAK ?= 10m
 # The packages that have long tests.
 LONG := ./cloud ./artifacts/registry ./cmd/giggle ./edge ./gateway
 

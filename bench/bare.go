@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -63,18 +64,25 @@ func (r *run) startBare(ctx context.Context) (*bare, error) {
 	return b, b.cmd.Start()
 }
 
-// shot has the child start one container: "start" one that was created, "run" one from nothing. It returns the time to
-// the first byte of its answer.
-func (b *bare) shot(kind string) (time.Duration, error) {
-	if _, err := fmt.Fprintln(b.in, kind); err != nil {
-		return 0, fmt.Errorf("bare runtime: %w", err)
+// shots has the child start n containers at once: "start" those that were created, "run" them from nothing. It returns
+// the time of each to the first byte of its answer.
+func (b *bare) shots(kind string, n int) (series, error) {
+	if _, err := fmt.Fprintln(b.in, kind, n); err != nil {
+		return nil, fmt.Errorf("bare runtime: %w", err)
 	}
 	line, err := b.out.ReadString('\n')
 	if err != nil {
-		return 0, fmt.Errorf("bare runtime: %w", err) // stop tells why
+		return nil, fmt.Errorf("bare runtime: %w", err) // stop tells why
 	}
-	us, err := strconv.Atoi(strings.TrimSpace(line))
-	return time.Duration(us) * time.Microsecond, err
+	var out series
+	for _, word := range strings.Fields(line) {
+		us, err := strconv.Atoi(word)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, time.Duration(us)*time.Microsecond)
+	}
+	return out, nil
 }
 
 // stop ends the child, which first clears its container away.
@@ -98,11 +106,20 @@ func Bare(ctx context.Context, args []string, in io.Reader, out io.Writer) (err 
 	s := &shooter{runtime: args[0], dir: args[1], cgroup: fmt.Sprintf("giggle-bench-%d", os.Getpid())}
 	defer func() { err = errors.Join(err, s.clean()) }()
 	for lines := bufio.NewScanner(in); lines.Scan(); {
-		took, err := s.shot(ctx, lines.Text())
+		kind, number, _ := strings.Cut(lines.Text(), " ")
+		n, err := strconv.Atoi(number)
 		if err != nil {
 			return err
 		}
-		if _, err := fmt.Fprintln(out, took.Microseconds()); err != nil {
+		took, err := s.shots(ctx, kind, n)
+		if err != nil {
+			return err
+		}
+		words := make([]string, n)
+		for i, t := range took {
+			words[i] = strconv.FormatInt(t.Microseconds(), 10)
+		}
+		if _, err := fmt.Fprintln(out, strings.Join(words, " ")); err != nil {
 			return err
 		}
 	}
@@ -125,54 +142,90 @@ func hideUnified() error {
 	return syscall.Mount("tmpfs", unified, "tmpfs", syscall.MS_NOSUID|syscall.MS_NODEV|syscall.MS_NOEXEC, "mode=0700,size=16m")
 }
 
-// shooter starts one container after another.
+// shooter starts containers.
 type shooter struct {
 	runtime, dir, cgroup string
-	n                    int
+	n                    int // containers so far
 }
 
-func (s *shooter) shot(ctx context.Context, kind string) (took time.Duration, err error) {
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+// shots starts n containers at once.
+func (s *shooter) shots(ctx context.Context, kind string, n int) (_ []time.Duration, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 60*time.Second)
 	defer cancel()
-	s.n++
-	name := fmt.Sprintf("%s-%d", s.cgroup, s.n)
-	p, err := newPeer()
-	if err != nil {
-		return 0, err
-	}
-	defer p.close()
-	config, err := engine.Baseline([]string{"/main"}, []string{"PORT=8080"}, "/"+s.cgroup+"/"+name, p.netns())
-	if err != nil {
-		return 0, err
-	}
-	if err := os.WriteFile(filepath.Join(s.dir, "config.json"), config, 0o600); err != nil {
-		return 0, err
-	}
-	defer func() { err = errors.Join(err, s.call(context.WithoutCancel(ctx), "delete", "--force", name)) }()
-	last := []string{"run", "--detach", "--bundle", s.dir, name}
-	if kind == "start" {
-		if err := s.call(ctx, "create", "--bundle", s.dir, name); err != nil {
-			return 0, err
+	all := make([]*shot, n)
+	for i := range all {
+		s.n++
+		if all[i], err = s.aim(ctx, kind); err != nil {
+			return nil, err
 		}
-		last = []string{"start", name}
+		defer func() { err = errors.Join(err, all[i].clear(context.WithoutCancel(ctx))) }()
 	}
+	took, errs := make([]time.Duration, n), make([]error, n)
+	// To ask is work too: the more there are, the less often each is asked.
+	every := time.Duration(max(200, 50*n)) * time.Microsecond
 	start := time.Now()
-	first := p.firstByte(ctx)
-	if err := s.call(ctx, last...); err != nil {
-		cancel()
-		<-first
-		return 0, err
+	var wg sync.WaitGroup
+	for i, t := range all {
+		wg.Go(func() {
+			first := t.peer.firstByte(ctx, every)
+			if errs[i] = t.call(ctx, t.last...); errs[i] != nil {
+				cancel()
+			}
+			at := <-first
+			if errs[i] == nil {
+				took[i], errs[i] = at.time.Sub(start), at.err
+			}
+		})
 	}
-	at := <-first
-	if at.err != nil {
-		return 0, at.err
+	wg.Wait()
+	return took, errors.Join(errs...)
+}
+
+// shot is one container: everything that comes before the clock starts.
+type shot struct {
+	*shooter
+	name, bundle string
+	peer         *peer
+	last         []string // the runtime's arguments that start it
+}
+
+func (s *shooter) aim(ctx context.Context, kind string) (*shot, error) {
+	name := fmt.Sprintf("%s-%d", s.cgroup, s.n)
+	t := &shot{shooter: s, name: name, bundle: filepath.Join(s.dir, name)}
+	if err := os.Mkdir(t.bundle, 0o711); err != nil {
+		return nil, err
 	}
-	return at.time.Sub(start), nil
+	if err := os.Symlink("../root", filepath.Join(t.bundle, "root")); err != nil {
+		return nil, err
+	}
+	var err error
+	if t.peer, err = newPeer(); err != nil {
+		return nil, err
+	}
+	config, err := engine.Baseline([]string{"/main"}, []string{"PORT=8080"}, "/"+s.cgroup+"/"+name, t.peer.netns())
+	if err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(filepath.Join(t.bundle, "config.json"), config, 0o600); err != nil {
+		return nil, err
+	}
+	t.last = []string{"run", "--detach", "--bundle", t.bundle, name}
+	if kind == "start" {
+		t.last = []string{"start", name}
+		return t, t.call(ctx, "create", "--bundle", t.bundle, name)
+	}
+	return t, nil
+}
+
+func (t *shot) clear(ctx context.Context) error {
+	err := t.call(ctx, "delete", "--force", t.name)
+	t.peer.close()
+	return errors.Join(err, os.RemoveAll(t.bundle))
 }
 
 // call runs the runtime. Its output goes to a file: the container would keep a pipe open.
-func (s *shooter) call(ctx context.Context, args ...string) error {
-	log, err := os.Create(filepath.Join(s.dir, "log"))
+func (s *shot) call(ctx context.Context, args ...string) error {
+	log, err := os.Create(filepath.Join(s.bundle, "log"))
 	if err != nil {
 		return err
 	}

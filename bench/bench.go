@@ -22,7 +22,7 @@ import (
 // Result is one figure. Of a series there are the quantiles; Value is what the goal is about.
 type Result struct {
 	Name          string  `json:"name"`
-	Unit          string  `json:"unit"` // ms or MB
+	Unit          string  `json:"unit"` // ms, MB, requests/s or µs
 	N             int     `json:"n"`    // how often it was measured
 	P50           float64 `json:"p50"`
 	P95           float64 `json:"p95"`
@@ -33,6 +33,8 @@ type Result struct {
 	Ratio         float64 `json:"ratio"` // Value over BaselineValue
 	Goal          string  `json:"goal"`
 	Met           bool    `json:"met"`
+	Note          string  `json:"note,omitempty"`  // what else was seen
+	Spread        spread  `json:"spread,omitzero"` // of a series of times
 }
 
 // Report is what one run gives.
@@ -43,10 +45,11 @@ type Report struct {
 
 // Config is what a run needs.
 type Config struct {
-	Binary  string // giggle itself, which runs the platform
-	Mirror  string // directory of foreign images, with the builder
-	Runtime string // OCI runtime, "" for the first that works
-	N       int    // how often to measure, 0 for each benchmark's own
+	Binary  string        // giggle itself, which runs the platform
+	Mirror  string        // directory of foreign images, with the builder
+	Runtime string        // OCI runtime, "" for the first that works
+	N       int           // how often to measure, 0 for each benchmark's own
+	Length  time.Duration // of one round of load; 0 for 5 s
 	Version string
 	Environ []string  // for the go command
 	Out     io.Writer // hears what is being done
@@ -54,6 +57,7 @@ type Config struct {
 
 // benchmark is one measurement with the figures that it gives.
 type benchmark struct {
+	group string
 	names []string
 	about string
 	n     int // how often, unless the user says
@@ -62,12 +66,19 @@ type benchmark struct {
 
 func benchmarks() []benchmark {
 	return []benchmark{
-		{[]string{"up_ready"}, "`giggle up` on existing data, until its socket answers", 10, upReady},
-		{[]string{"idle_rss", "idle_rss_total", "idle_prepared"}, "memory of a fresh platform with one service at zero", 10, idleMemory},
-		{[]string{"deploy_ready"}, "deploy of an image that the registry has, until Ready", 20, deployReady},
-		{[]string{"cold_prepared"}, "zero to the answer over HTTPS, container prepared", 60, coldPrepared},
-		{[]string{"cold_unprepared"}, "zero to the answer over HTTPS, nothing prepared", 60, coldUnprepared},
-		{[]string{"source_build"}, "build from source, one line changed", 15, sourceBuild},
+		{"coldstart", []string{"up_ready"}, "`giggle up` on existing data, until its socket answers", 10, upReady},
+		{"coldstart", []string{"idle_rss", "idle_rss_total", "idle_prepared"}, "memory of a fresh platform with one service at zero", 10, idleMemory},
+		{"coldstart", []string{"deploy_ready"}, "deploy of an image that the registry has, until Ready", 20, deployReady},
+		{"coldstart", []string{"cold_prepared"}, "zero to the answer over HTTPS, container prepared", 60, coldPrepared},
+		{"coldstart", []string{"cold_unprepared"}, "zero to the answer over HTTPS, nothing prepared", 60, coldUnprepared},
+		{"build", []string{"source_build"}, "build from source, one line changed", 15, sourceBuild},
+		{"scale", []string{"wake_25"}, "25 services at zero, prepared, asked at once", 5, wake25},
+		{"scale", []string{"wake_100"}, "100 services at zero, 32 prepared, asked at once", 3, wake100},
+		{"scale", []string{"ramp"}, "one service from zero to 3,000 requests/s, in seconds", 10, ramp},
+		{"gateway", []string{"gateway_rps", "gateway_cpu"}, "requests through the gateway, nginx and haproxy beside it, rounds of 5 s", 3, gatewayLoad},
+		{"rollout", []string{"traffic_change"}, "another revision gets the traffic, at 1,000 requests/s", 10, trafficChange},
+		{"rollout", []string{"rollout_p95"}, "new revisions at 1,000 requests/s", 5, rollout},
+		{"idle", []string{"idle_rss_1000", "idle_rss_1000_used"}, "memory that 1,000 services at zero take", 1000, idleServices},
 	}
 }
 
@@ -79,6 +90,29 @@ func Names() (names, about []string) {
 	return names, about
 }
 
+// length is how long one round of load takes.
+func (r *run) length() time.Duration {
+	if r.cfg.Length > 0 {
+		return r.cfg.Length
+	}
+	return 5 * time.Second
+}
+
+// Groups lists the names that stand for several benchmarks.
+func Groups() []string {
+	var out []string
+	for _, b := range benchmarks() {
+		if !slices.Contains(out, b.group) {
+			out = append(out, b.group)
+		}
+	}
+	return out
+}
+
+func (b benchmark) isOneOf(names []string) bool {
+	return len(names) == 0 || slices.Contains(names, b.group) || slices.ContainsFunc(b.names, func(n string) bool { return slices.Contains(names, n) })
+}
+
 // run is one run of some benchmarks.
 type run struct {
 	cfg     Config
@@ -88,6 +122,7 @@ type run struct {
 
 	// The hello service, once it was built: all benchmarks use one data directory.
 	data, image, url string
+	many             []string // URLs of the same under other names
 }
 
 // Run measures what is named, everything when nothing is. What it started and wrote is gone when it returns.
@@ -104,7 +139,7 @@ func Run(ctx context.Context, cfg Config, names []string) (_ Report, err error) 
 	r := &run{cfg: cfg, dir: dir, data: filepath.Join(dir, "data")}
 	report := Report{Machine: thisMachine(ctx, cfg)}
 	for _, b := range benchmarks() {
-		if len(names) > 0 && !slices.ContainsFunc(b.names, func(n string) bool { return slices.Contains(names, n) }) {
+		if !b.isOneOf(names) {
 			continue
 		}
 		if r.n = b.n; cfg.N > 0 {
@@ -114,6 +149,10 @@ func Run(ctx context.Context, cfg Config, names []string) (_ Report, err error) 
 		err := b.run(ctx, r)
 		if ctx.Err() != nil {
 			return report, fault.New(fault.Canceled, "The benchmark was interrupted.")
+		}
+		if len(names) == 0 && errors.As(err, new(missing)) {
+			fmt.Fprintf(cfg.Out, "%s is left out: %v\n", b.names[0], err)
+			continue
 		}
 		if err != nil {
 			return report, fmt.Errorf("%s: %w", b.names[0], err)
@@ -169,16 +208,19 @@ func (r *run) times(name string, s series, baseline string, base series, g goal)
 		res.Baseline, res.BaselineValue = baseline, base.quantile(0.5)
 		res.Ratio = float64(int(res.Value/res.BaselineValue*100+0.5)) / 100
 	}
-	res.Met = g.met(res)
+	res.Met, res.Spread = g.met(res), spreadOf(s)
 	r.results = append(r.results, res)
 }
+
+// last is the figure that was added last.
+func (r *run) last() *Result { return &r.results[len(r.results)-1] }
 
 // Table prints a report for people.
 func (rep Report) Table(w io.Writer) error {
 	m := rep.Machine
 	fmt.Fprintf(w, "\n%s, %d CPUs, %d MB, Linux %s, %s, giggle %s, %s\n\n", m.CPU, m.CPUs, m.MemoryMB, m.Kernel, m.Runtime, m.Giggle, m.Time.Format(time.DateOnly))
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(tw, "name\tn\tp50\tp95\tp99\tunit\tbeside it\tits p50\tratio\tgoal\t")
+	fmt.Fprintln(tw, "name\tn\tp50\tp95\tp99\tunit\tbeside it\tits p50\tratio\tgoal\tspread\t")
 	for _, r := range rep.Results {
 		base, value, ratio := "", "", ""
 		if r.Baseline != "" {
@@ -191,7 +233,15 @@ func (rep Report) Table(w io.Writer) error {
 				verdict = "✗ " + r.Goal
 			}
 		}
-		fmt.Fprintf(tw, "%s\t%d\t%.1f\t%.1f\t%.1f\t%s\t%s\t%s\t%s\t%s\t\n", r.Name, r.N, r.P50, r.P95, r.P99, r.Unit, base, value, ratio, verdict)
+		fmt.Fprintf(tw, "%s\t%d\t%.1f\t%.1f\t%.1f\t%s\t%s\t%s\t%s\t%s\t%s\t\n", r.Name, r.N, r.P50, r.P95, r.P99, r.Unit, base, value, ratio, verdict, r.Spread)
 	}
-	return tw.Flush()
+	if err := tw.Flush(); err != nil {
+		return err
+	}
+	for _, r := range rep.Results {
+		if r.Note != "" {
+			fmt.Fprintf(w, "%s: %s\n", r.Name, r.Note)
+		}
+	}
+	return nil
 }

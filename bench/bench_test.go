@@ -4,14 +4,19 @@ import (
 	"bytes"
 	"encoding/json"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"giggle/cloud"
 )
 
 func TestQuantiles(t *testing.T) {
@@ -99,6 +104,98 @@ func TestReport(t *testing.T) {
 	}
 }
 
+func TestSpread(t *testing.T) {
+	ms := func(n ...float64) (s series) {
+		for _, v := range n {
+			s = append(s, time.Duration(v*float64(time.Millisecond)))
+		}
+		return s
+	}
+	for name, tc := range map[string]struct {
+		s    series
+		want string
+	}{
+		"none":        {nil, ""},
+		"fast":        {ms(0.1, 0.9), "0 █ 1 ms"},
+		"one":         {ms(5), "4 █ 8 ms"},
+		"with a hole": {ms(1, 1, 1, 1, 1, 1, 1, 1.9, 7.9), "1 █ ▁ 8 ms"},
+		"bounds":      {ms(1, 2, 4), "1 ███ 8 ms"},
+	} {
+		if got := spreadOf(tc.s).String(); got != tc.want {
+			t.Errorf("%s: %q, want %q", name, got, tc.want)
+		}
+	}
+}
+
+const wrkSays = `Running 1s test @ http://127.0.0.1:8090/
+  2 threads and 50 connections
+  Thread Stats   Avg      Stdev     Max   +/- Stdev
+    Latency     3.14ms    4.10ms  57.62ms   88.62%
+    Req/Sec    12.67k     2.29k   18.88k    70.00%
+  Latency Distribution
+     50%    1.63ms
+     75%    3.80ms
+     90%    7.93ms
+     99%  950.00us
+  25263 requests in 1.00s, 3.83MB read
+`
+
+func TestWrk(t *testing.T) {
+	got, err := parseWrk(wrkSays + "Requests/sec:  25213.05\nTransfer/sec:      3.82MB\n")
+	if want := (wrkRun{requests: 25263, rate: 25213.05, p50: 1630 * time.Microsecond, p99: 950 * time.Microsecond}); err != nil || got != want {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	got, err = parseWrk(wrkSays + "  Socket errors: connect 0, read 0, write 0, timeout 1\nRequests/sec:  1.00\n")
+	if err != nil || got.failed != "Socket errors: connect 0, read 0, write 0, timeout 1" {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	if _, err := parseWrk(wrkSays); err == nil {
+		t.Error("no rate is no result")
+	}
+}
+
+func TestLoad(t *testing.T) {
+	status := http.StatusOK
+	var mu sync.Mutex
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		if r.Host != "a-service.run.app" {
+			t.Errorf("asked for %q", r.Host)
+		}
+		w.WriteHeader(status)
+		io.WriteString(w, "hello 0 from a-revision\n")
+		status = http.StatusServiceUnavailable // all others
+	}))
+	defer srv.Close()
+	l, err := newLoad(t.Context(), cloud.Status{Edge: srv.Listener.Addr().String()}, "https://a-service.run.app")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.close()
+	took, failed, note := judge(l.run(t.Context(), constant(1000), after(100*time.Millisecond)))
+	if len(took) != 1 || failed == 0 || !strings.Contains(note, "503") {
+		t.Errorf("%d answers, %d failures: %s", len(took), failed, note)
+	}
+}
+
+func TestNames(t *testing.T) {
+	names, about := Names()
+	if len(names) != len(about) {
+		t.Fatalf("%d names, %d lines", len(names), len(about))
+	}
+	for _, g := range Groups() {
+		if slices.Contains(names, g) {
+			t.Errorf("%s is a group and a benchmark", g)
+		}
+	}
+	for _, b := range benchmarks() {
+		if !b.isOneOf(nil) || !b.isOneOf([]string{b.group}) || !b.isOneOf(b.names[len(b.names)-1:]) || b.isOneOf([]string{"nothing"}) {
+			t.Errorf("%s can't be chosen", b.names[0])
+		}
+	}
+}
+
 func TestMemory(t *testing.T) {
 	m, err := memory(os.Getpid())
 	if err != nil || m.anonymous <= 0 || m.rss < m.anonymous {
@@ -135,16 +232,19 @@ func TestRun(t *testing.T) {
 	if err := os.Chmod(os.Getenv("TMPDIR"), 0o711); err != nil {
 		t.Fatal(err)
 	}
-	rep, err := Run(t.Context(), Config{Binary: binary, Mirror: mirror, N: 2, Environ: os.Environ(), Out: io.Discard}, nil)
+	rep, err := Run(t.Context(), Config{Binary: binary, Mirror: mirror, N: 2, Length: time.Second, Environ: os.Environ(), Out: io.Discard}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"up_ready", "idle_rss", "idle_rss_total", "idle_prepared", "deploy_ready", "cold_prepared", "cold_unprepared", "source_build"}
+	want := []string{"up_ready", "idle_rss", "idle_rss_total", "idle_prepared", "deploy_ready", "cold_prepared", "cold_unprepared", "source_build",
+		"wake_25", "wake_100", "ramp", "gateway_rps", "gateway_cpu", "traffic_change", "rollout_p95", "idle_rss_1000", "idle_rss_1000_used"}
 	for i, r := range rep.Results {
-		if i >= len(want) || r.Name != want[i] || r.N < 2 || r.Value <= 0 || r.P95 < r.P50 {
+		// Two more services may take no memory that shows, and a change of traffic no time that does.
+		few := strings.HasPrefix(r.Name, "idle_rss_1000") || r.Name == "traffic_change"
+		if i >= len(want) || r.Name != want[i] || r.N < 2 || r.Value <= 0 && !few || r.P95 < r.P50 {
 			t.Errorf("result %d = %+v", i, r)
 		}
-		if strings.HasPrefix(r.Name, "cold") && (r.BaselineValue <= 0 || r.Ratio <= 0) {
+		if (strings.HasPrefix(r.Name, "cold") || strings.HasPrefix(r.Name, "wake") || strings.HasPrefix(r.Name, "gateway") || r.Name == "rollout_p95") && (r.BaselineValue <= 0 || r.Ratio <= 0) {
 			t.Errorf("%s has no baseline: %+v", r.Name, r)
 		}
 	}

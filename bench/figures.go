@@ -138,14 +138,22 @@ func children(pid int) ([]int, error) {
 	return out, nil
 }
 
-func (r *run) megabytes(name string, values []float64, limit float64, goal string) {
+// numbers is a figure of values that are no times.
+func numbers(name, unit string, values []float64) Result {
 	s := make(series, len(values))
 	for i, v := range values {
 		s[i] = time.Duration(v * float64(time.Millisecond)) // a series' quantiles are in thousandths of a millisecond
 	}
-	res := Result{Name: name, Unit: "MB", N: len(s), P50: s.quantile(0.5), P95: s.quantile(0.95), P99: s.quantile(0.99), Goal: goal}
+	res := Result{Name: name, Unit: unit, N: len(s), P50: s.quantile(0.5), P95: s.quantile(0.95), P99: s.quantile(0.99), Met: true}
 	res.Value = res.P50
-	res.Met = limit == 0 || res.Value <= limit
+	return res
+}
+
+func median(values []float64) float64 { return numbers("", "", values).P50 }
+
+func (r *run) megabytes(name string, values []float64, limit float64, goal string) {
+	res := numbers(name, "MB", values)
+	res.Goal, res.Met = goal, limit == 0 || res.Value <= limit
 	r.results = append(r.results, res)
 }
 
@@ -192,11 +200,11 @@ func (r *run) cold(ctx context.Context, prepared int, name, shot, baseline strin
 			if err := p.until(ctx, zero(prepared)); err != nil {
 				return err
 			}
-			took, err := bare.shot(shot)
+			took, err := bare.shots(shot, 1)
 			if err != nil {
 				return err
 			}
-			base = append(base, took)
+			base = append(base, took...)
 		}
 		return nil
 	})

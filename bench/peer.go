@@ -71,8 +71,8 @@ func (p *peer) close() {
 	_ = p.ns.Close()
 }
 
-// firstByte asks the app on port 8080 as soon as it listens, and tells when the first byte of its answer came.
-func (p *peer) firstByte(ctx context.Context) <-chan answered {
+// firstByte asks the app on port 8080, again and again until it listens, and tells when the first byte of its answer came.
+func (p *peer) firstByte(ctx context.Context, every time.Duration) <-chan answered {
 	out := make(chan answered, 1)
 	p.ask <- func() {
 		for {
@@ -85,7 +85,7 @@ func (p *peer) firstByte(ctx context.Context) <-chan answered {
 				out <- answered{err: fmt.Errorf("the container does not answer: %w", err)}
 				return
 			}
-			time.Sleep(200 * time.Microsecond) // connect is refused until it listens: look again
+			time.Sleep(every) // connect is refused until it listens: look again
 		}
 	}
 	return out

@@ -151,6 +151,9 @@ func zero(prepared int) func(cloud.Status) bool {
 	}
 }
 
+// atZero reports whether no instance runs, however many are prepared.
+func atZero(st cloud.Status) bool { return st.Instances["ready"] == 0 && st.Instances["starting"] == 0 }
+
 // withHello runs a platform with the hello service on it.
 func (r *run) withHello(ctx context.Context, flags []string, do func(p *platform, c *demo.Client) error) (err error) {
 	p, err := r.launch(ctx, r.data, flags...)

@@ -315,6 +315,21 @@ func (c *Client) Deploy(ctx context.Context, service, image string, change func(
 	}
 }
 
+// Service returns a service as Cloud Run's v1 API has it.
+func (c *Client) Service(ctx context.Context, name string) (svc map[string]any, err error) {
+	err = c.call(ctx, "GET", c.service(name), nil, &svc)
+	return svc, err
+}
+
+// Replace sends a service that Service returned back, changed. It does not wait for what follows from that.
+func (c *Client) Replace(ctx context.Context, name string, svc map[string]any) error {
+	return c.call(ctx, "PUT", c.service(name), svc, nil)
+}
+
+func (c *Client) service(name string) string {
+	return "https://" + Region + "-run.googleapis.com/apis/serving.knative.dev/v1/namespaces/" + c.session.Project + "/services/" + name
+}
+
 type knativeService struct {
 	Metadata struct{ Annotations map[string]string }
 	Status   struct {

@@ -19,6 +19,7 @@ func (p *program) bench() *cobra.Command {
 	var asJSON bool
 	names, about := bench.Names()
 	var list strings.Builder
+	groups := bench.Groups()
 	for i, name := range names {
 		fmt.Fprintf(&list, "  %-16s %s\n", name, about[i])
 	}
@@ -30,14 +31,14 @@ func (p *program) bench() *cobra.Command {
 		Use:   "bench [NAME...]",
 		Short: "Measure this machine: start times, memory, builds, with baselines beside them",
 		Long: "Bench starts a platform of its own on another loopback address and in a temporary directory, measures it, prints the\n" +
-			"figures beside their baselines and goals, and removes everything. It takes about a minute; without names it\n" +
-			"measures everything:\n\n" + list.String(),
-		Example:   "  sudo giggle bench\n  sudo giggle bench cold_prepared -n 200\n  sudo giggle bench --json >figures.json",
-		ValidArgs: names, Args: cobra.ArbitraryArgs,
+			"figures beside their baselines and goals, and removes everything. Without names it measures everything,\n" +
+			"which takes some minutes. Names are:\n\n" + list.String() + "\nand groups of them: " + strings.Join(groups, ", ") + ".",
+		Example:   "  sudo giggle bench\n  sudo giggle bench gateway\n  sudo giggle bench cold_prepared -n 200\n  sudo giggle bench --json >figures.json",
+		ValidArgs: append(slices.Clone(names), groups...), Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			for _, name := range args {
-				if !slices.Contains(names, name) {
-					return usage{fault.New(fault.InvalidArgument, "there is no benchmark %q; there are %s", name, strings.Join(names, ", "))}
+				if !slices.Contains(names, name) && !slices.Contains(groups, name) {
+					return usage{fault.New(fault.InvalidArgument, "there is no benchmark %q; there are %s", name, strings.Join(append(slices.Clone(groups), names...), ", "))}
 				}
 			}
 			if cfg.N < 0 {

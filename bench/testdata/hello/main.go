@@ -2,7 +2,7 @@
 package main
 
 import (
-	"fmt"
+	"io"
 	"log"
 	"net/http"
 	"os"
@@ -11,6 +11,7 @@ import (
 const greeting = "hello 0"
 
 func main() {
-	http.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(w, greeting) })
+	answer := greeting + " from " + os.Getenv("K_REVISION") + "\n"
+	http.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, answer) })
 	log.Fatal(http.ListenAndServe(":"+os.Getenv("PORT"), nil))
 }
