@@ -12,7 +12,7 @@ import (
 const maxLine = 256 << 10
 
 // Line makes an entry of a line that a container wrote to a stream, "stdout" or "stderr"; of any other stream it is the
-// platform's own word. A line that is a JSON object becomes the jsonPayload, and the special fields in it what they
+// platform's own word, an error on "giggle-error". A line that is a JSON object becomes the jsonPayload, and the special fields in it what they
 // stand for (https://cloud.google.com/logging/docs/structured-logging).
 func Line(r Resource, instance, stream, text string, at time.Time) Entry {
 	e := Entry{Log: System, Time: at, Resource: r, Instance: instance}
@@ -21,6 +21,8 @@ func Line(r Resource, instance, stream, text string, at time.Time) Entry {
 		e.Log = Stdout
 	case "stderr":
 		e.Log = Stderr
+	case "giggle-error":
+		e.Severity = Error
 	}
 	if len(text) > maxLine {
 		text = text[:maxLine] + "…"

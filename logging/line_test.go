@@ -25,6 +25,7 @@ func TestLine(t *testing.T) {
 		{"plain", "stdout", "knock knock", logging.Entry{Log: logging.Stdout, Text: "knock knock"}},
 		{"standard error has no severity of its own", "stderr", "oops", logging.Entry{Log: logging.Stderr, Text: "oops"}},
 		{"the platform's word is never read", "giggle", `{"severity":"ERROR"}`, logging.Entry{Log: logging.System, Text: `{"severity":"ERROR"}`}},
+		{"the platform's error", "giggle-error", "no memory", logging.Entry{Log: logging.System, Severity: logging.Error, Text: "no memory"}},
 		{"not text", "stdout", "a\xffb", logging.Entry{Log: logging.Stdout, Text: "a�b"}},
 		{"an array", "stdout", `["severity"]`, logging.Entry{Log: logging.Stdout, Text: `["severity"]`}},
 		{"cut off", "stdout", `{"severity":"ERROR"`, logging.Entry{Log: logging.Stdout, Text: `{"severity":"ERROR"`}},

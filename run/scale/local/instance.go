@@ -60,15 +60,18 @@ func (i *instance) Say(text string) {
 	i.log(engine.Line{Time: i.now(), Stream: platformStream, Text: text})
 }
 
-// platformStream marks the platform's own lines in a log.
-const platformStream = "giggle"
+// The platform's own lines in a log, and those of them that tell of a failure.
+const (
+	platformStream = "giggle"
+	platformErrors = "giggle-error"
+)
 
 // sayEnd says in the log how the container ended, unless it was told to.
 func (i *instance) sayEnd() {
 	<-i.inner.Done()
 	switch e := i.inner.Exit(); {
 	case e.OOM:
-		i.Say(i.outOfMemory())
+		i.log(engine.Line{Time: i.now(), Stream: platformErrors, Text: i.outOfMemory()})
 	case i.stopping.Load():
 	case e.Signal != 0:
 		i.Say(fmt.Sprintf("Container terminated on signal %d.", e.Signal))

@@ -52,7 +52,7 @@ type Backend struct {
 	Trust []byte
 	Logs  *Logs
 	// Lines, unless it is nil, sees each line that a container writes, and each of the platform's own about it, whose
-	// Stream is "giggle". It must not block.
+	// Stream is "giggle", or "giggle-error" of failures. It must not block.
 	Lines func(rev resource.Revision, instance string, l engine.Line)
 	NewID func() string
 	Now   func() time.Time // the time of the platform's own lines; nil means time.Now

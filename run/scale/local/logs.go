@@ -35,7 +35,7 @@ func NewLogs(dir string, log *slog.Logger) *Logs {
 type Entry struct {
 	Time     time.Time `json:"time"`
 	Instance string    `json:"instance"`
-	Stream   string    `json:"stream"` // "stdout" or "stderr"; "giggle" for the platform's own remarks
+	Stream   string    `json:"stream"` // "stdout" or "stderr"; "giggle" for the platform's own remarks, "giggle-error" for failures it tells of
 	Text     string    `json:"text"`
 }
 
