@@ -47,18 +47,20 @@ import (
 
 // Config says what platform to run.
 type Config struct {
-	Data      string // directory of everything that is kept
-	Mirror    string // directory of foreign images, shared by platforms
-	Project   string // id of the first project, made when there is none
-	Owner     string // e-mail address of the owner
-	OwnerUIDs []int  // local users who are the owner; root always is
-	Address   string // loopback address of the platform
-	HTTPSPort int    // of Address; 0 for any
-	HTTPPort  int
-	DNSPort   int
-	Console   string // HOST:PORT of the console
-	Edge      string // HOST:PORT of the plain edge and the CONNECT proxy
-	Runtime   string // OCI runtime, "" for the first that works
+	Data        string // directory of everything that is kept
+	Mirror      string // directory of foreign images, shared by platforms
+	Project     string // id of the first project, made when there is none
+	Owner       string // e-mail address of the owner
+	OwnerUIDs   []int  // local users who are the owner; root always is
+	Address     string // loopback address of the platform
+	HTTPSPort   int    // of Address; 0 for any
+	HTTPPort    int
+	DNSPort     int
+	Console     string // HOST:PORT of the console
+	Edge        string // HOST:PORT of the plain edge and the CONNECT proxy
+	Runtime     string // OCI runtime, "" for the first that works
+	Binary      string // the program that a language model's process is started from; "" for this one
+	EmulateGPUs bool   // services that want a GPU run on the CPU, with a condition that says so
 	// ModelRequests is how many requests a project may make of one language model in a minute; 0 for any number.
 	ModelRequests int
 	Idle          time.Duration // how long an instance without requests stays
@@ -271,6 +273,7 @@ func (c *Cloud) openServices(context.Context) error {
 	})
 	c.gateway = gateway.New(gateway.Config{Instances: c.scaler, Invoker: c.identity, Recorder: records{c.entries}, Now: c.cfg.Now, Log: c.cfg.Log})
 	c.services = run.NewServices(c.store, uuid.NewString, letters)
+	c.services.GPUs = run.GPUs{Emulate: c.cfg.EmulateGPUs, Found: engine.GPUs()}
 	c.reconciler = &run.Reconciler{
 		Store: c.store, Images: runImages{c}, Instances: instances{c.scaler, c.logs}, Routes: routes{c.gateway, c.scaler}, Project: c.project, Log: c.cfg.Log,
 	}

@@ -23,6 +23,12 @@ import (
 
 // openModels opens the table of models' backends.
 func (c *Cloud) openModels(context.Context) error {
+	if c.cfg.Binary == "" {
+		var err error
+		if c.cfg.Binary, err = os.Executable(); err != nil {
+			return err
+		}
+	}
 	c.models = models.New(models.Config{Store: c.store, PerMinute: c.cfg.ModelRequests, Now: c.cfg.Now, Open: c.openModel})
 	return nil
 }

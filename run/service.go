@@ -70,6 +70,8 @@ type Template struct {
 	CPUAlways             bool   // CPU between requests too (cpu-throttling off)
 	StartupCPUBoost       bool   // more CPU while an instance starts
 	NodeSelector          map[string]string
+	// GPUZonalRedundancyDisabled is which of two quotas a GPU is of; kept and shown.
+	GPUZonalRedundancyDisabled bool `json:",omitempty"`
 }
 
 // Container is one container of a revision. Giggle runs one for each instance so far.
@@ -82,6 +84,7 @@ type Container struct {
 	Env        []EnvVar
 	CPU        string // cores as a Kubernetes quantity, "1", "500m"; "" for the default
 	Memory     string // bytes as a Kubernetes quantity, "512Mi"; "" for the default
+	GPU        int    `json:",omitempty"` // 0 or 1
 	Port       int    // 1–65535; 0 for the default
 	PortName   string // "http1", "h2c" or ""
 	Startup    *Probe // nil for the default: TCP on the port, 240 s

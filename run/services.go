@@ -21,6 +21,8 @@ const OperationKind = "run.service"
 // Services is the services and revisions of a platform, as the APIs see them: they write intent, a Reconciler does
 // the work.
 type Services struct {
+	GPUs GPUs // what the machine does with services that want one
+
 	store   *store.Store
 	newID   func() string // a UUID
 	letters func(n int) string
@@ -28,7 +30,7 @@ type Services struct {
 
 // NewServices returns the services in the store. newID makes UUIDs, letters makes n random lower-case letters.
 func NewServices(st *store.Store, newID func() string, letters func(n int) string) *Services {
-	return &Services{st, newID, letters}
+	return &Services{store: st, newID: newID, letters: letters}
 }
 
 func fromRow(r store.Row[Service]) Service {
@@ -229,6 +231,10 @@ func (s *Services) revise(tx *store.Tx, want *Service, by string) error {
 		Status:   RevisionStatus{Conditions: []Condition{{Type: Ready, State: Unknown, Reason: "Deploying", Since: tx.Now()}}},
 	}
 	rev.Template.Revision = ""
+	if err := s.GPUs.admit(&rev.Template); err != nil {
+		return err
+	}
+	rev.Status.Conditions = append(rev.Status.Conditions, s.GPUs.condition(&rev.Template, tx)...)
 	have, err := revisions.Get(tx, rev.Name.String())
 	switch {
 	case err == nil && sameJSON(have.Value.Template, rev.Template):

@@ -68,7 +68,7 @@ func (t *Template) validate(service string) error {
 			return err
 		}
 	}
-	return nil
+	return t.validateGPU(spec)
 }
 
 // validateFraction holds a fraction of a core and little memory to what they go together with.

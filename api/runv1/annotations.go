@@ -72,7 +72,7 @@ var templateAnnotations = map[string]disposition{
 	"run.googleapis.com/cloudsql-instances":            refused,
 	"run.googleapis.com/container-dependencies":        refused,
 	"run.googleapis.com/encryption-key":                refused,
-	"run.googleapis.com/gpu-zonal-redundancy-disabled": refused,
+	"run.googleapis.com/gpu-zonal-redundancy-disabled": honoured,
 	"run.googleapis.com/health-check-disabled":         refused,
 	"run.googleapis.com/network-interfaces":            refused,
 	"run.googleapis.com/secrets":                       refused,
@@ -260,6 +260,7 @@ func readTemplateAnnotations(t *run.Template, in map[string]string) error {
 	t.CPUAlways = !r.flag("run.googleapis.com/cpu-throttling", true)
 	t.StartupCPUBoost = r.flag("run.googleapis.com/startup-cpu-boost", false)
 	t.ExecutionEnvironment = r.text("run.googleapis.com/execution-environment")
+	t.GPUZonalRedundancyDisabled = r.flag("run.googleapis.com/gpu-zonal-redundancy-disabled", false)
 	return r.err
 }
 
@@ -275,5 +276,6 @@ func writeTemplateAnnotations(t *run.Template) map[string]string {
 	}
 	p.flag("run.googleapis.com/startup-cpu-boost", t.StartupCPUBoost)
 	p.text("run.googleapis.com/execution-environment", t.ExecutionEnvironment)
+	p.flag("run.googleapis.com/gpu-zonal-redundancy-disabled", t.GPUZonalRedundancyDisabled)
 	return p
 }

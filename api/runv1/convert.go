@@ -77,7 +77,11 @@ func containerFromWire(w *container, path string) (run.Container, error) {
 		case "memory":
 			c.Memory = v
 		case "nvidia.com/gpu":
-			return c, fault.NotImplemented(path+".resources.limits[nvidia.com/gpu]", "GPUs are not implemented yet")
+			n, err := strconv.Atoi(v)
+			if err != nil {
+				return c, fault.Invalid(path+".resources.limits[nvidia.com/gpu]", "%.40q is no number", v)
+			}
+			c.GPU = n
 		default:
 			return c, fault.Invalid(path+".resources.limits", "%.60q is not a resource that can be limited; cpu and memory are", key)
 		}
@@ -189,7 +193,11 @@ func statusToWire(s *run.Service, url string) serviceStatus {
 func conditionsToWire(cs []run.Condition) []condition {
 	var out []condition
 	for _, c := range cs {
-		out = append(out, condition{Type: c.Type, Status: string(c.State), Reason: c.Reason, Message: c.Message, LastTransitionTime: formatTime(c.Since)})
+		w := condition{Type: c.Type, Status: string(c.State), Reason: c.Reason, Message: c.Message, LastTransitionTime: formatTime(c.Since)}
+		if c.Type == run.EmulatedGPU {
+			w.Severity = "Warning"
+		}
+		out = append(out, w)
 	}
 	return out
 }
@@ -213,6 +221,7 @@ func specToWire(t *run.Template) revisionSpec {
 		limits := make(putter)
 		limits.text("cpu", c.CPU)
 		limits.text("memory", c.Memory)
+		limits.number("nvidia.com/gpu", c.GPU)
 		if len(limits) > 0 {
 			w.Resources.Limits = limits
 		}

@@ -29,7 +29,7 @@ var serviceFields = withProbes(map[string]disposition{
 
 	"spec.template.spec.containerConcurrency": honoured, "spec.template.spec.timeoutSeconds": honoured,
 	"spec.template.spec.serviceAccountName": honoured, "spec.template.spec.containers": honoured,
-	"spec.template.spec.nodeSelector": refused, "spec.template.spec.volumes": refused, "spec.template.spec.runtimeClassName": refused,
+	"spec.template.spec.nodeSelector": informational, "spec.template.spec.volumes": refused, "spec.template.spec.runtimeClassName": refused,
 	"spec.template.spec.enableServiceLinks": output, "spec.template.spec.imagePullSecrets": refused, "spec.template.spec.serviceAccount": refused,
 
 	"spec.template.spec.containers[].name": honoured, "spec.template.spec.containers[].image": honoured,

@@ -283,7 +283,7 @@ func TestRefusals(t *testing.T) {
 		"unknown field":           {asGcloud("jokes", `,"imagee":"x"`), 400, "spec.template.spec.containers[0].imagee"},
 		"not implemented field":   {asGcloud("jokes", `,"volumeMounts":[{"name":"x"}]`), 501, "spec.template.spec.containers[0].volumeMounts"},
 		"secret":                  {asGcloud("jokes", `,"env":[{"name":"A","valueFrom":{"secretKeyRef":{"name":"x"}}}]`), 501, "spec.template.spec.containers[0].env[0].valueFrom"},
-		"gpu":                     {asGcloud("jokes", `,"resources":{"limits":{"nvidia.com/gpu":"1"}}`), 501, "spec.template.spec.containers[0].resources.limits[nvidia.com/gpu]"},
+		"gpu":                     {asGcloud("jokes", `,"resources":{"limits":{"nvidia.com/gpu":"many"}}`), 400, "spec.template.spec.containers[0].resources.limits[nvidia.com/gpu]"},
 		"refused annotation":      {put(`"run.googleapis.com/client-name":"gcloud"`, `"run.googleapis.com/binary-authorization":"default"`), 501, "metadata.annotations[run.googleapis.com/binary-authorization]"},
 		"unknown annotation":      {put(`"run.googleapis.com/client-name":"gcloud"`, `"run.googleapis.com/made-up":"x"`), 501, "metadata.annotations[run.googleapis.com/made-up]"},
 		"ingress":                 {put(`"run.googleapis.com/client-name":"gcloud"`, `"run.googleapis.com/ingress":"sideways"`), 400, "metadata.annotations[run.googleapis.com/ingress]"},

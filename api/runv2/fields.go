@@ -65,6 +65,8 @@ var paths = []struct {
 	{regexp.MustCompile(`^spec\.template\.spec\.timeoutSeconds`), "template.timeout"},
 	{regexp.MustCompile(`^spec\.template\.spec\.containerConcurrency`), "template.maxInstanceRequestConcurrency"},
 	{regexp.MustCompile(`^spec\.template\.spec\.serviceAccountName`), "template.serviceAccount"},
+	{regexp.MustCompile(`^spec\.template\.spec\.node_?[sS]elector`), "template.nodeSelector.accelerator"},
+	{regexp.MustCompile(`^spec\.template\.metadata\.annotations\[run\.googleapis\.com/cpu-throttling\]`), "template.containers[0].resources.cpuIdle"},
 	{regexp.MustCompile(`^spec\.template\.spec\.`), "template."},
 	{regexp.MustCompile(`^spec\.template\.metadata\.name`), "template.revision"},
 	{regexp.MustCompile(`^spec\.template\.metadata\.annotations\[autoscaling\.knative\.dev/maxScale\]`), "template.scaling.maxInstanceCount"},

@@ -2,6 +2,7 @@ package runv2
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	"cloud.google.com/go/run/apiv2/runpb"
@@ -176,7 +177,7 @@ func templateFromProto(w *runpb.RevisionTemplate) (run.Template, error) {
 		Concurrency: int(w.GetMaxInstanceRequestConcurrency()),
 	}
 	err := rest.Only(w, "template", "revision", "labels", "annotations", "scaling", "timeout", "serviceAccount", "containers", "executionEnvironment",
-		"maxInstanceRequestConcurrency", "nodeSelector")
+		"maxInstanceRequestConcurrency", "nodeSelector", "gpuZonalRedundancyDisabled")
 	if err != nil {
 		return t, err
 	}
@@ -196,8 +197,9 @@ func templateFromProto(w *runpb.RevisionTemplate) (run.Template, error) {
 	case runpb.ExecutionEnvironment_EXECUTION_ENVIRONMENT_GEN2:
 		t.ExecutionEnvironment = "gen2"
 	}
+	t.GPUZonalRedundancyDisabled = w.GetGpuZonalRedundancyDisabled()
 	if a := w.GetNodeSelector().GetAccelerator(); a != "" {
-		t.NodeSelector = map[string]string{accelerator: a}
+		t.NodeSelector = map[string]string{run.Accelerator: a}
 	}
 	for i, c := range w.GetContainers() {
 		path := fmt.Sprintf("template.containers[%d]", i)
@@ -213,9 +215,6 @@ func templateFromProto(w *runpb.RevisionTemplate) (run.Template, error) {
 	}
 	return t, nil
 }
-
-// accelerator is the key that v1 has for a node selector's accelerator.
-const accelerator = "run.googleapis.com/accelerator"
 
 func containerFromProto(w *runpb.Container, path string) (run.Container, error) {
 	c := run.Container{Name: w.GetName(), Image: w.GetImage(), Command: w.GetCommand(), Args: w.GetArgs(), WorkingDir: w.GetWorkingDir()}
@@ -236,7 +235,11 @@ func containerFromProto(w *runpb.Container, path string) (run.Container, error) 
 		case "memory":
 			c.Memory = v
 		case "nvidia.com/gpu":
-			return c, fault.NotImplemented(path+".resources.limits[nvidia.com/gpu]", "GPUs are not implemented yet")
+			n, err := strconv.Atoi(v)
+			if err != nil {
+				return c, fault.Invalid(path+".resources.limits[nvidia.com/gpu]", "%.40q is no number", v)
+			}
+			c.GPU = n
 		default:
 			return c, fault.Invalid(path+".resources.limits", "%.60q is not a resource that can be limited; cpu and memory are", key)
 		}

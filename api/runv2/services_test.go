@@ -376,7 +376,7 @@ func TestRefusedFields(t *testing.T) {
 			c.Env = []*runpb.EnvVar{{Name: "A", Values: &runpb.EnvVar_ValueSource{ValueSource: &runpb.EnvVarSource{}}}}
 		}),
 		"template.containers[0].resources.limits[nvidia.com/gpu]": container(func(c *runpb.Container) {
-			c.Resources = &runpb.ResourceRequirements{Limits: map[string]string{"nvidia.com/gpu": "1"}}
+			c.Resources = &runpb.ResourceRequirements{Limits: map[string]string{"nvidia.com/gpu": "2"}}
 		}),
 		"template.containers[0].resources.limits.memory": container(func(c *runpb.Container) {
 			c.Resources = &runpb.ResourceRequirements{Limits: map[string]string{"memory": "1Ti"}}

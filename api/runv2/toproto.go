@@ -1,6 +1,7 @@
 package runv2
 
 import (
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -94,8 +95,11 @@ func templateToProto(given *run.Template) *runpb.RevisionTemplate {
 	case "gen2":
 		w.ExecutionEnvironment = runpb.ExecutionEnvironment_EXECUTION_ENVIRONMENT_GEN2
 	}
-	if a := t.NodeSelector[accelerator]; a != "" {
+	if a := t.NodeSelector[run.Accelerator]; a != "" {
 		w.NodeSelector = &runpb.NodeSelector{Accelerator: a}
+	}
+	if t.GPUZonalRedundancyDisabled {
+		w.GpuZonalRedundancyDisabled = &t.GPUZonalRedundancyDisabled
 	}
 	for i := range t.Containers {
 		c := containerToProto(&t.Containers[i])
@@ -110,6 +114,9 @@ func containerToProto(c *run.Container) *runpb.Container {
 		Name: c.Name, Image: c.Image, Command: c.Command, Args: c.Args, WorkingDir: c.WorkingDir,
 		Resources:    &runpb.ResourceRequirements{Limits: map[string]string{"cpu": c.CPU, "memory": c.Memory}},
 		StartupProbe: probeToProto(c.Startup), LivenessProbe: probeToProto(c.Liveness), ReadinessProbe: probeToProto(c.Readiness),
+	}
+	if c.GPU > 0 {
+		w.Resources.Limits["nvidia.com/gpu"] = strconv.Itoa(c.GPU)
 	}
 	for _, e := range c.Env {
 		w.Env = append(w.Env, &runpb.EnvVar{Name: e.Name, Values: &runpb.EnvVar_Value{Value: e.Value}})
@@ -154,6 +161,9 @@ func conditionsToProto(cs []run.Condition, revision bool) []*runpb.Condition {
 			w.State, w.Severity = runpb.Condition_CONDITION_FAILED, runpb.Condition_ERROR
 		default:
 			w.State = runpb.Condition_CONDITION_RECONCILING
+		}
+		if c.Type == run.EmulatedGPU {
+			w.Severity = runpb.Condition_WARNING
 		}
 		reason := screaming(c.Reason)
 		if n, ok := runpb.Condition_CommonReason_value[reason]; ok && c.Reason != "" {

@@ -27,8 +27,9 @@ const defaultMirror = "/var/cache/giggle/mirror"
 // cloudFlags are the flags of a command that runs a platform.
 type cloudFlags struct {
 	cloud.Config
-	memory  string
-	verbose bool
+	memory       string
+	gpuEmulation string
+	verbose      bool
 }
 
 func (p *program) cloudFlags(c *cobra.Command, f *cloudFlags) {
@@ -56,6 +57,7 @@ func (p *program) cloudFlags(c *cobra.Command, f *cloudFlags) {
 	fl.DurationVar(&f.Idle, "idle", 15*time.Minute, "how long an instance without requests stays while memory lasts")
 	fl.IntVar(&f.Prepared, "prepared", 32, "prepared instances kept for services at zero")
 	fl.StringVar(&f.memory, "memory-budget", "", "memory that all instances may use together, such as 6Gi; empty for four fifths of the machine's")
+	fl.StringVar(&f.gpuEmulation, "gpu-emulation", "", "\"cpu\": services that want a GPU run on the CPU, with a condition that says so")
 	fl.IntVar(&f.ModelRequests, "model-requests-per-minute", 600, "requests that a project may make of one language model in a minute; 0 for any number")
 	fl.BoolVarP(&f.verbose, "verbose", "v", false, "log more")
 }
@@ -76,6 +78,13 @@ func (p *program) config(ctx context.Context, f *cloudFlags, log io.Writer) (clo
 	cfg := f.Config
 	if cfg.Memory, err = cloudrun.Bytes(f.memory); err != nil {
 		return cloud.Config{}, fault.New(fault.InvalidArgument, "--memory-budget %q is not a size such as 512Mi or 6Gi.", f.memory)
+	}
+	switch f.gpuEmulation {
+	case "", "none":
+	case "cpu":
+		cfg.EmulateGPUs = true
+	default:
+		return cloud.Config{}, fault.New(fault.InvalidArgument, "--gpu-emulation %q is not cpu or none.", f.gpuEmulation)
 	}
 	cfg.Data, cfg.Version, cfg.Now = data, buildVersion(), time.Now
 	cfg.Log = slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: level}))

@@ -138,6 +138,9 @@ func (b *Backend) Prepare(ctx context.Context, rev run.Revision) (_ scale.Instan
 	if err != nil {
 		return nil, fmt.Errorf("%w", refine(err, c.Image, args[0]))
 	}
+	if kind := rev.Template.GPU(); kind != "" {
+		inst.Say("Warning: " + run.EmulationWarning(kind))
+	}
 	go inst.sayEnd()
 	return inst, nil
 }
