@@ -35,7 +35,7 @@ func encode(t *llama.Tokenizer, talk talk) (tokens []int, asked []bool) {
 // sequence returns the next one. What does not fit any more is dropped.
 func (r *reader) sequence() *sequence {
 	s := &sequence{}
-	for at := 0; at < context; {
+	for at := 0; at < length; {
 		if len(r.talks) == 0 {
 			r.epoch++
 			r.talks = r.next(r.epoch)
@@ -43,7 +43,7 @@ func (r *reader) sequence() *sequence {
 		tokens, asked := encode(r.tokens, r.talks[0])
 		r.talks = r.talks[1:]
 		first := at
-		for i := 0; i < len(tokens) && at < context; i++ {
+		for i := 0; i < len(tokens) && at < length; i++ {
 			s.tokens[at], s.start[at], s.want[at] = tokens[i], first, -1
 			if i+1 < len(tokens) && asked[i+1] {
 				s.want[at] = tokens[i+1]

@@ -9,7 +9,7 @@ import (
 const name = "giggle-tiny-1"
 
 // template is the form of a conversation in the notation that GGUF files have for it (Jinja).
-const template = "{{ bos_token }}{% for m in messages %}{{ '<|' + m['role'] + '|>' + m['content'] + eos_token }}{% endfor %}" +
+const template = "{{ bos_token }}{% for m in messages %}{{ '<|' + m['role'] + '|>' + (m['content'].split() | join(' ')) + eos_token }}{% endfor %}" +
 	"{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 
 // export makes a GGUF file of the weights. Vectors stay F32, as llama.cpp wants it.
@@ -22,7 +22,7 @@ func export(n *net, v llama.Vocabulary, matrices gguf.Type) *gguf.File {
 		{Key: "general.architecture", Value: "llama"},
 		{Key: "general.name", Value: name},
 		{Key: "general.description", Value: "A tiny model that tells jokes, trained by the Giggle project on its own text (hack/tinymodel)"},
-		{Key: "llama.context_length", Value: uint32(context)},
+		{Key: "llama.context_length", Value: uint32(length)},
 		{Key: "llama.embedding_length", Value: uint32(width)},
 		{Key: "llama.block_count", Value: uint32(layers)},
 		{Key: "llama.feed_forward_length", Value: uint32(hidden)},

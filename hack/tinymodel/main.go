@@ -27,12 +27,20 @@ func main() {
 func run() error {
 	out := flag.String("out", "tiny.gguf", "GGUF file to write, with weights as F16")
 	checkpoint := flag.String("checkpoint", "tiny.checkpoint", "file to go on from after an interruption")
-	steps := flag.Int("steps", 3200, "steps of the training")
+	steps := flag.Int("steps", 2200, "steps of the training")
 	threads := flag.Int("threads", 2, "goroutines; the result does not depend on it")
+	only := flag.String("report", "", "train nothing: write what the model in this GGUF file is worth")
 	flag.Parse()
 	c, err := readCorpus()
 	if err != nil {
 		return err
+	}
+	if *only != "" {
+		m, err := llama.Open(*only)
+		if err != nil {
+			return err
+		}
+		return report(os.Stdout, c, m)
 	}
 	v := c.vocabulary(vocabularySize)
 	t, err := llama.NewTokenizer(v)

@@ -15,7 +15,7 @@ const (
 	kvHeads        = 2
 	kvWidth        = kvHeads * headWidth
 	hidden         = 384
-	context        = 512 // tokens of one sequence
+	length         = 512 // tokens of one sequence
 	epsilon        = 1e-5
 	ropeBase       = 10000
 	block          = 64 // rows of attention that are done together
@@ -122,8 +122,8 @@ func unnormalize(dx, dw, dout, x, inv, w []float32) {
 type angles struct{ cos, sin []float32 }
 
 func newAngles() angles {
-	a := angles{make([]float32, context*headWidth/2), make([]float32, context*headWidth/2)}
-	for t := range context {
+	a := angles{make([]float32, length*headWidth/2), make([]float32, length*headWidth/2)}
+	for t := range length {
 		for i := range headWidth / 2 {
 			s, c := math.Sincos(float64(t) * math.Pow(ropeBase, -2*float64(i)/headWidth))
 			a.cos[t*headWidth/2+i], a.sin[t*headWidth/2+i] = float32(c), float32(s)
@@ -134,7 +134,7 @@ func newAngles() angles {
 
 // rotate turns the pairs (2i, 2i+1) of every head by the angle of the row's position; back turns them back.
 func (a angles) rotate(x []float32, columns int, back bool) {
-	for t := range context {
+	for t := range length {
 		row := x[t*columns : (t+1)*columns]
 		for i := 0; i < columns; i += 2 {
 			p := t*headWidth/2 + i%headWidth/2

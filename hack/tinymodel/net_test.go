@@ -3,10 +3,11 @@ package main
 import (
 	"math"
 	"math/rand/v2"
+	"strings"
 	"testing"
 )
 
-// The gradients are those of the differences of the loss, for weights of every tensor.
+// The gradients are those of the differences of the loss, for a weight of each kind of tensor.
 func TestGradientsAreTheSlopeOfTheLoss(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 3))
 	n, d, turned := newNet(), newNet(), turnedNet{newNet()}
@@ -31,6 +32,9 @@ func TestGradientsAreTheSlopeOfTheLoss(t *testing.T) {
 	slopes := make(map[string][]float32)
 	d.names(func(name string, w *[]float32, _, _ int) { slopes[name] = *w })
 	n.names(func(name string, w *[]float32, _, _ int) {
+		if strings.HasPrefix(name, "blk.") && !strings.HasPrefix(name, "blk.2.") {
+			return // all layers are done by the same lines
+		}
 		best := 0
 		for i, v := range slopes[name] {
 			if math.Abs(float64(v)) > math.Abs(float64(slopes[name][best])) {

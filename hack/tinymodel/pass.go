@@ -5,13 +5,13 @@ import "math"
 // sequence is what one pass is about: tokens, for each of them the one that should follow (or -1: not asked), and the first
 // position of the conversation that it belongs to; nothing before that is seen.
 type sequence struct {
-	tokens, want, start [context]int
+	tokens, want, start [length]int
 }
 
 // kept is what a layer's way forward leaves for the way back.
 type kept struct {
 	x, n1, q, k, v, kT, vT, att, mid, n2, g, u, h, s []float32
-	p                                                []float32 // heads × context × context
+	p                                                []float32 // heads × length × length
 	inv1, inv2                                       []float32
 }
 
@@ -30,13 +30,13 @@ type pass struct {
 }
 
 func newPass(a angles) *pass {
-	f := func(columns int) []float32 { return make([]float32, context*columns) }
+	f := func(columns int) []float32 { return make([]float32, length*columns) }
 	p := &pass{angles: a, x: f(width), n: f(width), inv: f(1), asked: f(width), logits: f(vocabularySize),
 		dx: f(width), dn: f(width), da: f(width), dq: f(width), dk: f(kvWidth), dv: f(kvWidth), dh: f(hidden), dg: f(hidden), du: f(hidden), ds: f(block), dasked: f(width)}
-	p.ds = make([]float32, block*context)
+	p.ds = make([]float32, block*length)
 	for i := range p.layers {
 		p.layers[i] = kept{x: f(width), n1: f(width), q: f(width), k: f(kvWidth), v: f(kvWidth), kT: f(kvWidth), vT: f(kvWidth), att: f(width), mid: f(width), n2: f(width),
-			g: f(hidden), u: f(hidden), h: f(hidden), s: f(hidden), p: make([]float32, heads*context*context), inv1: f(1), inv2: f(1)}
+			g: f(hidden), u: f(hidden), h: f(hidden), s: f(hidden), p: make([]float32, heads*length*length), inv1: f(1), inv2: f(1)}
 	}
 	return p
 }
@@ -68,25 +68,25 @@ func (p *pass) forward(n *net, tn turnedNet, s *sequence) (loss float64, asked i
 		copy(k.x, p.x)
 		normalize(k.n1, k.inv1, p.x, l.attnNorm)
 		a := rowsOf(k.n1, width)
-		p.multiply(rowsOf(k.q, width), a, rowsOf(tl.q, width), context, width, width, false)
-		p.multiply(rowsOf(k.k, kvWidth), a, rowsOf(tl.k, kvWidth), context, width, kvWidth, false)
-		p.multiply(rowsOf(k.v, kvWidth), a, rowsOf(tl.v, kvWidth), context, width, kvWidth, false)
+		p.multiply(rowsOf(k.q, width), a, rowsOf(tl.q, width), length, width, width, false)
+		p.multiply(rowsOf(k.k, kvWidth), a, rowsOf(tl.k, kvWidth), length, width, kvWidth, false)
+		p.multiply(rowsOf(k.v, kvWidth), a, rowsOf(tl.v, kvWidth), length, width, kvWidth, false)
 		p.angles.rotate(k.q, width, false)
 		p.angles.rotate(k.k, kvWidth, false)
-		transpose(k.kT, k.k, context, kvWidth)
-		transpose(k.vT, k.v, context, kvWidth)
+		transpose(k.kT, k.k, length, kvWidth)
+		transpose(k.vT, k.v, length, kvWidth)
 		p.attend(k, s)
-		p.multiply(rowsOf(p.x, width), rowsOf(k.att, width), rowsOf(tl.o, width), context, width, width, true)
+		p.multiply(rowsOf(p.x, width), rowsOf(k.att, width), rowsOf(tl.o, width), length, width, width, true)
 		copy(k.mid, p.x)
 		normalize(k.n2, k.inv2, p.x, l.ffnNorm)
 		a = rowsOf(k.n2, width)
-		p.multiply(rowsOf(k.g, hidden), a, rowsOf(tl.gate, hidden), context, width, hidden, false)
-		p.multiply(rowsOf(k.u, hidden), a, rowsOf(tl.up, hidden), context, width, hidden, false)
+		p.multiply(rowsOf(k.g, hidden), a, rowsOf(tl.gate, hidden), length, width, hidden, false)
+		p.multiply(rowsOf(k.u, hidden), a, rowsOf(tl.up, hidden), length, width, hidden, false)
 		for j, g := range k.g {
 			k.s[j] = sigmoid(g)
 			k.h[j] = g * k.s[j] * k.u[j]
 		}
-		p.multiply(rowsOf(p.x, width), rowsOf(k.h, hidden), rowsOf(tl.down, width), context, hidden, width, true)
+		p.multiply(rowsOf(p.x, width), rowsOf(k.h, hidden), rowsOf(tl.down, width), length, hidden, width, true)
 	}
 	normalize(p.n, p.inv, p.x, n.norm)
 	p.rows = p.rows[:0]
@@ -134,14 +134,14 @@ var scale = float32(1 / math.Sqrt(headWidth))
 func (p *pass) attend(k *kept, s *sequence) {
 	for h := range heads {
 		q, kv := h*headWidth, h*kvHeads/heads*headWidth
-		probs := rowsOf(k.p[h*context*context:(h+1)*context*context], context)
-		for i := 0; i < context; i += block {
+		probs := rowsOf(k.p[h*length*length:(h+1)*length*length], length)
+		for i := 0; i < length; i += block {
 			j := s.start[i] / block * block
 			n := i + block - j
 			at := probs.from(i, j)
-			p.multiply(at, rowsOf(k.q, width).from(i, q), rowsOf(k.kT, context).from(kv, j), block, headWidth, n, false)
+			p.multiply(at, rowsOf(k.q, width).from(i, q), rowsOf(k.kT, length).from(kv, j), block, headWidth, n, false)
 			for t := i; t < i+block; t++ {
-				row := probs.data[t*context+j : t*context+i+block]
+				row := probs.data[t*length+j : t*length+i+block]
 				soften(row, s.start[t]-j, t+1-j)
 			}
 			p.multiply(rowsOf(k.att, width).from(i, q), at, rowsOf(k.v, kvWidth).from(j, kv), block, n, headWidth, false)
@@ -184,33 +184,33 @@ func (p *pass) backward(n *net, s *sequence, d *net) {
 	for i := layers - 1; i >= 0; i-- {
 		l, dl, k := &n.layers[i], &d.layers[i], &p.layers[i]
 		dx := rowsOf(p.dx, width)
-		p.multiply(rowsOf(p.dh, hidden), dx, rowsOf(l.down, hidden), context, width, hidden, false)
-		p.multiply(rowsOf(dl.down, hidden), dx.turned(), rowsOf(k.h, hidden), width, context, hidden, true)
+		p.multiply(rowsOf(p.dh, hidden), dx, rowsOf(l.down, hidden), length, width, hidden, false)
+		p.multiply(rowsOf(dl.down, hidden), dx.turned(), rowsOf(k.h, hidden), width, length, hidden, true)
 		for j, g := range k.g {
 			sg := k.s[j]
 			p.du[j] = p.dh[j] * g * sg
 			p.dg[j] = p.dh[j] * k.u[j] * sg * (1 + g*(1-sg))
 		}
 		dg, du := rowsOf(p.dg, hidden), rowsOf(p.du, hidden)
-		p.multiply(rowsOf(p.dn, width), dg, rowsOf(l.gate, width), context, hidden, width, false)
-		p.multiply(rowsOf(p.dn, width), du, rowsOf(l.up, width), context, hidden, width, true)
-		p.multiply(rowsOf(dl.gate, width), dg.turned(), rowsOf(k.n2, width), hidden, context, width, true)
-		p.multiply(rowsOf(dl.up, width), du.turned(), rowsOf(k.n2, width), hidden, context, width, true)
+		p.multiply(rowsOf(p.dn, width), dg, rowsOf(l.gate, width), length, hidden, width, false)
+		p.multiply(rowsOf(p.dn, width), du, rowsOf(l.up, width), length, hidden, width, true)
+		p.multiply(rowsOf(dl.gate, width), dg.turned(), rowsOf(k.n2, width), hidden, length, width, true)
+		p.multiply(rowsOf(dl.up, width), du.turned(), rowsOf(k.n2, width), hidden, length, width, true)
 		unnormalize(p.dx, dl.ffnNorm, p.dn, k.mid, k.inv2, l.ffnNorm)
 
-		p.multiply(rowsOf(p.da, width), dx, rowsOf(l.o, width), context, width, width, false)
-		p.multiply(rowsOf(dl.o, width), dx.turned(), rowsOf(k.att, width), width, context, width, true)
+		p.multiply(rowsOf(p.da, width), dx, rowsOf(l.o, width), length, width, width, false)
+		p.multiply(rowsOf(dl.o, width), dx.turned(), rowsOf(k.att, width), width, length, width, true)
 		p.attendBack(k, s)
 		p.angles.rotate(p.dq, width, true)
 		p.angles.rotate(p.dk, kvWidth, true)
 		dq, dk, dv := rowsOf(p.dq, width), rowsOf(p.dk, kvWidth), rowsOf(p.dv, kvWidth)
-		p.multiply(rowsOf(p.dn, width), dq, rowsOf(l.q, width), context, width, width, false)
-		p.multiply(rowsOf(p.dn, width), dk, rowsOf(l.k, width), context, kvWidth, width, true)
-		p.multiply(rowsOf(p.dn, width), dv, rowsOf(l.v, width), context, kvWidth, width, true)
+		p.multiply(rowsOf(p.dn, width), dq, rowsOf(l.q, width), length, width, width, false)
+		p.multiply(rowsOf(p.dn, width), dk, rowsOf(l.k, width), length, kvWidth, width, true)
+		p.multiply(rowsOf(p.dn, width), dv, rowsOf(l.v, width), length, kvWidth, width, true)
 		n1 := rowsOf(k.n1, width)
-		p.multiply(rowsOf(dl.q, width), dq.turned(), n1, width, context, width, true)
-		p.multiply(rowsOf(dl.k, width), dk.turned(), n1, kvWidth, context, width, true)
-		p.multiply(rowsOf(dl.v, width), dv.turned(), n1, kvWidth, context, width, true)
+		p.multiply(rowsOf(dl.q, width), dq.turned(), n1, width, length, width, true)
+		p.multiply(rowsOf(dl.k, width), dk.turned(), n1, kvWidth, length, width, true)
+		p.multiply(rowsOf(dl.v, width), dv.turned(), n1, kvWidth, length, width, true)
 		unnormalize(p.dx, dl.attnNorm, p.dn, k.x, k.inv1, l.attnNorm)
 	}
 	for t, id := range s.tokens {
@@ -228,16 +228,16 @@ func (p *pass) attendBack(k *kept, s *sequence) {
 	clear(p.dv)
 	for h := range heads {
 		q, kv := h*headWidth, h*kvHeads/heads*headWidth
-		probs := rowsOf(k.p[h*context*context:(h+1)*context*context], context)
-		for i := 0; i < context; i += block {
+		probs := rowsOf(k.p[h*length*length:(h+1)*length*length], length)
+		for i := 0; i < length; i += block {
 			j := s.start[i] / block * block
 			n := i + block - j
 			at, da := probs.from(i, j), rowsOf(p.da, width).from(i, q)
 			p.multiply(rowsOf(p.dv, kvWidth).from(j, kv), at.turned(), da, n, block, headWidth, true)
-			ds := rowsOf(p.ds, context)
-			p.multiply(ds, da, rowsOf(k.vT, context).from(kv, j), block, headWidth, n, false)
+			ds := rowsOf(p.ds, length)
+			p.multiply(ds, da, rowsOf(k.vT, length).from(kv, j), block, headWidth, n, false)
 			for t := range block {
-				row, pr := p.ds[t*context:t*context+n], at.data[t*context:t*context+n]
+				row, pr := p.ds[t*length:t*length+n], at.data[t*length:t*length+n]
 				var dot float32
 				for c, v := range row {
 					dot += v * pr[c]

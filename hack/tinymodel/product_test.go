@@ -6,7 +6,7 @@ import (
 )
 
 func BenchmarkMultiply(b *testing.B) {
-	const rows, depth, columns = context, width, hidden
+	const rows, depth, columns = length, width, hidden
 	a, w, c := make([]float32, rows*depth), make([]float32, depth*columns), make([]float32, rows*columns)
 	var m multiplier
 	for b.Loop() {
@@ -15,7 +15,7 @@ func BenchmarkMultiply(b *testing.B) {
 	b.ReportMetric(2*rows*depth*columns*float64(b.N)/float64(b.Elapsed().Nanoseconds()), "GFLOP/s")
 }
 func BenchmarkMultiplyTurned(b *testing.B) {
-	const rows, depth, columns = hidden, context, width
+	const rows, depth, columns = hidden, length, width
 	a, w, c := make([]float32, rows*depth), make([]float32, depth*columns), make([]float32, rows*columns)
 	var m multiplier
 	for b.Loop() {

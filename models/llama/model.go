@@ -223,3 +223,8 @@ func (k *keys) vocabulary() Vocabulary {
 	}
 	return v
 }
+
+// TextSize is the memory in bytes that keys and values of a text of full length take.
+func (m *Model) TextSize() int {
+	return m.shape.context * m.shape.layers * m.shape.kvHeads * m.shape.head * 2 * 4
+}

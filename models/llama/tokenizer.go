@@ -28,6 +28,9 @@ const (
 	bytePair      = "gpt2"
 )
 
+// turnEnds are control tokens that end a turn, whether the file says so or not: many do not.
+var turnEnds = []string{"<|eot_id|>", "<|im_end|>", "<|end|>"}
+
 // none is the id of a token that the vocabulary has not.
 const none = -1
 
@@ -90,7 +93,11 @@ func NewTokenizer(v Vocabulary) (*Tokenizer, error) {
 			return nil, fault.Invalid("tokenizer.ggml", "token %d is named, and there are %d", id, len(v.Tokens))
 		}
 	}
-	for _, id := range []int{v.EOS, v.EOT} {
+	ends := []int{v.EOS, v.EOT}
+	for _, text := range turnEnds {
+		ends = append(ends, t.Control(text))
+	}
+	for _, id := range ends {
 		if id != none && !slices.Contains(t.ends, id) {
 			t.ends = append(t.ends, id)
 		}
