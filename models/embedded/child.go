@@ -1,0 +1,223 @@
+package embedded
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"giggle/fault"
+)
+
+// writeTime is how long the child may take to read a request: it does nothing else with its input.
+const writeTime = 10 * time.Second
+
+// patience is how long a child that should end may take.
+const patience = 2 * time.Second
+
+// child is a running model process.
+type child struct {
+	cmd    *exec.Cmd
+	stdin  *os.File
+	to     *lines
+	ready  chan struct{} // closed when the model is loaded, or when the child ended
+	ended  chan struct{} // closed when the process is gone
+	stderr tail
+
+	mu    sync.Mutex
+	err   error // why it ended, or why it could not load the model
+	last  uint64
+	calls map[uint64]*call
+}
+
+// call is a request in progress: the replies that nobody has read yet. Their number is bounded by the model's context.
+type call struct {
+	mu      sync.Mutex
+	replies []reply
+	some    chan struct{} // has one element if there may be replies
+}
+
+func (c *call) put(r reply) {
+	c.mu.Lock()
+	c.replies = append(c.replies, r)
+	c.mu.Unlock()
+	select {
+	case c.some <- struct{}{}:
+	default:
+	}
+}
+
+func (c *call) take() []reply {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	all := c.replies
+	c.replies = nil
+	return all
+}
+
+// tail keeps the last of what is written, for the log.
+type tail struct {
+	mu sync.Mutex
+	b  []byte
+}
+
+const tailLength = 2048
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.b = append(t.b, p...); len(t.b) > tailLength {
+		t.b = append([]byte(nil), t.b[len(t.b)-tailLength:]...)
+	}
+	return len(p), nil
+}
+
+func (t *tail) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return string(t.b)
+}
+
+// start starts the process. It does not wait for the model.
+func start(binary string, args []string) (*child, error) {
+	in, stdin, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer in.Close()
+	c := &child{stdin: stdin, to: &lines{w: deadline{stdin}}, ready: make(chan struct{}), ended: make(chan struct{}), calls: make(map[uint64]*call)}
+	c.cmd = exec.Command(binary, args...)
+	c.cmd.Env = []string{} // it needs nothing of the platform's
+	c.cmd.Dir = "/"
+	c.cmd.Stdin, c.cmd.Stderr = in, &c.stderr
+	c.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	out, err := c.cmd.StdoutPipe()
+	if err == nil {
+		err = c.cmd.Start()
+	}
+	if err != nil {
+		stdin.Close()
+		return nil, fault.New(fault.Unavailable, "the model's process can't be started: %v", err)
+	}
+	// When memory is short, the kernel shall take this process before the platform.
+	_ = os.WriteFile("/proc/"+strconv.Itoa(c.cmd.Process.Pid)+"/oom_score_adj", []byte("1000"), 0)
+	go c.read(out)
+	return c, nil
+}
+
+// deadline writes to the child, which must read it in time.
+type deadline struct{ f *os.File }
+
+func (d deadline) Write(p []byte) (int, error) {
+	if err := d.f.SetWriteDeadline(time.Now().Add(writeTime)); err != nil {
+		return 0, err
+	}
+	return d.f.Write(p)
+}
+
+// read gives the replies to the calls until the child ends.
+func (c *child) read(out io.Reader) {
+	loaded := sync.OnceFunc(func() { close(c.ready) })
+	err := scan(out, func(r reply) {
+		if r.ID == 0 {
+			if r.Error != nil {
+				c.fail(r.Error.fault())
+			}
+			loaded()
+			return
+		}
+		c.mu.Lock()
+		call := c.calls[r.ID]
+		c.mu.Unlock()
+		if call != nil { // else it was cancelled
+			call.put(r)
+		}
+	})
+	if err != nil {
+		_ = c.cmd.Process.Kill()
+	}
+	gone := time.AfterFunc(patience, func() { _ = c.cmd.Process.Kill() }) // it has closed its output: it must be at its end
+	defer gone.Stop()
+	if wait := c.cmd.Wait(); err == nil {
+		err = wait
+	}
+	c.fail(&fault.Error{Code: fault.Unavailable, Message: "The model's process ended; the next call starts it again.", Cause: errors.Join(err, c.said())})
+	loaded()
+	c.mu.Lock()
+	for id, call := range c.calls {
+		call.put(reply{ID: id, Error: &failure{fault.Unavailable, "The model's process ended during the call; the next call starts it again."}})
+	}
+	c.calls = make(map[uint64]*call)
+	c.mu.Unlock()
+	c.stdin.Close()
+	close(c.ended)
+}
+
+func (c *child) said() error {
+	if s := c.stderr.String(); s != "" {
+		return fmt.Errorf("it wrote: %s", s)
+	}
+	return nil
+}
+
+// fail keeps the first reason.
+func (c *child) fail(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err == nil {
+		c.err = err
+	}
+}
+
+// broken returns why the child takes no more calls, or nil.
+func (c *child) broken() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.err
+}
+
+// begin sends a request and returns where its replies come.
+func (c *child) begin(r request) (uint64, *call, error) {
+	c.mu.Lock()
+	if c.err != nil {
+		c.mu.Unlock()
+		return 0, nil, c.err
+	}
+	c.last++
+	id, call := c.last, &call{some: make(chan struct{}, 1)}
+	c.calls[id] = call
+	c.mu.Unlock()
+	r.ID = id
+	if err := c.to.write(r); err != nil {
+		c.forget(id)
+		if f := new(fault.Error); errors.As(err, &f) {
+			return 0, nil, err
+		}
+		_ = c.cmd.Process.Kill() // half a request may be in the pipe
+		return 0, nil, fault.New(fault.Unavailable, "the model's process does not read: %v", err)
+	}
+	return id, call, nil
+}
+
+func (c *child) forget(id uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.calls, id)
+}
+
+// stop ends the process: it is asked to, by the end of its input, and killed if it does not.
+func (c *child) stop() {
+	c.fail(fault.New(fault.Unavailable, "the model's process is being ended"))
+	c.stdin.Close()
+	select {
+	case <-c.ended:
+	case <-time.After(patience):
+		_ = c.cmd.Process.Kill()
+		<-c.ended
+	}
+}
