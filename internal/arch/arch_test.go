@@ -25,7 +25,7 @@ var layers = []struct {
 	{"API layer", []string{"rest"}},
 	{"wire", []string{"edge", "shell", "api", "artifacts/registry", "build/modproxy", "build/npmproxy", "git/githttp"}},
 	{"composition", []string{"cloud", "demo", "bench"}},
-	{"command", []string{"cmd/giggle", "hack/builder", "hack/images", "hack/roles", "hack/tinymodel", "test/ocilayout"}},
+	{"command", []string{"cmd/giggle", "hack/builder", "hack/images", "hack/roles", "hack/tinymodel", "test/llama", "test/ocilayout"}},
 }
 
 // sideways are the imports inside a layer that are meant, each with its reason.
