@@ -140,16 +140,24 @@ func constant(perSecond float64) func(time.Duration) float64 {
 // judge returns the times of some answers, how many of them failed, and a sentence about it.
 func judge(all []answer) (took series, failed int, note string) {
 	var first error
+	behind := 0
 	for _, a := range all {
-		if a.err != nil {
+		switch {
+		case errors.Is(a.err, errBehind):
+			failed++
+			behind++
+		case a.err != nil:
 			if failed++; first == nil {
 				first = a.err
 			}
-			continue
+		default:
+			took = append(took, a.took)
 		}
-		took = append(took, a.took)
 	}
-	note = fmt.Sprintf("%d of %d requests failed", failed, len(all))
+	note = fmt.Sprintf("%d of %d requests failed", failed-behind, len(all))
+	if behind > 0 {
+		note += fmt.Sprintf(" and %d were not sent (%v): the machine can't", behind, errBehind)
+	}
 	if first != nil {
 		note += fmt.Sprintf(", the first: %v", first)
 	}
