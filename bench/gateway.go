@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -107,18 +108,22 @@ func gatewayLoad(ctx context.Context, r *run) error {
 	})
 }
 
-// inside is a command that runs another in the network namespace of the only instance.
+// inside is a command that runs another in the network namespace of the only instance. One that is being stopped may
+// still listen, so it waits until there is one.
 func (p *platform) inside() ([]string, error) {
-	pids, err := children(p.cmd.Process.Pid)
-	if err != nil {
-		return nil, err
-	}
-	for _, pid := range pids {
-		if listens(pid, 8080) {
-			return []string{"nsenter", "--net=" + fmt.Sprintf("/proc/%d/ns/net", pid), "--"}, nil
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(look) {
+		pids, err := children(p.cmd.Process.Pid)
+		if err != nil {
+			return nil, err
+		}
+		pids = slices.DeleteFunc(pids, func(pid int) bool { return !listens(pid, 8080) })
+		if len(pids) == 1 {
+			return []string{"nsenter", "--net=" + fmt.Sprintf("/proc/%d/ns/net", pids[0]), "--"}, nil
+		}
+		if time.Now().After(deadline) {
+			return nil, fmt.Errorf("%d instances listen", len(pids))
 		}
 	}
-	return nil, fmt.Errorf("none of the processes %v is an instance", pids)
 }
 
 // listens reports whether something listens on the port in the network namespace of a process (proc_net(5)).
