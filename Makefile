@@ -13,7 +13,7 @@ ROOT := $(shell [ "$$(id -u)" = 0 ] || echo 'sudo -E env "PATH=$$PATH"')
 # How long the soak test loads and kills.
 export GIGGLE_SOAK ?= 10m
 # The packages that have long tests.
-LONG := ./cloud ./artifacts/registry ./cmd/giggle ./edge ./gateway
+LONG := ./bench ./cloud ./artifacts/registry ./cmd/giggle ./edge ./gateway
 
 .PHONY: help build setup images demo test test-long test-models check bench clean
 
@@ -39,7 +39,7 @@ test: setup images build ## every test, with the real gcloud and real containers
 	$(ROOT) go test -count=1 -timeout 14m ./...
 
 test-long: setup images build ## soak, big streams, suites by others
-	$(ROOT) go test -count=1 -timeout 40m -tags long -run Long $(LONG)
+	$(ROOT) go test -p 1 -count=1 -timeout 40m -tags long -run Long $(LONG)
 	go -C test/autoscaler test -count=1 ./...
 
 test-models: ## compare the embedded model's runtime with llama.cpp, which npm has prebuilt
