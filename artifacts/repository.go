@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"regexp"
+	"sync"
 	"time"
 
 	"giggle/fault"
@@ -51,9 +52,10 @@ const (
 	maxCleanupBytes = 16 << 10 // of one; ours
 )
 
+// The forms of a label's key and value. They are big programs, which every start of giggle would have to make.
 var (
-	labelKey   = regexp.MustCompile(`^\p{Ll}[\p{Ll}\p{Lo}\p{N}_-]{0,62}$`)
-	labelValue = regexp.MustCompile(`^[\p{Ll}\p{Lo}\p{N}_-]{0,63}$`)
+	labelKey   = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^\p{Ll}[\p{Ll}\p{Lo}\p{N}_-]{0,62}$`) })
+	labelValue = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[\p{Ll}\p{Lo}\p{N}_-]{0,63}$`) })
 )
 
 func (r Repository) check() error {
@@ -79,7 +81,7 @@ func (r Repository) check() error {
 		}
 	}
 	for k, v := range r.Labels {
-		if !labelKey.MatchString(k) || !labelValue.MatchString(v) {
+		if !labelKey().MatchString(k) || !labelValue().MatchString(v) {
 			return fault.Invalid("repository.labels", "label %.70q=%.70q: want lower-case letters, digits, _ and -, at most 63 characters, and a key that starts with a letter", k, v)
 		}
 	}

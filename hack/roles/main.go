@@ -17,7 +17,7 @@ import (
 
 // kept are the roles of the APIs that Giggle has.
 var kept = []string{
-	"artifactregistry.", "cloudbuild.", "run.", "storage.", "serviceusage.", "browser", "editor", "owner", "viewer",
+	"aiplatform.", "artifactregistry.", "cloudbuild.", "run.", "storage.", "serviceusage.", "browser", "editor", "owner", "viewer",
 	"iam.role", "iam.security", "iam.serviceAccount", "resourcemanager.project", "source.",
 }
 
