@@ -48,7 +48,7 @@ func (c *Cloud) openModel(project, address string) (models.Backend, error) {
 	}
 	switch scheme {
 	case "embedded":
-		return c.embeddedModel(u.Opaque)
+		return c.embeddedModel(project, u.Opaque)
 	case "ollama", "openai":
 		if u.Host == "" || model == "" {
 			return nil, bad("write " + scheme + "://HOST:PORT/MODEL")

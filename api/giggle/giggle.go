@@ -8,6 +8,7 @@ package giggle
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"iter"
 	"net/http"
 	"slices"
@@ -41,6 +42,8 @@ type Server struct {
 	Audit    Audit
 	Log      logging.Log
 	Models   Models
+	// AddModel keeps a model's file under a name of a project, and has it answer for that name.
+	AddModel func(ctx context.Context, project, name string, file io.Reader) error
 	Loads    func() Top                                   // of all projects
 	Projects func() []string                              // ids of all projects
 	Caller   func(r *http.Request) (iam.Principal, error) // who calls
@@ -59,6 +62,7 @@ func (s *Server) Register(m *http.ServeMux) {
 	m.HandleFunc("GET /v1/shell", s.serve(s.shell))
 	m.HandleFunc("GET /v1/models", s.serve(s.listModels))
 	m.HandleFunc("PUT /v1/models", s.serve(s.useModel))
+	m.HandleFunc("PUT /v1/models:add", s.serve(s.addModel))
 	m.HandleFunc("DELETE /v1/models", s.serve(s.forgetModel))
 	m.HandleFunc("POST /v1/models:try", s.serve(s.tryModel))
 }

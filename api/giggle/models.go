@@ -52,6 +52,18 @@ func (s *Server) useModel(w http.ResponseWriter, r *http.Request, who iam.Princi
 	return route, s.Models.Use(r.Context(), models.Route(route))
 }
 
+// addModel takes the body as a model's file under a name.
+func (s *Server) addModel(_ http.ResponseWriter, r *http.Request, who iam.Principal) (any, error) {
+	project, name := r.URL.Query().Get("project"), r.URL.Query().Get("name")
+	if err := s.Identity.Authorize(r.Context(), who, "aiplatform.models.upload", "projects/"+project); err != nil {
+		return nil, err
+	}
+	if err := s.AddModel(r.Context(), project, name, r.Body); err != nil {
+		return nil, err
+	}
+	return Route{Project: project, Model: name, Backend: models.Embedded + name}, nil
+}
+
 func (s *Server) forgetModel(_ http.ResponseWriter, r *http.Request, who iam.Principal) (any, error) {
 	project, model := r.URL.Query().Get("project"), r.URL.Query().Get("model")
 	if err := s.Identity.Authorize(r.Context(), who, "aiplatform.models.delete", "projects/"+project); err != nil {

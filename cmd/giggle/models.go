@@ -8,6 +8,8 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"text/tabwriter"
 
@@ -29,7 +31,7 @@ func (p *program) models() *cobra.Command {
 			"  giggle models use gemini-2.0-flash-001 'run://ollama-gemma/gemma3:4b?region=europe-north1'\n" +
 			"  giggle models try gemini-2.0-flash-001 'tell me a joke'",
 	}
-	c.AddCommand(p.modelsList(), p.modelsUse(), p.modelsRemove(), p.modelsTry())
+	c.AddCommand(p.modelsList(), p.modelsAdd(), p.modelsUse(), p.modelsRemove(), p.modelsTry())
 	return c
 }
 
@@ -101,6 +103,39 @@ func (p *program) modelsUse() *cobra.Command {
 	}
 	p.dataFlag(c, &data)
 	p.projectFlag(c, &project)
+	return c
+}
+
+func (p *program) modelsAdd() *cobra.Command {
+	var data, project, as string
+	c := &cobra.Command{
+		Use:   "add FILE.gguf",
+		Short: "Add a model's file, which the platform runs itself",
+		Long: "Add copies a GGUF file of a model with Llama's architecture (F32, F16 or Q8_0) and has it answer for its name. Small models\n" +
+			"only: a big one belongs to Ollama or llama.cpp (`giggle models use`).",
+		Example: "  giggle models add smollm2-135m-q8_0.gguf --as smollm2\n  giggle models use '*' embedded:smollm2",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			name := as
+			if name == "" {
+				name = strings.TrimSuffix(filepath.Base(args[0]), ".gguf")
+			}
+			f, err := os.Open(args[0])
+			if err != nil {
+				return fault.New(fault.NotFound, "%v", err)
+			}
+			defer func() { _ = f.Close() }() // it was only read
+			res, err := call(cmd.Context(), data, http.MethodPut, "/v1/models:add", url.Values{"project": {project}, "name": {name}}, f)
+			if err != nil {
+				return err
+			}
+			p.printf("%s answers for %s in project %s.\n", filepath.Base(args[0]), name, project)
+			return res.Close()
+		},
+	}
+	p.dataFlag(c, &data)
+	p.projectFlag(c, &project)
+	c.Flags().StringVar(&as, "as", "", "name of the model; the file's if left out")
 	return c
 }
 

@@ -104,6 +104,14 @@ func runScripts(t *testing.T, dir string) {
 					env.Setenv(name, v)
 				}
 			}
+			// For scripts that compile what takes minutes: the caches of the one who runs the tests.
+			caches, err := exec.Command("go", "env", "GOCACHE", "GOMODCACHE").Output()
+			if err != nil {
+				return err
+			}
+			cache, modules, _ := strings.Cut(strings.TrimSpace(string(caches)), "\n")
+			env.Setenv("TESTER_GOCACHE", cache)
+			env.Setenv("TESTER_GOMODCACHE", modules)
 			home := filepath.Join(env.WorkDir, "home")
 			env.Setenv("HOME", home)
 			return os.Mkdir(home, 0o700)
