@@ -1,0 +1,72 @@
+// Command genai makes the calls that applications make with google.golang.org/genai, and fails where an answer is not what
+// the library's users get from Google.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"os"
+
+	"google.golang.org/genai"
+)
+
+func main() {
+	for _, location := range []string{"us-central1", "global", "us"} {
+		if err := try(context.Background(), os.Args[1], location); err != nil {
+			log.Fatalf("%s: %v", location, err)
+		}
+		fmt.Println(location, "ok")
+	}
+}
+
+func try(ctx context.Context, project, location string) error {
+	client, err := genai.NewClient(ctx, &genai.ClientConfig{Project: project, Location: location, Backend: genai.BackendVertexAI})
+	if err != nil {
+		return err
+	}
+	const model = "gemini-2.5-flash"
+	cfg := &genai.GenerateContentConfig{Temperature: genai.Ptr[float32](0), MaxOutputTokens: 40, SystemInstruction: genai.NewContentFromText("you are funny", genai.RoleUser)}
+	ask := genai.Text("tell me a joke about cats")
+	res, err := client.Models.GenerateContent(ctx, model, ask, cfg)
+	if err != nil {
+		return fmt.Errorf("generate: %w", err)
+	}
+	if res.Text() == "" || res.UsageMetadata == nil || res.UsageMetadata.PromptTokenCount == 0 || res.ModelVersion == "" || res.ModelVersion == model {
+		return fmt.Errorf("generate: %+v", res)
+	}
+	var streamed string
+	for piece, err := range client.Models.GenerateContentStream(ctx, model, ask, cfg) {
+		if err != nil {
+			return fmt.Errorf("stream: %w", err)
+		}
+		streamed += piece.Text()
+	}
+	if streamed != res.Text() {
+		return fmt.Errorf("stream: %q, and at once %q", streamed, res.Text())
+	}
+	n, err := client.Models.CountTokens(ctx, model, ask, nil)
+	if err != nil || n.TotalTokens == 0 {
+		return fmt.Errorf("count: %+v, %w", n, err)
+	}
+	chat, err := client.Chats.Create(ctx, model, cfg, nil)
+	if err != nil {
+		return err
+	}
+	for range 2 {
+		if _, err := chat.SendMessage(ctx, genai.Part{Text: "another one"}); err != nil {
+			return fmt.Errorf("chat: %w", err)
+		}
+	}
+	var refused genai.APIError
+	_, err = client.Models.GenerateContent(ctx, model, ask, &genai.GenerateContentConfig{ResponseMIMEType: "application/json"})
+	if !errors.As(err, &refused) || refused.Code != 501 {
+		return fmt.Errorf("the embedded model can't hold itself to JSON, and said %v", err)
+	}
+	_, err = client.Models.GenerateContent(ctx, "claude", ask, nil)
+	if !errors.As(err, &refused) || refused.Code != 404 {
+		return fmt.Errorf("a model that is not there: %v", err)
+	}
+	return nil
+}
