@@ -111,7 +111,7 @@ func (p *Probe) validate(path string, l probeLimits) error {
 // What a header may be (RFC 9110, section 5).
 var (
 	headerName  = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
-	headerValue = regexp.MustCompile("^[\\t\\x20-\\x7e\\x80-\\xff]*$")
+	headerValue = regexp.MustCompile(`^[\t\x20-\x7e\x80-\xff]*$`)
 )
 
 // validateAction checks what a probe sends.
