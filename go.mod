@@ -3,6 +3,7 @@ module giggle
 go 1.26.8
 
 require (
+	cloud.google.com/go/aiplatform v1.127.1
 	cloud.google.com/go/artifactregistry v1.28.1
 	cloud.google.com/go/cloudbuild v1.37.0
 	cloud.google.com/go/compute/metadata v0.10.0
@@ -45,7 +46,6 @@ require (
 require (
 	cel.dev/expr v0.25.3 // indirect
 	cloud.google.com/go v0.123.0 // indirect
-	cloud.google.com/go/aiplatform v1.127.1 // indirect
 	cloud.google.com/go/auth v0.24.1-0.20261001053825-dbc26066f70a // indirect
 	cloud.google.com/go/auth/oauth2adapt v0.3.1 // indirect
 	github.com/BurntSushi/toml v1.4.1-0.20240526193622-a339e1f7089c // indirect
