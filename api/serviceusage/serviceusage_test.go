@@ -88,7 +88,7 @@ func TestListByPages(t *testing.T) {
 	for _, tt := range []struct {
 		filter string
 		want   int
-	}{{"", 9}, {"state:ENABLED", 8}, {"state:DISABLED", 1}} {
+	}{{"", 10}, {"state:ENABLED", 9}, {"state:DISABLED", 1}} {
 		whole := guardtest.Names(w.Call(t, "GET", "/v1/projects/giggle/services?filter="+tt.filter, "", 200), "services", "name")
 		if len(whole) != tt.want || !slices.IsSorted(whole) {
 			t.Errorf("%q: %v, want %d in order", tt.filter, whole, tt.want)

@@ -181,7 +181,7 @@ func TestOutOfMemory(t *testing.T) {
 		t.Error("200 MB fit into 64 MiB")
 	}
 	l.Release()
-	const want = "giggle: Memory limit of 64 MiB exceeded with 64 MiB used. Consider increasing the memory limit, see https://cloud.google.com/run/docs/configuring/memory-limits"
+	const want = "giggle-error: Memory limit of 64 MiB exceeded with 64 MiB used. Consider increasing the memory limit, see https://cloud.google.com/run/docs/configuring/memory-limits"
 	until(t, func() (string, bool) { got := w.said(t, rev); return got, strings.Contains(got, want) })
 	until(t, func() (string, bool) { got := fmt.Sprint(s.Stats()); return got, s.Stats()[0].OOMs == 1 })
 	if got, _ := ask(t, s, rev, "/"); got != "hello" {
