@@ -128,7 +128,12 @@ func (i *invoker) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	out := r.Clone(r.Context())
 	out.Header.Set("Authorization", "Bearer "+token)
-	return i.next.RoundTrip(out)
+	res, err := i.next.RoundTrip(out)
+	if err == nil && res.StatusCode == http.StatusForbidden {
+		_ = res.Body.Close() // a page for browsers
+		return nil, fault.New(fault.PermissionDenied, "The service at %s may not be called by %s. Grant that account roles/run.invoker on it.", i.audience, i.who)
+	}
+	return res, err
 }
 
 // idToken returns a token that is good for a while yet.

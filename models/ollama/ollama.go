@@ -235,6 +235,9 @@ func unreachable(ctx context.Context, url string, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
+	if f := new(fault.Error); errors.As(err, &f) { // of the client's transport, which knows why
+		return f
+	}
 	f := fault.New(fault.Unavailable, "The Ollama server at %s can't be reached.", url)
 	f.Cause = err
 	return f

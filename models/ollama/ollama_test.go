@@ -124,6 +124,10 @@ func TestFailures(t *testing.T) {
 	if _, err := gone.Count(t.Context(), &models.Request{}); !fault.Is(err, fault.Unavailable) {
 		t.Errorf("no server: %v", err)
 	}
+	knows := &ollama.Backend{Client: &http.Client{Transport: refuses{}}, URL: "http://x", Model: "m"}
+	if _, err := knows.Count(t.Context(), &models.Request{}); !fault.Is(err, fault.PermissionDenied) || !strings.Contains(fault.From(err).Message, "roles/run.invoker") {
+		t.Errorf("a transport that knows why: %v", err)
+	}
 	b, _ := server(t, 200, good)
 	stop := errors.New("stop")
 	if _, err := b.Generate(t.Context(), &models.Request{}, func(models.Chunk) error { return stop }); !errors.Is(err, stop) {
@@ -134,4 +138,11 @@ func TestFailures(t *testing.T) {
 	if _, err := b.Generate(ctx, &models.Request{}, func(models.Chunk) error { return nil }); !errors.Is(err, context.Canceled) {
 		t.Errorf("a client that left: %v", err)
 	}
+}
+
+// refuses is a transport that is told no.
+type refuses struct{}
+
+func (refuses) RoundTrip(*http.Request) (*http.Response, error) {
+	return nil, fault.New(fault.PermissionDenied, "Grant roles/run.invoker.")
 }
