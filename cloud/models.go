@@ -56,7 +56,7 @@ func (c *Cloud) openModel(project, address string) (models.Backend, error) {
 		if scheme == "ollama" {
 			return &ollama.Backend{Client: &http.Client{}, URL: server, Model: model}, nil
 		}
-		key, err := modelKey(u.Query().Get("key-file"))
+		key, err := c.modelKey(project, u.Query().Get("key"))
 		return &openai.Backend{Client: &http.Client{}, URL: server, Model: model, Key: key}, err
 	case "run":
 		if u.Host == "" || model == "" {
@@ -67,14 +67,16 @@ func (c *Cloud) openModel(project, address string) (models.Backend, error) {
 	return nil, bad("is not embedded:, ollama://HOST:PORT/MODEL, openai://HOST:PORT/MODEL or run://SERVICE/MODEL?region=REGION")
 }
 
-// modelKey reads the key of a model's server.
-func modelKey(file string) (string, error) {
-	if file == "" {
+// modelKey reads the key of a model's server: a secret of the project, SECRET/VERSION. It is never a path that the caller
+// names: what is read is sent to a server that he names too.
+func (c *Cloud) modelKey(project, key string) (string, error) {
+	if key == "" {
 		return "", nil
 	}
-	b, err := os.ReadFile(file)
-	if err != nil || len(b) > 4<<10 {
-		return "", fault.Invalid("backend", "the key file %.200q can't be read", file)
+	secret, version, _ := strings.Cut(key, "/")
+	b, err := c.secret("projects/" + project + "/secrets/" + secret + "/versions/" + version)
+	if err != nil {
+		return "", err
 	}
 	return strings.TrimSpace(string(b)), nil
 }

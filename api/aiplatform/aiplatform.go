@@ -24,7 +24,6 @@ import (
 // Models answers for the names of models: *models.Models.
 type Models interface {
 	Resolve(ctx context.Context, project, model string) (models.Route, models.Backend, error)
-	Routes(ctx context.Context, project string) ([]models.Route, error)
 	Admit(project, model string) error
 }
 
@@ -73,10 +72,9 @@ var Rules = func() guard.Rules {
 
 // Denied puts a refusal into Vertex AI's words, which are not IAM's (seen in its users' reports).
 func Denied(e *fault.Error, permission, resource string) {
-	full := "//aiplatform.googleapis.com/" + resource
-	e.Message = "Permission '" + permission + "' denied on resource '" + full + "' (or it may not exist)."
+	e.Message = "Permission '" + permission + "' denied on resource '//aiplatform.googleapis.com/" + resource + "' (or it may not exist)."
 	e.Domain = "aiplatform.googleapis.com"
-	e.Metadata = map[string]string{"permission": permission, "resource": strings.TrimPrefix(full, "//aiplatform.googleapis.com/")}
+	e.Metadata = map[string]string{"permission": permission, "resource": resource}
 }
 
 // Register adds the API's routes.

@@ -7,6 +7,7 @@ import (
 	beta "cloud.google.com/go/aiplatform/apiv1beta1/aiplatformpb"
 
 	"giggle/fault"
+	"giggle/models"
 )
 
 // GetPublisherModel returns a model of Google's, for which a backend stands in. Which one, an answer's modelVersion says.
@@ -15,14 +16,10 @@ func (s *Server) GetPublisherModel(_ context.Context, r *beta.GetPublisherModelR
 	if i := strings.Index(r.GetName(), "/publishers/google/models/"); i >= 0 { // in a project and a location, as the newer library asks
 		model, ok = r.GetName()[i+len("/publishers/google/models/"):], true
 	}
-	if !ok || !gemini(model) {
+	if !ok || !models.Gemini(model) {
 		return nil, fault.New(fault.NotFound, "Publisher Model `%.300s` is not found.", r.GetName())
 	}
 	return publisherModel(model), nil
-}
-
-func gemini(model string) bool {
-	return strings.HasPrefix(model, "gemini-") && !strings.Contains(model, "/")
 }
 
 func publisherModel(model string) *beta.PublisherModel {

@@ -14,7 +14,6 @@ import (
 
 // question is a request, read, with the backend that is to answer.
 type question struct {
-	model   name
 	request *models.Request
 	backend models.Backend
 	answers int // wanted
@@ -28,7 +27,7 @@ func (s *Server) question(ctx context.Context, r *beta.GenerateContentRequest) (
 	if err != nil {
 		return question{}, err
 	}
-	q := question{model: n, answers: 1}
+	q := question{answers: 1}
 	if q.request, err = toRequest(r); err != nil {
 		return q, err
 	}

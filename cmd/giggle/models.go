@@ -27,7 +27,7 @@ func (p *program) models() *cobra.Command {
 			"with OpenAI's API, or a Cloud Run service of this platform that runs Ollama. Every answer names what it is of.",
 		Example: "  giggle models ls\n" +
 			"  giggle models use '*' ollama://127.0.0.1:11434/gemma3:4b\n" +
-			"  giggle models use gemini-2.5-pro 'openai+https://api.example.com/big-model?key-file=/root/key'\n" +
+			"  giggle models use gemini-2.5-pro 'openai+https://api.example.com/big-model?key=openai/1'\n" +
 			"  giggle models use gemini-2.0-flash-001 'run://ollama-gemma/gemma3:4b?region=europe-north1'\n" +
 			"  giggle models try gemini-2.0-flash-001 'tell me a joke'",
 	}
@@ -83,7 +83,8 @@ func (p *program) modelsUse() *cobra.Command {
 		Long: "Use has a backend answer for a model's id, or for '*': every gemini model that has none of its own. A backend is one of\n" +
 			"  embedded:                          the model that comes with giggle\n" +
 			"  ollama://HOST:PORT/MODEL           an Ollama server (ollama+https:// over TLS)\n" +
-			"  openai://HOST:PORT/MODEL           a server with OpenAI's chat API (openai+https://; ?key-file=FILE for its key)\n" +
+			"  openai://HOST:PORT/MODEL           a server with OpenAI's chat API (openai+https://; ?key=SECRET/VERSION for its key, which is the file\n" +
+			"                                     secrets/projects/PROJECT/secrets/SECRET/versions/VERSION in the data directory)\n" +
 			"  run://SERVICE/MODEL?region=REGION  a Cloud Run service of this platform that runs Ollama; it is called as\n" +
 			"                                     service-NUMBER@gcp-sa-aiplatform.iam.gserviceaccount.com",
 		Example: "  giggle models use '*' ollama://127.0.0.1:11434/gemma3:4b",
