@@ -7,12 +7,12 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"time"
 
 	"giggle/fault"
 	"giggle/models"
 	"giggle/models/embedded"
-	"giggle/models/llama"
 )
 
 // modelIdle is how long the process of an embedded model stays without a question: its memory is returned then.
@@ -24,6 +24,9 @@ const maxModel = 4 << 30
 // modelName is what an added model may be called: it is a file's name too.
 var modelName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._:-]{0,62}$`)
 
+// adding is the pattern of the files that are being added. A kill leaves one; the next start removes it.
+const adding = ".adding-*.gguf"
+
 // modelFile is where an added model's file is.
 func (c *Cloud) modelFile(project, name string) string {
 	return c.path("models", project, name+".gguf")
@@ -31,19 +34,22 @@ func (c *Cloud) modelFile(project, name string) string {
 
 // embeddedModel is the model that comes with the platform, or one that was added under a name.
 func (c *Cloud) embeddedModel(project, name string) (models.Backend, error) {
-	cfg := embedded.Config{Binary: c.cfg.Binary, Args: []string{"model-runner"}, Idle: modelIdle, Log: c.cfg.Log, Now: c.cfg.Now}
+	file := ""
 	if name != "" {
-		cfg.Model = c.modelFile(project, name)
+		file = c.modelFile(project, name)
 		if !modelName.MatchString(name) {
 			return nil, fault.Invalid("backend", "%.100q is not the name of a model", name)
 		}
-		if _, err := os.Stat(cfg.Model); err != nil {
+		if _, err := os.Stat(file); err != nil {
 			return nil, fault.Invalid("backend", "no model %s was added to project %s: `giggle models add FILE.gguf --as %s`", name, project, name)
 		}
 	}
-	r := embedded.New(cfg)
-	c.onClose(r.Close)
-	return models.FromLocal(child{r}), nil
+	return models.FromRunner(c.modelRunner(file)), nil
+}
+
+// modelRunner runs a model's file, or the model that is built in, in a process of its own.
+func (c *Cloud) modelRunner(file string) *embedded.Runner {
+	return embedded.New(embedded.Config{Binary: c.cfg.Binary, Args: []string{"model-runner"}, Model: file, Idle: modelIdle, Log: c.cfg.Log, Now: c.cfg.Now})
 }
 
 // addModel keeps a model's file under a name, and has it answer for that name.
@@ -55,14 +61,18 @@ func (c *Cloud) addModel(ctx context.Context, project, name string, file io.Read
 	if _, err := c.project(project); err != nil {
 		return err
 	}
+	all, err := c.models.Routes(ctx, project)
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(all, func(r models.Route) bool { return r.Model == name }) {
+		return fault.New(fault.AlreadyExists, "Something answers for %s in project %s already. `giggle models rm %s` first, or add this one under another name.", name, project, name)
+	}
 	to := c.modelFile(project, name)
 	if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
 		return err
 	}
-	if _, err := os.Stat(to); err == nil {
-		return fault.New(fault.AlreadyExists, "A model %s was added to project %s already. Add this one under another name.", name, project)
-	}
-	tmp, err := os.CreateTemp(filepath.Dir(to), ".adding-*.gguf")
+	tmp, err := os.CreateTemp(filepath.Dir(to), adding)
 	if err != nil {
 		return err
 	}
@@ -78,62 +88,18 @@ func (c *Cloud) addModel(ctx context.Context, project, name string, file io.Read
 		return fault.Invalid("file", "is bigger than %d GiB; a model of that size belongs to Ollama: `giggle models use %s ollama://HOST:PORT/MODEL`", maxModel>>30, name)
 	}
 	// In its own process: the file is a stranger's.
-	trial := embedded.New(embedded.Config{Binary: c.cfg.Binary, Args: []string{"model-runner"}, Model: tmp.Name(), Idle: modelIdle, Log: c.cfg.Log, Now: c.cfg.Now})
+	trial := c.modelRunner(tmp.Name())
 	_, err = trial.Count(ctx, []embedded.Turn{{Role: embedded.User, Text: "hello"}})
 	if err := errors.Join(err, trial.Close()); err != nil {
 		e := fault.Invalid("file", "is no model that can be run here: %s", fault.From(err).Message)
 		e.Cause = err
 		return e
 	}
+	// Over a file without a route, which a kill between this line and the next leaves.
 	if err := os.Rename(tmp.Name(), to); err != nil {
 		return err
 	}
 	return c.models.Use(ctx, models.Route{Project: project, Model: name, Backend: models.Embedded + name})
-}
-
-// child is an embedded model as package models asks it.
-type child struct{ *embedded.Runner }
-
-func turns(in [][2]string) []embedded.Turn {
-	var out []embedded.Turn
-	for _, t := range in {
-		out = append(out, embedded.Turn{Role: t[0], Text: t[1]})
-	}
-	return out
-}
-
-// Complete goes on with a conversation.
-func (c child) Complete(ctx context.Context, in [][2]string, g models.Generation, emit func(string) error) (models.Answer, error) {
-	s := llama.Sampling{Temperature: 0.8, TopP: 0.95, MaxTokens: g.MaxTokens, Stop: g.Stop} // what llama.cpp does by default
-	if g.Temperature != nil {
-		s.Temperature = *g.Temperature
-	}
-	if g.TopP != nil {
-		s.TopP = *g.TopP
-	}
-	if g.TopK != nil {
-		s.TopK = *g.TopK
-	}
-	if g.Seed != nil {
-		s.Seed = *g.Seed
-	}
-	if g.PresencePenalty != nil {
-		s.PresencePenalty = *g.PresencePenalty
-	}
-	if g.FrequencyPenalty != nil {
-		s.FrequencyPenalty = *g.FrequencyPenalty
-	}
-	r, err := c.Generate(ctx, embedded.Prompt{Turns: turns(in), Sampling: s}, emit)
-	a := models.Answer{Finish: models.Stop, Usage: models.Usage{Prompt: r.PromptTokens, Output: r.OutputTokens}}
-	if r.Finish == "length" {
-		a.Finish = models.Length
-	}
-	return a, err
-}
-
-// Count counts a conversation's tokens.
-func (c child) Count(ctx context.Context, in [][2]string) (int, error) {
-	return c.Runner.Count(ctx, turns(in))
 }
 
 // modelTable is the table of models with their files.

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -29,7 +30,17 @@ func (c *Cloud) openModels(context.Context) error {
 			return err
 		}
 	}
-	c.models = models.New(models.Config{Store: c.store, PerMinute: c.cfg.ModelRequests, Now: c.cfg.Now, Open: c.openModel})
+	left, err := filepath.Glob(c.path("models", "*", adding))
+	if err != nil {
+		return err
+	}
+	for _, file := range left {
+		if err := os.Remove(file); err != nil {
+			return err
+		}
+	}
+	c.models = models.New(models.Config{Store: c.store, PerMinute: c.cfg.ModelRequests, Now: c.cfg.Now, Log: c.cfg.Log, Open: c.openModel})
+	c.onClose(c.models.Close)
 	return nil
 }
 

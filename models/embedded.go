@@ -3,40 +3,57 @@ package models
 import (
 	"context"
 	"strings"
+
+	"giggle/models/embedded"
+	"giggle/models/llama"
 )
 
-// Local is the model that runs in a child process of the platform: *embedded.Runner, behind an adapter of cloud's.
-type Local interface {
-	Name() string
-	// Complete goes on with a conversation, each turn's text behind the name of who says it: "system", "user", "model".
-	Complete(ctx context.Context, turns [][2]string, c Generation, emit func(text string) error) (Answer, error)
-	Count(ctx context.Context, turns [][2]string) (int, error)
-}
+// FromRunner makes a backend of a model that runs in a child process. It takes text only.
+func FromRunner(r *embedded.Runner) Backend { return local{r} }
 
-// FromLocal makes a backend of a local model. It takes text only.
-func FromLocal(l Local) Backend { return local{l} }
+type local struct{ *embedded.Runner }
 
-type local struct{ model Local }
-
-func (l local) Abilities() Abilities { return Abilities{} }
+func (local) Abilities() Abilities { return Abilities{} }
 
 func (l local) Generate(ctx context.Context, r *Request, emit func(Chunk) error) (Answer, error) {
-	a, err := l.model.Complete(ctx, turns(r), r.Config, func(text string) error { return emit(Chunk{Text: text}) })
-	a.Model = l.model.Name()
+	res, err := l.Runner.Generate(ctx, embedded.Prompt{Turns: turns(r), Sampling: sampling(r.Config)}, func(text string) error { return emit(Chunk{Text: text}) })
+	a := Answer{Finish: Stop, Usage: Usage{Prompt: res.PromptTokens, Output: res.OutputTokens}, Model: l.Name()}
+	if res.Finish == llama.FinishLength {
+		a.Finish = Length
+	}
 	return a, err
 }
 
 func (l local) Count(ctx context.Context, r *Request) (int, error) {
-	return l.model.Count(ctx, turns(r))
+	return l.Runner.Count(ctx, turns(r))
 }
 
-func turns(r *Request) [][2]string {
-	var out [][2]string
+// sampling fills in what llama.cpp does by default.
+func sampling(g Generation) llama.Sampling {
+	s := llama.Sampling{Temperature: 0.8, TopP: 0.95, MaxTokens: g.MaxTokens, Stop: g.Stop}
+	for to, v := range map[*float64]*float64{
+		&s.Temperature: g.Temperature, &s.TopP: g.TopP, &s.PresencePenalty: g.PresencePenalty, &s.FrequencyPenalty: g.FrequencyPenalty,
+	} {
+		if v != nil {
+			*to = *v
+		}
+	}
+	if g.TopK != nil {
+		s.TopK = *g.TopK
+	}
+	if g.Seed != nil {
+		s.Seed = *g.Seed
+	}
+	return s
+}
+
+func turns(r *Request) []embedded.Turn {
+	var out []embedded.Turn
 	if r.System != "" {
-		out = append(out, [2]string{"system", r.System})
+		out = append(out, embedded.Turn{Role: embedded.System, Text: r.System})
 	}
 	for _, t := range r.Turns {
-		out = append(out, [2]string{string(t.Role), t.Text()})
+		out = append(out, embedded.Turn{Role: string(t.Role), Text: t.Text()})
 	}
 	return out
 }

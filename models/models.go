@@ -114,6 +114,7 @@ type Abilities struct{ Images, Tools, JSON bool }
 // Backend answers for a model. Its errors are faults: NotFound where it has no such model, Unavailable where it does not
 // answer.
 type Backend interface {
+	Name() string // of the model, as the backend calls it
 	Abilities() Abilities
 	// Generate answers, piece by piece. It ends when ctx does or emit fails.
 	Generate(ctx context.Context, r *Request, emit func(Chunk) error) (Answer, error)

@@ -2,6 +2,9 @@ package models
 
 import (
 	"context"
+	"errors"
+	"io"
+	"log/slog"
 	"net/url"
 	"regexp"
 	"slices"
@@ -30,6 +33,7 @@ type Config struct {
 	// PerMinute is how many requests a project may make of one model in a minute.
 	PerMinute int
 	Now       func() time.Time
+	Log       *slog.Logger
 }
 
 // Models is the models of a platform.
@@ -81,7 +85,19 @@ func (m *Models) Use(ctx context.Context, r Route) (err error) {
 // Forget removes a model's route. It fails with NotFound.
 func (m *Models) Forget(ctx context.Context, project, model string) (err error) {
 	defer fault.Wrap(&err, "models.Forget(%s)", model)
-	return m.cfg.Store.Update(ctx, func(tx *store.Tx) error { return routes.Delete(tx, rowName(project, model)) })
+	var gone Route
+	err = m.cfg.Store.Update(ctx, func(tx *store.Tx) error {
+		row, err := routes.Get(tx, rowName(project, model))
+		if err != nil {
+			return err
+		}
+		gone = row.Value
+		return routes.Delete(tx, row.Name)
+	})
+	if err != nil {
+		return err
+	}
+	return m.drop(project, gone.Backend) // a file of its name may be another one next time
 }
 
 // Routes returns a project's routes, by model. The last is the default where the project sets none.
@@ -146,8 +162,36 @@ func (m *Models) backend(project, address string) (Backend, error) {
 	b, err := m.cfg.Open(project, address)
 	if err == nil {
 		m.backends[key] = b
+		m.cfg.Log.Info("model opened", "project", project, "backend", address, "model", b.Name())
 	}
 	return b, err
+}
+
+// drop forgets an open backend, and ends what runs of it. One that is still needed is opened anew.
+func (m *Models) drop(project, address string) error {
+	key := project + " " + address
+	m.mu.Lock()
+	b := m.backends[key]
+	delete(m.backends, key)
+	m.mu.Unlock()
+	if c, ok := b.(io.Closer); ok {
+		return c.Close()
+	}
+	return nil
+}
+
+// Close ends what runs of the backends.
+func (m *Models) Close() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var errs []error
+	for _, b := range m.backends {
+		if c, ok := b.(io.Closer); ok {
+			errs = append(errs, c.Close())
+		}
+	}
+	clear(m.backends)
+	return errors.Join(errs...)
 }
 
 // Admit counts a request. It fails with ResourceExhausted, and how long to wait, when the model's quota of this minute is

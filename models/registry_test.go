@@ -2,6 +2,7 @@ package models_test
 
 import (
 	"context"
+	"log/slog"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -16,6 +17,7 @@ import (
 // named is a backend that is nothing but its address.
 type named string
 
+func (n named) Name() string              { return string(n) }
 func (named) Abilities() models.Abilities { return models.Abilities{} }
 func (n named) Generate(context.Context, *models.Request, func(models.Chunk) error) (models.Answer, error) {
 	return models.Answer{Model: string(n)}, nil
@@ -36,7 +38,7 @@ func newModels(t *testing.T, path string, perMinute int) *models.Models {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = st.Close() })
-	return models.New(models.Config{Store: st, Open: open, PerMinute: perMinute, Now: time.Now})
+	return models.New(models.Config{Store: st, Open: open, PerMinute: perMinute, Now: time.Now, Log: slog.New(slog.DiscardHandler)})
 }
 
 func TestRoutes(t *testing.T) {
@@ -97,7 +99,7 @@ func TestQuotaOfAMinute(t *testing.T) {
 	}
 	defer func() { _ = st.Close() }()
 	synctest.Test(t, func(t *testing.T) {
-		m := models.New(models.Config{Store: st, Open: open, PerMinute: 2, Now: time.Now})
+		m := models.New(models.Config{Store: st, Open: open, PerMinute: 2, Now: time.Now, Log: slog.New(slog.DiscardHandler)})
 		for range 2 {
 			if err := m.Admit("a", "x"); err != nil {
 				t.Fatal(err)
@@ -136,5 +138,47 @@ func TestCheckNamesTheField(t *testing.T) {
 		if err := r.Check(models.Abilities{Images: true, Tools: true, JSON: true}); err != nil {
 			t.Errorf("%s: %v", want, err)
 		}
+	}
+}
+
+// closing is a backend that something runs of.
+type closing struct {
+	named
+	closed *int
+}
+
+func (c closing) Close() error { *c.closed++; return nil }
+
+// What was forgotten runs no more, and is opened anew when a route leads there again: the file may be another one.
+func TestAForgottenBackendIsClosed(t *testing.T) {
+	st, err := store.Open(t.Context(), filepath.Join(t.TempDir(), "db"), time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = st.Close() }()
+	opened, closed := 0, 0
+	m := models.New(models.Config{Store: st, Now: time.Now, Log: slog.New(slog.DiscardHandler), Open: func(_, address string) (models.Backend, error) {
+		opened++
+		return closing{named(address), &closed}, nil
+	}})
+	for round := 1; round <= 2; round++ {
+		if err := m.Use(t.Context(), models.Route{Project: "a", Model: "mine", Backend: "embedded:mine"}); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := m.Resolve(t.Context(), "a", "mine"); err != nil {
+			t.Fatal(err)
+		}
+		if err := m.Forget(t.Context(), "a", "mine"); err != nil {
+			t.Fatal(err)
+		}
+		if opened != round || closed != round {
+			t.Errorf("round %d: opened %d, closed %d", round, opened, closed)
+		}
+	}
+	if err := m.Use(t.Context(), models.Route{Project: "a", Model: "mine", Backend: "embedded:mine"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Close(); err != nil || closed != 3 {
+		t.Errorf("closed %d at the end, %v", closed, err)
 	}
 }

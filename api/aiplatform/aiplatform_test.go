@@ -3,6 +3,7 @@ package aiplatform_test
 import (
 	"context"
 	"encoding/json"
+	"log/slog"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -26,6 +27,8 @@ type backend struct {
 	begun  chan struct{} // not nil: closed when it answers, which it does until the client leaves
 	left   chan struct{} // closed then
 }
+
+func (b *backend) Name() string { return "tiny-1" }
 
 func (b *backend) Abilities() models.Abilities { return b.can }
 
@@ -62,7 +65,7 @@ func newWorld(t *testing.T) *world {
 		answer: models.Answer{Finish: models.Stop, Usage: models.Usage{Prompt: 5, Output: 8}, Model: "tiny-1"},
 	}}
 	w.models = models.New(models.Config{
-		Store: w.Store, PerMinute: 100, Now: time.Now,
+		Store: w.Store, PerMinute: 100, Now: time.Now, Log: slog.New(slog.DiscardHandler),
 		Open: func(_, address string) (models.Backend, error) {
 			if address == models.Embedded {
 				return w.backend, nil

@@ -17,6 +17,8 @@ import (
 
 	"giggle/api/giggle"
 	"giggle/fault"
+	"giggle/models"
+	"giggle/models/embedded"
 )
 
 func (p *program) models() *cobra.Command {
@@ -64,7 +66,11 @@ func (p *program) modelsList() *cobra.Command {
 				if model == "*" {
 					model = "* (every gemini model besides)"
 				}
-				fmt.Fprintf(t, "%s\t%s\n", model, r.Backend)
+				backend := r.Backend
+				if backend == models.Embedded {
+					backend += " (" + embedded.Name + ", the small one that comes with giggle)"
+				}
+				fmt.Fprintf(t, "%s\t%s\n", model, backend)
 			}
 			return t.Flush()
 		},

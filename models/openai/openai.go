@@ -30,6 +30,9 @@ type Backend struct {
 
 var _ models.Backend = (*Backend)(nil)
 
+// Name is what the server calls the model.
+func (b *Backend) Name() string { return b.Model }
+
 // Abilities are all: which the model has, the server says.
 func (b *Backend) Abilities() models.Abilities {
 	return models.Abilities{Images: true, Tools: true, JSON: true}
