@@ -35,7 +35,7 @@ func fromWire(in resource.Location, w *service) (run.Service, error) {
 		s.Version = v
 	}
 	s.Labels = without(w.Metadata.Labels, labelLocation)
-	if err := checkLabels(s.Labels, "metadata.labels"); err != nil {
+	if err := run.CheckLabels(s.Labels, "metadata.labels"); err != nil {
 		return s, err
 	}
 	if err := readServiceAnnotations(&s, w.Metadata.Annotations); err != nil {
@@ -49,7 +49,7 @@ func fromWire(in resource.Location, w *service) (run.Service, error) {
 		Revision: t.Metadata.Name, Labels: without(t.Metadata.Labels, labelLocation), ServiceAccount: t.Spec.ServiceAccountName,
 		Timeout: int(t.Spec.TimeoutSeconds), Concurrency: int(t.Spec.ContainerConcurrency), NodeSelector: t.Spec.NodeSelector,
 	}
-	if err := checkLabels(s.Template.Labels, "spec.template.metadata.labels"); err != nil {
+	if err := run.CheckLabels(s.Template.Labels, "spec.template.metadata.labels"); err != nil {
 		return s, err
 	}
 	if err := readTemplateAnnotations(&s.Template, t.Metadata.Annotations); err != nil {
@@ -71,19 +71,8 @@ func containerFromWire(w *container, path string) (run.Container, error) {
 		c.Env = append(c.Env, run.EnvVar{Name: e.Name, Value: e.Value})
 	}
 	for key, v := range w.Resources.Limits {
-		switch key {
-		case "cpu":
-			c.CPU = v
-		case "memory":
-			c.Memory = v
-		case "nvidia.com/gpu":
-			n, err := strconv.Atoi(v)
-			if err != nil {
-				return c, fault.Invalid(path+".resources.limits[nvidia.com/gpu]", "%.40q is no number", v)
-			}
-			c.GPU = n
-		default:
-			return c, fault.Invalid(path+".resources.limits", "%.60q is not a resource that can be limited; cpu and memory are", key)
+		if err := c.SetLimit(path+".resources.limits", key, v); err != nil {
+			return c, err
 		}
 	}
 	if len(w.Ports) > 1 {
@@ -106,19 +95,6 @@ func containerFromWire(w *container, path string) (run.Container, error) {
 		}
 	}
 	return c, nil
-}
-
-// checkLabels holds labels to Google's rule for them (at most 64, keys and values of at most 63 characters).
-func checkLabels(labels map[string]string, path string) error {
-	if len(labels) > 64 {
-		return fault.Invalid(path, "more than 64 labels")
-	}
-	for k, v := range labels {
-		if len(k) > 317 || len(v) > 63 {
-			return fault.Invalid(path, "the label %.60q is too long: 63 characters for a value", k)
-		}
-	}
-	return nil
 }
 
 func without(m map[string]string, keys ...string) map[string]string {

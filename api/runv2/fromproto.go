@@ -2,7 +2,6 @@ package runv2
 
 import (
 	"fmt"
-	"strconv"
 	"strings"
 
 	"cloud.google.com/go/run/apiv2/runpb"
@@ -121,24 +120,22 @@ func userKeys(m map[string]string) map[string]string {
 }
 
 func checkMaps(labels, annotations map[string]string, path string) error {
-	if len(labels) > 64 || len(annotations) > 64 {
-		return fault.Invalid(path+"labels", "more than 64 labels or annotations")
-	}
-	for _, x := range []struct {
-		field string
-		m     map[string]string
-		most  int
-	}{{"labels", labels, 63}, {"annotations", annotations, 64 << 10}} {
-		for k, v := range x.m {
-			switch {
-			case system(k):
-				return fault.Invalid(path+x.field, "%.60q is a key of the platform; v2 has a field for it", k)
-			case len(k) > 317 || len(v) > x.most:
-				return fault.Invalid(path+x.field, "%.60q or its value is too long", k)
+	for field, m := range map[string]map[string]string{"labels": labels, "annotations": annotations} {
+		for k := range m {
+			if system(k) {
+				return fault.Invalid(path+field, "%.60q is a key of the platform; v2 has a field for it", k)
 			}
 		}
 	}
-	return nil
+	if len(annotations) > 64 {
+		return fault.Invalid(path+"annotations", "more than 64 annotations")
+	}
+	for k, v := range annotations {
+		if len(k) > 317 || len(v) > 64<<10 {
+			return fault.Invalid(path+"annotations", "%.60q or its value is too long", k)
+		}
+	}
+	return run.CheckLabels(labels, path+"labels")
 }
 
 func trafficFromProto(ts []*runpb.TrafficTarget) ([]run.Target, error) {
@@ -229,19 +226,8 @@ func containerFromProto(w *runpb.Container, path string) (run.Container, error) 
 		c.Env = append(c.Env, run.EnvVar{Name: e.GetName(), Value: e.GetValue()})
 	}
 	for key, v := range w.GetResources().GetLimits() {
-		switch key {
-		case "cpu":
-			c.CPU = v
-		case "memory":
-			c.Memory = v
-		case "nvidia.com/gpu":
-			n, err := strconv.Atoi(v)
-			if err != nil {
-				return c, fault.Invalid(path+".resources.limits[nvidia.com/gpu]", "%.40q is no number", v)
-			}
-			c.GPU = n
-		default:
-			return c, fault.Invalid(path+".resources.limits", "%.60q is not a resource that can be limited; cpu and memory are", key)
+		if err := c.SetLimit(path+".resources.limits", key, v); err != nil {
+			return c, err
 		}
 	}
 	if len(w.GetPorts()) > 1 {

@@ -172,14 +172,15 @@ func (x *session) load(w http.ResponseWriter, r *http.Request) (err error) {
 		return fault.New(fault.InvalidArgument, "The archive is bigger than %d GiB.", maxContext>>30)
 	}
 	opener := func() (io.ReadCloser, error) { return os.Open(f.Name()) }
-	if err := bounded(opener); err != nil {
+	entries, err := bounded(opener)
+	if err != nil {
 		return err
 	}
 	list, err := tarball.LoadManifest(opener)
 	if err != nil {
 		return fault.New(fault.InvalidArgument, "This is no archive of docker save: %v", err)
 	}
-	if err := documents(opener, list); err != nil {
+	if err := documents(entries, list); err != nil {
 		return err
 	}
 	out := newStream(w)
@@ -214,55 +215,52 @@ func plain(r io.Reader) (io.Reader, error) {
 // maxEntries bounds the files of an archive.
 const maxEntries = 10_000
 
-// bounded fails on an archive with more than an image archive has: go-containerregistry reads the documents in it whole,
-// and the archive is a stranger's.
-func bounded(open tarball.Opener) error {
+// bounded reads what is in an archive, and fails where that is more than an image archive has: go-containerregistry reads
+// the documents in it whole, and the archive is a stranger's.
+func bounded(open tarball.Opener) (map[string]tar.Header, error) {
 	f, err := open()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer func() { _ = f.Close() }() // it was only read
+	entries := make(map[string]tar.Header)
 	t := tar.NewReader(f)
 	for n := 0; ; n++ {
 		h, err := t.Next()
 		switch {
 		case errors.Is(err, io.EOF):
-			return nil
+			return entries, nil
 		case err != nil:
-			return fault.New(fault.InvalidArgument, "The archive can't be read: %v", err)
+			return nil, fault.New(fault.InvalidArgument, "The archive can't be read: %v", err)
 		case n >= maxEntries:
-			return fault.New(fault.InvalidArgument, "The archive has more than %d entries.", maxEntries)
+			return nil, fault.New(fault.InvalidArgument, "The archive has more than %d entries.", maxEntries)
 		case strings.HasSuffix(h.Name, ".json") && h.Size > maxDocument:
-			return fault.New(fault.InvalidArgument, "%.100q in the archive is bigger than %d MiB.", h.Name, maxDocument>>20)
+			return nil, fault.New(fault.InvalidArgument, "%.100q in the archive is bigger than %d MiB.", h.Name, maxDocument>>20)
 		}
+		// Of several of one name, the worst: which one is read is go-containerregistry's choice.
+		name := path.Clean(h.Name)
+		e, twice := entries[name]
+		if !twice || h.Typeflag != tar.TypeReg {
+			e.Typeflag = h.Typeflag
+		}
+		e.Size = max(e.Size, h.Size)
+		entries[name] = e
 	}
 }
 
-// documents fails when what the manifest calls a configuration is bigger than one, whatever its name.
-func documents(open tarball.Opener, list tarball.Manifest) error {
-	configs := make(map[string]bool)
+// documents fails when what the manifest calls a configuration is no small file, whatever its name.
+func documents(entries map[string]tar.Header, list tarball.Manifest) error {
 	for _, d := range list {
-		configs[path.Clean(d.Config)] = true
-	}
-	f, err := open()
-	if err != nil {
-		return err
-	}
-	defer func() { _ = f.Close() }() // it was only read
-	for t := tar.NewReader(f); ; {
-		h, err := t.Next()
+		h, there := entries[path.Clean(d.Config)]
 		switch {
-		case errors.Is(err, io.EOF):
-			return nil
-		case err != nil:
-			return fault.New(fault.InvalidArgument, "The archive can't be read: %v", err)
-		case !configs[path.Clean(h.Name)]:
+		case !there: // the loading says it better
 		case h.Typeflag != tar.TypeReg: // a link could lead to a layer
-			return fault.New(fault.InvalidArgument, "The configuration %.100q in the archive is no file.", h.Name)
+			return fault.New(fault.InvalidArgument, "The configuration %.100q in the archive is no file.", d.Config)
 		case h.Size > maxDocument:
-			return fault.New(fault.InvalidArgument, "%.100q in the archive is bigger than %d MiB.", h.Name, maxDocument>>20)
+			return fault.New(fault.InvalidArgument, "%.100q in the archive is bigger than %d MiB.", d.Config, maxDocument>>20)
 		}
 	}
+	return nil
 }
 
 func (x *session) loadOne(ctx context.Context, opener tarball.Opener, tags []string) error {
