@@ -34,6 +34,7 @@ import (
 	"giggle/iam"
 	"giggle/logging"
 	"giggle/models"
+	"giggle/models/library"
 	"giggle/oci"
 	"giggle/operation"
 	"giggle/projects"
@@ -109,6 +110,7 @@ type Cloud struct {
 	engine     *engine.Engine
 	logs       *local.Logs
 	models     *models.Models
+	library    *library.Library
 	entries    logging.Log // what services say, as entries of Cloud Logging
 	scaler     *scale.Scaler
 	gateway    *gateway.Gateway

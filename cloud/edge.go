@@ -32,6 +32,7 @@ import (
 	"giggle/git/githttp"
 	"giggle/iam"
 	"giggle/metadata"
+	modelregistry "giggle/models/registry"
 	"giggle/rest"
 	"giggle/run/scale/local"
 )
@@ -169,6 +170,7 @@ func (c *Cloud) openEdge(context.Context) error {
 		hosts[host] = tokens
 	}
 	hosts[githttp.Host] = c.gitHost()
+	hosts[modelregistry.Host] = modelregistry.New(modelregistry.Config{Library: c.library, Project: c.cfg.Project, Log: c.cfg.Log})
 	c.router = edge.NewRouter(edge.Routes{
 		API: hosts, Service: c.gateway, Storage: muxes["storage.googleapis.com"],
 		Registry: registry.New(registry.Config{

@@ -1,111 +1,130 @@
 package cloud
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
 	"os"
-	"path/filepath"
-	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"giggle/fault"
 	"giggle/models"
 	"giggle/models/embedded"
+	"giggle/models/library"
 )
 
 // modelIdle is how long the process of an embedded model stays without a question: its memory is returned then.
 const modelIdle = 5 * time.Minute
 
-// maxModel bounds a model's file, in bytes. A bigger one belongs to Ollama or llama.cpp.
-const maxModel = 4 << 30
-
-// modelName is what an added model may be called: it is a file's name too.
-var modelName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._:-]{0,62}$`)
-
-// adding is the pattern of the files that are being added. A kill leaves one; the next start removes it.
-const adding = ".adding-*.gguf"
-
-// modelFile is where an added model's file is.
-func (c *Cloud) modelFile(project, name string) string {
-	return c.path("models", project, name+".gguf")
-}
-
 // embeddedModel is the model that comes with the platform, or one that was added under a name.
 func (c *Cloud) embeddedModel(project, name string) (models.Backend, error) {
-	file := ""
-	if name != "" {
-		file = c.modelFile(project, name)
-		if !modelName.MatchString(name) {
-			return nil, fault.Invalid("backend", "%.100q is not the name of a model", name)
-		}
-		if _, err := os.Stat(file); err != nil {
-			return nil, fault.Invalid("backend", "no model %s was added to project %s: `giggle models add FILE.gguf --as %s`", name, project, name)
-		}
+	if name == "" {
+		return models.FromRunner(c.modelRunner("", "")), nil
 	}
-	return models.FromRunner(c.modelRunner(file)), nil
+	m, err := c.library.Get(context.Background(), project, name)
+	if fault.Is(err, fault.NotFound) {
+		return nil, fault.Invalid("backend", "no model %.100s was added to project %s: `giggle models add FILE.gguf --as %.100s`", name, project, name)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if m.Unfit != "" {
+		return nil, fault.Invalid("backend", "the platform can't run %s itself (%s): serve it with Ollama, as `ollama pull %s` gets it", name, m.Unfit, name)
+	}
+	called := name
+	if source := strings.TrimSuffix(m.Source, ".gguf"); source != name {
+		called += " (" + source + ")" // nobody shall take a model for another one because of the name that it was given
+	}
+	return models.FromRunner(c.modelRunner(c.library.Path(m), called)), nil
 }
 
 // modelRunner runs a model's file, or the model that is built in, in a process of its own.
-func (c *Cloud) modelRunner(file string) *embedded.Runner {
-	return embedded.New(embedded.Config{Binary: c.cfg.Binary, Args: []string{"model-runner"}, Model: file, Idle: modelIdle, Log: c.cfg.Log, Now: c.cfg.Now})
+func (c *Cloud) modelRunner(file, name string) *embedded.Runner {
+	return embedded.New(embedded.Config{
+		Binary: c.cfg.Binary, Args: []string{"model-runner"}, Model: file, Name: name, Idle: modelIdle, Log: c.cfg.Log, Now: c.cfg.Now,
+	})
 }
 
-// addModel keeps a model's file under a name, and has it answer for that name.
-func (c *Cloud) addModel(ctx context.Context, project, name string, file io.Reader) (err error) {
+// addModel keeps a model's file under a name, and has it answer for that name where the platform can run it. Source is what
+// the file was called; file is nil where it is the name of a model that is here.
+func (c *Cloud) addModel(ctx context.Context, project, name, source string, file io.Reader) (m library.Model, err error) {
 	defer fault.Wrap(&err, "cloud.addModel(%s)", name)
-	if !modelName.MatchString(name) {
-		return fault.Invalid("name", "%.100q is not 1 to 63 letters, digits and any of . _ : -", name)
+	if err := library.CheckName(name); err != nil {
+		return m, err
 	}
 	if _, err := c.project(project); err != nil {
-		return err
+		return m, err
 	}
 	all, err := c.models.Routes(ctx, project)
 	if err != nil {
-		return err
+		return m, err
 	}
 	if slices.ContainsFunc(all, func(r models.Route) bool { return r.Model == name }) {
-		return fault.New(fault.AlreadyExists, "Something answers for %s in project %s already. `giggle models rm %s` first, or add this one under another name.", name, project, name)
+		return m, fault.New(fault.AlreadyExists, "Something answers for %s in project %s already. `giggle models rm %s` first, or add this one under another name.", name, project, name)
 	}
-	to := c.modelFile(project, name)
-	if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
-		return err
+	if file == nil {
+		stored, original, err := c.storedModel(ctx, project, source)
+		if err != nil {
+			return m, err
+		}
+		defer func() { _ = stored.Close() }() // it was only read
+		file, source = stored, original
 	}
-	tmp, err := os.CreateTemp(filepath.Dir(to), adding)
+	m, err = c.library.Add(ctx, project, name, source, file, func(path string) (string, error) { return c.trial(ctx, project, path) })
+	if err != nil || m.Unfit != "" {
+		return m, err
+	}
+	return m, c.models.Use(ctx, models.Route{Project: project, Model: name, Backend: models.Embedded + name})
+}
+
+// storedModel opens the file of a model that is here, and says what it was called where it came from.
+func (c *Cloud) storedModel(ctx context.Context, project, name string) (io.ReadCloser, string, error) {
+	if name == embedded.Name {
+		return io.NopCloser(bytes.NewReader(embedded.File())), embedded.Name, nil
+	}
+	m, err := c.library.Get(ctx, project, name)
+	if fault.Is(err, fault.NotFound) {
+		return nil, "", fault.New(fault.NotFound, "There is no file and no model %.100s in project %s to be added.", name, project)
+	}
 	if err != nil {
-		return err
+		return nil, "", err
 	}
-	defer func() { _ = os.Remove(tmp.Name()) }() // gone when all went well
-	n, err := io.Copy(tmp, io.LimitReader(file, maxModel+1))
-	if err == nil {
-		err = tmp.Sync()
-	}
-	if err := errors.Join(err, tmp.Close()); err != nil {
-		return err
-	}
-	if n > maxModel {
-		return fault.Invalid("file", "is bigger than %d GiB; a model of that size belongs to Ollama: `giggle models use %s ollama://HOST:PORT/MODEL`", maxModel>>30, name)
-	}
-	// In its own process: the file is a stranger's.
-	trial := c.modelRunner(tmp.Name())
-	_, err = trial.Count(ctx, []embedded.Turn{{Role: embedded.User, Text: "hello"}})
-	if err := errors.Join(err, trial.Close()); err != nil {
-		e := fault.Invalid("file", "is no model that can be run here: %s", fault.From(err).Message)
+	f, err := os.Open(c.library.Path(m))
+	return f, m.Source, err
+}
+
+// trial asks a file's model for a little, in its own process: the file is a stranger's. It returns why the platform can't
+// run the model although nothing is wrong with the file.
+func (c *Cloud) trial(ctx context.Context, project, path string) (unfit string, err error) {
+	r := c.modelRunner(path, "")
+	_, err = r.Count(ctx, []embedded.Turn{{Role: embedded.User, Text: "hello"}})
+	err = errors.Join(err, r.Close())
+	why := fault.From(err)
+	switch {
+	case err == nil:
+		return "", nil
+	case !fault.Is(err, fault.Unimplemented):
+		e := fault.Invalid("file", "is no model that can be run here: %s", why.Message)
 		e.Cause = err
-		return e
+		return "", e
+	case project != c.cfg.Project:
+		return "", fault.New(fault.FailedPrecondition, "The platform can't run this model itself (%s), and Ollama pulls models of the project %s only: add it there.", why.Message, c.cfg.Project)
 	}
-	// Over a file without a route, which a kill between this line and the next leaves.
-	if err := os.Rename(tmp.Name(), to); err != nil {
-		return err
-	}
-	return c.models.Use(ctx, models.Route{Project: project, Model: name, Backend: models.Embedded + name})
+	return why.Message, nil
 }
 
 // modelTable is the table of models with their files.
 type modelTable struct {
 	*models.Models
 	cloud *Cloud
+}
+
+// Files returns the models that were added to a project.
+func (t modelTable) Files(ctx context.Context, project string) ([]library.Model, error) {
+	return t.cloud.library.List(ctx, project)
 }
 
 // Forget removes a model's route, and its file where one was added under its name. It fails with FailedPrecondition while
@@ -120,11 +139,13 @@ func (t modelTable) Forget(ctx context.Context, project, model string) error {
 			return fault.New(fault.FailedPrecondition, "The model %s answers for %s, too. Remove that route first.", model, r.Model)
 		}
 	}
-	if err := t.Models.Forget(ctx, project, model); err != nil || !modelName.MatchString(model) {
+	err = t.Models.Forget(ctx, project, model)
+	if err != nil && !fault.Is(err, fault.NotFound) {
 		return err
 	}
-	if err := os.Remove(t.cloud.modelFile(project, model)); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
+	// A file alone is one that only Ollama can run, or what a kill has left.
+	if removed := t.cloud.library.Remove(ctx, project, model); !fault.Is(removed, fault.NotFound) {
+		return removed
 	}
-	return nil
+	return err
 }

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -16,28 +15,24 @@ import (
 	"giggle/fault"
 	"giggle/iam"
 	"giggle/models"
+	"giggle/models/library"
 	"giggle/models/ollama"
 	"giggle/models/openai"
 	"giggle/resource"
 	"giggle/run"
 )
 
-// openModels opens the table of models' backends.
-func (c *Cloud) openModels(context.Context) error {
+// openModels opens the files of models and the table of their backends.
+func (c *Cloud) openModels(ctx context.Context) error {
 	if c.cfg.Binary == "" {
 		var err error
 		if c.cfg.Binary, err = os.Executable(); err != nil {
 			return err
 		}
 	}
-	left, err := filepath.Glob(c.path("models", "*", adding))
-	if err != nil {
+	var err error
+	if c.library, err = library.Open(ctx, c.path("models"), c.store, c.cfg.Now); err != nil {
 		return err
-	}
-	for _, file := range left {
-		if err := os.Remove(file); err != nil {
-			return err
-		}
 	}
 	c.models = models.New(models.Config{Store: c.store, PerMinute: c.cfg.ModelRequests, Now: c.cfg.Now, Log: c.cfg.Log, Open: c.openModel})
 	c.onClose(c.models.Close)

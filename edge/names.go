@@ -125,7 +125,7 @@ func (n *Name) parseAPI(labels string) {
 // zones are the DNS trees that the platform answers for, and nothing below the resolver is asked about.
 var zones = []string{
 	"googleapis.com", "run.app", "pkg.dev", "gcr.io", "accounts.google.com", "console.cloud.google.com",
-	"source.developers.google.com", "metadata.google.internal",
+	"source.developers.google.com", "metadata.google.internal", "registry.ollama.ai",
 }
 
 // OwnName reports whether the platform's DNS answers for a name (DESIGN §3).

@@ -20,6 +20,7 @@ import (
 	"giggle/fault"
 	"giggle/iam"
 	"giggle/logging"
+	"giggle/models/library"
 )
 
 // Identity is the identity side: *iam.IAM.
@@ -42,8 +43,9 @@ type Server struct {
 	Audit    Audit
 	Log      logging.Log
 	Models   Models
-	// AddModel keeps a model's file under a name of a project, and has it answer for that name.
-	AddModel func(ctx context.Context, project, name string, file io.Reader) error
+	// AddModel keeps a model's file under a name of a project, and has it answer for that name where the platform can run it.
+	// Source is what the file was called; without a file it is the name of a model that is here.
+	AddModel func(ctx context.Context, project, name, source string, file io.Reader) (library.Model, error)
 	Loads    func() Top                                   // of all projects
 	Projects func() []string                              // ids of all projects
 	Caller   func(r *http.Request) (iam.Principal, error) // who calls

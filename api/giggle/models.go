@@ -3,15 +3,19 @@ package giggle
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"net/http"
+	"time"
 
 	"giggle/fault"
 	"giggle/iam"
 	"giggle/models"
+	"giggle/models/library"
 )
 
-// Models is the table of models' backends: *models.Models.
+// Models is the table of models' backends, and the files that were added.
 type Models interface {
+	Files(ctx context.Context, project string) ([]library.Model, error)
 	Routes(ctx context.Context, project string) ([]models.Route, error)
 	Use(ctx context.Context, r models.Route) error
 	Forget(ctx context.Context, project, model string) error
@@ -21,8 +25,26 @@ type Models interface {
 // Route says what answers for a model.
 type Route struct {
 	Project string `json:"project"`
-	Model   string `json:"model"` // "*" for every gemini model that has no route of its own
-	Backend string `json:"backend"`
+	Model   string `json:"model"`          // "*" for every gemini model that has no route of its own
+	Backend string `json:"backend"`        // "" where nothing does: of a file that only Ollama can run
+	File    *File  `json:"file,omitempty"` // that was added under the model's name
+}
+
+// File is a model's file, as it was added and as it describes itself.
+type File struct {
+	Source       string    `json:"source"` // what it was called
+	Digest       string    `json:"digest"`
+	Bytes        int64     `json:"bytes"`
+	Added        time.Time `json:"added"`
+	Title        string    `json:"title,omitempty"`
+	License      string    `json:"license,omitempty"`
+	Architecture string    `json:"architecture,omitempty"`
+	Parameters   uint64    `json:"parameters"`
+	Unfit        string    `json:"unfit,omitempty"` // why the platform can't run it itself
+}
+
+func fileOf(m library.Model) *File {
+	return &File{m.Source, m.Digest, m.Size, m.Added, m.Title, m.License, m.Architecture, m.Parameters, m.Unfit}
 }
 
 // maxQuestion bounds the body of a call about models, in bytes.
@@ -34,11 +56,28 @@ func (s *Server) listModels(_ http.ResponseWriter, r *http.Request, who iam.Prin
 		return nil, err
 	}
 	routes, err := s.Models.Routes(r.Context(), project)
-	out := []Route{}
-	for _, m := range routes {
-		out = append(out, Route(m))
+	if err != nil {
+		return nil, err
 	}
-	return out, err
+	files, err := s.Models.Files(r.Context(), project)
+	if err != nil {
+		return nil, err
+	}
+	out := []Route{}
+	at := make(map[string]int)
+	for _, m := range routes {
+		at[m.Model] = len(out)
+		out = append(out, Route{Project: m.Project, Model: m.Model, Backend: m.Backend})
+	}
+	for _, f := range files {
+		i, ok := at[f.Name]
+		if !ok {
+			i = len(out)
+			out = append(out, Route{Project: f.Project, Model: f.Name})
+		}
+		out[i].File = fileOf(f)
+	}
+	return out, nil
 }
 
 func (s *Server) useModel(w http.ResponseWriter, r *http.Request, who iam.Principal) (any, error) {
@@ -49,19 +88,30 @@ func (s *Server) useModel(w http.ResponseWriter, r *http.Request, who iam.Princi
 	if err := s.Identity.Authorize(r.Context(), who, "aiplatform.models.upload", "projects/"+route.Project); err != nil {
 		return nil, err
 	}
-	return route, s.Models.Use(r.Context(), models.Route(route))
+	route.File = nil
+	return route, s.Models.Use(r.Context(), models.Route{Project: route.Project, Model: route.Model, Backend: route.Backend})
 }
 
-// addModel takes the body as a model's file under a name.
+// addModel takes the body as a model's file under a name, or with from in the query a model that is here.
 func (s *Server) addModel(_ http.ResponseWriter, r *http.Request, who iam.Principal) (any, error) {
-	project, name := r.URL.Query().Get("project"), r.URL.Query().Get("name")
+	q := r.URL.Query()
+	project, source := q.Get("project"), q.Get("source")
 	if err := s.Identity.Authorize(r.Context(), who, "aiplatform.models.upload", "projects/"+project); err != nil {
 		return nil, err
 	}
-	if err := s.AddModel(r.Context(), project, name, r.Body); err != nil {
+	file := io.Reader(r.Body)
+	if from := q.Get("from"); from != "" {
+		source, file = from, nil
+	}
+	m, err := s.AddModel(r.Context(), project, q.Get("name"), source, file)
+	if err != nil {
 		return nil, err
 	}
-	return Route{Project: project, Model: name, Backend: models.Embedded + name}, nil
+	out := Route{Project: project, Model: m.Name, File: fileOf(m)}
+	if m.Unfit == "" {
+		out.Backend = models.Embedded + m.Name
+	}
+	return out, nil
 }
 
 func (s *Server) forgetModel(_ http.ResponseWriter, r *http.Request, who iam.Principal) (any, error) {

@@ -60,7 +60,7 @@ func (p *program) modelsList() *cobra.Command {
 				return p.printJSON(all)
 			}
 			t := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
-			fmt.Fprintln(t, "MODEL\tBACKEND")
+			fmt.Fprintln(t, "MODEL\tBACKEND\tFILE")
 			for _, r := range all {
 				model := r.Model
 				if model == "*" {
@@ -70,7 +70,10 @@ func (p *program) modelsList() *cobra.Command {
 				if backend == models.Embedded {
 					backend += " (" + embedded.Name + ", the small one that comes with giggle)"
 				}
-				fmt.Fprintf(t, "%s\t%s\n", model, backend)
+				if backend == "" {
+					backend = "none: for Ollama only"
+				}
+				fmt.Fprintf(t, "%s\t%s\t%s\n", model, backend, describe(r.File))
 			}
 			return t.Flush()
 		},
@@ -79,6 +82,18 @@ func (p *program) modelsList() *cobra.Command {
 	p.projectFlag(c, &project)
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return c
+}
+
+// describe is a model's file in a few words.
+func describe(f *giggle.File) string {
+	if f == nil {
+		return ""
+	}
+	out := fmt.Sprintf("%s, %.1f MB, %.19s", f.Source, float64(f.Bytes)/1e6, f.Digest)
+	if f.Title != "" && f.Title != f.Source {
+		out += ", calls itself " + f.Title
+	}
+	return out
 }
 
 func (p *program) modelsUse() *cobra.Command {
@@ -116,28 +131,47 @@ func (p *program) modelsUse() *cobra.Command {
 func (p *program) modelsAdd() *cobra.Command {
 	var data, project, as string
 	c := &cobra.Command{
-		Use:   "add FILE.gguf",
-		Short: "Add a model's file, which the platform runs itself",
-		Long: "Add copies a GGUF file of a model with Llama's architecture (F32, F16 or Q8_0) and has it answer for its name. Small models\n" +
-			"only: a big one belongs to Ollama or llama.cpp (`giggle models use`).",
-		Example: "  giggle models add smollm2-135m-q8_0.gguf --as smollm2\n  giggle models use '*' embedded:smollm2",
-		Args:    cobra.ExactArgs(1),
+		Use:   "add FILE.gguf|MODEL",
+		Short: "Add a model's file, for the platform and for ollama pull",
+		Long: "Add copies a GGUF file, or a model that is here already. In builds, services and giggle shell, `ollama pull NAME` then gets\n" +
+			"it as from Ollama's own registry: with a licence that says which file it is. A small one with Llama's architecture (F32, F16\n" +
+			"or Q8_0, at most 1 GiB) the platform runs itself, too, and it answers for its name. Ollama pulls models of the first project.",
+		Example: "  giggle models add gemma-3-4b-it-q4_k_m.gguf --as gemma3:4b\n" +
+			"  giggle models add giggle-tiny-1 --as gemma3:4b   # the one that is built in, where no other can be had\n" +
+			"  giggle models add smollm2-135m-q8_0.gguf --as smollm2\n  giggle models use '*' embedded:smollm2",
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			name := as
-			if name == "" {
-				name = strings.TrimSuffix(filepath.Base(args[0]), ".gguf")
+			query := url.Values{"project": {project}, "name": {as}, "source": {filepath.Base(args[0])}}
+			if as == "" {
+				query.Set("name", strings.TrimSuffix(filepath.Base(args[0]), ".gguf"))
 			}
+			var body io.Reader
 			f, err := os.Open(args[0])
-			if err != nil {
+			switch {
+			case err == nil:
+				defer func() { _ = f.Close() }() // it was only read
+				body = f
+			case errors.Is(err, os.ErrNotExist) && !strings.ContainsRune(args[0], filepath.Separator) && !strings.HasSuffix(args[0], ".gguf"):
+				query.Set("from", args[0])
+			default:
 				return fault.New(fault.NotFound, "%v", err)
 			}
-			defer func() { _ = f.Close() }() // it was only read
-			res, err := call(cmd.Context(), data, http.MethodPut, "/v1/models:add", url.Values{"project": {project}, "name": {name}}, f)
+			res, err := call(cmd.Context(), data, http.MethodPut, "/v1/models:add", query, body)
 			if err != nil {
 				return err
 			}
-			p.printf("%s answers for %s in project %s.\n", filepath.Base(args[0]), name, project)
-			return res.Close()
+			defer func() { _ = res.Close() }() // it was only read
+			var added giggle.Route
+			if err := json.NewDecoder(res).Decode(&added); err != nil {
+				return err
+			}
+			p.printf("Added %s as %s in project %s.\n", describe(added.File), added.Model, project)
+			if added.Backend != "" {
+				p.printf("It answers for %s, and `ollama pull %s` gets it.\n", added.Model, added.Model)
+				return nil
+			}
+			p.printf("`ollama pull %s` gets it. The platform can't run it itself: %s.\n", added.Model, strings.TrimSuffix(added.File.Unfit, "."))
+			return nil
 		},
 	}
 	p.dataFlag(c, &data)

@@ -23,6 +23,7 @@ type Config struct {
 	Binary string   // the program to start
 	Args   []string // its arguments: the command that calls Serve
 	Model  string   // path of a GGUF file, given as --model; "" for the built-in model
+	Name   string   // what the model of the file is called; "" for the file's own name
 	Idle   time.Duration
 	Log    *slog.Logger
 	Now    func() time.Time
@@ -49,10 +50,13 @@ type Runner struct {
 // New returns a runner. Nothing is started yet.
 func New(c Config) *Runner { return &Runner{config: c, slots: semaphore.NewWeighted(Parallel)} }
 
-// Name is what the model is called: for a file, the file's name.
+// Name is what the model is called.
 func (r *Runner) Name() string {
-	if r.config.Model == "" {
+	switch {
+	case r.config.Model == "":
 		return Name
+	case r.config.Name != "":
+		return r.config.Name
 	}
 	return strings.TrimSuffix(filepath.Base(r.config.Model), ".gguf")
 }

@@ -18,6 +18,9 @@ const Name = "giggle-tiny-1"
 //go:embed tiny.gguf
 var weights []byte
 
+// File returns the bytes of the built-in model's GGUF file. They are not to be changed.
+func File() []byte { return weights }
+
 // Serve is the child: it loads the model of a GGUF file (or the built-in one, for ""), answers the requests that it reads
 // from in and returns when there are no more. It calls limit with the memory that the process may need at most, in bytes: first for
 // loading, then for the model and Parallel texts of full length.
