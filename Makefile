@@ -7,6 +7,8 @@ LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 export GOTOOLCHAIN := local
 export CGO_ENABLED := 0
 export GIGGLE_MIRROR ?= /var/cache/giggle/mirror
+# Programs that are built once, beside the mirror.
+TOOLS := $(dir $(GIGGLE_MIRROR))tools
 # Containers need root; everything that runs one is run through this.
 ROOT := $(shell [ "$$(id -u)" = 0 ] || echo 'sudo -E env "PATH=$$PATH"')
 
@@ -15,10 +17,10 @@ export GIGGLE_SOAK ?= 10m
 # The packages that have long tests.
 LONG := ./bench ./cloud ./artifacts/registry ./cmd/giggle ./edge ./gateway
 
-.PHONY: help build setup images demo test test-long test-models check bench clean
+.PHONY: help build setup images images-ollama demo test test-long test-models check bench clean
 
 help: ## show the targets
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
 build: ## build bin/giggle
 	@mkdir -p bin
@@ -26,11 +28,15 @@ build: ## build bin/giggle
 
 setup: ## install the missing OS packages, build BuildKit and make the builder image; a no-op when nothing is missing
 	@hack/setup
-	@$(ROOT) hack/buildkit/build '$(dir $(GIGGLE_MIRROR))tools'
+	@$(ROOT) hack/buildkit/build '$(TOOLS)'
 	@$(ROOT) go run ./hack/builder --mirror '$(GIGGLE_MIRROR)'
 
 images: setup ## make the offline images that Dockerfiles and build steps start from; a no-op when the mirror has them
 	@$(ROOT) go run ./hack/images --mirror '$(GIGGLE_MIRROR)'
+
+images-ollama: images ## build Ollama from its source and make the offline image ollama/ollama; some minutes, once
+	@$(ROOT) hack/ollama/build '$(TOOLS)'
+	@$(ROOT) go run ./hack/images --mirror '$(GIGGLE_MIRROR)' --ollama '$(TOOLS)/ollama' --ollama-version "$$(cut -d' ' -f1 '$(TOOLS)/ollama.version' | tr -d v)"
 
 demo: setup build ## build, deploy and call a service in a temporary directory
 	@$(ROOT) bin/giggle demo

@@ -37,8 +37,14 @@ var epoch = time.Unix(0, 0).UTC()
 
 func main() {
 	dir := flag.String("mirror", "/var/cache/giggle/mirror", "directory of the mirror")
+	ollama := flag.String("ollama", "", "make the stand-in for ollama/ollama only, from this program")
+	version := flag.String("ollama-version", "", "its version, without a v")
 	flag.Parse()
-	if err := run(context.Background(), *dir); err != nil {
+	do := func(ctx context.Context) error { return run(ctx, *dir) }
+	if *ollama != "" {
+		do = func(ctx context.Context) error { return addOllama(ctx, *dir, *ollama, *version) }
+	}
+	if err := do(context.Background()); err != nil {
 		fmt.Fprintln(os.Stderr, "images:", err)
 		os.Exit(1)
 	}
