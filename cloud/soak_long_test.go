@@ -416,10 +416,14 @@ func (s *soak) killInstance(t *testing.T, random *rand.Rand) {
 	s.deaths = append(s.deaths, span{from, time.Hour})
 	at := len(s.deaths) - 1
 	s.mu.Unlock()
-	_ = syscall.Kill(pid, syscall.SIGKILL) // it may have ended by itself
-	for deadline := time.Now().Add(10 * time.Second); slices.Contains(childrenOf(parent), pid); {
+	groups, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid)) // it may have ended by itself
+	_ = syscall.Kill(pid, syscall.SIGKILL)
+	// It needs CPU time to end, and may have very little.
+	for deadline := time.Now().Add(30 * time.Second); slices.Contains(childrenOf(parent), pid); {
 		if time.Now().After(deadline) {
-			t.Errorf("process %d was killed and is not reaped", pid)
+			stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+			stack, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stack", pid))
+			t.Errorf("process %d was killed and is not reaped: %s\n%s\n%s", pid, stat, stack, groups)
 			break
 		}
 		time.Sleep(time.Millisecond) // the look's own interval; the condition is above

@@ -2,10 +2,11 @@ package edge
 
 import (
 	"context"
-	"crypto/tls"
 	"net"
 	"sync"
 	"sync/atomic"
+
+	"giggle/edge/http1"
 )
 
 // listener bounds the open connections of another, and remembers for each how its context is made.
@@ -59,9 +60,11 @@ func (c *conn) CloseWrite() error {
 
 // connContext is http.Server's ConnContext.
 func connContext(ctx context.Context, c net.Conn) context.Context {
-	if t, ok := c.(*tls.Conn); ok {
-		c = t.NetConn()
-	}
+	return marked(http1.Below(ctx, c))
+}
+
+// marked puts into ctx what the caller of ServeTLS or ServePlain knows of a connection.
+func marked(ctx context.Context, c net.Conn) context.Context {
 	if m, ok := c.(*conn); ok && m.of.mark != nil {
 		return m.of.mark(ctx, m.Conn)
 	}

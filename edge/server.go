@@ -16,6 +16,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"giggle/edge/http1"
 )
 
 // Limits of a connection. There is no write timeout: streams and slow downloads are legitimate.
@@ -55,6 +57,9 @@ type Server struct {
 	inner    *handover // connections that CONNECT turned into TLS for us
 	tunnels  tunnels
 	once     sync.Once
+
+	mu     sync.Mutex
+	fronts []*http1.Listener
 }
 
 // NewServer returns a Server that serves nothing yet.
@@ -82,13 +87,36 @@ func (s *Server) newHTTP(h http.Handler, h2c bool) *http.Server {
 	p.SetHTTP2(true)
 	p.SetUnencryptedHTTP2(h2c)
 	return &http.Server{
-		Handler: h, Protocols: p, ReadHeaderTimeout: readHeaderTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
+		Handler: withTLSState(h), Protocols: p, ReadHeaderTimeout: readHeaderTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams: maxStreams, MaxReadFrameSize: maxFrame, SendPingTimeout: pingAfter, PingTimeout: pingTimeout, WriteByteTimeout: stuckTimeout,
 		},
 		ConnContext: connContext,
 		ErrorLog:    log.New(debugWriter{s.cfg.Log}, "", 0),
 	}
+}
+
+// withTLSState tells a handler of TLS that net/http does not see, since http1 passed the connection on.
+func withTLSState(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.TLS == nil {
+			r.TLS = http1.TLSState(r.Context())
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
+// front returns l with the plain requests for services taken out of its connections, where they are most: http1 serves
+// them. Without a config there is no TLS.
+func (s *Server) front(l net.Listener, config *tls.Config) net.Listener {
+	front := http1.Listen(l, http1.Config{
+		TLS: config, Handler: s.cfg.Router, Context: marked, HeadTimeout: readHeaderTimeout, IdleTimeout: idleTimeout, Log: s.cfg.Log,
+		Takes: func(host string) bool { return ParseName(host).Class == Service && s.cfg.Router.Serves(host) },
+	})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fronts = append(s.fronts, front)
+	return front
 }
 
 // debugWriter keeps net/http's remarks on broken handshakes out of sight.
@@ -106,15 +134,21 @@ type ConnContext func(ctx context.Context, c net.Conn) context.Context
 // ServeTLS serves every name of the Router on l until l is closed or the Server shuts down; either way it returns
 // nil. mark may be nil. Any number of listeners may be served at once.
 func (s *Server) ServeTLS(l net.Listener, mark ConnContext) error {
-	s.once.Do(func() { go func() { _ = s.secure.Serve(tls.NewListener(s.inner, s.tls)) }() })
-	return quiet(s.secure.Serve(tls.NewListener(s.listener(l, mark), s.tls)))
+	s.once.Do(s.serveInner)
+	return quiet(s.secure.Serve(s.front(s.listener(l, mark), s.tls)))
 }
 
 // ServePlain serves the plain edge on l: http://SERVICE.localhost, endpoint overrides below /_/HOST/, and the proxy for
 // `giggle env` (CONNECT and absolute URLs). HTTP/2 without TLS is served too.
 func (s *Server) ServePlain(l net.Listener, mark ConnContext) error {
-	s.once.Do(func() { go func() { _ = s.secure.Serve(tls.NewListener(s.inner, s.tls)) }() })
-	return quiet(s.plain.Serve(s.listener(l, mark)))
+	s.once.Do(s.serveInner)
+	return quiet(s.plain.Serve(s.front(s.listener(l, mark), nil)))
+}
+
+// serveInner serves the connections that CONNECT turned into TLS for us.
+func (s *Server) serveInner() {
+	front := s.front(s.inner, s.tls)
+	go func() { _ = s.secure.Serve(front) }()
 }
 
 // ServeRedirect answers on l, port 80, with redirects to https.
@@ -131,8 +165,14 @@ func quiet(err error) error {
 
 // Shutdown stops accepting, waits for requests until ctx ends, then cuts what is left.
 func (s *Server) Shutdown(ctx context.Context) error {
+	s.mu.Lock()
+	fronts := s.fronts
+	s.mu.Unlock()
 	var wg sync.WaitGroup
-	errs := make([]error, 3)
+	errs := make([]error, 3+len(fronts))
+	for i, f := range fronts {
+		wg.Go(func() { errs[3+i] = f.Shutdown(ctx) })
+	}
 	for i, h := range []*http.Server{s.redirect, s.plain, s.secure} {
 		wg.Go(func() {
 			if errs[i] = h.Shutdown(ctx); errs[i] != nil {

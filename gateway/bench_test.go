@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"giggle/edge"
 	"giggle/gateway"
 	"giggle/gateway/upstream"
 	"giggle/resource"
@@ -39,7 +40,7 @@ func BenchmarkGateway(b *testing.B) {
 	for _, tt := range []struct {
 		name string
 		rt   http.RoundTripper
-	}{{"direct", nil}, {"bare ReverseProxy", nil}, {"over http.Transport", std}, {"lean", upstream.New(dial, false, 80)}} {
+	}{{"direct", nil}, {"bare ReverseProxy", nil}, {"over http.Transport", std}, {"lean", upstream.New(dial, false, 80)}, {"lean, edge in front", upstream.New(dial, false, 80)}} {
 		b.Run(tt.name, func(b *testing.B) {
 			address, rt := app1.Listener.Addr().String(), tt.rt
 			if tt.name == "bare ReverseProxy" { // what it would cost without doing anything of ours
@@ -58,6 +59,20 @@ func BenchmarkGateway(b *testing.B) {
 				front := httptest.NewServer(g)
 				defer front.Close()
 				address = front.Listener.Addr().String()
+				if tt.name == "lean, edge in front" {
+					ca, err := edge.OpenCA(b.TempDir(), time.Now)
+					if err != nil {
+						b.Fatal(err)
+					}
+					l, err := net.Listen("tcp", "127.0.0.1:0")
+					if err != nil {
+						b.Fatal(err)
+					}
+					s := edge.NewServer(edge.Config{CA: ca, Router: edge.NewRouter(edge.Routes{Service: g})})
+					go func() { _ = s.ServePlain(l, nil) }()
+					defer func() { _ = s.Shutdown(context.Background()) }()
+					address = l.Addr().String()
+				}
 			}
 			var before, after syscall.Rusage
 			_ = syscall.Getrusage(syscall.RUSAGE_SELF, &before)

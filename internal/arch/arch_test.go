@@ -49,7 +49,7 @@ var only = []struct{ library, who string }{
 	{"github.com/miekg/dns", `^giggle/edge$`},
 	{"github.com/spf13/cobra", `^giggle/cmd/giggle$`},
 	{"github.com/go-jose/go-jose", `^giggle/(iam|api/oauth)$`},
-	{"net/http", `^giggle/(rest|api(/.*)?|gateway(/.*)?|run/scale|metadata|artifacts/registry|git/githttp|edge|shell|cloud|cmd/giggle|demo|bench|build/modproxy|build/npmproxy|build/dockerfile|build/dockerapi|models/ollama|models/openai|models/registry|build/buildpack(/staticsite)?|hack/images/failing)$`},
+	{"net/http", `^giggle/(rest|api(/.*)?|gateway(/.*)?|run/scale|metadata|artifacts/registry|git/githttp|edge(/.*)?|shell|cloud|cmd/giggle|demo|bench|build/modproxy|build/npmproxy|build/dockerfile|build/dockerapi|models/ollama|models/openai|models/registry|build/buildpack(/staticsite)?|hack/images/failing)$`},
 }
 
 // maxDirect is the budget of direct dependencies, counted in families (DESIGN, section 12).
