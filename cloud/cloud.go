@@ -61,7 +61,10 @@ type Config struct {
 	Edge        string // HOST:PORT of the plain edge and the CONNECT proxy
 	Runtime     string // OCI runtime, "" for the first that works
 	Binary      string // the program that a language model's process is started from; "" for this one
-	EmulateGPUs bool   // services that want a GPU run on the CPU, with a condition that says so
+	EmulateGPUs bool   // services that want a GPU of which there is none run on the CPU, with a condition that says so
+	GPUAliases  []run.GPUAlias
+	Devices     string   // directory in whose proc/ the GPU driver's list lies; "" for the machine's own
+	CDI         []string // directories of CDI specs; nil for the usual ones
 	// ModelRequests is how many requests a project may make of one language model in a minute; 0 for any number.
 	ModelRequests int
 	Idle          time.Duration // how long an instance without requests stays
@@ -108,6 +111,7 @@ type Cloud struct {
 	foreign    *mirror.Mirror
 	images     *oci.Images
 	engine     *engine.Engine
+	cards      []engine.GPU // the machine's
 	logs       *local.Logs
 	models     *models.Models
 	library    *library.Library
@@ -246,7 +250,7 @@ func (c *Cloud) projectID(ref string) (string, error) {
 }
 
 func (c *Cloud) openEngine(ctx context.Context) (err error) {
-	c.engine, err = engine.Open(ctx, engine.Config{Dir: c.path("engine"), Runtime: c.cfg.Runtime, Log: c.cfg.Log, Now: c.cfg.Now})
+	c.engine, err = engine.Open(ctx, engine.Config{Dir: c.path("engine"), Runtime: c.cfg.Runtime, Log: c.cfg.Log, Now: c.cfg.Now, CDI: c.cfg.CDI})
 	if err != nil {
 		return err
 	}
@@ -265,17 +269,19 @@ func (c *Cloud) openServices(context.Context) error {
 		Engine: c.engine, Images: c.images, Project: c.project, Account: runtimeAccount, Sockets: c.sockets, Trust: c.trust, Logs: c.logs, NewID: instanceID,
 		Lines: c.containerLine, Now: c.cfg.Now,
 	}
+	gpus := c.findGPUs()
+	backend.GPUs = c.cards
 	budget, err := c.memoryBudget()
 	if err != nil {
 		return err
 	}
 	c.scaler = scale.New(scale.Config{
-		Backend: backend, Max: 100, Prepared: c.cfg.Prepared, Idle: c.cfg.Idle, Starts: startsPerCore * runtime.NumCPU(), Memory: budget, Free: local.Memory,
+		Backend: backend, Max: 100, GPUs: gpus, Prepared: c.cfg.Prepared, Idle: c.cfg.Idle, Starts: startsPerCore * runtime.NumCPU(), Memory: budget, Free: local.Memory,
 		Transport: upstream.New, Now: c.cfg.Now, Log: c.cfg.Log,
 	})
 	c.gateway = gateway.New(gateway.Config{Instances: c.scaler, Invoker: c.identity, Recorder: records{c.entries}, Now: c.cfg.Now, Log: c.cfg.Log})
 	c.services = run.NewServices(c.store, uuid.NewString, letters)
-	c.services.GPUs = run.GPUs{Emulate: c.cfg.EmulateGPUs, Found: engine.GPUs()}
+	c.services.GPUs = gpus
 	c.reconciler = &run.Reconciler{
 		Store: c.store, Images: runImages{c}, Instances: instances{c.scaler, c.logs}, Routes: routes{c.gateway, c.scaler}, Project: c.project, Log: c.cfg.Log,
 	}

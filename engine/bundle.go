@@ -93,8 +93,11 @@ func (e *Engine) bundle(i *Instance, s *Spec, u user) (*specs.Spec, error) {
 		},
 	}
 	e.seccompOnce.Do(func() { e.seccomp, e.seccompErr = filter(spec) })
+	if e.seccompErr != nil {
+		return nil, e.seccompErr
+	}
 	spec.Linux.Seccomp = e.seccomp
-	return spec, e.seccompErr
+	return spec, e.giveGPUs(spec, s.GPUs)
 }
 
 func (e *Engine) resources(s *Spec) *specs.LinuxResources {

@@ -36,6 +36,7 @@ type Config struct {
 	UIDBase uint32           // first host uid for instances, 65536 for each; 0 derives one from Dir
 	Log     *slog.Logger     // hears of what goes wrong in the background
 	Now     func() time.Time // the time of log lines; nil means time.Now
+	CDI     []string         // directories of CDI specs; nil means CDIDirs()
 }
 
 // Engine runs containers. It is safe for concurrent use.
@@ -55,6 +56,7 @@ type Engine struct {
 	cgroups *cgroups
 	runtime ociRuntime
 	limit   unix.Rlimit   // on open files, for instances
+	cdi     []string      // directories of CDI specs
 	creates chan struct{} // bounds the containers that are being created at once
 
 	// The filter depends on the capabilities only, which all instances share.
@@ -89,6 +91,9 @@ func Open(ctx context.Context, cfg Config) (_ *Engine, err error) {
 	}
 	if e.now == nil {
 		e.now = time.Now
+	}
+	if e.cdi = cfg.CDI; e.cdi == nil {
+		e.cdi = CDIDirs()
 	}
 	e.run = "/run/giggle-" + e.key
 	defer func() {

@@ -68,7 +68,14 @@ func open(t *testing.T, runtime string) *engine.Engine {
 
 func openIn(t *testing.T, dir, runtime string) *engine.Engine {
 	t.Helper()
-	e, err := engine.Open(t.Context(), engine.Config{Dir: dir, Runtime: runtime, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	return openWith(t, engine.Config{Dir: dir, Runtime: runtime})
+}
+
+func openWith(t *testing.T, cfg engine.Config) *engine.Engine {
+	t.Helper()
+	cfg.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
+	dir := cfg.Dir
+	e, err := engine.Open(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,17 +109,24 @@ func traces(t *testing.T, dir string) {
 	}
 }
 
-// eachRuntime runs a test with every runtime that this machine has, of which there must be one.
-func eachRuntime(t *testing.T, test func(*testing.T, *engine.Engine)) {
-	found := false
+// runtimes are those that this machine has, of which there must be one.
+func runtimes(t *testing.T) (found []string) {
+	t.Helper()
 	for _, r := range []string{"crun", "runc"} {
 		if _, err := exec.LookPath(r); err == nil {
-			found = true
-			t.Run(r, func(t *testing.T) { test(t, open(t, r)) })
+			found = append(found, r)
 		}
 	}
-	if !found {
+	if len(found) == 0 {
 		t.Fatal("neither crun nor runc is installed")
+	}
+	return found
+}
+
+// eachRuntime runs a test with every runtime that this machine has.
+func eachRuntime(t *testing.T, test func(*testing.T, *engine.Engine)) {
+	for _, r := range runtimes(t) {
+		t.Run(r, func(t *testing.T) { test(t, open(t, r)) })
 	}
 }
 

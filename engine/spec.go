@@ -26,6 +26,8 @@ type Spec struct {
 	Pids   int64 // processes and threads; 0 means 4096
 	Disk   bool  // what the process writes goes to the disk; else to memory, and counts as such, as on Cloud Run
 
+	GPUs []GPU // that the process may use; a CDI spec of the machine must describe each. Who has which is the caller's business
+
 	Mounts   []Mount
 	Files    []File
 	Hostname string // "" is localhost, as on Cloud Run

@@ -1,8 +1,6 @@
 package run
 
 import (
-	"fmt"
-
 	"giggle/fault"
 	"giggle/store"
 )
@@ -13,17 +11,15 @@ const Accelerator = "run.googleapis.com/accelerator"
 // DefaultAccelerator is the GPU of a service that names none.
 const DefaultAccelerator = "nvidia-l4"
 
-// accelerators are the GPUs that Cloud Run has, with what an instance needs beside one
+// accelerators are the GPUs that Cloud Run has, with what an instance needs beside one, and may have
 // (https://cloud.google.com/run/docs/configuring/services/gpu).
-var accelerators = map[string]struct{ cpu, memory int64 }{
-	"nvidia-l4":           {4000, 16 << 30},
-	"nvidia-rtx-pro-6000": {20_000, 80 << 30},
-}
-
-// GPUs is what a machine does with services that want a GPU. The zero value has none.
-type GPUs struct {
-	Emulate bool // run them on the CPU, with a condition that says so
-	Found   int  // GPUs that the machine has; none can be given to an instance yet
+var accelerators = map[string]struct {
+	cpu, memory, mostCPU, mostMemory int64
+	model                            string // of the card, as a pattern of path.Match
+	quota                            string // the first part of the name of its quota
+}{
+	"nvidia-l4":           {4000, 16 << 30, mostCPU, mostMemory, "NVIDIA L4", "NvidiaL4"},
+	"nvidia-rtx-pro-6000": {20_000, 80 << 30, 44_000, 176 << 30, "NVIDIA RTX PRO 6000*", "NvidiaRtxPro6000"},
 }
 
 // EmulatedGPU is the condition of a revision that asked for a GPU and runs on the CPU.
@@ -77,28 +73,48 @@ func (t *Template) validateGPU(spec string) error {
 	return nil
 }
 
-// admit fails, as a project without quota for GPUs does, where the machine can give no GPU to a new revision.
-func (g GPUs) admit(t *Template) error {
+// most is the most CPU and memory that a container of the template may have, in millicores and bytes.
+func (t *Template) most() (cpu, memory int64) {
+	if kind, wants := t.wantsGPU(); wants {
+		if a, known := accelerators[kind]; known {
+			return a.mostCPU, a.mostMemory
+		}
+	}
+	return mostCPU, mostMemory
+}
+
+// admit fails, as a project without quota for GPUs does, where the machine can't give as many to a new revision of a service as it
+// may have instances. What sets no maximum gets as many as there are.
+func (g GPUs) admit(s *Service, t *Template) error {
 	kind, wants := t.wantsGPU()
-	if !wants || g.Emulate {
+	if !wants || g.Emulated(kind) {
 		return nil
 	}
-	redundancy, quota := "with", "GpuAllocPerProjectRegion"
+	redundancy, quota := "with", accelerators[kind].quota+"GpuAllocPerProjectRegion"
 	if t.GPUZonalRedundancyDisabled {
-		redundancy, quota = "without", "GpuAllocNoZonalRedundancyPerProjectRegion"
+		redundancy, quota = "without", accelerators[kind].quota+"GpuAllocNoZonalRedundancyPerProjectRegion"
 	}
-	machine := "this machine has no NVIDIA GPU"
-	if g.Found > 0 {
-		machine = fmt.Sprintf("this machine has %d NVIDIA GPUs, but Giggle can't give one to an instance yet", g.Found)
+	have := g.Count(kind)
+	if have == 0 {
+		return fault.Invalid("spec.template.spec.node_selector",
+			"You do not have quota for using GPUs %s zonal redundancy (%s is 0): %s. `giggle up --gpu-emulation=cpu` runs such services on the CPU.", redundancy, quota, g.lack(kind))
 	}
-	return fault.Invalid("spec.template.spec.node_selector",
-		"You do not have quota for using GPUs %s zonal redundancy (%s of %s is 0): %s. `giggle up --gpu-emulation=cpu` runs such services on the CPU.", redundancy, quota, kind, machine)
+	most := t.Scaling.Max
+	if s.Scaling.Max > 0 && (most == 0 || s.Scaling.Max < most) {
+		most = s.Scaling.Max
+	}
+	if most <= have {
+		return nil
+	}
+	return fault.Invalid("spec.template.metadata.annotations[autoscaling.knative.dev/maxScale]",
+		"Max instances must be set to %d or fewer to set the requested total GPUs: this machine has %d for %s, and each instance has one to itself.\nQuota violated:\n%s requested: %d allowed: %d",
+		have, have, kind, quota, most, have)
 }
 
 // condition is what a revision that asked for a GPU says for ever, where it runs on the CPU.
 func (g GPUs) condition(t *Template, tx *store.Tx) []Condition {
 	kind, wants := t.wantsGPU()
-	if !wants {
+	if !wants || !g.Emulated(kind) {
 		return nil
 	}
 	return []Condition{{Type: EmulatedGPU, State: True, Reason: "RunsOnCPU", Since: tx.Now(), Message: EmulationWarning(kind)}}

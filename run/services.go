@@ -231,7 +231,7 @@ func (s *Services) revise(tx *store.Tx, want *Service, by string) error {
 		Status:   RevisionStatus{Conditions: []Condition{{Type: Ready, State: Unknown, Reason: "Deploying", Since: tx.Now()}}},
 	}
 	rev.Template.Revision = ""
-	if err := s.GPUs.admit(&rev.Template); err != nil {
+	if err := s.GPUs.admit(want, &rev.Template); err != nil {
 		return err
 	}
 	rev.Status.Conditions = append(rev.Status.Conditions, s.GPUs.condition(&rev.Template, tx)...)

@@ -61,7 +61,7 @@ func (t *Template) validate(service string) error {
 	}
 	for i := range t.Containers {
 		at := fmt.Sprintf("%s.containers[%d]", spec, i)
-		if err := t.Containers[i].validate(at, t.Concurrency); err != nil {
+		if err := t.Containers[i].validate(at, t); err != nil {
 			return err
 		}
 		if err := t.validateFraction(&t.Containers[i], at+".resources.limits"); err != nil {
@@ -86,7 +86,7 @@ func (t *Template) validateFraction(c *Container, path string) error {
 	return nil
 }
 
-func (c *Container) validate(path string, concurrency int) error {
+func (c *Container) validate(path string, t *Template) error {
 	if c.Image == "" {
 		return fault.Invalid(path+".image", "an image is needed")
 	}
@@ -126,11 +126,17 @@ func (c *Container) validate(path string, concurrency int) error {
 	if err := c.Readiness.validate(path, readinessLimits); err != nil {
 		return err
 	}
-	return c.validateResources(path+".resources.limits", concurrency)
+	return c.validateResources(path+".resources.limits", t)
 }
 
+// The most that an instance without a GPU may have.
+const (
+	mostCPU    = 8000 // millicores
+	mostMemory = 32 << 30
+)
+
 // Limits of https://cloud.google.com/run/docs/configuring/services/memory-limits and …/cpu.
-func (c *Container) validateResources(path string, concurrency int) error {
+func (c *Container) validateResources(path string, t *Template) error {
 	cpu, err := MilliCPU(c.CPU)
 	if err != nil {
 		return fault.Invalid(path+".cpu", "%v", err)
@@ -146,14 +152,15 @@ func (c *Container) validateResources(path string, concurrency int) error {
 		memory = 512 << 20
 	}
 	const mi, gi = int64(1) << 20, int64(1) << 30
-	if cpu < 80 || cpu > 8000 || cpu > 1000 && cpu%1000 != 0 || cpu == 3000 || cpu == 5000 || cpu == 7000 {
+	topCPU, topMemory := t.most()
+	if cpu < 80 || cpu > topCPU || cpu > 1000 && cpu%1000 != 0 || cpu == 3000 || cpu == 5000 || cpu == 7000 {
 		return fault.Invalid(path+".cpu", "Invalid value specified for container resources limits: cpu: %s. Must be 0.08 to 1, 1, 2, 4, 6 or 8", c.CPU)
 	}
-	if cpu < 1000 && concurrency > 1 {
+	if cpu < 1000 && t.Concurrency > 1 {
 		return fault.Invalid(path+".cpu", "Total cpu < 1 is not supported with concurrency > 1")
 	}
-	if memory < 128*mi || memory > 32*gi {
-		return fault.Invalid(path+".memory", "Invalid value specified for container resources limits: memory: %s. Must be 128Mi to 32Gi", c.Memory)
+	if memory < 128*mi || memory > topMemory {
+		return fault.Invalid(path+".memory", "Invalid value specified for container resources limits: memory: %s. Must be 128Mi to %dGi", c.Memory, topMemory>>30)
 	}
 	for _, x := range []struct{ memory, cpu int64 }{{24 * gi, 8000}, {16 * gi, 6000}, {8 * gi, 4000}, {4 * gi, 2000}, {gi, 1000}, {512 * mi, 500}} {
 		if memory > x.memory && cpu < x.cpu {

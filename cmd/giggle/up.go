@@ -29,6 +29,7 @@ type cloudFlags struct {
 	cloud.Config
 	memory       string
 	gpuEmulation string
+	gpuTypes     []string
 	verbose      bool
 }
 
@@ -57,7 +58,8 @@ func (p *program) cloudFlags(c *cobra.Command, f *cloudFlags) {
 	fl.DurationVar(&f.Idle, "idle", 15*time.Minute, "how long an instance without requests stays while memory lasts")
 	fl.IntVar(&f.Prepared, "prepared", 32, "prepared instances kept for services at zero")
 	fl.StringVar(&f.memory, "memory-budget", "", "memory that all instances may use together, such as 6Gi; empty for four fifths of the machine's")
-	fl.StringVar(&f.gpuEmulation, "gpu-emulation", "", "\"cpu\": services that want a GPU run on the CPU, with a condition that says so")
+	fl.StringVar(&f.gpuEmulation, "gpu-emulation", "", "\"cpu\": services that want a GPU of which there is none run on the CPU, with a condition that says so")
+	fl.StringArrayVar(&f.gpuTypes, "gpu-type", nil, "KIND=MODEL: GPUs of another model stand for one of Cloud Run's kinds, as in nvidia-l4=\"NVIDIA H100*\" or nvidia-l4=any")
 	fl.IntVar(&f.ModelRequests, "model-requests-per-minute", 600, "requests that a project may make of one language model in a minute; 0 for any number")
 	fl.BoolVarP(&f.verbose, "verbose", "v", false, "log more")
 }
@@ -85,6 +87,13 @@ func (p *program) config(ctx context.Context, f *cloudFlags, log io.Writer) (clo
 		cfg.EmulateGPUs = true
 	default:
 		return cloud.Config{}, fault.New(fault.InvalidArgument, "--gpu-emulation %q is not cpu or none.", f.gpuEmulation)
+	}
+	for _, text := range f.gpuTypes {
+		a, err := cloudrun.ParseGPUAlias(text)
+		if err != nil {
+			return cloud.Config{}, fault.New(fault.InvalidArgument, "--gpu-type: %s", fault.From(err).Message)
+		}
+		cfg.GPUAliases = append(cfg.GPUAliases, a)
 	}
 	cfg.Data, cfg.Version, cfg.Now = data, buildVersion(), time.Now
 	cfg.Log = slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: level}))

@@ -46,6 +46,7 @@ var only = []struct{ library, who string }{
 	{"cloud.google.com/go", `^giggle/(rest|api(/.*)?)$`},
 	{"github.com/opencontainers/runtime-spec", `^giggle/engine(/.*)?$`},
 	{"github.com/vishvananda/netlink", `^giggle/engine(/.*)?$`},
+	{"tags.cncf.io/container-device-interface", `^giggle/engine$`},
 	{"github.com/miekg/dns", `^giggle/edge$`},
 	{"github.com/spf13/cobra", `^giggle/cmd/giggle$`},
 	{"github.com/go-jose/go-jose", `^giggle/(iam|api/oauth)$`},

@@ -50,6 +50,7 @@ func (s *Scaler) tend() {
 	for _, p := range s.all() {
 		p.tend(now, short)
 	}
+	s.makeGPURoom()
 	switch {
 	case short:
 		s.dropPrepared()
@@ -72,7 +73,9 @@ func (p *pool) tend(now time.Time, short bool) {
 		p.startForWaiting()
 	}
 	for p.starting+len(p.ready) < min(desired, b.max) && now.After(p.retryAt(minimumDelay)) {
-		p.startOne()
+		if !p.startOne() {
+			break
+		}
 	}
 	p.stopIdle(now, b, desired, short)
 }
@@ -141,7 +144,9 @@ func (p *pool) stopIdle(now time.Time, b bounds, desired int, short bool) {
 	}
 }
 
-// keepPrepared has instances prepared for the revisions at zero that had a request last, as many as there may be.
+// keepPrepared has instances prepared for the revisions at zero that had a request last, as many as there may be. Those with a GPU are
+// not prepared: the container is made with its device, so an instance that does nothing would keep others from it, to save
+// some 20 ms of a start that loads a model.
 func (s *Scaler) keepPrepared(now time.Time) {
 	type candidate struct {
 		p    *pool
@@ -150,7 +155,7 @@ func (s *Scaler) keepPrepared(now time.Time) {
 	var all []candidate
 	for _, p := range s.all() {
 		p.mu.Lock()
-		if p.routed && !p.retired && (p.prepared != nil || p.preparing || len(p.ready)+p.starting == 0 && p.bounds().min == 0) {
+		if p.routed && !p.retired && p.kind == "" && (p.prepared != nil || p.preparing || len(p.ready)+p.starting == 0 && p.bounds().min == 0) {
 			all = append(all, candidate{p, p.used})
 		}
 		p.mu.Unlock()
@@ -217,7 +222,7 @@ func (s *Scaler) prepareInTurn(p *pool) (Instance, error) {
 			return nil, s.ctx.Err()
 		}
 	}
-	return s.cfg.Backend.Prepare(s.ctx, p.rev)
+	return s.cfg.Backend.Prepare(s.ctx, p.rev, "")
 }
 
 // unprepare gives up the prepared instance. p.mu is held.

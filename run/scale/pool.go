@@ -17,6 +17,8 @@ type pool struct {
 	rev   run.Revision
 	most  int // requests at once in one instance
 	limit int64
+	kind  string // of the GPU that each instance has, "" for none
+	lack  error  // why there can be no instance: there is no such GPU
 
 	mu        sync.Mutex
 	share     bounds // of its service's bounds
@@ -33,6 +35,7 @@ type pool struct {
 	used      time.Time // when the last request ended, or the route came
 	load      *load     // while there are instances
 
+	gpus         map[string]*meter // the GPUs that its instances have, by UUID, and since when
 	prepared     Instance
 	preparing    bool
 	prepareAfter time.Time // when to try again
@@ -58,6 +61,7 @@ type counters struct {
 	starts, failures, ooms int
 	billed                 time.Duration // of instances that have ended
 	cpu                    time.Duration
+	gpu                    time.Duration // of GPUs that were given back
 }
 
 // maxWaiting bounds the requests that wait for an instance of one revision.
@@ -67,12 +71,20 @@ const maxWaiting = 1000
 const leastWait = 10 * time.Second
 
 func newPool(s *Scaler, rev run.Revision) *pool {
-	return &pool{s: s, rev: rev, most: max(rev.Template.Concurrency, 1), limit: limitOf(rev.Template), preferred: math.MaxInt, used: s.cfg.Now()}
+	p := &pool{s: s, rev: rev, most: max(rev.Template.Concurrency, 1), limit: limitOf(rev.Template), preferred: math.MaxInt, used: s.cfg.Now()}
+	if kind := rev.Template.GPU(); kind != "" && !s.cfg.GPUs.Emulated(kind) {
+		p.kind, p.lack, p.gpus = kind, s.cfg.GPUs.Missing(kind), make(map[string]*meter)
+	}
+	return p
 }
 
 // bounds are what holds for the revision now. p.mu is held.
 func (p *pool) bounds() bounds {
-	b := combine(p.rev.Template.Scaling, p.share, p.s.cfg.Max)
+	most := p.s.cfg.Max
+	if p.kind != "" {
+		most = p.s.cfg.GPUs.Count(p.kind)
+	}
+	b := combine(p.rev.Template.Scaling, p.share, most)
 	if !p.routed {
 		b.min = 0 // what nobody can reach need not wait for requests
 	}
@@ -92,6 +104,9 @@ func (p *pool) acquire(ctx context.Context, insist bool) (*Lease, error) {
 	}
 	w, err := p.enqueue(insist)
 	wait := max(leastWait, p.startTime*7/2)
+	if insist && p.kind != "" {
+		wait = max(wait, deployPatience)
+	}
 	p.mu.Unlock()
 	if err != nil {
 		return nil, err
@@ -113,7 +128,7 @@ func (p *pool) acquire(ctx context.Context, insist bool) (*Lease, error) {
 			return nil, ctx.Err()
 		case <-timer.C:
 			if p.giveUp(w) {
-				return nil, fault.New(fault.ResourceExhausted, "Rate exceeded.")
+				return nil, p.tooMany(insist)
 			}
 			timer.Reset(time.Second)
 		}
@@ -125,6 +140,8 @@ func (p *pool) enqueue(insist bool) (*waiter, error) {
 	switch {
 	case p.retired:
 		return nil, gone()
+	case p.lack != nil:
+		return nil, p.lack
 	case p.waiting.n >= maxWaiting:
 		return nil, fault.New(fault.ResourceExhausted, "Rate exceeded.")
 	case !insist && len(p.ready)+p.starting == 0 && p.s.cfg.Now().Before(p.retryAt(demandDelay)):
@@ -133,6 +150,17 @@ func (p *pool) enqueue(insist bool) (*waiter, error) {
 	w := p.waiting.push()
 	p.startForWaiting()
 	return w, nil
+}
+
+// tooMany is what a request hears that got no slot, and with insist the deploy of a revision.
+func (p *pool) tooMany(insist bool) error {
+	if insist && p.kind != "" {
+		e := fault.New(fault.ResourceExhausted, "No GPU became free for a first instance within %s: this machine has %d for %s, and other instances use them all.",
+			deployPatience, p.s.cfg.GPUs.Count(p.kind), p.kind)
+		e.Reason = "ResourcesUnavailable"
+		return e
+	}
+	return fault.New(fault.ResourceExhausted, "Rate exceeded.")
 }
 
 // free returns a ready instance with a free slot, or nil: of few the one with the fewest requests, of many the better of
@@ -214,7 +242,9 @@ func (p *pool) serveWaiting() {
 // startForWaiting starts as many instances as the waiting requests fill, within the maximum. p.mu is held.
 func (p *pool) startForWaiting() {
 	for most := p.bounds().max; p.starting*p.most < p.waiting.n && p.starting+len(p.ready) < most; {
-		p.startOne()
+		if !p.startOne() {
+			return
+		}
 	}
 }
 

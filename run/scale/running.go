@@ -15,7 +15,8 @@ type running struct {
 	warm      *Lease // what every request that did not wait gets
 	transport http.RoundTripper
 	cpu       *cpu
-	always    bool // CPU between requests too
+	gpu       string // its UUID, or ""
+	always    bool   // CPU between requests too
 	ctx       context.Context
 	cancel    context.CancelFunc // ends its probes
 
@@ -148,6 +149,7 @@ func (p *pool) awake(r *running, ask func()) {
 // watch takes an instance that ends by itself out of the pool. As long as there is an instance, Close waits here.
 func (p *pool) watch(r *running) {
 	<-r.Done()
+	p.giveGPU(r.gpu)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := p.s.cfg.Now()

@@ -25,8 +25,9 @@ import (
 
 // Backend makes instances.
 type Backend interface {
-	// Prepare makes everything ready for an instance of the revision, short of starting the user's process.
-	Prepare(ctx context.Context, rev run.Revision) (Instance, error)
+	// Prepare makes everything ready for an instance of the revision, short of starting the user's process. Gpu is the UUID of the
+	// GPU that the instance has to itself, or "".
+	Prepare(ctx context.Context, rev run.Revision, gpu string) (Instance, error)
 }
 
 // Instance is one container of a revision.
@@ -66,6 +67,7 @@ type Config struct {
 	Idle     time.Duration // how long an instance without requests stays; Cloud Run's is up to 15 min
 	Starts   int           // instances that may be starting at once
 	Memory   int64         // bytes that all instances may use together, by measure; 0 sets no bound
+	GPUs     run.GPUs      // what revisions that want one get
 	// Free returns the machine's available and whole memory in bytes; nil where it isn't known. When little is available,
 	// idle instances and prepared ones go early.
 	Free func() (available, whole int64, err error)
@@ -87,6 +89,7 @@ type Scaler struct {
 	cfg       Config
 	gate      *gate
 	memory    *memory
+	gpus      *gpus
 	short     atomic.Bool   // memory is, as of the last look
 	rounds    atomic.Uint64 // of measurements
 	refill    atomic.Bool   // what is prepared may not be what should be
@@ -110,6 +113,7 @@ func New(cfg Config) *Scaler {
 	s := &Scaler{
 		cfg: cfg, gate: newGate(cfg.Starts), ctx: ctx, cancel: cancel, kick: make(chan struct{}, 1), preparing: make(chan struct{}, preparing),
 		memory: &memory{budget: cfg.Memory, free: cfg.Free, reserved: make(map[*pool]*reservation)},
+		gpus:   &gpus{all: cfg.GPUs, held: make(map[string]resource.Revision)},
 		pools:  make(map[resource.Revision]*pool), routed: make(map[resource.Child][]resource.Revision),
 	}
 	s.tasks.Go(s.sweep)

@@ -28,6 +28,7 @@ type backend struct {
 	made                                map[string]*instance
 	app                                 func(i *instance, conn net.Conn) // behind the port; nil hangs up
 	usage                               scale.Usage                      // of each instance
+	both                                []string                         // GPUs that two instances had at once
 }
 
 type instance struct {
@@ -43,6 +44,7 @@ type instance struct {
 	usage scale.Usage
 	oom   bool
 	grace []time.Duration
+	gpu   string
 }
 
 func (i *instance) OOM() bool { return i.oom }
@@ -82,11 +84,20 @@ func (i *instance) Usage() (scale.Usage, error) {
 	return i.usage, nil
 }
 
-func (b *backend) Prepare(context.Context, run.Revision) (scale.Instance, error) {
+func (b *backend) Prepare(_ context.Context, _ run.Revision, gpu string) (scale.Instance, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.prepared++
-	i := &instance{b: b, id: fmt.Sprint("i", b.prepared), done: make(chan struct{}), usage: b.usage}
+	for _, i := range b.made {
+		select {
+		case <-i.done:
+		default:
+			if gpu != "" && i.gpu == gpu {
+				b.both = append(b.both, gpu)
+			}
+		}
+	}
+	i := &instance{b: b, id: fmt.Sprint("i", b.prepared), done: make(chan struct{}), usage: b.usage, gpu: gpu}
 	if b.made == nil {
 		b.made = make(map[string]*instance)
 	}

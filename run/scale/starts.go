@@ -13,8 +13,12 @@ import (
 // else than this machine, and must not hold the others up.
 const slow = 200 * time.Millisecond
 
-// startOne starts an instance in the background. p.mu is held.
-func (p *pool) startOne() {
+// startOne starts an instance in the background, unless it needs a GPU and none is free. p.mu is held.
+func (p *pool) startOne() bool {
+	gpu, ok := p.takeGPU()
+	if !ok {
+		return false
+	}
 	p.starting++
 	p.count.starts++
 	if p.load == nil {
@@ -26,23 +30,32 @@ func (p *pool) startOne() {
 		p.s.refill.Store(true)
 	}
 	first := len(p.ready) == 0 && p.starting == 1
-	p.s.tasks.Go(func() { p.start(inst, first) })
+	p.s.tasks.Go(func() { p.start(inst, gpu, first) })
+	return true
 }
 
 // start brings one instance up, from a prepared one if there is one, and puts it to work.
-func (p *pool) start(inst Instance, first bool) {
+func (p *pool) start(inst Instance, gpu string, first bool) {
 	err := p.s.admit(p, first)
 	begin := p.s.cfg.Now()
 	var c *cpu
 	if err == nil {
 		leave := sync.OnceFunc(p.s.gate.leave)
 		timer := time.AfterFunc(slow, leave)
-		inst, c, err = p.up(inst)
+		inst, c, err = p.up(inst, gpu)
 		timer.Stop()
 		leave()
 		p.s.memory.settle(p)
 	} else if inst != nil {
 		p.discard(inst)
+	}
+	if err != nil && gpu != "" {
+		p.s.tasks.Go(func() {
+			if inst != nil {
+				<-inst.Done()
+			}
+			p.giveGPU(gpu)
+		})
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -57,6 +70,7 @@ func (p *pool) start(inst Instance, first bool) {
 		return
 	}
 	r := p.newRunning(inst, c, begin)
+	r.gpu = gpu
 	took := r.since.Sub(begin)
 	if p.startTime == 0 {
 		p.startTime = took
@@ -74,11 +88,11 @@ func (p *pool) start(inst Instance, first bool) {
 
 // up prepares an instance where none is prepared, starts it and waits for its startup probe. A failed instance is
 // returned for its log; it is being stopped.
-func (p *pool) up(inst Instance) (Instance, *cpu, error) {
+func (p *pool) up(inst Instance, gpu string) (Instance, *cpu, error) {
 	ctx := p.s.ctx
 	if inst == nil {
 		var err error
-		if inst, err = p.s.cfg.Backend.Prepare(ctx, p.rev); err != nil {
+		if inst, err = p.s.cfg.Backend.Prepare(ctx, p.rev, gpu); err != nil {
 			return nil, nil, err
 		}
 	}

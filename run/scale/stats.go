@@ -24,6 +24,8 @@ type Stats struct {
 	OOMs     int           // instances that the kernel killed for their memory
 	Memory   int64         // bytes that the instances used when they were looked at last, some seconds ago at most
 	CPU      time.Duration // used by all instances so far
+	GPUs     int           // that instances have, those that start and end included
+	GPU      time.Duration // for which instances had GPUs, each from before its start until it was gone
 	Billable time.Duration // that Cloud Run would bill for: each instance's start, end and time with requests, or its whole life
 }
 
@@ -45,6 +47,10 @@ func (p *pool) stats(now time.Time) Stats {
 	st := Stats{
 		Revision: p.rev.Name, Ready: len(p.ready), Starting: p.starting, InFlight: p.inflight, Queued: p.waiting.n, Min: b.min, Max: b.max,
 		Starts: p.count.starts, Failures: p.count.failures, OOMs: p.count.ooms, CPU: p.count.cpu, Billable: p.count.billed,
+		GPUs: len(p.gpus), GPU: p.count.gpu,
+	}
+	for _, m := range p.gpus {
+		st.GPU += m.read(now)
 	}
 	if p.prepared != nil {
 		st.Prepared = 1

@@ -140,6 +140,16 @@ func serve() {
 		b, err := os.ReadFile(r.FormValue("path"))
 		return string(b), err
 	})
+	answer("/head", func(r *http.Request) (any, error) { // four bytes of a device
+		f, err := os.Open(r.FormValue("path"))
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		b := make([]byte, 4)
+		_, err = io.ReadFull(f, b)
+		return fmt.Sprintf("%x", b), err
+	})
 	answer("/stat", func(r *http.Request) (any, error) {
 		st, err := os.Stat(r.FormValue("path"))
 		if err != nil {

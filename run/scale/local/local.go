@@ -54,6 +54,7 @@ type Backend struct {
 	// Lines, unless it is nil, sees each line that a container writes, and each of the platform's own about it, whose
 	// Stream is "giggle", or "giggle-error" of failures. It must not block.
 	Lines func(rev resource.Revision, instance string, l engine.Line)
+	GPUs  []engine.GPU // the machine's
 	NewID func() string
 	Now   func() time.Time // the time of the platform's own lines; nil means time.Now
 }
@@ -93,8 +94,9 @@ func TrustEnv() []string {
 	return out
 }
 
-// Prepare makes everything ready for an instance of the revision, short of starting its process.
-func (b *Backend) Prepare(ctx context.Context, rev run.Revision) (_ scale.Instance, err error) {
+// Prepare makes everything ready for an instance of the revision, short of starting its process. Gpu is the UUID of the GPU that it has to
+// itself, or "".
+func (b *Backend) Prepare(ctx context.Context, rev run.Revision, gpu string) (_ scale.Instance, err error) {
 	defer fault.Wrap(&err, "local.Prepare(%s)", rev.Name.ID)
 	_, digest, ok := strings.Cut(rev.Status.ImageDigest, "@")
 	if !ok {
@@ -121,6 +123,10 @@ func (b *Backend) Prepare(ctx context.Context, rev run.Revision) (_ scale.Instan
 	if len(args) == 0 {
 		return nil, failure("ContainerMissing", "The image %s has neither an entrypoint nor a command; set one with --command.", c.Image)
 	}
+	gpus, err := b.gpus(gpu)
+	if err != nil {
+		return nil, err
+	}
 	inst := &instance{id: b.NewID(), memory: memory, now: b.Now}
 	if inst.now == nil {
 		inst.now = time.Now
@@ -128,7 +134,7 @@ func (b *Backend) Prepare(ctx context.Context, rev run.Revision) (_ scale.Instan
 	inst.log = b.log(rev.Name, inst.id)
 	inst.inner, err = b.Engine.Prepare(ctx, engine.Spec{
 		ID: inst.id, Layers: img.Layers, Args: args, Env: environment(rev, img), Dir: orElse(c.WorkingDir, img.Config.WorkingDir), User: img.Config.User,
-		Memory: memory, CPU: cpu, Files: Files(b.Trust),
+		Memory: memory, CPU: cpu, GPUs: gpus, Files: Files(b.Trust),
 		Output: func(l engine.Line) { inst.tail.add(l); inst.log(l) },
 		Sockets: b.Sockets(Caller{
 			Project: p, Region: rev.Name.Service.Location.Location, Service: rev.Name.Service.ID, Revision: rev.Name.ID,
@@ -138,11 +144,24 @@ func (b *Backend) Prepare(ctx context.Context, rev run.Revision) (_ scale.Instan
 	if err != nil {
 		return nil, fmt.Errorf("%w", refine(err, c.Image, args[0]))
 	}
-	if kind := rev.Template.GPU(); kind != "" {
+	if kind := rev.Template.GPU(); kind != "" && gpu == "" {
 		inst.Say("Warning: " + run.EmulationWarning(kind))
 	}
 	go inst.sayEnd()
 	return inst, nil
+}
+
+// gpus is what the engine knows of a GPU.
+func (b *Backend) gpus(id string) ([]engine.GPU, error) {
+	if id == "" {
+		return nil, nil
+	}
+	for _, g := range b.GPUs {
+		if g.UUID == id {
+			return []engine.GPU{g}, nil
+		}
+	}
+	return nil, fault.New(fault.Internal, "The machine has no GPU %s.", id)
 }
 
 // log returns where the lines of an instance go.

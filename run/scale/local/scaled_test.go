@@ -33,8 +33,8 @@ func (w *world) scaler(t *testing.T) *scale.Scaler {
 // remembering is the backend, of which the world remembers what it made.
 type remembering struct{ *world }
 
-func (r remembering) Prepare(ctx context.Context, rev run.Revision) (scale.Instance, error) {
-	i, err := r.Backend.Prepare(ctx, rev)
+func (r remembering) Prepare(ctx context.Context, rev run.Revision, gpu string) (scale.Instance, error) {
+	i, err := r.Backend.Prepare(ctx, rev, gpu)
 	if err == nil {
 		r.made.Store(i.ID(), i)
 	}

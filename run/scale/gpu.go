@@ -1,0 +1,152 @@
+package scale
+
+import (
+	"sync"
+	"time"
+
+	"giggle/resource"
+	"giggle/run"
+)
+
+// deployPatience is how long the check of a new revision waits for a GPU at least: the revision before may still have it.
+const deployPatience = time.Minute
+
+// gpus gives the machine's GPUs to instances, each to one at a time: from before the container is made until its last process
+// is gone. Nothing of it is kept: when the platform was killed, the engine ends what was left before anything starts.
+type gpus struct {
+	all run.GPUs
+
+	mu   sync.Mutex
+	held map[string]resource.Revision // by UUID: who has it
+}
+
+// take takes a free GPU of a kind for a revision. It reports whether there is one.
+func (g *gpus) take(kind string, by resource.Revision) (id string, ok bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, x := range g.all.Have {
+		if _, held := g.held[x.ID]; !held && x.Is(kind) {
+			g.held[x.ID] = by
+			return x.ID, true
+		}
+	}
+	return "", false
+}
+
+func (g *gpus) give(id string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.held, id)
+}
+
+// is reports whether a GPU stands for a kind.
+func (g *gpus) is(id, kind string) bool {
+	for _, x := range g.all.Have {
+		if x.ID == id {
+			return x.Is(kind)
+		}
+	}
+	return false
+}
+
+// takeGPU takes what one more instance needs, "" where that is nothing, and reports whether it is to be had. p.mu is held.
+func (p *pool) takeGPU() (id string, ok bool) {
+	if p.kind == "" {
+		return "", true
+	}
+	if id, ok = p.s.gpus.take(p.kind, p.rev.Name); ok {
+		m := &meter{}
+		m.begin(p.s.cfg.Now())
+		p.gpus[id] = m
+	}
+	return id, ok
+}
+
+// giveGPU gives the GPU of an instance that is gone back, and on to who waits for one.
+func (p *pool) giveGPU(id string) {
+	if id == "" {
+		return
+	}
+	p.mu.Lock()
+	m := p.gpus[id]
+	delete(p.gpus, id)
+	m.end(p.s.cfg.Now())
+	p.count.gpu += m.total
+	p.mu.Unlock()
+	p.s.gpus.give(id)
+	for _, q := range p.s.all() {
+		q.mu.Lock()
+		if q.kind != "" && !q.retired && p.s.cfg.Now().After(q.retryAt(demandDelay)) {
+			q.startForWaiting()
+		}
+		q.mu.Unlock()
+	}
+}
+
+// makeGPURoom stops, for each revision whose requests wait for a GPU that others have, an instance that has one and is idle: of
+// any revision above its minimum, or of another revision of the same service, which a new one replaces.
+func (s *Scaler) makeGPURoom() {
+	if len(s.gpus.all.Have) == 0 {
+		return
+	}
+	for _, p := range s.all() {
+		p.mu.Lock()
+		wants := p.kind != "" && !p.retired && p.waiting.n > 0 && p.starting == 0 && len(p.ready) < p.bounds().max
+		p.mu.Unlock()
+		if wants {
+			s.evictGPU(p)
+		}
+	}
+}
+
+// evictGPU stops the instance that has been idle longest among those with a GPU that p could use, unless one of them is
+// ending already.
+func (s *Scaler) evictGPU(p *pool) {
+	var victim *running
+	now := s.cfg.Now()
+	may := func(q *pool) bool { return len(q.ready) > q.bounds().min || q.rev.Name.Service == p.rev.Name.Service }
+	for _, q := range s.all() {
+		if q == p {
+			continue
+		}
+		q.mu.Lock()
+		for _, r := range q.ending {
+			if s.gpus.is(r.gpu, p.kind) {
+				q.mu.Unlock()
+				return
+			}
+		}
+		for _, r := range q.ready {
+			if s.gpus.is(r.gpu, p.kind) && may(q) && r.idleBefore(now) && (victim == nil || r.idle.Before(victim.idle)) {
+				victim = r
+			}
+		}
+		q.mu.Unlock()
+	}
+	if victim == nil {
+		return
+	}
+	q := victim.pool
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if victim.inflight == 0 && may(q) {
+		q.stop(victim, grace)
+	}
+}
+
+// GPU is one of the machine's GPUs and who has it.
+type GPU struct {
+	run.GPU
+	Holder resource.Revision // zero while nobody has it
+}
+
+// GPUs lists the machine's GPUs.
+func (s *Scaler) GPUs() []GPU {
+	s.gpus.mu.Lock()
+	defer s.gpus.mu.Unlock()
+	out := make([]GPU, len(s.gpus.all.Have))
+	for i, x := range s.gpus.all.Have {
+		out[i] = GPU{x, s.gpus.held[x.ID]}
+	}
+	return out
+}
