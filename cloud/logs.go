@@ -66,6 +66,7 @@ func (c *Cloud) loads() giggleapi.Top {
 		l := load(s.Revision)
 		l.Ready, l.Starting, l.Prepared, l.InFlight, l.Queued = s.Ready, s.Starting, s.Prepared, s.InFlight, s.Queued
 		l.Memory, l.CPU, l.Billable, l.Starts, l.OOMs = s.Memory, s.CPU, s.Billable, s.Starts, s.OOMs
+		l.GPUs, l.GPU = s.GPUs, s.GPU
 	}
 	for _, s := range c.gateway.Stats() {
 		l := load(resource.Revision{Service: s.Service, ID: s.Revision})

@@ -36,8 +36,17 @@ type Status struct {
 	Services  int            `json:"services"`
 	Instances map[string]int `json:"instances"` // ready, starting, prepared
 	Memory    Memory         `json:"memory"`
+	GPUs      []GPU          `json:"gpus,omitempty"`
 
 	Goroutines int `json:"goroutines"` // of the platform's own process
+}
+
+// GPU is one of the machine's GPUs.
+type GPU struct {
+	UUID  string   `json:"uuid"`
+	Model string   `json:"model"`
+	Types []string `json:"types"`          // of Cloud Run, that services get it as
+	Used  string   `json:"used,omitempty"` // the revision with the instance that has it
 }
 
 // Memory is what the platform's own process uses, in bytes.
@@ -102,8 +111,13 @@ func (c *Cloud) Status(ctx context.Context) (Status, error) {
 	var mem runtime.MemStats
 	runtime.ReadMemStats(&mem)
 	ready, starting, prepared := c.scaler.Instances()
+	var gpus []GPU
+	for _, g := range c.scaler.GPUs() {
+		gpus = append(gpus, GPU{g.ID, g.Model, g.Kinds, g.Holder.ID})
+	}
 	return Status{
-		PID: os.Getpid(), Version: c.cfg.Version, Data: c.cfg.Data, Project: c.cfg.Project, Address: c.cfg.Address, Ports: c.ports(),
+		GPUs: gpus,
+		PID:  os.Getpid(), Version: c.cfg.Version, Data: c.cfg.Data, Project: c.cfg.Project, Address: c.cfg.Address, Ports: c.ports(),
 		Edge: c.plain.Addr().String(), Console: c.console.Addr().String(), Runtime: c.engine.Runtime(), Services: n,
 		Instances: map[string]int{"ready": ready, "starting": starting, "prepared": prepared}, Memory: Memory{mem.HeapAlloc}, Goroutines: runtime.NumGoroutine(),
 	}, nil

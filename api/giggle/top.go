@@ -26,6 +26,8 @@ type Load struct {
 	Latencies gateway.Histogram       `json:"latencies"` // in the gateway's buckets
 	CPU       time.Duration           `json:"cpu"`       // nanoseconds
 	Billable  time.Duration           `json:"billable"`  // nanoseconds
+	GPUs      int                     `json:"gpus"`      // that instances have now
+	GPU       time.Duration           `json:"gpu"`       // nanoseconds for which instances had GPUs
 	Starts    int                     `json:"starts"`
 	OOMs      int                     `json:"ooms"`
 }

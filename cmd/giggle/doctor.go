@@ -19,6 +19,7 @@ import (
 	"giggle/build/buildpack"
 	"giggle/engine"
 	"giggle/fault"
+	cloudrun "giggle/run"
 
 	"log/slog"
 )
@@ -109,6 +110,7 @@ func (p *program) examine(ctx context.Context, data, address, mirrorDir string) 
 	warn("disk", free > 5<<30, fmt.Sprintf("%.1f GiB free for %s", float64(free)/(1<<30), data), "free some space, or use --data on a larger disk")
 	now := time.Now().Year()
 	add("clock", now >= 2024 && now < 2100, time.Now().UTC().Format(time.RFC3339), "set the clock: tokens and certificates depend on it")
+	out = append(out, examineGPUs("/", engine.CDIDirs())...)
 	version := firstLine(ctx, "gcloud", "--version")
 	warn("gcloud", version != "", orNone(version), "install the Google Cloud SDK; Giggle was tested with 528.0.0. Other clients work without it")
 	have := "no Go builder image"
@@ -118,6 +120,28 @@ func (p *program) examine(ctx context.Context, data, address, mirrorDir string) 
 		}
 	}
 	warn("builder", !strings.HasPrefix(have, "no "), have, "`make setup` in Giggle's repository makes it; without it Go source can't be built")
+	return out
+}
+
+// examineGPUs says of each GPU whether services can have it. A machine without one lacks nothing.
+func examineGPUs(root string, cdi []string) (out []finding) {
+	cards, err := engine.GPUs(root)
+	if err != nil {
+		out = append(out, finding{Check: "GPU", State: "warn", Detail: fault.From(err).Message, Fix: "load NVIDIA's driver and run nvidia-smi once"})
+	}
+	for _, g := range cards {
+		f := finding{Check: "GPU", State: "ok", Detail: g.Model + ", " + g.UUID}
+		switch kinds := cloudrun.GPUKinds(g.Model, nil); {
+		case engine.CheckGPU(cdi, g) != nil:
+			f.State, f.Fix = "warn", fault.From(engine.CheckGPU(cdi, g)).Message
+		case len(kinds) == 0:
+			f.State, f.Detail = "warn", f.Detail+", which is none of Cloud Run's"
+			f.Fix = fmt.Sprintf("giggle up --gpu-type nvidia-l4=%q has it stand for one", g.Model)
+		default:
+			f.Detail += ", for services with --gpu-type " + kinds[0]
+		}
+		out = append(out, f)
+	}
 	return out
 }
 

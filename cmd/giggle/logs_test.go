@@ -60,7 +60,7 @@ func TestTop(t *testing.T) {
 	}
 	begin := time.Date(2026, 11, 26, 20, 0, 0, 0, time.UTC)
 	b := load("b", 0, 0, 0, 0)
-	b.Ready, b.Memory = 2, 64<<20
+	b.Ready, b.Memory, b.GPUs, b.GPU = 2, 64<<20, 2, 75*time.Second
 	got := viewOf(
 		giggle.Top{Time: begin, Revisions: []giggle.Load{load("a", 100, 0, 40, time.Second), load("again", 50, 0, 40, 0)}},
 		giggle.Top{Time: begin.Add(2 * time.Second), Revisions: []giggle.Load{b, load("a", 300, 20, 40, 2*time.Second), load("again", 10, 0, 40, 0), load("nothing", 0, 0, 0, 0)}},
@@ -76,7 +76,7 @@ func TestTop(t *testing.T) {
 	}
 	var out bytes.Buffer
 	p := &program{stdout: &out}
-	if err := p.showTop(got); err != nil || !strings.Contains(out.String(), "64 MiB") || !strings.Contains(out.String(), "10.0%") || strings.Contains(out.String(), "\x1b") {
+	if err := p.showTop(got); err != nil || !strings.Contains(out.String(), "64 MiB") || !strings.Contains(out.String(), "10.0%") || strings.Contains(out.String(), "\x1b") || !strings.Contains(out.String(), "1m15s") {
 		t.Errorf("%v\n%s", err, out.String())
 	}
 }

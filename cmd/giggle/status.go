@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -44,6 +45,9 @@ func (p *program) status() *cobra.Command {
 			p.printf("Giggle %s is up (pid %d): project %s on %s\n", st.Version, st.PID, st.Project, st.Address)
 			p.printf("  Services   %d\n", st.Services)
 			p.printf("  Instances  %d ready, %d starting, %d prepared (%s)\n", st.Instances["ready"], st.Instances["starting"], st.Instances["prepared"], st.Runtime)
+			for _, g := range st.GPUs {
+				p.printf("  GPU        %s (%s), for %s: %s\n", g.Model, g.UUID, cmp.Or(strings.Join(g.Types, ", "), "no service"), cmp.Or(g.Used, "free"))
+			}
 			p.printf("  Console    http://%s\n  Edge       http://%s\n  Data       %s\n", st.Console, st.Edge, st.Data)
 			return nil
 		},

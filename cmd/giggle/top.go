@@ -109,6 +109,8 @@ type topRow struct {
 	Queued     int     `json:"queued"`
 	Memory     int64   `json:"memoryBytes"`
 	Cores      float64 `json:"cpuCores"`
+	GPUs       int     `json:"gpus"`
+	GPUSeconds float64 `json:"gpuSeconds"` // that instances had GPUs, since the platform started
 }
 
 // viewOf is what happened between two moments. Revisions that did nothing and have nothing are left out.
@@ -145,6 +147,7 @@ func viewOf(before, now giggle.Top) topView {
 		row := topRow{
 			Project: l.Project, Region: l.Region, Service: l.Service, Revision: l.Revision, Rate: float64(total) / seconds, P50: ms(0.5), P95: ms(0.95), P99: ms(0.99),
 			Instances: l.Ready, Starting: l.Starting, InFlight: l.InFlight, Queued: l.Queued, Memory: l.Memory, Cores: max(l.CPU-was.CPU, 0).Seconds() / seconds,
+			GPUs: l.GPUs, GPUSeconds: l.GPU.Seconds(),
 		}
 		if total > 0 {
 			row.ErrorRatio = float64(l.Requests[4]-was.Requests[4]) / float64(total)
@@ -161,7 +164,12 @@ func viewOf(before, now giggle.Top) topView {
 func (p *program) showTop(t topView) error {
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "RPS\tP50\tP95\tP99\tERRORS\tINST\tIN FLIGHT\tQUEUED\tMEMORY\tCPU\t  REVISION")
+	// GPUs are rare: their columns are there when one of the revisions has had one.
+	gpus, head := slices.ContainsFunc(t.Revisions, func(r topRow) bool { return r.GPUSeconds > 0 }), ""
+	if gpus {
+		head = "GPU\tGPU TIME\t"
+	}
+	fmt.Fprintln(w, "RPS\tP50\tP95\tP99\tERRORS\tINST\tIN FLIGHT\tQUEUED\tMEMORY\tCPU\t"+head+"  REVISION")
 	for _, r := range t.Revisions {
 		quantile := func(ms float64) string {
 			if r.Rate == 0 {
@@ -173,8 +181,12 @@ func (p *program) showTop(t topView) error {
 		if r.Starting > 0 {
 			instances += fmt.Sprintf("+%d", r.Starting)
 		}
-		fmt.Fprintf(w, "%.1f\t%s\t%s\t%s\t%.1f%%\t%s\t%d\t%d\t%d MiB\t%.2f\t  %s\n", r.Rate, quantile(r.P50), quantile(r.P95), quantile(r.P99), 100*r.ErrorRatio,
-			instances, r.InFlight, r.Queued, r.Memory>>20, r.Cores, r.Revision)
+		gpu := ""
+		if gpus {
+			gpu = fmt.Sprintf("%d\t%s\t", r.GPUs, time.Duration(r.GPUSeconds)*time.Second)
+		}
+		fmt.Fprintf(w, "%.1f\t%s\t%s\t%s\t%.1f%%\t%s\t%d\t%d\t%d MiB\t%.2f\t%s  %s\n", r.Rate, quantile(r.P50), quantile(r.P95), quantile(r.P99), 100*r.ErrorRatio,
+			instances, r.InFlight, r.Queued, r.Memory>>20, r.Cores, gpu, r.Revision)
 	}
 	_ = w.Flush()
 	if !p.onTerminal() {

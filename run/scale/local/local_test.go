@@ -65,6 +65,12 @@ type world struct {
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
+	return newWorldWith(t, nil)
+}
+
+// newWorldWith is newWorld with the CDI specs in those directories.
+func newWorldWith(t testing.TB, cdi []string) *world {
+	t.Helper()
 	dir := t.TempDir()
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
 	blobs, err := blob.Open(filepath.Join(dir, "blobs"))
@@ -75,7 +81,7 @@ func newWorld(t testing.TB) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, err := engine.Open(t.Context(), engine.Config{Dir: filepath.Join(dir, "engine"), Log: log})
+	e, err := engine.Open(t.Context(), engine.Config{Dir: filepath.Join(dir, "engine"), Log: log, CDI: cdi})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,8 +19,13 @@ import (
 // scaler runs the world's containers as the platform does.
 func (w *world) scaler(t *testing.T) *scale.Scaler {
 	t.Helper()
+	return w.scalerWith(t, run.GPUs{})
+}
+
+func (w *world) scalerWith(t *testing.T, gpus run.GPUs) *scale.Scaler {
+	t.Helper()
 	s := scale.New(scale.Config{
-		Backend: remembering{w}, Max: 3, Idle: time.Hour, Starts: 2, Now: time.Now, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
+		Backend: remembering{w}, Max: 3, GPUs: gpus, Idle: time.Hour, Starts: 2, Now: time.Now, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
 	})
 	t.Cleanup(func() {
 		if err := s.Close(context.Background()); err != nil {
