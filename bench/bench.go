@@ -73,7 +73,7 @@ func benchmarks() []benchmark {
 		{"coldstart", []string{"cold_unprepared"}, "zero to the answer over HTTPS, nothing prepared", 60, coldUnprepared},
 		{"build", []string{"source_build"}, "build from source, one line changed", 15, sourceBuild},
 		{"scale", []string{"wake_25"}, "25 services at zero, prepared, asked at once", 5, wake25},
-		{"scale", []string{"wake_100"}, "100 services at zero, 32 prepared, asked at once", 3, wake100},
+		{"scale", []string{"wake_100"}, "100 services at zero, prepared, asked at once", 3, wake100},
 		{"scale", []string{"ramp"}, "one service from zero to 3,000 requests/s, in seconds", 10, ramp},
 		{"gateway", []string{"gateway_rps", "gateway_cpu"}, "requests through the gateway, nginx and haproxy beside it, rounds of 5 s", 3, gatewayLoad},
 		{"rollout", []string{"traffic_change"}, "another revision gets the traffic, at 1,000 requests/s", 10, trafficChange},

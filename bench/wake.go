@@ -21,7 +21,7 @@ func (r *run) wake(ctx context.Context, services int, name string, g goal) error
 	if err != nil {
 		return err
 	}
-	const prepared = 32 // the flag's default
+	const prepared = 128 // the flag's default where there is memory enough
 	kind := "run"
 	if services <= prepared {
 		kind = "start"

@@ -68,7 +68,7 @@ type Config struct {
 	// ModelRequests is how many requests a project may make of one language model in a minute; 0 for any number.
 	ModelRequests int
 	Idle          time.Duration // how long an instance without requests stays
-	Prepared      int           // prepared instances for services at zero
+	Prepared      int           // prepared instances for services at zero; negative for one for each 128 MiB of the machine's memory, 128 at most
 	Memory        int64         // bytes that all instances may use together; 0 for four fifths of the machine's
 	Modules       string        // GOPROXY list that builds' modules are fetched from
 	Packages      string        // URL of the npm registry that builds' packages are fetched from, or "off"
@@ -271,12 +271,12 @@ func (c *Cloud) openServices(context.Context) error {
 	}
 	gpus := c.findGPUs()
 	backend.GPUs = c.cards
-	budget, err := c.memoryBudget()
+	_, whole, err := local.Memory()
 	if err != nil {
 		return err
 	}
 	c.scaler = scale.New(scale.Config{
-		Backend: backend, Max: 100, GPUs: gpus, Prepared: c.cfg.Prepared, Idle: c.cfg.Idle, Starts: startsPerCore * runtime.NumCPU(), Memory: budget, Free: local.Memory,
+		Backend: backend, Max: 100, GPUs: gpus, Prepared: prepared(c.cfg.Prepared, whole), Idle: c.cfg.Idle, Starts: startsPerCore * runtime.NumCPU(), Memory: memoryBudget(c.cfg.Memory, whole), Free: local.Memory,
 		Transport: upstream.New, Now: c.cfg.Now, Log: c.cfg.Log,
 	})
 	c.gateway = gateway.New(gateway.Config{Instances: c.scaler, Invoker: c.identity, Recorder: records{c.entries}, Now: c.cfg.Now, Log: c.cfg.Log})
@@ -289,12 +289,20 @@ func (c *Cloud) openServices(context.Context) error {
 }
 
 // memoryBudget is what all instances may use together: what was said, else four fifths of the machine's memory.
-func (c *Cloud) memoryBudget() (int64, error) {
-	if c.cfg.Memory > 0 {
-		return c.cfg.Memory, nil
+func memoryBudget(said, whole int64) int64 {
+	if said > 0 {
+		return said
 	}
-	_, whole, err := local.Memory()
-	return whole / 5 * 4, err
+	return whole / 5 * 4
+}
+
+// prepared is how many prepared instances are kept: as many as was said, else at most 1 % of the machine's memory of
+// them, since each takes 1.3 MB.
+func prepared(said int, whole int64) int {
+	if said >= 0 {
+		return said
+	}
+	return int(min(whole>>27, 128))
 }
 
 // instances is the scaler as the reconciler sees it: what goes with a revision's instances, its logs, goes with them.

@@ -56,7 +56,7 @@ func (p *program) cloudFlags(c *cobra.Command, f *cloudFlags) {
 	fl.StringVar(&f.Packages, "npm-registry", npm, "npm registry that builds get packages from, through a cache; \"off\" for none (npm_config_registry)")
 	fl.StringVar(&f.Runtime, "runtime", "", "OCI runtime: crun, runc or a path; empty for the first that works")
 	fl.DurationVar(&f.Idle, "idle", 15*time.Minute, "how long an instance without requests stays while memory lasts")
-	fl.IntVar(&f.Prepared, "prepared", 32, "prepared instances kept for services at zero")
+	fl.IntVar(&f.Prepared, "prepared", -1, "prepared instances kept for services at zero; -1 for one for each 128 MiB of memory, 128 at most")
 	fl.StringVar(&f.memory, "memory-budget", "", "memory that all instances may use together, such as 6Gi; empty for four fifths of the machine's")
 	fl.StringVar(&f.gpuEmulation, "gpu-emulation", "", "\"cpu\": services that want a GPU of which there is none run on the CPU, with a condition that says so")
 	fl.StringArrayVar(&f.gpuTypes, "gpu-type", nil, "KIND=MODEL: GPUs of another model stand for one of Cloud Run's kinds, as in nvidia-l4=\"NVIDIA H100*\" or nvidia-l4=any")
