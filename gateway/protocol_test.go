@@ -29,7 +29,8 @@ import (
 // road is all that a request passes: the edge with TLS, the gateway, the way to the instance, an app.
 type road struct {
 	*app
-	address string // of the edge
+	address string // of the edge's TLS port
+	plain   string // of its port without TLS
 	pool    *x509.CertPool
 	accepts atomic.Int32 // connections to the app
 	ca      *edge.CA
@@ -80,13 +81,43 @@ func roadTo(t testing.TB, h2c bool, app1 string, timeout int) *road {
 		t.Fatal(err)
 	}
 	go func() { _ = server.ServeTLS(front, nil) }()
+	bare, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() { _ = server.ServePlain(bare, nil) }()
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
 		_ = server.Shutdown(ctx)
 	})
-	w.address = front.Addr().String()
+	w.address, w.plain = front.Addr().String(), bare.Addr().String()
 	return w
+}
+
+// barely sends requests without TLS, whatever their URL says.
+type barely struct{ *http.Transport }
+
+func (b barely) RoundTrip(r *http.Request) (*http.Response, error) {
+	out := r.WithContext(r.Context()) // not to be changed is the caller's
+	u := *r.URL
+	u.Scheme = "http"
+	out.URL = &u
+	return b.Transport.RoundTrip(out)
+}
+
+// bareClient returns a client of the edge's plain port that speaks HTTP/2 or HTTP/1.1.
+func (w *road) bareClient(t testing.TB, h2 bool) *http.Client {
+	tr := &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "tcp", w.plain)
+		},
+		Protocols: new(http.Protocols), DisableCompression: true, ExpectContinueTimeout: 10 * time.Second,
+	}
+	tr.Protocols.SetHTTP1(!h2)
+	tr.Protocols.SetUnencryptedHTTP2(h2)
+	t.Cleanup(tr.CloseIdleConnections)
+	return &http.Client{Transport: barely{tr}}
 }
 
 // client returns a client of the edge that speaks HTTP/2 or HTTP/1.1.
@@ -121,6 +152,7 @@ func everyWay(t *testing.T, h http.HandlerFunc, check func(t *testing.T, w *road
 		w := newRoad(t, h2c, h)
 		for _, h2 := range []bool{false, true} {
 			t.Run(fmt.Sprintf("client 2 %t, app 2 %t", h2, h2c), func(t *testing.T) { check(t, w, w.client(t, h2), h2, h2c) })
+			t.Run(fmt.Sprintf("client 2 %t, app 2 %t, without TLS", h2, h2c), func(t *testing.T) { check(t, w, w.bareClient(t, h2), h2, h2c) })
 		}
 	}
 }
@@ -351,27 +383,33 @@ func TestWebSocket(t *testing.T) {
 			_ = websocket.Message.Send(c, text)
 		}
 	}))
-	config, err := websocket.NewConfig("wss://"+host+"/", "https://"+host+"/")
+	bare, err := net.Dial("tcp", w.plain)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, _ := w.dial(t)
-	ws, err := websocket.NewClient(config, c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, text := range []string{"knock", strings.Repeat("who is there? ", 10_000)} {
-		if err := websocket.Message.Send(ws, text); err != nil {
+	secure, _ := w.dial(t)
+	for scheme, c := range map[string]net.Conn{"wss": secure, "ws": bare} {
+		config, err := websocket.NewConfig(scheme+"://"+host+"/", "https://"+host+"/")
+		if err != nil {
 			t.Fatal(err)
 		}
-		var got string
-		if err := websocket.Message.Receive(ws, &got); err != nil || got != text {
-			t.Fatalf("echo of %d bytes: %d, %v", len(text), len(got), err)
+		ws, err := websocket.NewClient(config, c)
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
-	_ = ws.Close()
-	if r := <-w.records; r.Status != 101 || r.ResponseBytes < 140_000 {
-		t.Errorf("record: %+v", r)
+		for _, text := range []string{"knock", strings.Repeat("who is there? ", 10_000)} {
+			if err := websocket.Message.Send(ws, text); err != nil {
+				t.Fatal(err)
+			}
+			var got string
+			if err := websocket.Message.Receive(ws, &got); err != nil || got != text {
+				t.Fatalf("%s: echo of %d bytes: %d, %v", scheme, len(text), len(got), err)
+			}
+		}
+		_ = ws.Close()
+		if r := <-w.records; r.Status != 101 || r.ResponseBytes < 140_000 {
+			t.Errorf("%s: record: %+v", scheme, r)
+		}
 	}
 	if w.open != 0 {
 		t.Errorf("%d leases are out", w.open)
