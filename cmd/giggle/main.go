@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 
+	_ "giggle/cmd/giggle/modelrunner" // a language model's process never gets to main
 	"giggle/fault"
 	"giggle/shell"
 )

@@ -4,7 +4,9 @@ import (
 	"context"
 	_ "embed"
 	"io"
+	"math"
 	"os"
+	"runtime/debug"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -68,8 +70,10 @@ func open(path string, limit func(bytes uint64)) (*llama.Model, error) {
 	return m, nil
 }
 
-// LimitMemory bounds the writable memory of this process: if it wants more, it ends, and the platform does not.
+// LimitMemory bounds the writable memory of this process: if it wants more, it ends, and the platform does not. Before
+// that, it collects garbage more eagerly.
 func LimitMemory(bytes uint64) {
+	debug.SetMemoryLimit(int64(min(bytes, math.MaxInt64) / 10 * 9))
 	var l unix.Rlimit
 	if unix.Getrlimit(unix.RLIMIT_DATA, &l) == nil {
 		_ = unix.Setrlimit(unix.RLIMIT_DATA, &unix.Rlimit{Cur: min(bytes, l.Max), Max: l.Max})

@@ -7,15 +7,13 @@ import (
 
 // Half returns the float32 of a number of IEEE 754 binary16.
 func Half(h uint16) float32 {
-	sign, exp, frac := uint32(h>>15)<<31, uint32(h>>10&31), uint32(h&1023)
-	switch {
-	case exp == 31:
-		return math.Float32frombits(sign | 0xff<<23 | frac<<13)
-	case exp == 0: // zero, or too small for a leading one
-		v := float32(frac) / (1 << 24)
-		return math.Float32frombits(sign | math.Float32bits(v))
+	sign, rest := uint32(h>>15)<<31, uint32(h&0x7fff)
+	if rest >= 0x7c00 { // infinite, or not a number
+		return math.Float32frombits(sign | 0xff<<23 | rest<<13)
 	}
-	return math.Float32frombits(sign | (exp+112)<<23 | frac<<13)
+	// Read with binary32's exponent, of which 127 stands for 0 and not 15: too small by 2^112, also where there is no leading
+	// one. The product is exact.
+	return math.Float32frombits(sign | math.Float32bits(math.Float32frombits(rest<<13)*0x1p112))
 }
 
 // ToHalf rounds to the nearest number of binary16, to the even one of two.
