@@ -4,6 +4,7 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"sync"
 
 	"giggle/blob"
 	"giggle/fault"
@@ -124,7 +125,7 @@ func isLocation(name string) bool {
 // but of its own form.
 var (
 	pathForm = regexp.MustCompile(`^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*$`)
-	tagForm  = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$`)
+	tagForm  = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$`) })
 )
 
 // maxPath is the most bytes of a name in a registry, as in distribution's reference grammar.
@@ -146,7 +147,7 @@ func ParseImage(location, path string) (Image, error) {
 }
 
 // IsTag reports whether s has the form of a tag.
-func IsTag(s string) bool { return tagForm.MatchString(s) }
+func IsTag(s string) bool { return tagForm().MatchString(s) }
 
 // Reference is an image with the tag or the digest of one manifest. With both, the digest counts.
 type Reference struct {

@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"giggle/fault"
 )
@@ -22,9 +23,9 @@ const (
 )
 
 var (
-	substitutionKey = regexp.MustCompile(`^_[A-Z0-9_]{1,99}$`)
-	tagForm         = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$`)
-	volumeName      = regexp.MustCompile(`^[a-zA-Z0-9_.-]{1,128}$`)
+	substitutionKey = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^_[A-Z0-9_]{1,99}$`) })
+	tagForm         = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$`) })
+	volumeName      = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-zA-Z0-9_.-]{1,128}$`) })
 	envForm         = regexp.MustCompile(`^[^=\x00]+=[^\x00]*$`)
 )
 
@@ -156,7 +157,7 @@ func checkVolumes(at string, vs []Volume, uses map[string]int) error {
 	for i, v := range vs {
 		field := fmt.Sprintf("%s[%d]", at, i)
 		switch {
-		case !volumeName.MatchString(v.Name) || strings.Trim(v.Name, ".") == "":
+		case !volumeName().MatchString(v.Name) || strings.Trim(v.Name, ".") == "":
 			return fault.Invalid(field+".name", "%.100q is not the name of a volume", v.Name)
 		case !path.IsAbs(v.Path) || path.Clean(v.Path) != v.Path || v.Path == "/" || strings.Contains(v.Path, "\x00"):
 			return fault.Invalid(field+".path", "%.100q is not a clean absolute path", v.Path)
@@ -214,7 +215,7 @@ func checkTags(tags []string) error {
 		return fault.Invalid("tags", "%d are too many; %d are the most", len(tags), maxTags)
 	}
 	for i, t := range tags {
-		if !tagForm.MatchString(t) {
+		if !tagForm().MatchString(t) {
 			return fault.Invalid(fmt.Sprintf("tags[%d]", i), "%.100q is not a tag: letters, digits, '_', '.' and '-'", t)
 		}
 	}

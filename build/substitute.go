@@ -47,7 +47,7 @@ func (s *Spec) expand(own map[string]string, tags []string, used map[string]bool
 		switch {
 		case slices.Contains(fixed, k):
 			return nil, nil, fault.Invalid("substitutions", "key %q is set by Cloud Build and can't be given", k)
-		case !slices.Contains(settable, k) && !substitutionKey.MatchString(k):
+		case !slices.Contains(settable, k) && !substitutionKey().MatchString(k):
 			return nil, nil, fault.Invalid("substitutions", "key %.100q must start with '_' and consist of upper-case letters, digits and '_'", k)
 		case len(v) > maxValue || !utf8.ValidString(v) || strings.Contains(v, "\x00"):
 			return nil, nil, fault.Invalid("substitutions", "the value of %q must be text of at most %d bytes", k, maxValue)

@@ -108,7 +108,7 @@ func (c *Cloud) openTriggers(context.Context) error {
 // which whoever runs the platform puts there.
 func (c *Cloud) secret(name string) ([]byte, error) {
 	none := fault.New(fault.NotFound, "There is no secret version %.300s.", name)
-	if !cloudbuildapi.SecretName.MatchString(name) {
+	if !cloudbuildapi.IsSecretName(name) {
 		return nil, none
 	}
 	f, err := os.Open(c.path("secrets", filepath.FromSlash(name)))

@@ -146,11 +146,11 @@ func (g *Repos) staleLocks(r Repo) (out []string, err error) {
 func (g *Repos) dir(r Repo) string { return filepath.Join(g.cfg.Dir, r.ID+".git") }
 
 // validName is what Cloud Source Repositories takes, and the names that it gives to mirrors ("github_owner_name").
-var validName = regexp.MustCompile(`^[a-zA-Z][a-zA-Z0-9_.-]{1,126}[a-zA-Z0-9]$`)
+var validName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-zA-Z][a-zA-Z0-9_.-]{1,126}[a-zA-Z0-9]$`) })
 
 // CheckName fails with InvalidArgument on what is no name of a repository.
 func CheckName(name string) error {
-	if !validName.MatchString(name) || strings.Contains(name, "..") || strings.HasSuffix(name, ".git") {
+	if !validName().MatchString(name) || strings.Contains(name, "..") || strings.HasSuffix(name, ".git") {
 		return fault.Invalid("repo.name", "%.200q is not a name of a repository: 3 to 128 letters, digits and hyphens, the first a letter", name)
 	}
 	return nil

@@ -7,13 +7,14 @@ import (
 	"path"
 	"regexp"
 	"strings"
+	"sync"
 
 	"giggle/fault"
 )
 
 var (
-	hash      = regexp.MustCompile(`^[0-9a-f]{40}$`)
-	shortHash = regexp.MustCompile(`^[0-9a-f]{4,40}$`)
+	hash      = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9a-f]{40}$`) })
+	shortHash = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9a-f]{4,40}$`) })
 )
 
 // Revision names a commit: by a branch, a tag or a hash. One of them is set.
@@ -35,12 +36,12 @@ func (g *Repos) Resolve(ctx context.Context, r Repo, rev Revision) (commit strin
 		}
 		object = strings.TrimSpace(string(out))
 	}
-	if shortHash.MatchString(object) {
+	if shortHash().MatchString(object) {
 		out, err := g.output(ctx, g.dir(r), smallOutput, "rev-parse", "--verify", "--quiet", "--end-of-options", object+"^{commit}")
 		if err != nil && exitCode(err) < 0 {
 			return "", err
 		}
-		if commit = strings.TrimSpace(string(out)); hash.MatchString(commit) {
+		if commit = strings.TrimSpace(string(out)); hash().MatchString(commit) {
 			return commit, nil
 		}
 	}
@@ -51,7 +52,7 @@ func (g *Repos) Resolve(ctx context.Context, r Repo, rev Revision) (commit strin
 func (g *Repos) File(ctx context.Context, r Repo, commit, name string, limit int) (data []byte, err error) {
 	defer fault.Wrap(&err, "git.File(%s, %s)", r.Resource(), name)
 	clean := strings.TrimPrefix(path.Clean("/"+name), "/")
-	if !hash.MatchString(commit) || clean == "" || strings.ContainsRune(clean, 0) {
+	if !hash().MatchString(commit) || clean == "" || strings.ContainsRune(clean, 0) {
 		return nil, fault.New(fault.InvalidArgument, "%.200q is not a path in a repository.", name)
 	}
 	data, err = g.output(ctx, g.dir(r), limit, "cat-file", "blob", commit+":"+clean)
@@ -65,7 +66,7 @@ func (g *Repos) File(ctx context.Context, r Repo, commit, name string, limit int
 // files of the new one have changed.
 func (g *Repos) Changed(ctx context.Context, r Repo, from, to string) (names []string, err error) {
 	defer fault.Wrap(&err, "git.Changed(%s)", r.Resource())
-	if !hash.MatchString(to) || from != "" && !hash.MatchString(from) {
+	if !hash().MatchString(to) || from != "" && !hash().MatchString(from) {
 		return nil, fault.New(fault.InvalidArgument, "A commit is 40 hexadecimal digits.")
 	}
 	if from != "" {
@@ -90,7 +91,7 @@ func fields(out []byte) (names []string) {
 // Archive writes the files of a commit as a tar archive; dir is a directory in it to begin at, "" for all.
 func (g *Repos) Archive(ctx context.Context, r Repo, commit, dir string, w io.Writer) (err error) {
 	defer fault.Wrap(&err, "git.Archive(%s)", r.Resource())
-	if !hash.MatchString(commit) {
+	if !hash().MatchString(commit) {
 		return fault.New(fault.InvalidArgument, "A commit is 40 hexadecimal digits.")
 	}
 	tree := commit + "^{tree}"

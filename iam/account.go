@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"giggle/fault"
@@ -224,7 +225,7 @@ const (
 	maxDescription = 256 // bytes
 )
 
-var accountID = regexp.MustCompile(`^[a-z][-a-z0-9]{4,28}[a-z0-9]$`)
+var accountID = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z][-a-z0-9]{4,28}[a-z0-9]$`) })
 
 func (a Account) check() error {
 	if len(a.DisplayName) > maxDisplayName {
@@ -240,7 +241,7 @@ func (a Account) check() error {
 // description count.
 func (m *IAM) CreateAccount(ctx context.Context, id string, a Account) (_ Account, err error) {
 	defer fault.Wrap(&err, "iam.CreateAccount(%s)", id)
-	if !accountID.MatchString(id) {
+	if !accountID().MatchString(id) {
 		return Account{}, fault.Invalid("account_id", "%.60q is not 6 to 30 lower-case letters, digits and hyphens, beginning with a letter and not ending with a hyphen", id)
 	}
 	if err := a.check(); err != nil {

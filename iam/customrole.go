@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"giggle/fault"
@@ -32,7 +33,7 @@ const (
 	roleIDAge          = 37 * 24 * time.Hour // how long its id stays taken
 )
 
-var roleID = regexp.MustCompile(`^[a-zA-Z0-9_.]{3,64}$`)
+var roleID = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-zA-Z0-9_.]{3,64}$`) })
 
 // stages are the launch stages of google.iam.admin.v1.Role.
 var stages = []string{"ALPHA", "BETA", "GA", "DEPRECATED", "DISABLED", "EAP"}
@@ -102,7 +103,7 @@ func (m *IAM) checkRole(r *Role) error {
 // CreateRole makes a custom role of a project. Of r, all but the name counts.
 func (m *IAM) CreateRole(ctx context.Context, project, id string, r Role) (_ Role, err error) {
 	defer fault.Wrap(&err, "iam.CreateRole(%s)", id)
-	if !roleID.MatchString(id) {
+	if !roleID().MatchString(id) {
 		return Role{}, fault.Invalid("role_id", "%.60q is not 3 to 64 letters, digits, underscores and full stops", id)
 	}
 	r.Name, r.Stage, r.Deleted = "projects/"+project+"/roles/"+id, cmp.Or(r.Stage, "ALPHA"), false

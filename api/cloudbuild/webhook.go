@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"regexp"
+	"sync"
 
 	"cloud.google.com/go/cloudbuild/apiv1/v2/cloudbuildpb"
 
@@ -22,8 +23,12 @@ func GitHubSecret(project string) string {
 	return "projects/" + project + "/secrets/github-webhook/versions/latest"
 }
 
-// SecretName is what a secret's version is called.
-var SecretName = regexp.MustCompile(`^projects/[a-z0-9-]{1,30}/secrets/[a-zA-Z0-9_-]{1,255}/versions/(latest|[0-9]{1,9})$`)
+var secretName = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^projects/[a-z0-9-]{1,30}/secrets/[a-zA-Z0-9_-]{1,255}/versions/(latest|[0-9]{1,9})$`)
+})
+
+// IsSecretName reports whether a text names a secret's version.
+func IsSecretName(s string) bool { return secretName().MatchString(s) }
 
 // Read reads a build configuration.
 func (s *Server) Read(data []byte) (build.Request, error) { return ReadRequest(data) }

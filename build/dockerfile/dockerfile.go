@@ -165,14 +165,14 @@ func (b *Builder) look(r Request, log io.Writer) error {
 	}
 	lines := bufio.NewScanner(io.LimitReader(f, 64<<10))
 	for lines.Scan() && strings.HasPrefix(strings.TrimSpace(lines.Text()), "#") {
-		if m := syntaxLine.FindStringSubmatch(lines.Text()); m != nil {
+		if m := syntaxLine().FindStringSubmatch(lines.Text()); m != nil {
 			_, _ = fmt.Fprintf(log, "# syntax=%s is ignored: BuildKit's own Dockerfile frontend builds it.\n", m[1])
 		}
 	}
 	return nil
 }
 
-var syntaxLine = regexp.MustCompile(`^\s*#\s*syntax\s*=\s*(\S{1,200})`)
+var syntaxLine = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^\s*#\s*syntax\s*=\s*(\S{1,200})`) })
 
 // solve runs BuildKit's client to its end.
 func (b *Builder) solve(ctx context.Context, r Request, work, repository string, log io.Writer) (Image, error) {

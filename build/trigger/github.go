@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"giggle/fault"
@@ -55,12 +56,12 @@ func CheckSignature(secret, body []byte, header string) error {
 	return nil
 }
 
-var deliveryID = regexp.MustCompile(`^[0-9a-zA-Z-]{8,64}$`)
+var deliveryID = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9a-zA-Z-]{8,64}$`) })
 
 // ParseDelivery reads the body of a webhook of GitHub. It returns false for what starts no build: another event, a
 // branch that was deleted, a pull request that was closed.
 func ParseDelivery(project, event, id string, body []byte) (d Delivery, ok bool, err error) {
-	if !deliveryID.MatchString(id) {
+	if !deliveryID().MatchString(id) {
 		return d, false, fault.Invalid("X-GitHub-Delivery", "is not an id")
 	}
 	var p struct {
@@ -104,7 +105,7 @@ func ParseDelivery(project, event, id string, body []byte) (d Delivery, ok bool,
 	if d.Owner == "" {
 		d.Owner = p.Repository.Owner.Name
 	}
-	if !gitHubName.MatchString(d.Owner) || !gitHubName.MatchString(d.Name) {
+	if !gitHubName().MatchString(d.Owner) || !gitHubName().MatchString(d.Name) {
 		return d, false, fault.Invalid("repository", "owner and name are missing")
 	}
 	if event == "pull_request" {

@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"regexp"
 	"strings"
+	"sync"
 	"time"
 
 	"giggle/fault"
@@ -83,7 +84,7 @@ type GitSource struct{ URI, Type, Ref string }
 var table = store.NewTable[Trigger]("build.trigger", "Trigger")
 
 // titleForm is what a trigger may be called.
-var titleForm = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9-]{0,63}$`)
+var titleForm = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9-]{0,63}$`) })
 
 // Limits of a trigger.
 const (
@@ -94,7 +95,7 @@ const (
 
 // Check fails with InvalidArgument or Unimplemented on a trigger that can't be, with the path of the field.
 func (t *Trigger) Check() error {
-	if !titleForm.MatchString(t.Title) {
+	if !titleForm().MatchString(t.Title) {
 		return fault.Invalid("trigger.name", "%.100q is not 1 to 64 letters, digits and hyphens", t.Title)
 	}
 	if len(t.Description) > maxText || len(t.Inline) > maxInline || len(t.File) > 1024 {
@@ -126,7 +127,7 @@ func (t *Trigger) Check() error {
 		}
 	}
 	if g := t.GitHub; g != nil {
-		if !gitHubName.MatchString(g.Owner) || !gitHubName.MatchString(g.Name) {
+		if !gitHubName().MatchString(g.Owner) || !gitHubName().MatchString(g.Name) {
 			return fault.Invalid("trigger.github", "owner and name of a repository are needed")
 		}
 		if (g.Push == nil) == (g.Pull == nil) {
@@ -154,7 +155,7 @@ func (t *Trigger) Check() error {
 }
 
 // gitHubName is an owner or a repository of GitHub.
-var gitHubName = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,99}$`)
+var gitHubName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,99}$`) })
 
 // check refuses what is not one regular expression.
 func (p *Pattern) check(field string) error {
@@ -311,7 +312,7 @@ func repoIn(uri string) (name string, gitHub *GitHubEvent, err error) {
 	switch {
 	case len(f) == 5 && f[0] == "source.developers.google.com" && f[1] == "p" && f[3] == "r":
 		return f[4], nil, nil
-	case len(f) == 3 && (f[0] == "github.com" || f[0] == "www.github.com") && gitHubName.MatchString(f[1]) && gitHubName.MatchString(f[2]):
+	case len(f) == 3 && (f[0] == "github.com" || f[0] == "www.github.com") && gitHubName().MatchString(f[1]) && gitHubName().MatchString(f[2]):
 		return mirrorName(f[1], f[2]), &GitHubEvent{Owner: f[1], Name: f[2]}, nil
 	}
 	return "", nil, fault.Invalid("trigger.sourceToBuild.uri", "%.200q is neither https://source.developers.google.com/p/PROJECT/r/REPO nor https://github.com/OWNER/NAME", uri)
