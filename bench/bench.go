@@ -78,6 +78,9 @@ func benchmarks() []benchmark {
 		{"gateway", []string{"gateway_rps", "gateway_cpu"}, "requests through the gateway, nginx and haproxy beside it, rounds of 5 s", 3, gatewayLoad},
 		{"rollout", []string{"traffic_change"}, "another revision gets the traffic, at 1,000 requests/s", 10, trafficChange},
 		{"rollout", []string{"rollout_p95"}, "new revisions at 1,000 requests/s", 5, rollout},
+		{"models", []string{"embedded_first_token", "embedded_first_token_warm"}, "request to first text of the embedded model, with no process of it and with one", 40, firstToken},
+		{"models", []string{"vertex_overhead", "vertex_overhead_grpc"}, "what Vertex AI adds to a model's server", 300, overhead},
+		{"models", []string{"vertex_streams_50"}, "50 streams at once, each read to its end", 5, streams50},
 		{"idle", []string{"idle_rss_1000", "idle_rss_1000_used"}, "memory that 1,000 services at zero take", 1000, idleServices},
 	}
 }

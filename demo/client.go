@@ -67,6 +67,15 @@ func NewClient(ctx context.Context, s shell.Session) (*Client, error) {
 // Close ends the client's connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
+// Do sends a request as the signed-in user. The caller reads the answer and closes it.
+func (c *Client) Do(req *http.Request) (*http.Response, error) {
+	req.Header.Set("Authorization", "Bearer "+c.token)
+	return c.http.Do(req)
+}
+
+// Project is the project that the client is signed in to.
+func (c *Client) Project() string { return c.session.Project }
+
 // Error is an answer of an API that is not a success.
 type Error struct {
 	Status  int

@@ -20,6 +20,9 @@ const writeTime = 10 * time.Second
 // patience is how long a child that should end may take.
 const patience = 2 * time.Second
 
+// errUnread says that a process never got a request.
+var errUnread = errors.New("the request was not read")
+
 // child is a running model process.
 type child struct {
 	cmd    *exec.Cmd
@@ -201,7 +204,9 @@ func (c *child) begin(r request) (uint64, *call, error) {
 			return 0, nil, err
 		}
 		_ = c.cmd.Process.Kill() // half a request may be in the pipe
-		return 0, nil, fault.New(fault.Unavailable, "the model's process does not read: %v", err)
+		err := &fault.Error{Code: fault.Unavailable, Message: "The model's process does not read: " + err.Error() + ".", Cause: errUnread}
+		c.fail(err)
+		return 0, nil, err
 	}
 	return id, call, nil
 }

@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"path/filepath"
@@ -100,6 +101,14 @@ func (r *Runner) call(ctx context.Context, req request, emit func(string) error)
 		return llama.Result{}, err
 	}
 	defer r.slots.Release(1)
+	res, err := r.try(ctx, req, emit)
+	if errors.Is(err, errUnread) { // the process had just died: another one gets the request
+		res, err = r.try(ctx, req, emit)
+	}
+	return res, err
+}
+
+func (r *Runner) try(ctx context.Context, req request, emit func(string) error) (llama.Result, error) {
 	c, err := r.acquire()
 	if err != nil {
 		return llama.Result{}, err

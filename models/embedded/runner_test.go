@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"flag"
+	"fmt"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -187,6 +188,27 @@ func TestAChildThatDiesIsStartedAgain(t *testing.T) {
 	}
 	if r.process() == c {
 		t.Error("it is the same process")
+	}
+}
+
+// A call that comes when the process is dead and nobody has noticed yet is no call in flight: it gets another process.
+func TestAChildThatDiedUnnoticed(t *testing.T) {
+	r := newRunner(t, nil)
+	for range 20 {
+		if _, err := say(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+		dir := fmt.Sprintf("/proc/%d/", r.process().cmd.Process.Pid)
+		if err := r.process().cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		for { // dead with all its threads, so that its pipes are closed, and perhaps not waited for
+			b, err := os.ReadFile(dir + "stat")
+			threads, _ := os.ReadDir(dir + "task")
+			if err != nil || strings.Contains(string(b), ") Z ") && len(threads) == 1 {
+				break
+			}
+		}
 	}
 }
 
