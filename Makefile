@@ -48,7 +48,8 @@ test-long: setup images build ## soak, big streams, suites by others
 	$(ROOT) go test -p 1 -count=1 -timeout 40m -tags long -run Long $(LONG)
 	go -C test/autoscaler test -count=1 ./...
 
-test-models: ## compare the embedded model's runtime with llama.cpp, which npm has prebuilt
+test-models: images-ollama build ## module 6 and Gemini from a real Ollama; the embedded model's runtime beside llama.cpp, which npm has prebuilt
+	$(ROOT) env "PATH=$(TOOLS):$$PATH" go test -count=1 -timeout 30m -tags models -run Models ./cmd/giggle
 	@mkdir -p .cache/llama
 	npm install --prefix .cache/llama --ignore-scripts --no-audit --no-fund node-llama-cpp@3.22.1
 	go test -count=1 -tags models -v ./test/llama -judge '$(CURDIR)/.cache/llama'

@@ -113,7 +113,7 @@ func label(m library.Model) string {
 	return b.String()
 }
 
-// amount writes a number of parameters as Ollama does: 918.66K, 4.3B.
+// amount writes a number of parameters as Ollama does: 919K, 4.3B.
 func amount(n uint64) string {
 	switch {
 	case n >= 1e9:
@@ -121,7 +121,7 @@ func amount(n uint64) string {
 	case n >= 1e6:
 		return fmt.Sprintf("%.2fM", float64(n)/1e6)
 	case n >= 1e3:
-		return fmt.Sprintf("%.2fK", float64(n)/1e3)
+		return fmt.Sprintf("%.0fK", float64(n)/1e3)
 	}
 	return fmt.Sprint(n)
 }

@@ -143,7 +143,7 @@ func TestPull(t *testing.T) {
 		"application/vnd.ollama.image.template":          "{{ range .Messages }}<|im_start|>",
 		"application/vnd.ollama.image.params":            `"stop":[`,
 		"application/vnd.ollama.image.license":           "File: giggle-tiny-1 (sha256:",
-		"application/vnd.docker.container.image.v1+json": `"model_type":"918.66K"`,
+		"application/vnd.docker.container.image.v1+json": `"model_type":"919K"`,
 	} {
 		if !strings.Contains(said[mediaType], want) {
 			t.Errorf("%s: %q, want %q in it", mediaType, said[mediaType], want)
