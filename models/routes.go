@@ -43,6 +43,8 @@ type Models struct {
 	mu       sync.Mutex
 	backends map[string]Backend // by project and address
 	minutes  map[string]minute  // by project and model
+	known    map[string]Route   // by project and model: what was read since the last change
+	changes  int                // of routes
 }
 
 // minute counts the requests of one.
@@ -53,7 +55,7 @@ type minute struct {
 
 // New returns the models in the store.
 func New(cfg Config) *Models {
-	return &Models{cfg: cfg, backends: make(map[string]Backend), minutes: make(map[string]minute)}
+	return &Models{cfg: cfg, backends: make(map[string]Backend), minutes: make(map[string]minute), known: make(map[string]Route)}
 }
 
 // Embedded is the address of the model that comes with the platform.
@@ -76,6 +78,7 @@ func (m *Models) Use(ctx context.Context, r Route) (err error) {
 	if _, err := m.backend(r.Project, r.Backend); err != nil {
 		return err
 	}
+	defer m.forgetKnown()
 	return m.cfg.Store.Update(ctx, func(tx *store.Tx) error {
 		_, err := routes.Put(tx, rowName(r.Project, r.Model), r)
 		return err
@@ -86,6 +89,7 @@ func (m *Models) Use(ctx context.Context, r Route) (err error) {
 func (m *Models) Forget(ctx context.Context, project, model string) (err error) {
 	defer fault.Wrap(&err, "models.Forget(%s)", model)
 	var gone Route
+	defer m.forgetKnown()
 	err = m.cfg.Store.Update(ctx, func(tx *store.Tx) error {
 		row, err := routes.Get(tx, rowName(project, model))
 		if err != nil {
@@ -119,8 +123,32 @@ func (m *Models) Routes(ctx context.Context, project string) (out []Route, err e
 // Resolve returns the backend of a model. It fails with NotFound for one that is no Gemini model and has no route.
 func (m *Models) Resolve(ctx context.Context, project, model string) (_ Route, _ Backend, err error) {
 	defer fault.Wrap(&err, "models.Resolve(%s)", model)
-	route := Route{Project: project, Model: model, Backend: ""}
-	err = m.cfg.Store.View(ctx, func(tx *store.Tx) error {
+	route, err := m.route(ctx, project, model)
+	if err != nil {
+		return route, nil, err
+	}
+	if route.Backend == "" {
+		if !Gemini(model) {
+			return route, nil, fault.New(fault.NotFound, "Model %.100q was not found. `giggle models use %.100s BACKEND` says what answers for it.", model, model)
+		}
+		route.Backend = Embedded
+	}
+	b, err := m.backend(project, route.Backend)
+	return route, b, err
+}
+
+// route returns a model's route as it is stored, without a backend where there is none. Each question asks: it is read once.
+func (m *Models) route(ctx context.Context, project, model string) (Route, error) {
+	key := project + " " + model
+	m.mu.Lock()
+	route, ok := m.known[key]
+	changes := m.changes
+	m.mu.Unlock()
+	if ok {
+		return route, nil
+	}
+	route = Route{Project: project, Model: model}
+	err := m.cfg.Store.View(ctx, func(tx *store.Tx) error {
 		for _, name := range []string{model, "*"} {
 			if name == "*" && !Gemini(model) {
 				break
@@ -136,17 +164,23 @@ func (m *Models) Resolve(ctx context.Context, project, model string) (_ Route, _
 		}
 		return nil
 	})
-	if err != nil {
-		return route, nil, err
-	}
-	if route.Backend == "" {
-		if !Gemini(model) {
-			return route, nil, fault.New(fault.NotFound, "Model %.100q was not found. `giggle models use %.100s BACKEND` says what answers for it.", model, model)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err == nil && m.changes == changes { // else it may be what was before
+		if len(m.known) >= 10_000 { // ids that nobody has heard of must not fill memory
+			clear(m.known)
 		}
-		route.Backend = Embedded
+		m.known[key] = route
 	}
-	b, err := m.backend(project, route.Backend)
-	return route, b, err
+	return route, err
+}
+
+// forgetKnown has routes read again.
+func (m *Models) forgetKnown() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.changes++
+	clear(m.known)
 }
 
 func (m *Models) backend(project, address string) (Backend, error) {

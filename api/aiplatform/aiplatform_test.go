@@ -60,15 +60,23 @@ type world struct {
 }
 
 func newWorld(t *testing.T) *world {
-	w := &world{World: guardtest.New(t), backend: &backend{
+	b := &backend{
 		pieces: []models.Chunk{{Text: "Why did "}, {Text: "the byte cross the bus?"}},
 		answer: models.Answer{Finish: models.Stop, Usage: models.Usage{Prompt: 5, Output: 8}, Model: "tiny-1"},
-	}}
+	}
+	w := newWorldOf(t, b)
+	w.backend = b
+	return w
+}
+
+// newWorldOf is a world in which b answers.
+func newWorldOf(t *testing.T, b models.Backend) *world {
+	w := &world{World: guardtest.New(t)}
 	w.models = models.New(models.Config{
 		Store: w.Store, PerMinute: 100, Now: time.Now, Log: slog.New(slog.DiscardHandler),
 		Open: func(_, address string) (models.Backend, error) {
 			if address == models.Embedded {
-				return w.backend, nil
+				return b, nil
 			}
 			return nil, fault.Invalid("backend", "no %s", address)
 		},

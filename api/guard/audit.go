@@ -49,6 +49,8 @@ func (g *Guard) record(host string, call *rest.Call, rule Rule, on string, err e
 // readers are the verbs that RPCs begin with when they change nothing.
 var readers = []string{
 	"get", "list", "search", "query", "test", "batchget", "lint", "fetch", "count", "check", "export", "wait",
+	// Google counts what models answer among the reads of data, which are not logged unless somebody turns that on.
+	"generatecontent", "streamgeneratecontent",
 }
 
 // reads reports whether a call changes nothing: by its HTTP method, or by the verb in its name where everything is a
