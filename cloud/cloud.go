@@ -60,7 +60,7 @@ type Config struct {
 	Console     string // HOST:PORT of the console
 	Edge        string // HOST:PORT of the plain edge and the CONNECT proxy
 	Runtime     string // OCI runtime, "" for the first that works
-	Binary      string // the program that a language model's process is started from; "" for this one
+	Binary      string // giggle's own program: language models' processes and the runtime of RUN steps are started from it; "" for this one, without the latter
 	EmulateGPUs bool   // services that want a GPU of which there is none run on the CPU, with a condition that says so
 	GPUAliases  []run.GPUAlias
 	Devices     string   // directory in whose proc/ the GPU driver's list lies; "" for the machine's own

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"path/filepath"
+	"strings"
 
 	"giggle/artifacts"
 	"giggle/artifacts/mirror"
@@ -47,8 +48,13 @@ func (c *Cloud) openDocker(proxies http.Handler, sockets func(build.Build) engin
 		hosts = append(hosts, artifacts.Host(location))
 	}
 	hosts = append(hosts, "gcr.io", "us.gcr.io", "eu.gcr.io", "asia.gcr.io")
+	var trustEnv []string
+	for _, v := range local.TrustEnv() {
+		name, _, _ := strings.Cut(v, "=")
+		trustEnv = append(trustEnv, name)
+	}
 	files, err := dockerfile.New(dockerfile.Config{
-		Engine: c.engine, Mirror: c.foreign, Familiar: mirror.Familiar, Blobs: c.blobs, Dir: c.path("buildkit"), Path: c.programs(), Trust: c.trust, Files: local.Files(c.trust),
+		Engine: c.engine, Mirror: c.foreign, Familiar: mirror.Familiar, Blobs: c.blobs, Dir: c.path("buildkit"), Path: c.programs(), Trust: c.trust, Binary: c.cfg.Binary, TrustEnv: trustEnv, Files: local.Files(c.trust),
 		Sockets: c.socketsFor(metadata.Identity{}, nil), Others: proxies, Hosts: hosts, Memory: dockerMemory, Pids: dockerPids, Cache: dockerCache, Log: c.cfg.Log,
 		Token: func(_ context.Context, b build.Build) (string, error) {
 			token, _, err := c.identity.AccessToken(iam.ServiceAccount(b.Account), []string{iam.ScopeCloudPlatform})

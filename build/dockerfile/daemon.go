@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"giggle/build"
+	"giggle/build/dockerfile/runtime"
 	"giggle/engine"
 	"giggle/fault"
 )
@@ -102,7 +103,7 @@ func (b *Builder) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	runtime, err := b.program("runc")
+	program, err := b.program("runc")
 	if err != nil {
 		return err
 	}
@@ -114,8 +115,14 @@ func (b *Builder) start(ctx context.Context) error {
 	if err := os.WriteFile(trust, b.cfg.Trust, 0o644); err != nil {
 		return err
 	}
+	if b.cfg.Binary != "" {
+		program, err = runtime.Install(b.path("runtime"), b.cfg.Binary, runtime.Plan{Runtime: program, Trust: trust, Env: b.cfg.TrustEnv})
+		if err != nil {
+			return err
+		}
+	}
 	config := b.path("buildkitd.toml")
-	if err := os.WriteFile(config, []byte(b.config(runtime)), 0o600); err != nil {
+	if err := os.WriteFile(config, []byte(b.config(program)), 0o600); err != nil {
 		return err
 	}
 	b.tail = &tail{}

@@ -55,7 +55,9 @@ type Config struct {
 	Blobs    *blob.Dir     // of the platform, where images go
 	Dir      string        // of BuildKit's state, its cache in it
 	Path     []string      // directories to look for buildkitd, buildctl and runc in when the PATH has none
-	Trust    []byte        // PEM bundle that BuildKit trusts
+	Trust    []byte        // PEM bundle that BuildKit trusts, and RUN steps where Binary is set
+	Binary   string        // the program that is package runtime when it is started by that name; "" leaves RUN steps alone
+	TrustEnv []string      // the names of variables that make programs trust a bundle
 	Files    []engine.File // laid over the host's for BuildKit: resolv.conf
 	// Sockets is what answers inside the network of builds. Of its port 80 all but /v2/, the registry of base images, is
 	// Others.

@@ -18,6 +18,7 @@ import (
 	"giggle/blob"
 	"giggle/build"
 	"giggle/build/dockerfile"
+	"giggle/build/dockerfile/runtime"
 	"giggle/engine"
 	"giggle/fault"
 	"giggle/oci"
@@ -31,9 +32,16 @@ var (
 	shared    *engine.Engine
 	builder   *dockerfile.Builder
 	blobs     *blob.Dir
+	binary    string // of the tests
 )
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
+func TestMain(m *testing.M) {
+	if filepath.Base(os.Args[0]) == runtime.Name { // BuildKit has started the tests' program
+		fmt.Fprintln(os.Stderr, runtime.Run(os.Args, os.Environ()))
+		os.Exit(1)
+	}
+	os.Exit(run(m))
+}
 
 func run(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "dockerfile-test-")
@@ -64,6 +72,9 @@ func open(dir string) (err error) {
 	if blobs, err = blob.Open(filepath.Join(dir, "blobs")); err != nil {
 		return err
 	}
+	if binary, err = os.Executable(); err != nil {
+		return err
+	}
 	builder, err = dockerfile.New(config(filepath.Join(dir, "buildkit"), m))
 	return err
 }
@@ -71,6 +82,7 @@ func open(dir string) (err error) {
 func config(dir string, m *mirror.Mirror) dockerfile.Config {
 	return dockerfile.Config{
 		Engine: shared, Mirror: m, Familiar: mirror.Familiar, Blobs: blobs, Dir: dir, Path: programs,
+		Binary: binary, Trust: []byte("the platform's certificates\n"), TrustEnv: []string{"SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"},
 		Files:  []engine.File{{Path: "/etc/resolv.conf", Data: []byte("nameserver 169.254.169.254\n")}},
 		Token:  func(context.Context, build.Build) (string, error) { return "token", nil },
 		Others: http.HandlerFunc(dockerfile.NoIdentity), Hosts: []string{"europe-north1-docker.pkg.dev"}, Memory: 4 << 30, Pids: 512, Cache: 5 << 30, Log: slog.Default(),
@@ -157,6 +169,34 @@ CMD ["/out"]
 	}
 	if _, log, err = try(t, dockerfile.Request{Context: dir, NoCache: true, Target: "builder"}); err != nil || strings.Count(log, "CACHED") > 1 { // the base is no step
 		t.Errorf("without cache: %v\n%s", err, log)
+	}
+}
+
+// RUN steps trust the platform, and nothing of that is left in the image or changes what a step is in the cache.
+func TestStepsTrustThePlatform(t *testing.T) {
+	dir := files(t, map[string]string{"Dockerfile": `FROM debian:12
+ENV REQUESTS_CA_BUNDLE /mine
+RUN cat $SSL_CERT_FILE >/seen && echo $REQUESTS_CA_BUNDLE >>/seen && ! echo x >>$SSL_CERT_FILE && test $(ls -A /dev | grep -c giggle) = 1
+`})
+	img, log, err := try(t, dockerfile.Request{Context: dir})
+	if err != nil {
+		t.Fatalf("%v\n%s", err, log)
+	}
+	text, got := content(t, img, "seen")
+	if text != "the platform's certificates\n/mine\n" {
+		t.Errorf("a step saw %q", text)
+	}
+	if strings.Contains(strings.Join(got.Config.Env, " "), "SSL_CERT_FILE") {
+		t.Errorf("the image has %v", got.Config.Env)
+	}
+	for _, layer := range got.Layers {
+		if _, err := os.Stat(filepath.Join(layer, "dev", "giggle-trust.pem")); !os.IsNotExist(err) {
+			t.Errorf("a layer holds the place of the certificates: %v", err)
+		}
+	}
+	again, log, err := try(t, dockerfile.Request{Context: dir})
+	if err != nil || again.Digest != img.Digest || !strings.Contains(log, "CACHED") {
+		t.Errorf("a second build: %+v, %v, want %+v from the cache\n%s", again, err, img, log)
 	}
 }
 

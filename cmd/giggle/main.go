@@ -12,7 +12,8 @@ import (
 	"os"
 	"path/filepath"
 
-	_ "giggle/cmd/giggle/modelrunner" // a language model's process never gets to main
+	_ "giggle/cmd/giggle/buildruntime" // the runtime of RUN steps never gets to main
+	_ "giggle/cmd/giggle/modelrunner"  // a language model's process never gets to main
 	"giggle/fault"
 	"giggle/shell"
 )

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"giggle/cloud"
+	"giggle/engine"
 	"giggle/fault"
 	cloudrun "giggle/run"
 )
@@ -60,6 +61,9 @@ func (p *program) cloudFlags(c *cobra.Command, f *cloudFlags) {
 	fl.StringVar(&f.memory, "memory-budget", "", "memory that all instances may use together, such as 6Gi; empty for four fifths of the machine's")
 	fl.StringVar(&f.gpuEmulation, "gpu-emulation", "", "\"cpu\": services that want a GPU of which there is none run on the CPU, with a condition that says so")
 	fl.StringArrayVar(&f.gpuTypes, "gpu-type", nil, "KIND=MODEL: GPUs of another model stand for one of Cloud Run's kinds, as in nvidia-l4=\"NVIDIA H100*\" or nvidia-l4=any")
+	fl.StringSliceVar(&f.CDI, "cdi-dir", engine.CDIDirs(), "directories of CDI specs, which say what a container needs to use a GPU")
+	fl.StringVar(&f.Devices, "devices", "/", "directory in whose proc/ the GPU driver's list lies, for tests")
+	_ = fl.MarkHidden("devices") // it is there
 	fl.IntVar(&f.ModelRequests, "model-requests-per-minute", 600, "requests that a project may make of one language model in a minute; 0 for any number")
 	fl.BoolVarP(&f.verbose, "verbose", "v", false, "log more")
 }
@@ -94,6 +98,9 @@ func (p *program) config(ctx context.Context, f *cloudFlags, log io.Writer) (clo
 			return cloud.Config{}, fault.New(fault.InvalidArgument, "--gpu-type: %s", fault.From(err).Message)
 		}
 		cfg.GPUAliases = append(cfg.GPUAliases, a)
+	}
+	if cfg.Binary, err = os.Executable(); err != nil {
+		return cloud.Config{}, err
 	}
 	cfg.Data, cfg.Version, cfg.Now = data, buildVersion(), time.Now
 	cfg.Log = slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: level}))
