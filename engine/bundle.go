@@ -97,7 +97,7 @@ func (e *Engine) bundle(i *Instance, s *Spec, u user) (*specs.Spec, error) {
 		return nil, e.seccompErr
 	}
 	spec.Linux.Seccomp = e.seccomp
-	return spec, e.giveGPUs(spec, s.GPUs)
+	return spec, e.giveGPUs(i, spec, s.GPUs)
 }
 
 func (e *Engine) resources(s *Spec) *specs.LinuxResources {

@@ -80,13 +80,17 @@ func gpuNodes(d *cdi.Device) (nodes []string) {
 }
 
 // giveGPUs puts into a container's configuration what its GPUs need, and sees to it that one without any gets none.
-func (e *Engine) giveGPUs(spec *specs.Spec, gpus []GPU) error {
+func (e *Engine) giveGPUs(i *Instance, spec *specs.Spec, gpus []GPU) error {
 	if len(gpus) == 0 {
+		spec.Linux.MaskedPaths = append(slices.Clone(maskedPaths), "/proc/driver/nvidia") // which cards there are is none of its business
 		// Images for GPUs have all of them here, for a runtime with NVIDIA's hook (--runtime may name one).
 		if _, ok := getenv(spec.Process.Env, visible); ok {
 			spec.Process.Env = append(spec.Process.Env, visible+"=void")
 		}
 		return nil
+	}
+	if err := i.lockGPUs(gpus); err != nil {
+		return err
 	}
 	cache, err := readCDI(e.cdi)
 	if err != nil {

@@ -32,6 +32,7 @@ type Instance struct {
 	root   *os.File // O_PATH
 	files  []string // keys in Engine.files
 	closes []func() error
+	gpus   []*os.File // locks of the GPUs that it has
 	output *output
 
 	pid   int
@@ -223,6 +224,7 @@ func (i *Instance) pipes(u user, streams map[string]*os.File) (ends []*os.File, 
 // abandon undoes a Prepare that failed.
 func (i *Instance) abandon() {
 	e := i.e
+	i.freeGPUs() // no process of the caller's has run
 	go func() {
 		ctx, cancel := context.WithTimeout(context.Background(), drain)
 		defer cancel()
@@ -255,6 +257,7 @@ func (i *Instance) wait() {
 	i.e.mu.Lock()
 	delete(i.e.instances, i.id)
 	i.e.mu.Unlock()
+	i.freeGPUs() // before anybody hears of the end, and gives them to the next
 	close(i.done)
 	i.release()
 }

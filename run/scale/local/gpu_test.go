@@ -23,7 +23,8 @@ func machine(t *testing.T, models ...string) (cdi string, cards []engine.GPU, gp
 	dir := t.TempDir()
 	spec := "cdiVersion: 0.5.0\nkind: nvidia.com/gpu\ndevices:\n"
 	for k, model := range models {
-		bus, uuid := fmt.Sprintf("0000:0%d:00.0", k+1), fmt.Sprintf("GPU-00000000-1111-2222-3333-%012d", k)
+		bus, uuid := fmt.Sprintf("0000:0%d:00.0", k+1), fmt.Sprintf("GPU-%08x-1111-2222-3333-%012d", os.Getpid(), k)
+		t.Cleanup(func() { _ = os.Remove("/run/giggle-gpus/" + uuid) }) // the engine leaves it, for a machine's GPUs are few
 		at := filepath.Join(dir, "proc/driver/nvidia/gpus", bus)
 		if err := os.MkdirAll(at, 0o755); err != nil {
 			t.Fatal(err)
