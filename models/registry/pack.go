@@ -53,8 +53,14 @@ type rootFS struct {
 	DiffIDs []string `json:"diff_ids"`
 }
 
+// params are how Ollama runs a model where its user does not say (https://github.com/ollama/ollama/blob/main/docs/modelfile.md).
+type params struct {
+	Threads int      `json:"num_thread,omitempty"`
+	Stop    []string `json:"stop,omitempty"`
+}
+
 // pack puts a model into the registry's form: the same model, the same bytes.
-func pack(m library.Model) packed {
+func pack(m library.Model, threads int) packed {
 	p := packed{small: make(map[string]string)}
 	keep := func(mediaType, text string) descriptor {
 		digest := digestOf(text)
@@ -62,10 +68,12 @@ func pack(m library.Model) packed {
 		return descriptor{mediaType, digest, int64(len(text))}
 	}
 	layers := []descriptor{{modelType, m.Digest, m.Size}}
+	how := params{Threads: threads}
 	if f := formOf(m.Template); f != nil {
-		layers = append(layers, keep(templateType, f.template), keep(paramsType, encode(map[string][]string{"stop": f.stop})))
+		how.Stop = f.stop
+		layers = append(layers, keep(templateType, f.template))
 	}
-	layers = append(layers, keep(licenseType, label(m)))
+	layers = append(layers, keep(paramsType, encode(how)), keep(licenseType, label(m)))
 	c := config{
 		Format: "gguf", Family: m.Architecture, Families: []string{m.Architecture}, Parameters: amount(m.Parameters), Precision: m.Precision,
 		Architecture: "amd64", OS: "linux", RootFS: rootFS{Type: "layers"},

@@ -35,6 +35,7 @@ type Library interface {
 type Config struct {
 	Library Library
 	Project string // whose models they are
+	Threads int    // that a model is to be run with
 	Log     *slog.Logger
 }
 
@@ -87,7 +88,7 @@ func (s *Server) manifest(w http.ResponseWriter, r *http.Request) {
 		s.failed(w, r, err)
 		return
 	}
-	p := pack(m)
+	p := pack(m, s.cfg.Threads)
 	s.cfg.Log.Info("a model is pulled", "model", m.Name, "file", m.Source, "digest", m.Digest, "bytes", m.Size)
 	w.Header().Set("Content-Type", manifestType)
 	w.Header().Set("Docker-Content-Digest", p.digest)
@@ -143,7 +144,7 @@ func (s *Server) blob(w http.ResponseWriter, r *http.Request) {
 			s.weights(w, r, m)
 			return
 		}
-		if text, ok := pack(m).small[digest]; ok {
+		if text, ok := pack(m, s.cfg.Threads).small[digest]; ok {
 			serve(w, r, digest, m, strings.NewReader(text))
 			return
 		}

@@ -66,7 +66,7 @@ func serve(t *testing.T) *httptest.Server {
 	latest := m.all[0]
 	latest.Project, latest.Name = "giggle", "plain"
 	m.all = append(m.all, latest)
-	s := httptest.NewServer(registry.New(registry.Config{Library: m, Project: "giggle", Log: slog.New(slog.DiscardHandler)}))
+	s := httptest.NewServer(registry.New(registry.Config{Library: m, Project: "giggle", Threads: 3, Log: slog.New(slog.DiscardHandler)}))
 	t.Cleanup(s.Close)
 	return s
 }
@@ -141,7 +141,7 @@ func TestPull(t *testing.T) {
 	for mediaType, want := range map[string]string{
 		"application/vnd.ollama.image.model":             weights,
 		"application/vnd.ollama.image.template":          "{{ range .Messages }}<|im_start|>",
-		"application/vnd.ollama.image.params":            `"stop":[`,
+		"application/vnd.ollama.image.params":            `{"num_thread":3,"stop":["`,
 		"application/vnd.ollama.image.license":           "File: giggle-tiny-1 (sha256:",
 		"application/vnd.docker.container.image.v1+json": `"model_type":"919K"`,
 	} {
