@@ -198,6 +198,52 @@ func TestGPUOfAnInstance(t *testing.T) {
 	}
 }
 
+// The device that is given may be used as the CDI spec says, though every container is refused it otherwise: the devices of the other
+// tests are those that all have.
+func TestGPUDeviceIsAllowed(t *testing.T) {
+	var st unix.Stat_t
+	var found string
+	for _, path := range []string{"/dev/cpu_dma_latency", "/dev/fuse", "/dev/loop-control", "/dev/hpet"} { // opening them does nothing
+		if f, err := os.Open(path); err == nil {
+			f.Close()
+			if err := unix.Stat(path, &st); err != nil {
+				t.Fatal(err)
+			}
+			found = path
+			break
+		}
+	}
+	if found == "" {
+		t.Fatal("the machine has none of the devices that this test could lend")
+	}
+	for _, runtime := range runtimes(t) {
+		for permissions, want := range map[string]string{"rw": "", "w": "open /dev/nvidia41: operation not permitted"} {
+			t.Run(runtime+" "+permissions, func(t *testing.T) {
+				r := newRig(t, true, func(spec object) {
+					node := spec["devices"].([]object)[1]["containerEdits"].(object)["deviceNodes"].([]object)[0]
+					node["permissions"] = permissions
+					host := node["hostPath"].(string)
+					if err := os.Remove(host); err != nil {
+						t.Fatal(err)
+					}
+					if err := unix.Mknod(host, unix.S_IFCHR|0o666, int(st.Rdev)); err != nil {
+						t.Fatal(err)
+					}
+					if err := os.Chmod(host, 0o666); err != nil {
+						t.Fatal(err)
+					}
+				})
+				e := openWith(t, engine.Config{Dir: t.TempDir(), Runtime: runtime, CDI: r.cdi})
+				s := serving("x")
+				s.GPUs = r.gpus[1:2]
+				if got := mustGet(t, start(t, e, s), "/open", "path", "/dev/nvidia41"); got != want {
+					t.Errorf("%s opens with %q, want %q", found, got, want)
+				}
+			})
+		}
+	}
+}
+
 func TestGPUThatCannotBeGiven(t *testing.T) {
 	for name, tt := range map[string]struct {
 		change func(spec object)

@@ -12,6 +12,7 @@ import (
 	"giggle/api/aiplatform"
 	"giggle/api/guard"
 	"giggle/api/guard/guardtest"
+	"giggle/audit"
 	"giggle/fault"
 	"giggle/models"
 	"giggle/rest"
@@ -120,6 +121,26 @@ func TestGenerateContent(t *testing.T) {
 		if r.System != "be funny" || len(r.Turns) != 1 || r.Turns[0].Text() != "tell me a joke" || *c.Temperature != 0.5 || *c.TopK != 40 || c.MaxTokens != 100 ||
 			len(c.Stop) != 1 || *c.Seed != 3 || *second.Config.Seed != 4 || *c.PresencePenalty != 1 {
 			t.Errorf("%s: asked %+v, then %+v", version, r, second)
+		}
+	}
+}
+
+// A question is a read of data: only one that is refused is in the audit log.
+func TestQuestionsAreNotAudited(t *testing.T) {
+	w := newWorld(t)
+	for _, verb := range []string{":generateContent", ":streamGenerateContent", ":countTokens"} {
+		w.CallAs(t, w.Stranger, "POST", "/v1/"+modelName+verb, "{"+hello+"}", 403)
+		if status, text := w.Raw(t, w.Owner, "POST", "/v1/"+modelName+verb, "{"+hello+"}"); status != 200 {
+			t.Errorf("%s: %d %s", verb, status, text)
+		}
+	}
+	all, err := w.Audit.Read(audit.Filter{})
+	if err != nil || len(all) != 3 {
+		t.Fatalf("%d entries, %v, want the three that were refused", len(all), err)
+	}
+	for _, e := range all {
+		if e.Payload.Status.Code != 7 {
+			t.Errorf("%+v", e.Payload)
 		}
 	}
 }

@@ -150,6 +150,13 @@ func serve() {
 		_, err = io.ReadFull(f, b)
 		return fmt.Sprintf("%x", b), err
 	})
+	answer("/open", func(r *http.Request) (any, error) { // for reading
+		f, err := os.Open(r.FormValue("path"))
+		if err != nil {
+			return err.Error(), nil
+		}
+		return "", f.Close()
+	})
 	answer("/stat", func(r *http.Request) (any, error) {
 		st, err := os.Stat(r.FormValue("path"))
 		if err != nil {
