@@ -96,7 +96,7 @@ func TestLongSoak(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
-	namespaces := netNamespaces(t)
+	namespaces := s.netNamespaces(t)
 	s.up(t)
 	t.Cleanup(func() { s.stop(t, syscall.SIGTERM) })
 	names := []string{"one", "two"}
@@ -130,7 +130,7 @@ func TestLongSoak(t *testing.T) {
 	if mounts, cgroups := s.traces(t); mounts != 0 || cgroups != 0 {
 		t.Errorf("%d mounts and %d cgroups are left behind", mounts, cgroups)
 	}
-	if now := netNamespaces(t); now > namespaces {
+	if now := s.netNamespaces(t); now > namespaces {
 		t.Errorf("%d network namespaces have processes, %d before", now, namespaces)
 	}
 }
@@ -479,11 +479,10 @@ func (s *soak) rest(t *testing.T) (h holdings) {
 	return h
 }
 
-// traces counts the mounts and cgroups of the platform on the machine. Its engine names them by its directory.
+// traces counts the mounts and cgroups of the platform on the machine.
 func (s *soak) traces(t *testing.T) (mounts, cgroups int) {
 	t.Helper()
-	sum := sha256.Sum256([]byte(filepath.Join(s.data, "engine")))
-	key := "giggle-" + hex.EncodeToString(sum[:6])
+	key := s.key()
 	b, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
 		t.Fatal(err)
@@ -507,8 +506,8 @@ func (s *soak) traces(t *testing.T) (mounts, cgroups int) {
 	return mounts, cgroups
 }
 
-// netNamespaces counts the network namespaces that processes are in.
-func netNamespaces(t *testing.T) int {
+// netNamespaces counts the network namespaces that processes are in, but for those of other platforms' containers.
+func (s *soak) netNamespaces(t *testing.T) int {
 	t.Helper()
 	all, err := filepath.Glob("/proc/[0-9]*/ns/net")
 	if err != nil || len(all) == 0 {
@@ -516,9 +515,19 @@ func netNamespaces(t *testing.T) int {
 	}
 	seen := make(map[string]bool)
 	for _, f := range all {
+		groups, _ := os.ReadFile(filepath.Join(filepath.Dir(f), "../cgroup"))
+		if bytes.Contains(groups, []byte("/giggle-")) && !bytes.Contains(groups, []byte(s.key())) {
+			continue
+		}
 		if ns, err := os.Readlink(f); err == nil {
 			seen[ns] = true
 		}
 	}
 	return len(seen)
+}
+
+// key is in the names of the platform's cgroups and mounts: its engine has it from its directory.
+func (s *soak) key() string {
+	sum := sha256.Sum256([]byte(filepath.Join(s.data, "engine")))
+	return "giggle-" + hex.EncodeToString(sum[:6])
 }

@@ -6,19 +6,33 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log"
+	"net/http"
 	"os"
 
 	"google.golang.org/genai"
 )
 
+// main makes the calls, or, as a service, makes them for each request.
 func main() {
-	for _, location := range []string{"us-central1", "global", "us"} {
-		if err := try(context.Background(), os.Args[1], location); err != nil {
-			log.Fatalf("%s: %v", location, err)
-		}
-		fmt.Println(location, "ok")
+	if os.Getenv("K_SERVICE") != "" {
+		log.Fatal(http.ListenAndServe(":"+os.Getenv("PORT"), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { all(r.Context(), w, os.Getenv("PROJECT")) })))
 	}
+	if !all(context.Background(), os.Stdout, os.Args[1]) {
+		os.Exit(1)
+	}
+}
+
+func all(ctx context.Context, out io.Writer, project string) (ok bool) {
+	for _, location := range []string{"us-central1", "global", "us"} {
+		if err := try(ctx, project, location); err != nil {
+			fmt.Fprintf(out, "%s: %v\n", location, err)
+			return false
+		}
+		fmt.Fprintln(out, location, "ok")
+	}
+	return true
 }
 
 func try(ctx context.Context, project, location string) error {

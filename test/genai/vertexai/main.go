@@ -6,7 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log"
+	"net/http"
 	"os"
 
 	"cloud.google.com/go/vertexai/genai"
@@ -14,13 +16,25 @@ import (
 	"google.golang.org/api/option"
 )
 
+// main makes the calls, or, as a service, makes them for each request.
 func main() {
-	for name, opts := range map[string][]option.ClientOption{"gRPC": nil, "REST": {genai.WithREST()}} {
-		if err := try(context.Background(), os.Args[1], opts...); err != nil {
-			log.Fatalf("%s: %v", name, err)
-		}
-		fmt.Println(name, "ok")
+	if os.Getenv("K_SERVICE") != "" {
+		log.Fatal(http.ListenAndServe(":"+os.Getenv("PORT"), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { all(r.Context(), w, os.Getenv("PROJECT")) })))
 	}
+	if !all(context.Background(), os.Stdout, os.Args[1]) {
+		os.Exit(1)
+	}
+}
+
+func all(ctx context.Context, out io.Writer, project string) (ok bool) {
+	for name, opts := range transports {
+		if err := try(ctx, project, opts...); err != nil {
+			fmt.Fprintf(out, "%s: %v\n", name, err)
+			return false
+		}
+		fmt.Fprintln(out, name, "ok")
+	}
+	return true
 }
 
 func try(ctx context.Context, project string, opts ...option.ClientOption) error {
@@ -32,12 +46,12 @@ func try(ctx context.Context, project string, opts ...option.ClientOption) error
 	model := client.GenerativeModel("gemini-2.0-flash-001")
 	model.SetTemperature(0)
 	model.SetMaxOutputTokens(40)
-	model.SystemInstruction = genai.NewUserContent(genai.Text("you are funny"))
+	instruct(model, "you are funny")
 	res, err := model.GenerateContent(ctx, genai.Text("tell me a joke about cats"))
 	if err != nil {
 		return fmt.Errorf("generate: %w", err)
 	}
-	if len(res.Candidates) != 1 || len(res.Candidates[0].Content.Parts) != 1 || res.UsageMetadata.PromptTokenCount == 0 || res.UsageMetadata.CandidatesTokenCount == 0 {
+	if len(res.Candidates) != 1 || len(res.Candidates[0].Content.Parts) != 1 || (usageOfLast && (res.UsageMetadata.PromptTokenCount == 0 || res.UsageMetadata.CandidatesTokenCount == 0)) {
 		return fmt.Errorf("generate: %+v", res)
 	}
 	whole, _ := res.Candidates[0].Content.Parts[0].(genai.Text)
@@ -71,9 +85,10 @@ func try(ctx context.Context, project string, opts ...option.ClientOption) error
 			return fmt.Errorf("chat: %w", err)
 		}
 	}
-	model.ResponseMIMEType = "application/json"
-	if _, err := model.GenerateContent(ctx, genai.Text("hello")); err == nil {
-		return errors.New("the embedded model can't hold itself to JSON, and did not say so")
+	if holdToJSON(model) {
+		if _, err := model.GenerateContent(ctx, genai.Text("hello")); err == nil {
+			return errors.New("the embedded model can't hold itself to JSON, and did not say so")
+		}
 	}
 	if _, err := client.GenerativeModel("claude").GenerateContent(ctx, genai.Text("hello")); err == nil {
 		return errors.New("a model that is not there answered")
