@@ -438,9 +438,13 @@ func serviceOf(revision string) string {
 }
 
 // Count returns how many services a project has.
-func (s *Services) Count(ctx context.Context, project string) (int, error) {
-	all, _, err := s.List(ctx, resource.Location{Project: project, Location: "-"}, "", 0)
-	return len(all), err
+func (s *Services) Count(ctx context.Context, project string) (n int, err error) {
+	defer fault.Wrap(&err, "run.Services.Count(%s)", project)
+	err = s.store.View(ctx, func(tx *store.Tx) (err error) {
+		n, err = services.Count(tx, prefix(resource.Location{Project: project, Location: "-"}))
+		return err
+	})
+	return n, err
 }
 
 // Images returns the images that revisions run, by digest ("HOST/REPO@sha256:…"), each as often as it is used.

@@ -133,6 +133,17 @@ func TestListByPrefix(t *testing.T) {
 			t.Errorf("List(%q, %q, %d) = %v, %v, want %s", tt.prefix, tt.after, tt.limit, got, err, tt.want)
 		}
 	}
+	err := s.Update(t.Context(), func(tx *store.Tx) error { return things.Delete(tx, "p/a/2") })
+	if err != nil {
+		t.Fatal(err)
+	}
+	for prefix, want := range map[string]int{"p/a/": 2, "": 4, "z": 0} {
+		var got int
+		err := s.View(t.Context(), func(tx *store.Tx) (err error) { got, err = things.Count(tx, prefix); return err })
+		if err != nil || got != want {
+			t.Errorf("Count(%q) = %d, %v, want %d", prefix, got, err, want)
+		}
+	}
 }
 
 // Many writers, one reader that follows by Watch: at the end it must know every row, and each deletion.

@@ -90,6 +90,15 @@ func (t Table[T]) List(tx *Tx, prefix, after string, limit int) ([]Row[T], error
 		t.kind, prefix, prefixEnd(prefix), after, limit)
 }
 
+// Count returns how many rows have a name that starts with prefix, without reading them.
+func (t Table[T]) Count(tx *Tx, prefix string) (n int, err error) {
+	q := tx.sql.QueryRowContext(tx.ctx, "SELECT count(*) FROM objects WHERE kind = ? AND name >= ? AND name < ? AND deleted = 0", t.kind, prefix, prefixEnd(prefix))
+	if err := q.Scan(&n); err != nil {
+		return 0, fmt.Errorf("store: count %s: %w", t.kind, err)
+	}
+	return n, nil
+}
+
 // prefixEnd is a string that sorts after every UTF-8 string with the prefix.
 func prefixEnd(prefix string) string { return prefix + "\xff" }
 
