@@ -467,6 +467,7 @@ func TestDNS(t *testing.T) {
 		{machine, "example.com.", dns.TypeA, dns.RcodeSuccess, "10.9.8.7", time.Second},
 		{machine, "evilgcr.io.", dns.TypeA, dns.RcodeNameError, "", time.Second},
 		{instance, "metadata.google.internal.", dns.TypeA, dns.RcodeSuccess, "169.254.169.254", time.Second},
+		{instance, "registry.ollama.ai.", dns.TypeA, dns.RcodeSuccess, "169.254.169.254", time.Second},
 		{instance, "example.com.", dns.TypeA, dns.RcodeNameError, "", time.Second},
 		{offline, "example.com.", dns.TypeA, dns.RcodeServerFailure, "", time.Second},
 		{hanging, "example.com.", dns.TypeA, dns.RcodeServerFailure, "", 2500 * time.Millisecond},
