@@ -12,6 +12,10 @@ const (
 	measureEvery = 2 * time.Second
 	// pressedIdle is how long an instance without requests stays while memory is short.
 	pressedIdle = 5 * time.Second
+	// restFactor bounds the share of a core that preparing takes while there are requests: a ninth for each that may be at it.
+	restFactor = 8
+	// servedLately is when the last request ended where there still are some.
+	servedLately = 100 * time.Millisecond
 	// again is when a revision is prepared anew after that failed.
 	again = 30 * time.Second
 )
@@ -205,14 +209,22 @@ func (p *pool) prepare(now time.Time) {
 	})
 }
 
-// prepareInTurn prepares few at a time, and lets starts go first.
+// prepareInTurn prepares few at a time, and lets starts go first. While there are requests it rests in between for several times
+// as long as it took: a hundred containers are seconds of CPU, which those requests would wait for.
 func (s *Scaler) prepareInTurn(p *pool) (Instance, error) {
 	select {
 	case s.preparing <- struct{}{}:
-		defer func() { <-s.preparing }()
 	case <-s.ctx.Done():
 		return nil, s.ctx.Err()
 	}
+	var rest time.Duration
+	defer func() {
+		if rest == 0 {
+			<-s.preparing
+		} else {
+			time.AfterFunc(rest, func() { <-s.preparing })
+		}
+	}()
 	for s.gate.busy() {
 		t := time.NewTimer(10 * time.Millisecond)
 		select {
@@ -222,7 +234,21 @@ func (s *Scaler) prepareInTurn(p *pool) (Instance, error) {
 			return nil, s.ctx.Err()
 		}
 	}
-	return s.cfg.Backend.Prepare(s.ctx, p.rev, "")
+	begin := s.cfg.Now()
+	inst, err := s.cfg.Backend.Prepare(s.ctx, p.rev, "")
+	if now := s.cfg.Now(); s.serving(now) {
+		rest = restFactor * now.Sub(begin)
+	}
+	return inst, err
+}
+
+// serving reports whether there are requests, or were just now.
+func (s *Scaler) serving(now time.Time) bool {
+	return slices.ContainsFunc(s.all(), func(p *pool) bool {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return p.waiting.n > 0 || slices.ContainsFunc(p.ready, func(r *running) bool { return !r.idleBefore(now.Add(-servedLately)) })
+	})
 }
 
 // unprepare gives up the prepared instance. p.mu is held.

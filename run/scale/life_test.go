@@ -377,6 +377,38 @@ func TestPreparedByLastRequest(t *testing.T) {
 	})
 }
 
+// While there are requests, what is prepared for later comes slowly: it takes CPU that they would wait for.
+func TestPreparingYieldsToRequests(t *testing.T) {
+	for _, loaded := range []bool{false, true} {
+		b := &backend{preparation: 10 * time.Millisecond}
+		scalerWith(t, b, func(c *scale.Config) { c.Prepared = 50 }, func(t *testing.T, s *scale.Scaler) {
+			busy := revision("busy-1", nil)
+			publish(s, busy, run.Scaling{})
+			lease := acquire(t, s, busy)
+			if !loaded {
+				lease.Release()
+			}
+			time.Sleep(time.Second)
+			for k := range 40 {
+				rev := revision(fmt.Sprint("s-", k), nil)
+				rev.Name.Service = resource.Service("p", "europe-north1", fmt.Sprint("s", k))
+				publish(s, rev, run.Scaling{})
+			}
+			time.Sleep(300 * time.Millisecond)
+			n := 0
+			for _, st := range s.Stats() {
+				n += st.Prepared
+			}
+			if loaded {
+				lease.Release()
+			}
+			if want := map[bool]int{false: 40, true: 8}[loaded]; n != want {
+				t.Errorf("loaded %t: %d are prepared after 0.3 s, want %d", loaded, n, want)
+			}
+		})
+	}
+}
+
 func TestMemoryBudget(t *testing.T) {
 	b := &backend{usage: scale.Usage{Memory: 100 << 20}}
 	scalerWith(t, b, func(c *scale.Config) { c.Memory = 250 << 20 }, func(t *testing.T, s *scale.Scaler) {

@@ -24,6 +24,7 @@ type backend struct {
 	mu                                  sync.Mutex
 	prepared, started, stopped, highest int
 	broken                              string
+	preparation                         time.Duration // what Prepare takes
 	startup                             time.Duration // from Start to the port being open
 	made                                map[string]*instance
 	app                                 func(i *instance, conn net.Conn) // behind the port; nil hangs up
@@ -85,6 +86,7 @@ func (i *instance) Usage() (scale.Usage, error) {
 }
 
 func (b *backend) Prepare(_ context.Context, _ run.Revision, gpu string) (scale.Instance, error) {
+	time.Sleep(b.preparation) // in made-up time
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.prepared++
