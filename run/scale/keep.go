@@ -12,8 +12,8 @@ const (
 	measureEvery = 2 * time.Second
 	// pressedIdle is how long an instance without requests stays while memory is short.
 	pressedIdle = 5 * time.Second
-	// restFactor bounds the share of a core that preparing takes while there are requests: a ninth for each that may be at it.
-	restFactor = 8
+	// restFactor bounds the share of a core that preparing takes while there are requests: a twenty-fifth for each that may be at it.
+	restFactor = 24
 	// servedLately is when the last request ended where there still are some.
 	servedLately = 100 * time.Millisecond
 	// again is when a revision is prepared anew after that failed.

@@ -402,7 +402,7 @@ func TestPreparingYieldsToRequests(t *testing.T) {
 			if loaded {
 				lease.Release()
 			}
-			if want := map[bool]int{false: 40, true: 8}[loaded]; n != want {
+			if want := map[bool]int{false: 40, true: 4}[loaded]; n != want {
 				t.Errorf("loaded %t: %d are prepared after 0.3 s, want %d", loaded, n, want)
 			}
 		})
