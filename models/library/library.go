@@ -75,7 +75,8 @@ type Library struct {
 // adding is the pattern of the files that are being added. A kill leaves one; the next start removes it.
 const adding = ".adding-*.gguf"
 
-// Open returns the library in the directory dir, and removes what an Add that was cut off has left there.
+// Open returns the library in the directory dir. It removes what an Add that was cut off has left there; a whole file that has its name
+// and no row becomes a model: a kill came in between, or the platform of before kept no rows.
 func Open(ctx context.Context, dir string, s *store.Store, now func() time.Time) (_ *Library, err error) {
 	defer fault.Wrap(&err, "library.Open")
 	l := &Library{dir: dir, store: s, now: now}
@@ -99,12 +100,46 @@ func Open(ctx context.Context, dir string, s *store.Store, now func() time.Time)
 			if known[file] {
 				continue
 			}
+			if pattern != adding && l.adopt(ctx, file) == nil {
+				continue
+			}
 			if err := os.Remove(file); err != nil && !errors.Is(err, os.ErrNotExist) { // both patterns may find it
 				return nil, err
 			}
 		}
 	}
 	return l, nil
+}
+
+// adopt makes a model of a file that has its name and no row.
+func (l *Library) adopt(ctx context.Context, file string) error {
+	f, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }() // it was only read
+	base := filepath.Base(file)
+	m := Model{Project: filepath.Base(filepath.Dir(file)), Name: strings.TrimSuffix(base, ".gguf"), Source: saying(base, maxSource), Added: l.now().UTC()}
+	if err := CheckName(m.Name); err != nil {
+		return err
+	}
+	sum := sha256.New()
+	if m.Size, err = io.Copy(sum, f); err != nil {
+		return err
+	}
+	m.Digest = "sha256:" + hex.EncodeToString(sum.Sum(nil))
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	h, err := gguf.ReadHeader(f, m.Size)
+	if err != nil {
+		return err
+	}
+	m.describe(h)
+	return l.store.Update(ctx, func(tx *store.Tx) error {
+		_, err := table.Put(tx, rowName(m.Project, m.Name), m)
+		return err
+	})
 }
 
 func rowName(project, name string) string { return "projects/" + project + "/files/" + name }

@@ -180,8 +180,9 @@ func TestOneOfManyIsKept(t *testing.T) {
 	}
 }
 
-// A kill leaves a file that was being received, or one that has its name and not yet its row.
-func TestOpenRemovesWhatAKillLeft(t *testing.T) {
+// A kill leaves a part of a file that was being received, or a whole one that has its name and not yet its row, as the platforms of
+// before kept all of theirs.
+func TestOpenAfterAKill(t *testing.T) {
 	dir := t.TempDir()
 	l := open(t, dir)
 	if _, err := l.Add(t.Context(), "p", "kept", "x", bytes.NewReader(file(t, "a")), fit); err != nil {
@@ -192,7 +193,17 @@ func TestOpenRemovesWhatAKillLeft(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	whole := file(t, "whole")
+	if err := os.WriteFile(filepath.Join(dir, "models", "p", "whole.gguf"), whole, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	l = open(t, dir)
+	if m, err := l.Get(t.Context(), "p", "whole"); err != nil || m.Digest != fmt.Sprintf("sha256:%x", sha256.Sum256(whole)) || m.Size != int64(len(whole)) || m.Title != "whole" {
+		t.Errorf("adopted: %+v, %v", m, err)
+	}
+	if err := l.Remove(t.Context(), "p", "whole"); err != nil {
+		t.Error(err)
+	}
 	if left := files(t, dir); len(left) != 1 || left[0] != "kept.gguf" {
 		t.Errorf("left: %v", left)
 	}
