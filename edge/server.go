@@ -12,8 +12,10 @@ import (
 	"errors"
 	"log"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -59,7 +61,7 @@ type Server struct {
 	once     sync.Once
 
 	mu     sync.Mutex
-	fronts []*http1.Listener
+	fronts map[*http1.Listener]bool // that accept
 }
 
 // NewServer returns a Server that serves nothing yet.
@@ -73,7 +75,7 @@ func NewServer(cfg Config) *Server {
 	if cfg.Dial == nil {
 		cfg.Dial = (&net.Dialer{Timeout: dialTimeout}).DialContext
 	}
-	s := &Server{cfg: cfg, tls: cfg.CA.TLSConfig(cfg.Router.owns), inner: newHandover()}
+	s := &Server{cfg: cfg, tls: cfg.CA.TLSConfig(cfg.Router.owns), inner: newHandover(), fronts: make(map[*http1.Listener]bool)}
 	s.secure = s.newHTTP(cfg.Router, false)
 	s.plain = s.newHTTP(&plainEdge{s}, true)
 	s.redirect = s.newHTTP(http.HandlerFunc(s.redirectToTLS), false)
@@ -106,17 +108,22 @@ func withTLSState(h http.Handler) http.Handler {
 	})
 }
 
-// front returns l with the plain requests for services taken out of its connections, where they are most: http1 serves
-// them. Without a config there is no TLS.
-func (s *Server) front(l net.Listener, config *tls.Config) net.Listener {
+// serveFront has h serve what is left of l's connections when the plain requests for services, which are most, are taken out of them:
+// http1 serves those. Without a config there is no TLS.
+func (s *Server) serveFront(h *http.Server, l net.Listener, config *tls.Config) error {
 	front := http1.Listen(l, http1.Config{
 		TLS: config, Handler: s.cfg.Router, Context: marked, HeadTimeout: readHeaderTimeout, IdleTimeout: idleTimeout, Log: s.cfg.Log,
 		Takes: func(host string) bool { return ParseName(host).Class == Service && s.cfg.Router.Serves(host) },
 	})
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.fronts = append(s.fronts, front)
-	return front
+	s.fronts[front] = true
+	s.mu.Unlock()
+	defer func() { // listeners come and go with instances
+		s.mu.Lock()
+		delete(s.fronts, front)
+		s.mu.Unlock()
+	}()
+	return quiet(h.Serve(front))
 }
 
 // debugWriter keeps net/http's remarks on broken handshakes out of sight.
@@ -135,20 +142,19 @@ type ConnContext func(ctx context.Context, c net.Conn) context.Context
 // nil. mark may be nil. Any number of listeners may be served at once.
 func (s *Server) ServeTLS(l net.Listener, mark ConnContext) error {
 	s.once.Do(s.serveInner)
-	return quiet(s.secure.Serve(s.front(s.listener(l, mark), s.tls)))
+	return s.serveFront(s.secure, s.listener(l, mark), s.tls)
 }
 
 // ServePlain serves the plain edge on l: http://SERVICE.localhost, endpoint overrides below /_/HOST/, and the proxy for
 // `giggle env` (CONNECT and absolute URLs). HTTP/2 without TLS is served too.
 func (s *Server) ServePlain(l net.Listener, mark ConnContext) error {
 	s.once.Do(s.serveInner)
-	return quiet(s.plain.Serve(s.front(s.listener(l, mark), nil)))
+	return s.serveFront(s.plain, s.listener(l, mark), nil)
 }
 
 // serveInner serves the connections that CONNECT turned into TLS for us.
 func (s *Server) serveInner() {
-	front := s.front(s.inner, s.tls)
-	go func() { _ = s.secure.Serve(front) }()
+	go func() { _ = s.serveFront(s.secure, s.inner, s.tls) }()
 }
 
 // ServeRedirect answers on l, port 80, with redirects to https.
@@ -166,7 +172,7 @@ func quiet(err error) error {
 // Shutdown stops accepting, waits for requests until ctx ends, then cuts what is left.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
-	fronts := s.fronts
+	fronts := slices.Collect(maps.Keys(s.fronts))
 	s.mu.Unlock()
 	var wg sync.WaitGroup
 	errs := make([]error, 3+len(fronts))

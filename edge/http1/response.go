@@ -225,7 +225,7 @@ func (w *response) send(p []byte) {
 		_, w.err = w.c.Conn.Write(out)
 		return
 	}
-	parts := net.Buffers{out, p} // one system call where there is no TLS
+	parts := net.Buffers{out, p} // one system call where the connection can do that
 	_, w.err = parts.WriteTo(w.c.Conn)
 }
 
