@@ -27,17 +27,8 @@ import (
 const question = "tell me a terrible dad joke about tech"
 
 // withModels runs a platform on which a project may ask models as often as it likes.
-func (r *run) withModels(ctx context.Context, do func(p *platform, c *demo.Client) error) (err error) {
-	p, err := r.launch(ctx, r.data, "--model-requests-per-minute", "0")
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, p.stop()) }()
-	c, err := p.signIn(ctx)
-	if err != nil {
-		return err
-	}
-	return do(p, c)
+func (r *run) withModels(ctx context.Context, do func(p *platform, c *demo.Client) error) error {
+	return r.withPlatform(ctx, []string{"--model-requests-per-minute", "0"}, do)
 }
 
 // firstToken measures from the request to the first text of the embedded model, over TLS: with no process of the model, and with one.

@@ -154,8 +154,8 @@ func zero(prepared int) func(cloud.Status) bool {
 // atZero reports whether no instance runs, however many are prepared.
 func atZero(st cloud.Status) bool { return st.Instances["ready"] == 0 && st.Instances["starting"] == 0 }
 
-// withHello runs a platform with the hello service on it.
-func (r *run) withHello(ctx context.Context, flags []string, do func(p *platform, c *demo.Client) error) (err error) {
+// withPlatform runs a platform.
+func (r *run) withPlatform(ctx context.Context, flags []string, do func(p *platform, c *demo.Client) error) (err error) {
 	p, err := r.launch(ctx, r.data, flags...)
 	if err != nil {
 		return err
@@ -165,15 +165,22 @@ func (r *run) withHello(ctx context.Context, flags []string, do func(p *platform
 	if err != nil {
 		return err
 	}
-	if r.url == "" {
-		if err := r.deployHello(ctx, c); err != nil {
-			return err
-		}
-	}
-	if got, err := c.Get(ctx, r.url); err != nil || !strings.HasPrefix(got, "hello") {
-		return fmt.Errorf("the service answers %q, %v", got, err)
-	}
 	return do(p, c)
+}
+
+// withHello runs a platform with the hello service on it.
+func (r *run) withHello(ctx context.Context, flags []string, do func(p *platform, c *demo.Client) error) error {
+	return r.withPlatform(ctx, flags, func(p *platform, c *demo.Client) error {
+		if r.url == "" {
+			if err := r.deployHello(ctx, c); err != nil {
+				return err
+			}
+		}
+		if got, err := c.Get(ctx, r.url); err != nil || !strings.HasPrefix(got, "hello") {
+			return fmt.Errorf("the service answers %q, %v", got, err)
+		}
+		return do(p, c)
+	})
 }
 
 // deployHello builds the hello service and deploys it.

@@ -113,7 +113,7 @@ func withTLSState(h http.Handler) http.Handler {
 func (s *Server) serveFront(h *http.Server, l net.Listener, config *tls.Config) error {
 	front := http1.Listen(l, http1.Config{
 		TLS: config, Handler: s.cfg.Router, Context: marked, HeadTimeout: readHeaderTimeout, IdleTimeout: idleTimeout, Log: s.cfg.Log,
-		Takes: func(host string) bool { return ParseName(host).Class == Service && s.cfg.Router.Serves(host) },
+		Takes: func(host string) bool { return s.cfg.Router.to.Service != nil && ParseName(host).Class == Service },
 	})
 	s.mu.Lock()
 	s.fronts[front] = true
