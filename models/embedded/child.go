@@ -20,8 +20,8 @@ const writeTime = 10 * time.Second
 // patience is how long a child that should end may take.
 const patience = 2 * time.Second
 
-// errUnread says that a process never got a request.
-var errUnread = errors.New("the request was not read")
+// errEnded is among the causes of a fault which the end of the process brought.
+var errEnded = errors.New("the process ended")
 
 // child is a running model process.
 type child struct {
@@ -151,11 +151,11 @@ func (c *child) read(out io.Reader) {
 	if wait := c.cmd.Wait(); err == nil {
 		err = wait
 	}
-	c.fail(&fault.Error{Code: fault.Unavailable, Message: "The model's process ended; the next call starts it again.", Cause: errors.Join(err, c.said())})
+	c.fail(&fault.Error{Code: fault.Unavailable, Message: "The model's process ended; the next call starts it again.", Cause: errors.Join(errEnded, err, c.said())})
 	loaded()
 	c.mu.Lock()
 	for id, call := range c.calls {
-		call.put(reply{ID: id, Error: &failure{fault.Unavailable, "The model's process ended during the call; the next call starts it again."}})
+		call.put(reply{ID: id, Error: &failure{fault.Unavailable, "The model's process ended during the call; the next call starts it again.", errEnded}})
 	}
 	c.calls = make(map[uint64]*call)
 	c.mu.Unlock()
@@ -204,7 +204,7 @@ func (c *child) begin(r request) (uint64, *call, error) {
 			return 0, nil, err
 		}
 		_ = c.cmd.Process.Kill() // half a request may be in the pipe
-		err := &fault.Error{Code: fault.Unavailable, Message: "The model's process does not read: " + err.Error() + ".", Cause: errUnread}
+		err := &fault.Error{Code: fault.Unavailable, Message: "The model's process does not read: " + err.Error() + ".", Cause: errEnded}
 		c.fail(err)
 		return 0, nil, err
 	}

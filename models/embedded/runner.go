@@ -63,7 +63,7 @@ func (r *Runner) Name() string {
 }
 
 // Generate continues a conversation and gives emit the text as it comes, in whole characters. Faults: InvalidArgument for
-// a prompt that is too long or broken, Unavailable when the process ends meanwhile. An error of emit ends the call and is
+// a prompt that is too long or broken, Unavailable when the process ends meanwhile (before the first text: twice). An error of emit ends the call and is
 // returned; so does the end of ctx.
 func (r *Runner) Generate(ctx context.Context, p Prompt, emit func(text string) error) (_ llama.Result, err error) {
 	defer fault.Wrap(&err, "embedded.Generate")
@@ -101,8 +101,9 @@ func (r *Runner) call(ctx context.Context, req request, emit func(string) error)
 		return llama.Result{}, err
 	}
 	defer r.slots.Release(1)
-	res, err := r.try(ctx, req, emit)
-	if errors.Is(err, errUnread) { // the process had just died: another one gets the request
+	begun := false
+	res, err := r.try(ctx, req, func(text string) error { begun = true; return emit(text) })
+	if errors.Is(err, errEnded) && !begun { // nobody has seen any of it: another process gets the request, once
 		res, err = r.try(ctx, req, emit)
 	}
 	return res, err

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -191,9 +192,17 @@ func TestAChildThatDiesIsStartedAgain(t *testing.T) {
 	}
 }
 
-// A call that comes when the process is dead and nobody has noticed yet is no call in flight: it gets another process.
-func TestAChildThatDiedUnnoticed(t *testing.T) {
+// A call that comes while a process dies is no call in flight, whatever of its death was noticed: it gets another process.
+func TestAChildThatDiesBeforeACall(t *testing.T) {
 	r := newRunner(t, nil)
+	for range 20 {
+		if _, err := say(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.process().cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for range 20 {
 		if _, err := say(t.Context(), r); err != nil {
 			t.Fatal(err)
@@ -210,19 +219,37 @@ func TestAChildThatDiedUnnoticed(t *testing.T) {
 			}
 		}
 	}
+	for range 20 { // waited for, and perhaps not told to the calls
+		if _, err := say(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+		pid := r.process().cmd.Process.Pid
+		if err := r.process().cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		for syscall.Kill(pid, 0) == nil {
+			runtime.Gosched()
+		}
+	}
 }
 
-func TestACallInFlightFailsWithTheChild(t *testing.T) {
+// A call that has no part of its answer loses nothing by the end of the process: it gets another one.
+func TestACallWithoutAnAnswerGetsAnotherProcess(t *testing.T) {
 	r := newRunner(t, nil)
-	if _, err := say(t.Context(), r); err != nil {
+	want, err := say(t.Context(), r)
+	if err != nil {
 		t.Fatal(err)
 	}
 	c := r.process()
 	if err := c.cmd.Process.Signal(syscall.SIGSTOP); err != nil { // it can't answer any more
 		t.Fatal(err)
 	}
-	done := make(chan error)
-	go func() { _, err := say(t.Context(), r); done <- err }()
+	type answer struct {
+		text string
+		err  error
+	}
+	done := make(chan answer)
+	go func() { text, err := say(t.Context(), r); done <- answer{text, err} }()
 	for inFlight := 0; inFlight == 0; {
 		c.mu.Lock()
 		inFlight = len(c.calls)
@@ -231,8 +258,11 @@ func TestACallInFlightFailsWithTheChild(t *testing.T) {
 	if err := c.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	if err := <-done; fault.From(err).Code != fault.Unavailable {
-		t.Errorf("%v", err)
+	if got := <-done; got.err != nil || got.text != want {
+		t.Errorf("%q, %v; want %q", got.text, got.err, want)
+	}
+	if r.process() == c {
+		t.Error("it is the same process")
 	}
 }
 

@@ -41,9 +41,12 @@ type reply struct {
 type failure struct {
 	Code    fault.Code `json:"code"`
 	Message string     `json:"message"`
+	cause   error      // of this side
 }
 
-func (f *failure) fault() error { return fault.New(f.Code, "%s", f.Message) }
+func (f *failure) fault() error {
+	return &fault.Error{Code: f.Code, Message: f.Message, Cause: f.cause}
+}
 
 func failed(err error) *failure {
 	f := fault.From(err)
@@ -51,7 +54,7 @@ func failed(err error) *failure {
 	if f.Code == fault.Internal {
 		message = err.Error()
 	}
-	return &failure{f.Code, message}
+	return &failure{Code: f.Code, Message: message}
 }
 
 // lines writes one JSON value a line, from any number of goroutines.
