@@ -130,7 +130,9 @@ func Open(ctx context.Context, cfg Config) (_ *Engine, err error) {
 		// 2^29 and up: above the ranges that useradd gives out. 32 engines can stand side by side by luck alone.
 		base = 1<<29 + uint32(sum[6]%32)*slotCount*slotSize
 	}
-	e.slots = newSlots(base)
+	if e.slots, err = newSlots(base); err != nil {
+		return nil, err
+	}
 	if err := e.tryIdmap(); err != nil {
 		return nil, err
 	}

@@ -3,9 +3,7 @@ package engine
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"sync"
-	"syscall"
 
 	"giggle/fault"
 )
@@ -18,7 +16,8 @@ const (
 
 // slots gives out ranges of host uids.
 type slots struct {
-	base uint32
+	base  uint32
+	maker *os.File // of user namespaces
 
 	mu   sync.Mutex
 	free []*slot // last in, first out: the user namespace of a used one is there already
@@ -27,14 +26,18 @@ type slots struct {
 
 // slot is one range: base and the next slotSize-1 are 0 and so on in the container.
 type slot struct {
-	base uint32
+	base  uint32
+	maker *os.File
 
 	once sync.Once
 	ns   *os.File // a user namespace with this mapping, for idmapped mounts
 	err  error
 }
 
-func newSlots(base uint32) *slots { return &slots{base: base} }
+func newSlots(base uint32) (*slots, error) {
+	maker, err := newMaker()
+	return &slots{base: base, maker: maker}, err
+}
 
 func (s *slots) take() (*slot, error) {
 	s.mu.Lock()
@@ -48,7 +51,7 @@ func (s *slots) take() (*slot, error) {
 		return nil, fault.New(fault.ResourceExhausted, "%d instances run on this machine, which is the most.", slotCount)
 	}
 	s.made++
-	return &slot{base: s.base + (s.made-1)*slotSize}, nil
+	return &slot{base: s.base + (s.made-1)*slotSize, maker: s.maker}, nil
 }
 
 func (s *slots) give(back *slot) {
@@ -58,6 +61,7 @@ func (s *slots) give(back *slot) {
 }
 
 func (s *slots) close() {
+	s.maker.Close()
 	for _, sl := range s.free {
 		if sl.ns != nil {
 			sl.ns.Close()
@@ -65,21 +69,12 @@ func (s *slots) close() {
 	}
 }
 
-// userns returns the descriptor of a user namespace with the slot's mapping. The kernel makes one only together with a process:
-// a child that is stopped before its first instruction, and killed once the namespace is open.
+// userns returns the descriptor of a user namespace with the slot's mapping.
 func (s *slot) userns() (int, error) {
 	s.once.Do(func() {
-		ids := []syscall.SysProcIDMap{{ContainerID: 0, HostID: int(s.base), Size: slotSize}}
-		cmd := exec.Command("/proc/self/exe")
-		cmd.Env = []string{}
-		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER, UidMappings: ids, GidMappings: ids, Ptrace: true}
-		if s.err = cmd.Start(); s.err != nil {
+		if s.ns, s.err = newUserns(s.maker, s.base); s.err != nil {
 			s.err = fmt.Errorf("make a user namespace: %w", s.err)
-			return
 		}
-		s.ns, s.err = os.Open(fmt.Sprintf("/proc/%d/ns/user", cmd.Process.Pid))
-		cmd.Process.Kill()
-		cmd.Wait()
 	})
 	if s.err != nil {
 		return 0, s.err
