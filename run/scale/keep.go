@@ -91,7 +91,7 @@ func (p *pool) decide(now time.Time, b bounds) int {
 	}
 	l := p.load
 	in := autoscale.Samples{
-		Queued: p.waiting.n, Concurrency: p.most, Free: p.starting * p.most, Unreachable: p.unrouted,
+		Queued: p.unserved(now), Concurrency: p.most, Free: p.starting * p.most, Unreachable: p.unrouted,
 	}
 	for _, r := range p.ready {
 		if !r.unready {

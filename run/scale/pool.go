@@ -32,6 +32,8 @@ type pool struct {
 	inflight  int
 	starting  int
 	waiting   queue
+	flow      flow
+	looking   bool      // a look at those who wait is due
 	used      time.Time // when the last request ended, or the route came
 	load      *load     // while there are instances
 
@@ -214,6 +216,7 @@ func (p *pool) release(r *running) {
 func (p *pool) giveBack(r *running) {
 	p.inflight--
 	r.inflight--
+	p.flow.ended++
 	if p.waiting.n > 0 {
 		p.serveWaiting()
 	}
@@ -236,15 +239,6 @@ func (p *pool) serveWaiting() {
 		}
 		p.take(r)
 		p.waiting.grant(grant{to: r})
-	}
-}
-
-// startForWaiting starts as many instances as the waiting requests fill, within the maximum. p.mu is held.
-func (p *pool) startForWaiting() {
-	for most := p.bounds().max; p.starting*p.most < p.waiting.n && p.starting+len(p.ready) < most; {
-		if !p.startOne() {
-			return
-		}
 	}
 }
 

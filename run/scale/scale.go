@@ -3,8 +3,9 @@
 //
 // The gateway acquires a Lease for each request; the run reconciler has a new revision checked here. How an instance
 // comes to be is its Backend's business. One pool looks after the instances of one revision (pool.go: slots and the
-// queue; starts.go, running.go: their life; cpu.go: throttling; probe.go, health.go: probes; keep.go: what there should
-// be), the Scaler after what they share: places to start (gate.go), memory (memory.go), prepared instances (keep.go).
+// queue; flow.go: what the queue needs; starts.go, running.go: their life; cpu.go: throttling; probe.go, health.go:
+// probes; keep.go: what there should be), the Scaler after what they share: places to start (gate.go), memory
+// (memory.go), prepared instances (keep.go).
 package scale
 
 import (

@@ -36,7 +36,7 @@ type Samples struct {
 	Stable, Panic float64 // requests at once, waiting ones included, averaged over the two windows
 	CPU           float64 // cores used by all instances together, averaged over the stable window
 	Ready         int     // instances that can take requests
-	Queued        int     // requests that wait for an instance now
+	Queued        int     // requests that wait now, without those who will be served before another instance is there
 	Free          int     // requests that ready and starting instances could still take
 	Concurrency   int     // requests that one instance takes at once
 	Unreachable   bool    // no route leads to the revision: it may go to zero in one step
