@@ -2,7 +2,6 @@ package run
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 
 	"giggle/fault"
@@ -127,7 +126,7 @@ func (r *Reconciler) PublishAll(ctx context.Context) (err error) {
 			return err
 		}
 		for _, row := range rows {
-			revs, err := revisionsOf(tx, row.Name)
+			revs, err := concerned(tx, &row.Value)
 			if err != nil {
 				return err
 			}
@@ -139,13 +138,30 @@ func (r *Reconciler) PublishAll(ctx context.Context) (err error) {
 	})
 }
 
-func revisionsOf(tx *store.Tx, service string) (map[string]Revision, error) {
-	rows, err := revisions.List(tx, service+"/revisions/", "", 0)
-	out := make(map[string]Revision, len(rows))
-	for _, row := range rows {
-		out[row.Value.Name.ID] = fromRevisionRow(row)
+// concerned returns those of a service's revisions, by id, that its status and its route depend on. There may be a thousand others.
+func concerned(tx *store.Tx, svc *Service) (map[string]Revision, error) {
+	ids := []string{svc.Status.LatestCreated, svc.Status.LatestReady}
+	for _, t := range svc.Traffic {
+		ids = append(ids, t.Revision)
 	}
-	return out, err
+	for _, t := range svc.Status.Traffic {
+		ids = append(ids, t.Revision)
+	}
+	out := make(map[string]Revision)
+	for _, id := range ids {
+		if _, read := out[id]; read || id == "" {
+			continue
+		}
+		row, err := revisions.Get(tx, resource.Revision{Service: svc.Name, ID: id}.String())
+		switch {
+		case fault.Is(err, fault.NotFound):
+		case err != nil:
+			return nil, err
+		default:
+			out[id] = fromRevisionRow(row)
+		}
+	}
+	return out, nil
 }
 
 // reconcileRevision resolves a new revision's image and tries whether it starts.
@@ -229,17 +245,16 @@ func (r *Reconciler) reconcileService(ctx context.Context, name string) error {
 	var revs map[string]Revision
 	read := func(tx *store.Tx) error {
 		row, err := services.Get(tx, name)
-		svc = fromRow(row)
-		if err != nil && !fault.Is(err, fault.NotFound) {
+		if err != nil {
 			return err
 		}
-		var e error
-		revs, e = revisionsOf(tx, name)
-		return errors.Join(err, e)
+		svc = fromRow(row)
+		revs, err = concerned(tx, &svc)
+		return err
 	}
 	err := r.Store.View(ctx, read)
 	if fault.Is(err, fault.NotFound) {
-		return r.remove(ctx, name, revs)
+		return r.remove(ctx, name)
 	}
 	if err != nil {
 		return err
@@ -248,35 +263,37 @@ func (r *Reconciler) reconcileService(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	if next := computeStatus(&svc, revs, p, r.Store.Now()); !sameJSON(next, svc.Status) {
-		// Again inside the one writer, so that status belongs to what is there when it is written.
-		err := r.Store.Update(ctx, func(tx *store.Tx) error {
-			if err := read(tx); err != nil {
-				return err
-			}
-			row, err := services.Get(tx, name)
-			if err != nil {
-				return err
-			}
-			row.Value.Status = computeStatus(&svc, revs, p, tx.Now())
-			row, err = services.SetStatus(tx, row)
-			if err != nil {
-				return err
-			}
-			svc = fromRow(row)
-			if svc.Settled() && svc.Status.Operation != "" {
-				return operation.Finish(tx, svc.Status.Operation, struct{}{}, nil)
-			}
-			return nil
-		})
-		if fault.Is(err, fault.NotFound) {
-			return nil // deleted meanwhile: its own event follows
+	next := computeStatus(&svc, revs, p, r.Store.Now())
+	before := svc.Status
+	svc.Status = next
+	// First the route, which follows from what is on disk, and then its status, which takes a write to the disk.
+	if err := r.publish(svc, revs); err != nil || sameJSON(next, before) {
+		return err
+	}
+	// Again inside the one writer, so that status belongs to what is there when it is written.
+	err = r.Store.Update(ctx, func(tx *store.Tx) error {
+		if err := read(tx); err != nil {
+			return err
 		}
+		row, err := services.Get(tx, name)
 		if err != nil {
 			return err
 		}
+		row.Value.Status = computeStatus(&svc, revs, p, tx.Now())
+		row, err = services.SetStatus(tx, row)
+		if err != nil {
+			return err
+		}
+		svc = fromRow(row)
+		if svc.Settled() && svc.Status.Operation != "" {
+			return operation.Finish(tx, svc.Status.Operation, struct{}{}, nil)
+		}
+		return nil
+	})
+	if fault.Is(err, fault.NotFound) {
+		return nil // deleted meanwhile: its own event follows
 	}
-	return r.publish(svc, revs)
+	return err // a change of the status is an event too, so that what differs from the route above follows
 }
 
 // publish puts the service's route into the table.
@@ -294,22 +311,23 @@ func (r *Reconciler) publish(svc Service, revs map[string]Revision) error {
 }
 
 // remove takes a deleted service out of the routing table, then its revisions away.
-func (r *Reconciler) remove(ctx context.Context, name string, revs map[string]Revision) error {
+func (r *Reconciler) remove(ctx context.Context, name string) error {
 	n, err := resource.ParseChild("services", name)
 	if err != nil {
 		return err
 	}
 	r.Routes.Remove(n)
-	if len(revs) == 0 {
-		return nil
-	}
 	return r.Store.Update(ctx, func(tx *store.Tx) error {
 		// The service may have been made anew since: then its revisions are not ours to remove.
 		if _, err := services.Get(tx, name); !fault.Is(err, fault.NotFound) {
 			return err
 		}
-		for _, rev := range revs {
-			if err := revisions.Delete(tx, rev.Name.String()); err != nil && !fault.Is(err, fault.NotFound) {
+		rows, err := revisions.List(tx, name+"/revisions/", "", 0)
+		if err != nil {
+			return err
+		}
+		for _, row := range rows {
+			if err := revisions.Delete(tx, row.Name); err != nil {
 				return err
 			}
 		}

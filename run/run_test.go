@@ -173,10 +173,14 @@ func (w *world) settle(t *testing.T, svc run.Service, err error) run.Service {
 	return svc
 }
 
-// The route is published just after the status that WaitSettled sees; wait for it.
+// wantRoute holds that a settled service has the route: requests go where its status says from the moment that it says so.
 func (w *world) wantRoute(t *testing.T, want string) {
 	t.Helper()
-	w.until(t, "route "+want, func() bool { return w.route("jokes") == want })
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if got := w.route("jokes"); got != want {
+		t.Errorf("the route is %s, want %s", got, want)
+	}
 }
 
 func TestDeployAndBadImageKeepsOldRevision(t *testing.T) {
@@ -284,7 +288,7 @@ func TestDelete(t *testing.T) {
 	if _, err := w.Delete(t.Context(), svc.Name, 0); err != nil {
 		t.Fatal(err)
 	}
-	w.wantRoute(t, "none")
+	w.until(t, "the end of the route", func() bool { return w.route("jokes") == "none" })
 	next, stop := w.RevisionEvents(t.Context(), svc.Name.Location, 0)
 	defer stop()
 	for {
