@@ -264,7 +264,7 @@ func (r *Reconciler) reconcileService(ctx context.Context, name string) error {
 		return err
 	}
 	next := computeStatus(&svc, revs, p, r.Store.Now())
-	before := svc.Status
+	before, generation := svc.Status, svc.Generation
 	svc.Status = next
 	// First the route, which follows from what is on disk, and then its status, which takes a write to the disk.
 	if err := r.publish(svc, revs); err != nil || sameJSON(next, before) {
@@ -279,7 +279,13 @@ func (r *Reconciler) reconcileService(ctx context.Context, name string) error {
 		if err != nil {
 			return err
 		}
-		row.Value.Status = computeStatus(&svc, revs, p, tx.Now())
+		svc.Status = computeStatus(&svc, revs, p, tx.Now())
+		if svc.Generation != generation || !sameJSON(svc.Status.Traffic, next.Traffic) { // changed or became ready meanwhile
+			if err := r.publish(svc, revs); err != nil {
+				return err
+			}
+		}
+		row.Value.Status = svc.Status
 		row, err = services.SetStatus(tx, row)
 		if err != nil {
 			return err
@@ -293,7 +299,7 @@ func (r *Reconciler) reconcileService(ctx context.Context, name string) error {
 	if fault.Is(err, fault.NotFound) {
 		return nil // deleted meanwhile: its own event follows
 	}
-	return err // a change of the status is an event too, so that what differs from the route above follows
+	return err
 }
 
 // publish puts the service's route into the table.
