@@ -10,6 +10,9 @@ import (
 const (
 	// measureEvery is the time between two looks at what instances use.
 	measureEvery = 2 * time.Second
+	// wayBack is how long the instances of a revision that has lost its route stay: a rollback finds them, and they don't end while
+	// the next revision's instances start.
+	wayBack = 10 * time.Second
 	// pressedIdle is how long an instance without requests stays while memory is short.
 	pressedIdle = 5 * time.Second
 	// restFactor bounds the share of a core that preparing takes while there are requests: a twenty-fifth for each that may be at it.
@@ -131,7 +134,7 @@ func (p *pool) stopIdle(now time.Time, b bounds, desired int, short bool) {
 	}
 	quiet := p.inflight+p.waiting.n == 0
 	before := now.Add(-idle)
-	if p.unrouted {
+	if p.unrouted && (short || !now.Before(p.stay)) {
 		before = now.Add(time.Nanosecond)
 	}
 	for _, r := range p.ready {

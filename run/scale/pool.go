@@ -21,9 +21,10 @@ type pool struct {
 	lack  error  // why there can be no instance: there is no such GPU
 
 	mu        sync.Mutex
-	share     bounds // of its service's bounds
-	routed    bool   // a route leads to it
-	unrouted  bool   // it had a route and has none any more: what is idle may go at once
+	share     bounds    // of its service's bounds
+	routed    bool      // a route leads to it
+	unrouted  bool      // it had a route and has none any more: what is idle may go
+	stay      time.Time // until when the idle instances of an unrouted one stay
 	retired   bool
 	ready     []*running
 	ending    []*running // being stopped

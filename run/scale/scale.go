@@ -237,7 +237,9 @@ func (s *Scaler) Remove(service resource.Child) { s.route(service, nil) }
 func (s *Scaler) route(service resource.Child, now []resource.Revision) {
 	s.mu.Lock()
 	before := s.routed[service]
+	until := s.cfg.Now().Add(wayBack)
 	if now == nil {
+		until = time.Time{} // the service is gone
 		delete(s.routed, service)
 	} else {
 		s.routed[service] = now
@@ -245,7 +247,7 @@ func (s *Scaler) route(service resource.Child, now []resource.Revision) {
 	var pools []*pool
 	for _, name := range before {
 		if p := s.pools[name]; p != nil && !slices.Contains(now, name) {
-			p.unroute()
+			p.unroute(until)
 			pools = append(pools, p)
 		}
 	}
@@ -268,11 +270,12 @@ func (p *pool) route(share bounds) {
 	p.routed, p.unrouted, p.share = true, false, share
 }
 
-// unroute notes that no route leads to the revision any more. Requests that were on their way still get in.
-func (p *pool) unroute() {
+// unroute notes that no route leads to the revision any more, and how long its idle instances stay. Requests that were on their way
+// still get in.
+func (p *pool) unroute(until time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.routed, p.unrouted, p.share = false, true, bounds{}
+	p.routed, p.unrouted, p.stay, p.share = false, true, until, bounds{}
 	p.unprepare()
 }
 

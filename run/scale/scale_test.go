@@ -266,7 +266,8 @@ func TestMinimumIsKept(t *testing.T) {
 	})
 }
 
-func TestARevisionThatLosesItsRouteGoesAtOnceWhenIdle(t *testing.T) {
+// What is idle of a revision that has lost its route stays for a rollback, and then goes, long before others do.
+func TestARevisionThatLosesItsRoute(t *testing.T) {
 	b := &backend{}
 	scaler(t, b, func(t *testing.T, s *scale.Scaler) {
 		old, next := revision("s-1", func(tt *run.Template) { tt.Scaling.Min = 1 }), revision("s-2", nil)
@@ -288,9 +289,22 @@ func TestARevisionThatLosesItsRouteGoesAtOnceWhenIdle(t *testing.T) {
 			t.Errorf("%d ready while the old one has a request, want 2", ready)
 		}
 		busy.Release()
-		time.Sleep(2 * time.Second)
+		time.Sleep(5 * time.Second)
+		to(old) // and back
+		again, err := s.Acquire(t.Context(), old)
+		if err != nil || again.Cold {
+			t.Fatalf("after the rollback: %+v, %v; want what was there", again, err)
+		}
+		to(next)
+		time.Sleep(8 * time.Second)
+		again.Release()
+		time.Sleep(time.Second)
+		if ready, _, _ := s.Instances(); ready != 2 {
+			t.Errorf("%d ready while a rollback may come, want 2", ready)
+		}
+		time.Sleep(3 * time.Second)
 		if ready, _, _ := s.Instances(); ready != 1 {
-			t.Errorf("%d ready once the old one is idle, want 1", ready)
+			t.Errorf("%d ready after that, want 1", ready)
 		}
 	})
 }
