@@ -76,7 +76,7 @@ func NewServer(cfg Config) *Server {
 		cfg.Dial = (&net.Dialer{Timeout: dialTimeout}).DialContext
 	}
 	s := &Server{cfg: cfg, tls: cfg.CA.TLSConfig(cfg.Router.owns), inner: newHandover(), fronts: make(map[*http1.Listener]bool)}
-	s.secure = s.newHTTP(cfg.Router, false)
+	s.secure = s.newHTTP(cfg.Router, true) // its HTTP/2 is passed on without TLS
 	s.plain = s.newHTTP(&plainEdge{s}, true)
 	s.redirect = s.newHTTP(http.HandlerFunc(s.redirectToTLS), false)
 	s.tunnels.init()

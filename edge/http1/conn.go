@@ -13,6 +13,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"giggle/edge/http2"
 )
 
 const (
@@ -96,7 +98,7 @@ func (l *Listener) serve(raw net.Conn) {
 		if state.NegotiatedProtocol == "h2" {
 			_ = raw.SetDeadline(time.Time{})
 			l.leave(c)
-			l.pass(t)
+			l.pass(&passed{Conn: http2.NewConn(t), raw: raw, tls: &state})
 			return
 		}
 		c.Conn, c.tls = t, &state
@@ -111,7 +113,11 @@ func (l *Listener) serve(raw net.Conn) {
 	if c.requests() {
 		_ = c.SetDeadline(time.Time{})
 		l.leave(c)
-		l.pass(&passed{c.Conn, c.br, raw, c.tls})
+		p := &passed{c.Conn, c.br, raw, c.tls}
+		if b, _ := c.br.Peek(c.br.Buffered()); http2.Begins(b) {
+			p = &passed{Conn: http2.NewConn(p), raw: raw, tls: c.tls}
+		}
+		l.pass(p)
 		return
 	}
 	_ = c.Close()
