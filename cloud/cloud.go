@@ -283,7 +283,7 @@ func (c *Cloud) openServices(context.Context) error {
 	c.services = run.NewServices(c.store, uuid.NewString, letters)
 	c.services.GPUs = gpus
 	c.reconciler = &run.Reconciler{
-		Store: c.store, Images: runImages{c}, Instances: instances{c.scaler, c.logs}, Routes: routes{c.gateway, c.scaler}, Project: c.project, Log: c.cfg.Log,
+		Store: c.store, Images: runImages{c}, Instances: instances{c.scaler, c.logs}, Routes: routes{c.gateway, c.scaler}, GPUs: gpus, Project: c.project, Log: c.cfg.Log,
 	}
 	return nil
 }

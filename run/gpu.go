@@ -1,8 +1,10 @@
 package run
 
 import (
+	"slices"
+	"time"
+
 	"giggle/fault"
-	"giggle/store"
 )
 
 // Accelerator is the key of a node selector that names the kind of GPU.
@@ -111,13 +113,25 @@ func (g GPUs) admit(s *Service, t *Template) error {
 		have, have, kind, quota, most, have)
 }
 
-// condition is what a revision that asked for a GPU says for ever, where it runs on the CPU.
-func (g GPUs) condition(t *Template, tx *store.Tx) []Condition {
+// condition is what a revision that asked for a GPU says where it runs on the CPU, else nothing.
+func (g GPUs) condition(t *Template, now time.Time) []Condition {
 	kind, wants := t.wantsGPU()
 	if !wants || !g.Emulated(kind) {
 		return nil
 	}
-	return []Condition{{Type: EmulatedGPU, State: True, Reason: "RunsOnCPU", Since: tx.Now(), Message: EmulationWarning(kind)}}
+	return []Condition{{Type: EmulatedGPU, State: True, Reason: "RunsOnCPU", Since: now, Message: EmulationWarning(kind)}}
+}
+
+// correct has the status of a revision that was made when the machine had other GPUs say what holds now. It reports whether anything
+// changed.
+func (g GPUs) correct(t *Template, s *RevisionStatus, now time.Time) bool {
+	holds := g.condition(t, now)
+	is := func(c Condition) bool { return c.Type == EmulatedGPU }
+	if slices.ContainsFunc(s.Conditions, is) == (len(holds) > 0) {
+		return false
+	}
+	s.Conditions = append(slices.DeleteFunc(slices.Clone(s.Conditions), is), holds...)
+	return true
 }
 
 // EmulationWarning says of a service that it runs on the CPU.

@@ -80,16 +80,36 @@ func TestNoGPU(t *testing.T) {
 	if _, err := w.Create(t.Context(), want, "you"); err != nil {
 		t.Fatal(err)
 	}
-	revs, _, err := w.ListRevisions(t.Context(), want.Name.Location)
-	if err != nil || len(revs) != 1 {
-		t.Fatal(revs, err)
-	}
-	for _, c := range revs[0].Status.Conditions {
-		if c.Type == run.EmulatedGPU && c.State == run.True && strings.Contains(c.Message, "runs on the CPU") {
-			return
+	emulated := func() string {
+		t.Helper()
+		revs, _, err := w.ListRevisions(t.Context(), want.Name.Location)
+		if err != nil || len(revs) != 1 {
+			t.Fatal(revs, err)
 		}
+		for _, c := range revs[0].Status.Conditions {
+			if c.Type == run.EmulatedGPU && c.State == run.True {
+				return c.Message
+			}
+		}
+		return ""
 	}
-	t.Errorf("no condition says so: %+v", revs[0].Status.Conditions)
+	if got := emulated(); !strings.Contains(got, "runs on the CPU") {
+		t.Errorf("no condition says that it runs on the CPU, but %q", got)
+	}
+	// The platform starts again with a GPU, and then without.
+	w.settle(t, want, nil)
+	for _, gpus := range []run.GPUs{{Emulate: true, Have: []run.GPU{{ID: "GPU-1", Kinds: run.GPUKinds("NVIDIA L4", nil)}}}, {Emulate: true}} {
+		next, stop := w.RevisionEvents(t.Context(), want.Name.Location, 0)
+		w.stop()
+		w.GPUs = gpus
+		w.start(t)
+		for (emulated() == "") != (len(gpus.Have) > 0) {
+			if _, err := next(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		stop()
+	}
 }
 
 // Where there are GPUs, they are the quota: a service that may have more instances is refused, one that sets no maximum is not.

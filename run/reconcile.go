@@ -59,6 +59,7 @@ type Reconciler struct {
 	Images    Images
 	Instances Instances
 	Routes    Routes
+	GPUs      GPUs
 	Project   func(id string) (Project, error)
 	Log       *slog.Logger
 }
@@ -179,8 +180,16 @@ func (r *Reconciler) reconcileRevision(ctx context.Context, name string) error {
 		}
 		return err
 	}
-	if err != nil || rev.Ready().State != Unknown {
+	if err != nil {
 		return err
+	}
+	if r.GPUs.correct(&rev.Template, &rev.Status, r.Store.Now()) {
+		if err := r.setRevision(ctx, rev, func(s *RevisionStatus) { r.GPUs.correct(&rev.Template, s, r.Store.Now()) }); err != nil {
+			return err
+		}
+	}
+	if rev.Ready().State != Unknown {
+		return nil
 	}
 	if rev.Status.ImageDigest == "" {
 		digest, err := r.Images.Resolve(ctx, rev.Name.Service.Project, rev.Template.Containers[0].Image)

@@ -84,7 +84,7 @@ func (w *world) start(t *testing.T) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &run.Reconciler{
-		Store: w.store, Images: w, Instances: w, Routes: w, Log: slog.New(slog.DiscardHandler),
+		Store: w.store, Images: w, Instances: w, Routes: w, GPUs: w.GPUs, Log: slog.New(slog.DiscardHandler),
 		Project: func(id string) (run.Project, error) { return run.Project{ID: id, Number: "123456789012"}, nil },
 	}
 	done := make(chan error, 1)

@@ -234,7 +234,7 @@ func (s *Services) revise(tx *store.Tx, want *Service, by string) error {
 	if err := s.GPUs.admit(want, &rev.Template); err != nil {
 		return err
 	}
-	rev.Status.Conditions = append(rev.Status.Conditions, s.GPUs.condition(&rev.Template, tx)...)
+	rev.Status.Conditions = append(rev.Status.Conditions, s.GPUs.condition(&rev.Template, tx.Now())...)
 	have, err := revisions.Get(tx, rev.Name.String())
 	switch {
 	case err == nil && sameJSON(have.Value.Template, rev.Template):
