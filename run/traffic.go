@@ -31,28 +31,28 @@ func computeStatus(svc *Service, revs map[string]Revision, p Project, now time.T
 	}
 
 	traffic, problem := resolveTraffic(svc, st.LatestReady, revs, p)
+	routes := Condition{State: True}
 	switch {
 	case problem.Reason != "":
-		set(RoutesReady, problem.State, problem.Reason, problem.Message) // what is served stays as it was
+		routes = problem // what is served stays as it was
 	case ready.State == Unknown:
-		set(RoutesReady, Unknown, "Deploying", "")
+		routes = Condition{State: Unknown, Reason: "Deploying"}
 		if len(st.Traffic) > 0 {
 			st.Traffic = traffic // a change of traffic does not wait for a revision that it does not name
 		}
 	default:
 		st.Traffic = traffic
-		set(RoutesReady, True, "", "")
 	}
 
 	st.ObservedGeneration = svc.Generation
-	config, routes := condition(st.Conditions, ConfigurationsReady), condition(st.Conditions, RoutesReady)
+	config := condition(st.Conditions, ConfigurationsReady)
+	if config.State == False && len(st.Traffic) == 0 {
+		routes = config
+	}
+	// Each condition is set once: two that take turns would be a change each time, and this would be called for ever.
+	set(RoutesReady, routes.State, routes.Reason, routes.Message)
 	all := config
-	switch {
-	case config.State == False:
-		if len(st.Traffic) == 0 {
-			set(RoutesReady, False, config.Reason, config.Message)
-		}
-	case config.State == True:
+	if config.State == True {
 		all = routes
 	}
 	set(Ready, all.State, all.Reason, all.Message)
