@@ -116,6 +116,9 @@ func Open(ctx context.Context, cfg Config) (_ *Engine, err error) {
 	if err := e.reap(ctx); err != nil {
 		return nil, err
 	}
+	if err := e.cgroups.delegate(); err != nil {
+		return nil, err
+	}
 	if err := e.furnish(); err != nil {
 		return nil, err
 	}

@@ -130,6 +130,9 @@ func eachRuntime(t *testing.T, test func(*testing.T, *engine.Engine)) {
 	}
 }
 
+// patience is how long a test waits for what must come, also on an emulated machine.
+const patience = 2 * time.Minute
+
 // log collects an instance's lines.
 type log struct {
 	mu    sync.Mutex
@@ -165,7 +168,7 @@ func (l *log) waitFor(t *testing.T, text string) {
 	for !strings.Contains(l.text(), text) {
 		select {
 		case <-l.fresh:
-		case <-time.After(10 * time.Second):
+		case <-time.After(patience):
 			t.Fatalf("no %q in the log:\n%s", text, l.text())
 		}
 	}
@@ -199,7 +202,7 @@ func run(t *testing.T, e *engine.Engine, s engine.Spec) (engine.Exit, string) {
 	i := start(t, e, s)
 	select {
 	case <-i.Done():
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		t.Fatalf("the instance does not end; its log:\n%s", l.text())
 	}
 	return i.Exit(), l.text()
@@ -225,7 +228,7 @@ func dial(ctx context.Context, i *engine.Instance, port int) (net.Conn, error) {
 // get asks the app. query is key, value, …
 func get(t *testing.T, i *engine.Instance, port int, path string, query ...string) (string, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	client := http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,

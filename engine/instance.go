@@ -152,8 +152,9 @@ func (i *Instance) create(ctx context.Context, s *Spec) error {
 	} else if err := s.Terminal.Chown(int(i.slot.base+u.uid), int(i.slot.base+u.gid)); err != nil { // to be opened anew
 		return err
 	}
-	// Not to be cut off: half a container can't be cleared away without losing track of a process. It takes some 25 ms.
-	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+	// Not to be cut off: half a container can't be cleared away without losing track of a process. It takes some 25 ms, and on an
+	// emulated machine, with forty others, a thousand times as long.
+	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Minute)
 	defer cancel()
 	if err := e.call(bounded, i, stdio, "create", "--bundle", ".", "--pid-file", "pid"); err != nil {
 		return err

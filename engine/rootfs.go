@@ -148,7 +148,7 @@ func (r *rootfs) overlay(s *Spec, userns int, disk string) error {
 	// volatile: the layer dies with the instance, so the application's fsync need not reach the disk.
 	options := "lowerdir=" + strings.Join(lower, ":") + ",upperdir=w/upper,workdir=w/work,volatile"
 	if err := unix.Mount("overlay", "root", "overlay", unix.MS_NODEV|unix.MS_NOSUID, options); err != nil {
-		return fmt.Errorf("mount overlay: %w", err)
+		return fmt.Errorf("mount an overlay of layers with other owners, which Linux 5.19 and newer can: %w", err)
 	}
 	// Overlay holds its own clones. Fewer mounts here are fewer to copy for the next container's namespace.
 	for _, at := range lower {

@@ -27,7 +27,7 @@ func TestHello(t *testing.T) {
 		if got, err := i.Listening(); err != nil || !slices.Equal(got, []netip.AddrPort{netip.MustParseAddrPort("[::]:8080")}) {
 			t.Errorf("listening = %v, %v", got, err)
 		}
-		if err := i.Stop(t.Context(), 10*time.Second); err != nil {
+		if err := i.Stop(t.Context(), patience); err != nil {
 			t.Error(err)
 		}
 		if got := i.Exit(); got != (engine.Exit{Code: 2}) { // how the Go runtime ends on an unhandled SIGTERM as PID 1
@@ -108,9 +108,9 @@ func TestStop(t *testing.T) {
 			min, max time.Duration
 			want     engine.Exit
 		}{
-			"wait":     {10 * time.Second, 0, 5 * time.Second, engine.Exit{Code: 3}},
-			"deaf":     {30 * time.Second, 0, 5 * time.Second, engine.Exit{Code: 137, Signal: 9}},
-			"stubborn": {200 * time.Millisecond, 200 * time.Millisecond, 5 * time.Second, engine.Exit{Code: 137, Signal: 9}},
+			"wait":     {2 * patience, 0, patience, engine.Exit{Code: 3}},
+			"deaf":     {2 * patience, 0, patience, engine.Exit{Code: 137, Signal: 9}},
+			"stubborn": {200 * time.Millisecond, 200 * time.Millisecond, patience, engine.Exit{Code: 137, Signal: 9}},
 		} {
 			t.Run(name, func(t *testing.T) {
 				l := newLog()

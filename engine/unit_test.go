@@ -197,8 +197,15 @@ func TestUnifiedControlFiles(t *testing.T) {
 	if err != nil || u.MemoryBytes != 700 || u.CPUTime.Microseconds() != 1500 {
 		t.Errorf("usage = %+v, %v", u, err)
 	}
-	if got := c.oomKills("i1"); got != 2 {
-		t.Errorf("oom kills = %d", got)
+	for events, want := range map[string]int64{
+		"low 0\noom 3\noom_kill 2\noom_group_kill 0\n": 2,
+		"low 0\noom 0\noom_kill 1\noom_group_kill 0\n": 0, // the machine's memory was full, or a group's above
+		"": 0,
+	} {
+		write("memory.events", events)
+		if got := c.oomKills("i1"); got != want {
+			t.Errorf("oom kills = %d, want %d, of %q", got, want, events)
+		}
 	}
 	for millicores, want := range map[int64]string{0: "max 100000", 1: "1000 100000", 10: "1000 100000", 1500: "150000 100000"} {
 		if err := c.setCPU("i1", millicores); err != nil {

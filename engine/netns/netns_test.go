@@ -29,7 +29,7 @@ func open(t *testing.T) *netns.Namespace {
 // inside dials from within the namespace, as an app does.
 func inside(t *testing.T, n *netns.Namespace, network, addr string) (c net.Conn, err error) {
 	t.Helper()
-	err = n.Do(func() (err error) { c, err = (&net.Dialer{Timeout: 5 * time.Second}).Dial(network, addr); return err })
+	err = n.Do(func() (err error) { c, err = (&net.Dialer{Timeout: time.Minute}).Dial(network, addr); return err })
 	if err == nil {
 		t.Cleanup(func() { c.Close() })
 	}
@@ -91,7 +91,7 @@ func TestListenersAreRedirected(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.SetDeadline(time.Now().Add(5 * time.Second))
+	c.SetDeadline(time.Now().Add(time.Minute))
 	io.WriteString(c, "joke")
 	b := make([]byte, 64)
 	k, err := c.Read(b)

@@ -180,7 +180,7 @@ func (w *world) start(t *testing.T, rev run.Revision) scale.Instance {
 // get asks the app, which may not listen yet.
 func get(t *testing.T, i scale.Instance, port int, path string, query ...string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		for {
@@ -370,7 +370,7 @@ func TestDiagnosis(t *testing.T) {
 // until waits for a condition; the text says what there is instead.
 func until(t *testing.T, ok func() (string, bool)) {
 	t.Helper()
-	end := time.Now().Add(20 * time.Second)
+	end := time.Now().Add(2 * time.Minute)
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
 	for {
