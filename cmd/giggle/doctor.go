@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -89,12 +90,11 @@ func (p *program) examine(ctx context.Context, data, address, mirrorDir string) 
 	}
 	root := os.Geteuid() == 0
 	add("root", root, fmt.Sprintf("uid %d", os.Geteuid()), "run `sudo giggle doctor`: containers need root")
-	overlay, err := os.ReadFile("/proc/filesystems")
-	add("overlayfs", err == nil && strings.Contains(string(overlay), "\toverlay\n"), "layers of images are mounted with it", "modprobe overlay")
+	add("overlayfs", hasOverlay("/"), "layers of images are mounted with it", "use a kernel with CONFIG_OVERLAY_FS, or modprobe overlay")
 	add("user namespaces", exists("/proc/self/ns/user"), "each container has one", "use a kernel with CONFIG_USER_NS")
-	add("cgroups", cgroupMode() != "", orNone(cgroupMode()), "mount cgroups: mount -t cgroup2 none /sys/fs/cgroup")
+	out = append(out, examineCgroups("/sys/fs/cgroup"))
 	if root {
-		runtime, err := tryRuntime(ctx)
+		runtime, err := tryRuntime(ctx, data)
 		add("OCI runtime", err == nil, orErr(runtime, err), "apt-get install crun (or runc)")
 	}
 	for _, port := range []int{443, 80, 53} {
@@ -164,22 +164,42 @@ func orErr(s string, err error) string {
 	return s
 }
 
-// cgroupMode says which cgroup hierarchy the machine has.
-func cgroupMode() string {
-	switch {
-	case exists("/sys/fs/cgroup/cgroup.controllers"):
-		return "v2"
-	case exists("/sys/fs/cgroup/unified"):
-		return "v1 (hybrid)"
-	case exists("/sys/fs/cgroup/memory"):
-		return "v1"
+// hasOverlay reports whether the kernel has overlayfs: loaded, or as a module that the first mount loads.
+func hasOverlay(root string) bool {
+	if b, err := os.ReadFile(filepath.Join(root, "proc/filesystems")); err == nil && strings.Contains(string(b), "\toverlay\n") {
+		return true
 	}
-	return ""
+	release, err := os.ReadFile(filepath.Join(root, "proc/sys/kernel/osrelease"))
+	if err != nil {
+		return false
+	}
+	modules, err := os.ReadFile(filepath.Join(root, "lib/modules", strings.TrimSpace(string(release)), "modules.dep"))
+	return err == nil && strings.Contains(string(modules), "/overlay.ko")
 }
 
-// tryRuntime opens an engine in a temporary directory, which runs a container.
-func tryRuntime(ctx context.Context) (name string, err error) {
-	dir, err := os.MkdirTemp("", "giggle-doctor-")
+// examineCgroups says which cgroup hierarchy is mounted at a directory, and whether it can limit what Giggle limits.
+func examineCgroups(at string) finding {
+	f := finding{Check: "cgroups", State: "ok"}
+	b, err := os.ReadFile(filepath.Join(at, "cgroup.controllers"))
+	missing := engine.MissingControllers(string(b))
+	switch {
+	case err == nil && len(missing) == 0:
+		f.Detail = "v2"
+	case err == nil:
+		f.State, f.Detail, f.Fix = "fail", "v2, without a controller for "+strings.Join(missing, " and "), engine.EnableControllers
+	case exists(filepath.Join(at, "memory")) && exists(filepath.Join(at, "unified")):
+		f.Detail = "v1 (hybrid)"
+	case exists(filepath.Join(at, "memory")):
+		f.Detail = "v1"
+	default:
+		f.State, f.Detail, f.Fix = "fail", "not found", "mount cgroups: mount -t cgroup2 none /sys/fs/cgroup"
+	}
+	return f
+}
+
+// tryRuntime opens an engine in a temporary directory on the file system that a data directory is on, or will be. It runs a container.
+func tryRuntime(ctx context.Context, data string) (name string, err error) {
+	dir, err := os.MkdirTemp(existing(data), "giggle-doctor-")
 	if err != nil {
 		return "", err
 	}
@@ -199,13 +219,18 @@ func tryPort(address string, port int) error {
 	return l.Close()
 }
 
+// existing is a directory, or what there is of it: the nearest one above.
+func existing(dir string) string {
+	for !exists(dir) && dir != "/" && dir != "." {
+		dir = filepath.Dir(dir)
+	}
+	return dir
+}
+
 // freeBytes is the free space of the file system that a directory is on, or will be.
 func freeBytes(dir string) uint64 {
-	for !exists(dir) && dir != "/" && dir != "." {
-		dir = dir[:max(strings.LastIndexByte(dir, '/'), 1)]
-	}
 	var st syscall.Statfs_t
-	if syscall.Statfs(dir, &st) != nil {
+	if syscall.Statfs(existing(dir), &st) != nil {
 		return 0
 	}
 	return st.Bavail * uint64(st.Bsize)

@@ -42,3 +42,59 @@ func TestDoctorOnGPUs(t *testing.T) {
 		})
 	}
 }
+
+func TestDoctorOnCgroups(t *testing.T) {
+	for name, tt := range map[string]struct {
+		files map[string]string
+		want  string
+	}{
+		"none":         {nil, "{cgroups fail not found mount cgroups: mount -t cgroup2 none /sys/fs/cgroup}"},
+		"v1":           {map[string]string{"memory/cgroup.procs": ""}, "{cgroups ok v1 }"},
+		"hybrid":       {map[string]string{"memory/cgroup.procs": "", "unified/cgroup.controllers": ""}, "{cgroups ok v1 (hybrid) }"},
+		"v2":           {map[string]string{"cgroup.controllers": "cpuset cpu io memory hugetlb pids rdma misc\n"}, "{cgroups ok v2 }"},
+		"a Pi's":       {map[string]string{"cgroup.controllers": "cpuset cpu io pids\n"}, "{cgroups fail v2, without a controller for memory Start the kernel with cgroup_enable=memory, and without cgroup_disable.}"},
+		"v2 of a kind": {map[string]string{"cgroup.controllers": ""}, "{cgroups fail v2, without a controller for cpu and memory and pids Start the kernel with cgroup_enable=memory, and without cgroup_disable.}"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := fmt.Sprint(examineCgroups(tree(t, tt.files))); got != tt.want {
+				t.Errorf("%s, want %s", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestDoctorOnOverlay(t *testing.T) {
+	const release = "proc/sys/kernel/osrelease"
+	for name, tt := range map[string]struct {
+		files map[string]string
+		want  bool
+	}{
+		"no files":                {nil, false},
+		"loaded":                  {map[string]string{"proc/filesystems": "nodev\tsysfs\nnodev\toverlay\n"}, true},
+		"a module":                {map[string]string{"proc/filesystems": "nodev\tsysfs\n", release: "6.1.0\n", "lib/modules/6.1.0/modules.dep": "kernel/fs/overlayfs/overlay.ko.xz:\n"}, true},
+		"another kernel's module": {map[string]string{"proc/filesystems": "nodev\tsysfs\n", release: "6.2.0\n", "lib/modules/6.1.0/modules.dep": "kernel/fs/overlayfs/overlay.ko:\n"}, false},
+		"no module":               {map[string]string{"proc/filesystems": "nodev\tsysfs\n", release: "6.1.0\n", "lib/modules/6.1.0/modules.dep": "kernel/fs/fuse/fuse.ko:\n"}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := hasOverlay(tree(t, tt.files)); got != tt.want {
+				t.Errorf("%v, want %v", got, tt.want)
+			}
+		})
+	}
+}
+
+// tree makes a directory with files, text by path.
+func tree(t *testing.T, files map[string]string) string {
+	t.Helper()
+	root := t.TempDir()
+	for path, text := range files {
+		path = filepath.Join(root, path)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return root
+}
