@@ -174,10 +174,13 @@ func serve() {
 		return names, err
 	})
 	answer("/spin", func(r *http.Request) (any, error) {
-		d, err := time.ParseDuration(r.FormValue("cpu"))
+		more, err := time.ParseDuration(r.FormValue("more"))
 		start := time.Now()
 		if err == nil {
-			_, err = burn(d)
+			var used time.Duration
+			if used, err = burn(0); err == nil {
+				_, err = burn(used + more)
+			}
 		}
 		return time.Since(start).String(), err
 	})

@@ -126,7 +126,7 @@ func TestThrottledBetweenRequests(t *testing.T) {
 		t.Errorf("an idle instance that spins uses %.2f %% of a core", 100*share)
 	}
 	before = used(id)
-	ask(t, s, rev, "/spin?cpu="+(before+300*time.Millisecond).String())
+	ask(t, s, rev, "/spin?more=300ms")
 	if got := used(id) - before; got < 250*time.Millisecond {
 		t.Errorf("a request that needs 300 ms of CPU had %v", got)
 	}
@@ -157,7 +157,7 @@ func TestShutdown(t *testing.T) {
 	}
 	answered := make(chan error)
 	go func() {
-		_, err := send(t.Context(), l, "/spin?cpu=600ms")
+		_, err := send(t.Context(), l, "/spin?more=600ms")
 		if strings.Contains(w.said(t, rev), "draining") {
 			err = fmt.Errorf("it was told to shut down during a request (%v)", err)
 		}
