@@ -17,10 +17,10 @@ export GIGGLE_SOAK ?= 10m
 # The packages that have long tests.
 LONG := ./bench ./cloud ./artifacts/registry ./cmd/giggle ./edge ./gateway
 
-.PHONY: help build setup images images-ollama demo test test-long test-models check bench clean
+.PHONY: help build setup images images-ollama demo test test-long test-cgroup2 test-models check bench clean
 
 help: ## show the targets
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
 build: ## build bin/giggle
 	@mkdir -p bin
@@ -47,6 +47,10 @@ test: setup images build ## every test, with the real gcloud and real containers
 test-long: setup images build ## soak, big streams, suites by others
 	$(ROOT) go test -p 1 -count=1 -timeout 40m -tags long -run Long $(LONG)
 	go -C test/autoscaler test -count=1 ./...
+
+test-cgroup2: images ## what depends on cgroups, in a guest with Debian's stock kernel and cgroups v2 only; installs QEMU
+	@$(ROOT) hack/machine/setup '$(TOOLS)'
+	$(ROOT) hack/machine/test '$(TOOLS)' '$(GIGGLE_MIRROR)'
 
 test-models: images-ollama build ## module 6 and Gemini from a real Ollama; the embedded model's runtime beside llama.cpp, which npm has prebuilt
 	$(ROOT) env "PATH=$(TOOLS):$$PATH" go test -count=1 -timeout 30m -tags models -run Models ./cmd/giggle

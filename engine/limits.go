@@ -51,7 +51,7 @@ func (c *cgroups) delegate() error {
 }
 
 // EnableControllers says how the kernel gets controllers that it lacks.
-const EnableControllers = "Start the kernel with cgroup_enable=memory, and without cgroup_disable."
+const EnableControllers = "Start the kernel with cgroup_enable=memory and without cgroup_disable; in a container, have the groups above it hand them down."
 
 // MissingControllers lists those of Controllers that are not in a cgroup.controllers file of the unified tree.
 func MissingControllers(file string) (missing []string) {

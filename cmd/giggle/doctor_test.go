@@ -52,8 +52,8 @@ func TestDoctorOnCgroups(t *testing.T) {
 		"v1":           {map[string]string{"memory/cgroup.procs": ""}, "{cgroups ok v1 }"},
 		"hybrid":       {map[string]string{"memory/cgroup.procs": "", "unified/cgroup.controllers": ""}, "{cgroups ok v1 (hybrid) }"},
 		"v2":           {map[string]string{"cgroup.controllers": "cpuset cpu io memory hugetlb pids rdma misc\n"}, "{cgroups ok v2 }"},
-		"a Pi's":       {map[string]string{"cgroup.controllers": "cpuset cpu io pids\n"}, "{cgroups fail v2, without a controller for memory Start the kernel with cgroup_enable=memory, and without cgroup_disable.}"},
-		"v2 of a kind": {map[string]string{"cgroup.controllers": ""}, "{cgroups fail v2, without a controller for cpu and memory and pids Start the kernel with cgroup_enable=memory, and without cgroup_disable.}"},
+		"a Pi's":       {map[string]string{"cgroup.controllers": "cpuset cpu io pids\n"}, "{cgroups fail v2, without a controller for memory Start the kernel with cgroup_enable=memory and without cgroup_disable; in a container, have the groups above it hand them down.}"},
+		"v2 of a kind": {map[string]string{"cgroup.controllers": ""}, "{cgroups fail v2, without a controller for cpu and memory and pids Start the kernel with cgroup_enable=memory and without cgroup_disable; in a container, have the groups above it hand them down.}"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := fmt.Sprint(examineCgroups(tree(t, tt.files))); got != tt.want {
