@@ -111,7 +111,7 @@ func try(t *testing.T, r dockerfile.Request) (img dockerfile.Image, log string, 
 	t.Helper()
 	r.Build = job
 	var out bytes.Buffer
-	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute) // an emulated machine needs five
 	defer cancel()
 	img, err = builder.Build(ctx, r, &out)
 	return img, out.String(), err
