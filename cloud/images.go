@@ -2,7 +2,6 @@ package cloud
 
 import (
 	"context"
-	"strings"
 
 	"github.com/google/uuid"
 
@@ -58,8 +57,5 @@ func (r runImages) Resolve(ctx context.Context, project, ref string) (string, er
 	if err != nil {
 		return "", err
 	}
-	if at := strings.LastIndexAny(name, ":@"); at > strings.LastIndexByte(name, '/') {
-		name = name[:at]
-	}
-	return name + "@" + m.Digest, nil
+	return mirror.Repository(name) + "@" + m.Digest, nil
 }

@@ -28,3 +28,14 @@ func Familiar(reference string) (string, error) {
 	}
 	return repository + ":" + ref.Identifier(), nil
 }
+
+// Repository is a familiar name without its tag or digest: "gcr.io/me/app" of "gcr.io/me/app:v1".
+func Repository(familiar string) string {
+	if name, _, ok := strings.Cut(familiar, "@"); ok {
+		return name
+	}
+	if at := strings.LastIndexByte(familiar, ':'); at > strings.LastIndexByte(familiar, '/') {
+		return familiar[:at]
+	}
+	return familiar
+}

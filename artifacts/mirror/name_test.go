@@ -32,3 +32,20 @@ func TestFamiliar(t *testing.T) {
 		}
 	}
 }
+
+func TestRepository(t *testing.T) {
+	const digest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+	for in, want := range map[string]string{
+		"ubuntu:latest":                 "ubuntu",
+		"gcr.io/me/app:v1":              "gcr.io/me/app",
+		"node@" + digest:                "node",
+		"gcr.io/me/app@" + digest:       "gcr.io/me/app",
+		"localhost:5000/x:latest":       "localhost:5000/x",
+		"localhost:5000/x@" + digest:    "localhost:5000/x",
+		"localhost:5000/without-either": "localhost:5000/without-either",
+	} {
+		if got := mirror.Repository(in); got != want {
+			t.Errorf("Repository(%q) = %q; want %q", in, got, want)
+		}
+	}
+}
