@@ -431,7 +431,7 @@ func TestV1ThroughV2(t *testing.T) {
 	}
 	call("POST", "/v1/"+location+"/services", `{"apiVersion":"serving.knative.dev/v1","kind":"Service","metadata":{"name":"hello","annotations":{
 		"run.googleapis.com/build-id":"b-1","run.googleapis.com/client-name":"gcloud","run.googleapis.com/minScale":"1","example.com/a":"b"}},
-		"spec":{"template":{"metadata":{"annotations":{"autoscaling.knative.dev/maxScale":"4","run.googleapis.com/startup-cpu-boost":"true","client.knative.dev/user-image":"image:v1"}},
+		"spec":{"template":{"metadata":{"labels":{"client.knative.dev/nonce":"n0nce"},"annotations":{"autoscaling.knative.dev/maxScale":"4","run.googleapis.com/startup-cpu-boost":"true","client.knative.dev/user-image":"image:v1"}},
 		"spec":{"containers":[{"image":"image:v1","env":[{"name":"A","value":"1"}],"livenessProbe":{"httpGet":{"path":"/live"}}}]}}}}`)
 	have, err := c.services.UpdateServiceOperation(latest(t, call, "/v1/"+location+"/operations")).Wait(t.Context())
 	if err != nil {
@@ -450,7 +450,7 @@ func TestV1ThroughV2(t *testing.T) {
 	after := call("GET", path, "")
 	for _, kept := range []string{
 		`"run.googleapis.com/build-id":"b-1"`, `"run.googleapis.com/minScale":"1"`, `"autoscaling.knative.dev/maxScale":"4"`, `"client.knative.dev/user-image":"image:v1"`,
-		`"run.googleapis.com/startup-cpu-boost":"true"`, `"example.com/a":"b"`, `"livenessProbe"`,
+		`"run.googleapis.com/startup-cpu-boost":"true"`, `"example.com/a":"b"`, `"livenessProbe"`, `"client.knative.dev/nonce":"n0nce"`,
 	} {
 		if !strings.Contains(flat(before), kept) || !strings.Contains(flat(after), kept) {
 			t.Errorf("%s: before %s\nafter %s", kept, before, after)
