@@ -14,6 +14,7 @@ import (
 
 	"giggle/api/aiplatform"
 	artifactregistryapi "giggle/api/artifactregistry"
+	"giggle/api/cloudbilling"
 	cloudbuildapi "giggle/api/cloudbuild"
 	"giggle/api/guard"
 	iamapi "giggle/api/iam"
@@ -105,6 +106,7 @@ func (c *Cloud) apis() []api {
 		{"cloudresourcemanager.googleapis.com", "", resourcemanager.Rules, func(m *rest.Mux) {
 			(&resourcemanager.Server{Projects: c.projects, Policies: c.identity, Granted: c.grantOwner}).Register(m)
 		}, nil},
+		{"cloudbilling.googleapis.com", "", cloudbilling.Rules, func(m *rest.Mux) { (&cloudbilling.Server{ProjectID: c.projectID}).Register(m) }, nil},
 		{"serviceusage.googleapis.com", "", serviceusage.Rules, func(m *rest.Mux) {
 			(&serviceusage.Server{Projects: c.projects, Pages: c.pages}).Register(m)
 		}, nil},

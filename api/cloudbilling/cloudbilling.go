@@ -1,0 +1,44 @@
+// Package cloudbilling is the one method of the Cloud Billing API that tools ask before anything else: Terraform's
+// google_project reads whom a project's use is billed to. Here that is nobody. The API is plain JSON.
+//
+// Rules: https://cloud.google.com/billing/docs/reference/rest/v1/projects/getBillingInfo.
+package cloudbilling
+
+import (
+	"context"
+
+	"giggle/api/guard"
+	"giggle/fault"
+	"giggle/rest"
+)
+
+// Server serves the API.
+type Server struct {
+	ProjectID func(ref string) (string, error) // by id or number
+}
+
+const rpc = "cloudbilling.projects."
+
+// Rules says what each method needs.
+var Rules = guard.Rules{
+	rpc + "getBillingInfo":    {Permission: "resourcemanager.projects.get", On: "projects/{project}"},
+	rpc + "updateBillingInfo": {}, // not implemented: whoever is somebody is told
+}
+
+// Register adds the API's routes.
+func (s *Server) Register(m *rest.Mux) {
+	const path = "/v1/projects/{project}/billingInfo"
+	m.HandleFunc("GET", path, rpc+"getBillingInfo", s.get)
+	m.HandleFunc("PUT", path, rpc+"updateBillingInfo", func(context.Context, *rest.Request) (any, error) {
+		return nil, fault.NotImplemented("billingAccountName", "billing accounts are not implemented: nothing is billed")
+	})
+}
+
+// get says that the project has no billing account.
+func (s *Server) get(_ context.Context, r *rest.Request) (any, error) {
+	id, err := s.ProjectID(r.Params["project"])
+	if err != nil {
+		return nil, err
+	}
+	return map[string]any{"name": "projects/" + id + "/billingInfo", "projectId": id, "billingAccountName": "", "billingEnabled": false}, nil
+}
