@@ -17,7 +17,7 @@ export GIGGLE_SOAK ?= 10m
 # The packages that have long tests.
 LONG := ./bench ./cloud ./artifacts/registry ./cmd/giggle ./edge ./gateway
 
-.PHONY: help build setup images images-ollama demo test test-long test-cgroup2 test-models check bench clean
+.PHONY: help build setup images images-ollama terraform demo test test-long test-cgroup2 test-models test-terraform check bench clean
 
 help: ## show the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -38,6 +38,9 @@ images-ollama: images ## build Ollama from its source and make the offline image
 	@$(ROOT) hack/ollama/build '$(TOOLS)'
 	@$(ROOT) go run ./hack/images --mirror '$(GIGGLE_MIRROR)' --ollama '$(TOOLS)/ollama' --ollama-version "$$(cut -d' ' -f1 '$(TOOLS)/ollama.version' | tr -d v)"
 
+terraform: ## build Terraform from its source and get Google's provider from Terraform's registry, for test-terraform; some minutes, once
+	@$(ROOT) hack/terraform/build '$(TOOLS)'
+
 demo: setup build ## build, deploy and call a service in a temporary directory
 	@$(ROOT) bin/giggle demo
 
@@ -57,6 +60,9 @@ test-models: images-ollama build ## module 6 and Gemini from a real Ollama; the 
 	@mkdir -p .cache/llama
 	npm install --prefix .cache/llama --ignore-scripts --no-audit --no-fund node-llama-cpp@3.22.1
 	go test -count=1 -tags models -v ./test/llama -judge '$(CURDIR)/.cache/llama'
+
+test-terraform: setup images build terraform ## the real Terraform with Google's provider
+	$(ROOT) env "PATH=$(TOOLS):$$PATH" go test -count=1 -timeout 30m -tags terraform -run Terraform ./cmd/giggle
 
 check: ## format, vet, staticcheck, module file, architecture
 	@out=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$out" || { echo "not gofmt'ed:"; echo "$$out"; exit 1; }
