@@ -112,6 +112,21 @@ func sift(in map[string]string, table map[string]disposition, path string) (kept
 	return kept, fields, nil
 }
 
+// spell adds to what is kept the annotations that spell a default out, which no field writes back: who wrote one looks
+// for it, as Terraform does.
+func spell(kept, fields, written map[string]string) map[string]string {
+	for k, v := range fields {
+		if _, ok := written[k]; ok || v == "" {
+			continue
+		}
+		if kept == nil {
+			kept = make(map[string]string)
+		}
+		kept[k] = v
+	}
+	return kept
+}
+
 // reader reads typed values out of annotations and remembers the first error.
 type reader struct {
 	fields map[string]string
@@ -223,6 +238,7 @@ func readServiceAnnotations(s *run.Service, in map[string]string) error {
 	default:
 		return fault.Invalid(path+"[run.googleapis.com/ingress]", "%.40q is not all, internal or internal-and-cloud-load-balancing", in)
 	}
+	s.Annotations = spell(kept, fields, writeServiceAnnotations(s, ""))
 	return r.err
 }
 
@@ -261,6 +277,7 @@ func readTemplateAnnotations(t *run.Template, in map[string]string) error {
 	t.StartupCPUBoost = r.flag("run.googleapis.com/startup-cpu-boost", false)
 	t.ExecutionEnvironment = r.text("run.googleapis.com/execution-environment")
 	t.GPUZonalRedundancyDisabled = r.flag("run.googleapis.com/gpu-zonal-redundancy-disabled", false)
+	t.Annotations = spell(kept, fields, writeTemplateAnnotations(t))
 	return r.err
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -219,6 +220,57 @@ func TestGcloudsRoundTrip(t *testing.T) {
 	if at(rev, "status/imageDigest") != "europe-north1-docker.pkg.dev/giggle/r/app@sha256:"+strings.Repeat("0", 64) || at(rev, "spec/containers/0/resources/limits/memory") != "512Mi" {
 		t.Errorf("revision = %v", rev)
 	}
+}
+
+// Annotations that spell a default out stay as they were written, for clients that look for them, until something else counts.
+func TestSpelledDefaults(t *testing.T) {
+	w := newWorld(t)
+	of := map[string]map[string]any{
+		"metadata": {"run.googleapis.com/minScale": "0", "run.googleapis.com/invoker-iam-disabled": "false"},
+		"spec/template/metadata": {
+			"autoscaling.knative.dev/minScale": "0", "run.googleapis.com/cpu-throttling": "true", "run.googleapis.com/startup-cpu-boost": "false",
+		},
+	}
+	change := func(svc map[string]any) (int, map[string]any) {
+		for path, values := range of {
+			maps.Copy(at(svc, path+"/annotations").(map[string]any), values)
+		}
+		body, err := json.Marshal(svc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if svc["status"].(map[string]any)["conditions"] == nil {
+			return w.do(t, "POST", regional, services, string(body))
+		}
+		return w.do(t, "PUT", regional, services+"/jokes", string(body))
+	}
+	check := func(svc map[string]any) {
+		t.Helper()
+		for path, values := range of {
+			got := at(svc, path+"/annotations").(map[string]any)
+			for key, want := range values {
+				if got[key] != want {
+					t.Errorf("%s: %s = %v, want %v", path, key, got[key], want)
+				}
+			}
+		}
+	}
+	var svc map[string]any
+	if err := json.Unmarshal([]byte(asGcloud("jokes", "")), &svc); err != nil {
+		t.Fatal(err)
+	}
+	if code, out := change(svc); code != 200 {
+		t.Fatalf("create = %d %v", code, out)
+	}
+	svc = w.ready(t, "jokes")
+	check(svc)
+	of["spec/template/metadata"] = map[string]any{
+		"autoscaling.knative.dev/minScale": "2", "run.googleapis.com/cpu-throttling": "false", "run.googleapis.com/startup-cpu-boost": "true",
+	}
+	if code, out := change(svc); code != 200 {
+		t.Fatalf("change = %d %v", code, out)
+	}
+	check(w.ready(t, "jokes"))
 }
 
 func TestLists(t *testing.T) {
