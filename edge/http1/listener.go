@@ -108,11 +108,13 @@ func (l *Listener) Accept() (net.Conn, error) {
 // Addr is the inner listener's.
 func (l *Listener) Addr() net.Addr { return l.inner.Addr() }
 
-// Close closes the inner listener, once. Connections that it serves stay until Shutdown.
+// Close closes the inner listener, once; its owner may have done so before. Connections that it serves stay until Shutdown.
 func (l *Listener) Close() (err error) {
 	l.once.Do(func() {
 		close(l.closed)
-		err = l.inner.Close()
+		if err = l.inner.Close(); errors.Is(err, net.ErrClosed) {
+			err = nil
+		}
 	})
 	return err
 }

@@ -396,6 +396,18 @@ func TestLateRead(t *testing.T) {
 	}
 }
 
+// A listener whose owner has closed it, as an instance's end does, is no error of Shutdown's.
+func TestShutdownAfterTheListenersEnd(t *testing.T) {
+	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := http1.Listen(inner, http1.Config{Handler: http.NotFoundHandler(), HeadTimeout: time.Second, IdleTimeout: time.Second, Log: slog.New(slog.DiscardHandler)})
+	if err := errors.Join(inner.Close(), l.Shutdown(t.Context())); err != nil {
+		t.Error(err)
+	}
+}
+
 // Shutdown ends connections without a request at once, and waits for the others.
 func TestShutdown(t *testing.T) {
 	came, on := make(chan struct{}), make(chan struct{})
