@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
 	"strconv"
 	"sync"
 	"syscall"
@@ -103,7 +104,7 @@ func start(binary string, args []string) (*child, error) {
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	out, err := c.cmd.StdoutPipe()
 	if err == nil {
-		err = c.cmd.Start()
+		err = c.launch()
 	}
 	if err != nil {
 		stdin.Close()
@@ -113,6 +114,22 @@ func start(binary string, args []string) (*child, error) {
 	_ = os.WriteFile("/proc/"+strconv.Itoa(c.cmd.Process.Pid)+"/oom_score_adj", []byte("1000"), 0)
 	go c.read(out)
 	return c, nil
+}
+
+// launch starts the process from a thread that lives as long as it does: Pdeathsig is sent when the thread that started a process ends
+// (prctl(2), PR_SET_PDEATHSIG), and others of this program's do, with each network namespace that is made.
+func (c *child) launch() error {
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := c.cmd.Start()
+		started <- err
+		if err == nil {
+			<-c.ended
+		}
+	}()
+	return <-started
 }
 
 // deadline writes to the child, which must read it in time.

@@ -233,6 +233,25 @@ func TestAChildThatDiesBeforeACall(t *testing.T) {
 	}
 }
 
+// A process lives on when a thread of ours ends, whichever it is.
+func TestTheEndOfAThread(t *testing.T) {
+	r := newRunner(t, nil)
+	if _, err := say(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	c := r.process()
+	for range 100 {
+		var threads sync.WaitGroup
+		for range 8 { // at once, so that they are several threads
+			threads.Go(func() { runtime.LockOSThread() }) // never unlocked: the thread ends
+		}
+		threads.Wait()
+	}
+	if _, err := say(t.Context(), r); err != nil || r.process() != c {
+		t.Errorf("the process ended: %v", err)
+	}
+}
+
 // A call that has no part of its answer loses nothing by the end of the process: it gets another one.
 func TestACallWithoutAnAnswerGetsAnotherProcess(t *testing.T) {
 	r := newRunner(t, nil)
