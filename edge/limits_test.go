@@ -206,3 +206,32 @@ func TestLargeHeads(t *testing.T) {
 		tr.CloseIdleConnections()
 	}
 }
+
+// HTTP/2 is refused where TLS is not good enough for it (RFC 9113, 9.2).
+func TestInadequateTLS(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, pool := edgeOn(t, l, 0)
+	defer func() { _ = s.Shutdown(t.Context()) }()
+	for suite, want := range map[uint16]bool{tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA: false, tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256: true} {
+		p := new(http.Protocols)
+		p.SetHTTP2(true)
+		transport := &http.Transport{
+			Protocols:       p,
+			TLSClientConfig: &tls.Config{RootCAs: pool, MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{suite}},
+			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				return (&net.Dialer{}).DialContext(ctx, "tcp", l.Addr().String())
+			},
+		}
+		res, err := (&http.Client{Transport: transport}).Get("https://" + served + "/x")
+		if err == nil {
+			_ = res.Body.Close()
+		}
+		if (err == nil) != want {
+			t.Errorf("%s: %v", tls.CipherSuiteName(suite), err)
+		}
+		transport.CloseIdleConnections()
+	}
+}

@@ -98,7 +98,11 @@ func (l *Listener) serve(raw net.Conn) {
 		if state.NegotiatedProtocol == "h2" {
 			_ = raw.SetDeadline(time.Time{})
 			l.leave(c)
-			l.pass(&passed{Conn: http2.NewConn(t), raw: raw, tls: &state})
+			if adequate(&state) {
+				l.pass(&passed{Conn: http2.NewConn(t), raw: raw, tls: &state})
+			} else {
+				l.pass(t) // net/http sees it, and refuses
+			}
 			return
 		}
 		c.Conn, c.tls = t, &state
@@ -122,6 +126,16 @@ func (l *Listener) serve(raw net.Conn) {
 	}
 	_ = c.Close()
 	l.leave(c)
+}
+
+// adequate reports whether TLS is good enough for HTTP/2: 1.3, or 1.2 with ephemeral keys and authenticated encryption (RFC 9113, 9.2).
+func adequate(s *tls.ConnectionState) bool {
+	switch s.CipherSuite {
+	case tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+		tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256:
+		return true
+	}
+	return s.Version >= tls.VersionTLS13
 }
 
 // requests serves one request after another. It returns true with the first one, unread, that isn't plain.

@@ -47,12 +47,13 @@ const (
 type Conn struct {
 	net.Conn
 	in    *bufio.Reader
-	begun bool   // the preface has been seen
-	plain bool   // nothing is looked at any more
-	rest  int    // bytes of a frame's payload that go through unseen
-	frame []byte // the head and payload of the frame that is being read, as far as it is there
-	want  int    // the length of frame when it is whole
-	out   []byte // to be read, before anything else
+	begun bool      // the preface has been seen
+	plain bool      // nothing is looked at any more
+	rest  int       // bytes of a frame's payload that go through unseen
+	frame []byte    // the head and payload of the frame that is being read, as far as it is there
+	want  int       // the length of frame when it is whole
+	out   []byte    // to be read, before anything else
+	small [256]byte // what frame begins in: most frames need no more, and it is read before the next one comes
 
 	fields *hpack.Decoder
 	bad    bool // a field in the block that is being read belongs to a connection
@@ -129,7 +130,7 @@ func (c *Conn) begin() error {
 // deadline's.
 func (c *Conn) next() error {
 	if c.want == 0 {
-		c.want = headLength
+		c.frame, c.want = c.small[:0], headLength
 	}
 	for len(c.frame) < c.want {
 		n := len(c.frame)
