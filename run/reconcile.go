@@ -251,10 +251,10 @@ func (r *Reconciler) setRevision(ctx context.Context, rev Revision, change func(
 // reconcileService computes a service's status and route from its revisions.
 func (r *Reconciler) reconcileService(ctx context.Context, name string) error {
 	var svc Service
+	var row store.Row[Service]
 	var revs map[string]Revision
-	read := func(tx *store.Tx) error {
-		row, err := services.Get(tx, name)
-		if err != nil {
+	read := func(tx *store.Tx) (err error) {
+		if row, err = services.Get(tx, name); err != nil {
 			return err
 		}
 		svc = fromRow(row)
@@ -284,10 +284,6 @@ func (r *Reconciler) reconcileService(ctx context.Context, name string) error {
 		if err := read(tx); err != nil {
 			return err
 		}
-		row, err := services.Get(tx, name)
-		if err != nil {
-			return err
-		}
 		svc.Status = computeStatus(&svc, revs, p, tx.Now())
 		if svc.Generation != generation || !sameJSON(svc.Status.Traffic, next.Traffic) { // changed or became ready meanwhile
 			if err := r.publish(svc, revs); err != nil {
@@ -295,8 +291,7 @@ func (r *Reconciler) reconcileService(ctx context.Context, name string) error {
 			}
 		}
 		row.Value.Status = svc.Status
-		row, err = services.SetStatus(tx, row)
-		if err != nil {
+		if row, err = services.SetStatus(tx, row); err != nil {
 			return err
 		}
 		svc = fromRow(row)
