@@ -15,8 +15,8 @@ import (
 	"giggle/fault"
 )
 
-// Controllers are what the limits of instances need of cgroups.
-var Controllers = []string{"cpu", "memory", "pids"}
+// controllers are what the limits of instances need of cgroups.
+var controllers = []string{"cpu", "memory", "pids"}
 
 // delegate makes the engine's own group on the unified tree and has the controllers handed down into it: there, each level enables them
 // for the next (cgroups(7)). The runtimes do the same, but leave out in silence what they can't enable, and with it the limit.
@@ -53,10 +53,10 @@ func (c *cgroups) delegate() error {
 // EnableControllers says how the kernel gets controllers that it lacks.
 const EnableControllers = "Start the kernel with cgroup_enable=memory and without cgroup_disable; in a container, have the groups above it hand them down."
 
-// MissingControllers lists those of Controllers that are not in a cgroup.controllers file of the unified tree.
+// MissingControllers lists the controllers that the limits of instances need and a cgroup.controllers file (cgroups(7)) does not have.
 func MissingControllers(file string) (missing []string) {
 	have := strings.Fields(file)
-	for _, controller := range Controllers {
+	for _, controller := range controllers {
 		if !slices.Contains(have, controller) {
 			missing = append(missing, controller)
 		}
@@ -66,7 +66,7 @@ func MissingControllers(file string) (missing []string) {
 
 // enable has the controllers work in the groups directly below one.
 func enable(group string) error {
-	return os.WriteFile(filepath.Join(group, "cgroup.subtree_control"), []byte("+"+strings.Join(Controllers, " +")), 0)
+	return os.WriteFile(filepath.Join(group, "cgroup.subtree_control"), []byte("+"+strings.Join(controllers, " +")), 0)
 }
 
 // evacuate moves the processes of a group into one below. Only the machine's first group may have both processes and controllers for
