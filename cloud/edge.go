@@ -63,6 +63,7 @@ type api struct {
 	rules    guard.Rules
 	register func(m *rest.Mux)
 	errors   rest.ErrorWriter
+	maxBody  int64 // bytes of a request; 0 for rest.DefaultMaxBody
 }
 
 // audited are the services whose calls are in the audit log, with the names that Service Usage has for them.
@@ -86,36 +87,36 @@ func (c *Cloud) apis() []api {
 				Services: c.services, Operations: c.operations, Project: c.project, Accounts: c, Policies: c.identity, Pages: c.pages,
 			}).Register(m)
 			(&runv2.Builds{Builds: c.builds, Project: c.project, Account: buildAccount, ActAs: c.CheckActAs, LogsBucket: c.logsBucket}).Register(m)
-		}, nil},
+		}, nil, 0},
 		{"cloudbuild.googleapis.com", "cloudbuild.googleapis.com", cloudbuildapi.Rules, func(m *rest.Mux) {
 			(&cloudbuildapi.Server{
 				Builds: c.builds, Operations: c.operations, Project: c.project, Pages: c.pages, Account: buildAccount, ActAs: c.CheckActAs, LogsBucket: c.logsBucket,
 				Triggers: c.triggers, Secret: c.secret,
 			}).Register(m)
-		}, nil},
+		}, nil, 0},
 		{"artifactregistry.googleapis.com", "artifactregistry.googleapis.com", artifactregistryapi.Rules, func(m *rest.Mux) {
 			(&artifactregistryapi.Server{
 				Artifacts: c.artifacts, Operations: c.operations, Policies: c.identity, ProjectID: c.projectID, Pages: c.pages,
 			}).Register(m)
-		}, nil},
+		}, nil, 0},
 		{"aiplatform.googleapis.com", "aiplatform.googleapis.com", aiplatform.Rules, func(m *rest.Mux) {
 			(&aiplatform.Server{Models: c.models, Project: c.project, NewID: uuid.NewString, Now: c.cfg.Now}).Register(m)
-		}, nil},
-		{"storage.googleapis.com", "storage.googleapis.com", storageapi.Rules, c.registerStorage, storageapi.WriteError},
-		{"sourcerepo.googleapis.com", "sourcerepo.googleapis.com", sourcerepo.Rules, c.registerRepos, nil},
+		}, nil, aiplatform.MaxBody},
+		{"storage.googleapis.com", "storage.googleapis.com", storageapi.Rules, c.registerStorage, storageapi.WriteError, 0},
+		{"sourcerepo.googleapis.com", "sourcerepo.googleapis.com", sourcerepo.Rules, c.registerRepos, nil, 0},
 		{"cloudresourcemanager.googleapis.com", "", resourcemanager.Rules, func(m *rest.Mux) {
 			(&resourcemanager.Server{Projects: c.projects, Policies: c.identity, Granted: c.grantOwner}).Register(m)
-		}, nil},
-		{"cloudbilling.googleapis.com", "", cloudbilling.Rules, func(m *rest.Mux) { (&cloudbilling.Server{ProjectID: c.projectID}).Register(m) }, nil},
+		}, nil, 0},
+		{"cloudbilling.googleapis.com", "", cloudbilling.Rules, func(m *rest.Mux) { (&cloudbilling.Server{ProjectID: c.projectID}).Register(m) }, nil, 0},
 		{"serviceusage.googleapis.com", "", serviceusage.Rules, func(m *rest.Mux) {
 			(&serviceusage.Server{Projects: c.projects, Pages: c.pages}).Register(m)
-		}, nil},
+		}, nil, 0},
 		{"iam.googleapis.com", "", iamapi.Rules, func(m *rest.Mux) {
 			(&iamapi.Server{Identity: c.identity, ProjectID: c.projectID, Pages: c.pages, Audited: audited}).Register(m)
-		}, nil},
+		}, nil, 0},
 		{"iamcredentials.googleapis.com", "", iamcredentials.Rules, func(m *rest.Mux) {
 			(&iamcredentials.Server{Identity: c.identity}).Register(m)
-		}, nil},
+		}, nil, 0},
 	}
 }
 
@@ -131,12 +132,19 @@ func merge(all ...guard.Rules) guard.Rules {
 
 // Muxes builds every API's routes, by host.
 func (c *Cloud) muxes() (map[string]*rest.Mux, error) {
+	bodies := rest.NewBodies(rest.DefaultBodies)
 	g := &guard.Guard{Identity: c.identity, Projects: guardProjects{c}, Audit: c.audit, Log: c.cfg.Log, ProjectOf: c.projectOf}
 	out := make(map[string]*rest.Mux)
 	for _, a := range c.apis() {
 		guarded := guard.API{Host: a.host, Service: a.service, Rules: a.rules, Denied: denials[a.host]}
 		m := rest.NewMux(a.host, rest.Options{
-			Admit: g.Admit(guarded), Interceptors: g.Interceptors(guarded), Log: c.cfg.Log, NewID: uuid.NewString, Errors: a.errors,
+			Admit:        g.Admit(guarded),
+			Interceptors: g.Interceptors(guarded),
+			Log:          c.cfg.Log,
+			NewID:        uuid.NewString,
+			Errors:       a.errors,
+			MaxBody:      a.maxBody,
+			Bodies:       bodies,
 		})
 		a.register(m)
 		if err := m.Build(); err != nil {

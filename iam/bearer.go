@@ -18,35 +18,31 @@ type credential struct {
 	keyed      uint64 // changes of keys when it was verified: after another one it is verified anew
 }
 
-// Bearer is BearerFor where the host of the call is not known: a JWT that names one is refused.
-func (m *IAM) Bearer(ctx context.Context, header string) (Principal, error) {
-	return m.BearerFor(ctx, header, "")
-}
-
-// BearerFor returns the principal of an Authorization header of a call to an API's host: Anonymous for an empty header.
+// Credential returns what an Authorization header of a call to an API's host says: Anonymous for an empty header.
 // Two credentials count: an access token of this platform, and a JWT that a service account signed with its own key
 // for the host or for scopes (https://google.aip.dev/auth/4111). Anything else is Unauthenticated.
-func (m *IAM) BearerFor(ctx context.Context, header, host string) (Principal, error) {
+func (m *IAM) Credential(ctx context.Context, header, host string) (Credential, error) {
+	none := Credential{Principal: Anonymous}
 	if header == "" {
-		return Anonymous, nil
+		return none, nil
 	}
 	scheme, token, _ := strings.Cut(header, " ")
 	if !strings.EqualFold(scheme, "Bearer") {
-		return Anonymous, Unauthenticated("")
+		return none, Unauthenticated("")
 	}
 	token = strings.TrimSpace(token)
 	if strings.HasPrefix(token, accessPrefix) {
 		t, err := m.CheckAccessToken(token)
-		return t.Principal(), err
+		return Credential{t.Principal(), t.Scopes}, err
 	}
 	c, err := m.selfSigned(ctx, token)
 	if err != nil {
-		return Anonymous, err
+		return none, err
 	}
 	if c.audience != "" && !isFor(c.audience, host) {
-		return Anonymous, Unauthenticated("")
+		return none, Unauthenticated("")
 	}
-	return c.Principal(), nil
+	return Credential{c.Principal(), c.Scopes}, nil
 }
 
 // selfSigned verifies a JWT of a service account's key that is used in place of an access token.

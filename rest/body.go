@@ -18,9 +18,12 @@ import (
 	"giggle/fault"
 )
 
-// readBody reads a request body of at most limit bytes, after decompression.
-func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
-	body := io.Reader(http.MaxBytesReader(w, r.Body, limit))
+// readBody reads a request body of at most limit bytes, before and after decompression.
+func readBody(r *http.Request, held *claim, limit int64) ([]byte, error) {
+	if r.ContentLength > limit {
+		return nil, tooLarge(limit)
+	}
+	body := io.Reader(http.MaxBytesReader(nil, r.Body, limit))
 	if strings.EqualFold(r.Header.Get("Content-Encoding"), "gzip") {
 		z, err := gzip.NewReader(body)
 		if err != nil {
@@ -28,19 +31,23 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, erro
 		}
 		body = z
 	}
-	return readAll(body, limit)
+	return held.readAll(body, limit)
 }
 
-func readAll(r io.Reader, limit int64) ([]byte, error) {
-	b, err := io.ReadAll(io.LimitReader(r, limit+1))
-	var tooLong *http.MaxBytesError
-	if errors.As(err, &tooLong) || int64(len(b)) > limit {
-		return nil, fault.New(fault.InvalidArgument, "Request payload size exceeds the limit: %d bytes.", limit)
+// countJSON returns about how many values a JSON text has, valid or not: that is what its decoded form takes memory by.
+func countJSON(text []byte) int {
+	n, quoted := 1, false
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case c == '\\' && quoted:
+			i++
+		case c == '"':
+			quoted = !quoted
+		case !quoted && (c == ',' || c == '{' || c == '['):
+			n++
+		}
 	}
-	if err != nil {
-		return nil, &fault.Error{Code: fault.InvalidArgument, Message: "The request body could not be read.", Cause: err}
-	}
-	return b, nil
+	return n
 }
 
 // decodeBody fills msg, or its field, from a JSON body. Strictly first; a body whose only fault is unknown fields is

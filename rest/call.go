@@ -3,6 +3,7 @@ package rest
 import (
 	"context"
 	"net/http"
+	"net/url"
 	"runtime/debug"
 
 	"giggle/fault"
@@ -15,7 +16,13 @@ type Call struct {
 	HTTP    *http.Request     // the request that brought it, also for gRPC; its body belongs to the mux
 	Message any               // the decoded proto.Message; a *Request for HandleFunc; nil for client and bidi streams
 	Params  map[string]string // variables of the REST path; nil for gRPC
-	Caller  any               // who calls; set by the authenticating interceptor
+	Query   url.Values        // of a REST request, without the system parameters; nil for gRPC
+
+	// What Options.Admit and the interceptors find out.
+	Caller   any    // who calls
+	Account  string // the caller's name, which the memory of the request is counted to; "" for an unauthenticated one
+	Resource string // what the caller was authorised on, by its canonical name; "" where nothing was asked
+	Admitted bool   // Admit has asked all that there is to ask
 }
 
 // Handler is the rest of the chain.
@@ -32,9 +39,9 @@ type (
 
 // arrival is what is known of a request before its message is decoded.
 type arrival struct {
-	http   *http.Request
-	id     string
-	params map[string]string
+	id   string
+	call Call
+	held claim
 }
 
 func withArrival(ctx context.Context, a *arrival) context.Context {
@@ -43,9 +50,13 @@ func withArrival(ctx context.Context, a *arrival) context.Context {
 
 // newCall makes the Call of an RPC from what ServeHTTP put into the context.
 func newCall(ctx context.Context, rpc string, message any) *Call {
-	c := &Call{Method: rpc, Message: message}
+	c := new(Call)
 	if a, ok := ctx.Value(arrivalKey{}).(*arrival); ok {
-		c.HTTP, c.ID, c.Params = a.http, a.id, a.params
+		*c = a.call
+	}
+	c.Method = rpc
+	if message != nil {
+		c.Message = message
 	}
 	return c
 }

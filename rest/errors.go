@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 
 	spb "google.golang.org/genproto/googleapis/rpc/status"
 
@@ -151,6 +152,7 @@ func WriteError(w http.ResponseWriter, _ *http.Request, f *Failure) {
 		return
 	}
 	setJSON(w.Header())
+	w.Header().Set("Content-Length", strconv.Itoa(len(body))) // so that it is whole while the request's body is not
 	w.WriteHeader(f.HTTP)
 	_, _ = w.Write(body)
 }

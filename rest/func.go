@@ -28,7 +28,7 @@ type Request struct {
 	Query  url.Values        // without the system parameters
 	Media  bool              // alt=media was asked for
 
-	w     http.ResponseWriter
+	held  *claim
 	limit int64
 	warn  func(unknown string)
 }
@@ -90,11 +90,8 @@ func (x *exchange) serveFunc(ctx context.Context) error {
 			}
 		}
 	}
-	req := &Request{Request: x.r, Params: x.params, Query: x.query, Media: x.format.media, w: x.w, limit: x.route.maxBody}
-	req.warn = func(unknown string) {
-		x.mux.opts.Log.Warn("unknown fields in a request", "request", x.id, "rpc", x.route.rpc, "fields", unknown)
-	}
-	call := newCall(ctx, x.route.rpc, req)
+	call := newCall(ctx, x.route.rpc, nil)
+	req := call.Message.(*Request)
 	result, err := x.mux.run(ctx, call, func(ctx context.Context, c *Call) (any, error) {
 		req.Request = x.r.WithContext(ctx)
 		if req.limit >= 0 {
@@ -106,6 +103,21 @@ func (x *exchange) serveFunc(ctx context.Context) error {
 		return err
 	}
 	return x.writeResult(result)
+}
+
+// request is the call as a Func gets it.
+func (x *exchange) request() *Request {
+	return &Request{
+		Request: x.r,
+		Params:  x.params,
+		Query:   x.query,
+		Media:   x.format.media,
+		held:    x.held,
+		limit:   x.route.maxBody,
+		warn: func(unknown string) {
+			x.mux.opts.Log.Warn("unknown fields in a request", "request", x.id, "rpc", x.route.rpc, "fields", unknown)
+		},
+	}
 }
 
 func (x *exchange) writeResult(result any) error {
@@ -187,7 +199,7 @@ func (r *Request) ReadBody() ([]byte, error) {
 	if limit < 0 {
 		limit = DefaultMaxBody
 	}
-	return readBody(r.w, r.Request, limit)
+	return readBody(r.Request, r.held, limit)
 }
 
 // DecodeJSON reads the body into v, which is a pointer. Unknown fields are logged and skipped; an empty body leaves v
@@ -199,6 +211,9 @@ func (r *Request) DecodeJSON(v any) error {
 	}
 	if len(bytes.TrimSpace(body)) == 0 {
 		return nil
+	}
+	if err := r.held.decode(countJSON(body)); err != nil {
+		return err
 	}
 	if bytes.Equal(bytes.TrimSpace(body), []byte("null")) {
 		return fault.New(fault.InvalidArgument, "Invalid JSON payload received. Root element must be a message.")

@@ -20,24 +20,27 @@ import (
 	"net/http"
 	"sort"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc"
 )
 
-// DefaultMaxBody is the largest request body in bytes that a route accepts unless it says otherwise.
-const DefaultMaxBody = 32 << 20
+// DefaultMaxBody is the largest request body, and gRPC message, in bytes that a route accepts unless it says otherwise.
+const DefaultMaxBody = 1 << 20
 
 // Options is what the hosts of one platform share.
 type Options struct {
 	Interceptors []Interceptor // outermost first; run for gRPC and REST alike
 	Log          *slog.Logger  // nil discards
 
-	// Admit is asked before the body of a REST request is read, with a Call that has no Message yet: who may not call at
-	// all makes nobody read, and hears nothing of what is wrong with the body. Nil admits all.
+	// Admit is asked before a byte of a request's body is read, with a Call whose Message is nil, or a *Request whose body
+	// must not be read: a caller without permission makes nobody read or decode, and hears nothing of what is wrong with
+	// the body. What it learns it writes into the Call, which the chain gets. Nil admits all.
 	Admit func(ctx context.Context, call *Call) error
 
 	NewID   func() string // makes request ids; required
-	MaxBody int64         // bytes per request body, after decompression; 0 means DefaultMaxBody
+	MaxBody int64         // bytes per request body, after decompression, and per gRPC message; 0 means DefaultMaxBody
+	Bodies  *Bodies       // what all bodies may hold in memory; nil means DefaultBodies for this Mux alone
 	Errors  ErrorWriter   // nil means WriteError; a route may have its own
 }
 
@@ -49,6 +52,7 @@ type Mux struct {
 	methods map[string]*method // by full method name, "/package.Service/Method"
 	names   []string           // of methods, in order of registration
 	rules   []boundRule
+	before  map[string]func(ctx context.Context, call *Call) error
 	funcs   []*route
 	routes  []*route
 	trie    *node
@@ -92,10 +96,13 @@ func NewMux(host string, opts Options) *Mux {
 	if opts.MaxBody == 0 {
 		opts.MaxBody = DefaultMaxBody
 	}
+	if opts.Bodies == nil {
+		opts.Bodies = NewBodies(DefaultBodies)
+	}
 	if opts.Errors == nil {
 		opts.Errors = WriteError
 	}
-	return &Mux{host: host, opts: opts, methods: map[string]*method{}}
+	return &Mux{host: host, opts: opts, methods: map[string]*method{}, before: map[string]func(context.Context, *Call) error{}}
 }
 
 // Host returns the host that the Mux was made for.
@@ -108,6 +115,13 @@ func (m *Mux) Bind(fullMethod string, rules ...HTTPRule) {
 	for _, r := range rules {
 		m.rules = append(m.rules, boundRule{fullMethod, r})
 	}
+}
+
+// Before has fn asked about an RPC after Options.Admit and before a byte of the request's body is read, with the Call that
+// Admit got: for an RPC without credentials whose secret is in the path or the query.
+func (m *Mux) Before(rpc string, fn func(ctx context.Context, call *Call) error) {
+	m.mustBeOpen()
+	m.before[rpc] = fn
 }
 
 // Build checks and freezes the routes. It fails when a template does not parse, when a binding names what does not
@@ -208,12 +222,33 @@ func (m *Mux) Routes() []Route {
 func (m *Mux) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	id := m.opts.NewID()
 	w.Header().Set("X-Goog-Request-Id", id)
+	a := &arrival{id: id, held: claim{bodies: m.opts.Bodies, ctx: r.Context()}}
+	defer a.held.end()
 	if strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
-		m.grpc.ServeHTTP(w, r.WithContext(withArrival(r.Context(), &arrival{http: r, id: id})))
+		m.serveGRPC(w, r, a)
 		return
 	}
-	m.serveREST(w, r, id)
+	r = Paced(w, r)
+	m.serveREST(w, r, a)
+	drain(w, r)
 }
 
-// drain reads the little that is left of a body, so that the connection can be reused.
-func drain(r *http.Request) { _, _ = io.CopyN(io.Discard, r.Body, 64<<10) }
+const (
+	drainBytes = 64 << 20
+	drainTime  = 5 * time.Second
+)
+
+// drain reads what is left of a body whose answer is known already, a refusal most often: clients that read only when
+// all is sent would else find their connection closed in place of the answer.
+func drain(w http.ResponseWriter, r *http.Request) {
+	b, ok := r.Body.(*pacedBody)
+	if !ok || b.ended || r.Header.Get("Expect") != "" {
+		return
+	}
+	control := http.NewResponseController(w)
+	if control.Flush() != nil || control.SetReadDeadline(time.Now().Add(drainTime)) != nil {
+		return
+	}
+	_, _ = io.CopyN(io.Discard, b.ReadCloser, drainBytes)
+	_ = control.SetReadDeadline(time.Time{})
+}

@@ -65,9 +65,12 @@ func splitQuery(q url.Values) (format, url.Values, error) {
 	return f, own, nil
 }
 
+// maxForm is the longest query that may come as a form, in bytes: it is read before anything is known of the caller.
+const maxForm = 64 << 10
+
 // overrideMethod applies X-HTTP-Method-Override: a POST whose query was too long for a URL. A form body becomes the
-// query. It returns the request to route and whether its body is used up.
-func overrideMethod(w http.ResponseWriter, r *http.Request, limit int64) (*http.Request, error) {
+// query. It returns the request to route.
+func overrideMethod(r *http.Request, held *claim) (*http.Request, error) {
 	to := strings.ToUpper(r.Header.Get("X-HTTP-Method-Override"))
 	if to == "" || r.Method != http.MethodPost {
 		return r, nil
@@ -80,7 +83,7 @@ func overrideMethod(w http.ResponseWriter, r *http.Request, limit int64) (*http.
 	out := r.Clone(r.Context())
 	out.Method = to
 	if strings.HasPrefix(r.Header.Get("Content-Type"), "application/x-www-form-urlencoded") {
-		body, err := readAll(http.MaxBytesReader(w, r.Body, limit), limit)
+		body, err := held.readAll(r.Body, maxForm)
 		if err != nil {
 			return nil, err
 		}

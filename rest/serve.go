@@ -14,9 +14,9 @@ import (
 )
 
 // serveREST routes one request and writes its answer or its error.
-func (m *Mux) serveREST(w http.ResponseWriter, r *http.Request, id string) {
-	defer drain(r)
-	routed, err := overrideMethod(w, r, m.opts.MaxBody)
+func (m *Mux) serveREST(w http.ResponseWriter, r *http.Request, a *arrival) {
+	id := a.id
+	routed, err := overrideMethod(r, &a.held)
 	if err != nil {
 		m.opts.Errors(w, r, m.failure("", id, err))
 		return
@@ -46,11 +46,23 @@ func (m *Mux) serveREST(w http.ResponseWriter, r *http.Request, id string) {
 		rt.errors(w, r, m.failure(rt.rpc, id, err))
 		return
 	}
-	x := &exchange{mux: m, route: rt, w: w, r: r, id: id, params: params, query: query, format: f}
-	ctx := withArrival(r.Context(), &arrival{http: r, id: id, params: params})
-	if m.opts.Admit != nil {
-		err = m.opts.Admit(ctx, newCall(ctx, rt.rpc, nil))
+	x := &exchange{
+		mux:    m,
+		route:  rt,
+		w:      w,
+		r:      r,
+		id:     id,
+		params: params,
+		query:  query,
+		format: f,
+		held:   &a.held,
 	}
+	a.call = Call{Method: rt.rpc, ID: id, HTTP: r, Params: params, Query: query}
+	if rt.fn != nil {
+		a.call.Message = x.request()
+	}
+	ctx := withArrival(r.Context(), a)
+	err = m.admit(ctx, a)
 	switch {
 	case err != nil:
 	case rt.fn != nil:
@@ -63,6 +75,20 @@ func (m *Mux) serveREST(w http.ResponseWriter, r *http.Request, id string) {
 	if err != nil {
 		rt.errors(w, r, m.failure(rt.rpc, id, err))
 	}
+}
+
+// admit asks whether the call of a, of which only the head is known, may be read.
+func (m *Mux) admit(ctx context.Context, a *arrival) error {
+	if m.opts.Admit != nil {
+		if err := m.opts.Admit(ctx, &a.call); err != nil {
+			return err
+		}
+	}
+	a.held.caller = a.call.Account
+	if fn := m.before[a.call.Method]; fn != nil {
+		return fn(ctx, &a.call)
+	}
+	return nil
 }
 
 func noRoute(w http.ResponseWriter, r *http.Request, host string, allowed []string) error {
@@ -83,6 +109,7 @@ type exchange struct {
 	params map[string]string
 	query  url.Values
 	format format
+	held   *claim
 }
 
 func (x *exchange) serveUnary(ctx context.Context) error {
@@ -101,13 +128,16 @@ func (x *exchange) serveUnary(ctx context.Context) error {
 func (x *exchange) decode(v any) error {
 	msg := v.(proto.Message)
 	if field := x.route.rule.Body; field != "" {
-		body, err := readBody(x.w, x.r, x.route.maxBody)
+		body, err := readBody(x.r, x.held, x.route.maxBody)
 		if err != nil {
 			return err
 		}
 		if raw := rawBody(msg, field); raw != nil {
 			raw.ContentType, raw.Data = x.r.Header.Get("Content-Type"), body
 		} else {
+			if err := x.held.decode(countJSON(body)); err != nil {
+				return err
+			}
 			unknown, err := decodeBody(body, msg, field)
 			if err != nil {
 				return err

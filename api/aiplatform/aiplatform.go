@@ -12,7 +12,6 @@ import (
 
 	"cloud.google.com/go/aiplatform/apiv1/aiplatformpb"
 	beta "cloud.google.com/go/aiplatform/apiv1beta1/aiplatformpb"
-	"google.golang.org/grpc"
 
 	"giggle/api/guard"
 	"giggle/fault"
@@ -45,20 +44,17 @@ const (
 	absentRPC      = "aiplatform.other"
 )
 
+// MaxBody is the largest request in bytes: pictures and sound come in it
+// (https://cloud.google.com/vertex-ai/generative-ai/docs/model-reference/inference, "inlineData").
+const MaxBody = 20 << 20
+
 // Rules says what each RPC needs.
 var Rules = func() guard.Rules {
-	r := guard.Rules{absentRPC: {}}
-	for _, d := range []*grpc.ServiceDesc{
+	r := guard.Absent(
 		&aiplatformpb.PredictionService_ServiceDesc, &aiplatformpb.LlmUtilityService_ServiceDesc, &aiplatformpb.ModelGardenService_ServiceDesc,
 		&beta.PredictionService_ServiceDesc, &beta.LlmUtilityService_ServiceDesc, &beta.ModelGardenService_ServiceDesc,
-	} {
-		for _, m := range d.Methods {
-			r["/"+d.ServiceName+"/"+m.MethodName] = guard.Rule{} // what is not implemented says so to whoever is somebody
-		}
-		for _, m := range d.Streams {
-			r["/"+d.ServiceName+"/"+m.StreamName] = guard.Rule{}
-		}
-	}
+	)
+	r[absentRPC] = guard.Rule{Authenticated: true}
 	const predict = "aiplatform.endpoints.predict"
 	for _, of := range []string{predictionV1, predictionBeta} {
 		r[of+"GenerateContent"] = guard.Rule{Permission: predict, On: "{model}"}
@@ -67,6 +63,10 @@ var Rules = func() guard.Rules {
 	for _, of := range []string{utilityV1, predictionBeta} { // v1 has it in another service
 		r[of+"CountTokens"] = guard.Rule{Permission: predict, On: "{endpoint}"}
 	}
+	// Which models of Google's there are is no secret, and needs no permission there either.
+	r["/google.cloud.aiplatform.v1.ModelGardenService/GetPublisherModel"] = guard.Rule{Authenticated: true}
+	r["/google.cloud.aiplatform.v1beta1.ModelGardenService/GetPublisherModel"] = guard.Rule{Authenticated: true}
+	r["/google.cloud.aiplatform.v1beta1.ModelGardenService/ListPublisherModels"] = guard.Rule{Authenticated: true}
 	return r
 }()
 

@@ -50,13 +50,7 @@ const (
 
 // Rules says what each RPC needs. What is not implemented still needs a signed-in caller.
 var Rules = func() guard.Rules {
-	r := guard.Rules{}
-	for _, m := range artifactregistrypb.ArtifactRegistry_ServiceDesc.Methods {
-		r[rpc+m.MethodName] = guard.Rule{}
-	}
-	for _, m := range longrunningpb.Operations_ServiceDesc.Methods {
-		r[ops+m.MethodName] = guard.Rule{}
-	}
+	r := guard.Absent(&artifactregistrypb.ArtifactRegistry_ServiceDesc, &longrunningpb.Operations_ServiceDesc)
 	const permission = "artifactregistry.repositories."
 	r[rpc+"ListRepositories"] = guard.Rule{Permission: permission + "list", On: "{parent}"}
 	r[rpc+"CreateRepository"] = guard.Rule{Permission: permission + "create", On: "{parent}"}
@@ -64,6 +58,7 @@ var Rules = func() guard.Rules {
 	r[rpc+"UpdateRepository"] = guard.Rule{Permission: permission + "update", On: "{repository.name}"}
 	r[rpc+"DeleteRepository"] = guard.Rule{Permission: permission + "delete", On: "{name}"}
 	r[rpc+"GetIamPolicy"] = guard.Rule{Permission: permission + "getIamPolicy", On: "{resource}"}
+	r[rpc+"TestIamPermissions"] = guard.Rule{Authenticated: true}
 	r[rpc+"SetIamPolicy"] = guard.Rule{Permission: permission + "setIamPolicy", On: "{resource}"}
 	for _, noun := range []string{"Package", "Version", "Tag", "DockerImage", "File"} {
 		of := "artifactregistry." + strings.ToLower(noun) + "s."

@@ -54,13 +54,7 @@ const (
 
 // Rules says what each RPC needs. What is not implemented still needs a signed-in caller.
 var Rules = func() guard.Rules {
-	r := guard.Rules{}
-	for _, m := range cloudbuildpb.CloudBuild_ServiceDesc.Methods {
-		r[rpc+m.MethodName] = guard.Rule{}
-	}
-	for _, m := range longrunningpb.Operations_ServiceDesc.Methods {
-		r[ops+m.MethodName] = guard.Rule{}
-	}
+	r := guard.Absent(&cloudbuildpb.CloudBuild_ServiceDesc, &longrunningpb.Operations_ServiceDesc)
 	const named = "{name}|projects/{project_id}"
 	r[rpc+"GetBuild"] = guard.Rule{Permission: "cloudbuild.builds.get", On: named}
 	r[rpc+"ListBuilds"] = guard.Rule{Permission: "cloudbuild.builds.list", On: "{parent}|projects/{project_id}"}
@@ -81,7 +75,9 @@ func (s *Server) Register(m *rest.Mux) {
 	longrunningpb.RegisterOperationsServer(m, s)
 	const name = "/v1/{name=projects/*/locations/*/operations/*}"
 	m.Bind(ops+"GetOperation", rest.HTTPRule{Method: "GET", Pattern: name})
-	m.HandleFunc("POST", "/v1/projects/{project}/githubWebhook", githubRPC, s.receiveGitHub)
+	m.HandleFunc("POST", "/v1/projects/{project}/githubWebhook", githubRPC, s.receiveGitHub, rest.MaxBody(maxDelivery))
+	m.Before(githubRPC, s.beforeGitHub)
+	m.Before(rpc+"ReceiveTriggerWebhook", s.beforeWebhook)
 	m.Bind(ops+"CancelOperation", rest.HTTPRule{Method: "POST", Pattern: name + ":cancel", Body: "*"})
 }
 

@@ -1,6 +1,7 @@
 package cloudbuild
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -42,29 +43,60 @@ func ReadRequest(data []byte) (build.Request, error) {
 	return ToRequest(w)
 }
 
-// ReceiveTriggerWebhook starts a build by a trigger for whoever knows the trigger's secret. An API key is not looked at:
-// it would say which project pays.
-func (s *Server) ReceiveTriggerWebhook(ctx context.Context, r *cloudbuildpb.ReceiveTriggerWebhookRequest) (*cloudbuildpb.ReceiveTriggerWebhookResponse, error) {
+// webhook returns the trigger that a request may start, since it knows the trigger's secret.
+func (s *Server) webhook(ctx context.Context, r *cloudbuildpb.ReceiveTriggerWebhookRequest) (t trigger.Trigger, err error) {
 	// One answer for all that is wrong: who does not know the secret learns nothing.
 	refused := fault.New(fault.PermissionDenied, "The trigger does not exist, or the secret is not its own.")
 	n, err := s.triggerName(r.GetName(), r.GetProjectId(), r.GetTrigger())
 	if err != nil {
-		return nil, refused
+		return t, refused
 	}
-	t, err := s.Triggers.Get(ctx, n)
+	t, err = s.Triggers.Get(ctx, n)
 	if err != nil && !fault.Is(err, fault.NotFound) {
-		return nil, err
+		return t, err
 	}
 	if err != nil || t.Webhook == nil || r.GetSecret() == "" {
-		return nil, refused
+		return t, refused
 	}
 	secret, err := s.Secret(t.Webhook.Secret)
 	if err != nil || len(secret) == 0 {
-		return nil, refused
+		return t, refused
 	}
 	got, want := sha256.Sum256([]byte(r.GetSecret())), sha256.Sum256(secret)
 	if subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
-		return nil, refused
+		return t, refused
+	}
+	return t, nil
+}
+
+// beforeWebhook refuses a webhook without the trigger's secret before its body is read. Over gRPC all is in the message.
+func (s *Server) beforeWebhook(ctx context.Context, call *rest.Call) error {
+	if call.Params == nil {
+		return nil
+	}
+	param := func(names ...string) string {
+		for _, n := range names {
+			if v := cmp.Or(call.Params[n], call.Query.Get(n)); v != "" {
+				return v
+			}
+		}
+		return ""
+	}
+	_, err := s.webhook(ctx, &cloudbuildpb.ReceiveTriggerWebhookRequest{
+		Name:      param("name"),
+		ProjectId: param("project_id", "projectId"),
+		Trigger:   param("trigger"),
+		Secret:    param("secret"),
+	})
+	return err
+}
+
+// ReceiveTriggerWebhook starts a build by a trigger for whoever knows the trigger's secret. An API key is not looked at:
+// it would say which project pays.
+func (s *Server) ReceiveTriggerWebhook(ctx context.Context, r *cloudbuildpb.ReceiveTriggerWebhookRequest) (*cloudbuildpb.ReceiveTriggerWebhookResponse, error) {
+	t, err := s.webhook(ctx, r)
+	if err != nil {
+		return nil, err
 	}
 	if t.Disabled {
 		return nil, fault.New(fault.FailedPrecondition, "The trigger %s is disabled.", t.Title)
@@ -79,25 +111,43 @@ func (s *Server) ReceiveTriggerWebhook(ctx context.Context, r *cloudbuildpb.Rece
 	return &cloudbuildpb.ReceiveTriggerWebhookResponse{}, nil
 }
 
+// maxDelivery is the largest body that GitHub sends, in bytes
+// (https://docs.github.com/en/webhooks/webhook-events-and-payloads#payload-cap).
+const maxDelivery = 25 << 20
+
+// github returns the project that a delivery is for, and the secret that it must be signed with.
+func (s *Server) github(ref string) (project string, secret []byte, err error) {
+	refused := fault.New(fault.Unauthenticated, "The signature is not that of this body.")
+	p, err := s.Project(ref)
+	if err != nil {
+		return "", nil, refused
+	}
+	if secret, err = s.Secret(GitHubSecret(p.ID)); err != nil || len(secret) == 0 {
+		return "", nil, refused
+	}
+	return p.ID, secret, nil
+}
+
+// beforeGitHub refuses a delivery to a project that takes none before its body is read.
+func (s *Server) beforeGitHub(_ context.Context, call *rest.Call) error {
+	_, _, err := s.github(call.Params["project"])
+	return err
+}
+
 // receiveGitHub takes what GitHub tells: a push or a pull request, signed with the project's secret.
 func (s *Server) receiveGitHub(ctx context.Context, r *rest.Request) (any, error) {
-	refused := fault.New(fault.Unauthenticated, "The signature is not that of this body.")
+	project, secret, err := s.github(r.Params["project"])
+	if err != nil {
+		return nil, err
+	}
 	body, err := r.ReadBody()
 	if err != nil {
 		return nil, err
 	}
-	p, err := s.Project(r.Params["project"])
-	if err != nil {
-		return nil, refused
-	}
-	secret, err := s.Secret(GitHubSecret(p.ID))
-	if err != nil {
-		return nil, refused
-	}
 	if err := trigger.CheckSignature(secret, body, r.Header.Get("X-Hub-Signature-256")); err != nil {
 		return nil, err
 	}
-	d, ok, err := trigger.ParseDelivery(p.ID, r.Header.Get("X-GitHub-Event"), r.Header.Get("X-GitHub-Delivery"), body)
+	d, ok, err := trigger.ParseDelivery(project, r.Header.Get("X-GitHub-Event"), r.Header.Get("X-GitHub-Delivery"), body)
 	if err != nil || !ok {
 		return nil, err
 	}

@@ -12,7 +12,7 @@ import (
 )
 
 // record writes a call to the audit log: everything that changes something or tried to, and every refusal.
-func (g *Guard) record(host string, call *rest.Call, rule Rule, on string, err error) {
+func (g *Guard) record(host string, call *rest.Call, rule Rule, err error) {
 	if call.HTTP == nil { // refused already: it came by no wire that we know
 		return
 	}
@@ -21,6 +21,7 @@ func (g *Guard) record(host string, call *rest.Call, rule Rule, on string, err e
 	if !refused && reads(call) {
 		return
 	}
+	on := call.Resource
 	who, _ := call.Caller.(iam.Principal)
 	e := audit.Event{
 		RequestID: call.ID, Service: host, Method: call.Method, Project: projectIn(on), Resource: on, Permission: rule.Permission,

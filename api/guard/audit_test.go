@@ -23,9 +23,9 @@ func TestCallsAreInTheAuditLog(t *testing.T) {
 		"things.update":     {Permission: "run.services.update", On: on},
 		"things.test":       {Permission: "run.services.get", On: on},
 		"things.write":      {Permission: "run.services.update", On: on, Data: true},
-		"things.refuse":     {On: on},
+		"things.refuse":     {Authenticated: true, On: on},
 		"things.open":       {Open: true},
-		"things.invalidate": {On: on},
+		"things.invalidate": {Authenticated: true, On: on},
 	}
 	ok := func(context.Context, *rest.Request) (any, error) { return map[string]string{}, nil }
 	w.Serve(t, "things.googleapis.com", "", rules, func(m *rest.Mux) {
@@ -113,7 +113,7 @@ func line(e audit.Entry) string {
 // A broken disk under the log does not take the answer away: the write has happened.
 func TestAnswerGoesOutWhenTheLogFails(t *testing.T) {
 	w := guardtest.New(t)
-	w.Serve(t, "things.googleapis.com", "", guard.Rules{"things.create": {}}, func(m *rest.Mux) {
+	w.Serve(t, "things.googleapis.com", "", guard.Rules{"things.create": {Authenticated: true}}, func(m *rest.Mux) {
 		m.HandleFunc(http.MethodPost, "/v1/things", "things.create", func(context.Context, *rest.Request) (any, error) { return map[string]string{}, nil })
 	})
 	if err := w.Audit.Close(); err != nil {

@@ -13,6 +13,7 @@ import (
 	"net"
 	"strings"
 
+	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
@@ -23,10 +24,9 @@ import (
 	"giggle/rest"
 )
 
-// Rule is what one RPC needs.
+// Rule is what one RPC needs: a Permission, or one of Authenticated, Open and Absent.
 type Rule struct {
-	// Permission of the caller, such as "run.services.get"; "" for an RPC that any signed-in caller may use, or whose
-	// handler decides.
+	// Permission of the caller, such as "run.services.get".
 	Permission string
 	// On is the resource that the permission is needed on: text with {fields} of the request, such as "{parent}" or
 	// "projects/{project}". {region} is the region in the host name (REGION-run.googleapis.com). Of several, with "|"
@@ -34,16 +34,35 @@ type Rule struct {
 	On string
 	// Data means that the RPC is about data in a resource (an object, a token), not about the resource.
 	Data bool
+	// Authenticated means that any authenticated caller may, or that the handler decides who may.
+	Authenticated bool
 	// Open means that the RPC needs no credentials at all.
 	Open bool
+	// Absent means that there is no handler: an authenticated caller is told that the RPC is not implemented.
+	Absent bool
 }
 
 // Rules are the rules of an API by full RPC name.
 type Rules map[string]Rule
 
+// Absent returns rules for all RPCs of some services, none of which is implemented. The API's own rules are put over
+// them: what is implemented and has no rule stays out of reach.
+func Absent(services ...*grpc.ServiceDesc) Rules {
+	out := make(Rules)
+	for _, d := range services {
+		for _, m := range d.Methods {
+			out["/"+d.ServiceName+"/"+m.MethodName] = Rule{Absent: true}
+		}
+		for _, m := range d.Streams {
+			out["/"+d.ServiceName+"/"+m.StreamName] = Rule{Absent: true}
+		}
+	}
+	return out
+}
+
 // Authorizer is the identity side: *iam.IAM.
 type Authorizer interface {
-	BearerFor(ctx context.Context, header, host string) (iam.Principal, error)
+	Credential(ctx context.Context, header, host string) (iam.Credential, error)
 	Authorize(ctx context.Context, p iam.Principal, permission, resource string) error
 }
 
@@ -71,16 +90,26 @@ type Guard struct {
 	ProjectOf func(ctx context.Context, collection, id string) (string, error)
 }
 
-// Admit returns what an API's mux asks before it reads a body: it fails when the credentials are missing or not valid.
+// Admit returns what an API's mux asks before it reads a body: it authenticates the caller, and authorises the call
+// where its path and query say what it is about. What only the body says is left to the chain.
 func (g *Guard) Admit(api API) func(ctx context.Context, call *rest.Call) error {
 	return func(ctx context.Context, call *rest.Call) error {
-		rule, ok := api.Rules[call.Method]
-		if !ok || rule.Open { // the chain decides
+		rule := api.Rules[call.Method]
+		if rule.Open {
 			return nil
 		}
-		_, err := g.authenticate(ctx, call)
+		err := g.authenticate(ctx, call, rule, api)
+		if err == nil && rule.Permission != "" {
+			if on, e := g.resource(ctx, rule.On, call); e == nil || !errors.As(e, new(*missing)) {
+				if err = e; err == nil {
+					err = g.authorise(ctx, call, rule, api, on)
+				}
+				_, whole := call.Message.(*rest.Request)
+				call.Admitted = whole || !strings.Contains(rule.On, "|")
+			}
+		}
 		if err != nil {
-			g.record(api.Host, call, rule, "", err)
+			g.record(api.Host, call, rule, err)
 		}
 		return err
 	}
@@ -99,52 +128,59 @@ type API struct {
 func (g *Guard) Interceptors(api API) []rest.Interceptor {
 	return []rest.Interceptor{
 		func(ctx context.Context, call *rest.Call, next rest.Handler) (any, error) {
-			rule, ok := api.Rules[call.Method]
-			if !ok {
-				return nil, fault.New(fault.PermissionDenied, "%s has no rule that says who may call it.", call.Method)
-			}
+			rule := api.Rules[call.Method]
 			if rule.Open {
 				return next(ctx, call)
 			}
-			on, err := g.admit(ctx, call, rule, api)
+			err := g.admit(ctx, call, rule, api)
 			var out any
 			if err == nil {
 				out, err = next(ctx, call)
 			}
-			g.record(api.Host, call, rule, on, err)
+			g.record(api.Host, call, rule, err)
 			return out, err
 		},
 	}
 }
 
-// admit lets a call pass or says why not. It returns the resource that the call is about, as far as it is known.
-func (g *Guard) admit(ctx context.Context, call *rest.Call, rule Rule, api API) (on string, err error) {
-	who, err := g.authenticate(ctx, call)
-	call.Caller = who
-	if err != nil {
-		return "", err
+// admit lets a call pass whose message is known, or says why not.
+func (g *Guard) admit(ctx context.Context, call *rest.Call, rule Rule, api API) error {
+	if call.Admitted {
+		return nil
+	}
+	if call.Caller == nil {
+		if err := g.authenticate(ctx, call, rule, api); err != nil {
+			return err
+		}
 	}
 	if rule.Permission == "" {
 		if rule.On != "" {
-			on, _ = g.resource(ctx, rule.On, call) // the handler says what is wrong with it
+			call.Resource, _ = g.resource(ctx, rule.On, call) // the handler says what is wrong with it
 		}
-		return on, nil
+		return nil
 	}
-	if on, err = g.resource(ctx, rule.On, call); err != nil {
-		return "", err
+	on, err := g.resource(ctx, rule.On, call)
+	if err != nil {
+		return err
 	}
-	if err := g.Identity.Authorize(ctx, who, rule.Permission, on); err != nil {
+	return g.authorise(ctx, call, rule, api, on)
+}
+
+// authorise fails when the caller lacks the rule's permission on a resource, or the API is not enabled in its project.
+func (g *Guard) authorise(ctx context.Context, call *rest.Call, rule Rule, api API, on string) error {
+	call.Resource = on
+	if err := g.Identity.Authorize(ctx, Caller(rest.WithCall(ctx, call)), rule.Permission, on); err != nil {
 		if f := new(fault.Error); api.Denied != nil && errors.As(err, &f) && f.Code == fault.PermissionDenied {
 			e := *f
 			api.Denied(&e, rule.Permission, on)
-			return on, &e
+			return &e
 		}
-		return on, err
+		return err
 	}
 	if project := projectIn(on); api.Service != "" && project != "" {
-		return on, g.Projects.CheckEnabled(project, api.Service)
+		return g.Projects.CheckEnabled(project, api.Service)
 	}
-	return on, nil
+	return nil
 }
 
 // projectIn is the project of a resource, or "".
@@ -157,18 +193,30 @@ func projectIn(name string) string {
 	return project
 }
 
-// authenticate returns who calls. Nobody may call an API without a token.
-func (g *Guard) authenticate(ctx context.Context, call *rest.Call) (iam.Principal, error) {
+// authenticate writes into the call who calls, and fails when that is not known or their token is not for this RPC. An
+// RPC without a rule is refused to everybody.
+func (g *Guard) authenticate(ctx context.Context, call *rest.Call, rule Rule, api API) error {
 	if call.HTTP == nil {
-		return iam.Anonymous, errors.New("guard: a call without its HTTP request")
+		return errors.New("guard: a call without its HTTP request")
 	}
-	header := call.HTTP.Header.Get("Authorization")
-	who, err := g.Identity.BearerFor(ctx, header, call.HTTP.Host)
+	c, err := g.Identity.Credential(ctx, call.HTTP.Header.Get("Authorization"), call.HTTP.Host)
+	who := c.Principal
+	call.Caller = who
 	if err != nil {
-		return who, err
+		return err
 	}
 	if who == iam.Anonymous {
-		return who, iam.Unauthenticated("CREDENTIALS_MISSING")
+		return iam.Unauthenticated("CREDENTIALS_MISSING")
+	}
+	call.Account = who.Member
+	switch {
+	case rule.Absent:
+		return fault.New(fault.Unimplemented, "Method %s is not implemented by Giggle.", call.Method)
+	case rule.Permission == "" && !rule.Authenticated:
+		return fault.New(fault.PermissionDenied, "%s has no rule that says who may call it.", call.Method)
+	}
+	if err := c.CheckScope(api.Host, call.Method, reads(call)); err != nil {
+		return err
 	}
 	// People's calls name the project whose quota they use.
 	if project := call.HTTP.Header.Get("X-Goog-User-Project"); project != "" {
@@ -180,10 +228,10 @@ func (g *Guard) authenticate(ctx context.Context, call *rest.Call) (iam.Principa
 			e := fault.New(fault.PermissionDenied, "Caller does not have required permission to use project %.60s. Grant the caller the roles/serviceusage.serviceUsageConsumer role.", project)
 			e.Reason, e.Domain = "USER_PROJECT_DENIED", "googleapis.com"
 			e.Cause, e.Help = err, fault.From(err).Help
-			return who, e
+			return e
 		}
 	}
-	return who, nil
+	return nil
 }
 
 // Caller returns who made the call that ctx belongs to.
@@ -198,18 +246,23 @@ func Caller(ctx context.Context) iam.Principal {
 
 // resource fills a rule's template from the call and names the project by its id.
 func (g *Guard) resource(ctx context.Context, templates string, call *rest.Call) (string, error) {
-	var missing error
+	var first error
 	for _, t := range strings.Split(templates, "|") {
 		name, err := fill(t, call)
 		if err == nil {
 			return g.canonical(ctx, name)
 		}
-		if missing == nil {
-			missing = err
+		if first == nil {
+			first = err
 		}
 	}
-	return "", missing
+	return "", first
 }
+
+// missing is the error of a call that doesn't say what it is about.
+type missing struct{ error }
+
+func (m *missing) Unwrap() error { return m.error }
 
 // fill puts the fields of a call into one template. It fails with InvalidArgument when one is missing.
 func fill(template string, call *rest.Call) (string, error) {
@@ -223,7 +276,7 @@ func fill(template string, call *rest.Call) (string, error) {
 		field, tail, _ := strings.Cut(after, "}")
 		value := valueOf(call, field)
 		if value == "" {
-			return "", fault.Invalid(field, "is missing")
+			return "", &missing{fault.Invalid(field, "is missing")}
 		}
 		out.WriteString(value)
 		rest = tail
@@ -282,8 +335,8 @@ func valueOf(call *rest.Call, field string) string {
 	if v := call.Params[field]; v != "" {
 		return v
 	}
-	if r, ok := call.Message.(*rest.Request); ok {
-		return r.Query.Get(field)
+	if _, ok := call.Message.(*rest.Request); ok {
+		return call.Query.Get(field)
 	}
 	m, ok := call.Message.(proto.Message)
 	if !ok {

@@ -28,7 +28,7 @@ func thing(m *rest.Mux) {
 
 var rules = guard.Rules{
 	"open":     {Open: true},
-	"anyone":   {},
+	"anyone":   {Authenticated: true},
 	"named":    {Permission: "things.get", On: "{name}"},
 	"either":   {Permission: "things.get", On: "{name}|projects/{project_id}"},
 	"regional": {Permission: "things.get", On: "projects/{project}/locations/{region}"},
@@ -59,7 +59,7 @@ func TestBranches(t *testing.T) {
 	}{
 		{"open without a token", none, "/open", nil, 200, ""},
 		{"open with a bad token", bad, "/open", nil, 200, ""},
-		{"no rule, no token", none, "/unruled", nil, 403, ""},
+		{"no rule, no token", none, "/unruled", nil, 401, "CREDENTIALS_MISSING"},
 		{"no rule, even for the owner", w.Owner, "/unruled", nil, 403, ""},
 		{"anyone without a token", none, "/anyone", nil, 401, "CREDENTIALS_MISSING"},
 		{"anyone with a bad token", bad, "/anyone", nil, 401, "ACCESS_TOKEN_TYPE_UNSUPPORTED"},

@@ -63,10 +63,7 @@ const service = "google.iam.admin.v1.IAM"
 
 // Rules says what each RPC needs. What is not implemented still needs a signed-in caller.
 var Rules = func() guard.Rules {
-	r := guard.Rules{}
-	for _, m := range rest.Describe(service, &Server{}).Methods {
-		r["/"+service+"/"+m.MethodName] = guard.Rule{}
-	}
+	r := guard.Absent(rest.Describe(service, &Server{}))
 	for rpc, rule := range map[string]guard.Rule{
 		"CreateServiceAccount":   {Permission: "iam.serviceAccounts.create", On: "{name}"},
 		"ListServiceAccounts":    {Permission: "iam.serviceAccounts.list", On: "{name}"},
@@ -89,7 +86,13 @@ var Rules = func() guard.Rules {
 		"EnableServiceAccountKey":  {Permission: "iam.serviceAccountKeys.enable", On: "{name}"},
 		"DisableServiceAccountKey": {Permission: "iam.serviceAccountKeys.disable", On: "{name}"},
 
-		// ListRoles, GetRole and QueryGrantableRoles ask only for a project's own roles: see there.
+		// These ask only for a project's own roles: see there.
+		"ListRoles":           {Authenticated: true},
+		"GetRole":             {Authenticated: true},
+		"QueryGrantableRoles": {Authenticated: true},
+
+		"QueryTestablePermissions": {Authenticated: true},
+
 		"CreateRole":   {Permission: "iam.roles.create", On: "{parent}"},
 		"UpdateRole":   {Permission: "iam.roles.update", On: "{name}"},
 		"DeleteRole":   {Permission: "iam.roles.delete", On: "{name}"},
@@ -97,6 +100,10 @@ var Rules = func() guard.Rules {
 
 		"GetIamPolicy": {Permission: "iam.serviceAccounts.getIamPolicy", On: "{resource}"},
 		"SetIamPolicy": {Permission: "iam.serviceAccounts.setIamPolicy", On: "{resource}"},
+
+		"TestIamPermissions":     {Authenticated: true},
+		"QueryAuditableServices": {Authenticated: true},
+		"LintPolicy":             {Authenticated: true},
 	} {
 		r["/"+service+"/"+rpc] = rule
 	}

@@ -41,10 +41,10 @@ const rpc = "/google.iam.credentials.v1.IAMCredentials/"
 // Rules says what each RPC needs. With delegates it is not the caller who needs the permission on the account, so the
 // handlers ask: see account.
 var Rules = guard.Rules{
-	rpc + "GenerateAccessToken": {On: "{name}", Data: true},
-	rpc + "GenerateIdToken":     {On: "{name}", Data: true},
-	rpc + "SignBlob":            {On: "{name}", Data: true},
-	rpc + "SignJwt":             {On: "{name}", Data: true},
+	rpc + "GenerateAccessToken": {Authenticated: true, On: "{name}", Data: true},
+	rpc + "GenerateIdToken":     {Authenticated: true, On: "{name}", Data: true},
+	rpc + "SignBlob":            {Authenticated: true, On: "{name}", Data: true},
+	rpc + "SignJwt":             {Authenticated: true, On: "{name}", Data: true},
 }
 
 // Register adds the API's routes.

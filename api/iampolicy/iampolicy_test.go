@@ -23,7 +23,7 @@ import (
 var rules = guard.Rules{
 	"things.getIamPolicy":       {Permission: "things.getIamPolicy", On: "{resource}"},
 	"things.setIamPolicy":       {Permission: "things.setIamPolicy", On: "{resource}"},
-	"things.testIamPermissions": {},
+	"things.testIamPermissions": {Authenticated: true},
 }
 
 func newWorld(t *testing.T) *guardtest.World {

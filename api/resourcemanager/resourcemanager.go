@@ -37,25 +37,25 @@ type Server struct {
 
 // Rules says what each RPC needs. Listing shows only what the caller may see; anyone signed in may make a project.
 var Rules = guard.Rules{
-	"cloudresourcemanager.projects.list":               {},
-	"cloudresourcemanager.projects.create":             {},
+	"cloudresourcemanager.projects.list":               {Authenticated: true},
+	"cloudresourcemanager.projects.create":             {Authenticated: true},
 	"cloudresourcemanager.projects.get":                {Permission: "resourcemanager.projects.get", On: "projects/{project}"},
 	"cloudresourcemanager.projects.getIamPolicy":       {Permission: "resourcemanager.projects.getIamPolicy", On: "projects/{resource}"},
 	"cloudresourcemanager.projects.setIamPolicy":       {Permission: "resourcemanager.projects.setIamPolicy", On: "projects/{resource}"},
-	"cloudresourcemanager.projects.testIamPermissions": {},
-	"cloudresourcemanager.operations.get":              {},
+	"cloudresourcemanager.projects.testIamPermissions": {Authenticated: true},
+	"cloudresourcemanager.operations.get":              {Authenticated: true},
 
 	"/google.cloud.resourcemanager.v3.Projects/GetProject":         {Permission: "resourcemanager.projects.get", On: "{name}"},
-	"/google.cloud.resourcemanager.v3.Projects/ListProjects":       {},
-	"/google.cloud.resourcemanager.v3.Projects/SearchProjects":     {},
-	"/google.cloud.resourcemanager.v3.Projects/CreateProject":      {},
+	"/google.cloud.resourcemanager.v3.Projects/ListProjects":       {Authenticated: true},
+	"/google.cloud.resourcemanager.v3.Projects/SearchProjects":     {Authenticated: true},
+	"/google.cloud.resourcemanager.v3.Projects/CreateProject":      {Authenticated: true},
 	"/google.cloud.resourcemanager.v3.Projects/UpdateProject":      {Permission: "resourcemanager.projects.update", On: "{project.name}"},
 	"/google.cloud.resourcemanager.v3.Projects/MoveProject":        {Permission: "resourcemanager.projects.move", On: "{name}"},
 	"/google.cloud.resourcemanager.v3.Projects/DeleteProject":      {Permission: "resourcemanager.projects.delete", On: "{name}"},
 	"/google.cloud.resourcemanager.v3.Projects/UndeleteProject":    {Permission: "resourcemanager.projects.undelete", On: "{name}"},
 	"/google.cloud.resourcemanager.v3.Projects/GetIamPolicy":       {Permission: "resourcemanager.projects.getIamPolicy", On: "{resource}"},
 	"/google.cloud.resourcemanager.v3.Projects/SetIamPolicy":       {Permission: "resourcemanager.projects.setIamPolicy", On: "{resource}"},
-	"/google.cloud.resourcemanager.v3.Projects/TestIamPermissions": {},
+	"/google.cloud.resourcemanager.v3.Projects/TestIamPermissions": {Authenticated: true},
 }
 
 // Register adds the API's routes.

@@ -62,8 +62,8 @@ var Rules = func() guard.Rules {
 		"run.namespaces.routes.list":         {Permission: "run.routes.list", On: location},
 		"run.namespaces.routes.get":          {Permission: "run.routes.get", On: svc},
 
-		"run.namespaces.jobs":           {}, // not implemented, as are those beside them
-		"run.namespaces.domainmappings": {},
+		"run.namespaces.jobs":           {Authenticated: true}, // not implemented, as are those beside them
+		"run.namespaces.domainmappings": {Authenticated: true},
 
 		"run.projects.locations.list":                        {Permission: "run.locations.list", On: "projects/{project}"},
 		"run.projects.locations.services.list":               {Permission: "run.services.list", On: "{parent}"},
@@ -76,7 +76,7 @@ var Rules = func() guard.Rules {
 		"run.projects.locations.routes.list":                 {Permission: "run.routes.list", On: "{parent}"},
 		"run.projects.locations.services.getIamPolicy":       {Permission: "run.services.getIamPolicy", On: "{resource}"},
 		"run.projects.locations.services.setIamPolicy":       {Permission: "run.services.setIamPolicy", On: "{resource}"},
-		"run.projects.locations.services.testIamPermissions": {},
+		"run.projects.locations.services.testIamPermissions": {Authenticated: true},
 		"run.projects.locations.operations.wait":             {Permission: "run.operations.get", On: "{name}"},
 		"run.projects.locations.operations.get":              {Permission: "run.operations.get", On: "{name}"},
 		"run.projects.locations.operations.list":             {Permission: "run.operations.list", On: "{parent}"},

@@ -7,6 +7,7 @@ package runv2
 
 import (
 	"context"
+	"maps"
 
 	"cloud.google.com/go/longrunning/autogen/longrunningpb"
 	"cloud.google.com/go/run/apiv2/runpb"
@@ -61,7 +62,7 @@ var Rules = func() guard.Rules {
 		rpc + "Services/DeleteService":      {Permission: "run.services.delete", On: "{name}"},
 		rpc + "Services/GetIamPolicy":       {Permission: "run.services.getIamPolicy", On: "{resource}"},
 		rpc + "Services/SetIamPolicy":       {Permission: "run.services.setIamPolicy", On: "{resource}"},
-		rpc + "Services/TestIamPermissions": {},
+		rpc + "Services/TestIamPermissions": {Authenticated: true},
 
 		rpc + "Revisions/GetRevision":    {Permission: "run.revisions.get", On: "{name}"},
 		rpc + "Revisions/ListRevisions":  {Permission: "run.revisions.list", On: "{parent}"},
@@ -73,11 +74,7 @@ var Rules = func() guard.Rules {
 		ops + "DeleteOperation": {Permission: "run.operations.delete", On: "{name}"},
 		ops + "CancelOperation": {Permission: "run.operations.delete", On: "{name}"}, // not implemented
 	}
-	for _, d := range absent {
-		for _, m := range d.Methods {
-			r["/"+d.ServiceName+"/"+m.MethodName] = guard.Rule{} // whoever is somebody is told
-		}
-	}
+	maps.Copy(r, guard.Absent(absent...))
 	return r
 }()
 

@@ -37,7 +37,7 @@ var Rules = guard.Rules{
 	rpc + "EnableService":         {Permission: "serviceusage.services.enable", On: "{name}"},
 	rpc + "DisableService":        {Permission: "serviceusage.services.disable", On: "{name}"},
 	rpc + "BatchEnableServices":   {Permission: "serviceusage.services.enable", On: "{parent}"},
-	"serviceusage.operations.get": {},
+	"serviceusage.operations.get": {Authenticated: true},
 }
 
 // Register adds the API's routes.

@@ -41,7 +41,7 @@ var Rules = guard.Rules{
 	rpc + "delete":             {Permission: "source.repos.delete", On: "projects/{project}/repos/{repo}"},
 	rpc + "getIamPolicy":       {Permission: "source.repos.getIamPolicy", On: "{resource}"},
 	rpc + "setIamPolicy":       {Permission: "source.repos.setIamPolicy", On: "{resource}"},
-	rpc + "testIamPermissions": {},
+	rpc + "testIamPermissions": {Authenticated: true},
 }
 
 // Register adds the API's routes.

@@ -375,6 +375,9 @@ func (s *Server) compose(ctx context.Context, r *rest.Request) (any, error) {
 	if to.If, err = conditions(r.Query, ""); err != nil {
 		return nil, err
 	}
+	if len(body.Sources) > storage.MaxComponents {
+		return nil, fault.Invalid("sourceObjects", "has %d objects, and may have %d.", len(body.Sources), storage.MaxComponents)
+	}
 	var from []storage.Source
 	for _, src := range body.Sources {
 		if err := s.Allow(ctx, "storage.objects.get", to.Bucket, src.Name); err != nil {
