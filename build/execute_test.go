@@ -11,6 +11,7 @@ import (
 
 	"giggle/build"
 	"giggle/fault"
+	"giggle/operation"
 	"giggle/store"
 )
 
@@ -63,7 +64,8 @@ func (p *platform) runSteps(f *fakeSteps) (stop func()) {
 	p.t.Helper()
 	s := &build.Scheduler{
 		Store: p.store, Sources: sources{p}, Logs: logs{p}, Images: images{p}, Builder: builder{p}, Steps: f, Objects: objects{p}, Slots: 1,
-		Log: slog.New(slog.NewTextHandler(p.t.Output(), nil)),
+		Begin: operation.NewAttempts(p.store).Begin,
+		Log:   slog.New(slog.NewTextHandler(p.t.Output(), nil)),
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)

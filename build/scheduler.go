@@ -44,8 +44,9 @@ type Builder interface {
 }
 
 // Scheduler runs queued builds, a few at a time and the oldest first. A build of a source that was working when the
-// platform was killed is run again: the same source makes the same image. One of steps ends instead: a step may have
-// done something that must not be done twice.
+// platform was killed is run again: the same source makes the same image. It is not when it was running at two such
+// ends, which it may have been the cause of. One of steps ends at once: a step may have done something that must not be
+// done twice.
 type Scheduler struct {
 	Store   *store.Store
 	Sources Sources
@@ -55,7 +56,9 @@ type Scheduler struct {
 	Steps   Steps
 	Objects ObjectStore
 	Slots   int // builds at once
-	Log     *slog.Logger
+	// Begin counts a beginning of a build, and fails with Aborted when it was running at too many unclean stops.
+	Begin func(ctx context.Context, name string) (end func(), err error)
+	Log   *slog.Logger
 
 	mu      sync.Mutex
 	running map[string]context.CancelCauseFunc // by build name
@@ -171,7 +174,13 @@ func (s *Scheduler) work(ctx context.Context, b Build) {
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, b.Timeout, errTimeout)
 	defer cancel()
-	digest, pushed, err := s.run(ctx, started)
+	var digest string
+	var pushed time.Duration
+	finish, err := s.Begin(ctx, b.Name.String())
+	if err == nil {
+		defer finish()
+		digest, pushed, err = s.run(ctx, started)
+	}
 	status, detail := outcome(ctx, b, err)
 	switch status {
 	case Working:
@@ -214,7 +223,7 @@ func outcome(ctx context.Context, b Build, err error) (Status, string) {
 	case cause != nil:
 		return Working, "The platform stops; the build runs again at its next start."
 	}
-	if f := fault.From(err); f.Code != fault.Internal {
+	if f := fault.From(err); f.Code != fault.Internal && f.Code != fault.Aborted {
 		return Failure, f.Message
 	}
 	return InternalError, fault.From(err).Message

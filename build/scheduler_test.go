@@ -146,7 +146,8 @@ func (p *platform) run(slots int) (stop func()) {
 	p.t.Helper()
 	s := &build.Scheduler{
 		Store: p.store, Sources: sources{p}, Logs: logs{p}, Images: images{p}, Builder: builder{p}, Slots: slots,
-		Log: slog.New(slog.NewTextHandler(p.t.Output(), nil)),
+		Begin: operation.NewAttempts(p.store).Begin,
+		Log:   slog.New(slog.NewTextHandler(p.t.Output(), nil)),
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)
@@ -435,5 +436,25 @@ func TestCreate(t *testing.T) {
 	}
 	if _, err := p.builds.Cancel(t.Context(), resource.Build("p1", here.Location, "none")); !fault.Is(err, fault.NotFound) {
 		t.Errorf("cancel: %v", err)
+	}
+}
+
+// A build that was running whenever the platform was killed may be why: it isn't tried a third time.
+func TestBuildThatEndsThePlatform(t *testing.T) {
+	p := newPlatform(t)
+	b := p.create(nil)
+	attempts := operation.NewAttempts(p.store)
+	for range operation.MaxAttempts {
+		if _, err := attempts.Begin(t.Context(), b.Name.String()); err != nil { // no end: a kill
+			t.Fatal(err)
+		}
+	}
+	p.Build = func(context.Context, build.Build, io.Writer) (string, error) {
+		t.Error("the build was tried a third time")
+		return "", nil
+	}
+	p.run(1)
+	if got := p.end(b); got.Status != build.InternalError || !strings.Contains(got.Detail, "stopped uncleanly 2 times") {
+		t.Errorf("ended as %s: %s", got.Status, got.Detail)
 	}
 }

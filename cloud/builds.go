@@ -22,6 +22,7 @@ import (
 	"giggle/iam"
 	"giggle/metadata"
 	"giggle/oci"
+	"giggle/operation"
 	"giggle/rest"
 	"giggle/run"
 	"giggle/run/scale/local"
@@ -85,6 +86,7 @@ func (c *Cloud) openBuilds(ctx context.Context) error {
 		return err
 	}
 	c.scheduler = &build.Scheduler{
+		Begin: operation.NewAttempts(c.store).Begin,
 		Store: c.store, Sources: sources{c}, Logs: logs{c}, Images: pusher{c}, Builder: sourceBuilder{docker.files, packs}, Steps: c.steps, Objects: objects{c}, Slots: buildSlots,
 		Log: c.cfg.Log,
 	}

@@ -283,7 +283,7 @@ func (c *Cloud) openServices(context.Context) error {
 	c.services = run.NewServices(c.store, uuid.NewString, letters)
 	c.services.GPUs = gpus
 	c.reconciler = &run.Reconciler{
-		Store: c.store, Images: runImages{c}, Instances: instances{c.scaler, c.logs}, Routes: routes{c.gateway, c.scaler}, GPUs: gpus, Project: c.project, Log: c.cfg.Log,
+		Store: c.store, Images: runImages{c}, Instances: instances{c.scaler, c.logs, operation.NewAttempts(c.store)}, Routes: routes{c.gateway, c.scaler}, GPUs: gpus, Project: c.project, Log: c.cfg.Log,
 	}
 	return nil
 }
@@ -308,7 +308,19 @@ func prepared(said int, whole int64) int {
 // instances is the scaler as the reconciler sees it: what goes with a revision's instances, its logs, goes with them.
 type instances struct {
 	*scale.Scaler
-	logs *local.Logs
+	logs     *local.Logs
+	attempts *operation.Attempts
+}
+
+// Check starts the first instance of a revision, which unpacks an image that nobody has seen: what the platform was killed
+// at twice fails the revision.
+func (i instances) Check(ctx context.Context, rev run.Revision) error {
+	end, err := i.attempts.Begin(ctx, rev.Name.String())
+	if err != nil {
+		return err
+	}
+	defer end()
+	return i.Scaler.Check(ctx, rev)
 }
 
 func (i instances) Drop(rev resource.Revision) {

@@ -199,8 +199,13 @@ func (x *extractor) tar(r io.Reader) error {
 }
 
 func (x *extractor) zip(r io.ReaderAt, size int64) error {
-	z, err := zip.NewReader(r, size)
-	if err != nil && !errors.Is(err, zip.ErrInsecurePath) {
+	directory := &directoryReader{r: r, entries: x.left.Entries, bytes: int64(x.left.Entries) * meanHeader}
+	z, err := zip.NewReader(directory, size)
+	directory.over = true
+	switch {
+	case errors.Is(err, errDirectory):
+		return err
+	case err != nil && !errors.Is(err, zip.ErrInsecurePath):
 		return bad("the archive is damaged: %v", err)
 	}
 	for _, f := range z.File {
@@ -219,6 +224,39 @@ func (x *extractor) zip(r io.ReaderAt, size int64) error {
 		}
 	}
 	return nil
+}
+
+// meanHeader is how long the entries of an archive's directory may be on average, in bytes. The least is 46 and a name.
+const meanHeader = 512
+
+// errDirectory is what is said of an archive with too large a directory.
+var errDirectory = bad("it has too many files")
+
+// directoryReader lets package zip, which keeps all of an archive's directory in memory, read only so many entries of
+// one. It can't go by the number that the archive says: nothing holds the archive to it.
+type directoryReader struct {
+	r       io.ReaderAt
+	entries int
+	bytes   int64
+	end     []byte // of what was read last, since a signature may lie across two reads
+	over    bool   // the directory was read: what follows is files
+}
+
+func (d *directoryReader) ReadAt(p []byte, off int64) (int, error) {
+	n, err := d.r.ReadAt(p, off)
+	if d.over {
+		return n, err
+	}
+	const signature = "PK\x01\x02"
+	text := append(d.end, p[:n]...)
+	d.entries -= bytes.Count(text, []byte(signature))
+	d.bytes -= int64(n)
+	d.end = bytes.Clone(text[max(0, len(text)-len(signature)+1):])
+	// The end of the archive is read first, by up to 65 KiB and twice: a little of the directory may be in it.
+	if d.entries < -2*(64<<10)/46 || d.bytes < -3*(64<<10) {
+		return 0, errDirectory
+	}
+	return n, err
 }
 
 func (x *extractor) zipEntry(f *zip.File, name string) (err error) {

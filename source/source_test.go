@@ -5,9 +5,12 @@ import (
 	"archive/zip"
 	"bytes"
 	"compress/gzip"
+	"encoding/binary"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -159,4 +162,35 @@ func FuzzExtract(f *testing.F) {
 			t.Errorf("wrote outside: %v", got)
 		}
 	})
+}
+
+// An archive's directory may name far more files than the archive has bytes to say so, once it is compressed in flight:
+// it is counted before it is kept.
+func TestZipDirectoryIsCounted(t *testing.T) {
+	const entries = 1_000_000
+	head := append([]byte("PK\x03\x04"), make([]byte, 26)...)
+	head[26] = 1 // the length of the name
+	head = append(head, 'a')
+	entry := append([]byte("PK\x01\x02"), make([]byte, 42)...)
+	entry[28] = 1
+	entry = append(entry, 'a')
+	directory := bytes.Repeat(entry, entries)
+	end := append([]byte("PK\x05\x06"), make([]byte, 18)...)
+	count := uint16(entries & 0xffff)
+	binary.LittleEndian.PutUint16(end[8:], count)
+	binary.LittleEndian.PutUint16(end[10:], count)
+	binary.LittleEndian.PutUint32(end[12:], uint32(len(directory)))
+	binary.LittleEndian.PutUint32(end[16:], uint32(len(head)))
+	archive := slices.Concat(head, directory, end)
+
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	err := source.Extract(t.Context(), bytes.NewReader(archive), int64(len(archive)), t.TempDir(), source.Limits{Bytes: 1 << 30, Entries: 1000})
+	runtime.ReadMemStats(&after)
+	if !fault.Is(err, fault.InvalidArgument) || !strings.Contains(err.Error(), "too many files") {
+		t.Errorf("unpacked: %v", err)
+	}
+	if took := after.TotalAlloc - before.TotalAlloc; took > 10<<20 {
+		t.Errorf("to refuse it took %d bytes", took)
+	}
 }

@@ -20,6 +20,7 @@ import (
 	"giggle/engine"
 	"giggle/fault"
 	cloudrun "giggle/run"
+	"giggle/run/scale/local"
 )
 
 // defaultMirror is where foreign images are kept, for all platforms of the machine.
@@ -164,6 +165,9 @@ func (p *program) runCloud(ctx context.Context, cfg cloud.Config, ready func(*cl
 		<-signals
 		close(force)
 	}()
+	if _, whole, err := local.Memory(); err == nil {
+		limitMemory(p.getenv, whole)
+	}
 	c, err := cloud.New(ctx, cfg)
 	if err != nil {
 		return err
