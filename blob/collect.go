@@ -18,6 +18,12 @@ type Marker interface {
 	Mark(ctx context.Context, keep func(Digest)) error
 }
 
+// Needer is a Marker that can tell of some blobs whether they are needed, without looking at all that it has.
+type Needer interface {
+	// Needed calls keep for those of the blobs that are needed. What it reads must be of one moment, not before the call.
+	Needed(ctx context.Context, of []Digest, keep func(Digest)) error
+}
+
 // Collected is what one collection did.
 type Collected struct {
 	Kept    int   // blobs that are needed, or too young to tell
@@ -100,6 +106,45 @@ func (d *Dir) Collect(ctx context.Context, since time.Time, markers ...Marker) (
 		err = errors.Join(err, syncDir(dir))
 	}
 	return c, err
+}
+
+// Release is Collect for some blobs only: those that somebody has just ceased to need. It returns those of them that nobody
+// needs but that are held or too young, to be asked for again.
+func (d *Dir) Release(ctx context.Context, these []Digest, since time.Time, needers ...Needer) (c Collected, later []Digest, err error) {
+	defer fault.Wrap(&err, "blob.Release")
+	needed := make(map[Digest]bool)
+	for _, n := range needers {
+		if err := n.Needed(ctx, these, func(dg Digest) { needed[dg] = true }); err != nil {
+			return c, these, err
+		}
+	}
+	dirty := make(map[string]bool)
+	for _, dg := range these {
+		info, statErr := d.Stat(ctx, dg)
+		switch {
+		case needed[dg]:
+			c.Kept++
+			continue
+		case fault.Is(statErr, fault.NotFound), fault.Is(statErr, fault.InvalidArgument): // gone already, or no digest
+			continue
+		case statErr != nil:
+			err = errors.Join(err, statErr)
+			continue
+		}
+		gone, e := d.removeOld(dg, since)
+		err = errors.Join(err, e)
+		if !gone {
+			c.Kept++
+			later = append(later, dg)
+			continue
+		}
+		c.Removed, c.Freed = c.Removed+1, c.Freed+info.Size
+		dirty[filepath.Dir(d.file(dg))] = true
+	}
+	for dir := range dirty {
+		err = errors.Join(err, syncDir(dir))
+	}
+	return c, later, err
 }
 
 // removeOld removes a blob unless it has become young.

@@ -30,6 +30,7 @@ type Info struct {
 type Dir struct {
 	path string
 
+	admit  func(n int64) error
 	naming sync.Mutex // held while a blob gets its name, or goes
 	held   map[Digest]int
 
@@ -41,7 +42,7 @@ type Dir struct {
 // process are removed; its resumable uploads stay.
 func Open(path string) (_ *Dir, err error) {
 	defer fault.Wrap(&err, "blob.Open(%s)", path)
-	d := &Dir{path: path, held: map[Digest]int{}, uploads: map[string]*upload{}}
+	d := &Dir{path: path, admit: func(int64) error { return nil }, held: map[Digest]int{}, uploads: map[string]*upload{}}
 	if err := os.RemoveAll(d.tmp()); err != nil {
 		return nil, err
 	}
@@ -52,6 +53,10 @@ func Open(path string) (_ *Dir, err error) {
 	}
 	return d, syncDir(path)
 }
+
+// Guard has admit asked before each piece of content is written, for the disk reserve: what it fails with ends the Put
+// or AppendUpload. It is called before anything else.
+func (d *Dir) Guard(admit func(n int64) error) { d.admit = admit }
 
 func (d *Dir) tmp() string       { return filepath.Join(d.path, "tmp") }
 func (d *Dir) uploadDir() string { return filepath.Join(d.path, "uploads") }
@@ -76,7 +81,7 @@ func (d *Dir) Put(ctx context.Context, r io.Reader, want Digest) (_ Info, err er
 	}
 	defer os.Remove(f.Name()) // finds nothing once the file has its name
 	defer f.Close()
-	if _, err := copyBytes(ctx, io.MultiWriter(f, h), r); err != nil {
+	if _, err := copyBytes(ctx, d.guarded(io.MultiWriter(f, h)), r); err != nil {
 		return Info{}, err
 	}
 	got := digestOf(algorithm, h)
@@ -226,6 +231,20 @@ func copyBytes(ctx context.Context, w io.Writer, r io.Reader) (int64, error) {
 		return r.Read(p)
 	}), buf)
 }
+
+// guarded is w as long as there is room for what it is given.
+func (d *Dir) guarded(w io.Writer) io.Writer {
+	return writerFunc(func(p []byte) (int, error) {
+		if err := d.admit(int64(len(p))); err != nil {
+			return 0, err
+		}
+		return w.Write(p)
+	})
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
 type readerFunc func([]byte) (int, error)
 

@@ -93,7 +93,7 @@ func (d *Dir) AppendUpload(ctx context.Context, id string, offset int64, r io.Re
 	if u.hashed == size {
 		w = &hashingWriter{f, u}
 	}
-	n, err := copyBytes(ctx, w, r)
+	n, err := copyBytes(ctx, d.guarded(w), r)
 	return size + n, err
 }
 

@@ -8,6 +8,7 @@ package fault
 import (
 	"errors"
 	"fmt"
+	"syscall"
 	"time"
 )
 
@@ -146,14 +147,32 @@ func Wrap(err *error, format string, args ...any) {
 	}
 }
 
-// From returns the fault in err's chain, or an Internal fault with err as its cause. It returns nil for nil.
+// ReasonDiskFull is the reason of a ResourceExhausted fault that no waiting mends.
+const ReasonDiskFull = "DISK_FULL"
+
+// DiskFull is what whoever finds the disk full says. The cause may be nil.
+func DiskFull(cause error) *Error {
+	return &Error{Code: ResourceExhausted, Reason: ReasonDiskFull, Domain: "giggle.dev", Cause: cause,
+		Message: "The platform's disk is full. Delete what is not needed any more: objects, images, services, models."}
+}
+
+// From returns the fault in err's chain, or an Internal fault with err as its cause; a full disk is DiskFull, whoever
+// found it. It returns nil for nil.
 // The message of an error that is not a fault never reaches the user.
 func From(err error) *Error {
 	if err == nil {
 		return nil
 	}
 	var e *Error
-	if errors.As(err, &e) {
+	found := errors.As(err, &e)
+	if found && e.Code == ResourceExhausted {
+		return e
+	}
+	// Whoever wrote and whatever it took the failure for.
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return DiskFull(err)
+	}
+	if found {
 		return e
 	}
 	return &Error{Code: Internal, Message: "Internal error encountered.", Cause: err}

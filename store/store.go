@@ -23,7 +23,8 @@ import (
 	"time"
 
 	"github.com/pressly/goose/v3"
-	_ "modernc.org/sqlite" // registers the driver "sqlite"; this package is its only user
+	"modernc.org/sqlite" // registers the driver "sqlite"; this package is its only user
+	sqlite3 "modernc.org/sqlite/lib"
 
 	"giggle/fault"
 )
@@ -42,6 +43,8 @@ type Store struct {
 	readers *sql.DB
 	writer  *sql.DB
 	now     func() time.Time
+	admit   func() error
+	full    func() bool
 
 	updates chan *update
 	stop    chan struct{}
@@ -53,10 +56,40 @@ type Store struct {
 	hangUp   chan struct{}
 }
 
-// Open opens the database file, creates it where it is missing, and brings it to this binary's schema. A file that a
+// Config is what New needs.
+type Config struct {
+	File string
+	Now  func() time.Time
+	// Admit is asked before new rows are kept, for the disk reserve, but not by what deletes rows, too; nil admits all.
+	Admit func() error
+	// Full makes room when the disk is full, and reports whether it could: then what failed is tried once more. It may be nil.
+	Full func() bool
+}
+
+// Open is New without a care for the disk.
+func Open(ctx context.Context, file string, now func() time.Time) (*Store, error) {
+	return New(ctx, Config{File: file, Now: now})
+}
+
+// New opens the database file, creates it where it is missing, and brings it to this binary's schema. A file that a
 // newer binary wrote is refused with FailedPrecondition and left as it is.
-func Open(ctx context.Context, file string, now func() time.Time) (_ *Store, err error) {
-	defer fault.Wrap(&err, "store.Open(%s)", filepath.Base(file))
+func New(ctx context.Context, cfg Config) (*Store, error) {
+	if cfg.Admit == nil {
+		cfg.Admit = func() error { return nil }
+	}
+	if cfg.Full == nil {
+		cfg.Full = func() bool { return false }
+	}
+	s, err := open(ctx, cfg)
+	if isFull(err) && cfg.Full() {
+		s, err = open(ctx, cfg)
+	}
+	return s, sayFull(err)
+}
+
+func open(ctx context.Context, cfg Config) (_ *Store, err error) {
+	file := cfg.File
+	defer fault.Wrap(&err, "store.New(%s)", filepath.Base(file))
 	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
 		return nil, err
 	}
@@ -80,7 +113,7 @@ func Open(ctx context.Context, file string, now func() time.Time) (_ *Store, err
 	readers.SetMaxOpenConns(4)
 	readers.SetMaxIdleConns(2)
 	s := &Store{
-		readers: readers, writer: writer, now: now,
+		readers: readers, writer: writer, now: cfg.Now, admit: cfg.Admit, full: cfg.Full,
 		updates: make(chan *update, batch), stop: make(chan struct{}), stopped: make(chan struct{}),
 		watchers: make(map[*Watch]struct{}), hangUp: make(chan struct{}),
 	}
@@ -133,7 +166,8 @@ func (s *Store) View(ctx context.Context, fn func(tx *Tx) error) error {
 }
 
 // Update runs fn in a transaction and returns once its writes are on disk. It writes nothing when fn fails. fn must
-// not call Update: there is one writer, and it is busy with fn.
+// not call Update: there is one writer, and it is busy with fn. When the disk is found full, fn is run again; if there is
+// no room then either, Update fails with ResourceExhausted.
 func (s *Store) Update(ctx context.Context, fn func(tx *Tx) error) error {
 	u := &update{ctx: ctx, fn: fn, done: make(chan error, 1)}
 	select {
@@ -195,26 +229,17 @@ func (s *Store) write() {
 
 // commit runs a group of updates in one transaction, each in a savepoint of its own, and answers them.
 func (s *Store) commit(group []*update) {
-	kinds := make(map[string]bool)
-	// The transaction belongs to the group: one caller who leaves must not take the others' writes with it.
-	t, err := s.writer.BeginTx(context.Background(), nil)
-	if err == nil {
-		for _, u := range group {
-			if u.err = u.ctx.Err(); u.err != nil {
-				continue
-			}
-			tx := &Tx{ctx: context.WithoutCancel(u.ctx), sql: t, now: s.now(), writable: true}
-			if u.err = tx.savepoint(u.fn); u.err == nil {
-				for k := range tx.touched {
-					kinds[k] = true
-				}
-			}
-		}
-		err = t.Commit()
+	kinds, err := s.try(group)
+	if isFull(err) && s.reuseLog() {
+		kinds, err = s.try(group)
+	}
+	if isFull(err) && s.full() {
+		s.reuseLog()
+		kinds, err = s.try(group)
 	}
 	for _, u := range group {
 		if err != nil && u.err == nil {
-			u.err = fmt.Errorf("store: commit: %w", err)
+			u.err = sayFull(fmt.Errorf("store: commit: %w", err))
 		}
 	}
 	if err == nil {
@@ -223,6 +248,67 @@ func (s *Store) commit(group []*update) {
 	for _, u := range group {
 		u.done <- u.err
 	}
+}
+
+// reuseLog has the write-ahead log begin anew at its start, in the space that its file has, and reports whether it does: a
+// disk that is full lets no file grow, but the database's own pages can be written over.
+func (s *Store) reuseLog() bool {
+	var busy, pages, moved int
+	err := s.writer.QueryRow("PRAGMA wal_checkpoint(RESTART)").Scan(&busy, &pages, &moved)
+	return err == nil && busy == 0
+}
+
+// try is commit without the answers. A full disk undoes the whole transaction, wherever it was met: SQLite may have done
+// so already.
+func (s *Store) try(group []*update) (kinds map[string]bool, err error) {
+	kinds = make(map[string]bool)
+	// The transaction belongs to the group: one caller who leaves must not take the others' writes with it.
+	t, err := s.writer.BeginTx(context.Background(), nil)
+	if err != nil {
+		return nil, err
+	}
+	for _, u := range group {
+		if u.err = u.ctx.Err(); u.err != nil {
+			continue
+		}
+		tx := &Tx{ctx: context.WithoutCancel(u.ctx), sql: t, now: s.now(), writable: true, admit: s.admit}
+		if u.err = tx.savepoint(u.fn); u.err == nil {
+			for k := range tx.touched {
+				kinds[k] = true
+			}
+		}
+		if full := u.err; isFull(full) {
+			_ = t.Rollback() // nothing of it is on disk, whether this works or not
+			for _, u := range group {
+				if u.ctx.Err() == nil {
+					u.err = nil // it was not its fault
+				}
+			}
+			return nil, full
+		}
+	}
+	return kinds, t.Commit()
+}
+
+// isFull reports whether SQLite found no room on the disk: for its rows, or for the memory that its processes share.
+func isFull(err error) bool {
+	var e *sqlite.Error
+	if !errors.As(err, &e) {
+		return false
+	}
+	switch e.Code() {
+	case sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_SHMMAP:
+		return true
+	}
+	return false
+}
+
+// sayFull makes a fault of a full disk.
+func sayFull(err error) error {
+	if isFull(err) {
+		return fault.DiskFull(err)
+	}
+	return err
 }
 
 // Watch is a level-triggered signal that rows of some kinds have changed. It never blocks a writer and never misses a

@@ -17,8 +17,15 @@ type Tx struct {
 	sql      *sql.Tx
 	now      time.Time
 	writable bool
+	admit    func() error // asked before new rows are kept
 	touched  map[string]bool
+	grows    bool // it made new rows
+	frees    bool // it removed some, or leads to that
 }
+
+// Frees says that the transaction leads to space being given back, though it deletes no row itself: it goes through
+// when the disk is full.
+func (tx *Tx) Frees() { tx.frees = true }
 
 // Now is the time of the transaction: all rows that it writes carry the same.
 func (tx *Tx) Now() time.Time { return tx.now }
@@ -40,7 +47,13 @@ func (tx *Tx) savepoint(fn func(*Tx) error) (err error) {
 			err = fmt.Errorf("store: %s: %w", end, e)
 		}
 	}()
-	return fn(tx)
+	if err := fn(tx); err != nil {
+		return err
+	}
+	if tx.grows && !tx.frees {
+		return tx.admit()
+	}
+	return nil
 }
 
 // Row is one object of a table.
@@ -59,11 +72,19 @@ type Row[T any] struct {
 type Table[T any] struct {
 	kind string // "run.service": package and noun
 	noun string // "Service": for errors
+	by   func(name string, v T) string
 }
 
 // NewTable names a table. It makes nothing on disk. Kind is package and noun, such as "run.service"; noun is what an
 // error calls a row.
-func NewTable[T any](kind, noun string) Table[T] { return Table[T]{kind, noun} }
+func NewTable[T any](kind, noun string) Table[T] { return Table[T]{kind: kind, noun: noun} }
+
+// By returns the table with an index over what each of its rows refers to or belongs to, "" for nothing: what CountBy
+// asks. It holds for rows written from then on, so a migration has to fill it for a table that has rows already.
+func (t Table[T]) By(ref func(name string, v T) string) Table[T] {
+	t.by = ref
+	return t
+}
 
 // Kind returns the name that Store.Watch takes.
 func (t Table[T]) Kind() string { return t.kind }
@@ -91,9 +112,17 @@ func (t Table[T]) List(tx *Tx, prefix, after string, limit int) ([]Row[T], error
 }
 
 // Count returns how many rows have a name that starts with prefix, without reading them.
-func (t Table[T]) Count(tx *Tx, prefix string) (n int, err error) {
-	q := tx.sql.QueryRowContext(tx.ctx, "SELECT count(*) FROM objects WHERE kind = ? AND name >= ? AND name < ? AND deleted = 0", t.kind, prefix, prefixEnd(prefix))
-	if err := q.Scan(&n); err != nil {
+func (t Table[T]) Count(tx *Tx, prefix string) (int, error) {
+	return t.count(tx, "SELECT count(*) FROM objects WHERE kind = ? AND name >= ? AND name < ? AND deleted = 0", t.kind, prefix, prefixEnd(prefix))
+}
+
+// CountBy returns how many rows refer to ref (By), but no more than limit: it looks at no more than that.
+func (t Table[T]) CountBy(tx *Tx, ref string, limit int) (int, error) {
+	return t.count(tx, "SELECT count(*) FROM (SELECT 1 FROM objects WHERE kind = ? AND ref = ? AND ref <> '' AND deleted = 0 LIMIT ?)", t.kind, ref, limit)
+}
+
+func (t Table[T]) count(tx *Tx, query string, args ...any) (n int, err error) {
+	if err := tx.sql.QueryRowContext(tx.ctx, query, args...).Scan(&n); err != nil {
 		return 0, fmt.Errorf("store: count %s: %w", t.kind, err)
 	}
 	return n, nil
@@ -139,6 +168,7 @@ func (t Table[T]) Create(tx *Tx, name string, v T) (Row[T], error) {
 	case !fault.Is(err, fault.NotFound):
 		return Row[T]{}, err
 	}
+	tx.grows = true
 	return t.write(tx, Row[T]{Name: name, Version: 1, Created: tx.now, Value: v})
 }
 
@@ -190,7 +220,7 @@ func (t Table[T]) Delete(tx *Tx, name string) error {
 	if err != nil {
 		return err
 	}
-	row.Deleted = true
+	row.Deleted, tx.frees = true, true
 	_, err = t.write(tx, row)
 	return err
 }
@@ -205,13 +235,17 @@ func (t Table[T]) write(tx *Tx, row Row[T]) (Row[T], error) {
 		return row, fmt.Errorf("store: encode %s %s: %w", t.kind, row.Name, err)
 	}
 	row.Updated = tx.now
+	var ref string
+	if t.by != nil {
+		ref = t.by(row.Name, row.Value)
+	}
 	q := tx.sql.QueryRowContext(tx.ctx, "UPDATE counters SET value = value + 1 WHERE name = 'revision' RETURNING value")
 	if err := q.Scan(&row.Revision); err != nil {
 		return row, fmt.Errorf("store: next revision: %w", err)
 	}
 	_, err = tx.sql.ExecContext(tx.ctx,
-		"INSERT OR REPLACE INTO objects (kind, name, version, revision, created, updated, deleted, data) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-		t.kind, row.Name, row.Version, row.Revision, row.Created.UnixNano(), row.Updated.UnixNano(), row.Deleted, data)
+		"INSERT OR REPLACE INTO objects (kind, name, version, revision, created, updated, deleted, data, ref) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+		t.kind, row.Name, row.Version, row.Revision, row.Created.UnixNano(), row.Updated.UnixNano(), row.Deleted, data, ref)
 	if err != nil {
 		return row, fmt.Errorf("store: write %s %s: %w", t.kind, row.Name, err)
 	}
