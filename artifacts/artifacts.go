@@ -11,6 +11,7 @@ package artifacts
 import (
 	"context"
 	"io"
+	"strings"
 
 	"giggle/blob"
 	"giggle/fault"
@@ -30,6 +31,10 @@ var _ Blobs = (*blob.Dir)(nil)
 
 // Artifacts is all repositories of a platform. It is safe for concurrent use.
 type Artifacts struct {
+	// Released hears of blobs and manifests that something in a repository has just ceased to refer to, after it is on
+	// disk: whoever collects garbage asks ForgetIn and Needed then. It may be nil and must not block.
+	Released func(repository resource.Child, of []blob.Digest)
+
 	store *store.Store
 	blobs Blobs
 	newID func() string
@@ -62,7 +67,10 @@ func withReason(reason string, code fault.Code, format string, args ...any) *fau
 // Blob is a blob that a repository has.
 type Blob struct{ Size int64 }
 
-var blobs = store.NewTable[Blob]("artifacts.blob", "Blob")
+var blobs = store.NewTable[Blob]("artifacts.blob", "Blob").By(func(name string, _ Blob) string { return string(digestIn(name)) })
+
+// digestIn is the digest that the name of a blob's row ends with.
+func digestIn(name string) blob.Digest { return blob.Digest(name[strings.LastIndexByte(name, '/')+1:]) }
 
 func blobName(repository resource.Child, d blob.Digest) string {
 	return repository.String() + "/blobs/" + string(d)
@@ -140,24 +148,42 @@ func (a *Artifacts) MountBlob(ctx context.Context, to, from resource.Child, d bl
 // DeleteBlob takes a blob out of the repository. One that a manifest there refers to stays, with FailedPrecondition.
 func (a *Artifacts) DeleteBlob(ctx context.Context, repository resource.Child, d blob.Digest) (err error) {
 	defer fault.Wrap(&err, "artifacts.DeleteBlob(%s, %s)", repository, d)
-	return a.store.Update(ctx, func(tx *store.Tx) error {
-		if _, err := getRepository(tx, repository); err != nil {
-			return err
-		}
-		if _, err := getBlob(tx, repository, d); err != nil {
-			return err
-		}
-		rows, err := manifests.List(tx, repository.String()+"/packages/", "", 0)
-		if err != nil {
-			return err
-		}
-		for _, r := range rows {
-			for _, ref := range r.Value.Blobs {
-				if ref == d {
-					return withReason(ReasonInUse, fault.FailedPrecondition, "Blob %s is part of manifest %s: delete that first.", d, r.Value.Digest)
-				}
+	return a.releasing(ctx, repository, func(tx *store.Tx, released func(...blob.Digest)) error {
+		released(d)
+		return a.deleteBlob(tx, repository, d)
+	})
+}
+
+// releasing is Update for what takes something out of a repository: it tells Released of it once it is on disk.
+func (a *Artifacts) releasing(ctx context.Context, repository resource.Child, fn func(tx *store.Tx, released func(...blob.Digest)) error) error {
+	var gone []blob.Digest
+	err := a.store.Update(ctx, func(tx *store.Tx) error {
+		gone = nil
+		return fn(tx, func(of ...blob.Digest) { gone = append(gone, of...) })
+	})
+	if err == nil && a.Released != nil && len(gone) > 0 {
+		a.Released(repository, gone)
+	}
+	return err
+}
+
+func (a *Artifacts) deleteBlob(tx *store.Tx, repository resource.Child, d blob.Digest) error {
+	if _, err := getRepository(tx, repository); err != nil {
+		return err
+	}
+	if _, err := getBlob(tx, repository, d); err != nil {
+		return err
+	}
+	rows, err := manifests.List(tx, repository.String()+"/packages/", "", 0)
+	if err != nil {
+		return err
+	}
+	for _, r := range rows {
+		for _, ref := range r.Value.Blobs {
+			if ref == d {
+				return withReason(ReasonInUse, fault.FailedPrecondition, "Blob %s is part of manifest %s: delete that first.", d, r.Value.Digest)
 			}
 		}
-		return blobs.Delete(tx, blobName(repository, d))
-	})
+	}
+	return blobs.Delete(tx, blobName(repository, d))
 }

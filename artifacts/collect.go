@@ -8,10 +8,14 @@ import (
 
 	"giggle/blob"
 	"giggle/fault"
+	"giggle/resource"
 	"giggle/store"
 )
 
-var _ blob.Marker = (*Artifacts)(nil)
+var (
+	_ blob.Marker = (*Artifacts)(nil)
+	_ blob.Needer = (*Artifacts)(nil)
+)
 
 // Mark calls keep for every blob that a repository has, and for the manifests.
 func (a *Artifacts) Mark(ctx context.Context, keep func(blob.Digest)) (err error) {
@@ -22,7 +26,7 @@ func (a *Artifacts) Mark(ctx context.Context, keep func(blob.Digest)) (err error
 			return err
 		}
 		for _, r := range rows {
-			keep(blob.Digest(r.Name[strings.LastIndexByte(r.Name, '/')+1:]))
+			keep(digestIn(r.Name))
 		}
 		versions, err := manifests.List(tx, "projects/", "", 0)
 		for _, r := range versions {
@@ -33,6 +37,82 @@ func (a *Artifacts) Mark(ctx context.Context, keep func(blob.Digest)) (err error
 		}
 		return err
 	})
+}
+
+// Digests returns all manifests that a repository has.
+func (a *Artifacts) Digests(ctx context.Context) (all []blob.Digest, err error) {
+	defer fault.Wrap(&err, "artifacts.Digests")
+	err = a.store.View(ctx, func(tx *store.Tx) error {
+		rows, err := manifests.List(tx, "projects/", "", 0)
+		for _, r := range rows {
+			all = append(all, r.Value.Digest)
+		}
+		return err
+	})
+	return all, err
+}
+
+// Needed calls keep for those of the blobs that a repository has, or that are manifests. What a manifest is made of, its
+// repository has.
+func (a *Artifacts) Needed(ctx context.Context, of []blob.Digest, keep func(blob.Digest)) (err error) {
+	defer fault.Wrap(&err, "artifacts.Needed")
+	return a.store.View(ctx, func(tx *store.Tx) error {
+		for _, d := range of {
+			n, err := blobs.CountBy(tx, string(d), 1)
+			if err == nil && n == 0 {
+				n, err = manifests.CountBy(tx, string(d), 1)
+			}
+			if err != nil {
+				return err
+			}
+			if n > 0 {
+				keep(d)
+			}
+		}
+		return nil
+	})
+}
+
+// ForgetIn is Forget for some blobs of one repository. It returns those that it does not have any more, and those that
+// it has because they are too young: a push may count on them.
+func (a *Artifacts) ForgetIn(ctx context.Context, repository resource.Child, of []blob.Digest, since time.Time) (gone, later []blob.Digest, err error) {
+	defer fault.Wrap(&err, "artifacts.ForgetIn(%s)", repository)
+	err = a.store.Update(ctx, func(tx *store.Tx) error {
+		gone, later = nil, nil
+		versions, err := manifests.List(tx, repository.String()+"/packages/", "", 0)
+		if err != nil {
+			return err
+		}
+		used := make(map[blob.Digest]bool)
+		for _, r := range versions {
+			for _, d := range r.Value.refers() {
+				used[d] = true
+			}
+		}
+		for _, d := range of {
+			if used[d] {
+				continue
+			}
+			row, err := blobs.Get(tx, blobName(repository, d))
+			switch {
+			case fault.Is(err, fault.NotFound):
+				gone = append(gone, d)
+				continue
+			case err != nil:
+				return err
+			}
+			if !row.Updated.Before(since) || !a.asked.knows(since) || a.asked.since(row.Name, since) {
+				later = append(later, d)
+				continue
+			}
+			if err := blobs.Delete(tx, row.Name); err != nil {
+				return err
+			}
+			gone = append(gone, d)
+		}
+		return nil
+	})
+	return gone, later, err
 }
 
 // MarkImage calls keep for all that the image or index with a digest is made of, whether a repository has it or not:
@@ -65,6 +145,7 @@ func (a *Artifacts) Forget(ctx context.Context, since time.Time) (n int, err err
 		return 0, nil
 	}
 	err = a.store.Update(ctx, func(tx *store.Tx) error {
+		n = 0
 		versions, err := manifests.List(tx, "projects/", "", 0)
 		if err != nil {
 			return err

@@ -14,35 +14,43 @@ import (
 // repository. It fails with NotFound and FailedPrecondition (immutable tags).
 func (a *Artifacts) DeleteManifest(ctx context.Context, image Image, d blob.Digest) (err error) {
 	defer fault.Wrap(&err, "artifacts.DeleteManifest(%s@%s)", image, d)
-	return a.store.Update(ctx, func(tx *store.Tx) error { return deleteManifest(tx, image, d, true) })
+	return a.releasing(ctx, image.Repository, func(tx *store.Tx, released func(...blob.Digest)) error {
+		m, err := deleteManifest(tx, image, d, true)
+		released(m.refers()...)
+		return err
+	})
 }
 
-// deleteManifest removes a manifest; the tags on it go with it when force is true, and forbid it otherwise.
-func deleteManifest(tx *store.Tx, image Image, d blob.Digest, force bool) error {
+// refers is the blobs that a manifest keeps: itself and those that it is made of.
+func (m Manifest) refers() []blob.Digest { return append(slices.Clone(m.Blobs), m.Digest) }
+
+// deleteManifest removes a manifest, which it returns; the tags on it go with it when force is true, and forbid it
+// otherwise.
+func deleteManifest(tx *store.Tx, image Image, d blob.Digest, force bool) (m Manifest, err error) {
 	repository, err := getRepository(tx, image.Repository)
 	if err != nil {
-		return err
+		return m, err
 	}
-	if _, err := getManifest(tx, Reference{Image: image, Digest: d}); err != nil {
-		return err
+	if m, err = getManifest(tx, Reference{Image: image, Digest: d}); err != nil {
+		return m, err
 	}
 	rows, err := tags.List(tx, image.tag(""), "", 0)
 	if err != nil {
-		return err
+		return m, err
 	}
 	for _, r := range rows {
 		if r.Value.Digest != d {
 			continue
 		}
 		if !force {
-			return withReason(ReasonInUse, fault.FailedPrecondition,
+			return m, withReason(ReasonInUse, fault.FailedPrecondition,
 				"%s@%s has the tag %q; delete the tag first, or delete both by force (gcloud: --delete-tags).", image, d, r.Value.Name)
 		}
 		if err := deleteTag(tx, repository, image, r.Value.Name); err != nil {
-			return err
+			return m, err
 		}
 	}
-	return manifests.Delete(tx, image.version(d))
+	return m, manifests.Delete(tx, image.version(d))
 }
 
 // DeleteVersions removes versions of an image, all or none of them, and returns the operation of it, which is done. A
@@ -50,7 +58,7 @@ func deleteManifest(tx *store.Tx, image Image, d blob.Digest, force bool) error 
 // It fails with NotFound and FailedPrecondition.
 func (a *Artifacts) DeleteVersions(ctx context.Context, image Image, digests []blob.Digest, force bool) (op operation.Operation, err error) {
 	defer fault.Wrap(&err, "artifacts.DeleteVersions(%s)", image)
-	err = a.store.Update(ctx, func(tx *store.Tx) error {
+	err = a.releasing(ctx, image.Repository, func(tx *store.Tx, released func(...blob.Digest)) error {
 		rows, err := manifests.List(tx, image.version(""), "", 0)
 		if err != nil {
 			return err
@@ -66,9 +74,11 @@ func (a *Artifacts) DeleteVersions(ctx context.Context, image Image, digests []b
 			}
 		}
 		for _, d := range digests {
-			if err := deleteManifest(tx, image, d, force); err != nil {
+			m, err := deleteManifest(tx, image, d, force)
+			if err != nil {
 				return err
 			}
+			released(m.refers()...)
 		}
 		op, err = a.done(tx, image.Repository, "delete", struct{}{})
 		return err
@@ -80,7 +90,7 @@ func (a *Artifacts) DeleteVersions(ctx context.Context, image Image, digests []b
 // fails with NotFound and FailedPrecondition (immutable tags).
 func (a *Artifacts) DeletePackage(ctx context.Context, image Image) (op operation.Operation, err error) {
 	defer fault.Wrap(&err, "artifacts.DeletePackage(%s)", image)
-	err = a.store.Update(ctx, func(tx *store.Tx) error {
+	err = a.releasing(ctx, image.Repository, func(tx *store.Tx, released func(...blob.Digest)) error {
 		if err := checkPackage(tx, image); err != nil {
 			return err
 		}
@@ -105,6 +115,7 @@ func (a *Artifacts) DeletePackage(ctx context.Context, image Image) (op operatio
 			if err := manifests.Delete(tx, r.Name); err != nil {
 				return err
 			}
+			released(r.Value.refers()...)
 		}
 		if err := packages.Delete(tx, image.name()); err != nil {
 			return err

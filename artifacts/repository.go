@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"giggle/blob"
 	"giggle/fault"
 	"giggle/operation"
 	"giggle/resource"
@@ -224,14 +225,19 @@ func (a *Artifacts) Size(ctx context.Context, name resource.Child) (n int64, err
 // DeleteRepository removes a repository with all that is in it, and returns the operation of it, which is done.
 func (a *Artifacts) DeleteRepository(ctx context.Context, name resource.Child) (op operation.Operation, err error) {
 	defer fault.Wrap(&err, "artifacts.DeleteRepository(%s)", name)
-	err = a.store.Update(ctx, func(tx *store.Tx) error {
+	err = a.releasing(ctx, name, func(tx *store.Tx, released func(...blob.Digest)) error {
 		if _, err := getRepository(tx, name); err != nil {
 			return err
 		}
+		all, err := inRepository(tx, name)
+		if err != nil {
+			return err
+		}
+		released(all...)
 		if err := repositories.Delete(tx, name.String()); err != nil {
 			return err
 		}
-		err := errors.Join(
+		err = errors.Join(
 			deleteAll(tx, blobs, name), deleteAll(tx, packages, name), deleteAll(tx, manifests, name), deleteAll(tx, tags, name))
 		if err != nil {
 			return err
@@ -240,6 +246,22 @@ func (a *Artifacts) DeleteRepository(ctx context.Context, name resource.Child) (
 		return err
 	})
 	return op, err
+}
+
+// inRepository is the blobs and manifests that a repository has.
+func inRepository(tx *store.Tx, repository resource.Child) (all []blob.Digest, err error) {
+	rows, err := blobs.List(tx, repository.String()+"/blobs/", "", 0)
+	for _, r := range rows {
+		all = append(all, digestIn(r.Name))
+	}
+	if err != nil {
+		return nil, err
+	}
+	versions, err := manifests.List(tx, repository.String()+"/packages/", "", 0)
+	for _, r := range versions {
+		all = append(all, r.Value.Digest)
+	}
+	return all, err
 }
 
 // deleteAll removes the rows of one kind that a repository has.

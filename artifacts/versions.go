@@ -15,7 +15,7 @@ import (
 // Rows are named as Artifact Registry names them: REPOSITORY/packages/P, …/versions/DIGEST and …/tags/T.
 var (
 	packages  = store.NewTable[Package]("artifacts.package", "Package")
-	manifests = store.NewTable[Manifest]("artifacts.manifest", "Manifest")
+	manifests = store.NewTable[Manifest]("artifacts.manifest", "Manifest").By(func(_ string, m Manifest) string { return string(m.Digest) })
 	tags      = store.NewTable[Tag]("artifacts.tag", "Tag")
 )
 

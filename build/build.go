@@ -99,7 +99,21 @@ const (
 	MaxTimeout     = 24 * time.Hour
 )
 
-var builds = store.NewTable[Build]("build.build", "Build")
+var builds = store.NewTable[Build]("build.build", "Build").By(func(_ string, b Build) string {
+	switch b.Status {
+	case Working:
+		return working
+	case Pending, Queued:
+		return queued + b.Project
+	}
+	return ""
+})
+
+// What the table's index has builds under that have not ended: all that work, and those of each project that wait.
+const (
+	working = "working"
+	queued  = "queued/"
+)
 
 // Builds is the builds of a platform, as the APIs see them.
 type Builds struct {
@@ -188,6 +202,21 @@ func (s *Builds) List(ctx context.Context, in resource.Location) (out []Build, e
 	})
 	newestFirst(out)
 	return out, err
+}
+
+// Oldest returns when the oldest of the builds that are being worked on was made, and whether there is any.
+func (s *Builds) Oldest(ctx context.Context) (oldest time.Time, any bool, err error) {
+	defer fault.Wrap(&err, "build.Oldest")
+	err = s.store.View(ctx, func(tx *store.Tx) error {
+		rows, err := builds.ListBy(tx, working)
+		for _, r := range rows {
+			if !any || r.Created.Before(oldest) {
+				oldest, any = r.Created, true
+			}
+		}
+		return err
+	})
+	return oldest, any, err
 }
 
 // Cancel ends a build that has not ended: a queued one at once, a working one as soon as its container is stopped. It

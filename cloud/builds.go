@@ -45,11 +45,11 @@ const (
 // platform's own proxy.
 func (c *Cloud) openBuilds(ctx context.Context) error {
 	c.builds = build.NewBuilds(c.store, uuid.NewString)
-	modules, err := modproxy.New(modproxy.Config{Dir: c.path("cache", "modules"), Upstream: c.cfg.Modules, Now: c.cfg.Now, Log: c.cfg.Log})
+	modules, err := modproxy.New(modproxy.Config{Dir: c.path("cache", "modules"), Upstream: c.cfg.Modules, Now: c.cfg.Now, Log: c.cfg.Log, Guard: c.disk.Writer})
 	if err != nil {
 		return err
 	}
-	packages, err := npmproxy.New(npmproxy.Config{Dir: c.path("cache", "npm"), Upstream: cmp.Or(c.cfg.Packages, "off"), Now: c.cfg.Now, Log: c.cfg.Log})
+	packages, err := npmproxy.New(npmproxy.Config{Dir: c.path("cache", "npm"), Upstream: cmp.Or(c.cfg.Packages, "off"), Now: c.cfg.Now, Log: c.cfg.Log, Guard: c.disk.Writer})
 	if err != nil {
 		return err
 	}
@@ -80,15 +80,22 @@ func (c *Cloud) openBuilds(ctx context.Context) error {
 	c.steps, err = steps.New(steps.Config{
 		Engine: c.engine, Images: docker.stepImages(c.images, stepImages{c, c.foreign}), Builders: own, Dir: c.path("build", "steps"), Files: local.Files(c.trust), Env: local.TrustEnv(),
 		Sockets: sockets, Store: docker.api,
-		Memory: stepMemory, Pids: stepPids, Disk: buildDisk, Parallel: stepSlots, NewID: instanceID, Now: c.cfg.Now, Log: c.cfg.Log,
+		Memory: stepMemory, Pids: stepPids, Disk: buildDisk, Admit: c.disk.Admit, Parallel: stepSlots, NewID: instanceID, Now: c.cfg.Now, Log: c.cfg.Log,
 	})
 	if err != nil {
 		return err
 	}
 	c.scheduler = &build.Scheduler{
-		Begin: operation.NewAttempts(c.store).Begin,
-		Store: c.store, Sources: sources{c}, Logs: logs{c}, Images: pusher{c}, Builder: sourceBuilder{docker.files, packs}, Steps: c.steps, Objects: objects{c}, Slots: buildSlots,
-		Log: c.cfg.Log,
+		Store:   c.store,
+		Sources: sources{c},
+		Logs:    logs{c},
+		Images:  pusher{c},
+		Builder: sourceBuilder{docker.files, packs, c.disk},
+		Steps:   c.steps,
+		Objects: objects{c},
+		Slots:   buildSlots,
+		Begin:   operation.NewAttempts(c.store).Begin,
+		Log:     c.cfg.Log,
 	}
 	return nil
 }

@@ -25,6 +25,7 @@ import (
 	"giggle/build"
 	"giggle/build/steps"
 	"giggle/build/trigger"
+	"giggle/disk"
 	"giggle/edge"
 	"giggle/engine"
 	"giggle/fault"
@@ -99,6 +100,9 @@ type Config struct {
 type Cloud struct {
 	cfg Config
 
+	disk       *disk.Disk
+	ballast    *disk.Ballast
+	released   *released
 	store      *store.Store
 	audit      *audit.Log
 	blobs      *blob.Dir
@@ -191,7 +195,11 @@ func (c *Cloud) path(elem ...string) string {
 }
 
 func (c *Cloud) openState(ctx context.Context) (err error) {
-	if c.store, err = store.Open(ctx, c.path("state", "giggle.db"), c.cfg.Now); err != nil {
+	if err := c.openDisk(); err != nil {
+		return err
+	}
+	c.store, err = store.New(ctx, store.Config{File: c.path("state", "giggle.db"), Now: c.cfg.Now, Admit: c.disk.AdmitRows, Full: c.ballast.Drop})
+	if err != nil {
 		return err
 	}
 	c.onClose(c.store.Close)
@@ -202,6 +210,7 @@ func (c *Cloud) openState(ctx context.Context) (err error) {
 	if c.blobs, err = blob.Open(c.path("blobs")); err != nil {
 		return err
 	}
+	c.blobs.Guard(c.disk.Admit)
 	if c.identity, err = iam.New(ctx, iam.Config{Store: c.store, Owner: c.cfg.Owner, Now: c.cfg.Now, Random: rand.Reader}); err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 	"giggle/build/dockerapi"
 	"giggle/build/dockerfile"
 	"giggle/build/steps"
+	"giggle/disk"
 	"giggle/engine"
 	"giggle/fault"
 	"giggle/iam"
@@ -119,13 +120,21 @@ func (i builtImages) Image(ctx context.Context, b build.Build, name string) (oci
 type sourceBuilder struct {
 	files *dockerfile.Builder
 	packs build.Builder
+	disk  *disk.Disk
 }
 
-func (s sourceBuilder) Build(ctx context.Context, b build.Build, source io.ReadSeeker, size int64, log io.Writer) (string, error) {
-	if b.Docker {
-		return s.files.BuildSource(ctx, b, source, size, log)
+func (s sourceBuilder) Build(ctx context.Context, b build.Build, source io.ReadSeeker, size int64, log io.Writer) (digest string, err error) {
+	if err := s.disk.Admit(0); err != nil {
+		return "", err
 	}
-	return s.packs.Build(ctx, b, source, size, log)
+	watched, stop := s.disk.Watch(ctx) // whoever builds writes by means of many programs
+	defer stop()
+	if b.Docker {
+		digest, err = s.files.BuildSource(watched, b, source, size, log)
+	} else {
+		digest, err = s.packs.Build(watched, b, source, size, log)
+	}
+	return digest, disk.Cause(watched, err)
 }
 
 // dockerRegistry is where docker steps pull from and push to, as the build's account.

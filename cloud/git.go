@@ -15,6 +15,7 @@ import (
 	"giggle/api/sourcerepo"
 	"giggle/build"
 	"giggle/build/trigger"
+	"giggle/disk"
 	"giggle/fault"
 	"giggle/git"
 	"giggle/git/githttp"
@@ -32,6 +33,7 @@ func (c *Cloud) openGit(ctx context.Context) (err error) {
 func (c *Cloud) gitHost() http.Handler {
 	return githttp.New(githttp.Config{
 		Repos: c.repos, Identity: c.identity, ProjectID: c.projectID, Enabled: c.projects.CheckEnabled, Audit: c.audit, NewID: uuid.NewString, Log: c.cfg.Log,
+		Admit: c.disk.Admit,
 	})
 }
 
@@ -41,7 +43,10 @@ func (c *Cloud) registerRepos(m *rest.Mux) {
 }
 
 // repositories are the repositories as triggers ask them.
-type repositories struct{ *git.Repos }
+type repositories struct {
+	*git.Repos
+	disk *disk.Disk
+}
 
 func (r repositories) Commit(ctx context.Context, project, repo, branch, tag, commit string) (string, error) {
 	found, err := r.Get(ctx, project, repo)
@@ -75,7 +80,12 @@ func (r repositories) Changed(ctx context.Context, project, repo, from, to strin
 }
 
 func (r repositories) Mirror(ctx context.Context, project, repo, owner, name string) error {
-	return r.Repos.Mirror(ctx, project, repo, "https://github.com/"+owner+"/"+name)
+	if err := r.disk.Admit(0); err != nil {
+		return err
+	}
+	watched, stop := r.disk.Watch(ctx)
+	defer stop()
+	return disk.Cause(watched, r.Repos.Mirror(watched, project, repo, "https://github.com/"+owner+"/"+name))
 }
 
 func (r repositories) Pending(ctx context.Context) (out []trigger.Event, err error) {
@@ -89,7 +99,7 @@ func (r repositories) Pending(ctx context.Context) (out []trigger.Event, err err
 // openTriggers puts the triggers together.
 func (c *Cloud) openTriggers(context.Context) error {
 	c.triggers = &trigger.Triggers{
-		Store: c.store, Builds: c.builds, Repos: repositories{c.repos}, Events: repositories{c.repos}, Kind: git.PushKind, NewID: uuid.NewString,
+		Store: c.store, Builds: c.builds, Repos: repositories{c.repos, c.disk}, Events: repositories{c.repos, c.disk}, Kind: git.PushKind, NewID: uuid.NewString,
 		Read: cloudbuildapi.ReadRequest, Log: c.cfg.Log,
 		Complete: func(ctx context.Context, project string, r *build.Request) (account string, err error) {
 			p, err := c.project(project)
@@ -136,7 +146,7 @@ func (c *Cloud) openCommit(ctx context.Context, b build.Build) (_ io.ReadSeekClo
 	if err != nil {
 		return nil, 0, err
 	}
-	f, err := os.CreateTemp("", "giggle-commit-")
+	f, err := os.CreateTemp(c.path("build"), "commit-") // beside the sources that are unpacked, where the disk's reserve is kept
 	if err != nil {
 		return nil, 0, err
 	}
@@ -148,7 +158,7 @@ func (c *Cloud) openCommit(ctx context.Context, b build.Build) (_ io.ReadSeekClo
 	if err := os.Remove(f.Name()); err != nil { // it is gone when it is closed, whatever happens
 		return nil, 0, err
 	}
-	if err := c.repos.Archive(ctx, repo, src.Commit, src.Dir, &limitWriter{f, maxSource}); err != nil {
+	if err := c.repos.Archive(ctx, repo, src.Commit, src.Dir, &limitWriter{c.disk.Writer(f), maxSource}); err != nil {
 		return nil, 0, err
 	}
 	size, err := f.Seek(0, io.SeekCurrent)

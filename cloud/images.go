@@ -21,11 +21,15 @@ func (c *Cloud) openImages(ctx context.Context) (err error) {
 	if c.images, err = oci.New(c.path("layers"), c.blobs, oci.Limits{}); err != nil {
 		return err
 	}
+	c.images.Guard(c.disk.Admit)
 	c.images.Borrow(c.foreign.Layers()) // what is built on a foreign image unpacks its own layers only
 	c.onClose(c.images.Close)
 	c.onClose(func() error { c.background.Wait(); return nil })
 	c.artifacts = artifacts.New(c.store, c.blobs, uuid.NewString)
-	c.storage, err = storage.New(ctx, storage.Options{Store: c.store, Blobs: c.blobs, Logs: c.path("storage"), Now: c.cfg.Now})
+	c.artifacts.Released = c.released.Repository
+	c.storage, err = storage.New(ctx, storage.Options{
+		Store: c.store, Blobs: c.blobs, Logs: c.path("storage"), Now: c.cfg.Now, Admit: c.room, Released: c.released.Object,
+	})
 	return err
 }
 

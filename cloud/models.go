@@ -34,6 +34,7 @@ func (c *Cloud) openModels(ctx context.Context) error {
 	if c.library, err = library.Open(ctx, c.path("models"), c.store, c.cfg.Now); err != nil {
 		return err
 	}
+	c.library.Guard(c.disk.Writer)
 	c.models = models.New(models.Config{Store: c.store, PerMinute: c.cfg.ModelRequests, Now: c.cfg.Now, Log: c.cfg.Log, Open: c.openModel})
 	c.onClose(c.models.Close)
 	return nil

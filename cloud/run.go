@@ -126,6 +126,7 @@ func (c *Cloud) Run(ctx context.Context, force <-chan struct{}) error {
 	actor("triggers", func() error { return c.triggers.Run(work) })
 	actor("housekeeping", func() error { return c.housekeep(work) })
 	actor("garbage collection", func() error { return c.collectGarbage(work) })
+	actor("deleted revisions", func() error { return c.followRevisions(work) })
 	actor("DNS", func() error { return outer.Serve(c.dnsUDP, c.dnsTCP) })
 	actor("HTTPS", func() error { return c.server.ServeTLS(c.https, nil) })
 	actor("HTTP", func() error { return c.server.ServeRedirect(c.http) })

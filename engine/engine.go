@@ -66,6 +66,7 @@ type Engine struct {
 
 	mu        sync.Mutex
 	instances map[string]*Instance // by Spec.ID
+	layers    map[string][]string  // by the engine's own name for an instance, from Prepare until it is cleared away
 	serial    int
 	closed    bool
 	cleanups  sync.WaitGroup
@@ -86,7 +87,7 @@ func Open(ctx context.Context, cfg Config) (_ *Engine, err error) {
 	sum := sha256.Sum256([]byte(dir))
 	e := &Engine{
 		dir: dir, key: hex.EncodeToString(sum[:6]), log: cfg.Log, now: cfg.Now,
-		instances: map[string]*Instance{},
+		instances: map[string]*Instance{}, layers: map[string][]string{},
 		creates:   make(chan struct{}, 4*runtime.NumCPU()),
 	}
 	if e.now == nil {
@@ -252,7 +253,7 @@ func (e *Engine) close() error {
 
 // register gives a new instance its internal name, which no instance had before: leftovers of one with the same ID,
 // still being cleared away, are not in its way.
-func (e *Engine) register(id string) (name string, err error) {
+func (e *Engine) register(id string, layers []string) (name string, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.closed {
@@ -264,5 +265,18 @@ func (e *Engine) register(id string) (name string, err error) {
 	e.instances[id] = nil // taken
 	e.serial++
 	e.cleanups.Add(1)
-	return "i" + strconv.Itoa(e.serial), nil
+	name = "i" + strconv.Itoa(e.serial)
+	e.layers[name] = layers
+	return name, nil
+}
+
+// Layers returns the directories that instances are made of now, in no order, some of them more than once: what must not
+// be removed.
+func (e *Engine) Layers() (dirs []string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, l := range e.layers {
+		dirs = append(dirs, l...)
+	}
+	return dirs
 }

@@ -63,7 +63,7 @@ func (e *Engine) Prepare(ctx context.Context, s Spec) (_ *Instance, err error) {
 	if err := s.validate(); err != nil {
 		return nil, err
 	}
-	name, err := e.register(s.ID)
+	name, err := e.register(s.ID, s.Layers)
 	if err != nil {
 		return nil, err
 	}
@@ -312,6 +312,9 @@ func (i *Instance) release() {
 	if i.slot != nil {
 		e.slots.give(i.slot)
 	}
+	e.mu.Lock()
+	delete(e.layers, i.name)
+	e.mu.Unlock()
 	if err := errors.Join(errs...); err != nil {
 		e.log.Error("clean up after an instance", "instance", i.id, "err", err)
 	}

@@ -39,6 +39,7 @@ type Images struct {
 	dir    string
 	blobs  Blobs
 	limits Limits
+	admit  func(n int64) error
 	lender string // directory of other Images whose unpacked layers serve, too; "" for none
 	flight singleflight.Group
 	settler
@@ -54,7 +55,7 @@ func New(dir string, blobs Blobs, limits Limits) (_ *Images, err error) {
 	if limits.Entries == 0 {
 		limits.Entries = 2_000_000
 	}
-	im := &Images{dir: dir, blobs: blobs, limits: limits, settler: settler{layers: filepath.Join(dir, "layers"), marks: filepath.Join(dir, "settled")}}
+	im := &Images{dir: dir, blobs: blobs, limits: limits, admit: func(int64) error { return nil }, settler: settler{layers: filepath.Join(dir, "layers"), marks: filepath.Join(dir, "settled")}}
 	if err := os.RemoveAll(im.tmp()); err != nil {
 		return nil, err
 	}
@@ -69,6 +70,9 @@ func New(dir string, blobs Blobs, limits Limits) (_ *Images, err error) {
 // Borrow makes the layers that other Images have unpacked in a directory serve here, too: a layer has the same name
 // wherever it was unpacked. The lender must not prune what is borrowed. It is called before anything else.
 func (im *Images) Borrow(dir string) { im.lender = dir }
+
+// Guard has admit asked while a layer is unpacked, for the disk reserve. It is called before anything else.
+func (im *Images) Guard(admit func(n int64) error) { im.admit = admit }
 
 // borrowed is the directory of a layer that the lender has, whole and on disk; "" where it has not.
 func (im *Images) borrowed(layer string) string {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"runtime"
 	"strings"
 	"sync"
@@ -409,9 +410,13 @@ func TestPrune(t *testing.T) {
 		}
 	}
 	unpack(digests[2])
-	n, err := im.Prune(t.Context(), dirs[:1], hourAgo.Add(time.Minute))
-	if err != nil || n != 1 {
-		t.Errorf("pruned %d, %v, want 1", n, err)
+	keep, err := im.Layers(t.Context(), digests[0])
+	if err != nil || !slices.Equal(keep, dirs[:1]) {
+		t.Errorf("Layers = %v, %v, want %v", keep, err, dirs[:1])
+	}
+	n, young, err := im.Prune(t.Context(), keep, hourAgo.Add(time.Minute))
+	if err != nil || n != 1 || young != 1 {
+		t.Errorf("pruned %d, %d too young, %v, want 1 and 1", n, young, err)
 	}
 	for i, want := range []bool{true, false, true} {
 		if _, err := os.Stat(dirs[i]); (err == nil) != want {
@@ -515,5 +520,38 @@ func TestTree(t *testing.T) {
 	want := "drwxr-xr-x /app 0 |-rwxrwxrwx /app/link 0 /etc/shadow|drwxr-xr-x /app/sub 0 |-rw------- /app/sub/file 4 "
 	if strings.Join(got, "|") != want {
 		t.Errorf("got  %s\nwant %s", strings.Join(got, "|"), want)
+	}
+}
+
+// A layer that grows into what is kept back of the disk is refused while it is unpacked, and leaves nothing.
+func TestUnpackOnAFullDisk(t *testing.T) {
+	f := setup(t, oci.Limits{})
+	dir := t.TempDir()
+	im, err := oci.New(dir, f.blobs, oci.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer im.Close()
+	var room int64 = 4 << 20
+	im.Guard(func(n int64) error {
+		if n > room {
+			return fault.DiskFull(nil)
+		}
+		return nil
+	})
+	small := f.assemble(v1.ConfigFile{}, f.layer(tarOf(t, tar.Header{Name: "small", Uname: "x"}), gzipped))
+	big := f.assemble(v1.ConfigFile{}, f.layer(tarOf(t, tar.Header{Name: "first", Uname: "x"}, tar.Header{Name: "big", Uname: strings.Repeat("0", 5<<20)}), gzipped))
+	if _, err := im.Unpack(t.Context(), big); fault.From(err).Reason != fault.ReasonDiskFull {
+		t.Errorf("a layer that there is no room for: %v", err)
+	}
+	if left, err := filepath.Glob(filepath.Join(dir, "*", "*")); err != nil || len(left) != 0 {
+		t.Errorf("it left %v, %v", left, err)
+	}
+	if _, err := im.Unpack(t.Context(), small); err != nil {
+		t.Error(err)
+	}
+	room = 0 // what is there needs none
+	if _, err := im.Unpack(t.Context(), small); err != nil {
+		t.Errorf("an image that is unpacked already: %v", err)
 	}
 }

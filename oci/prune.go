@@ -28,34 +28,35 @@ func (im *Images) use(layer string) bool {
 }
 
 // Prune removes the unpacked layers that are not in keep (directories, as in Image.Layers) and that no Unpack has
-// returned since the given time, and tells how many they were. An image that is used longer than that must be in keep;
+// returned since the given time, and tells how many they were, and how many it left because they are too young. An image that is used longer than that must be in keep;
 // one that comes back is unpacked again from its blobs, which Prune leaves alone.
-func (im *Images) Prune(ctx context.Context, keep []string, since time.Time) (n int, err error) {
+func (im *Images) Prune(ctx context.Context, keep []string, since time.Time) (n, young int, err error) {
 	defer fault.Wrap(&err, "oci.Prune")
 	marks, err := os.ReadDir(im.marks)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	for _, m := range marks {
 		if err := ctx.Err(); err != nil {
-			return n, err
+			return n, young, err
 		}
 		if slices.Contains(keep, filepath.Join(im.layers, m.Name())) {
 			continue
 		}
 		gone, err := im.takeAway(m.Name(), since)
 		if err != nil {
-			return n, err
+			return n, young, err
 		}
 		if gone == "" {
+			young++
 			continue
 		}
 		n++
 		if err := os.RemoveAll(gone); err != nil { // what is left here, New sweeps
-			return n, err
+			return n, young, err
 		}
 	}
-	return n, nil
+	return n, young, nil
 }
 
 // takeAway moves a layer that was not used since the given time out of the way, and returns where it is then.

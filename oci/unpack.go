@@ -33,11 +33,8 @@ func (im *Images) Unpack(ctx context.Context, manifestDigest string) (_ Image, e
 		return Image{}, err
 	}
 	out := Image{Digest: m.Digest, Config: m.Config.Config}
-	chain := ""
-	for _, l := range m.Layers {
-		// The layers below belong to the key: a directory that the tar stream only implies takes its mode from them.
-		sum := sha256.Sum256([]byte(chain + " " + l.Digest.String()))
-		chain = hex.EncodeToString(sum[:])
+	for i, chain := range m.chain() {
+		l := m.Layers[i]
 		dir, err := im.layer(ctx, chain, l, out.Layers)
 		if err != nil {
 			return Image{}, err
@@ -46,6 +43,28 @@ func (im *Images) Unpack(ctx context.Context, manifestDigest string) (_ Image, e
 		out.Size += l.Size
 	}
 	return out, nil
+}
+
+// chain names the directories of an image's layers. The layers below belong to a name: a directory that the tar stream
+// only implies takes its mode from them.
+func (m Manifest) chain() (names []string) {
+	chain := ""
+	for _, l := range m.Layers {
+		sum := sha256.Sum256([]byte(chain + " " + l.Digest.String()))
+		chain = hex.EncodeToString(sum[:])
+		names = append(names, chain)
+	}
+	return names
+}
+
+// Layers returns where the layers of an image are when they are unpacked, which they need not be: what Prune is to keep.
+func (im *Images) Layers(ctx context.Context, manifestDigest string) (dirs []string, err error) {
+	defer fault.Wrap(&err, "oci.Layers(%s)", manifestDigest)
+	m, err := im.inspect(ctx, manifestDigest, 2)
+	for _, name := range m.chain() {
+		dirs = append(dirs, filepath.Join(im.layers, name))
+	}
+	return dirs, err
 }
 
 // layer returns the directory of a layer, unpacked.
@@ -97,7 +116,7 @@ func (im *Images) unpack(ctx context.Context, dir string, l Layer, below []strin
 	if err := os.Chmod(tmp, 0o755); err != nil {
 		return err
 	}
-	counted := newCounter(stream, im.limits)
+	counted := newCounter(stream, im.limits, im.admit)
 	slices.Reverse(below) // the archive package asks the nearest layer first
 	if _, err := archive.Apply(ctx, tmp, counted,
 		archive.WithFilter(counted.entry),
@@ -134,13 +153,14 @@ type counter struct {
 	r       io.Reader
 	hash    hash.Hash
 	limits  Limits
+	admit   func(n int64) error
 	bytes   int64 // of the stream
 	files   int64 // bytes of the files, which a sparse entry can make more than the stream's
 	entries int64
 }
 
-func newCounter(r io.Reader, limits Limits) *counter {
-	return &counter{r: r, hash: sha256.New(), limits: limits}
+func newCounter(r io.Reader, limits Limits, admit func(n int64) error) *counter {
+	return &counter{r: r, hash: sha256.New(), limits: limits, admit: admit}
 }
 
 func (c *counter) Read(p []byte) (int, error) {
@@ -150,6 +170,11 @@ func (c *counter) Read(p []byte) (int, error) {
 	// 2 KiB an entry is generous for headers and padding.
 	if c.bytes > c.limits.Bytes+c.limits.Entries*2048 {
 		return n, c.tooMuch()
+	}
+	if n > 0 { // what is read is about to be written
+		if full := c.admit(int64(n)); full != nil {
+			return n, full
+		}
 	}
 	return n, err
 }
@@ -168,6 +193,10 @@ func (c *counter) entry(h *tar.Header) (bool, error) {
 	c.files += max(h.Size, 0)
 	if c.entries > c.limits.Entries || c.files > c.limits.Bytes {
 		return false, c.tooMuch()
+	}
+	// All of the file, which may be one that the stream has only a hole of; and its inode.
+	if err := c.admit(max(h.Size, 0)); err != nil {
+		return false, err
 	}
 	// Device nodes have no use in an instance, which has its own /dev. Overlay's own attributes would let a layer
 	// redirect lookups within the stack.

@@ -447,6 +447,35 @@ func (s *Services) Count(ctx context.Context, project string) (n int, err error)
 	return n, err
 }
 
+// Gone follows the deletions of revisions from now on: each call of the returned function blocks until there are some and
+// returns their images, as Images does.
+func (s *Services) Gone(ctx context.Context) (next func() ([]string, error), stop func(), err error) {
+	defer fault.Wrap(&err, "run.Services.Gone")
+	var cursor int64
+	err = s.store.View(ctx, func(tx *store.Tx) (err error) {
+		cursor, err = store.Revision(tx)
+		return err
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	changed, stop := follow(ctx, s.store, revisions, "projects/", cursor, fromRevisionRow)
+	return func() (images []string, err error) {
+		for len(images) == 0 {
+			all, err := changed()
+			if err != nil {
+				return nil, err
+			}
+			for _, r := range all {
+				if image := r.Status.ImageDigest; r.Deleted && image != "" {
+					images = append(images, image)
+				}
+			}
+		}
+		return images, nil
+	}, stop, nil
+}
+
 // Images returns the images that revisions run, by digest ("HOST/REPO@sha256:…"), each as often as it is used.
 func (s *Services) Images(ctx context.Context) (out []string, err error) {
 	defer fault.Wrap(&err, "run.Services.Images")

@@ -6,9 +6,11 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"sync"
 
+	"giggle/blob"
 	"giggle/fault"
 	"giggle/store"
 )
@@ -39,12 +41,13 @@ func (s *Storage) CreateLog(ctx context.Context, bucket, name string, attrs Attr
 	if l.file, err = os.OpenFile(s.logFile(l.id), os.O_CREATE|os.O_EXCL|os.O_WRONLY|os.O_APPEND, 0o600); err != nil {
 		return nil, err
 	}
-	err = s.store.Update(ctx, func(tx *store.Tx) error {
+	var was blob.Digest
+	err = s.store.Update(ctx, func(tx *store.Tx) (err error) {
 		o := Object{Bucket: bucket, Name: name, Attrs: attrs, Metageneration: 1, Log: l.id}
-		if err := s.place(tx, &o, Conditions{}); err != nil {
+		if was, err = s.place(tx, &o, Conditions{}); err != nil {
 			return err
 		}
-		_, err := growings.Create(tx, l.id, growing{bucket, name})
+		_, err = growings.Create(tx, l.id, growing{bucket, name})
 		return err
 	})
 	if err != nil {
@@ -52,6 +55,7 @@ func (s *Storage) CreateLog(ctx context.Context, bucket, name string, attrs Attr
 		_ = os.Remove(s.logFile(l.id))
 		return nil, err
 	}
+	s.release(was, nil)
 	return l, nil
 }
 
@@ -65,7 +69,8 @@ func (l *Log) Write(p []byte) (int, error) {
 	return l.file.Write(p)
 }
 
-// Close finishes the object. A second call does nothing.
+// Close finishes the object. A second call does nothing. On a full disk it stays as it is, to be read like this, until
+// FinishLogs has room.
 func (l *Log) Close(ctx context.Context) (err error) {
 	defer fault.Wrap(&err, "storage.Log.Close(%.64s)", l.bucket)
 	l.mu.Lock()
@@ -78,7 +83,35 @@ func (l *Log) Close(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	return l.s.finishLog(ctx, l.id, growing{l.bucket, l.name})
+	return l.s.finishOrKeep(ctx, l.id, growing{l.bucket, l.name})
+}
+
+// finishOrKeep is finishLog where there is room for a log's bytes, which are moved by being copied.
+func (s *Storage) finishOrKeep(ctx context.Context, id string, at growing) error {
+	err := s.finishLog(ctx, id, at)
+	full := fault.Is(err, fault.ResourceExhausted)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if full {
+		s.ended[id] = at
+		return nil
+	}
+	delete(s.ended, id)
+	return err
+}
+
+// FinishLogs finishes the logs for which the disk had no room.
+func (s *Storage) FinishLogs(ctx context.Context) (err error) {
+	defer fault.Wrap(&err, "storage.FinishLogs")
+	s.mu.Lock()
+	ended := maps.Clone(s.ended)
+	s.mu.Unlock()
+	for id, at := range ended {
+		if err := s.finishOrKeep(ctx, id, at); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // finishLog moves a log's bytes into the blob store and says so in its row, then removes the file. An object that was
@@ -98,6 +131,11 @@ func (s *Storage) finishLog(ctx context.Context, id string, at growing) error {
 	if err != nil {
 		return err
 	}
+	release, err := s.blobs.Hold(ctx, info.Digest) // until the row says that it is needed
+	if err != nil {
+		return err
+	}
+	defer release()
 	err = s.store.Update(ctx, func(tx *store.Tx) error {
 		row, err := objects.Get(tx, key(at.Bucket, at.Name))
 		if err != nil && !fault.Is(err, fault.NotFound) {
@@ -138,7 +176,7 @@ func (s *Storage) recoverLogs(ctx context.Context) error {
 		return err
 	}
 	for _, r := range rows {
-		if err := s.finishLog(ctx, r.Name, r.Value); err != nil {
+		if err := s.finishOrKeep(ctx, r.Name, r.Value); err != nil {
 			return err
 		}
 	}
@@ -147,6 +185,9 @@ func (s *Storage) recoverLogs(ctx context.Context) error {
 		return err
 	}
 	for _, e := range left {
+		if _, later := s.ended[e.Name()]; later {
+			continue
+		}
 		if err := os.Remove(s.logFile(e.Name())); err != nil {
 			return err
 		}

@@ -46,7 +46,7 @@ type Object struct {
 	Log            string // id of the file that it grows in; "" once it is finished
 }
 
-var objects = store.NewTable[Object]("storage.object", "Object")
+var objects = store.NewTable[Object]("storage.object", "Object").By(func(_ string, o Object) string { return string(o.Digest) })
 
 // key is the row name of an object. A bucket's name has no slash, so rows of a bucket lie together in name order.
 func key(bucket, name string) string { return bucket + "/" + name }
@@ -196,19 +196,36 @@ func (s *Storage) insert(ctx context.Context, in Insert, info blob.Info, h *sums
 		Bucket: in.Bucket, Name: in.Name, Attrs: in.Attrs, Metageneration: 1,
 		Size: info.Size, Digest: info.Digest, MD5: sum, CRC32C: h.crc.Sum32(), Components: components,
 	}
-	err = s.store.Update(ctx, func(tx *store.Tx) error { return s.place(tx, &o, in.If) })
+	release, err := s.blobs.Hold(ctx, o.Digest) // until the row says that it is needed
+	if err != nil {
+		return o, err
+	}
+	defer release()
+	var was blob.Digest
+	err = s.store.Update(ctx, func(tx *store.Tx) error {
+		was, err = s.place(tx, &o, in.If)
+		return err
+	})
+	s.release(was, err)
 	return o, err
 }
 
-// place writes o in place of the object of its name.
-func (s *Storage) place(tx *store.Tx, o *Object, cond Conditions) error {
+// release tells that an object isn't what it was any more, if what changed it went well.
+func (s *Storage) release(was blob.Digest, err error) {
+	if err == nil && was != "" {
+		s.freed(was)
+	}
+}
+
+// place writes o in place of the object of its name, and returns what that one was.
+func (s *Storage) place(tx *store.Tx, o *Object, cond Conditions) (was blob.Digest, err error) {
 	have, err := target(tx, o.Bucket, o.Name, cond)
 	if err != nil {
-		return err
+		return "", err
 	}
 	var last int64
 	if have != nil {
-		last = have.Generation
+		last, was = have.Generation, have.Digest
 	}
 	if o.StorageClass == "" {
 		o.StorageClass = "STANDARD"
@@ -216,7 +233,7 @@ func (s *Storage) place(tx *store.Tx, o *Object, cond Conditions) error {
 	o.Generation = s.generation(last)
 	o.Created, o.Updated = tx.Now().UTC(), tx.Now().UTC()
 	_, err = objects.Put(tx, key(o.Bucket, o.Name), *o)
-	return err
+	return was, err
 }
 
 // Object describes an object. A generation other than 0 must be its present one.
@@ -314,12 +331,17 @@ func (s *Storage) UpdateObject(ctx context.Context, bucket, name string, generat
 // Delete removes an object.
 func (s *Storage) Delete(ctx context.Context, bucket, name string, generation int64, cond Conditions) (err error) {
 	defer fault.Wrap(&err, "storage.Delete(%.64s)", bucket)
-	return s.store.Update(ctx, func(tx *store.Tx) error {
-		if _, err := getObject(tx, bucket, name, generation, cond); err != nil {
+	var was blob.Digest
+	err = s.store.Update(ctx, func(tx *store.Tx) error {
+		o, err := getObject(tx, bucket, name, generation, cond)
+		if err != nil {
 			return err
 		}
+		was = o.Digest
 		return objects.Delete(tx, key(bucket, name))
 	})
+	s.release(was, err)
+	return err
 }
 
 // Source names an object that is read to make another.
@@ -335,6 +357,7 @@ func (s *Storage) Copy(ctx context.Context, from Source, to Insert, attrs *Attrs
 	if err := to.check(); err != nil {
 		return o, err
 	}
+	var was blob.Digest
 	err = s.store.Update(ctx, func(tx *store.Tx) error {
 		src, err := getObject(tx, from.Bucket, from.Name, from.Generation, from.If)
 		if err != nil {
@@ -348,8 +371,10 @@ func (s *Storage) Copy(ctx context.Context, from Source, to Insert, attrs *Attrs
 		if attrs != nil {
 			o.Attrs = *attrs
 		}
-		return s.place(tx, &o, to.If)
+		was, err = s.place(tx, &o, to.If)
+		return err
 	})
+	s.release(was, err)
 	return o, err
 }
 

@@ -24,6 +24,7 @@ import (
 type Blobs interface {
 	Put(ctx context.Context, r io.Reader, want blob.Digest) (blob.Info, error)
 	Open(ctx context.Context, d blob.Digest) (io.ReadSeekCloser, blob.Info, error)
+	Hold(ctx context.Context, d blob.Digest) (release func(), err error)
 	Uploads
 }
 
@@ -45,6 +46,9 @@ type Options struct {
 	Logs  string           // directory of the logs that are being written
 	Now   func() time.Time // required
 	Admit func() error     // asked before bytes are taken in, for the disk reserve; nil admits all
+	// Released hears of content that an object has just ceased to be, after it is on disk: whoever collects garbage asks
+	// Needed then. It may be nil and must not block.
+	Released func(blob.Digest)
 }
 
 // Storage is all buckets of a platform. It is safe for concurrent use.
@@ -54,10 +58,12 @@ type Storage struct {
 	logs  string
 	now   func() time.Time
 	admit func() error
+	freed func(blob.Digest)
 
 	mu       sync.Mutex
 	lastGen  int64
 	sessions map[string]*session // uploads that this process has touched
+	ended    map[string]growing  // logs that nobody writes any more, for which the disk had no room
 }
 
 // Reasons of faults that a wire format tells apart from others of their code.
@@ -71,9 +77,12 @@ const (
 // New opens the storage in opts. Logs that a crash left unfinished are finished with what they have.
 func New(ctx context.Context, opts Options) (_ *Storage, err error) {
 	defer fault.Wrap(&err, "storage.New")
-	s := &Storage{store: opts.Store, blobs: opts.Blobs, logs: opts.Logs, now: opts.Now, admit: opts.Admit, sessions: map[string]*session{}}
+	s := &Storage{store: opts.Store, blobs: opts.Blobs, logs: opts.Logs, now: opts.Now, admit: opts.Admit, freed: opts.Released, sessions: map[string]*session{}, ended: map[string]growing{}}
 	if s.admit == nil {
 		s.admit = func() error { return nil }
+	}
+	if s.freed == nil {
+		s.freed = func(blob.Digest) {}
 	}
 	if err := os.MkdirAll(s.logs, 0o700); err != nil {
 		return nil, err

@@ -144,6 +144,11 @@ func (s *Storage) finish(ctx context.Context, sess *session, u *Upload, whole bo
 	if err != nil {
 		return err
 	}
+	release, err := s.blobs.Hold(ctx, info.Digest) // to read it again may take a while
+	if err != nil {
+		return err
+	}
+	defer release()
 	h := sess.sums
 	if h == nil || h.n != size {
 		h = newSums()

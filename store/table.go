@@ -121,6 +121,11 @@ func (t Table[T]) CountBy(tx *Tx, ref string, limit int) (int, error) {
 	return t.count(tx, "SELECT count(*) FROM (SELECT 1 FROM objects WHERE kind = ? AND ref = ? AND ref <> '' AND deleted = 0 LIMIT ?)", t.kind, ref, limit)
 }
 
+// ListBy returns the rows that refer to ref (By), in no order.
+func (t Table[T]) ListBy(tx *Tx, ref string) ([]Row[T], error) {
+	return t.query(tx, "SELECT "+columns+" FROM objects WHERE kind = ? AND ref = ? AND ref <> '' AND deleted = 0", t.kind, ref)
+}
+
 func (t Table[T]) count(tx *Tx, query string, args ...any) (n int, err error) {
 	if err := tx.sql.QueryRowContext(tx.ctx, query, args...).Scan(&n); err != nil {
 		return 0, fmt.Errorf("store: count %s: %w", t.kind, err)

@@ -12,8 +12,8 @@ import (
 )
 
 // Copy puts all that an image is made of, by its familiar name, among other blobs, and returns it: to run it, or to build
-// on it. What is there already is only made young, so that no collection removes it before somebody needs it where a
-// marker looks. It fails with NotFound.
+// on it. All of it is young when it returns, what was there already, too, so that no collection removes it before somebody
+// needs it where a marker looks. It fails with NotFound.
 func (m *Mirror) Copy(ctx context.Context, name string, into *blob.Dir) (_ oci.Manifest, err error) {
 	defer fault.Wrap(&err, "mirror.Copy(%s)", name)
 	img, err := m.Get(name)
@@ -44,6 +44,7 @@ func (m *Mirror) Copy(ctx context.Context, name string, into *blob.Dir) (_ oci.M
 		needed = append(needed, l.Digest.String())
 	}
 	for _, d := range needed {
+		defer into.Reserve(blob.Digest(d))() // the first may be old by the time that the last is there
 		if err := copyBlob(ctx, blobs, into, blob.Digest(d)); err != nil {
 			return oci.Manifest{}, err
 		}

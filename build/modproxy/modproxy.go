@@ -8,6 +8,7 @@ package modproxy
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net/http"
 	"os"
@@ -29,8 +30,9 @@ type Config struct {
 	Upstream string // GOPROXY's list: URLs with commas or bars between them; it ends at direct or off
 	Now      func() time.Time
 	Log      *slog.Logger
-	Client   *http.Client // nil is one with sane limits
-	MaxFile  int64        // bytes of one fetched file; 0 for what the go command takes
+	Client   *http.Client              // nil is one with sane limits
+	Guard    func(io.Writer) io.Writer // stands before the files that are written, for the disk reserve; nil lets all through
+	MaxFile  int64                     // bytes of one fetched file; 0 for what the go command takes
 }
 
 // maxZip is the largest module that the go command takes (go.dev/ref/mod#zip-path-size-constraints).
@@ -60,6 +62,9 @@ type Proxy struct {
 func New(cfg Config) (*Proxy, error) {
 	if cfg.MaxFile == 0 {
 		cfg.MaxFile = maxZip
+	}
+	if cfg.Guard == nil {
+		cfg.Guard = func(w io.Writer) io.Writer { return w }
 	}
 	p := &Proxy{cfg: cfg, upstream: parseUpstream(cfg.Upstream)}
 	if p.cfg.Client == nil {

@@ -99,7 +99,7 @@ func (p *Proxy) keep(body io.Reader, file string) (err error) {
 			err = errors.Join(err, e)
 		}
 	}()
-	n, err := io.Copy(tmp, io.LimitReader(body, p.cfg.MaxFile+1))
+	n, err := io.Copy(p.cfg.Guard(tmp), io.LimitReader(body, p.cfg.MaxFile+1))
 	if err == nil && n > p.cfg.MaxFile {
 		err = fmt.Errorf("a file larger than %d bytes", p.cfg.MaxFile)
 	}
@@ -107,6 +107,9 @@ func (p *Proxy) keep(body io.Reader, file string) (err error) {
 		err = tmp.Sync() // a version is never fetched again: half of one would stay
 	}
 	if err := errors.Join(err, tmp.Close()); err != nil {
+		if fault.Is(err, fault.ResourceExhausted) {
+			return err
+		}
 		return fault.New(fault.Unavailable, "the module proxy upstream broke off: %v", err)
 	}
 	return os.Rename(tmp.Name(), file)

@@ -33,7 +33,8 @@ type Config struct {
 	Upstream string // URL of the registry, "https://registry.npmjs.org/"; "off" for none
 	Now      func() time.Time
 	Log      *slog.Logger
-	Client   *http.Client // nil is one with sane limits
+	Client   *http.Client              // nil is one with sane limits
+	Guard    func(io.Writer) io.Writer // stands before the files that are written, for the disk reserve; nil lets all through
 }
 
 const (
@@ -52,6 +53,9 @@ type Proxy struct {
 
 // New returns a proxy over a directory.
 func New(cfg Config) (*Proxy, error) {
+	if cfg.Guard == nil {
+		cfg.Guard = func(w io.Writer) io.Writer { return w }
+	}
 	if cfg.Client == nil {
 		t := http.DefaultTransport.(*http.Transport).Clone()
 		t.ResponseHeaderTimeout = time.Minute
@@ -176,7 +180,7 @@ func (p *Proxy) fetch(ctx context.Context, name, accept, path string, isTarball 
 		return err
 	}
 	defer func() { _ = os.Remove(f.Name()) }() // gone already after the rename
-	n, err := io.Copy(f, io.LimitReader(res.Body, limit+1))
+	n, err := io.Copy(p.cfg.Guard(f), io.LimitReader(res.Body, limit+1))
 	if err == nil && n > limit {
 		err = fault.New(fault.ResourceExhausted, "%s is larger than %d MB.", name, limit>>20)
 	}

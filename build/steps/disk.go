@@ -7,13 +7,6 @@ import (
 	"syscall"
 )
 
-// space returns the free and all bytes of the file system that a directory is on.
-func space(dir string) (free, total int64, err error) {
-	var st syscall.Statfs_t
-	err = syscall.Statfs(dir, &st)
-	return int64(st.Bavail) * st.Bsize, int64(st.Blocks) * st.Bsize, err
-}
-
 // usage returns the bytes of disk that a directory takes. Files that come and go meanwhile may be missed.
 func usage(ctx context.Context, dir string) (int64, error) {
 	var sum int64

@@ -303,10 +303,7 @@ const (
 	diskShare    = 20
 )
 
-// diskReserve is the share of the file system that builds leave free: one part in so many.
-const diskReserve = 50
-
-// watchDisk ends the build when its workspace outgrows the limit, or the file system is nearly full.
+// watchDisk ends the build when its workspace outgrows the limit, or the disk is full.
 func (w *workspace) watchDisk(ctx context.Context) error {
 	wait := diskInterval
 	for {
@@ -316,12 +313,13 @@ func (w *workspace) watchDisk(ctx context.Context) error {
 		case <-time.After(wait):
 		}
 		start := time.Now()
-		free, total, err := space(w.dir)
-		if err != nil {
+		if err := w.cfg.Admit(0); err != nil {
+			if fault.Is(err, fault.ResourceExhausted) {
+				full := *fault.From(err)
+				full.Message = "The build was stopped. " + full.Message
+				err = &full
+			}
 			return err
-		}
-		if free < total/diskReserve {
-			return fault.New(fault.ResourceExhausted, "The build was stopped: the disk of this machine is nearly full (%d MiB are left).", free>>20)
 		}
 		used, err := usage(ctx, w.dir)
 		if err != nil {

@@ -66,12 +66,13 @@ type Config struct {
 	Store    Store  // nil when there is no builder that makes images
 	Dir      string // of the workspaces; what is in it is removed
 	Sockets  func(b build.Build) engine.Sockets
-	Files    []engine.File // laid over every image: resolv.conf, certificates
-	Env      []string      // of every step
-	Memory   int64         // bytes, of one step
-	Pids     int64         // processes of one step
-	Disk     int64         // bytes, of one build's workspace
-	Parallel int           // steps at once, of all builds
+	Files    []engine.File       // laid over every image: resolv.conf, certificates
+	Env      []string            // of every step
+	Memory   int64               // bytes, of one step
+	Pids     int64               // processes of one step
+	Disk     int64               // bytes, of one build's workspace
+	Admit    func(n int64) error // fails when the disk is full; nil never does
+	Parallel int                 // steps at once, of all builds
 	NewID    func() string
 	Now      func() time.Time
 	Log      *slog.Logger
@@ -88,6 +89,9 @@ var _ build.Steps = (*Runner)(nil)
 
 // New returns a runner. What builds left behind when the platform was killed is removed.
 func New(cfg Config) (*Runner, error) {
+	if cfg.Admit == nil {
+		cfg.Admit = func(int64) error { return nil }
+	}
 	if err := os.RemoveAll(cfg.Dir); err != nil {
 		return nil, err
 	}

@@ -45,12 +45,18 @@ type Config struct {
 	ProjectID func(ref string) (string, error)    // the id of a project that is named by id or number
 	Enabled   func(project, service string) error // fails when an API is disabled in a project
 	Audit     Recorder
-	NewID     func() string // of requests
+	NewID     func() string       // of requests
+	Admit     func(n int64) error // asked before a push's bytes are taken in, for the disk reserve; nil admits all
 	Log       *slog.Logger
 }
 
 // New returns the handler of the host.
-func New(cfg Config) http.Handler { return &server{cfg} }
+func New(cfg Config) http.Handler {
+	if cfg.Admit == nil {
+		cfg.Admit = func(int64) error { return nil }
+	}
+	return &server{cfg}
+}
 
 type server struct{ Config }
 
@@ -162,6 +168,11 @@ func (s *server) serve(w *started, r *request) (err error) {
 	}
 	h := w.Header()
 	h.Set("Cache-Control", "no-cache, max-age=0, must-revalidate")
+	if r.service == git.ReceivePack {
+		if err := s.Admit(0); err != nil {
+			return err
+		}
+	}
 	if r.advertise {
 		h.Set("Content-Type", "application/x-"+string(r.service)+"-advertisement")
 		if version(r.Request) < 2 || r.service == git.ReceivePack {
@@ -201,9 +212,22 @@ func (s *server) body(w http.ResponseWriter, r *request) (io.Reader, error) {
 		return nil, fault.New(fault.InvalidArgument, "The content encoding is not known.")
 	}
 	if r.service == git.UploadPack {
-		body = io.LimitReader(body, maxFetch)
+		return io.LimitReader(body, maxFetch), nil
 	}
-	return body, nil
+	return admitted{body, s.Admit}, nil
+}
+
+// admitted is a push as long as there is room for it.
+type admitted struct {
+	r     io.Reader
+	admit func(n int64) error
+}
+
+func (a admitted) Read(p []byte) (int, error) {
+	if err := a.admit(int64(len(p))); err != nil {
+		return 0, err
+	}
+	return a.r.Read(p)
 }
 
 // version is the protocol that a client asks for. What it says beside that is not passed on.

@@ -16,7 +16,6 @@ import (
 	"regexp"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 	"unicode"
 
@@ -68,6 +67,7 @@ type Library struct {
 	dir   string
 	store *store.Store
 	now   func() time.Time
+	guard func(io.Writer) io.Writer
 
 	mu sync.Mutex // held while a file gets its name and its row, or loses them
 }
@@ -79,7 +79,7 @@ const adding = ".adding-*.gguf"
 // and no row becomes a model: a kill came in between, or the platform of before kept no rows.
 func Open(ctx context.Context, dir string, s *store.Store, now func() time.Time) (_ *Library, err error) {
 	defer fault.Wrap(&err, "library.Open")
-	l := &Library{dir: dir, store: s, now: now}
+	l := &Library{dir: dir, store: s, now: now, guard: func(w io.Writer) io.Writer { return w }}
 	known := make(map[string]bool)
 	err = s.View(ctx, func(tx *store.Tx) error {
 		rows, err := table.List(tx, "", "", 0)
@@ -148,6 +148,9 @@ func (l *Library) path(project, name string) string {
 	return filepath.Join(l.dir, project, name+".gguf")
 }
 
+// Guard puts something before the files that are written, for the disk reserve. It is called before anything else.
+func (l *Library) Guard(guard func(io.Writer) io.Writer) { l.guard = guard }
+
 // Path is where a model's file is.
 func (l *Library) Path(m Model) string { return l.path(m.Project, m.Name) }
 
@@ -197,11 +200,8 @@ func (l *Library) Add(ctx context.Context, project, name, source string, file io
 		return m, err
 	}
 	defer func() { _ = os.Remove(tmp.Name()) }() // gone when all went well
-	m, err = receive(tmp, file)
+	m, err = receive(tmp, l.guard(tmp), file)
 	if err := errors.Join(err, tmp.Close()); err != nil {
-		if errors.Is(err, syscall.ENOSPC) {
-			return m, fault.New(fault.ResourceExhausted, "The disk is full: the model was not kept.")
-		}
 		return m, err
 	}
 	m.Project, m.Name, m.Source, m.Added = project, name, saying(source, maxSource), l.now().UTC()
@@ -215,10 +215,10 @@ func exists(project, name string) error {
 	return fault.New(fault.AlreadyExists, "A model %s was added to project %s already. `giggle models rm %s` first, or add this one under another name.", name, project, name)
 }
 
-// receive writes a file to disk and reads what it is.
-func receive(to *os.File, from io.Reader) (m Model, err error) {
+// receive writes a file to disk by way of w, and reads what it is.
+func receive(to *os.File, w io.Writer, from io.Reader) (m Model, err error) {
 	sum := sha256.New()
-	m.Size, err = io.Copy(io.MultiWriter(to, sum), io.LimitReader(from, maxFile+1))
+	m.Size, err = io.Copy(io.MultiWriter(w, sum), io.LimitReader(from, maxFile+1))
 	if err != nil {
 		return m, err
 	}

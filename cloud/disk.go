@@ -1,0 +1,36 @@
+package cloud
+
+import (
+	"os"
+
+	"giggle/disk"
+)
+
+// ballastBytes is what deletes have when the disk is full to the last byte: four times SQLite's write-ahead log.
+const ballastBytes = 16 << 20
+
+// openDisk looks at the data directory's file system.
+func (c *Cloud) openDisk() (err error) {
+	c.released = newReleased()
+	c.disk = disk.New(disk.Config{
+		Dir: c.cfg.Data, Full: c.released.Full,
+		Parts: []disk.Part{
+			{Name: "objects and images", Dirs: []string{c.path("blobs")}, Fix: "`gcloud storage rm` or `gcloud artifacts docker images delete`"},
+			{Name: "unpacked images", Dirs: []string{c.path("layers")}, Fix: "deleting services and images"},
+			{Name: "models", Dirs: []string{c.path("models")}, Fix: "`giggle models rm`"},
+			{Name: "Git repositories", Dirs: []string{c.path("git")}, Fix: "`gcloud source repos delete`"},
+			{Name: "builds and their caches", Dirs: []string{c.path("build"), c.path("buildkit"), c.path("docker")}},
+			{Name: "modules and packages", Dirs: []string{c.path("cache")}},
+			{Name: "logs", Dirs: []string{c.path("logs"), c.path("storage"), c.path("audit")}},
+			{Name: "the platform's state", Dirs: []string{c.path("state")}},
+		},
+	})
+	if err := os.MkdirAll(c.path("state"), 0o700); err != nil {
+		return err
+	}
+	c.ballast, err = c.disk.Ballast(c.path("state", "ballast"), ballastBytes)
+	return err
+}
+
+// room is Admit for those who don't know yet how many bytes will come.
+func (c *Cloud) room() error { return c.disk.Admit(0) }
