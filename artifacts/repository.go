@@ -38,7 +38,10 @@ type Repository struct {
 	CleanupDryRun bool                       `json:",omitempty"`
 }
 
-var repositories = store.NewTable[Repository]("artifacts.repository", "Repository")
+// RepositoryKind is the kind of repositories' rows.
+const RepositoryKind = "artifacts.repository"
+
+var repositories = store.NewTable[Repository](RepositoryKind, "Repository")
 
 // OperationKind is the kind of the operations that make and remove repositories.
 const OperationKind = "artifacts.repository"

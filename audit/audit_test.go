@@ -3,15 +3,18 @@ package audit
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"giggle/fault"
+	"giggle/store"
 )
 
 // clock is a time that tests move.
@@ -137,45 +140,162 @@ func TestHalfALineIsCutOffAtOpen(t *testing.T) {
 func TestOldFilesGo(t *testing.T) {
 	dir := t.TempDir()
 	l := open(t, dir, 1) // each entry fills a file
-	for i := range 40 {
-		record(t, l, event(fmt.Sprintf("r%d", i)))
+	data := func(id string) Event {
+		e := event(id)
+		e.Data = true
+		return e
 	}
-	files, _ := filepath.Glob(filepath.Join(dir, "activity-*"))
-	if len(files) != kept[activity] {
-		t.Errorf("%d files are kept, want %d", len(files), kept[activity])
+	for i := range 40 {
+		record(t, l, data(fmt.Sprintf("r%d", i)))
+	}
+	files, _ := filepath.Glob(filepath.Join(dir, "data_access-*"))
+	if len(files) != kept[dataAccess].files {
+		t.Errorf("%d files are kept, want %d", len(files), kept[dataAccess].files)
 	}
 	got, err := l.Read(Filter{Limit: 3})
 	if err != nil || ids(got) != "r37 r38 r39" {
 		t.Errorf("the newest are %s (%v), want r37 r38 r39", ids(got), err)
 	}
 	l = open(t, dir, 1)
-	record(t, l, event("again"))
+	record(t, l, data("again"))
 	if got, err = l.Read(Filter{Limit: 2}); err != nil || ids(got) != "again r39" && ids(got) != "r39 again" {
 		t.Errorf("after opening again the newest are %s (%v)", ids(got), err)
 	}
 }
 
-// A flood of calls without an identity neither fills the disk nor pushes out what identities did.
-func TestNobodysCallsAreBounded(t *testing.T) {
-	l := open(t, t.TempDir(), 0)
-	nobody := event("n")
-	nobody.Member, nobody.Code = "", int32(fault.Unauthenticated)
+// What was done stays until it is old, however much it is.
+func TestActivityGoesByAge(t *testing.T) {
+	dir := t.TempDir()
+	l := open(t, dir, 1)
+	for i := range 40 {
+		record(t, l, event(fmt.Sprintf("r%d", i)))
+	}
+	if got, err := l.Read(Filter{}); err != nil || len(got) != 40 {
+		t.Fatalf("%d of 40 entries are kept (%v)", len(got), err)
+	}
+	old := l.cfg.Now().Add(-kept[activity].age - time.Hour)
+	for i := 1; i <= 5; i++ {
+		if err := os.Chtimes(l.streams[activity].path(i), old, old); err != nil {
+			t.Fatal(err)
+		}
+	}
+	record(t, l, event("last"))
+	if got, err := l.Read(Filter{}); err != nil || len(got) != 36 || got[0].InsertID != "r5" {
+		t.Errorf("%d entries are kept (%v), want those that aren't old", len(got), err)
+	}
+}
+
+// A flood of refused calls, authenticated or not, neither fills the disk nor pushes out what was done.
+func TestRefusalsAreBounded(t *testing.T) {
+	dir := t.TempDir()
+	l := open(t, dir, 4<<10)
+	l.second = time.Now().Unix()
 	record(t, l, event("r1"))
-	for range 10 * nobodys {
-		record(t, l, nobody)
+	for _, member := range []string{"", "user:stranger@giggle.test"} {
+		e := event("n")
+		e.Member, e.Code = member, codePermissionDenied
+		before, err := l.Read(Filter{Refused: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 10 * refusedOfOne {
+			e.UserAgent, e.Message, e.Resource = strings.Repeat("<\x01", 9000), strings.Repeat("m", 9000), strings.Repeat("r", 9000)
+			record(t, l, e)
+		}
+		after, err := l.Read(Filter{Refused: true})
+		if n := len(after) - len(before); err != nil || n > 2*refusedOfOne { // a second may have begun in between
+			t.Errorf("%d refusals of %q are kept (%v), want at most %d a second", n, member, err, refusedOfOne)
+		}
+		l.mu.Lock()
+		l.second = 0 // the next second
+		l.mu.Unlock()
+		record(t, l, e)
+		after, _ = l.Read(Filter{Refused: true})
+		if last := after[len(after)-1]; last.Labels["giggle.dev/omitted"] == "" {
+			t.Errorf("the next entry of %q says nothing of those that were left out", member)
+		}
+		if line, err := encode(after[len(after)-1]); err != nil || len(line) > 3<<10 {
+			t.Errorf("a refusal takes %d bytes (%v)", len(line), err)
+		}
+	}
+	files, _ := filepath.Glob(filepath.Join(dir, "refused-*"))
+	if len(files) > kept[refused].files {
+		t.Errorf("%d files of refusals are kept", len(files))
+	}
+	if got, err := l.Read(Filter{Principal: "you@giggle.test"}); err != nil || len(got) != 1 {
+		t.Errorf("of what was done %d entries are left (%v)", len(got), err)
+	}
+}
+
+// A change and its entry are there together, or neither is: the platform may be killed at any moment in between.
+func TestChangesHaveTheirEntry(t *testing.T) {
+	dir := t.TempDir()
+	things := store.NewTable[string]("test.thing", "Thing")
+	start := func() (*store.Store, *Log) {
+		st, err := store.Open(t.Context(), filepath.Join(dir, "state.db"), time.Now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l, err := Open(Config{Dir: filepath.Join(dir, "audit"), Now: time.Now, Journal: st})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return st, l
+	}
+	change := func(ctx context.Context, st *store.Store, name string, fail error) {
+		err := st.Update(ctx, func(tx *store.Tx) error {
+			if _, err := things.Put(tx, name, "x"); err != nil {
+				return err
+			}
+			return fail
+		})
+		if err != fail { //nolint:errorlint // it is the same
+			t.Fatal(err)
+		}
+	}
+	st, l := start()
+	for id, ends := range map[string]bool{"killed": false, "ended": true} {
+		ctx, p := l.Begin(t.Context(), event(id))
+		change(ctx, st, "thing-of-"+id, nil)
+		if ends {
+			if err := p.End(event(id)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	ctx, _ := l.Begin(t.Context(), event("undone"))
+	change(ctx, st, "thing-of-undone", errors.New("it failed"))
+	ctx, _ = l.Begin(t.Context(), event("read"))
+	if err := st.Update(ctx, func(*store.Tx) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 { // once is enough, however often the platform starts
+		if err := errors.Join(l.Close(), st.Close()); err != nil {
+			t.Fatal(err)
+		}
+		st, l = start()
 	}
 	got, err := l.Read(Filter{})
-	if err != nil || len(got) != nobodys+1 {
-		t.Fatalf("%d entries (%v), want %d", len(got), err, nobodys+1)
+	if err != nil {
+		t.Fatal(err)
 	}
-	l.second = 0 // the next second
-	record(t, l, nobody)
-	got, _ = l.Read(Filter{Refused: true})
-	if last := got[len(got)-1]; last.Labels["giggle.dev/omitted"] != fmt.Sprint(9*nobodys) {
-		t.Errorf("the next entry says %v were left out, want %d", last.Labels, 9*nobodys)
+	var have []string
+	for _, e := range got {
+		m := e.Payload.Metadata
+		if m == nil || len(m.Changed) != 1 || m.Changed[0] != "test.thing thing-of-"+e.InsertID {
+			t.Errorf("the entry %s says that %+v was changed", e.InsertID, m)
+		}
+		have = append(have, e.InsertID)
 	}
-	if !strings.HasSuffix(got[0].LogName, "data_access") {
-		t.Errorf("nobody's calls are in %s", got[0].LogName)
+	slices.Sort(have)
+	if !slices.Equal(have, []string{"ended", "killed"}) {
+		t.Errorf("the log has %v", have)
+	}
+	if lines, err := st.Journal(t.Context()); err != nil || len(lines) != 0 {
+		t.Errorf("the journal keeps %d lines (%v)", len(lines), err)
+	}
+	if err := errors.Join(l.Close(), st.Close()); err != nil {
+		t.Fatal(err)
 	}
 }
 

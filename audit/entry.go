@@ -19,6 +19,24 @@ type Event struct {
 	UserAgent  string
 	Code       int32  // google.rpc.Code; 0 for success
 	Message    string // of the error
+
+	Changed []string       // what was written, as "KIND NAME" of the rows
+	Delta   []BindingDelta // of a policy that was set
+}
+
+// BindingDelta is a member who was given a role, or whom it was taken from: google.iam.v1.BindingDelta.
+type BindingDelta struct {
+	Action    string `json:"action"` // ADD, REMOVE
+	Role      string `json:"role"`
+	Member    string `json:"member"`
+	Condition *Expr  `json:"condition,omitempty"`
+}
+
+// Expr is google.type.Expr.
+type Expr struct {
+	Title       string `json:"title,omitempty"`
+	Description string `json:"description,omitempty"`
+	Expression  string `json:"expression,omitempty"`
 }
 
 // Refused reports whether the call was refused: no identity, or not its permission.
@@ -58,6 +76,24 @@ type Payload struct {
 	Authorization  []Authorization `json:"authorizationInfo,omitempty"`
 	Request        RequestMetadata `json:"requestMetadata"`
 	Status         Status          `json:"status"`
+	ServiceData    *ServiceData    `json:"serviceData,omitempty"`
+	Metadata       *Metadata       `json:"metadata,omitempty"`
+}
+
+// ServiceData is google.iam.v1.logging.AuditData: how a policy was changed.
+type ServiceData struct {
+	Type        string      `json:"@type"`
+	PolicyDelta PolicyDelta `json:"policyDelta"`
+}
+
+// PolicyDelta is google.iam.v1.PolicyDelta.
+type PolicyDelta struct {
+	BindingDeltas []BindingDelta `json:"bindingDeltas"`
+}
+
+// Metadata is what Giggle knows beyond that.
+type Metadata struct {
+	Changed []string `json:"changed"` // rows that were written: "run.service projects/p/locations/l/services/s"
 }
 
 // Authentication is who called.
@@ -85,18 +121,38 @@ type Status struct {
 	Message string `json:"message,omitempty"`
 }
 
-// maxText bounds every text of an entry that comes from outside, in bytes.
-const maxText = 1 << 10
+// maxText bounds every text of an entry that comes from outside, in bytes; maxRefusedText those of a refused call, which
+// cost their caller nothing.
+const (
+	maxText        = 1 << 10
+	maxRefusedText = 1 << 7
+)
 
-func clip(s string) string {
-	if len(s) > maxText {
-		s = s[:maxText] + "…"
+// clipTo bounds a text. Control characters, which JSON writes with six, are gone from it.
+func clipTo(limit int, s string) string {
+	if len(s) > limit {
+		s = s[:limit] + "…"
 	}
-	return strings.ToValidUTF8(s, "�")
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return '\uFFFD'
+		}
+		return r
+	}, strings.ToValidUTF8(s, "\uFFFD"))
 }
 
-// name is the log that the event belongs to. Nobody's calls are never beside the writes: a flood of them would push
-// those out.
+// stream is where the event is kept: refusals, which cost their caller nothing, apart from what was done.
+func (e Event) stream() string {
+	switch {
+	case e.Refused():
+		return refused
+	case e.Data:
+		return dataAccess
+	}
+	return activity
+}
+
+// name is the log of Cloud Logging that the event belongs to.
 func (e Event) name() string {
 	if e.Data || e.Member == "" {
 		return dataAccess
@@ -105,6 +161,10 @@ func (e Event) name() string {
 }
 
 func (e Event) entry(now time.Time) Entry {
+	clip := func(s string) string { return clipTo(maxText, s) }
+	if e.Refused() {
+		clip = func(s string) string { return clipTo(maxRefusedText, s) }
+	}
 	project := e.Project
 	if project == "" {
 		project = "-"
@@ -124,6 +184,16 @@ func (e Event) entry(now time.Time) Entry {
 	}
 	if e.Code != 0 {
 		out.Severity = "ERROR"
+	}
+	if len(e.Delta) > 0 {
+		out.Payload.ServiceData = &ServiceData{"type.googleapis.com/google.iam.v1.logging.AuditData", PolicyDelta{e.Delta}}
+	}
+	if len(e.Changed) > 0 {
+		m := &Metadata{}
+		for _, c := range e.Changed {
+			m.Changed = append(m.Changed, clip(c))
+		}
+		out.Payload.Metadata = m
 	}
 	if e.Permission != "" && e.Resource != "" {
 		out.Payload.Authorization = []Authorization{{Resource: clip(e.Resource), Permission: e.Permission, Granted: !e.Refused()}}

@@ -2,12 +2,15 @@
 // Cloud Audit Logs.
 //
 // The guard of the APIs and the registry write to it; `giggle audit` reads it. An event is on the disk when Record
-// returns. It keeps no bodies of requests and no tokens, and it does not decide what is worth an entry. Two logs, as
-// in Google Cloud: "activity" for calls about resources, "data_access" for those about data and for those of nobody.
+// returns, and one that was begun is there with the change that it is about. It keeps no bodies of requests and no
+// tokens, and it does not decide what is worth an entry. Two logs, as in Google Cloud: "activity" for calls about
+// resources, "data_access" for those about data and for unauthenticated ones. What was refused lies in files of its own:
+// no flood of refusals pushes out what was done.
 package audit
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,9 +23,11 @@ import (
 	"giggle/fault"
 )
 
+// The streams.
 const (
 	activity   = "activity"
 	dataAccess = "data_access"
+	refused    = "refused"
 )
 
 // Config is what Open needs.
@@ -30,13 +35,30 @@ type Config struct {
 	Dir     string // of its own
 	Now     func() time.Time
 	Segment int64 // bytes of one file; 0 for 8 MB
+	// Journal keeps the entries of calls whose end is still to come; nil does without.
+	Journal Journal
 }
 
-// kept is how many files of each log stay: the oldest is removed when another is begun.
-var kept = map[string]int{activity: 32, dataAccess: 4}
+// retention is which files of a stream stay when another is begun.
+type retention struct {
+	files int           // the newest; 0 for all
+	age   time.Duration // 0 for any
+}
 
-// nobodys is how many entries of calls without an identity are written each second; the rest is counted only.
-const nobodys = 50
+// kept is what stays of each stream. What was done stays as long as in Google Cloud
+// (https://cloud.google.com/logging/quotas#logs_retention_periods), whatever else is written.
+var kept = map[string]retention{
+	activity:   {age: 400 * 24 * time.Hour},
+	dataAccess: {files: 16},
+	refused:    {files: 4},
+}
+
+// The refusals that are written each second: of one caller, the unauthenticated ones being one, and in all. The rest is
+// counted only.
+const (
+	refusedOfOne = 50
+	refusedOfAll = 500
+)
 
 // Log is an open audit log.
 type Log struct {
@@ -44,9 +66,10 @@ type Log struct {
 	streams map[string]*stream
 
 	mu          sync.Mutex
-	second      int64 // the second that nobody's calls are counted in
-	written     int   // in it
-	omitted     int   // since the last that was written
+	second      int64          // the second that refusals are counted in
+	written     map[string]int // in it, by member
+	all         int            // in it
+	omitted     map[string]int // by member, since the last that was written
 	subscribers map[*subscriber]bool
 }
 
@@ -59,13 +82,22 @@ func Open(cfg Config) (_ *Log, err error) {
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, err
 	}
-	l := &Log{cfg: cfg, streams: make(map[string]*stream), subscribers: make(map[*subscriber]bool)}
+	l := &Log{
+		cfg:         cfg,
+		streams:     make(map[string]*stream),
+		written:     make(map[string]int),
+		omitted:     make(map[string]int),
+		subscribers: make(map[*subscriber]bool),
+	}
 	for name, keep := range kept {
-		s, err := openStream(cfg.Dir, name, keep, cfg.Segment)
+		s, err := openStream(cfg, name, keep)
 		if err != nil {
 			return nil, errors.Join(err, l.Close())
 		}
 		l.streams[name] = s
+	}
+	if err := l.recover(context.Background()); err != nil {
+		return nil, errors.Join(err, l.Close())
 	}
 	return l, nil
 }
@@ -79,14 +111,14 @@ func (l *Log) Close() error {
 	return errors.Join(errs...)
 }
 
-// Record writes an event and returns when it is on the disk. Too many events of nobody's in one second are only
+// Record writes an event and returns when it is on the disk. Too many refusals of one caller in a second are only
 // counted: the next one that is written says how many.
 func (l *Log) Record(e Event) (err error) {
 	defer fault.Wrap(&err, "audit.Record")
 	now := l.cfg.Now()
 	entry := e.entry(now)
-	if e.Member == "" {
-		omitted, ok := l.admit(now)
+	if e.Refused() {
+		omitted, ok := l.admit(now, e.Member)
 		if !ok {
 			return nil
 		}
@@ -94,11 +126,11 @@ func (l *Log) Record(e Event) (err error) {
 			entry.Labels = map[string]string{"giggle.dev/omitted": strconv.Itoa(omitted)}
 		}
 	}
-	line, err := json.Marshal(entry)
+	line, err := encode(entry)
 	if err != nil {
 		return err
 	}
-	if err := l.streams[e.name()].append(append(line, '\n')); err != nil {
+	if err := l.streams[e.stream()].append(line); err != nil {
 		return err
 	}
 	l.mu.Lock()
@@ -109,26 +141,40 @@ func (l *Log) Record(e Event) (err error) {
 	return nil
 }
 
-// admit counts a call of nobody's, and says whether it is written and how many were not since the last.
-func (l *Log) admit(now time.Time) (omitted int, ok bool) {
+// encode is an entry as a line.
+func encode(e Entry) ([]byte, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	err := enc.Encode(e)
+	return b.Bytes(), err
+}
+
+// admit counts a refusal, and says whether it is written and how many of the caller's were not since the last.
+func (l *Log) admit(now time.Time, member string) (omitted int, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if s := now.Unix(); s != l.second {
-		l.second, l.written = s, 0
+		l.second, l.all = s, 0
+		clear(l.written)
 	}
-	if l.written++; l.written > nobodys {
-		l.omitted++
+	l.written[member]++
+	l.all++
+	if l.written[member] > refusedOfOne || l.all > refusedOfAll {
+		l.omitted[member]++
 		return 0, false
 	}
-	omitted, l.omitted = l.omitted, 0
+	omitted = l.omitted[member]
+	delete(l.omitted, member)
 	return omitted, true
 }
 
 // stream is one log: files NAME-N.jsonl of one entry a line, the highest N being written.
 type stream struct {
 	dir, name string
-	keep      int
+	keep      retention
 	segment   int64
+	now       func() time.Time
 
 	mu      sync.Mutex // the fields below
 	synced  *sync.Cond // a batch is over
@@ -147,8 +193,8 @@ type batch struct {
 	err   error // why not
 }
 
-func openStream(dir, name string, keep int, segment int64) (*stream, error) {
-	s := &stream{dir: dir, name: name, keep: keep, segment: segment, next: new(batch)}
+func openStream(cfg Config, name string, keep retention) (*stream, error) {
+	s := &stream{dir: cfg.Dir, name: name, keep: keep, segment: cfg.Segment, now: cfg.Now, next: new(batch)}
 	s.synced = sync.NewCond(&s.mu)
 	numbers, err := s.segments()
 	if err != nil {
@@ -222,14 +268,48 @@ func (s *stream) begin(number int) error {
 		err = s.file.Close()
 	}
 	s.file, s.number, s.size = f, number, 0
-	for old := number - s.keep; old > 0; old-- {
-		if e := os.Remove(s.path(old)); errors.Is(e, os.ErrNotExist) {
+	return errors.Join(err, s.prune())
+}
+
+// prune removes the files that are not to stay. The newest does.
+func (s *stream) prune() error {
+	numbers, err := s.segments()
+	if err != nil {
+		return err
+	}
+	for i, number := range numbers {
+		left := len(numbers) - i
+		if left == 1 {
 			break
-		} else if e != nil {
-			return errors.Join(err, e)
+		}
+		old := s.keep.files > 0 && left > s.keep.files
+		if st, err := os.Stat(s.path(number)); err == nil && s.keep.age > 0 {
+			old = old || s.now().Sub(st.ModTime()) > s.keep.age
+		}
+		if !old {
+			break
+		}
+		if err := os.Remove(s.path(number)); err != nil {
+			return err
 		}
 	}
-	return err
+	return nil
+}
+
+// newest is what the two newest files hold: what was written last.
+func (s *stream) newest() (text []byte, err error) {
+	numbers, err := s.segments()
+	if err != nil {
+		return nil, err
+	}
+	for _, number := range numbers[max(0, len(numbers)-2):] {
+		part, err := os.ReadFile(s.path(number))
+		if err != nil {
+			return nil, err
+		}
+		text = append(text, part...)
+	}
+	return text, nil
 }
 
 // append adds a line and returns when it is on the disk. Lines that come while another is being written go together:

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -49,23 +50,25 @@ import (
 
 // Config says what platform to run.
 type Config struct {
-	Data        string // directory of everything that is kept
-	Mirror      string // directory of foreign images, shared by platforms
-	Project     string // id of the first project, made when there is none
-	Owner       string // e-mail address of the owner
-	OwnerUIDs   []int  // local users who are the owner; root always is
-	Address     string // loopback address of the platform
-	HTTPSPort   int    // of Address; 0 for any
-	HTTPPort    int
-	DNSPort     int
-	Console     string // HOST:PORT of the console
-	Edge        string // HOST:PORT of the plain edge and the CONNECT proxy
-	Runtime     string // OCI runtime, "" for the first that works
-	Binary      string // giggle's own program: language models' processes and the runtime of RUN steps are started from it; "" for this one, without the latter
-	EmulateGPUs bool   // services that want a GPU of which there is none run on the CPU, with a condition that says so
-	GPUAliases  []run.GPUAlias
-	Devices     string   // directory in whose proc/ the GPU driver's list lies; "" for the machine's own
-	CDI         []string // directories of CDI specs; nil for the usual ones
+	Data    string // directory of everything that is kept
+	Mirror  string // directory of foreign images, shared by platforms
+	Project string // id of the first project, made when there is none
+	Owner   string // e-mail address of the owner
+	// ProjectCreators are the members, as policies write them, who may make projects besides the owner.
+	ProjectCreators []string
+	OwnerUIDs       []int  // local users who are the owner; root always is
+	Address         string // loopback address of the platform
+	HTTPSPort       int    // of Address; 0 for any
+	HTTPPort        int
+	DNSPort         int
+	Console         string // HOST:PORT of the console
+	Edge            string // HOST:PORT of the plain edge and the CONNECT proxy
+	Runtime         string // OCI runtime, "" for the first that works
+	Binary          string // giggle's own program: language models' processes and the runtime of RUN steps are started from it; "" for this one, without the latter
+	EmulateGPUs     bool   // services that want a GPU of which there is none run on the CPU, with a condition that says so
+	GPUAliases      []run.GPUAlias
+	Devices         string   // directory in whose proc/ the GPU driver's list lies; "" for the machine's own
+	CDI             []string // directories of CDI specs; nil for the usual ones
 	// ModelRequests is how many requests a project may make of one language model in a minute; 0 for any number.
 	ModelRequests int
 	Idle          time.Duration // how long an instance without requests stays
@@ -203,7 +206,7 @@ func (c *Cloud) openState(ctx context.Context) (err error) {
 		return err
 	}
 	c.onClose(c.store.Close)
-	if c.audit, err = audit.Open(audit.Config{Dir: c.path("audit"), Now: c.cfg.Now}); err != nil {
+	if c.audit, err = audit.Open(audit.Config{Dir: c.path("audit"), Now: c.cfg.Now, Journal: c.store}); err != nil {
 		return err
 	}
 	c.onClose(c.audit.Close)
@@ -211,7 +214,19 @@ func (c *Cloud) openState(ctx context.Context) (err error) {
 		return err
 	}
 	c.blobs.Guard(c.disk.Admit)
-	if c.identity, err = iam.New(ctx, iam.Config{Store: c.store, Owner: c.cfg.Owner, Now: c.cfg.Now, Random: rand.Reader}); err != nil {
+	if c.identity, err = iam.New(ctx, iam.Config{
+		Store:           c.store,
+		Owner:           c.cfg.Owner,
+		ProjectCreators: c.cfg.ProjectCreators,
+		Governed: []iam.Governed{
+			{Collection: "services", Kind: run.ServiceKind},
+			{Collection: "repositories", Kind: artifacts.RepositoryKind},
+			{Collection: "repos", Kind: git.RepoKind},
+			{Collection: "buckets", Kind: storage.BucketKind, Row: path.Base, Name: storage.BucketName},
+		},
+		Now:    c.cfg.Now,
+		Random: rand.Reader,
+	}); err != nil {
 		return err
 	}
 	c.operations = operation.New(c.store)
@@ -227,22 +242,7 @@ func (c *Cloud) openProjects(ctx context.Context) (err error) {
 	if _, err := c.projects.Get(c.cfg.Project); !fault.Is(err, fault.NotFound) {
 		return err
 	}
-	if _, err := c.projects.Create(ctx, c.cfg.Project, "", nil); err != nil {
-		return err
-	}
-	return c.grantOwner(ctx, c.cfg.Project, c.identity.Owner())
-}
-
-// grantOwner gives a new project its first policy: its maker owns it, and its builds may do what builds do.
-func (c *Cloud) grantOwner(ctx context.Context, project string, who iam.Principal) error {
-	p, err := c.project(project)
-	if err != nil {
-		return err
-	}
-	_, err = c.identity.SetPolicy(ctx, "projects/"+project, iam.Policy{Version: 1, Bindings: []iam.Binding{
-		{Role: "roles/cloudbuild.builds.builder", Members: []string{iam.ServiceAccount(iam.BuildAccount(p.Number)).Member}},
-		{Role: "roles/owner", Members: []string{who.Member}},
-	}})
+	_, err = c.projects.Create(ctx, c.cfg.Project, "", nil, c.identity.Owner().Member)
 	return err
 }
 

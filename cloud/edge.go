@@ -105,7 +105,7 @@ func (c *Cloud) apis() []api {
 		{"storage.googleapis.com", "storage.googleapis.com", storageapi.Rules, c.registerStorage, storageapi.WriteError, 0},
 		{"sourcerepo.googleapis.com", "sourcerepo.googleapis.com", sourcerepo.Rules, c.registerRepos, nil, 0},
 		{"cloudresourcemanager.googleapis.com", "", resourcemanager.Rules, func(m *rest.Mux) {
-			(&resourcemanager.Server{Projects: c.projects, Policies: c.identity, Granted: c.grantOwner}).Register(m)
+			(&resourcemanager.Server{Projects: c.projects, Policies: c.identity}).Register(m)
 		}, nil, 0},
 		{"cloudbilling.googleapis.com", "", cloudbilling.Rules, func(m *rest.Mux) { (&cloudbilling.Server{ProjectID: c.projectID}).Register(m) }, nil, 0},
 		{"serviceusage.googleapis.com", "", serviceusage.Rules, func(m *rest.Mux) {

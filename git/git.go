@@ -47,9 +47,12 @@ type Push struct {
 }
 
 var (
-	repos  = store.NewTable[Repo]("git.repo", "Repository")
+	repos  = store.NewTable[Repo](RepoKind, "Repository")
 	pushes = store.NewTable[Push]("git.push", "Push")
 )
+
+// RepoKind is the kind of repositories' rows.
+const RepoKind = "git.repo"
 
 // PushKind is what Store.Watch takes to hear of pushes.
 const PushKind = "git.push"

@@ -58,7 +58,7 @@ func ComputeAccount(number string) string { return number + "-compute@developer.
 func BuildAccount(number string) string { return number + "@cloudbuild.gserviceaccount.com" }
 
 // CreateDefaults makes the accounts that Google manages in a project, in the transaction that makes the project.
-func (m *IAM) CreateDefaults(tx *store.Tx, project, number string) error {
+func (m *IAM) CreateDefaults(tx *store.Tx, project, number, owner string) error {
 	for _, a := range []Account{
 		{Project: project, Email: ComputeAccount(number), DisplayName: "Compute Engine default service account"},
 		{Project: project, Email: BuildAccount(number), DisplayName: "Legacy Cloud Build service account"},
@@ -68,6 +68,16 @@ func (m *IAM) CreateDefaults(tx *store.Tx, project, number string) error {
 			return err
 		}
 	}
+	name := "projects/" + project
+	first := Policy{Version: 1, Bindings: []Binding{
+		{Role: "roles/cloudbuild.builds.builder", Members: []string{ServiceAccount(BuildAccount(number)).Member}},
+		{Role: ownerRole, Members: []string{owner}},
+	}}
+	first.Etag = resource.Etag(1) // of a new row
+	if _, err := policies.Create(tx, name, first); err != nil {
+		return err
+	}
+	m.remembered(tx, map[string]*compiled{name: compile(first)})
 	return nil
 }
 
@@ -334,7 +344,7 @@ func (m *IAM) DeleteAccount(ctx context.Context, project, id string) (err error)
 		}
 		if c := (*m.policies.Load())[a.Name()]; c != nil { // as it is before the renaming
 			gone.Policy = &c.Policy
-			delete(next, a.Name())
+			next[a.Name()] = nil
 			if err := policies.Delete(tx, a.Name()); err != nil {
 				return err
 			}
@@ -342,12 +352,12 @@ func (m *IAM) DeleteAccount(ctx context.Context, project, id string) (err error)
 		if _, err := deletedAccounts.Put(tx, a.UniqueID, gone); err != nil {
 			return err
 		}
+		m.remembered(tx, next)
 		return accounts.Delete(tx, a.Email)
 	})
 	if err != nil {
 		return err
 	}
-	m.policies.Store(&next)
 	m.remember(a.Email, accountState{a.UniqueID, false})
 	return nil
 }
@@ -389,12 +399,12 @@ func (m *IAM) UndeleteAccount(ctx context.Context, project, uniqueID string) (a 
 			}
 			next[a.Name()] = compile(*p)
 		}
+		m.remembered(tx, next)
 		return nil
 	})
 	if err != nil {
 		return Account{}, err
 	}
-	m.policies.Store(&next)
 	m.remember(a.Email, accountState{a.UniqueID, !a.Disabled})
 	return a, nil
 }

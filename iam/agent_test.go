@@ -9,7 +9,7 @@ import (
 
 func TestKnownAccounts(t *testing.T) {
 	w := newWorld(t)
-	if err := w.store.Update(t.Context(), func(tx *store.Tx) error { return w.CreateDefaults(tx, "giggle", number) }); err != nil {
+	if err := w.store.Update(t.Context(), func(tx *store.Tx) error { return w.CreateDefaults(tx, "giggle", number, "user:you@giggle.test") }); err != nil {
 		t.Fatal(err)
 	}
 	a, err := w.CreateAccount(t.Context(), "tortune", iam.Account{Project: "giggle"})

@@ -210,7 +210,7 @@ func loose(part string) string {
 
 func TestForgedJWTs(t *testing.T) {
 	w := newWorld(t)
-	if err := w.store.Update(t.Context(), func(tx *store.Tx) error { return w.CreateDefaults(tx, "giggle", number) }); err != nil {
+	if err := w.store.Update(t.Context(), func(tx *store.Tx) error { return w.CreateDefaults(tx, "giggle", number, "user:you@giggle.test") }); err != nil {
 		t.Fatal(err)
 	}
 	mine, other := w.signer(t, iam.ComputeAccount(number)), w.signer(t, iam.BuildAccount(number))

@@ -113,6 +113,12 @@ func (m *IAM) Grant(p Principal, permission, name string) fault.Link {
 	if r, ok := (*m.roles.Load()).smallest(permission); ok {
 		role = *r
 	}
+	if name == Platform {
+		return fault.Link{
+			Description: fmt.Sprintf("The owner may, and who is named with `giggle up --project-creators=%s`.", p.Member),
+			URL:         "https://cloud.google.com/iam/docs/roles-permissions",
+		}
+	}
 	return fault.Link{
 		Description: fmt.Sprintf("%s (%s) has %s. To grant it: %s --member=%s --role=%s",
 			role.Name, role.Title, permission, grantCommand(name), p.Member, role.Name),

@@ -15,6 +15,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -36,7 +37,14 @@ type Config struct {
 	Owner  string           // e-mail address of the platform's owner
 	Now    func() time.Time // the clock
 	Random io.Reader        // source of keys and ids; crypto/rand.Reader outside tests
+	// ProjectCreators are the members who may make projects, besides the owner.
+	ProjectCreators []string
+	// Governed are the kinds of resources of other products that policies are set on.
+	Governed []Governed
 }
+
+// Platform is the resource that making a project is a permission on: what no project holds.
+const Platform = "platform"
 
 // IAM is the identity side of one platform.
 type IAM struct {
@@ -55,6 +63,7 @@ type IAM struct {
 	revoked  atomic.Pointer[map[string]int64]
 	keyed    atomic.Uint64 // counts the changes of service accounts' keys
 	write    sync.Mutex    // policies and accounts in memory follow the store in order
+	governed map[string]Governed
 }
 
 // secret is the platform's own secrets, one row.
@@ -70,7 +79,10 @@ func New(ctx context.Context, cfg Config) (_ *IAM, err error) {
 	if cfg.Random == nil {
 		cfg.Random = rand.Reader
 	}
-	m := &IAM{store: cfg.Store, owner: cfg.Owner, now: cfg.Now, random: cfg.Random}
+	m := &IAM{store: cfg.Store, owner: cfg.Owner, now: cfg.Now, random: cfg.Random, governed: make(map[string]Governed)}
+	for _, g := range cfg.Governed {
+		m.govern(g)
+	}
 	m.verified.init()
 	m.bearers.init()
 	if err := m.loadRoles(ctx); err != nil {
@@ -88,8 +100,25 @@ func New(ctx context.Context, cfg Config) (_ *IAM, err error) {
 	if err := m.loadRevoked(ctx); err != nil {
 		return nil, err
 	}
-	return m, m.loadPolicies(ctx)
+	if err := m.loadPolicies(ctx); err != nil {
+		return nil, err
+	}
+	return m, m.openPlatform(ctx, cfg.ProjectCreators)
 }
+
+// openPlatform says who may make projects: the owner, and who else is named at this start.
+func (m *IAM) openPlatform(ctx context.Context, creators []string) error {
+	want := Policy{Bindings: []Binding{{Role: projectCreator, Members: append([]string{m.Owner().Member}, creators...)}}}
+	have := m.Policy(Platform)
+	if n := want.normal(); len(have.Bindings) == 1 && slices.Equal(have.Bindings[0].Members, n.Bindings[0].Members) {
+		return nil
+	}
+	_, err := m.SetPolicy(ctx, Platform, want)
+	return err
+}
+
+// projectCreator is the role that lets its holders make projects.
+const projectCreator = "roles/resourcemanager.projectCreator"
 
 func (m *IAM) loadSecret(ctx context.Context) error {
 	var s secret

@@ -5,7 +5,9 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"path"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -28,6 +30,8 @@ type world struct {
 	*iam.IAM
 	store *store.Store
 	now   time.Time
+
+	governed []iam.Governed
 }
 
 func newWorld(t testing.TB) *world {
@@ -46,7 +50,9 @@ func newWorld(t testing.TB) *world {
 func (w *world) open(t testing.TB) {
 	t.Helper()
 	var err error
-	w.IAM, err = iam.New(t.Context(), iam.Config{Store: w.store, Owner: owner, Now: func() time.Time { return w.now }})
+	w.IAM, err = iam.New(t.Context(), iam.Config{
+		Store: w.store, Owner: owner, Now: func() time.Time { return w.now }, Governed: w.governed,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,8 +134,76 @@ func TestPolicyEtag(t *testing.T) {
 	if !w.Allowed(iam.Anonymous, "run.routes.invoke", service) {
 		t.Error("a refused policy changed something")
 	}
-	if err := w.DropPolicy(t.Context(), service); err != nil || w.Allowed(iam.Anonymous, "run.routes.invoke", service) {
-		t.Errorf("after DropPolicy: %v, still allowed", err)
+}
+
+// A policy is there only with its resource, whatever comes when: it can't be set on what isn't there, and nothing made
+// later under the name has it.
+func TestPolicyGoesWithItsResource(t *testing.T) {
+	things := store.NewTable[string]("test.thing", "Thing")
+	w := newWorld(t)
+	w.governed = []iam.Governed{{
+		Collection: "things",
+		Kind:       things.Kind(),
+		Row:        path.Base,
+		Name:       func(_ *store.Tx, row string) (string, error) { return "projects/giggle/things/" + row, nil },
+	}}
+	w.open(t)
+	const name = "projects/giggle/things/x"
+	open := iam.Policy{Bindings: []iam.Binding{{Role: "roles/run.invoker", Members: []string{"allUsers"}}}}
+	change := func(fn func(tx *store.Tx) error) {
+		t.Helper()
+		if err := w.store.Update(t.Context(), fn); err != nil {
+			t.Fatal(err)
+		}
+	}
+	create := func() {
+		t.Helper()
+		change(func(tx *store.Tx) error { _, err := things.Create(tx, "x", ""); return err })
+	}
+	if _, err := w.SetPolicy(t.Context(), name, open); !fault.Is(err, fault.NotFound) {
+		t.Fatalf("set on what isn't there: %v", err)
+	}
+	for range 3 {
+		create()
+		if w.Allowed(iam.Anonymous, "run.routes.invoke", name) {
+			t.Fatal("the new thing has the policy of the one before")
+		}
+		if _, err := w.SetPolicy(t.Context(), name, open); err != nil || !w.Allowed(iam.Anonymous, "run.routes.invoke", name) {
+			t.Fatal("the policy doesn't hold", err)
+		}
+		change(func(tx *store.Tx) error { return things.Delete(tx, "x") })
+		if w.Allowed(iam.Anonymous, "run.routes.invoke", name) {
+			t.Fatal("the policy has outlived the thing")
+		}
+		w.open(t) // and on the disk
+		if w.Allowed(iam.Anonymous, "run.routes.invoke", name) {
+			t.Fatal("the policy has outlived the thing on the disk")
+		}
+	}
+	// Whoever sets a policy while the thing goes and comes back gets an error, or set it on one of them: never on both.
+	create()
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for range 50 {
+				_, err := w.SetPolicy(t.Context(), name, open)
+				if err != nil && !fault.Is(err, fault.NotFound) {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Go(func() {
+		for range 50 {
+			_ = w.store.Update(t.Context(), func(tx *store.Tx) error { return things.Delete(tx, "x") })
+			_ = w.store.Update(t.Context(), func(tx *store.Tx) error { _, err := things.Create(tx, "x", ""); return err })
+		}
+	})
+	wg.Wait()
+	change(func(tx *store.Tx) error { return things.Delete(tx, "x") })
+	create()
+	if w.Allowed(iam.Anonymous, "run.routes.invoke", name) {
+		t.Error("a policy was set on a thing that was gone")
 	}
 }
 
@@ -233,7 +307,7 @@ func TestIDTokens(t *testing.T) {
 
 func TestServiceAccountAssertion(t *testing.T) {
 	w := newWorld(t)
-	err := w.store.Update(t.Context(), func(tx *store.Tx) error { return w.CreateDefaults(tx, "giggle", number) })
+	err := w.store.Update(t.Context(), func(tx *store.Tx) error { return w.CreateDefaults(tx, "giggle", number, "user:you@giggle.test") })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -64,7 +64,7 @@ func TestPolicyIsKeptNormal(t *testing.T) {
 // A service account of a project that is here has to be here; one of another platform's may be anything.
 func TestAccountsInPolicies(t *testing.T) {
 	w := newWorld(t)
-	err := w.store.Update(t.Context(), func(tx *store.Tx) error { return w.CreateDefaults(tx, "giggle", number) })
+	err := w.store.Update(t.Context(), func(tx *store.Tx) error { return w.CreateDefaults(tx, "giggle", number, "user:you@giggle.test") })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"giggle/audit"
 	"giggle/fault"
 	"giggle/resource"
 	"giggle/store"
@@ -116,6 +117,9 @@ func (m *IAM) SetPolicy(ctx context.Context, name string, p Policy) (_ Policy, e
 	m.write.Lock()
 	defer m.write.Unlock()
 	err = m.store.Update(ctx, func(tx *store.Tx) error {
+		if err := m.exists(tx, name); err != nil {
+			return err
+		}
 		have, err := policies.Get(tx, name)
 		if err != nil && !fault.Is(err, fault.NotFound) {
 			return err
@@ -134,51 +138,109 @@ func (m *IAM) SetPolicy(ctx context.Context, name string, p Policy) (_ Policy, e
 			return err
 		}
 		p.Etag = resource.Etag(have.Version + 1)
+		audit.Note(ctx, func(e *audit.Event) { e.Delta = delta(have.Value, p) })
+		next.Policy = p
+		m.remembered(tx, map[string]*compiled{name: next})
 		_, err = policies.Put(tx, name, p)
 		return err
 	})
 	if err != nil {
 		return Policy{}, err
 	}
-	next.Policy = p
-	all := maps.Clone(*m.policies.Load())
-	all[name] = next
-	m.policies.Store(&all)
 	return p, nil
 }
 
-// DropPolicy removes the policy on a resource that is being deleted.
-func (m *IAM) DropPolicy(ctx context.Context, name string) (err error) {
-	defer fault.Wrap(&err, "iam.DropPolicy(%s)", name)
-	m.write.Lock()
-	defer m.write.Unlock()
-	if _, ok := (*m.policies.Load())[name]; !ok {
-		return nil
-	}
-	err = m.store.Update(ctx, func(tx *store.Tx) error {
-		if err := policies.Delete(tx, name); !fault.Is(err, fault.NotFound) {
-			return err
+// remembered has policies be in memory as they are on disk, once the transaction is; nil is one that was dropped. Nothing
+// else changes what is in memory, so that it changes in the order of the commits.
+func (m *IAM) remembered(tx *store.Tx, changed map[string]*compiled) {
+	tx.OnCommit(func() {
+		have := *m.policies.Load()
+		for name, c := range changed { // most of what is deleted has no policy
+			if c == nil && have[name] == nil {
+				delete(changed, name)
+			}
 		}
-		return nil
+		if len(changed) == 0 {
+			return
+		}
+		next := maps.Clone(have)
+		for name, c := range changed {
+			if c == nil {
+				delete(next, name)
+			} else {
+				next[name] = c
+			}
+		}
+		m.policies.Store(&next)
 	})
-	if err != nil {
+}
+
+// drop removes the policy on a resource in the transaction that deletes the resource.
+func (m *IAM) drop(tx *store.Tx, name string) error {
+	if err := policies.Delete(tx, name); err != nil && !fault.Is(err, fault.NotFound) {
 		return err
 	}
-	next := maps.Clone(*m.policies.Load())
-	delete(next, name)
-	m.policies.Store(&next)
+	m.remembered(tx, map[string]*compiled{name: nil})
 	return nil
 }
 
-// renameMember writes every policy that names a member with another name for it, and returns all policies as they are
-// when the transaction is through. The caller holds m.write.
+// Governed is a kind of resource that policies are set on. A policy is there only with its resource: it can't be set on
+// what isn't there, and what is made later under a name finds no policy of what had the name before.
+type Governed struct {
+	Collection string // in its name: "services"
+	Kind       string // of its rows in the store: "run.service"
+	// Row returns the name of the row of a resource, and Name the reverse, of a row that is there. Nil: they are the same.
+	Row  func(name string) string
+	Name func(tx *store.Tx, row string) (string, error)
+}
+
+// govern has the policies on a kind of resource go with their resources.
+func (m *IAM) govern(g Governed) {
+	m.governed[g.Collection] = g
+	m.store.OnDelete(g.Kind, func(tx *store.Tx, row string) (err error) {
+		name := row
+		if g.Name != nil {
+			if name, err = g.Name(tx, row); err != nil {
+				return err
+			}
+		}
+		return m.drop(tx, name)
+	})
+}
+
+// exists fails with NotFound when a name is that of a governed resource that isn't there.
+func (m *IAM) exists(tx *store.Tx, name string) error {
+	parts := strings.Split(name, "/")
+	if len(parts) < 4 {
+		return nil
+	}
+	g, ok := m.governed[parts[len(parts)-2]]
+	if !ok {
+		return nil
+	}
+	row := name
+	if g.Row != nil {
+		row = g.Row(name)
+	}
+	there, err := store.Exists(tx, g.Kind, row)
+	if err == nil && !there {
+		return fault.New(fault.NotFound, "Resource '%.200s' was not found.", name)
+	}
+	return err
+}
+
+// renameMember writes every policy that names a member with another name for it, and returns those that it has written.
+// The caller holds m.write.
 func (m *IAM) renameMember(tx *store.Tx, from, to string) (map[string]*compiled, error) {
-	next := maps.Clone(*m.policies.Load())
-	for name, c := range next {
+	changed := make(map[string]*compiled)
+	for name, c := range *m.policies.Load() {
 		if len(c.grants[from]) == 0 {
 			continue
 		}
 		row, err := policies.Get(tx, name)
+		if fault.Is(err, fault.NotFound) { // dropped in a transaction that shares this one's commit
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -194,9 +256,9 @@ func (m *IAM) renameMember(tx *store.Tx, from, to string) (map[string]*compiled,
 		if _, err := policies.Update(tx, row); err != nil {
 			return nil, err
 		}
-		next[name], _ = compileNew(p, c)
+		changed[name], _ = compileNew(p, c)
 	}
-	return next, nil
+	return changed, nil
 }
 
 // limits of one policy, from IAM's quotas page.

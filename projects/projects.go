@@ -60,12 +60,12 @@ type Projects struct {
 	now   func() time.Time
 	write sync.Mutex
 	all   atomic.Pointer[map[string]Project] // by id and by number
-	// created runs in the transaction that makes a project: the accounts that Google manages in one.
-	created func(tx *store.Tx, project, number string) error
+	// created runs in the transaction that makes a project: the accounts that Google manages in one, and its first policy.
+	created func(tx *store.Tx, project, number, owner string) error
 }
 
 // New reads the projects in the store. Created is called in the transaction that makes a project.
-func New(ctx context.Context, st *store.Store, now func() time.Time, created func(tx *store.Tx, project, number string) error) (_ *Projects, err error) {
+func New(ctx context.Context, st *store.Store, now func() time.Time, created func(tx *store.Tx, project, number, owner string) error) (_ *Projects, err error) {
 	defer fault.Wrap(&err, "projects.New")
 	p := &Projects{store: st, now: now, created: created}
 	all := make(map[string]Project)
@@ -98,9 +98,9 @@ func (p *Projects) List() []Project {
 	return slices.SortedFunc(maps.Values(seen), func(a, b Project) int { return strings.Compare(a.ID, b.ID) })
 }
 
-// Create makes a project with everything enabled that a new one has. It fails with InvalidArgument on a bad id and
-// with AlreadyExists.
-func (p *Projects) Create(ctx context.Context, id, name string, labels map[string]string) (_ Project, err error) {
+// Create makes a project with everything enabled that a new one has, and with an owner, a member as policies write it. It
+// fails with InvalidArgument on a bad id and with AlreadyExists.
+func (p *Projects) Create(ctx context.Context, id, name string, labels map[string]string, owner string) (_ Project, err error) {
 	defer fault.Wrap(&err, "projects.Create(%s)", id)
 	if !resource.ProjectID(id) {
 		return Project{}, fault.Invalid("project.projectId", "%q is not 6 to 30 lower-case letters, digits and hyphens that start with a letter", id)
@@ -124,7 +124,7 @@ func (p *Projects) Create(ctx context.Context, id, name string, labels map[strin
 		if _, err := table.Create(tx, id, x); err != nil {
 			return err
 		}
-		return p.created(tx, x.ID, x.Number)
+		return p.created(tx, x.ID, x.Number, owner)
 	})
 	if err != nil {
 		return Project{}, err

@@ -18,19 +18,22 @@ func TestProjectsAndServices(t *testing.T) {
 	}
 	defer func() { _ = st.Close() }()
 	var made []string
-	created := func(_ *store.Tx, id, number string) error { made = append(made, id+" "+number); return nil }
+	created := func(_ *store.Tx, id, number, owner string) error {
+		made = append(made, id+" "+number+" "+owner)
+		return nil
+	}
 	p, err := projects.New(t.Context(), st, time.Now, created)
 	if err != nil {
 		t.Fatal(err)
 	}
-	x, err := p.Create(t.Context(), "giggle", "", nil)
+	x, err := p.Create(t.Context(), "giggle", "", nil, "user:you@giggle.test")
 	if err != nil || len(x.Number) != 12 || len(made) != 1 {
 		t.Fatalf("Create = %+v, %v, hook %v", x, err, made)
 	}
-	if _, err := p.Create(t.Context(), "giggle", "", nil); !fault.Is(err, fault.AlreadyExists) {
+	if _, err := p.Create(t.Context(), "giggle", "", nil, "user:you@giggle.test"); !fault.Is(err, fault.AlreadyExists) {
 		t.Errorf("second Create = %v, want ALREADY_EXISTS", err)
 	}
-	if _, err := p.Create(t.Context(), "X", "", nil); !fault.Is(err, fault.InvalidArgument) {
+	if _, err := p.Create(t.Context(), "X", "", nil, "user:you@giggle.test"); !fault.Is(err, fault.InvalidArgument) {
 		t.Errorf("Create(X) = %v, want INVALID_ARGUMENT", err)
 	}
 	if y, err := p.Get(x.Number); err != nil || y.ID != "giggle" {

@@ -172,8 +172,11 @@ type RevisionStatus struct {
 	Conditions  []Condition
 }
 
+// ServiceKind is the kind of services' rows.
+const ServiceKind = "run.service"
+
 var (
-	services  = store.NewTable[Service]("run.service", "Service")
+	services  = store.NewTable[Service](ServiceKind, "Service")
 	revisions = store.NewTable[Revision]("run.revision", "Revision")
 )
 

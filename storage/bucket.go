@@ -25,7 +25,16 @@ type Bucket struct {
 	Updated        time.Time
 }
 
-var buckets = store.NewTable[Bucket]("storage.bucket", "Bucket")
+// BucketKind is the kind of buckets' rows.
+const BucketKind = "storage.bucket"
+
+var buckets = store.NewTable[Bucket](BucketKind, "Bucket")
+
+// BucketName returns the name that policies have for the bucket of a row: with the project that it is in.
+func BucketName(tx *store.Tx, row string) (string, error) {
+	b, err := buckets.Get(tx, row)
+	return "projects/" + b.Value.Project + "/buckets/" + row, err
+}
 
 // CreateBucket makes a bucket. A name that is taken is AlreadyExists, whoever has it.
 func (s *Storage) CreateBucket(ctx context.Context, b Bucket) (_ Bucket, err error) {

@@ -53,6 +53,8 @@ type Store struct {
 
 	mu       sync.Mutex
 	watchers map[*Watch]struct{}
+	written  []string // lines of the journal that the next commit removes
+	deleting map[string][]func(*Tx, string) error
 	hangUp   chan struct{}
 }
 
@@ -211,6 +213,7 @@ func (s *Store) write() {
 			case u := <-s.updates: // taken before the stop: finish it
 				group = append(group, u)
 			default:
+				s.commit(nil) // what is written down elsewhere needs no look at the next start
 				return
 			}
 		}
@@ -267,15 +270,20 @@ func (s *Store) try(group []*update) (kinds map[string]bool, err error) {
 	if err != nil {
 		return nil, err
 	}
+	s.mu.Lock()
+	written, deleting := s.written, s.deleting
+	s.mu.Unlock()
+	var after []func()
 	for _, u := range group {
 		if u.err = u.ctx.Err(); u.err != nil {
 			continue
 		}
-		tx := &Tx{ctx: context.WithoutCancel(u.ctx), sql: t, now: s.now(), writable: true, admit: s.admit}
-		if u.err = tx.savepoint(u.fn); u.err == nil {
-			for k := range tx.touched {
-				kinds[k] = true
+		tx := &Tx{ctx: context.WithoutCancel(u.ctx), sql: t, now: s.now(), writable: true, admit: s.admit, deleting: deleting}
+		if u.err = tx.savepoint(journaled(tx.ctx, u.fn)); u.err == nil {
+			for c := range tx.changed {
+				kinds[c.Kind] = true
 			}
+			after = append(after, tx.after...)
 		}
 		if full := u.err; isFull(full) {
 			_ = t.Rollback() // nothing of it is on disk, whether this works or not
@@ -287,7 +295,19 @@ func (s *Store) try(group []*update) (kinds map[string]bool, err error) {
 			return nil, full
 		}
 	}
-	return kinds, t.Commit()
+	if err := s.forget(&Tx{ctx: context.Background(), sql: t}, written); err != nil {
+		return nil, errors.Join(err, t.Rollback())
+	}
+	if err := t.Commit(); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	s.written = s.written[len(written):]
+	s.mu.Unlock()
+	for _, fn := range after {
+		fn()
+	}
+	return kinds, nil
 }
 
 // isFull reports whether SQLite found no room on the disk: for its rows, or for the memory that its processes share.

@@ -18,9 +18,11 @@ type Tx struct {
 	now      time.Time
 	writable bool
 	admit    func() error // asked before new rows are kept
-	touched  map[string]bool
-	grows    bool // it made new rows
-	frees    bool // it removed some, or leads to that
+	changed  map[Changed]bool
+	after    []func()                             // see OnCommit
+	deleting map[string][]func(*Tx, string) error // see Store.OnDelete
+	grows    bool                                 // it made new rows
+	frees    bool                                 // it removed some, or leads to that
 }
 
 // Frees says that the transaction leads to space being given back, though it deletes no row itself: it goes through
@@ -225,6 +227,11 @@ func (t Table[T]) Delete(tx *Tx, name string) error {
 	if err != nil {
 		return err
 	}
+	for _, fn := range tx.deleting[t.kind] {
+		if err := fn(tx, name); err != nil {
+			return err
+		}
+	}
 	row.Deleted, tx.frees = true, true
 	_, err = t.write(tx, row)
 	return err
@@ -254,10 +261,10 @@ func (t Table[T]) write(tx *Tx, row Row[T]) (Row[T], error) {
 	if err != nil {
 		return row, fmt.Errorf("store: write %s %s: %w", t.kind, row.Name, err)
 	}
-	if tx.touched == nil {
-		tx.touched = make(map[string]bool)
+	if tx.changed == nil {
+		tx.changed = make(map[Changed]bool)
 	}
-	tx.touched[t.kind] = true
+	tx.changed[Changed{t.kind, row.Name}] = true
 	return row, nil
 }
 

@@ -189,17 +189,10 @@ func (s *Server) CreateRepository(ctx context.Context, r *artifactregistrypb.Cre
 	return operationToProto(op)
 }
 
-// DeleteRepository removes a repository with all that is in it. Its policy goes first: after a crash in between the
-// repository can be deleted again, while a policy that outlived it would hold for the next of that name.
+// DeleteRepository removes a repository with all that is in it.
 func (s *Server) DeleteRepository(ctx context.Context, r *artifactregistrypb.DeleteRepositoryRequest) (*longrunningpb.Operation, error) {
 	n, err := s.repository(r.GetName())
 	if err != nil {
-		return nil, err
-	}
-	if _, err := s.Artifacts.Repository(ctx, n); err != nil {
-		return nil, err
-	}
-	if err := s.Policies.DropPolicy(ctx, n.String()); err != nil {
 		return nil, err
 	}
 	op, err := s.Artifacts.DeleteRepository(ctx, n)

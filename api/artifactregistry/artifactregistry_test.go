@@ -61,7 +61,10 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	identity, err := iam.New(t.Context(), iam.Config{Store: st, Owner: "you@giggle.test", Now: time.Now})
+	identity, err := iam.New(t.Context(), iam.Config{
+		Store: st, Owner: "you@giggle.test", Now: time.Now,
+		Governed: []iam.Governed{{Collection: "repositories", Kind: artifacts.RepositoryKind}},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

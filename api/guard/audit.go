@@ -11,16 +11,31 @@ import (
 	"giggle/rest"
 )
 
-// record writes a call to the audit log: everything that changes something or tried to, and every refusal.
+// record writes a call that reads, or that never got to its handler, to the audit log if it was refused, or tried to
+// change something.
 func (g *Guard) record(host string, call *rest.Call, rule Rule, err error) {
 	if call.HTTP == nil { // refused already: it came by no wire that we know
 		return
 	}
-	f := fault.From(err)
-	refused := f != nil && (f.Code == fault.PermissionDenied || f.Code == fault.Unauthenticated)
-	if !refused && reads(call) {
-		return
+	if refused(fault.From(err)) || !reads(call) {
+		g.logged(call, g.Audit.Record(event(host, call, rule, err)))
 	}
+}
+
+// logged says that an entry could not be written. The answer goes out: the change has happened, and where it was in the
+// store, the entry is there, too.
+func (g *Guard) logged(call *rest.Call, err error) {
+	if err != nil {
+		g.Log.Error("a call is missing in the audit log", "request", call.ID, "rpc", call.Method, "err", err)
+	}
+}
+
+func refused(f *fault.Error) bool {
+	return f != nil && (f.Code == fault.PermissionDenied || f.Code == fault.Unauthenticated)
+}
+
+// event is a call as the audit log takes it, with what came of it.
+func event(host string, call *rest.Call, rule Rule, err error) audit.Event {
 	on := call.Resource
 	who, _ := call.Caller.(iam.Principal)
 	e := audit.Event{
@@ -29,7 +44,8 @@ func (g *Guard) record(host string, call *rest.Call, rule Rule, err error) {
 	}
 	e.Caller, _, _ = net.SplitHostPort(call.HTTP.RemoteAddr)
 	e.UserAgent = call.HTTP.UserAgent()
-	if refused && f.Metadata["permission"] != "" { // a handler looked closer
+	f := fault.From(err)
+	if refused(f) && f.Metadata["permission"] != "" { // a handler looked closer
 		e.Permission, e.Resource = f.Metadata["permission"], f.Metadata["resource"]
 		e.Project = projectIn(e.Resource)
 	}
@@ -42,9 +58,7 @@ func (g *Guard) record(host string, call *rest.Call, rule Rule, err error) {
 			}
 		}
 	}
-	if err := g.Audit.Record(e); err != nil {
-		g.Log.Error("a call is missing in the audit log", "request", call.ID, "rpc", call.Method, "err", err)
-	}
+	return e
 }
 
 // readers are the verbs that RPCs begin with when they change nothing.

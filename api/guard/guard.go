@@ -77,6 +77,7 @@ type Projects interface {
 // Recorder keeps the audit log: *audit.Log.
 type Recorder interface {
 	Record(e audit.Event) error
+	Begin(ctx context.Context, e audit.Event) (context.Context, *audit.Pending)
 }
 
 // Guard makes the interceptors of one platform.
@@ -132,12 +133,18 @@ func (g *Guard) Interceptors(api API) []rest.Interceptor {
 			if rule.Open {
 				return next(ctx, call)
 			}
-			err := g.admit(ctx, call, rule, api)
-			var out any
-			if err == nil {
-				out, err = next(ctx, call)
+			if err := g.admit(ctx, call, rule, api); err != nil {
+				g.record(api.Host, call, rule, err)
+				return nil, err
 			}
-			g.record(api.Host, call, rule, err)
+			if reads(call) {
+				out, err := next(ctx, call)
+				g.record(api.Host, call, rule, err)
+				return out, err
+			}
+			ctx, pending := g.Audit.Begin(ctx, event(api.Host, call, rule, nil))
+			out, err := next(ctx, call)
+			g.logged(call, pending.End(event(api.Host, call, rule, err)))
 			return out, err
 		},
 	}

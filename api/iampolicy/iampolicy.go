@@ -18,7 +18,6 @@ import (
 type Policies interface {
 	Policy(resource string) iam.Policy
 	SetPolicy(ctx context.Context, resource string, p iam.Policy) (iam.Policy, error)
-	DropPolicy(ctx context.Context, resource string) error
 	Allowed(p iam.Principal, permission, resource string) bool
 }
 

@@ -90,7 +90,9 @@ func TestRefreshGrant(t *testing.T) {
 
 func TestJWTBearerGrant(t *testing.T) {
 	ids, st, do := newServer(t)
-	if err := st.Update(t.Context(), func(tx *store.Tx) error { return ids.CreateDefaults(tx, "giggle", "123456789012") }); err != nil {
+	if err := st.Update(t.Context(), func(tx *store.Tx) error {
+		return ids.CreateDefaults(tx, "giggle", "123456789012", "user:you@giggle.test")
+	}); err != nil {
 		t.Fatal(err)
 	}
 	email := iam.ComputeAccount("123456789012")

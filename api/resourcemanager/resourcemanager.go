@@ -19,6 +19,7 @@ import (
 
 	"giggle/api/guard"
 	"giggle/api/iampolicy"
+	"giggle/audit"
 	"giggle/fault"
 	"giggle/iam"
 	"giggle/projects"
@@ -31,14 +32,13 @@ type Server struct {
 
 	Projects *projects.Projects
 	Policies iampolicy.Policies
-	// Granted runs when a project was made: its maker becomes owner.
-	Granted func(ctx context.Context, project string, maker iam.Principal) error
 }
 
-// Rules says what each RPC needs. Listing shows only what the caller may see; anyone signed in may make a project.
+// Rules says what each RPC needs. Listing shows only what the caller may see; making a
+// project takes a permission on the platform, which no account of a project has.
 var Rules = guard.Rules{
 	"cloudresourcemanager.projects.list":               {Authenticated: true},
-	"cloudresourcemanager.projects.create":             {Authenticated: true},
+	"cloudresourcemanager.projects.create":             {Permission: "resourcemanager.projects.create", On: iam.Platform},
 	"cloudresourcemanager.projects.get":                {Permission: "resourcemanager.projects.get", On: "projects/{project}"},
 	"cloudresourcemanager.projects.getIamPolicy":       {Permission: "resourcemanager.projects.getIamPolicy", On: "projects/{resource}"},
 	"cloudresourcemanager.projects.setIamPolicy":       {Permission: "resourcemanager.projects.setIamPolicy", On: "projects/{resource}"},
@@ -48,7 +48,7 @@ var Rules = guard.Rules{
 	"/google.cloud.resourcemanager.v3.Projects/GetProject":         {Permission: "resourcemanager.projects.get", On: "{name}"},
 	"/google.cloud.resourcemanager.v3.Projects/ListProjects":       {Authenticated: true},
 	"/google.cloud.resourcemanager.v3.Projects/SearchProjects":     {Authenticated: true},
-	"/google.cloud.resourcemanager.v3.Projects/CreateProject":      {Authenticated: true},
+	"/google.cloud.resourcemanager.v3.Projects/CreateProject":      {Permission: "resourcemanager.projects.create", On: iam.Platform},
 	"/google.cloud.resourcemanager.v3.Projects/UpdateProject":      {Permission: "resourcemanager.projects.update", On: "{project.name}"},
 	"/google.cloud.resourcemanager.v3.Projects/MoveProject":        {Permission: "resourcemanager.projects.move", On: "{name}"},
 	"/google.cloud.resourcemanager.v3.Projects/DeleteProject":      {Permission: "resourcemanager.projects.delete", On: "{name}"},
@@ -88,11 +88,8 @@ func (s *Server) visible(ctx context.Context) []projects.Project {
 
 // create makes a project whose maker owns it.
 func (s *Server) create(ctx context.Context, id, name string, labels map[string]string) (projects.Project, error) {
-	p, err := s.Projects.Create(ctx, id, name, labels)
-	if err != nil {
-		return p, err
-	}
-	return p, s.Granted(ctx, p.ID, guard.Caller(ctx))
+	audit.Note(ctx, func(e *audit.Event) { e.Project = id })
+	return s.Projects.Create(ctx, id, name, labels, guard.Caller(ctx).Member)
 }
 
 func projectV1(p projects.Project) map[string]any {

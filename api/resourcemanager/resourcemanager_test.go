@@ -7,13 +7,14 @@ import (
 
 	"giggle/api/guard/guardtest"
 	"giggle/api/resourcemanager"
+	"giggle/iam"
 	"giggle/rest"
 )
 
 func newWorld(t *testing.T) *guardtest.World {
 	w := guardtest.New(t)
 	w.Serve(t, "cloudresourcemanager.googleapis.com", "", resourcemanager.Rules, func(m *rest.Mux) {
-		(&resourcemanager.Server{Projects: w.Projects, Policies: w.IAM, Granted: w.Granted}).Register(m)
+		(&resourcemanager.Server{Projects: w.Projects, Policies: w.IAM}).Register(m)
 	})
 	return w
 }
@@ -34,6 +35,14 @@ func TestGet(t *testing.T) {
 
 func TestRefusals(t *testing.T) {
 	w := newWorld(t)
+	// Whatever an account has in a project: it is nothing on the platform.
+	member := iam.ServiceAccount(iam.ComputeAccount(w.Project.Number))
+	if _, err := w.IAM.SetPolicy(t.Context(), "projects/giggle", iam.Policy{Bindings: []iam.Binding{
+		{Role: "roles/owner", Members: []string{member.Member, w.IAM.Owner().Member}},
+	}}); err != nil {
+		t.Fatal(err)
+	}
+	account := w.Token(t, member)
 	for _, tt := range []struct {
 		name, token, method, path, body string
 		status                          int
@@ -51,7 +60,9 @@ func TestRefusals(t *testing.T) {
 		{"path", w.Owner, "POST", "/v3/projects", `{"projectId":"../giggle"}`, 400},
 		{"no id", w.Owner, "POST", "/v3/projects", `{}`, 400},
 		{"taken", w.Owner, "POST", "/v1/projects", `{"projectId":"giggle"}`, 409},
-		{"taken, for a stranger", w.Stranger, "POST", "/v1/projects", `{"projectId":"giggle"}`, 409},
+		{"a stranger makes one", w.Stranger, "POST", "/v1/projects", `{"projectId":"a-new-one"}`, 403},
+		{"a stranger makes one v3", w.Stranger, "POST", "/v3/projects", `{"projectId":"a-new-one"}`, 403},
+		{"an owner of a project makes one", account, "POST", "/v1/projects", `{"projectId":"a-new-one"}`, 403},
 		{"unknown operation", w.Owner, "GET", "/v1/operations/cp.1", "", 404},
 		{"another's operation", w.Stranger, "GET", "/v1/operations/cp." + w.Project.Number, "", 404},
 		{"permissions on nothing", w.Owner, "POST", "/v1/projects/nowhere:testIamPermissions", `{"permissions":["a.b"]}`, 404},
@@ -64,8 +75,20 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// creator lets the stranger make projects.
+func creator(t *testing.T, w *guardtest.World) {
+	t.Helper()
+	_, err := w.IAM.SetPolicy(t.Context(), iam.Platform, iam.Policy{Bindings: []iam.Binding{
+		{Role: "roles/resourcemanager.projectCreator", Members: []string{"user:stranger@giggle.test", w.IAM.Owner().Member}},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestListShowsWhatTheCallerMaySee(t *testing.T) {
 	w := newWorld(t)
+	creator(t, w)
 	w.CallAs(t, w.Stranger, "POST", "/v1/projects", `{"projectId":"a-strangers","name":"Not yours","labels":{"team":"red"}}`, 200)
 	w.Call(t, "POST", "/v3/projects", `{"projectId":"labelled","displayName":"With labels","labels":{"team":"blue"}}`, 200)
 	for _, tt := range []struct {
@@ -97,6 +120,7 @@ func TestListShowsWhatTheCallerMaySee(t *testing.T) {
 // Its maker owns a new project, and nobody else does.
 func TestCreate(t *testing.T) {
 	w := newWorld(t)
+	creator(t, w)
 	op := w.CallAs(t, w.Stranger, "POST", "/v1/projects", `{"projectId":"brand-new","name":"Brand new"}`, 200)
 	p, _ := op["response"].(map[string]any)
 	if op["done"] != true || p["projectId"] != "brand-new" || p["name"] != "Brand new" || p["@type"] != "type.googleapis.com/google.cloudresourcemanager.v1.Project" {
@@ -111,6 +135,11 @@ func TestCreate(t *testing.T) {
 
 func TestPolicies(t *testing.T) {
 	w := newWorld(t)
+	if _, err := w.IAM.SetPolicy(t.Context(), "projects/giggle", iam.Policy{Bindings: []iam.Binding{
+		{Role: "roles/owner", Members: []string{w.IAM.Owner().Member}},
+	}}); err != nil {
+		t.Fatal(err)
+	}
 	for _, v := range []string{"/v1/projects/giggle", "/v3/projects/" + w.Project.Number} {
 		have := w.Call(t, "POST", v+":getIamPolicy", `{"options":{"requestedPolicyVersion":3}}`, 200)
 		if got := guardtest.Names(have, "bindings", "role"); !slices.Equal(got, []string{"roles/owner"}) {

@@ -293,9 +293,6 @@ func (s *Server) deleteService(ctx context.Context, _ *rest.Request, t target) (
 	if _, err := s.Services.Delete(ctx, t.service(), 0); err != nil {
 		return nil, notFound(err, "Service", t.id)
 	}
-	if err := s.Policies.DropPolicy(ctx, t.service().String()); err != nil {
-		return nil, err
-	}
 	return map[string]any{"kind": "Status", "apiVersion": "v1", "metadata": map[string]any{}, "status": "Success", "details": map[string]string{"name": t.id, "kind": "service"}}, nil
 }
 

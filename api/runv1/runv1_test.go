@@ -56,7 +56,10 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ids, err := iam.New(t.Context(), iam.Config{Store: st, Owner: "you@giggle.test", Now: time.Now})
+	ids, err := iam.New(t.Context(), iam.Config{
+		Store: st, Owner: "you@giggle.test", Now: time.Now,
+		Governed: []iam.Governed{{Collection: "services", Kind: run.ServiceKind}},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

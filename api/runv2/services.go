@@ -175,9 +175,6 @@ func (s *Server) DeleteService(ctx context.Context, r *runpb.DeleteServiceReques
 	if err != nil {
 		return nil, notFound(err, "Service", n.ID)
 	}
-	if err := s.Policies.DropPolicy(ctx, n.String()); err != nil {
-		return nil, err
-	}
 	return s.toOperation(ctx, op)
 }
 

@@ -182,8 +182,5 @@ func (s *Server) delete(ctx context.Context, r *rest.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.Repos.Delete(ctx, project, r.Params["repo"]); err != nil {
-		return nil, err
-	}
-	return nil, s.Policies.DropPolicy(ctx, git.Resource(project, r.Params["repo"]))
+	return nil, s.Repos.Delete(ctx, project, r.Params["repo"])
 }

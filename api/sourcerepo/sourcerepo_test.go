@@ -11,11 +11,12 @@ import (
 	"giggle/api/guard/guardtest"
 	"giggle/api/sourcerepo"
 	"giggle/git"
+	"giggle/iam"
 	"giggle/rest"
 )
 
 func TestRepos(t *testing.T) {
-	w := guardtest.New(t)
+	w := guardtest.New(t, iam.Governed{Collection: "repos", Kind: git.RepoKind})
 	repos, err := git.Open(t.Context(), git.Config{Store: w.Store, Dir: filepath.Join(t.TempDir(), "git"), NewID: uuid.NewString, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)

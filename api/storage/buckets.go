@@ -281,17 +281,8 @@ func (s *Server) deleteBucket(ctx context.Context, r *rest.Request) (any, error)
 	if err != nil {
 		return nil, err
 	}
-	name, err := s.policed(ctx, r.Params["bucket"])
-	if err != nil {
-		return nil, err
-	}
 	if err := s.Storage.DeleteBucket(ctx, r.Params["bucket"], cond); err != nil {
 		return nil, err
-	}
-	if s.Policies != nil {
-		if err := s.Policies.DropPolicy(ctx, name); err != nil {
-			return nil, err
-		}
 	}
 	return noContent, nil
 }

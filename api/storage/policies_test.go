@@ -2,17 +2,22 @@ package storage
 
 import (
 	"fmt"
+	"path"
 	"testing"
 	"time"
 
 	"giggle/iam"
+	"giggle/storage"
 	"giggle/store"
 )
 
 // As `gcloud storage buckets get-iam-policy` and `add-iam-policy-binding` go.
 func TestPolicies(t *testing.T) {
 	h := serve(t, func(s *Server, st *store.Store) {
-		identity, err := iam.New(t.Context(), iam.Config{Store: st, Owner: "you@giggle.test", Now: time.Now})
+		identity, err := iam.New(t.Context(), iam.Config{
+			Store: st, Owner: "you@giggle.test", Now: time.Now,
+			Governed: []iam.Governed{{Collection: "buckets", Kind: storage.BucketKind, Row: path.Base, Name: storage.BucketName}},
+		})
 		if err != nil {
 			t.Fatal(err)
 		}

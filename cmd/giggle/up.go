@@ -44,6 +44,7 @@ func (p *program) cloudFlags(c *cobra.Command, f *cloudFlags) {
 	fl := c.Flags()
 	fl.StringVar(&f.Project, "project", "giggle", "id of the project that is made at the first start")
 	fl.StringVar(&f.Owner, "owner", "you@giggle.test", "e-mail address of the owner")
+	fl.StringSliceVar(&f.ProjectCreators, "project-creators", nil, "who may make projects besides the owner: user:EMAIL, serviceAccount:EMAIL, domain:NAME, …")
 	fl.StringVar(&f.Address, "address", "127.71.71.1", "loopback address of the platform; another one for a second platform")
 	fl.IntVar(&f.HTTPSPort, "https-port", 443, "port for HTTPS; 0 for any (then `giggle shell` can't be used)")
 	fl.IntVar(&f.HTTPPort, "http-port", 80, "port for HTTP, which only redirects; 0 for any")

@@ -32,6 +32,7 @@ var layers = []struct {
 var sideways = map[string]string{
 	"oci → blob":                     "images are made of blobs",
 	"operation → store":              "operations are rows",
+	"audit → store":                  "an entry goes into the transaction that it is about",
 	"models/embedded → models/llama": "the runner runs a Llama",
 	"gateway → run/scale":            "a request needs a lease",
 	"bench → demo":                   "the benchmarks deploy as the demo does",

@@ -47,8 +47,8 @@ type World struct {
 	mux  *rest.Mux
 }
 
-// New opens a world.
-func New(t testing.TB) *World {
+// New opens a world, with policies on some kinds of resources.
+func New(t testing.TB, governed ...iam.Governed) *World {
 	t.Helper()
 	// Every write has a time of its own, so that an order by time is one.
 	var ticks atomic.Int64
@@ -63,11 +63,11 @@ func New(t testing.TB) *World {
 		}
 	})
 	w := &World{Store: st}
-	if w.Audit, err = audit.Open(audit.Config{Dir: filepath.Join(t.TempDir(), "audit"), Now: now}); err != nil {
+	if w.Audit, err = audit.Open(audit.Config{Dir: filepath.Join(t.TempDir(), "audit"), Now: now, Journal: st}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = w.Audit.Close() })
-	if w.IAM, err = iam.New(t.Context(), iam.Config{Store: st, Owner: "you@giggle.test", Now: time.Now}); err != nil {
+	if w.IAM, err = iam.New(t.Context(), iam.Config{Store: st, Owner: "you@giggle.test", Now: time.Now, Governed: governed}); err != nil {
 		t.Fatal(err)
 	}
 	if w.Projects, err = projects.New(t.Context(), st, time.Now, w.IAM.CreateDefaults); err != nil {
@@ -75,10 +75,7 @@ func New(t testing.TB) *World {
 	}
 	w.Pages = resource.NewPages(w.IAM.PageKey(), time.Now)
 	for id, p := range map[string]*projects.Project{"giggle": &w.Project, "another-project": &w.Other} {
-		if *p, err = w.Projects.Create(t.Context(), id, "", nil); err != nil {
-			t.Fatal(err)
-		}
-		if err := w.Granted(t.Context(), id, w.IAM.Owner()); err != nil {
+		if *p, err = w.Projects.Create(t.Context(), id, "", nil, w.IAM.Owner().Member); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -94,12 +91,6 @@ func (w *World) Token(t testing.TB, who iam.Principal) string {
 		t.Fatal(err)
 	}
 	return token
-}
-
-// Granted makes a principal the only owner of a project.
-func (w *World) Granted(ctx context.Context, project string, who iam.Principal) error {
-	_, err := w.IAM.SetPolicy(ctx, "projects/"+project, iam.Policy{Bindings: []iam.Binding{{Role: "roles/owner", Members: []string{who.Member}}}})
-	return err
 }
 
 // ID names a project by its id, as the guard asks.
