@@ -141,11 +141,14 @@ const logsSuffix = ".cloudbuild-logs.googleusercontent.com"
 // logsBucket makes sure that the bucket of a project's build logs is there.
 func (c *Cloud) logsBucket(ctx context.Context, p run.Project) (string, error) {
 	name := p.Number + logsSuffix
-	_, err := c.storage.CreateBucket(ctx, storage.Bucket{Name: name, Project: p.ID})
-	if err != nil && !fault.Is(err, fault.AlreadyExists) {
-		return "", err
+	_, err := c.storage.CreateBucket(ctx, storage.Bucket{Name: name, Project: p.ID, Reserved: true})
+	if fault.Is(err, fault.AlreadyExists) {
+		var project string
+		if project, err = c.storage.BucketProject(ctx, name); err == nil && project != p.ID {
+			err = fault.New(fault.FailedPrecondition, "The bucket %s, which the project's build logs go to, is another project's. Name one with --gcs-log-dir.", name)
+		}
 	}
-	return name, nil
+	return name, err
 }
 
 // sources opens the archives that gcloud uploaded, and commits of repositories, as the build's account.
@@ -159,7 +162,7 @@ func (s sources) Open(ctx context.Context, b build.Build) (io.ReadSeekCloser, in
 	if err != nil {
 		return nil, 0, err
 	}
-	err = s.c.identity.Authorize(ctx, iam.ServiceAccount(b.Account), "storage.objects.get", "projects/"+project+"/buckets/"+b.Source.Bucket)
+	err = s.c.identity.Authorize(ctx, iam.ServiceAccount(b.Account), "storage.objects.get", "projects/"+project+"/buckets/"+b.Source.Bucket+"/objects/"+b.Source.Object)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -243,31 +246,24 @@ func (s stepImages) mirrored(name string) (oci.Image, error) {
 type objects struct{ c *Cloud }
 
 func (o objects) Put(ctx context.Context, b build.Build, bucket, object string, r io.Reader) (int64, error) {
-	if err := o.c.mayWrite(ctx, b, bucket, object); err != nil {
+	replace, err := o.c.mayWrite(ctx, b, bucket, object)
+	if err != nil {
 		return 0, err
 	}
-	made, err := o.c.storage.Put(ctx, storage.Insert{Bucket: bucket, Name: object}, r)
+	made, err := o.c.storage.Put(ctx, storage.Insert{Bucket: bucket, Name: object, MayReplace: replace}, r)
 	return made.Generation, err
 }
 
-// mayWrite fails when a build's account may not create an object, or not replace the one that is there.
-func (c *Cloud) mayWrite(ctx context.Context, b build.Build, bucket, object string) error {
+// mayWrite fails when a build's account may not create an object. What it returns asks whether it may replace one.
+func (c *Cloud) mayWrite(ctx context.Context, b build.Build, bucket, object string) (replace func() error, err error) {
 	project, err := c.storage.BucketProject(ctx, bucket)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	on := "projects/" + project + "/buckets/" + bucket + "/objects/" + object
 	who := iam.ServiceAccount(b.Account)
-	if err := c.identity.Authorize(ctx, who, "storage.objects.create", on); err != nil {
-		return err
-	}
-	if _, err := c.storage.Object(ctx, bucket, object, 0, storage.Conditions{}); err != nil {
-		if fault.Is(err, fault.NotFound) {
-			return nil
-		}
-		return err
-	}
-	return c.identity.Authorize(ctx, who, "storage.objects.delete", on)
+	replace = func() error { return c.identity.Authorize(ctx, who, "storage.objects.delete", on) }
+	return replace, c.identity.Authorize(ctx, who, "storage.objects.create", on)
 }
 
 // logs keeps build logs as objects that grow.
@@ -293,12 +289,13 @@ func (l logs) Create(ctx context.Context, b build.Build) (io.WriteCloser, error)
 	if err != nil {
 		return nil, err
 	}
+	in := storage.Insert{Bucket: b.LogsIn, Name: b.LogObject(), Attrs: storage.Attrs{ContentType: "text/plain; charset=utf-8"}}
 	if b.LogsIn != p.Number+logsSuffix { // a bucket that the user named
-		if err := l.c.mayWrite(ctx, b, b.LogsIn, b.LogObject()); err != nil {
+		if in.MayReplace, err = l.c.mayWrite(ctx, b, b.LogsIn, b.LogObject()); err != nil {
 			return nil, err
 		}
 	}
-	log, err := l.c.storage.CreateLog(ctx, b.LogsIn, b.LogObject(), storage.Attrs{ContentType: "text/plain; charset=utf-8"})
+	log, err := l.c.storage.CreateLog(ctx, in)
 	if err != nil {
 		return nil, err
 	}

@@ -39,7 +39,11 @@ func (c *Cloud) allowOnObject(ctx context.Context, permission, bucket, object st
 	if err != nil {
 		return err
 	}
-	return c.identity.Authorize(ctx, guard.Caller(ctx), permission, "projects/"+project+"/buckets/"+bucket+"/objects/"+object)
+	err = c.identity.Authorize(ctx, guard.Caller(ctx), permission, "projects/"+project+"/buckets/"+bucket+"/objects/"+object)
+	if err != nil {
+		return err
+	}
+	return c.projects.CheckEnabled(project, "storage.googleapis.com")
 }
 
 // runImages resolves the images of services: those of the registry, then those of the mirror.

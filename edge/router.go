@@ -66,6 +66,9 @@ func (rt *Router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if n.Bucket != "" {
 			r = bucketInPath(r, n.Bucket)
 		}
+		if n.Class != Service { // a service's own requests may take as long as it likes
+			r = rest.Paced(w, r)
+		}
 		h.ServeHTTP(w, r)
 		return
 	}

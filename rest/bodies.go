@@ -195,7 +195,7 @@ const (
 // Paced returns r with a body that fails when it comes more slowly than 64 KiB a second, after a grace of 30 seconds: so
 // that unfinished requests don't hold what a request holds. It keeps time with the connection's own read deadline.
 func Paced(w http.ResponseWriter, r *http.Request) *http.Request {
-	if r.Body == nil || r.Body == http.NoBody {
+	if _, done := r.Body.(*pacedBody); done || r.Body == nil || r.Body == http.NoBody {
 		return r
 	}
 	out := new(http.Request)

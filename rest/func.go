@@ -26,6 +26,7 @@ type Request struct {
 	*http.Request
 	Params map[string]string // variables of the path
 	Query  url.Values        // without the system parameters
+	System url.Values        // the system parameters, without their "$"
 	Media  bool              // alt=media was asked for
 
 	held  *claim
@@ -55,6 +56,10 @@ type RouteOption func(*route)
 
 // MaxBody sets the largest body in bytes; a negative n takes the limit away (for uploads that the handler streams).
 func MaxBody(n int64) RouteOption { return func(r *route) { r.maxBody = n } }
+
+// Unescaped has a variable of several path segments be the plain text, whose escaped slashes are slashes like others: for
+// names that may hold any.
+func Unescaped() RouteOption { return func(r *route) { r.template.plain = true } }
 
 // Errors sets the dialect of the route's errors.
 func Errors(ew ErrorWriter) RouteOption { return func(r *route) { r.errors = ew } }
@@ -111,6 +116,7 @@ func (x *exchange) request() *Request {
 		Request: x.r,
 		Params:  x.params,
 		Query:   x.query,
+		System:  x.system,
 		Media:   x.format.media,
 		held:    x.held,
 		limit:   x.route.maxBody,

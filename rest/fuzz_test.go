@@ -249,7 +249,7 @@ func FuzzBindQuery(f *testing.F) {
 		if err != nil {
 			return
 		}
-		_, own, err := splitQuery(q)
+		_, own, _, err := splitQuery(q)
 		if err != nil {
 			return
 		}

@@ -26,10 +26,10 @@ type format struct {
 	fields  mask // nil: everything
 }
 
-// splitQuery takes the system parameters out of q and returns the rest.
-func splitQuery(q url.Values) (format, url.Values, error) {
-	f := format{pretty: true}
-	own := url.Values{}
+// splitQuery tells the system parameters of q from the rest.
+func splitQuery(q url.Values) (f format, own, system url.Values, err error) {
+	f = format{pretty: true}
+	own, system = url.Values{}, url.Values{}
 	for name, values := range q {
 		plain := strings.TrimPrefix(name, "$")
 		if !systemParams[plain] {
@@ -37,6 +37,7 @@ func splitQuery(q url.Values) (format, url.Values, error) {
 			continue
 		}
 		value := values[len(values)-1]
+		system.Set(plain, value)
 		switch plain {
 		case "alt":
 			kind, options, _ := strings.Cut(value, ";")
@@ -47,7 +48,7 @@ func splitQuery(q url.Values) (format, url.Values, error) {
 			case "media":
 				f.media = true
 			default:
-				return f, nil, fault.Invalid(name, "The format %q is not supported; use json, sse or media.", value)
+				return f, nil, nil, fault.Invalid(name, "The format %q is not supported; use json, sse or media.", value)
 			}
 			f.intEnum = options == "enum-encoding=int"
 		case "prettyPrint", "pp":
@@ -55,14 +56,14 @@ func splitQuery(q url.Values) (format, url.Values, error) {
 		case "fields":
 			m, err := parseMask(value)
 			if err != nil {
-				return f, nil, err
+				return f, nil, nil, err
 			}
 			f.fields = m
 		case "callback":
-			return f, nil, fault.Invalid(name, "JSONP is not supported.")
+			return f, nil, nil, fault.Invalid(name, "JSONP is not supported.")
 		}
 	}
-	return f, own, nil
+	return f, own, system, nil
 }
 
 // maxForm is the longest query that may come as a form, in bytes: it is read before anything is known of the caller.

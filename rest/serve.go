@@ -41,7 +41,7 @@ func (m *Mux) serveREST(w http.ResponseWriter, r *http.Request, a *arrival) {
 		rt.errors(w, r, m.failure(rt.rpc, id, fault.New(fault.InvalidArgument, "The query is malformed.")))
 		return
 	}
-	f, query, err := splitQuery(query)
+	f, query, system, err := splitQuery(query)
 	if err != nil {
 		rt.errors(w, r, m.failure(rt.rpc, id, err))
 		return
@@ -54,6 +54,7 @@ func (m *Mux) serveREST(w http.ResponseWriter, r *http.Request, a *arrival) {
 		id:     id,
 		params: params,
 		query:  query,
+		system: system,
 		format: f,
 		held:   &a.held,
 	}
@@ -108,6 +109,7 @@ type exchange struct {
 	id     string
 	params map[string]string
 	query  url.Values
+	system url.Values
 	format format
 	held   *claim
 }

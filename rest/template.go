@@ -15,7 +15,9 @@ type template struct {
 	segs []string // literals, "*" and at most one "**"
 	deep int      // index of "**", or -1
 	verb string   // custom verb without its colon
-	vars []variable
+
+	plain bool // no variable keeps an escaped slash
+	vars  []variable
 }
 
 // variable is a field that takes the path segments [from, to) of the template.
@@ -104,7 +106,7 @@ func (t *template) params(segs []string) (map[string]string, error) {
 	out := make(map[string]string, len(t.vars))
 	for _, v := range t.vars {
 		raw := strings.Join(segs[t.at(v.from, len(segs)):t.at(v.to, len(segs))], "/")
-		if v.multi {
+		if v.multi && !t.plain {
 			raw = strings.NewReplacer("%2F", "%252F", "%2f", "%252F").Replace(raw)
 		}
 		value, err := url.PathUnescape(raw)

@@ -23,6 +23,9 @@ type Bucket struct {
 	Metageneration int64
 	Created        time.Time
 	Updated        time.Time
+
+	// Reserved lets a bucket that is made have a name that is the platform's own.
+	Reserved bool `json:"-"`
 }
 
 // BucketKind is the kind of buckets' rows.
@@ -39,7 +42,7 @@ func BucketName(tx *store.Tx, row string) (string, error) {
 // CreateBucket makes a bucket. A name that is taken is AlreadyExists, whoever has it.
 func (s *Storage) CreateBucket(ctx context.Context, b Bucket) (_ Bucket, err error) {
 	defer fault.Wrap(&err, "storage.CreateBucket(%.64s)", b.Name)
-	if err := checkBucketName(b.Name); err != nil {
+	if err := checkBucketName(b.Name, b.Reserved); err != nil {
 		return Bucket{}, err
 	}
 	if b.Project == "" {
@@ -159,7 +162,7 @@ func (s *Storage) DeleteBucket(ctx context.Context, name string, cond Conditions
 }
 
 // checkBucketName holds the rules of https://cloud.google.com/storage/docs/buckets#naming.
-func checkBucketName(name string) error {
+func checkBucketName(name string, reserved bool) error {
 	bad := func(why string) error { return fault.Invalid("name", "Invalid bucket name %q: %s.", clip(name), why) }
 	limit := 63
 	if strings.Contains(name, ".") {
@@ -188,6 +191,9 @@ func checkBucketName(name string) error {
 	}
 	if strings.HasPrefix(name, "goog") {
 		return bad("it must not start with goog")
+	}
+	if parent := "googleusercontent.com"; (name == parent || strings.HasSuffix(name, "."+parent)) && !reserved {
+		return fault.New(fault.PermissionDenied, "Another user owns the domain %s or a parent domain: the platform's own buckets have such names.", clip(name))
 	}
 	return nil
 }

@@ -32,22 +32,22 @@ var growings = store.NewTable[growing]("storage.log", "Log")
 
 // CreateLog starts a log object, in place of the object of that name. Its bytes are on disk after Close; a power cut
 // before that may lose the last of them, a crash of the platform does not.
-func (s *Storage) CreateLog(ctx context.Context, bucket, name string, attrs Attrs) (_ *Log, err error) {
-	defer fault.Wrap(&err, "storage.CreateLog(%.64s)", bucket)
-	if err := (&Insert{Name: name, Attrs: attrs}).check(); err != nil {
+func (s *Storage) CreateLog(ctx context.Context, in Insert) (_ *Log, err error) {
+	defer fault.Wrap(&err, "storage.CreateLog(%.64s)", in.Bucket)
+	if err := in.check(); err != nil {
 		return nil, err
 	}
-	l := &Log{s: s, id: rand.Text(), bucket: bucket, name: name}
+	l := &Log{s: s, id: rand.Text(), bucket: in.Bucket, name: in.Name}
 	if l.file, err = os.OpenFile(s.logFile(l.id), os.O_CREATE|os.O_EXCL|os.O_WRONLY|os.O_APPEND, 0o600); err != nil {
 		return nil, err
 	}
 	var was blob.Digest
 	err = s.store.Update(ctx, func(tx *store.Tx) (err error) {
-		o := Object{Bucket: bucket, Name: name, Attrs: attrs, Metageneration: 1, Log: l.id}
-		if was, err = s.place(tx, &o, Conditions{}); err != nil {
+		o := Object{Bucket: in.Bucket, Name: in.Name, Attrs: in.Attrs, Metageneration: 1, Log: l.id}
+		if was, err = s.place(tx, &o, in); err != nil {
 			return err
 		}
-		_, err = growings.Create(tx, l.id, growing{bucket, name})
+		_, err = growings.Create(tx, l.id, growing{in.Bucket, in.Name})
 		return err
 	})
 	if err != nil {

@@ -101,6 +101,9 @@ type Insert struct {
 	If           Conditions
 	MD5          []byte  // what the client says of its bytes; nil if nothing
 	CRC32C       *uint32 // likewise
+	// MayReplace is asked when there is an object of that name, in the transaction that replaces it: to replace is to
+	// delete. Nil: it may be replaced.
+	MayReplace func() error `json:"-"`
 }
 
 // check refuses an insert before its bytes are read.
@@ -159,17 +162,18 @@ func (s *Storage) admits(ctx context.Context, in *Insert) error {
 		return err
 	}
 	return s.store.View(ctx, func(tx *store.Tx) error {
-		_, err := target(tx, in.Bucket, in.Name, in.If)
+		_, err := target(tx, *in)
 		return err
 	})
 }
 
-// target returns the object that a write would replace, nil if none, after checking bucket and conditions.
-func target(tx *store.Tx, bucket, name string, cond Conditions) (*Object, error) {
-	if _, err := getBucket(tx, bucket); err != nil {
+// target returns the object that a write would replace, nil if none, after checking bucket, conditions and whether it may
+// be replaced.
+func target(tx *store.Tx, in Insert) (*Object, error) {
+	if _, err := getBucket(tx, in.Bucket); err != nil {
 		return nil, err
 	}
-	row, err := objects.Get(tx, key(bucket, name))
+	row, err := objects.Get(tx, key(in.Bucket, in.Name))
 	var have *Object
 	switch {
 	case err == nil:
@@ -177,9 +181,12 @@ func target(tx *store.Tx, bucket, name string, cond Conditions) (*Object, error)
 	case !fault.Is(err, fault.NotFound):
 		return nil, err
 	}
-	err = cond.check(have)
+	err = in.If.check(have)
 	if f := fault.From(err); f != nil && f.Reason == ReasonNotModified {
 		f.Reason = ReasonPrecondition // for a write there is no "not modified"
+	}
+	if err == nil && have != nil && in.MayReplace != nil {
+		err = in.MayReplace()
 	}
 	return have, err
 }
@@ -203,7 +210,7 @@ func (s *Storage) insert(ctx context.Context, in Insert, info blob.Info, h *sums
 	defer release()
 	var was blob.Digest
 	err = s.store.Update(ctx, func(tx *store.Tx) error {
-		was, err = s.place(tx, &o, in.If)
+		was, err = s.place(tx, &o, in)
 		return err
 	})
 	s.release(was, err)
@@ -218,8 +225,8 @@ func (s *Storage) release(was blob.Digest, err error) {
 }
 
 // place writes o in place of the object of its name, and returns what that one was.
-func (s *Storage) place(tx *store.Tx, o *Object, cond Conditions) (was blob.Digest, err error) {
-	have, err := target(tx, o.Bucket, o.Name, cond)
+func (s *Storage) place(tx *store.Tx, o *Object, in Insert) (was blob.Digest, err error) {
+	have, err := target(tx, in)
 	if err != nil {
 		return "", err
 	}
@@ -371,7 +378,7 @@ func (s *Storage) Copy(ctx context.Context, from Source, to Insert, attrs *Attrs
 		if attrs != nil {
 			o.Attrs = *attrs
 		}
-		was, err = s.place(tx, &o, to.If)
+		was, err = s.place(tx, &o, to)
 		return err
 	})
 	s.release(was, err)

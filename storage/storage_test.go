@@ -281,7 +281,7 @@ func TestResumable(t *testing.T) {
 		t.Fatal(err)
 	}
 	step := func(offset, end int) (storage.Upload, int64, error) {
-		return w.Append(t.Context(), "bucket", u.ID, int64(offset), -1, strings.NewReader(content[offset:end]))
+		return w.Append(t.Context(), "bucket", u.ID, int64(offset), -1, strings.NewReader(content[offset:end]), nil)
 	}
 	if got, size, err := step(0, 3000); err != nil || size != 3000 || got.Done != nil {
 		t.Fatal(got, size, err)
@@ -295,14 +295,14 @@ func TestResumable(t *testing.T) {
 		t.Errorf("size = %d", size)
 	}
 	broken := io.MultiReader(strings.NewReader(content[4000:5000]), iotestErr{})
-	if _, _, err := w.Append(t.Context(), "bucket", u.ID, 4000, -1, broken); err == nil {
+	if _, _, err := w.Append(t.Context(), "bucket", u.ID, 4000, -1, broken, nil); err == nil {
 		t.Error("a broken connection went unnoticed")
 	}
 	w.open(t)
 	if _, size, err := w.Upload(t.Context(), "bucket", u.ID); err != nil || size != 5000 {
 		t.Fatal(size, err)
 	}
-	_, _, err = w.Append(t.Context(), "bucket", u.ID, 5000, -1, strings.NewReader(content[5000:]+"more"))
+	_, _, err = w.Append(t.Context(), "bucket", u.ID, 5000, -1, strings.NewReader(content[5000:]+"more"), nil)
 	is(t, err, fault.InvalidArgument, "")
 	done, size, err := step(5000, len(content))
 	if err != nil || done.Done == nil || size != int64(len(content)) {
@@ -315,17 +315,17 @@ func TestResumable(t *testing.T) {
 	if again, _, err := step(9000, len(content)); err != nil || again.Done == nil || again.Done.Generation != done.Done.Generation {
 		t.Errorf("the last piece again: %+v %v", again, err)
 	}
-	_, _, err = w.Append(t.Context(), "other", u.ID, 0, -1, strings.NewReader("x"))
+	_, _, err = w.Append(t.Context(), "other", u.ID, 0, -1, strings.NewReader("x"), nil)
 	is(t, err, fault.NotFound, storage.ReasonUploadGone)
 
 	v, err := w.BeginUpload(t.Context(), storage.Insert{Bucket: "bucket", Name: "small"}, -1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := w.Append(t.Context(), "bucket", v.ID, 0, -1, strings.NewReader("abc")); err != nil {
+	if _, _, err := w.Append(t.Context(), "bucket", v.ID, 0, -1, strings.NewReader("abc"), nil); err != nil {
 		t.Fatal(err)
 	}
-	if got, _, err := w.Append(t.Context(), "bucket", v.ID, 3, 3, strings.NewReader("")); err != nil || got.Done == nil || w.read(t, "small") != "abc" {
+	if got, _, err := w.Append(t.Context(), "bucket", v.ID, 3, 3, strings.NewReader(""), nil); err != nil || got.Done == nil || w.read(t, "small") != "abc" {
 		t.Errorf("an unknown total: %+v %v", got, err)
 	}
 	x, err := w.BeginUpload(t.Context(), storage.Insert{Bucket: "bucket", Name: "never"}, -1)
@@ -352,7 +352,7 @@ func (iotestErr) Read([]byte) (int, error) { return 0, errors.New("connection re
 
 func TestLogGrowsAndSurvivesACrash(t *testing.T) {
 	w := newWorld(t)
-	l, err := w.CreateLog(t.Context(), "bucket", "log-1.txt", storage.Attrs{ContentType: "text/plain"})
+	l, err := w.CreateLog(t.Context(), storage.Insert{Bucket: "bucket", Name: "log-1.txt", Attrs: storage.Attrs{ContentType: "text/plain"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -380,14 +380,14 @@ func TestLogGrowsAndSurvivesACrash(t *testing.T) {
 		t.Error("a closed log took a write")
 	}
 
-	crashed, err := w.CreateLog(t.Context(), "bucket", "log-2.txt", storage.Attrs{})
+	crashed, err := w.CreateLog(t.Context(), storage.Insert{Bucket: "bucket", Name: "log-2.txt"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := io.WriteString(crashed, "last words"); err != nil {
 		t.Fatal(err)
 	}
-	replaced, err := w.CreateLog(t.Context(), "bucket", "log-3.txt", storage.Attrs{})
+	replaced, err := w.CreateLog(t.Context(), storage.Insert{Bucket: "bucket", Name: "log-3.txt"})
 	if err != nil {
 		t.Fatal(err)
 	}

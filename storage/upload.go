@@ -78,8 +78,11 @@ func getUpload(tx *store.Tx, bucket, id string) (Upload, error) {
 
 // Append adds what r yields at offset and returns the upload's size. Bytes that it has already are skipped, so that a
 // client that lost an answer may send them again. When the upload has total bytes (-1: unknown), it becomes an
-// object, which is in Upload.Done; total may be given with the last piece only.
-func (s *Storage) Append(ctx context.Context, bucket, id string, offset, total int64, r io.Reader) (u Upload, size int64, err error) {
+// object, which is in Upload.Done; total may be given with the last piece only. MayReplace is Insert.MayReplace of whoever
+// sends this piece.
+func (s *Storage) Append(
+	ctx context.Context, bucket, id string, offset, total int64, r io.Reader, mayReplace func() error,
+) (u Upload, size int64, err error) {
 	defer fault.Wrap(&err, "storage.Append(%.64s)", bucket)
 	sess := s.session(id)
 	sess.mu.Lock()
@@ -92,6 +95,7 @@ func (s *Storage) Append(ctx context.Context, bucket, id string, offset, total i
 	if u.Done != nil {
 		return u, size, nil
 	}
+	u.Insert.MayReplace = mayReplace
 	if u.Total >= 0 && total >= 0 && u.Total != total {
 		return u, size, fault.New(fault.InvalidArgument, "The upload was announced with %d bytes, not %d.", u.Total, total)
 	}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"strings"
 	"time"
 
@@ -27,11 +26,7 @@ func (s *Server) download(ctx context.Context, r *rest.Request) (any, error) {
 
 // getByPath answers GET /BUCKET/OBJECT. The object's name is the rest of the path, slashes and all.
 func (s *Server) getByPath(ctx context.Context, r *rest.Request) (any, error) {
-	_, escaped, _ := strings.Cut(strings.TrimPrefix(r.URL.EscapedPath(), "/"), "/")
-	name, err := url.PathUnescape(escaped)
-	if err != nil {
-		return nil, fault.New(fault.InvalidArgument, "The path is not well escaped.")
-	}
+	name := r.Params["object"]
 	if name == "" {
 		return nil, fault.New(fault.Unimplemented, "Listing by path is not implemented by Giggle: use /storage/v1/b/%.64s/o.", r.Params["bucket"])
 	}

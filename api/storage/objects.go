@@ -310,6 +310,7 @@ func (s *Server) rewriteObject(ctx context.Context, r *rest.Request) (any, error
 func (s *Server) copied(ctx context.Context, r *rest.Request) (o storage.Object, err error) {
 	from := storage.Source{Bucket: r.Params["bucket"], Name: r.Params["object"]}
 	to := storage.Insert{Bucket: r.Params["destinationBucket"], Name: r.Params["destinationObject"]}
+	to.MayReplace = s.mayReplace(ctx, to.Bucket, to.Name)
 	if err := s.Allow(ctx, "storage.objects.get", from.Bucket, from.Name); err != nil {
 		return o, err
 	}
@@ -356,6 +357,7 @@ type composeBody struct {
 
 func (s *Server) compose(ctx context.Context, r *rest.Request) (any, error) {
 	to := storage.Insert{Bucket: r.Params["bucket"], Name: r.Params["object"]}
+	to.MayReplace = s.mayReplace(ctx, to.Bucket, to.Name)
 	raw, err := r.ReadBody()
 	if err != nil {
 		return nil, err

@@ -39,10 +39,8 @@ type Server struct {
 const onBucket = "projects/_/buckets/{bucket}"
 
 // onObject is where the permissions on one object are needed: its bucket's policy counts, and conditions see its name.
-// An upload that does not name its object in the query is one to the bucket.
 const (
 	onObject = onBucket + "/objects/{object}"
-	onUpload = onBucket + "/objects/{name}|" + onBucket
 	onCopy   = "projects/_/buckets/{destinationBucket}/objects/{destinationObject}"
 )
 
@@ -63,7 +61,7 @@ var Rules = guard.Rules{
 	"storage.unknown":                    {Authenticated: true},
 	"storage.objects.list":               {Data: true, Permission: "storage.objects.list", On: onBucket},
 	"storage.objects.get":                {Data: true, Permission: "storage.objects.get", On: onObject},
-	"storage.objects.insert":             {Data: true, Permission: "storage.objects.create", On: onUpload},
+	"storage.objects.insert":             {Data: true, Authenticated: true}, // the name may be in the body: see mayInsert
 	"storage.objects.patch":              {Data: true, Permission: "storage.objects.update", On: onObject},
 	"storage.objects.update":             {Data: true, Permission: "storage.objects.update", On: onObject},
 	"storage.objects.delete":             {Data: true, Permission: "storage.objects.delete", On: onObject},
@@ -112,7 +110,7 @@ func (s *Server) Register(m *rest.Mux) {
 	for _, prefix := range []string{"storage", "upload", "resumable", "download", "batch"} {
 		m.HandleFunc("GET", "/"+prefix+"/{rest=**}", "storage.unknown", unknown, json)
 	}
-	m.HandleFunc("GET", "/{bucket}/{object=**}", "storage.objects.get", s.getByPath, rest.Errors(writeXMLError))
+	m.HandleFunc("GET", "/{bucket}/{object=**}", "storage.objects.get", s.getByPath, rest.Errors(writeXMLError), rest.Unescaped())
 }
 
 // ifPolicies is fn on a server that has policies.

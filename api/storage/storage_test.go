@@ -308,7 +308,7 @@ func TestLogTail(t *testing.T) {
 		}
 	}
 	tail(0, 404, "")
-	l, err := h.storage.CreateLog(t.Context(), "bucket", "logs/log-1.txt", storage.Attrs{ContentType: "text/plain"})
+	l, err := h.storage.CreateLog(t.Context(), storage.Insert{Bucket: "bucket", Name: "logs/log-1.txt", Attrs: storage.Attrs{ContentType: "text/plain"}})
 	if err != nil {
 		t.Fatal(err)
 	}

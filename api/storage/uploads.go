@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 
+	"giggle/audit"
 	"giggle/fault"
 	"giggle/rest"
 	"giggle/storage"
@@ -22,11 +23,16 @@ const maxMetadata = 256 << 10
 
 // startUpload answers POST …/o: the whole object (media, multipart), or the beginning of a resumable upload.
 func (s *Server) startUpload(ctx context.Context, r *rest.Request) (any, error) {
-	q := r.URL.Query()            // uploadType is a system parameter elsewhere
-	if q.Get("upload_id") != "" { // Google's Go clients send the pieces with POST
+	q := r.Query
+	if r.System.Get("upload_id") != "" { // Google's Go clients send the pieces with POST
 		return s.continueUpload(ctx, r)
 	}
 	in := storage.Insert{Bucket: r.Params["bucket"], Name: q.Get("name")}
+	if in.Name != "" { // else the metadata has it, which is the beginning of the body
+		if err := s.mayInsert(ctx, &in); err != nil {
+			return nil, err
+		}
+	}
 	var err error
 	if in.If, err = conditions(q, ""); err != nil {
 		return nil, err
@@ -37,11 +43,14 @@ func (s *Server) startUpload(ctx context.Context, r *rest.Request) (any, error) 
 	if e := q.Get("contentEncoding"); e != "" {
 		in.Attrs.ContentEncoding = e
 	}
-	switch q.Get("uploadType") {
+	switch r.System.Get("uploadType") {
 	case "media":
 		in.Attrs.ContentType = r.Header.Get("Content-Type")
 		if err := headerHashes(&in, r.Header); err != nil {
 			return nil, err
+		}
+		if in.Name == "" {
+			return nil, fault.Invalid("name", "Required: an upload needs the name of its object.")
 		}
 		return s.put(ctx, r, in, r.Body)
 	case "multipart":
@@ -49,7 +58,23 @@ func (s *Server) startUpload(ctx context.Context, r *rest.Request) (any, error) 
 	case "resumable":
 		return s.startResumable(ctx, r, in)
 	}
-	return nil, fault.Invalid("uploadType", "Invalid value: want media, multipart or resumable, not %.40q.", q.Get("uploadType"))
+	return nil, fault.Invalid("uploadType", "Invalid value: want media, multipart or resumable, not %.40q.", r.System.Get("uploadType"))
+}
+
+// mayInsert fails when the caller may not create the object that an insert names, wherever its name stood: only a name in
+// the query was authorised before. To replace one takes the permission to delete it, too
+// (https://cloud.google.com/storage/docs/access-control/iam-json).
+func (s *Server) mayInsert(ctx context.Context, in *storage.Insert) error {
+	in.MayReplace = s.mayReplace(ctx, in.Bucket, in.Name)
+	audit.Note(ctx, func(e *audit.Event) {
+		e.Resource = "projects/_/buckets/" + in.Bucket + "/objects/" + in.Name
+	})
+	return s.Allow(ctx, "storage.objects.create", in.Bucket, in.Name)
+}
+
+// mayReplace asks whether the caller may replace an object.
+func (s *Server) mayReplace(ctx context.Context, bucket, name string) func() error {
+	return func() error { return s.Allow(ctx, "storage.objects.delete", bucket, name) }
 }
 
 // put stores one body.
@@ -140,6 +165,9 @@ func (s *Server) multipart(ctx context.Context, r *rest.Request, in storage.Inse
 	if err := describeUpload(&in, meta); err != nil {
 		return nil, err
 	}
+	if err := s.mayInsert(ctx, &in); err != nil {
+		return nil, err
+	}
 	if err := headerHashes(&in, r.Header); err != nil {
 		return nil, err
 	}
@@ -164,6 +192,9 @@ func (s *Server) startResumable(ctx context.Context, r *rest.Request, in storage
 	}
 	in.Attrs.ContentType = r.Header.Get("X-Upload-Content-Type")
 	if err := describeUpload(&in, meta); err != nil {
+		return nil, err
+	}
+	if err := s.mayInsert(ctx, &in); err != nil {
 		return nil, err
 	}
 	total := int64(-1)
@@ -229,7 +260,7 @@ func parsePiece(h http.Header, length int64) (piece, error) {
 
 // continueUpload answers PUT to the URL of a resumable upload: 308 with what it has, or the object.
 func (s *Server) continueUpload(ctx context.Context, r *rest.Request) (any, error) {
-	bucket, id := r.Params["bucket"], r.URL.Query().Get("upload_id")
+	bucket, id := r.Params["bucket"], r.System.Get("upload_id")
 	p, err := parsePiece(r.Header, r.ContentLength)
 	if err != nil {
 		return nil, err
@@ -238,12 +269,18 @@ func (s *Server) continueUpload(ctx context.Context, r *rest.Request) (any, erro
 	if err != nil {
 		return nil, err
 	}
+	if u.Done == nil { // whoever knows the upload's id still has to have the permission
+		if err := s.Allow(ctx, "storage.objects.create", bucket, u.Insert.Name); err != nil {
+			return nil, err
+		}
+	}
+	replace := s.mayReplace(ctx, bucket, u.Insert.Name)
 	switch {
 	case u.Done != nil:
 	case p.query && p.total != size: // how far?
 		return incomplete(r, size), nil
 	case p.query: // "bytes */N": that was all
-		if u, size, err = s.Storage.Append(ctx, bucket, id, size, p.total, http.NoBody); err != nil {
+		if u, size, err = s.Storage.Append(ctx, bucket, id, size, p.total, http.NoBody, replace); err != nil {
 			return nil, err
 		}
 	default:
@@ -255,12 +292,12 @@ func (s *Server) continueUpload(ctx context.Context, r *rest.Request) (any, erro
 		if p.size >= 0 {
 			body = &exactly{r: body, left: p.size}
 		}
-		u, size, err = s.Storage.Append(ctx, bucket, id, p.first, p.total, body)
+		u, size, err = s.Storage.Append(ctx, bucket, id, p.first, p.total, body, replace)
 		if fault.Is(err, fault.OutOfRange) { // a piece is missing: say from where to go on
 			return incomplete(r, size), nil
 		}
 		if err == nil && u.Done == nil && p.size < 0 { // one PUT of unknown length: it ends where the body ends
-			u, size, err = s.Storage.Append(ctx, bucket, id, size, size, http.NoBody)
+			u, size, err = s.Storage.Append(ctx, bucket, id, size, size, http.NoBody, replace)
 		}
 		if err != nil {
 			return nil, err
@@ -311,7 +348,14 @@ func (e *exactly) Read(p []byte) (int, error) {
 const statusCancelled = 499
 
 func (s *Server) cancelUpload(ctx context.Context, r *rest.Request) (any, error) {
-	if err := s.Storage.AbortUpload(ctx, r.Params["bucket"], r.URL.Query().Get("upload_id")); err != nil {
+	u, _, err := s.Storage.Upload(ctx, r.Params["bucket"], r.System.Get("upload_id"))
+	if err != nil {
+		return nil, err
+	}
+	if err := s.Allow(ctx, "storage.objects.create", r.Params["bucket"], u.Insert.Name); err != nil {
+		return nil, err
+	}
+	if err := s.Storage.AbortUpload(ctx, r.Params["bucket"], r.System.Get("upload_id")); err != nil {
 		return nil, err
 	}
 	return rest.Raw{Status: statusCancelled, Header: http.Header{"Content-Length": {"0"}}}, nil

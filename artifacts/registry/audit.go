@@ -18,19 +18,25 @@ var methods = map[noun]map[string]string{
 // reads are the names for the rest, which is in the log when it was refused.
 var reads = map[string]string{download: "Docker-Download", upload: "Docker-Upload", remove: "Docker-Delete"}
 
-// record writes a request to the audit log: what changed an image or tried to, and what was refused to somebody. Nobody
-// is asked to log in first by every client; that is no refusal.
+// record writes a request that changes nothing to the audit log if it was refused to somebody. Unauthenticated requests
+// are what every client begins with; those are no refusal.
 func (s *server) record(r *request, e endpoint, err error) {
-	f := fault.From(err)
-	method, write := methods[r.noun][r.Method]
-	if !write {
-		if f == nil || f.Code != fault.PermissionDenied {
-			return
-		}
-		method = reads[e.permission]
+	if fault.Is(err, fault.PermissionDenied) {
+		s.logged(r, s.Audit.Record(event(r, e, err)))
 	}
-	if f != nil && f.Code == fault.Unauthenticated {
-		return
+}
+
+func (s *server) logged(r *request, err error) {
+	if err != nil {
+		s.Log.Error("a push is missing in the audit log", "image", r.image.Repository, "request", r.id, "err", err)
+	}
+}
+
+// event is a request as the audit log takes it, with what came of it.
+func event(r *request, e endpoint, err error) audit.Event {
+	method, ok := methods[r.noun][r.Method]
+	if !ok {
+		method = reads[e.permission]
 	}
 	ev := audit.Event{
 		RequestID: r.id, Service: "artifactregistry.googleapis.com", Method: method, Project: r.image.Repository.Project,
@@ -38,10 +44,8 @@ func (s *server) record(r *request, e endpoint, err error) {
 		Member: r.who.Member, UserAgent: r.UserAgent(),
 	}
 	ev.Caller, _, _ = net.SplitHostPort(r.RemoteAddr)
-	if f != nil {
+	if f := fault.From(err); f != nil {
 		ev.Code, ev.Message = int32(f.Code), f.Message
 	}
-	if err := s.Audit.Record(ev); err != nil {
-		s.Log.Error("a push is missing in the audit log", "image", ev.Resource, "err", err)
-	}
+	return ev
 }

@@ -31,13 +31,22 @@ func (s *server) authenticate(r *http.Request) (iam.Principal, error) {
 	}
 	user, password, basic := r.BasicAuth()
 	if !basic {
-		return s.Identity.Bearer(r.Context(), r.Header.Get("Authorization"))
+		return s.bearer(r, r.Header.Get("Authorization"))
 	}
 	token, err := s.logIn(r.Context(), user, password)
 	if err != nil {
 		return iam.Anonymous, err
 	}
-	return s.Identity.Bearer(r.Context(), "Bearer "+token)
+	return s.bearer(r, "Bearer "+token)
+}
+
+// bearer returns whose token a header carries, if the token is for what the request does.
+func (s *server) bearer(r *http.Request, header string) (iam.Principal, error) {
+	c, err := s.Identity.Credential(r.Context(), header, "")
+	if err == nil {
+		err = c.CheckScope("artifactregistry.googleapis.com", r.Method+" "+r.URL.Path, r.Method == http.MethodGet || r.Method == http.MethodHead)
+	}
+	return c.Principal, err
 }
 
 // logIn returns the access token that a user's password is, or that it stands for.
@@ -92,11 +101,11 @@ func (s *server) token(w http.ResponseWriter, r *http.Request) error {
 		_, token, _ = strings.Cut(header, " ")
 	}
 	if token != anonymous {
-		who, err := s.Identity.Bearer(r.Context(), "Bearer "+token)
+		c, err := s.Identity.Credential(r.Context(), "Bearer "+token, "")
 		if err != nil {
 			return err
 		}
-		if who == iam.Anonymous {
+		if c.Principal == iam.Anonymous {
 			return iam.Unauthenticated("")
 		}
 	}

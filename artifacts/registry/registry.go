@@ -43,13 +43,14 @@ type Blobs interface {
 type Authorizer interface {
 	CheckAssertion(ctx context.Context, raw string, audiences ...string) (iam.Assertion, error)
 	AccessToken(p iam.Principal, scopes []string) (token string, expires time.Time, err error)
-	Bearer(ctx context.Context, header string) (iam.Principal, error)
+	Credential(ctx context.Context, header, host string) (iam.Credential, error)
 	Authorize(ctx context.Context, p iam.Principal, permission, resource string) error
 }
 
 // Recorder keeps the audit log: *audit.Log.
 type Recorder interface {
 	Record(e audit.Event) error
+	Begin(ctx context.Context, e audit.Event) (context.Context, *audit.Pending)
 }
 
 var (
@@ -168,8 +169,17 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request) error {
 	if req.who, err = s.authenticate(r); err != nil {
 		return err
 	}
+	if _, writes := methods[rt.noun][r.Method]; !writes {
+		err = s.admitted(w, req, e)
+		s.record(req, e, err)
+		return err
+	}
+	ctx, pending := s.Audit.Begin(r.Context(), event(req, e, nil))
+	req.Request = r.WithContext(ctx)
 	err = s.admitted(w, req, e)
-	s.record(req, e, err)
+	if !fault.Is(err, fault.Unauthenticated) {
+		s.logged(req, pending.End(event(req, e, err)))
+	}
 	return err
 }
 

@@ -29,13 +29,14 @@ const Host = "source.developers.google.com"
 
 // Authorizer is the identity side: *iam.IAM.
 type Authorizer interface {
-	Bearer(ctx context.Context, header string) (iam.Principal, error)
+	Credential(ctx context.Context, header, host string) (iam.Credential, error)
 	Authorize(ctx context.Context, p iam.Principal, permission, resource string) error
 }
 
 // Recorder keeps the audit log: *audit.Log.
 type Recorder interface {
 	Record(e audit.Event) error
+	Begin(ctx context.Context, e audit.Event) (context.Context, *audit.Pending)
 }
 
 // Config is what New needs.
@@ -147,7 +148,7 @@ func (s *server) serve(w *started, r *request) (err error) {
 	if err := s.route(r); err != nil {
 		return err
 	}
-	if r.who, err = s.authenticate(r.Request); err != nil {
+	if r.who, err = s.authenticate(r); err != nil {
 		return err
 	}
 	if id, err := s.ProjectID(r.project); err == nil { // of no project: nobody has a role there
@@ -191,7 +192,13 @@ func (s *server) serve(w *started, r *request) (err error) {
 		return err
 	}
 	h.Set("Content-Type", "application/x-"+string(r.service)+"-result")
-	return s.Repos.Serve(r.Context(), repo, r.service, version(r.Request), body, w)
+	if r.service != git.ReceivePack {
+		return s.Repos.Serve(r.Context(), repo, r.service, version(r.Request), body, w)
+	}
+	ctx, pending := s.Audit.Begin(r.Context(), event(r, nil))
+	err = s.Repos.Serve(ctx, repo, r.service, version(r.Request), body, w)
+	s.logged(r, pending.End(event(r, err)))
+	return err
 }
 
 // body is what the client sends, unpacked where it packed it. A push has its limit in git itself; what a fetch sends is
@@ -245,19 +252,19 @@ func version(r *http.Request) int {
 
 // authenticate returns who sends a request: by an access token, as Bearer or as the password of Basic, which is what
 // gcloud's credential helper gives to git.
-func (s *server) authenticate(r *http.Request) (iam.Principal, error) {
+func (s *server) authenticate(r *request) (iam.Principal, error) {
 	header := r.Header.Get("Authorization")
 	if _, password, ok := r.BasicAuth(); ok {
 		header = "Bearer " + password
 	}
-	who, err := s.Identity.Bearer(r.Context(), header)
+	c, err := s.Identity.Credential(r.Context(), header, "")
 	if err != nil {
-		return who, err
+		return c.Principal, err
 	}
-	if who == iam.Anonymous {
-		return who, iam.Unauthenticated("CREDENTIALS_MISSING")
+	if c.Principal == iam.Anonymous {
+		return c.Principal, iam.Unauthenticated("CREDENTIALS_MISSING")
 	}
-	return who, nil
+	return c.Principal, c.CheckScope(service, string(r.service), r.service == git.UploadPack)
 }
 
 // writeError answers in text, which git shows its user.
@@ -271,22 +278,28 @@ func writeError(w http.ResponseWriter, err error) {
 	_, _ = fmt.Fprintln(w, f.Message)
 }
 
-// record writes a request to the audit log: pushes, and what was refused to somebody.
+// record writes a request that is no push to the audit log if it was refused to somebody.
 func (s *server) record(r *request, err error) {
-	f := fault.From(err)
-	refused := f != nil && f.Code == fault.PermissionDenied
-	if f != nil && f.Code == fault.Unauthenticated || !refused && (r.service != git.ReceivePack || r.advertise) {
-		return
+	if fault.Is(err, fault.PermissionDenied) {
+		s.logged(r, s.Audit.Record(event(r, err)))
 	}
+}
+
+func (s *server) logged(r *request, err error) {
+	if err != nil {
+		s.Log.Error("a push is missing in the audit log", "repo", r.resource(), "request", r.id, "err", err)
+	}
+}
+
+// event is a request as the audit log takes it, with what came of it.
+func event(r *request, err error) audit.Event {
 	e := audit.Event{
 		RequestID: r.id, Service: service, Method: string(r.service), Project: r.project, Resource: r.resource(), Permission: permissions[r.service],
 		Data: true, Member: r.who.Member, UserAgent: r.UserAgent(),
 	}
 	e.Caller, _, _ = net.SplitHostPort(r.RemoteAddr)
-	if f != nil {
+	if f := fault.From(err); f != nil {
 		e.Code, e.Message = int32(f.Code), f.Message
 	}
-	if err := s.Audit.Record(e); err != nil {
-		s.Log.Error("a push is missing in the audit log", "repo", r.resource(), "err", err)
-	}
+	return e
 }

@@ -1,6 +1,7 @@
 package arch
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -202,5 +203,32 @@ func TestOnlyTheCommandReadsTheEnvironment(t *testing.T) {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// What the guard has looked at is what a handler uses: of the query, the parameters that the API layer parsed, never its own
+// reading of the URL, which another parser reads otherwise. Api/giggle and api/oauth stand before no guard.
+func TestHandlersReadNoURL(t *testing.T) {
+	reads := regexp.MustCompile(`\bURL\.(Query\(\)|RawQuery)`)
+	files := 0
+	err := filepath.WalkDir("../../api", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			if err == nil && (d.Name() == "giggle" || d.Name() == "oauth") {
+				return filepath.SkipDir
+			}
+			return err
+		}
+		if !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return nil
+		}
+		files++
+		text, err := os.ReadFile(path)
+		if at := reads.Find(text); at != nil {
+			t.Errorf("%s reads %s: take rest.Request.Query or System", path, at)
+		}
+		return err
+	})
+	if err != nil || files < 30 {
+		t.Errorf("%d files were read (%v)", files, err)
 	}
 }
