@@ -24,6 +24,7 @@ import (
 	"giggle/audit"
 	"giggle/blob"
 	"giggle/build"
+	"giggle/build/dockerfile"
 	"giggle/build/steps"
 	"giggle/build/trigger"
 	"giggle/disk"
@@ -64,7 +65,7 @@ type Config struct {
 	Console         string // HOST:PORT of the console
 	Edge            string // HOST:PORT of the plain edge and the CONNECT proxy
 	Runtime         string // OCI runtime, "" for the first that works
-	Binary          string // giggle's own program: language models' processes and the runtime of RUN steps are started from it; "" for this one, without the latter
+	Binary          string // giggle's own program: language models' processes and the runtime of RUN steps are started from it; "" for this one, which then builds no Dockerfiles
 	EmulateGPUs     bool   // services that want a GPU of which there is none run on the CPU, with a condition that says so
 	GPUAliases      []run.GPUAlias
 	Devices         string   // directory in whose proc/ the GPU driver's list lies; "" for the machine's own
@@ -129,9 +130,11 @@ type Cloud struct {
 	reconciler *run.Reconciler
 	repos      *git.Repos
 	builds     *build.Builds
-	steps      *steps.Runner
-	scheduler  *build.Scheduler
-	triggers   *trigger.Triggers
+	// dockerfiles builds what has a Dockerfile.
+	dockerfiles *dockerfile.Builder
+	steps       *steps.Runner
+	scheduler   *build.Scheduler
+	triggers    *trigger.Triggers
 
 	ca          *edge.CA
 	systemTrust []byte // the system's certificates, PEM

@@ -25,11 +25,18 @@ import (
 	"giggle/run/scale/local"
 )
 
-// What builds of Dockerfiles may take of this machine, all together.
+// What builds of Dockerfiles may take of this machine: all together, those of one project, its RUN steps, one of them. Each leaves
+// something to what is beside it.
+var (
+	dockerAll     = engine.Limits{Memory: 8 << 30, Pids: 12288}
+	dockerProject = engine.Limits{Memory: 6 << 30, Pids: 3072}
+	dockerSteps   = engine.Limits{Memory: 5632 << 20, Pids: 2560}
+	dockerStep    = engine.Limits{Memory: 4 << 30, Pids: 2048}
+)
+
 const (
-	dockerMemory = 6 << 30  // bytes
-	dockerPids   = 4096     // processes
-	dockerCache  = 10 << 30 // bytes of BuildKit's cache
+	dockerDaemons = 4        // BuildKits at once
+	dockerCache   = 10 << 30 // bytes of BuildKit's cache, of each project
 )
 
 // dockerImage is the image of docker steps: the CLI, which finds the platform's own Docker API at its socket.
@@ -55,8 +62,10 @@ func (c *Cloud) openDocker(proxies http.Handler, sockets func(build.Build) engin
 		trustEnv = append(trustEnv, name)
 	}
 	files, err := dockerfile.New(dockerfile.Config{
-		Engine: c.engine, Mirror: c.foreign, Familiar: mirror.Familiar, Blobs: c.blobs, Dir: c.path("buildkit"), Path: c.programs(), Trust: c.trust, Binary: c.cfg.Binary, TrustEnv: trustEnv, Files: local.Files(c.trust),
-		Sockets: c.socketsFor(metadata.Identity{}, nil), Others: proxies, Hosts: hosts, Memory: dockerMemory, Pids: dockerPids, Cache: dockerCache, Log: c.cfg.Log,
+		Engine: c.engine, Mirror: c.foreign, Familiar: mirror.Familiar, Blobs: c.blobs, Dir: c.path("buildkit"), Path: c.programs(),
+		Trust: c.trust, Binary: c.cfg.Binary, TrustEnv: trustEnv, Files: local.Files(c.trust),
+		Sockets: c.socketsFor(metadata.Identity{}, nil), Others: proxies, Hosts: hosts,
+		All: dockerAll, Project: dockerProject, Steps: dockerSteps, Step: dockerStep, Daemons: dockerDaemons, Cache: dockerCache, Log: c.cfg.Log,
 		Token: func(_ context.Context, b build.Build) (string, error) {
 			token, _, err := c.identity.AccessToken(iam.ServiceAccount(b.Account), []string{iam.ScopeCloudPlatform})
 			return token, err
@@ -66,6 +75,10 @@ func (c *Cloud) openDocker(proxies http.Handler, sockets func(build.Build) engin
 		return nil, err
 	}
 	c.onClose(files.Close)
+	c.dockerfiles = files
+	if err := c.keepCaches(); err != nil {
+		return nil, err
+	}
 	api, err := dockerapi.New(dockerapi.Config{
 		Builder: files, Images: c.images, Registry: dockerRegistry{c}, Blobs: c.blobs, Engine: c.engine, Familiar: mirror.Familiar, Dir: c.path("docker"),
 		Shared:  func(b build.Build) string { return c.path("build", "steps", b.Name.ID) },
@@ -76,6 +89,14 @@ func (c *Cloud) openDocker(proxies http.Handler, sockets func(build.Build) engin
 	}
 	c.onClose(api.Close)
 	return &docker{files, api}, nil
+}
+
+// keepCaches removes the caches of builds of projects that are gone, and those that nobody uses.
+func (c *Cloud) keepCaches() error {
+	return c.dockerfiles.Keep(c.cfg.Now(), func(project string) bool {
+		_, err := c.project(project)
+		return !fault.Is(err, fault.NotFound) // the store may have another trouble
+	})
 }
 
 // programs is where BuildKit's programs are looked for when the PATH has none: `make setup` builds them beside the mirror.

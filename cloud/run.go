@@ -179,7 +179,7 @@ func (c *Cloud) housekeep(ctx context.Context) error {
 		}
 		_, objects := c.storage.ExpireUploads(ctx)
 		_, pushes := c.blobs.ExpireUploads(ctx, c.cfg.Now().Add(-abandoned))
-		if err := errors.Join(c.identity.RotateKeys(ctx), c.identity.Expire(ctx), c.operations.Expire(ctx), c.store.Purge(ctx), objects, pushes); err != nil && ctx.Err() == nil {
+		if err := errors.Join(c.identity.RotateKeys(ctx), c.identity.Expire(ctx), c.operations.Expire(ctx), c.store.Purge(ctx), objects, pushes, c.keepCaches()); err != nil && ctx.Err() == nil {
 			c.cfg.Log.Error("housekeeping", "err", err)
 		}
 	}

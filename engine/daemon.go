@@ -5,11 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"syscall"
 	"time"
 
@@ -19,47 +22,86 @@ import (
 	"giggle/fault"
 )
 
-// DaemonSpec says which trusted program of the host to run beside the instances: one that makes containers of its own,
-// such as BuildKit's. It is root on the host and sees the host's files; its network is an instance's.
+// Limits bound a group of processes. 0 sets no limit.
+type Limits struct {
+	Memory int64 // bytes
+	Pids   int64 // processes and threads
+}
+
+// Where a daemon finds what it is given.
+const (
+	DaemonState    = "/state"        // DaemonSpec.Dir
+	DaemonPrograms = "/opt/giggle"   // DaemonSpec.Programs
+	DaemonRun      = "/run"          // writable, in memory
+	DaemonGate     = "/run/gate"     // the socket where containers are announced; see Announce
+	daemonRootSize = "size=64m"      // of what it writes outside its state
+	daemonName     = "giggle-daemon" // by which our program is DaemonInit
+)
+
+// DaemonSpec says which program of the host to run beside the instances: one that makes containers of its own, such as
+// BuildKit's. It works for strangers, so it is a stranger to the host itself: root in a user namespace of its own, with
+// a file system that holds the host's /usr and what is named here.
 type DaemonSpec struct {
-	ID      string   // letters and digits
-	Args    []string // an absolute path first
-	Env     []string
-	Files   []File // laid over the host's files that exist, for it alone
-	Memory  int64  // bytes, of it and all that it starts together; 0 sets no limit
-	Pids    int64  // processes of them together; 0 sets no limit
-	Output  io.Writer
-	Sockets Sockets
+	ID       string            // letters, digits and hyphens
+	Args     []string          // a path in its own file system first
+	Env      []string          //
+	Dir      string            // a directory of the host: its DaemonState. Owners are mapped: what is root's inside is root's in it
+	Programs map[string]string // programs of the host by their names in DaemonPrograms
+	Files    []File            // other files that it finds
+	Output   io.Writer
+	Sockets  Sockets // of the daemon itself
+
+	All        Limits // of all daemons of the engine together: the same in each spec
+	Whole      Limits // of the daemon and its containers
+	Containers Limits // of its containers together
+	Each       Limits // of each container
+	// ContainerSockets is what answers in the network of each container.
+	ContainerSockets Sockets
 }
 
 // Daemon is a program that Engine.Daemon started.
 type Daemon struct {
 	e      *Engine
+	spec   DaemonSpec
 	group  string
+	root   string // its file system, as its worker sees it
 	cmd    *exec.Cmd
 	worker *worker
+	slot   *slot
 	net    *netns.Namespace
+	gate   *net.UnixListener
 	closes []func() error
+	ctx    context.Context // ends with the program
 	done   chan struct{}
 	err    error
+
+	mu         sync.Mutex
+	serial     int
+	containers sync.WaitGroup
 }
 
-// DaemonCgroup is the path of the group below which a daemon's containers belong, from the root of each cgroup tree.
-// What is in it is killed and removed with the daemon.
-func (e *Engine) DaemonCgroup(id string) string { return e.cgroups.path("daemon-" + id + "/run") }
+// daemons is the group of all daemons.
+const daemons = "daemons"
 
-// Daemon starts a program in a network namespace with the platform's sockets and nothing else, in a mount namespace of
-// its own: its mounts end with it. It is killed when the platform is; what its containers leave then, the next Open
-// removes. The caller ends it with Stop.
+// Daemon starts a program with namespaces of its own: users, mounts, processes, network. It is killed when the platform
+// is, and all that it has started with it: it is the first process of its process namespace. The caller ends it with Stop.
 func (e *Engine) Daemon(ctx context.Context, s DaemonSpec) (_ *Daemon, err error) {
 	defer fault.Wrap(&err, "engine.Daemon(%s)", s.ID)
-	d := &Daemon{e: e, group: "daemon-" + s.ID, done: make(chan struct{})}
+	d := &Daemon{e: e, spec: s, group: path.Join(daemons, s.ID), root: filepath.Join(e.run, "daemon-"+s.ID), done: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.release())
 		}
 	}()
-	if err := e.cgroups.limit(d.group, s.Memory, s.Pids); err != nil {
+	for _, g := range []struct {
+		name string
+		Limits
+	}{{daemons, s.All}, {d.group, s.Whole}, {d.group + "/self", Limits{}}, {d.group + "/run", s.Containers}} {
+		if err := e.cgroups.limit(g.name, g.Memory, g.Pids); err != nil {
+			return nil, err
+		}
+	}
+	if d.slot, err = e.slots.take(); err != nil {
 		return nil, err
 	}
 	if d.net, err = e.nets.Get(ctx); err != nil {
@@ -71,32 +113,150 @@ func (e *Engine) Daemon(ctx context.Context, s DaemonSpec) (_ *Daemon, err error
 	if d.worker, err = startWorker(); err != nil {
 		return nil, err
 	}
-	dir := filepath.Join(e.run, d.group)
-	if err := os.RemoveAll(dir); err != nil {
+	if err := errors.Join(os.RemoveAll(d.root), os.Mkdir(d.root, 0o711)); err != nil {
 		return nil, err
 	}
-	if err := os.Mkdir(dir, 0o700); err != nil {
+	d.closes = append(d.closes, func() error { return os.RemoveAll(d.root) })
+	if err := d.worker.do(d.furnish); err != nil {
 		return nil, err
 	}
-	d.closes = append(d.closes, func() error { return os.RemoveAll(dir) })
-	for i, f := range s.Files {
-		from := filepath.Join(dir, strconv.Itoa(i))
-		if err := os.WriteFile(from, f.Data, 0o644); err != nil {
-			return nil, err
-		}
-		to, err := filepath.EvalSymlinks(f.Path)
-		if err != nil {
-			continue // this host has none to be laid over
-		}
-		if err := d.worker.do(func() error { return unix.Mount(from, to, "", unix.MS_BIND, "") }); err != nil {
-			return nil, fmt.Errorf("lay a file over %s: %w", to, err)
+	if err := d.start(); err != nil {
+		return nil, err
+	}
+	go d.admit()
+	return d, nil
+}
+
+// furnish makes the daemon's file system. It runs on the worker, whose mounts nobody else sees.
+func (d *Daemon) furnish() error {
+	if err := unix.Mount("tmpfs", d.root, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0755,"+daemonRootSize); err != nil {
+		return &os.PathError{Op: "mount tmpfs", Path: d.root, Err: err}
+	}
+	for _, dir := range []string{"proc", "sys", "dev", "etc", "usr", DaemonPrograms, DaemonState, DaemonRun, "tmp", "var/lib"} {
+		if err := os.MkdirAll(d.in(dir), 0o755); err != nil {
+			return err
 		}
 	}
-	d.cmd = exec.Command(s.Args[0], s.Args[1:]...)
-	d.cmd.Env, d.cmd.Stdout, d.cmd.Stderr, d.cmd.Dir = s.Env, s.Output, s.Output, "/"
+	for _, dir := range []string{DaemonRun, "tmp", "var/lib"} {
+		if err := os.Chown(d.in(dir), int(d.slot.base), int(d.slot.base)); err != nil {
+			return err
+		}
+	}
+	readOnly := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV}
+	if err := d.system(readOnly); err != nil {
+		return err
+	}
+	for name, from := range d.spec.Programs {
+		if err := d.lay(from, path.Join(DaemonPrograms, name), readOnly); err != nil {
+			return err
+		}
+	}
+	for _, device := range []string{"null", "zero", "full", "random", "urandom", "tty"} {
+		if err := d.lay("/dev/"+device, "dev/"+device, &unix.MountAttr{}); err != nil {
+			return err
+		}
+	}
+	for _, f := range d.spec.Files {
+		to := d.in(f.Path)
+		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(to, f.Data, 0o644); err != nil {
+			return err
+		}
+	}
+	userns, err := d.slot.userns()
+	if err != nil {
+		return err
+	}
+	attr := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP | unix.MOUNT_ATTR_NODEV, Userns_fd: uint64(userns)}
+	if err := bind(d.spec.Dir, unix.AT_FDCWD, d.in(DaemonState), attr); err != nil {
+		return err
+	}
+	if d.gate, err = net.ListenUnix("unix", &net.UnixAddr{Name: d.in(DaemonGate)}); err != nil {
+		return err
+	}
+	return os.Chown(d.in(DaemonGate), int(d.slot.base), int(d.slot.base))
+}
+
+// in is a path of the daemon's file system, as the worker sees it.
+func (d *Daemon) in(p string) string { return filepath.Join(d.root, p) }
+
+// lay shows a file of the host.
+func (d *Daemon) lay(from, at string, attr *unix.MountAttr) error {
+	if err := os.WriteFile(d.in(at), nil, 0o644); err != nil {
+		return err
+	}
+	return bind(from, unix.AT_FDCWD, d.in(at), attr)
+}
+
+// system shows the host's programs, its control groups to look at, and devices without those of its network.
+func (d *Daemon) system(readOnly *unix.MountAttr) error {
+	for _, dir := range []string{"bin", "sbin", "lib", "lib32", "lib64", "libx32", "usr"} {
+		st, err := os.Lstat("/" + dir)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			continue
+		case err != nil:
+			return err
+		case st.Mode()&fs.ModeSymlink != 0:
+			to, err := os.Readlink("/" + dir)
+			if err != nil {
+				return err
+			}
+			if err := os.Symlink(to, d.in(dir)); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := os.MkdirAll(d.in(dir), 0o755); err != nil {
+			return err
+		}
+		if err := bind("/"+dir, unix.AT_FDCWD, d.in(dir), readOnly); err != nil {
+			return err
+		}
+	}
+	if _, err := os.Stat("/etc/ld.so.cache"); err == nil {
+		if err := d.lay("/etc/ld.so.cache", "etc/ld.so.cache", readOnly); err != nil {
+			return err
+		}
+	}
+	tree, err := newSysfs(d.net.Fd(), int(d.e.host.Fd()))
+	if err != nil {
+		return err
+	}
+	defer unix.Close(tree)
+	if err := move(tree, unix.AT_FDCWD, d.in("sys")); err != nil {
+		return err
+	}
+	// The container runtime asks for them, and is content with not being let.
+	groups := d.in("sys/fs/cgroup")
+	if err := unix.Mount("/sys/fs/cgroup", groups, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+		return fmt.Errorf("show the control groups: %w", err)
+	}
+	return os.NewSyscallError("mount_setattr", unix.MountSetattr(unix.AT_FDCWD, groups, unix.AT_RECURSIVE, readOnly))
+}
+
+// start starts the program by way of DaemonInit, which has this program's name daemonName.
+func (d *Daemon) start() error {
+	ready, hold, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = hold.Close() }() // lets it go on, or not
+	defer func() { _ = ready.Close() }()
+	d.cmd = &exec.Cmd{Path: "/proc/self/exe", Args: append([]string{daemonName, d.root}, d.spec.Args...)}
+	d.cmd.Env, d.cmd.Stdout, d.cmd.Stderr, d.cmd.Dir = d.spec.Env, d.spec.Output, d.spec.Output, "/"
+	d.cmd.ExtraFiles = []*os.File{ready}
 	d.cmd.WaitDelay = drain
-	// The thread that starts it lives as long as the worker, so the signal comes when the platform ends.
-	d.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	ids := []syscall.SysProcIDMap{{ContainerID: 0, HostID: int(d.slot.base), Size: slotSize}}
+	d.cmd.SysProcAttr = &syscall.SysProcAttr{
+		// The thread that starts it lives as long as the worker, so the signal comes when the platform ends.
+		Pdeathsig: syscall.SIGKILL, Setpgid: true,
+		Cloneflags:  unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS,
+		UidMappings: ids, GidMappings: ids, GidMappingsEnableSetgroups: true,
+		Credential: &syscall.Credential{},
+	}
 	err = d.worker.do(func() error {
 		if err := unix.Setns(d.net.Fd(), unix.CLONE_NEWNET); err != nil {
 			return fmt.Errorf("enter network namespace: %w", err)
@@ -105,20 +265,185 @@ func (e *Engine) Daemon(ctx context.Context, s DaemonSpec) (_ *Daemon, err error
 	})
 	if err != nil {
 		d.cmd = nil
-		return nil, err
+		return err
 	}
+	ctx, cancel := context.WithCancel(context.Background())
+	d.ctx = ctx
 	go func() {
 		d.err = d.cmd.Wait()
+		cancel()
 		close(d.done)
 	}()
-	if err := e.cgroups.enter(d.group+"/self", d.cmd.Process.Pid); err != nil {
-		return nil, errors.Join(err, d.cmd.Process.Kill())
+	if err := d.e.cgroups.enter(d.group+"/self", d.cmd.Process.Pid); err != nil {
+		return errors.Join(err, d.cmd.Process.Kill())
 	}
-	return d, nil
+	_, err = hold.Write([]byte{1})
+	return err
 }
 
-// Start starts a command of the host in the daemon's network and mount namespaces, and among its processes: a client of
-// it. It must not be called after Stop. The caller waits for the command.
+// IsDaemonInit reports whether this process was started to become a daemon. Such a process calls DaemonInit first of all.
+func IsDaemonInit(args []string) bool { return len(args) > 0 && args[0] == daemonName }
+
+// DaemonInit makes its file system the process's own and becomes the daemon. It returns only when that fails.
+func DaemonInit(args, environ []string) error {
+	if len(args) < 3 {
+		return errors.New("it is started by the platform only")
+	}
+	root, argv := args[1], args[2:]
+	ready := os.NewFile(3, "ready")
+	if _, err := io.ReadFull(ready, make([]byte, 1)); err != nil { // it is in no group yet
+		return fmt.Errorf("the platform gave up: %w", err)
+	}
+	if err := ready.Close(); err != nil {
+		return err
+	}
+	for _, step := range []struct {
+		what string
+		do   func() error
+	}{
+		{"make mounts private", func() error { return unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "") }},
+		{"bind the root", func() error { return unix.Mount(root, root, "", unix.MS_BIND|unix.MS_REC, "") }},
+		{"mount /proc", func() error {
+			return unix.Mount("proc", filepath.Join(root, "proc"), "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "")
+		}},
+		{"chdir", func() error { return unix.Chdir(root) }},
+		{"pivot_root", func() error { return unix.PivotRoot(".", ".") }}, // the old root lies over the new one now
+		{"let go of the host's file system", func() error { return unix.Unmount(".", unix.MNT_DETACH) }},
+		{"chdir", func() error { return unix.Chdir("/") }},
+	} {
+		if err := step.do(); err != nil {
+			return fmt.Errorf("%s: %w", step.what, err)
+		}
+	}
+	return &os.PathError{Op: "exec", Path: argv[0], Err: unix.Exec(argv[0], argv, environ)}
+}
+
+// Announce is called inside a daemon by what is about to become a container, and by what it then starts as a child. It returns when the
+// platform has put this process into a group of its own, with limits, and, where network is the descriptor of a network
+// namespace, has furnished that one as a container's. The connection must stay open as long as the container lives, whatever
+// the process becomes: its end is the container's.
+func Announce(network int) (connection *os.File, err error) {
+	c, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: DaemonGate})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = c.Close() }() // the file is another descriptor
+	var rights []byte
+	if network >= 0 {
+		rights = unix.UnixRights(network)
+	}
+	if _, _, err := c.WriteMsgUnix([]byte{1}, rights, nil); err != nil {
+		return nil, err
+	}
+	answer, err := io.ReadAll(io.LimitReader(c, 1))
+	if err != nil || len(answer) != 1 {
+		return nil, errors.New("the platform let no container start")
+	}
+	return c.File()
+}
+
+// admit takes announcements of containers until the gate is closed.
+func (d *Daemon) admit() {
+	for {
+		c, err := d.gate.AcceptUnix()
+		if err != nil {
+			return
+		}
+		d.mu.Lock()
+		d.serial++
+		group := d.group + "/run/" + strconv.Itoa(d.serial)
+		d.mu.Unlock()
+		d.containers.Go(func() {
+			if err := d.contain(c, group); err != nil {
+				d.e.log.Error("container of a daemon", "daemon", d.spec.ID, "err", err)
+			}
+		})
+	}
+}
+
+// announcing bounds how long an announcement takes to be said.
+const announcing = 10 * time.Second
+
+// contain holds a container's group and network for as long as its connection is open.
+func (d *Daemon) contain(c *net.UnixConn, group string) (err error) {
+	defer func() { _ = c.Close() }() // the other end has the news then
+	defer context.AfterFunc(d.ctx, func() { _ = c.Close() })()
+	pid, network, err := announced(c)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		defer cancel()
+		err = errors.Join(err, d.e.cgroups.kill(ctx, group), d.e.cgroups.remove(group))
+	}()
+	if err := d.e.cgroups.limit(group, d.spec.Each.Memory, d.spec.Each.Pids); err != nil {
+		return err
+	}
+	if err := d.e.cgroups.enter(group, pid); err != nil {
+		return err
+	}
+	if network != nil {
+		ns, err := netns.Adopt(network)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = ns.Close() }() // the container is gone
+		closes, err := serve(ns, d.spec.ContainerSockets)
+		defer func() {
+			for _, c := range closes {
+				_ = c() // a listener may be closed already
+			}
+		}()
+		if err != nil {
+			return err
+		}
+	}
+	if _, err := c.Write([]byte{1}); err != nil {
+		return nil // it has given up
+	}
+	_, _ = c.Read(make([]byte, 1)) // however it ends, it has ended
+	return nil
+}
+
+// announced reads an announcement: who says it, and with which network.
+func announced(c *net.UnixConn) (pid int, network *os.File, err error) {
+	if err := c.SetReadDeadline(time.Now().Add(announcing)); err != nil {
+		return 0, nil, err
+	}
+	rights := make([]byte, unix.CmsgSpace(4))
+	_, n, _, _, err := c.ReadMsgUnix(make([]byte, 1), rights)
+	if err != nil {
+		return 0, nil, err
+	}
+	if n > 0 {
+		messages, err := unix.ParseSocketControlMessage(rights[:n])
+		if err != nil || len(messages) != 1 {
+			return 0, nil, errors.Join(err, errors.New("the announcement of a container is not understood"))
+		}
+		fds, err := unix.ParseUnixRights(&messages[0])
+		if err != nil || len(fds) != 1 {
+			return 0, nil, errors.Join(err, errors.New("the announcement of a container is not understood"))
+		}
+		network = os.NewFile(uintptr(fds[0]), "network")
+	}
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return 0, network, err
+	}
+	var who *unix.Ucred
+	var got error
+	if err := raw.Control(func(fd uintptr) { who, got = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); err != nil {
+		return 0, network, err
+	}
+	if got != nil {
+		return 0, network, got
+	}
+	return int(who.Pid), network, c.SetReadDeadline(time.Time{})
+}
+
+// Start starts a command of the host in the daemon's network and among its processes: a client of it, which finds the
+// daemon's files at Path. It must not be called after Stop. The caller waits for the command.
 func (d *Daemon) Start(cmd *exec.Cmd) error {
 	if err := d.worker.do(cmd.Start); err != nil {
 		return err
@@ -128,6 +453,15 @@ func (d *Daemon) Start(cmd *exec.Cmd) error {
 		return errors.Join(err, cmd.Wait())
 	}
 	return nil
+}
+
+// Path is where the commands that Start starts see a file of the daemon's own, such as its socket.
+func (d *Daemon) Path(p string) string { return d.in(p) }
+
+// Dial connects to a Unix socket of the daemon.
+func (d *Daemon) Dial(socket string) (c net.Conn, err error) {
+	err = d.worker.do(func() (err error) { c, err = net.Dial("unix", d.in(socket)); return err })
+	return c, err
 }
 
 // Done is closed when the program has ended.
@@ -147,13 +481,19 @@ func (d *Daemon) Stop(grace time.Duration) error {
 		case <-timer.C:
 		}
 	}
-	_ = d.cmd.Process.Kill()
-	<-d.done
 	return d.release()
 }
 
 // release kills what is left and gives back all that the daemon held.
 func (d *Daemon) release() error {
+	if d.gate != nil {
+		_ = d.gate.Close() // its file goes with the file system
+	}
+	if d.cmd != nil {
+		_ = d.cmd.Process.Kill() // it may have ended
+		<-d.done
+		d.containers.Wait()
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	errs := []error{d.e.cgroups.kill(ctx, d.group)}
@@ -166,7 +506,11 @@ func (d *Daemon) release() error {
 	if d.net != nil {
 		errs = append(errs, d.net.Close())
 	}
-	return errors.Join(append(errs, d.e.cgroups.remove(d.group))...)
+	errs = append(errs, d.e.cgroups.remove(d.group))
+	if d.slot != nil {
+		d.e.slots.give(d.slot)
+	}
+	return errors.Join(errs...)
 }
 
 // serve opens the platform's sockets in a network namespace and hands them out.

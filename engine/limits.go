@@ -127,6 +127,15 @@ func (c *cgroups) limit(name string, memory, pids int64) error {
 			return err
 		}
 	}
+	if c.v2 { // each level hands the controllers down to the next
+		for i, r := range name {
+			if r == '/' {
+				if err := enable(filepath.Join(c.trees[""], c.parent, name[:i])); err != nil {
+					return err
+				}
+			}
+		}
+	}
 	set := func(controller, v1, v2 string, value int64) error {
 		file := v1
 		if c.v2 {

@@ -190,23 +190,28 @@ func (r *rootfs) sysfs(ns, host int) error {
 		return err
 	}
 	defer unix.Close(target)
-	if err := unix.Setns(ns, unix.CLONE_NEWNET); err != nil {
-		return err
-	}
-	ctx, err := unix.Fsopen("sysfs", unix.FSOPEN_CLOEXEC)
-	if err := errors.Join(err, unix.Setns(host, unix.CLONE_NEWNET)); err != nil {
-		return err
-	}
-	defer unix.Close(ctx)
-	if err := unix.FsconfigCreate(ctx); err != nil {
-		return err
-	}
-	tree, err := unix.Fsmount(ctx, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
+	tree, err := newSysfs(ns, host)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(tree)
 	return move(tree, target, "")
+}
+
+// newSysfs makes a read-only sysfs that shows a network namespace. The calling thread is in the host's.
+func newSysfs(ns, host int) (tree int, err error) {
+	if err := unix.Setns(ns, unix.CLONE_NEWNET); err != nil {
+		return -1, err
+	}
+	ctx, err := unix.Fsopen("sysfs", unix.FSOPEN_CLOEXEC)
+	if err := errors.Join(err, unix.Setns(host, unix.CLONE_NEWNET)); err != nil {
+		return -1, err
+	}
+	defer unix.Close(ctx)
+	if err := unix.FsconfigCreate(ctx); err != nil {
+		return -1, err
+	}
+	return unix.Fsmount(ctx, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
 }
 
 func (r *rootfs) mount(m Mount, userns int) error {

@@ -10,9 +10,12 @@ import (
 
 // An instance has slotSize uids and gids of its own on the host; slotCount instances may live at once.
 const (
-	slotSize  = 65536
+	slotSize  = IDs
 	slotCount = 1024
 )
+
+// IDs is how many users, and how many groups, there are in an instance and in a daemon.
+const IDs = 65536
 
 // slots gives out ranges of host uids.
 type slots struct {

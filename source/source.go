@@ -25,6 +25,9 @@ import (
 type Limits struct {
 	Bytes   int64 // of all files together
 	Entries int
+	// AnyLinks keeps symbolic links that lead out of the directory as links, for those who never follow them. Extract itself
+	// follows none.
+	AnyLinks bool
 }
 
 // DefaultLimits are generous for source code.
@@ -155,10 +158,10 @@ func (x *extractor) file(name string, mode fs.FileMode, r io.Reader) error {
 	return x.refuse(name, err)
 }
 
-// link makes a symbolic link, if it stays inside the directory.
+// link makes a symbolic link, if it stays inside the directory or may lead anywhere.
 func (x *extractor) link(name, target string) error {
 	inside := path.Join(path.Dir(name), target)
-	if path.IsAbs(target) || inside != "." && !fs.ValidPath(inside) {
+	if !x.left.AnyLinks && (path.IsAbs(target) || inside != "." && !fs.ValidPath(inside)) {
 		return bad("the link %.100q leads out of the directory", name)
 	}
 	if err := x.mkdir(path.Dir(name)); err != nil {

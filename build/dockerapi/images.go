@@ -172,7 +172,9 @@ func (x *session) receive(ctx context.Context, body io.Reader, dir string) (err 
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
-	return source.Extract(ctx, f, n, dir, source.DefaultLimits)
+	limits := source.DefaultLimits
+	limits.AnyLinks = true // BuildKit follows none out of the directory
+	return source.Extract(ctx, f, n, dir, limits)
 }
 
 // image serves the calls on one image, whose name may have slashes: /images/NAME/CALL.

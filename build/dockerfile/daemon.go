@@ -2,20 +2,22 @@ package dockerfile
 
 import (
 	"context"
-	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
-	"giggle/build"
+	"golang.org/x/net/netutil"
+
 	"giggle/build/dockerfile/runtime"
 	"giggle/engine"
 	"giggle/fault"
@@ -30,11 +32,19 @@ var foreign = []string{
 	"public.ecr.aws", "registry.access.redhat.com", "docker.elastic.co", "nvcr.io", "cgr.dev", "giggle.dev", "localhost",
 }
 
-// trustFile has the certificates that BuildKit trusts, in Config.Dir.
-const trustFile = "trust.pem"
+// Where BuildKit finds its files.
+const (
+	socketPath = engine.DaemonRun + "/buildkitd.sock"
+	configPath = "/etc/buildkitd.toml"
+	trustPath  = "/etc/giggle-trust.pem"
+	tmpPath    = engine.DaemonState + "/tmp"
+)
 
 // starting bounds how long BuildKit takes until it answers.
 const starting = 30 * time.Second
+
+// connections bounds those of one RUN step to what it finds on port 80.
+const connections = 128
 
 // program finds one of BuildKit's programs: in the PATH, then in the directories of the configuration.
 func (b *Builder) program(name string) (string, error) {
@@ -50,167 +60,308 @@ func (b *Builder) program(name string) (string, error) {
 	return "", fault.New(fault.FailedPrecondition, "Dockerfiles are built with BuildKit, and this machine has no %s. Run `make setup`, which builds it.", name)
 }
 
-// acquire makes sure that BuildKit runs, and holds it until release is called.
-func (b *Builder) acquire(ctx context.Context) (release func(), err error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.closed {
-		return nil, fault.New(fault.Unavailable, "The platform stops.")
+// project is what builds of one project share: a BuildKit with its cache, and what it has pushed.
+type project struct {
+	b     *Builder
+	id    string
+	stage *stage
+
+	// Guarded by the builder's lock.
+	users int
+	up    bool      // it has one of the places of running daemons
+	since time.Time // when the last user left
+	idle  *time.Timer
+
+	mu     sync.Mutex // held while the daemon starts and stops; taken before the builder's
+	daemon *engine.Daemon
+	tail   *tail // of the daemon's log
+}
+
+// acquire makes sure that a project's BuildKit runs, and holds it until release is called.
+func (b *Builder) acquire(ctx context.Context, id string) (*project, error) {
+	if id == "" || id != filepath.Base(id) || strings.HasPrefix(id, ".") {
+		return nil, fault.New(fault.InvalidArgument, "%.100q is no project.", id)
 	}
-	if b.daemon != nil {
+	b.mu.Lock()
+	if b.closed {
+		b.mu.Unlock()
+		return nil, stopping()
+	}
+	p := b.projects[id]
+	if p == nil {
+		p = &project{b: b, id: id, stage: newStage(b.cfg)}
+		b.projects[id] = p
+	}
+	p.users++
+	if p.idle != nil {
+		p.idle.Stop()
+	}
+	b.mu.Unlock()
+	if err := p.ensure(ctx); err != nil {
+		p.release()
+		return nil, err
+	}
+	return p, nil
+}
+
+func stopping() error { return fault.New(fault.Unavailable, "The platform stops.") }
+
+// ensure starts the daemon where none runs.
+func (p *project) ensure(ctx context.Context) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.daemon != nil {
 		select {
-		case <-b.daemon.Done(): // it crashed
-			b.cfg.Log.Error("BuildKit ended by itself", "err", b.daemon.Err(), "log", b.tail.String())
-			if err := b.stop(); err != nil {
-				return nil, err
+		case <-p.daemon.Done(): // it crashed
+			p.b.cfg.Log.Error("BuildKit ended by itself", "project", p.id, "err", p.daemon.Err(), "log", p.tail.String())
+			if err := p.stop(); err != nil {
+				return err
 			}
 		default:
+			return nil
 		}
 	}
-	if b.daemon == nil {
-		if err := b.start(ctx); err != nil {
-			return nil, err
-		}
+	if err := p.b.place(ctx, p); err != nil {
+		return err
 	}
-	if b.idle != nil {
-		b.idle.Stop()
+	err := p.start(ctx)
+	if err != nil && p.daemon == nil {
+		p.b.vacate(p)
 	}
-	b.users++
-	return b.release, nil
+	return err
 }
 
-func (b *Builder) release() {
+// place waits until fewer daemons run than may: the one that has been idle longest is stopped for it.
+func (b *Builder) place(ctx context.Context, p *project) error {
+	for {
+		b.mu.Lock()
+		if b.closed {
+			b.mu.Unlock()
+			return stopping()
+		}
+		if b.running < b.cfg.Daemons {
+			b.running++
+			p.up = true
+			b.mu.Unlock()
+			return nil
+		}
+		var oldest *project
+		for _, other := range b.projects {
+			if other.up && other.users == 0 && (oldest == nil || other.since.Before(oldest.since)) {
+				oldest = other
+			}
+		}
+		changed := b.changed
+		b.mu.Unlock()
+		if oldest != nil {
+			oldest.rest()
+			continue
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// vacate gives a project's place back.
+func (b *Builder) vacate(p *project) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.users--; b.users > 0 || b.closed {
-		return
+	if p.up {
+		p.up = false
+		b.running--
 	}
-	b.idle = time.AfterFunc(b.cfg.Idle, func() {
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		if b.users > 0 || b.closed {
-			return
-		}
-		if err := b.stop(); err != nil {
-			b.cfg.Log.Error("stop BuildKit", "err", err)
-		}
-	})
+	b.news()
 }
 
-// start starts BuildKit and waits until it answers. The lock is held.
-func (b *Builder) start(ctx context.Context) error {
-	daemon, err := b.program("buildkitd")
-	if err != nil {
-		return err
+// news wakes who waits for a place. The builder's lock is held.
+func (b *Builder) news() {
+	close(b.changed)
+	b.changed = make(chan struct{})
+}
+
+func (p *project) release() {
+	b := p.b
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if p.users--; p.users > 0 || b.closed {
+		return
 	}
-	program, err := b.program("runc")
-	if err != nil {
-		return err
+	p.since = time.Now()
+	p.idle = time.AfterFunc(b.cfg.Idle, p.rest)
+	b.news()
+}
+
+// rest stops a daemon that nobody uses.
+func (p *project) rest() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.b.mu.Lock()
+	used := p.users > 0 || p.b.closed
+	p.b.mu.Unlock()
+	if used {
+		return
 	}
-	socket := b.path("buildkitd.sock")
-	if err := os.Remove(socket); err != nil && !os.IsNotExist(err) {
-		return err
+	if err := p.stop(); err != nil {
+		p.b.cfg.Log.Error("stop BuildKit", "project", p.id, "err", err)
 	}
-	trust := b.path(trustFile)
-	if err := os.WriteFile(trust, b.cfg.Trust, 0o644); err != nil {
-		return err
-	}
-	if b.cfg.Binary != "" {
-		program, err = runtime.Install(b.path("runtime"), b.cfg.Binary, runtime.Plan{Runtime: program, Trust: trust, Env: b.cfg.TrustEnv})
+}
+
+// start starts BuildKit and waits until it answers. The project's lock is held.
+func (p *project) start(ctx context.Context) error {
+	b := p.b
+	programs := map[string]string{runtime.Name: b.cfg.Binary}
+	for _, name := range []string{"buildkitd", "runc"} {
+		at, err := b.program(name)
 		if err != nil {
 			return err
 		}
+		if programs[name], err = filepath.EvalSymlinks(at); err != nil {
+			return err
+		}
 	}
-	config := b.path("buildkitd.toml")
-	if err := os.WriteFile(config, []byte(b.config(program)), 0o600); err != nil {
+	dir := b.path(projects, p.id)
+	if err := errors.Join(os.MkdirAll(dir, 0o700), os.RemoveAll(filepath.Join(dir, "tmp")), os.Mkdir(filepath.Join(dir, "tmp"), 0o700)); err != nil {
 		return err
 	}
-	b.tail = &tail{}
-	sockets := b.cfg.Sockets
-	sockets.Metadata = func(l net.Listener) {
-		s := &http.Server{Handler: b.stage, ReadHeaderTimeout: 10 * time.Second}
-		_ = s.Serve(l) // ends with the daemon
+	now := time.Now()
+	if err := os.Chtimes(dir, now, now); err != nil { // Keep goes by it
+		return err
 	}
+	in := func(name string) string { return path.Join(engine.DaemonPrograms, name) }
+	plan, err := json.Marshal(runtime.Plan{Runtime: in("runc"), Trust: trustPath, Env: b.cfg.TrustEnv, IDs: engine.IDs})
+	if err != nil {
+		return err
+	}
+	sockets, steps := b.cfg.Sockets, b.cfg.Sockets
+	sockets.Metadata = func(l net.Listener) { serve(l, p.stage) }
+	steps.Metadata = func(l net.Listener) { serve(netutil.LimitListener(l, connections), b.cfg.Others) }
+	p.tail = &tail{}
 	begin := time.Now()
 	d, err := b.cfg.Engine.Daemon(ctx, engine.DaemonSpec{
-		ID: "buildkit", Args: []string{daemon, "--config", config, "--root", b.path("state"), "--addr", "unix://" + socket},
-		Env:   []string{"PATH=" + strings.Join(b.cfg.Path, ":"), "HOME=" + b.cfg.Dir, "SSL_CERT_FILE=" + trust, "TMPDIR=" + b.path("work")},
-		Files: b.cfg.Files, Memory: b.cfg.Memory, Pids: b.cfg.Pids, Output: b.tail, Sockets: sockets,
+		ID:       p.id,
+		Args:     []string{in("buildkitd"), "--config", configPath, "--root", engine.DaemonState, "--addr", "unix://" + socketPath},
+		Env:      []string{"PATH=" + engine.DaemonPrograms + ":" + engine.DefaultPath, "HOME=/tmp", "SSL_CERT_FILE=" + trustPath, "TMPDIR=" + tmpPath},
+		Dir:      dir,
+		Programs: programs,
+		Files: append([]engine.File{
+			{Path: "/etc/hosts", Data: []byte("127.0.0.1 localhost\n")},
+			{Path: configPath, Data: []byte(b.config(in(runtime.Name)))},
+			{Path: trustPath, Data: b.cfg.Trust},
+			{Path: runtime.PlanFile(in(runtime.Name)), Data: plan},
+		}, b.cfg.Files...),
+		Output: p.tail, Sockets: sockets, ContainerSockets: steps,
+		All: b.cfg.All, Whole: b.cfg.Project, Containers: b.cfg.Steps, Each: b.cfg.Step,
 	})
 	if err != nil {
 		return err
 	}
-	b.daemon = d
-	if err := b.answers(ctx, socket); err != nil {
-		if stopped := b.stop(); stopped != nil {
-			b.cfg.Log.Error("stop BuildKit", "err", stopped)
+	p.daemon = d
+	if err := p.answers(ctx); err != nil {
+		if stopped := p.stop(); stopped != nil {
+			b.cfg.Log.Error("stop BuildKit", "project", p.id, "err", stopped)
 		}
 		return err
 	}
-	b.cfg.Log.Debug("BuildKit runs", "in", time.Since(begin).Round(time.Millisecond))
+	b.cfg.Log.Debug("BuildKit runs", "project", p.id, "in", time.Since(begin).Round(time.Millisecond))
 	return nil
 }
 
+func serve(l net.Listener, h http.Handler) {
+	s := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute}
+	_ = s.Serve(l) // ends with the listener
+}
+
 // answers waits until BuildKit takes connections.
-func (b *Builder) answers(ctx context.Context, socket string) error {
+func (p *project) answers(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, starting)
 	defer cancel()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		if c, err := net.Dial("unix", socket); err == nil {
+		if c, err := p.daemon.Dial(socketPath); err == nil {
 			return c.Close()
 		}
 		select {
-		case <-b.daemon.Done():
-			return fmt.Errorf("buildkitd ended: %w: %s", b.daemon.Err(), b.tail)
+		case <-p.daemon.Done():
+			return fmt.Errorf("buildkitd ended: %w: %s", p.daemon.Err(), p.tail)
 		case <-ctx.Done():
-			return fmt.Errorf("buildkitd does not answer: %w: %s", ctx.Err(), b.tail)
+			return fmt.Errorf("buildkitd does not answer: %w: %s", ctx.Err(), p.tail)
 		case <-tick.C:
 		}
 	}
 }
 
 // run starts BuildKit's client beside BuildKit: it is the client that gets tokens from registries.
-func (b *Builder) run(cmd *exec.Cmd) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.daemon == nil {
-		return fault.New(fault.Unavailable, "The platform stops.")
+func (p *project) run(cmd *exec.Cmd) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.daemon == nil {
+		return stopping()
 	}
-	return b.daemon.Start(cmd)
+	return p.daemon.Start(cmd)
 }
 
-// stop stops BuildKit. The lock is held.
-func (b *Builder) stop() error {
-	if b.daemon == nil {
+// socket is BuildKit's, as its client sees it.
+func (p *project) socket() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.daemon == nil {
+		return ""
+	}
+	return p.daemon.Path(socketPath)
+}
+
+// stop stops BuildKit. The project's lock is held.
+func (p *project) stop() error {
+	if p.daemon == nil {
 		return nil
 	}
-	d := b.daemon
-	b.daemon = nil
-	return d.Stop(5 * time.Second)
+	d := p.daemon
+	p.daemon = nil
+	err := d.Stop(5 * time.Second)
+	p.b.vacate(p)
+	return err
 }
 
-// Running reports whether BuildKit runs.
-func (b *Builder) Running() bool {
+// Running counts the daemons.
+func (b *Builder) Running() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.daemon != nil
+	return b.running
 }
 
-// Close stops BuildKit; builds under way fail.
+// Close stops all of BuildKit; builds under way fail.
 func (b *Builder) Close() error {
 	b.mu.Lock()
-	defer b.mu.Unlock()
 	b.closed = true
-	if b.idle != nil {
-		b.idle.Stop()
+	var all []*project
+	for _, p := range b.projects {
+		if p.idle != nil {
+			p.idle.Stop()
+		}
+		all = append(all, p)
 	}
-	return b.stop()
+	b.news()
+	b.mu.Unlock()
+	errs := make([]error, len(all))
+	var wg sync.WaitGroup
+	for i, p := range all {
+		wg.Go(func() {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			errs[i] = p.stop()
+		})
+	}
+	wg.Wait()
+	b.removals.Wait()
+	return errors.Join(errs...)
 }
 
 // config is BuildKit's configuration (docs/buildkitd.toml.md in its source). The host's network, as it calls it, is the
-// namespace that it runs in.
+// namespace that our runtime gives to each step.
 func (b *Builder) config(runtime string) string {
 	var s strings.Builder
 	fmt.Fprintf(&s, `[worker.oci]
@@ -218,10 +369,10 @@ enabled = true
 snapshotter = "overlayfs"
 binary = %q
 networkMode = "host"
-defaultCgroupParent = %q
 max-parallelism = 4
 gc = true
-gckeepstorage = "%dMB"
+maxUsedSpace = "%dMB"
+minFreeSpace = "10%%"
 [worker.containerd]
 enabled = false
 [history]
@@ -231,34 +382,11 @@ maxEntries = 20
 enabled = false
 [registry.%q]
 http = true
-`, runtime, b.cfg.Engine.DaemonCgroup("buildkit"), b.cfg.Cache>>20, inside)
+`, runtime, b.cfg.Cache>>20, inside)
 	for _, host := range foreign {
 		fmt.Fprintf(&s, "[registry.%q]\nmirrors = [%q]\n", host, inside+"/mirror")
 	}
 	return s.String()
-}
-
-// credentials writes the file that BuildKit's client has the credentials of one build in.
-func (b *Builder) credentials(ctx context.Context, job build.Build, dir, secret string) error {
-	type entry struct {
-		Auth string `json:"auth"`
-	}
-	basic := func(user, password string) entry {
-		return entry{base64.StdEncoding.EncodeToString([]byte(user + ":" + password))}
-	}
-	auths := map[string]entry{inside: basic(stageUser, secret)}
-	token, err := b.cfg.Token(ctx, job)
-	if err != nil {
-		return err
-	}
-	for _, host := range b.cfg.Hosts {
-		auths[host] = basic("oauth2accesstoken", token)
-	}
-	raw, err := json.Marshal(map[string]any{"auths": auths})
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(filepath.Join(dir, "config.json"), raw, 0o600)
 }
 
 // tail keeps the end of BuildKit's log.

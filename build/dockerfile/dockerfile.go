@@ -1,14 +1,16 @@
-// Package dockerfile builds images from Dockerfiles with BuildKit, which runs as a child process: started when it is
-// first needed, stopped when it has been idle.
+// Package dockerfile builds images from Dockerfiles with BuildKit. Each project has one of its own, a child process with
+// its own cache, users, network and limits: started when it is first needed, stopped when it has been idle.
 //
-// It serves the Docker API of build steps (build/dockerapi) and deploys of a source with a Dockerfile. BuildKit and what
-// it runs have a network of their own, with the platform's sockets and nothing else: base images come from the mirror
-// of foreign images through a registry that is there only, or from the platform's registry as the build's account. It
-// keeps no names of images and pushes nothing into repositories: what is built is a digest in the platform's blobs.
+// It serves the Docker API of build steps (build/dockerapi) and deploys of a source with a Dockerfile. BuildKit has a network
+// with the platform's sockets and nothing else: base images come from the mirror of foreign images through a registry
+// that is there only, or from the platform's registry as the build's account. Each RUN step has another network, in which
+// that registry is not (package runtime makes it). This package keeps no names of images and pushes nothing into
+// repositories: what is built is a digest in the platform's blobs.
 package dockerfile
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -37,7 +39,6 @@ import (
 // Engine runs BuildKit: *engine.Engine.
 type Engine interface {
 	Daemon(ctx context.Context, s engine.DaemonSpec) (*engine.Daemon, error)
-	DaemonCgroup(id string) string
 }
 
 // Mirror has the foreign images that Dockerfiles start from: *mirror.Mirror.
@@ -53,49 +54,139 @@ type Config struct {
 	// Familiar is the mirror's name of a reference to an image.
 	Familiar func(ref string) (string, error)
 	Blobs    *blob.Dir     // of the platform, where images go
-	Dir      string        // of BuildKit's state, its cache in it
-	Path     []string      // directories to look for buildkitd, buildctl and runc in when the PATH has none
-	Trust    []byte        // PEM bundle that BuildKit trusts, and RUN steps where Binary is set
-	Binary   string        // the program that is package runtime when it is started by that name; "" leaves RUN steps alone
+	Dir      string        // of the projects' BuildKits, their caches in it
+	Path     []string      // directories to look for buildkitd, buildkit-solve and runc in when the PATH has none
+	Trust    []byte        // PEM bundle that BuildKit and RUN steps trust
+	Binary   string        // this program, which is package runtime when it is started by that name, and engine.DaemonInit; "" builds nothing
 	TrustEnv []string      // the names of variables that make programs trust a bundle
 	Files    []engine.File // laid over the host's for BuildKit: resolv.conf
-	// Sockets is what answers inside the network of builds. Of its port 80 all but /v2/, the registry of base images, is
-	// Others.
+	// Sockets is what answers inside the network of each RUN step, and of BuildKit itself, where port 80 is the registry of
+	// base images. In a step it is Others.
 	Sockets engine.Sockets
 	Others  http.Handler
 	// Token makes an access token of a build's account.
-	Token  func(ctx context.Context, b build.Build) (string, error)
-	Hosts  []string      // of the platform's registries
-	Memory int64         // bytes, of all builds together
-	Pids   int64         // processes of all builds together
-	Cache  int64         // bytes of cache that are kept
-	Idle   time.Duration // after which BuildKit is stopped; 0 is two minutes
-	Log    *slog.Logger
+	Token func(ctx context.Context, b build.Build) (string, error)
+	Hosts []string // of the platform's registries
+
+	All     engine.Limits // of all BuildKits and RUN steps together
+	Project engine.Limits // of one project's
+	Steps   engine.Limits // of a project's RUN steps together: less, so that its BuildKit works on
+	Step    engine.Limits // of one RUN step
+	Daemons int           // how many BuildKits run at once; 0 is four
+	Cache   int64         // bytes of cache that are kept, of each project
+	Idle    time.Duration // after which a BuildKit is stopped; 0 is two minutes
+	Log     *slog.Logger
 }
 
 // Builder builds images. It is safe for concurrent use.
 type Builder struct {
-	cfg   Config
-	stage *stage
+	cfg      Config
+	removals sync.WaitGroup
 
-	mu     sync.Mutex
-	daemon *engine.Daemon
-	tail   *tail // of the daemon's log
-	users  int
-	idle   *time.Timer
-	closed bool
+	mu       sync.Mutex
+	projects map[string]*project
+	running  int           // daemons that have a place
+	changed  chan struct{} // closed when a place may be free
+	closed   bool
 }
 
-// New returns a builder. BuildKit does not run yet.
+// Where things are in Config.Dir.
+const (
+	projects  = "projects"  // a directory for each project
+	work      = "work"      // of builds under way
+	trustFile = "trust.pem" // what BuildKit's client trusts
+	removed   = "removed-"  // begins what is being removed
+)
+
+// New returns a builder. BuildKit does not run yet. What is in the directory besides the projects' caches is removed, such as the one cache
+// for all projects that there was once.
 func New(cfg Config) (*Builder, error) {
 	if cfg.Idle == 0 {
 		cfg.Idle = 2 * time.Minute
 	}
-	b := &Builder{cfg: cfg, stage: newStage(cfg)}
-	if err := os.RemoveAll(b.path("work")); err != nil {
+	if cfg.Daemons == 0 {
+		cfg.Daemons = 4
+	}
+	b := &Builder{cfg: cfg, projects: map[string]*project{}, changed: make(chan struct{})}
+	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, err
 	}
-	return b, os.MkdirAll(b.path("work"), 0o700)
+	entries, err := os.ReadDir(cfg.Dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range entries {
+		if e.Name() != projects {
+			if err := b.remove(e.Name()); err != nil {
+				return nil, err
+			}
+		}
+	}
+	for _, dir := range []string{projects, work} {
+		if err := os.MkdirAll(b.path(dir), 0o700); err != nil {
+			return nil, err
+		}
+	}
+	return b, os.WriteFile(b.path(trustFile), cfg.Trust, 0o600)
+}
+
+// remove removes what is at a path below the directory, out of the way at once, from the disk in the background: a cache has many files.
+func (b *Builder) remove(name string) error {
+	to, err := os.MkdirTemp(b.cfg.Dir, removed)
+	if err != nil {
+		return err
+	}
+	if err := os.Rename(b.path(name), filepath.Join(to, "it")); err != nil {
+		return errors.Join(err, os.Remove(to))
+	}
+	b.removals.Go(func() {
+		if err := os.RemoveAll(to); err != nil {
+			b.cfg.Log.Error("remove a cache of builds", "err", err)
+		}
+	})
+	return nil
+}
+
+// unused is how long the cache of a project that builds no Dockerfiles any more is kept.
+const unused = 14 * 24 * time.Hour
+
+// Keep removes the caches of projects that are gone, and those that nobody has used for long.
+func (b *Builder) Keep(now time.Time, exists func(project string) bool) error {
+	entries, err := os.ReadDir(b.path(projects))
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, e := range entries {
+		st, err := e.Info()
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		if exists(e.Name()) && now.Sub(st.ModTime()) < unused {
+			continue
+		}
+		errs = append(errs, b.forget(e.Name()))
+	}
+	return errors.Join(errs...)
+}
+
+// forget stops a project's BuildKit and removes its cache, unless it builds just now.
+func (b *Builder) forget(id string) error {
+	b.mu.Lock()
+	p := b.projects[id]
+	b.mu.Unlock()
+	if p == nil {
+		return b.remove(filepath.Join(projects, id))
+	}
+	p.rest()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.daemon != nil {
+		return nil // the next time
+	}
+	p.stage.forget()
+	return b.remove(filepath.Join(projects, id))
 }
 
 func (b *Builder) path(elem ...string) string {
@@ -132,22 +223,20 @@ func (b *Builder) Build(ctx context.Context, r Request, log io.Writer) (_ Image,
 	if err := b.look(r, log); err != nil {
 		return Image{}, err
 	}
-	release, err := b.acquire(ctx)
+	if b.cfg.Binary == "" {
+		return Image{}, fault.New(fault.FailedPrecondition, "This program is not giggle itself and builds no Dockerfiles.")
+	}
+	p, err := b.acquire(ctx, r.Build.Project)
 	if err != nil {
 		return Image{}, err
 	}
-	defer release()
-	work, err := os.MkdirTemp(b.path("work"), "b-")
+	defer p.release()
+	dir, err := os.MkdirTemp(b.path(work), "b-")
 	if err != nil {
 		return Image{}, err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
-	repository, secret, done := b.stage.open()
-	defer done()
-	if err := b.credentials(ctx, r.Build, work, secret); err != nil {
-		return Image{}, err
-	}
-	return b.solve(ctx, r, work, repository, log)
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	return p.solve(ctx, r, dir, log)
 }
 
 // look reads the Dockerfile before BuildKit does, for what would need a network.
@@ -176,45 +265,75 @@ func (b *Builder) look(r Request, log io.Writer) error {
 
 var syntaxLine = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^\s*#\s*syntax\s*=\s*(\S{1,200})`) })
 
-// solve runs BuildKit's client to its end.
-func (b *Builder) solve(ctx context.Context, r Request, work, repository string, log io.Writer) (Image, error) {
-	client, err := b.program("buildctl")
+// options are what the Dockerfile frontend is asked for.
+func (r Request) options() map[string]string {
+	out := map[string]string{
+		"filename": filepath.ToSlash(r.Dockerfile),
+		"cmdline":  "none", // so that a "# syntax=" line is not followed (frontend/dockerfile/builder in BuildKit)
+	}
+	for key, value := range map[string]string{"target": r.Target, "platform": r.Platform} {
+		if value != "" {
+			out[key] = value
+		}
+	}
+	for k, v := range r.Args {
+		if k != "BUILDKIT_SYNTAX" {
+			out["build-arg:"+k] = v
+		}
+	}
+	for k, v := range r.Labels {
+		out["label:"+k] = v
+	}
+	if r.NoCache {
+		out["no-cache"] = ""
+	}
+	return out
+}
+
+// job is the input of BuildKit's client, hack/buildkit/solve.
+type job struct {
+	Address, Context string
+	Options          map[string]string
+	Image            string
+	Accounts         map[string]account
+}
+
+type account struct {
+	User, Password string
+}
+
+// solve runs BuildKit's client to its end. What it is to do it reads from its input: arguments are for all to see.
+func (p *project) solve(ctx context.Context, r Request, dir string, log io.Writer) (Image, error) {
+	b := p.b
+	client, err := b.program("buildkit-solve")
 	if err != nil {
 		return Image{}, err
 	}
-	result := filepath.Join(work, "result.json")
-	args := []string{
-		"--addr", "unix://" + b.path("buildkitd.sock"), "build", "--progress=plain", "--frontend=dockerfile.v0",
-		"--local", "context=" + r.Context, "--local", "dockerfile=" + r.Context, "--opt", "filename=" + filepath.ToSlash(r.Dockerfile),
-		"--opt", "cmdline=none", // so that a "# syntax=" line is not followed (frontend/dockerfile/builder in BuildKit)
-		"--metadata-file", result,
-		"--output", "type=image,name=" + repository + ",push=true,compression=gzip",
+	token, err := b.cfg.Token(ctx, r.Build)
+	if err != nil {
+		return Image{}, err
 	}
-	option := func(key, value string) {
-		if value != "" {
-			args = append(args, "--opt", key+"="+value)
-		}
+	repository, done := p.stage.open()
+	defer done()
+	j := job{
+		Address: "unix://" + p.socket(), Context: r.Context, Options: r.options(), Image: inside + "/" + repository.name,
+		Accounts: map[string]account{inside: {stageUser, repository.secret}},
 	}
-	option("target", r.Target)
-	option("platform", r.Platform)
-	for _, k := range sorted(r.Args) {
-		if k != "BUILDKIT_SYNTAX" {
-			args = append(args, "--opt", "build-arg:"+k+"="+r.Args[k])
-		}
+	for _, host := range b.cfg.Hosts {
+		j.Accounts[host] = account{"oauth2accesstoken", token}
 	}
-	for _, k := range sorted(r.Labels) {
-		args = append(args, "--opt", "label:"+k+"="+r.Labels[k])
+	in, err := json.Marshal(j)
+	if err != nil {
+		return Image{}, err
 	}
-	if r.NoCache {
-		args = append(args, "--no-cache")
-	}
-	cmd := exec.CommandContext(ctx, client, args...)
-	cmd.Dir, cmd.Env = work, []string{"DOCKER_CONFIG=" + work, "HOME=" + work, "SSL_CERT_FILE=" + b.path(trustFile)}
+	cmd := exec.CommandContext(ctx, client)
+	cmd.Dir, cmd.Env = dir, []string{"DOCKER_CONFIG=" + dir, "HOME=" + dir, "SSL_CERT_FILE=" + b.path(trustFile)}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	cmd.WaitDelay = 5 * time.Second
 	out := &failure{to: log}
-	cmd.Stdout, cmd.Stderr = out, out
-	if err := b.run(cmd); err != nil {
+	var result bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(in), &result, out
+	if err := p.run(cmd); err != nil {
 		return Image{}, err
 	}
 	err = cmd.Wait()
@@ -225,30 +344,17 @@ func (b *Builder) solve(ctx context.Context, r Request, work, repository string,
 	if err != nil {
 		return Image{}, b.explain(out, err)
 	}
-	raw, err := os.ReadFile(result)
-	if err != nil {
-		return Image{}, err
-	}
 	var made struct {
 		Digest string `json:"containerimage.digest"`
 		Config string `json:"containerimage.config.digest"`
 	}
-	if err := json.Unmarshal(raw, &made); err != nil {
+	if err := json.Unmarshal(result.Bytes(), &made); err != nil {
 		return Image{}, fmt.Errorf("result of BuildKit: %w", err)
 	}
-	if made.Digest == "" {
-		return Image{}, errors.New("BuildKit returned no digest")
+	if !p.stage.pushed(made.Digest) || !p.stage.pushed(made.Config) {
+		return Image{}, errors.New("BuildKit returned an image that it did not push")
 	}
 	return Image{Digest: made.Digest, Config: made.Config}, nil
-}
-
-func sorted(m map[string]string) []string {
-	out := make([]string, 0, len(m))
-	for k := range m {
-		out = append(out, k)
-	}
-	slices.Sort(out)
-	return out
 }
 
 // missing finds the reference of a base image in BuildKit's message.
@@ -328,12 +434,14 @@ func (f *failure) flush() {
 // BuildSource unpacks an uploaded source and builds its Dockerfile. It returns the image's digest.
 func (b *Builder) BuildSource(ctx context.Context, job build.Build, archive io.ReadSeeker, size int64, log io.Writer) (digest string, err error) {
 	defer fault.Wrap(&err, "dockerfile.BuildSource(%s)", job.Name.ID)
-	dir, err := os.MkdirTemp(b.path("work"), "source-")
+	dir, err := os.MkdirTemp(b.path(work), "source-")
 	if err != nil {
 		return "", err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	if err := source.Extract(ctx, archive, size, dir, source.DefaultLimits); err != nil {
+	limits := source.DefaultLimits
+	limits.AnyLinks = true // BuildKit follows none out of the directory
+	if err := source.Extract(ctx, archive, size, dir, limits); err != nil {
 		return "", err
 	}
 	img, err := b.Build(ctx, Request{Build: job, Context: dir}, log)

@@ -1,11 +1,15 @@
 package dockerfile_test
 
 import (
+	"archive/tar"
 	"bytes"
 	"cmp"
+	"compress/gzip"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"os"
@@ -36,7 +40,11 @@ var (
 )
 
 func TestMain(m *testing.M) {
-	if filepath.Base(os.Args[0]) == runtime.Name { // BuildKit has started the tests' program
+	if engine.IsDaemonInit(os.Args) { // the engine has started the tests' program
+		fmt.Fprintln(os.Stderr, engine.DaemonInit(os.Args, os.Environ()))
+		os.Exit(1)
+	}
+	if filepath.Base(os.Args[0]) == runtime.Name { // BuildKit has
 		fmt.Fprintln(os.Stderr, runtime.Run(os.Args, os.Environ()))
 		os.Exit(1)
 	}
@@ -85,7 +93,9 @@ func config(dir string, m *mirror.Mirror) dockerfile.Config {
 		Binary: binary, Trust: []byte("the platform's certificates\n"), TrustEnv: []string{"SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"},
 		Files:  []engine.File{{Path: "/etc/resolv.conf", Data: []byte("nameserver 169.254.169.254\n")}},
 		Token:  func(context.Context, build.Build) (string, error) { return "token", nil },
-		Others: http.HandlerFunc(dockerfile.NoIdentity), Hosts: []string{"europe-north1-docker.pkg.dev"}, Memory: 4 << 30, Pids: 512, Cache: 5 << 30, Log: slog.Default(),
+		Others: http.HandlerFunc(dockerfile.NoIdentity), Hosts: []string{"europe-north1-docker.pkg.dev"}, Cache: 5 << 30, Log: slog.Default(),
+		All: engine.Limits{Memory: 5 << 30, Pids: 2048}, Project: engine.Limits{Memory: 4 << 30, Pids: 768},
+		Steps: engine.Limits{Memory: 3 << 30, Pids: 600}, Step: engine.Limits{Memory: 2 << 30, Pids: 512},
 	}
 }
 
@@ -136,6 +146,44 @@ func content(t *testing.T, img dockerfile.Image, name string) (string, oci.Image
 	}
 	t.Fatalf("the image has no %s", name)
 	return "", got
+}
+
+// layers shows the entries of an image's own layers.
+func layers(t *testing.T, img dockerfile.Image, show func(*tar.Header)) {
+	t.Helper()
+	read := func(digest string) io.ReadCloser {
+		f, _, err := blobs.Open(t.Context(), blob.Digest(digest))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f
+	}
+	var m struct{ Layers []struct{ Digest string } }
+	f := read(img.Digest)
+	if err := errors.Join(json.NewDecoder(f).Decode(&m), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range m.Layers {
+		f := read(l.Digest)
+		z, err := gzip.NewReader(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		entries := tar.NewReader(z)
+		for {
+			h, err := entries.Next()
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			show(h)
+		}
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 func TestMultiStage(t *testing.T) {

@@ -1,6 +1,7 @@
 package dockerfile
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/subtle"
@@ -15,9 +16,9 @@ import (
 	"giggle/fault"
 )
 
-// stage is the registry inside the network of builds. It serves the mirror of foreign images to read, and to each build
-// under way one repository to push its image to: bytes go into the platform's blobs, names are forgotten. What RUN steps
-// can reach of it is the mirror: the repository takes a secret that only BuildKit's client has.
+// stage is the registry in the network of one project's BuildKit, which RUN steps are not in. It serves the mirror of foreign images to
+// read, and to each build under way one repository to push its image to: bytes go into the platform's blobs, names are
+// forgotten. Of those blobs it has only what the project's builds have pushed themselves: an image can't be made of a digest.
 //
 // Rules: https://github.com/opencontainers/distribution-spec, as far as BuildKit's client goes.
 type stage struct {
@@ -25,18 +26,18 @@ type stage struct {
 	mirror Mirror
 	// familiar is the mirror's name of a reference.
 	familiar func(ref string) (string, error)
-	others   http.Handler
 
 	mu      sync.Mutex
 	secrets map[string]string // by the name of the repository
+	own     map[blob.Digest]struct{}
 }
 
 func newStage(cfg Config) *stage {
-	return &stage{blobs: cfg.Blobs, mirror: cfg.Mirror, familiar: cfg.Familiar, others: cfg.Others, secrets: map[string]string{}}
+	return &stage{blobs: cfg.Blobs, mirror: cfg.Mirror, familiar: cfg.Familiar, secrets: map[string]string{}, own: map[blob.Digest]struct{}{}}
 }
 
 // NoIdentity answers in place of the metadata server: RUN steps are nobody, as on Cloud Build without
-// --network=cloudbuild. The builds of all projects share one network, in which nobody can tell them apart.
+// --network=cloudbuild.
 func NoIdentity(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Metadata-Flavor", "Google")
 	http.Error(w, "RUN steps of a Dockerfile have no identity: use a build step of its own for what needs a token.", http.StatusNotFound)
@@ -48,33 +49,61 @@ const stageUser = "build"
 // maxManifest bounds a manifest, in bytes.
 const maxManifest = 4 << 20
 
-// open makes a repository for one build. It returns the name to push to.
-func (s *stage) open() (name, secret string, done func()) {
-	repository, secret := "stage/"+strings.ToLower(rand.Text()), rand.Text()
+// repository is where one build pushes to.
+type repository struct {
+	name, secret string
+}
+
+// open makes a repository for one build.
+func (s *stage) open() (_ repository, done func()) {
+	r := repository{"stage/" + strings.ToLower(rand.Text()), rand.Text()}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.secrets[repository] = secret
-	return inside + "/" + repository, secret, func() {
+	s.secrets[r.name] = r.secret
+	return r, func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		delete(s.secrets, repository)
+		delete(s.secrets, r.name)
 	}
 }
 
-// ServeHTTP serves BuildKit, and RUN steps.
+// put keeps bytes that a build has pushed. What a build has had in its hands, its project may have again.
+func (s *stage) put(ctx context.Context, from io.Reader, want blob.Digest) (blob.Digest, error) {
+	info, err := s.blobs.Put(ctx, from, want)
+	if err != nil {
+		return "", err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.own[info.Digest] = struct{}{}
+	return info.Digest, nil
+}
+
+// pushed reports whether the project's builds have pushed a blob.
+func (s *stage) pushed(digest string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, ok := s.own[blob.Digest(digest)]
+	return ok
+}
+
+// forget takes all blobs from the project.
+func (s *stage) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.own)
+}
+
+// ServeHTTP serves BuildKit and its client.
 func (s *stage) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	path, ok := strings.CutPrefix(r.URL.Path, "/v2/")
-	if !ok {
-		s.others.ServeHTTP(w, r)
-		return
-	}
 	var err error
 	switch {
-	case path == "":
+	case ok && path == "":
 		w.WriteHeader(http.StatusOK)
-	case strings.HasPrefix(path, "mirror/"):
+	case ok && strings.HasPrefix(path, "mirror/"):
 		err = s.serveMirror(w, r, strings.TrimPrefix(path, "mirror/"))
-	case strings.HasPrefix(path, "stage/"):
+	case ok && strings.HasPrefix(path, "stage/"):
 		err = s.serveStage(w, r, path)
 	default:
 		err = fault.New(fault.NotFound, "Not found.")
@@ -199,16 +228,23 @@ func (s *stage) serveStage(w http.ResponseWriter, r *http.Request, path string) 
 		if err != nil {
 			return fault.New(fault.InvalidArgument, "The manifest is too big.")
 		}
-		info, err := s.blobs.Put(ctx, strings.NewReader(string(raw)), "")
+		if err := s.complete(ctx, raw); err != nil {
+			return err
+		}
+		d, err := s.put(ctx, bytes.NewReader(raw), "")
 		if err != nil {
 			return err
 		}
-		w.Header().Set("Docker-Content-Digest", string(info.Digest))
+		w.Header().Set("Docker-Content-Digest", string(d))
 		w.Header().Set("Location", r.URL.Path)
 		w.WriteHeader(http.StatusCreated)
 		return nil
 	case strings.HasPrefix(rest, "manifests/sha256:"):
-		return sendManifest(w, r, s.blobs, strings.TrimPrefix(rest, "manifests/"))
+		d := strings.TrimPrefix(rest, "manifests/")
+		if err := s.have(ctx, d); err != nil {
+			return err
+		}
+		return sendManifest(w, r, s.blobs, d)
 	}
 	return fault.New(fault.NotFound, "Not found.")
 }
@@ -246,7 +282,7 @@ func (s *stage) upload(w http.ResponseWriter, r *http.Request, repository string
 		if err != nil {
 			return err
 		}
-		if _, err := s.blobs.Put(ctx, r.Body, want); err != nil {
+		if _, err := s.put(ctx, r.Body, want); err != nil {
 			return err
 		}
 		w.Header().Set("Docker-Content-Digest", string(want))
@@ -257,19 +293,50 @@ func (s *stage) upload(w http.ResponseWriter, r *http.Request, repository string
 	return fault.New(fault.Unimplemented, "%.20s is not a method of uploads.", r.Method)
 }
 
-// have makes sure that the platform has a blob, and that no collection removes it soon. The mirror's are copied.
+// complete makes sure that all that a manifest or an index refers to is the project's: what has a manifest of it can be pulled.
+func (s *stage) complete(ctx context.Context, raw []byte) error {
+	type descriptor struct {
+		Digest string `json:"digest"`
+	}
+	var m struct {
+		Config    *descriptor  `json:"config"`
+		Layers    []descriptor `json:"layers"`
+		Manifests []descriptor `json:"manifests"`
+		Subject   *descriptor  `json:"subject"`
+	}
+	if err := json.Unmarshal(raw, &m); err != nil {
+		return fault.New(fault.InvalidArgument, "This is no manifest.")
+	}
+	all := append(m.Layers, m.Manifests...)
+	for _, one := range []*descriptor{m.Config, m.Subject} {
+		if one != nil {
+			all = append(all, *one)
+		}
+	}
+	for _, one := range all {
+		if err := s.have(ctx, one.Digest); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// have makes sure that a blob is the project's or the mirror's, that the platform has it, and that no collection removes it
+// soon. The mirror's are copied.
 func (s *stage) have(ctx context.Context, digest string) error {
 	d, err := blob.ParseDigest(digest)
 	if err != nil {
 		return err
 	}
-	release, err := s.blobs.Hold(ctx, d)
-	if err == nil {
-		release()
-		return nil
-	}
-	if !fault.Is(err, fault.NotFound) {
+	hold := func() error {
+		release, err := s.blobs.Hold(ctx, d)
+		if err == nil {
+			release()
+		}
 		return err
+	}
+	if s.pushed(digest) {
+		return hold()
 	}
 	from, err := s.mirror.Blobs()
 	if err != nil {
@@ -278,6 +345,9 @@ func (s *stage) have(ctx context.Context, digest string) error {
 	f, _, err := from.Open(ctx, d)
 	if err != nil {
 		return err
+	}
+	if err := hold(); err == nil || !fault.Is(err, fault.NotFound) {
+		return errors.Join(err, f.Close())
 	}
 	_, err = s.blobs.Put(ctx, f, d)
 	return errors.Join(err, f.Close())

@@ -133,6 +133,7 @@ func (r *Runner) Open(ctx context.Context, b build.Build, archive io.ReadSeeker,
 	if size > 0 {
 		limits := source.DefaultLimits
 		limits.Bytes = min(limits.Bytes, r.cfg.Disk)
+		limits.AnyLinks = true // as those that the steps make there
 		if err := source.Extract(ctx, archive, size, w.path("workspace"), limits); err != nil {
 			return nil, err
 		}

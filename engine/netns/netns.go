@@ -72,6 +72,20 @@ func New() (_ *Namespace, err error) {
 	return &Namespace{ns: ns, host: host}, nil
 }
 
+// Adopt furnishes a namespace that somebody else has made, a container's runtime, and takes the file over.
+func Adopt(ns *os.File) (_ *Namespace, err error) {
+	defer fault.Wrap(&err, "netns.Adopt")
+	host, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		return nil, errors.Join(err, ns.Close())
+	}
+	n := &Namespace{ns: ns, host: host}
+	if err := n.Do(func() error { return furnish(n.Fd()) }); err != nil {
+		return nil, errors.Join(err, n.Close())
+	}
+	return n, nil
+}
+
 // furnish sets up the calling thread's new namespace.
 func furnish(ns int) error {
 	lo, err := netlink.LinkByName("lo")

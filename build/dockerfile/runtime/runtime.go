@@ -1,5 +1,11 @@
-// Package runtime is the OCI runtime that BuildKit is told to start for RUN steps. It has the step's programs trust the
-// platform's certificates and then becomes the real runtime, under the same process id.
+// Package runtime is the OCI runtime that BuildKit is told to start for RUN steps. It makes the step's container a
+// stranger to BuildKit, has its programs trust the platform's certificates, and then becomes the real runtime, under the same
+// process id.
+//
+// A step gets a user namespace inside BuildKit's, in which users have the same numbers: so files have the right owners, in
+// layers and in cache mounts, and yet its root has no power over BuildKit's namespaces, nor over the network namespace that
+// it is given here, which belongs to BuildKit's users. The platform furnishes that one, and puts the container into a
+// group with limits (engine.Announce).
 //
 // RUN steps see the platform under Google's names, and others such as registry.ollama.ai, with certificates of its own CA. What
 // makes programs trust them must not be left in an image, and must not change what BuildKit takes a step for in its
@@ -9,12 +15,17 @@ package runtime
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
-	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"giggle/engine"
 )
 
 // Name is the file name by which a program is started as the runtime.
@@ -23,35 +34,23 @@ const Name = "giggle-build-runtime"
 // Bundle is where a step finds the certificates.
 const Bundle = "/dev/giggle-trust.pem"
 
-// Plan is what the runtime does, kept in a file beside it.
+// Plan is what the runtime does, in a file beside it: PlanFile.
 type Plan struct {
 	Runtime string   // the real one, an absolute path
 	Trust   string   // PEM file of the certificates, an absolute path
 	Env     []string // names of the variables that are set to Bundle where a step has not set them
+	IDs     uint32   // how many users and groups there are
 }
 
-// Install makes binary the runtime of a plan, in a directory. It returns the path to start.
-func Install(dir, binary string, p Plan) (string, error) {
-	program := filepath.Join(dir, Name)
-	b, err := json.Marshal(p)
-	if err != nil {
-		return "", err
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", err
-	}
-	if err := os.WriteFile(program+".json", b, 0o600); err != nil {
-		return "", err
-	}
-	if err := os.Remove(program); err != nil && !os.IsNotExist(err) {
-		return "", err
-	}
-	return program, os.Symlink(binary, program)
-}
+// PlanFile is where the runtime at a path reads its plan.
+func PlanFile(program string) string { return program + ".json" }
+
+// denied are the capabilities that steps don't get of those that Docker gives: raw sockets and devices.
+var denied = []string{"CAP_NET_RAW", "CAP_MKNOD"}
 
 // Run becomes the real runtime. It returns only when that fails.
 func Run(args, environ []string) error {
-	b, err := os.ReadFile(args[0] + ".json")
+	b, err := os.ReadFile(PlanFile(args[0]))
 	if err != nil {
 		return err
 	}
@@ -60,11 +59,59 @@ func Run(args, environ []string) error {
 		return err
 	}
 	if bundle := bundleOf(args[1:]); bundle != "" {
-		if err := p.change(filepath.Join(bundle, "config.json")); err != nil {
+		runtime.LockOSThread() // the one that executes the runtime
+		connection, err := p.contain(bundle)
+		if err != nil {
 			return fmt.Errorf("%s: %w", bundle, err)
 		}
+		defer connection.Close() // for the compiler: it stays open in the runtime, and ends with it
 	}
-	return syscall.Exec(p.Runtime, append([]string{p.Runtime}, args[1:]...), environ)
+	return unix.Exec(p.Runtime, append([]string{p.Runtime}, args[1:]...), environ)
+}
+
+// contain makes what the container of a bundle gets from outside, and describes it there.
+func (p Plan) contain(bundle string) (connection *os.File, err error) {
+	config := filepath.Join(bundle, "config.json")
+	b, err := os.ReadFile(config)
+	if err != nil {
+		return nil, err
+	}
+	sysfs := filepath.Join(bundle, "sys")
+	b, network, err := p.edit(b, sysfs)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(config, b, 0o600); err != nil { // BuildKit has made it for this one start
+		return nil, err
+	}
+	if err := unix.Unshare(unix.CLONE_NEWNS | unix.CLONE_NEWNET); err != nil {
+		return nil, os.NewSyscallError("unshare", err)
+	}
+	if err := os.Mkdir(sysfs, 0o755); err != nil {
+		return nil, err
+	}
+	// The container's root may not mount one that shows a network of BuildKit's users.
+	if err := unix.Mount("sysfs", sysfs, "sysfs", unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
+		return nil, &os.PathError{Op: "mount sysfs", Path: sysfs, Err: err}
+	}
+	// When memory gets scarce, a step ends before BuildKit does.
+	if err := os.WriteFile("/proc/self/oom_score_adj", []byte("500"), 0); err != nil {
+		return nil, err
+	}
+	ns := -1
+	if network {
+		f, err := os.Open("/proc/thread-self/ns/net")
+		if err != nil {
+			return nil, err
+		}
+		defer func() { err = errors.Join(err, f.Close()) }()
+		ns = int(f.Fd())
+	}
+	if connection, err = engine.Announce(ns); err != nil {
+		return nil, err
+	}
+	_, err = unix.FcntlInt(connection.Fd(), unix.F_SETFD, 0) // kept by the runtime, which closes it for the container
+	return connection, err
 }
 
 // bundleOf is the directory of the container that the arguments create, or "" where they create none (runc's command line).
@@ -83,18 +130,6 @@ func bundleOf(args []string) string {
 	return "."
 }
 
-// change edits a container's description, in place: BuildKit has made it for this one start.
-func (p Plan) change(path string) error {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
-	if b, err = p.edit(b); err != nil {
-		return err
-	}
-	return os.WriteFile(path, b, 0o600)
-}
-
 type mount struct {
 	Destination string   `json:"destination"`
 	Type        string   `json:"type"`
@@ -102,44 +137,91 @@ type mount struct {
 	Options     []string `json:"options"`
 }
 
-// edit adds to a description in the form of the OCI runtime specification, and leaves all else in it as it is.
-func (p Plan) edit(config []byte) ([]byte, error) {
-	var whole, process map[string]json.RawMessage
-	if err := json.Unmarshal(config, &whole); err != nil {
-		return nil, err
+type namespace struct {
+	Type string `json:"type"`
+	Path string `json:"path,omitempty"`
+}
+
+type mapping struct {
+	ContainerID uint32 `json:"containerID"`
+	HostID      uint32 `json:"hostID"`
+	Size        uint32 `json:"size"`
+}
+
+// object is a JSON object of which only some fields are looked at; the others stay as they are.
+type object map[string]json.RawMessage
+
+// get reads a field, if it is there.
+func (o object) get(name string, into any) error {
+	if raw := o[name]; raw != nil {
+		if err := json.Unmarshal(raw, into); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
 	}
-	if err := json.Unmarshal(whole["process"], &process); err != nil {
-		return nil, fmt.Errorf("process: %w", err)
+	return nil
+}
+
+func (o object) set(name string, value any) error {
+	raw, err := json.Marshal(value)
+	o[name] = raw
+	return err
+}
+
+// edit changes a description in the form of the OCI runtime specification. Network says that the container is to have the
+// platform's network: it asks for none of its own.
+func (p Plan) edit(config []byte, sysfs string) (edited []byte, network bool, err error) {
+	var whole, process, linux object
+	if err := json.Unmarshal(config, &whole); err != nil {
+		return nil, false, err
+	}
+	if err := errors.Join(whole.get("process", &process), whole.get("linux", &linux)); err != nil {
+		return nil, false, err
+	}
+	if process == nil || linux == nil {
+		return nil, false, errors.New("no process or no linux is described")
 	}
 	var env []string
+	var capabilities map[string][]string
 	var mounts []json.RawMessage
-	for _, field := range []struct {
-		of   map[string]json.RawMessage
-		name string
-		into any
-	}{{process, "env", &env}, {whole, "mounts", &mounts}} {
-		if raw := field.of[field.name]; raw != nil {
-			if err := json.Unmarshal(raw, field.into); err != nil {
-				return nil, fmt.Errorf("%s: %w", field.name, err)
-			}
-		}
+	var namespaces []namespace
+	err = errors.Join(process.get("env", &env), process.get("capabilities", &capabilities), whole.get("mounts", &mounts), linux.get("namespaces", &namespaces))
+	if err != nil {
+		return nil, false, err
 	}
 	for _, name := range p.Env {
 		if !slices.ContainsFunc(env, func(v string) bool { return strings.HasPrefix(v, name+"=") }) {
 			env = append(env, name+"="+Bundle)
 		}
 	}
-	var err error
-	put := func(v any) json.RawMessage {
-		b, e := json.Marshal(v)
-		if e != nil && err == nil {
-			err = e
-		}
-		return b
+	for set, names := range capabilities {
+		capabilities[set] = slices.DeleteFunc(names, func(name string) bool { return slices.Contains(denied, name) })
 	}
-	mounts = append(mounts, put(mount{Bundle, "bind", p.Trust, []string{"bind", "ro", "nosuid", "nodev", "noexec"}}))
-	process["env"], whole["mounts"] = put(env), put(mounts)
-	whole["process"] = put(process)
-	out := put(whole)
-	return out, err
+	has := func(kind string) bool {
+		return slices.ContainsFunc(namespaces, func(n namespace) bool { return n.Type == kind })
+	}
+	network = !has("network")
+	if !has("user") {
+		namespaces = append(namespaces, namespace{Type: "user"})
+	}
+	for _, m := range []mount{
+		{"/sys", "bind", sysfs, []string{"rbind", "ro", "nosuid", "nodev", "noexec"}},
+		{Bundle, "bind", p.Trust, []string{"bind", "ro", "nosuid", "nodev", "noexec"}},
+	} {
+		raw, err := json.Marshal(m)
+		if err != nil {
+			return nil, false, err
+		}
+		mounts = append(mounts, raw)
+	}
+	ids := []mapping{{0, 0, p.IDs}}
+	err = errors.Join(
+		process.set("env", env), process.set("capabilities", capabilities), process.set("noNewPrivileges", true),
+		linux.set("namespaces", namespaces), linux.set("uidMappings", ids), linux.set("gidMappings", ids),
+		whole.set("process", process), whole.set("linux", linux), whole.set("mounts", mounts),
+	)
+	if err != nil {
+		return nil, false, err
+	}
+	edited, err = json.Marshal(whole)
+	return edited, network, err
 }

@@ -2,9 +2,9 @@ package runtime
 
 import (
 	"encoding/json"
-	"os"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"testing"
 )
 
@@ -28,13 +28,22 @@ func TestBundleOf(t *testing.T) {
 }
 
 func TestEdit(t *testing.T) {
-	p := Plan{Trust: "/t.pem", Env: []string{"SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS"}}
-	in := `{"ociVersion":"1.2.0","process":{"args":["\"env\":["],"env":["PATH=/bin","NODE_EXTRA_CA_CERTS=/mine"],"rlimits":[{"soft":18446744073709551615}]},"mounts":[{"destination":"/dev","type":"tmpfs"}],"x":{"a":1}}`
-	want := `{"ociVersion":"1.2.0","process":{"args":["\"env\":["],"env":["PATH=/bin","NODE_EXTRA_CA_CERTS=/mine","SSL_CERT_FILE=/dev/giggle-trust.pem"],"rlimits":[{"soft":18446744073709551615}]},
-		"mounts":[{"destination":"/dev","type":"tmpfs"},{"destination":"/dev/giggle-trust.pem","type":"bind","source":"/t.pem","options":["bind","ro","nosuid","nodev","noexec"]}],"x":{"a":1}}`
-	out, err := p.edit([]byte(in))
+	p := Plan{Trust: "/t.pem", Env: []string{"SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS"}, IDs: 10}
+	in := `{"ociVersion":"1.2.0","process":{"args":["\"env\":["],"env":["PATH=/bin","NODE_EXTRA_CA_CERTS=/mine"],"noNewPrivileges":false,
+		"capabilities":{"bounding":["CAP_CHOWN","CAP_NET_RAW"],"permitted":["CAP_MKNOD","CAP_KILL","CAP_NET_RAW"]},"rlimits":[{"soft":18446744073709551615}]},
+		"linux":{"namespaces":[{"type":"pid"},{"type":"mount"}],"seccomp":{"a":1}},"mounts":[{"destination":"/dev","type":"tmpfs"}],"x":{"a":1}}`
+	want := `{"ociVersion":"1.2.0","process":{"args":["\"env\":["],"env":["PATH=/bin","NODE_EXTRA_CA_CERTS=/mine","SSL_CERT_FILE=/dev/giggle-trust.pem"],"noNewPrivileges":true,
+		"capabilities":{"bounding":["CAP_CHOWN"],"permitted":["CAP_KILL"]},"rlimits":[{"soft":18446744073709551615}]},
+		"linux":{"namespaces":[{"type":"pid"},{"type":"mount"},{"type":"user"}],"seccomp":{"a":1},
+			"uidMappings":[{"containerID":0,"hostID":0,"size":10}],"gidMappings":[{"containerID":0,"hostID":0,"size":10}]},
+		"mounts":[{"destination":"/dev","type":"tmpfs"},{"destination":"/sys","type":"bind","source":"/b/sys","options":["rbind","ro","nosuid","nodev","noexec"]},
+			{"destination":"/dev/giggle-trust.pem","type":"bind","source":"/t.pem","options":["bind","ro","nosuid","nodev","noexec"]}],"x":{"a":1}}`
+	out, network, err := p.edit([]byte(in), "/b/sys")
 	if err != nil {
 		t.Fatal(err)
+	}
+	if !network {
+		t.Error("a container without a network namespace of its own gets none")
 	}
 	var got, wanted map[string]any
 	if err := json.Unmarshal(out, &got); err != nil {
@@ -46,38 +55,35 @@ func TestEdit(t *testing.T) {
 	if !reflect.DeepEqual(got, wanted) {
 		t.Errorf("got  %s\nwant %s", out, want)
 	}
-	if len(out) != len(in)+len(`,"SSL_CERT_FILE=/dev/giggle-trust.pem",{"destination":"/dev/giggle-trust.pem","type":"bind","source":"/t.pem","options":["bind","ro","nosuid","nodev","noexec"]}`) {
-		t.Errorf("something else was changed: %s", out)
+	if !strings.Contains(string(out), "18446744073709551615") {
+		t.Errorf("a number was changed: %s", out)
 	}
-	for _, broken := range []string{"", "{}", `{"process":7}`, `{"process":{"env":7}}`, `{"process":{},"mounts":7}`, "null"} {
-		if out, err := p.edit([]byte(broken)); err == nil {
+	if _, network, err := p.edit([]byte(`{"process":{},"linux":{"namespaces":[{"type":"network"}]}}`), "/b/sys"); network || err != nil {
+		t.Errorf("a container that is to have no network gets one: %v", err)
+	}
+	for _, broken := range []string{
+		"", "{}", `{"process":7}`, `{"process":{}}`, `{"process":{"env":7},"linux":{}}`, `{"process":{},"linux":{},"mounts":7}`,
+		`{"process":{"capabilities":[]},"linux":{}}`, `{"process":{},"linux":{"namespaces":7}}`, "null",
+	} {
+		if out, _, err := p.edit([]byte(broken), "/b/sys"); err == nil {
 			t.Errorf("%s became %s", broken, out)
 		}
 	}
 }
 
 func FuzzEdit(f *testing.F) {
-	f.Add([]byte(`{"process":{"env":["A=b"]},"mounts":[]}`))
+	f.Add([]byte(`{"process":{"env":["A=b"]},"linux":{},"mounts":[]}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		out, err := Plan{Trust: "/t", Env: []string{"A"}}.edit(b)
+		out, _, err := Plan{Trust: "/t", Env: []string{"A"}}.edit(b, "/b/sys")
 		if err == nil && !json.Valid(out) {
 			t.Errorf("%q became %q", b, out)
 		}
 	})
 }
 
-func TestInstall(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "runtime")
-	for range 2 { // again after a restart
-		program, err := Install(dir, "/bin/true", Plan{Runtime: "/usr/sbin/runc", Trust: "/t.pem"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if to, err := os.Readlink(program); err != nil || to != "/bin/true" || filepath.Base(program) != Name {
-			t.Errorf("%s leads to %s, %v", program, to, err)
-		}
-	}
-	if err := Run([]string{filepath.Join(dir, "other"), "run"}, nil); err == nil {
+// Without its plan it does not become the real runtime.
+func TestNoPlan(t *testing.T) {
+	if err := Run([]string{filepath.Join(t.TempDir(), Name), "run"}, nil); err == nil {
 		t.Error("a runtime without a plan ran")
 	}
 }
