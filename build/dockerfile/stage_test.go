@@ -1,0 +1,97 @@
+package dockerfile
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"giggle/blob"
+	"giggle/fault"
+	"giggle/oci"
+)
+
+// noMirror has one blob and no images.
+type noMirror struct{ blobs *blob.Dir }
+
+func (m noMirror) Blobs() (*blob.Dir, error) { return m.blobs, nil }
+func (m noMirror) Get(name string) (oci.Image, error) {
+	return oci.Image{}, fault.New(fault.NotFound, "%s", name)
+}
+
+// A build's registry gives out what the project's builds have brought and what is the mirror's; a digest alone buys nothing.
+func TestStageServesOnlyItsOwn(t *testing.T) {
+	open := func() *blob.Dir {
+		d, err := blob.Open(t.TempDir())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	platform, foreign := open(), open()
+	put := func(d *blob.Dir, text string) string {
+		info, err := d.Put(t.Context(), strings.NewReader(text), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(info.Digest)
+	}
+	private, public := put(platform, "an object of another project"), put(foreign, "a layer of the mirror")
+	s := newStage(Config{Blobs: platform, Mirror: noMirror{foreign}, Log: slog.Default()})
+	repo, done := s.open()
+	call := func(method, path, body string) (int, string) {
+		r := httptest.NewRequest(method, "/v2/"+path, strings.NewReader(body))
+		r.SetBasicAuth(stageUser, repo.secret)
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, r)
+		b, _ := io.ReadAll(w.Result().Body)
+		return w.Code, string(b)
+	}
+	manifest := func(layer string) string {
+		return fmt.Sprintf(`{"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"digest":%q},"layers":[{"digest":%q}]}`, public, layer)
+	}
+	index := func(digest string) string { return fmt.Sprintf(`{"manifests":[{"digest":%q}]}`, digest) }
+	for _, c := range []struct{ method, path, body string }{
+		{"GET", repo.name + "/blobs/" + private, ""},
+		{"HEAD", repo.name + "/blobs/" + private, ""},
+		{"GET", repo.name + "/manifests/" + private, ""},
+		{"GET", "mirror/x/blobs/" + private, ""},
+		{"GET", "mirror/x/manifests/" + private, ""},
+		{"PUT", repo.name + "/manifests/latest", manifest(private)},
+		{"PUT", repo.name + "/manifests/latest", index(private)},
+		{"PUT", repo.name + "/manifests/latest", fmt.Sprintf(`{"subject":{"digest":%q}}`, private)},
+		{"PUT", repo.name + "/manifests/latest", "no manifest"},
+	} {
+		if code, body := call(c.method, c.path, c.body); code < 400 || strings.Contains(body, "an object") {
+			t.Errorf("%s %s: %d %s", c.method, c.path, code, body)
+		}
+	}
+	if code, _ := call("POST", repo.name+"/blobs/uploads/?mount="+private, ""); code != http.StatusAccepted { // upload it, then
+		t.Errorf("mount of a foreign blob: %d", code)
+	}
+	if s.pushed(private) {
+		t.Error("a digest alone made a blob the project's")
+	}
+	for _, c := range []struct {
+		method, path, body string
+		want               int
+	}{
+		{"GET", repo.name + "/blobs/" + public, "", http.StatusOK},
+		{"GET", "mirror/x/blobs/" + public, "", http.StatusOK},
+		{"PUT", repo.name + "/blobs/uploads/x?digest=" + private, "something else", http.StatusBadRequest},
+		{"PUT", repo.name + "/blobs/uploads/x?digest=" + private, "an object of another project", http.StatusCreated}, // who has it may
+		{"GET", repo.name + "/blobs/" + private, "", http.StatusOK},
+		{"PUT", repo.name + "/manifests/latest", manifest(private), http.StatusCreated},
+	} {
+		if code, body := call(c.method, c.path, c.body); code != c.want {
+			t.Errorf("%s %s: %d %s, want %d", c.method, c.path, code, body, c.want)
+		}
+	}
+	done()
+	if code, _ := call("GET", repo.name+"/blobs/"+public, ""); code != http.StatusUnauthorized {
+		t.Errorf("after the build: %d", code)
+	}
+}
