@@ -256,7 +256,7 @@ func TestHelloWorld(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = filepath.WalkDir(filepath.Join(f.dir, "build/cache/p1/go-build"), func(p string, d fs.DirEntry, err error) error {
+	err = filepath.WalkDir(filepath.Join(filepath.Dir(seedMark(t, f)), "go-build"), func(p string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
@@ -284,7 +284,7 @@ func TestHelloWorld(t *testing.T) {
 
 func seedMark(t *testing.T, f *fixture) string {
 	t.Helper()
-	marks, err := filepath.Glob(filepath.Join(f.dir, "build/cache/p1/seeded-go1.*"))
+	marks, err := filepath.Glob(filepath.Join(f.dir, "build/cache/p1/go1.*/seeded"))
 	if err != nil || len(marks) != 1 {
 		t.Fatalf("marks = %v, %v", marks, err)
 	}

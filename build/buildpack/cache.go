@@ -2,11 +2,13 @@ package buildpack
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 
 	"golang.org/x/sync/errgroup"
 
@@ -16,14 +18,30 @@ import (
 // openCache returns the directory of a project's compiler caches, with the compiled standard library in it. Each
 // project has its own: what a hostile build leaves in a cache is no other project's program.
 //
-// The library is copied, because Go removes what is old from a cache, and the files of an image have no age.
+// The library is copied, because Go removes what is old from a cache, and the files of an image have no age. It is copied into a
+// directory that no build has seen, one for each version of the toolchain: in the others there may be links to anywhere. Those are removed.
 func (b *Builder) openCache(project string, toolchain oci.Image) (string, error) {
 	b.seed.Lock()
 	defer b.seed.Unlock()
-	dir := b.path("cache", project)
-	done := filepath.Join(dir, "seeded-"+toolchain.Config.Labels[VersionLabel])
+	version := toolchain.Config.Labels[VersionLabel]
+	if !strings.HasPrefix(version, "go") || version != filepath.Base(version) {
+		return "", fmt.Errorf("%q is no version of a toolchain", version)
+	}
+	dir := b.path("cache", project, version)
+	done := filepath.Join(dir, "seeded") // beside what builds write to
 	if _, err := os.Stat(done); err == nil {
 		return dir, nil
+	}
+	old, err := os.ReadDir(b.path("cache", project))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	for _, e := range old {
+		if name := e.Name(); strings.HasPrefix(name, "go") || strings.HasPrefix(name, "seeded-") || name == "mod" { // once, they were here
+			if err := os.RemoveAll(b.path("cache", project, name)); err != nil {
+				return "", err
+			}
+		}
 	}
 	for _, sub := range []string{"go-build", "mod"} {
 		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
@@ -39,7 +57,7 @@ func (b *Builder) openCache(project string, toolchain oci.Image) (string, error)
 	return dir, os.WriteFile(done, nil, 0o600)
 }
 
-// copyTree copies the directories and files below from.
+// copyTree copies the directories and files below from, to where nobody else writes.
 func copyTree(from, to string) error {
 	var g errgroup.Group
 	g.SetLimit(2 * runtime.NumCPU())
@@ -69,7 +87,7 @@ func copyFile(from, to string) (err error) {
 		return err
 	}
 	defer func() { _ = r.Close() }() // it was only read
-	w, err := os.OpenFile(to, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o644)
+	w, err := os.OpenFile(to, os.O_CREATE|os.O_WRONLY|os.O_EXCL, 0o644)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package buildpack_test
 
 import (
+	"errors"
 	"net"
 	"os"
 	"os/exec"
@@ -15,6 +16,7 @@ import (
 const evil = `package main
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -93,6 +95,67 @@ func TestHostileBuild(t *testing.T) {
 	}
 	delete(src, "evil*")
 	f.mustBuild(src, nil)
+}
+
+// When the toolchain changes, the caches that builds have written to are removed, with the links that they left there, and
+// nothing is written through them.
+func TestLinksLeftInCaches(t *testing.T) {
+	f := setup(t, "")
+	src := files{"go.mod": module, "main.go": server(`"x"`)}
+	f.mustBuild(src, nil)
+	mark := seedMark(t, f)
+	cache, elsewhere := filepath.Dir(mark), t.TempDir()
+	precious := filepath.Join(elsewhere, "precious")
+	if err := os.WriteFile(precious, []byte("mine"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	leave := func(dir string) { // as a build can: links in place of directories and of a file
+		t.Helper()
+		entries, err := filepath.Glob(filepath.Join(dir, "go-build", "??"))
+		if err != nil || len(entries) == 0 {
+			t.Fatalf("%s is no cache: %v", dir, err)
+		}
+		if err := errors.Join(os.RemoveAll(entries[0]), os.Symlink(elsewhere, entries[0])); err != nil {
+			t.Fatal(err)
+		}
+		for _, entry := range entries[1:] {
+			inside, err := os.ReadDir(entry)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, e := range inside {
+				if err := errors.Join(os.Remove(filepath.Join(entry, e.Name())), os.Symlink(precious, filepath.Join(entry, e.Name()))); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	project := filepath.Dir(cache)
+	for name, change := range map[string]func() error{
+		"a seeding that was broken off": func() error { return os.Remove(mark) },
+		"another version": func() error {
+			return os.Rename(cache, filepath.Join(project, "go1.2.3"))
+		},
+		"the layout without versions": func() error {
+			return errors.Join(os.Rename(filepath.Join(cache, "go-build"), filepath.Join(project, "go-build")),
+				os.Rename(filepath.Join(cache, "mod"), filepath.Join(project, "mod")), os.RemoveAll(cache))
+		},
+	} {
+		leave(cache)
+		if err := change(); err != nil {
+			t.Fatal(err)
+		}
+		f.mustBuild(src, nil)
+		if b, err := os.ReadFile(precious); err != nil || string(b) != "mine" {
+			t.Errorf("%s: a file elsewhere was written: %.20q, %v", name, b, err)
+		}
+		if got, err := os.ReadDir(elsewhere); err != nil || len(got) != 1 {
+			t.Errorf("%s: files were written elsewhere: %v, %v", name, got, err)
+		}
+		if got, err := os.ReadDir(project); err != nil || len(got) != 1 {
+			t.Errorf("%s: the project's caches are %v, %v", name, got, err)
+		}
+	}
 }
 
 // hostPort is a port of the host's loopback that somebody listens on.
