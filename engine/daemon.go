@@ -367,8 +367,12 @@ const announcing = 10 * time.Second
 // contain holds a container's group and network for as long as its connection is open.
 func (d *Daemon) contain(c *net.UnixConn, group string) (err error) {
 	defer func() { _ = c.Close() }() // the other end has the news then
-	defer context.AfterFunc(d.ctx, func() { _ = c.Close() })()
+	stop := context.AfterFunc(d.ctx, func() { _ = c.Close() })
+	defer stop()
 	pid, network, err := announced(c)
+	if network != nil {
+		defer func() { _ = network.Close() }() // its namespace's file, once it is adopted
+	}
 	if err != nil {
 		return err
 	}

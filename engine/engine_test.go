@@ -26,6 +26,13 @@ import (
 var layer string
 
 func TestMain(m *testing.M) {
+	if engine.IsDaemonInit(os.Args) {
+		fmt.Fprintln(os.Stderr, engine.DaemonInit(os.Args, os.Environ()))
+		os.Exit(1)
+	}
+	if dir := os.Getenv("GIGGLE_TEST_DAEMON"); dir != "" {
+		victimOfDaemon(dir)
+	}
 	if dir := os.Getenv("GIGGLE_TEST_VICTIM"); dir != "" {
 		victim(dir)
 	}
