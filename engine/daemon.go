@@ -33,7 +33,7 @@ const (
 	DaemonState    = "/state"        // DaemonSpec.Dir
 	DaemonPrograms = "/opt/giggle"   // DaemonSpec.Programs
 	DaemonRun      = "/run"          // writable, in memory
-	DaemonGate     = "/run/gate"     // the socket where containers are announced; see Announce
+	DaemonGate     = "/run/gate"     // the socket where containers are announced; see Gate
 	daemonRootSize = "size=64m"      // of what it writes outside its state
 	daemonName     = "giggle-daemon" // by which our program is DaemonInit
 )
@@ -47,7 +47,7 @@ type DaemonSpec struct {
 	Env      []string          //
 	Dir      string            // a directory of the host: its DaemonState. Owners are mapped: what is root's inside is root's in it
 	Programs map[string]string // programs of the host by their names in DaemonPrograms
-	Files    []File            // other files that it finds
+	Files    []File            // other files that it finds, also laid over the host's for the commands of Start
 	Output   io.Writer
 	Sockets  Sockets // of the daemon itself
 
@@ -163,6 +163,13 @@ func (d *Daemon) furnish() error {
 		}
 		if err := os.WriteFile(to, f.Data, 0o644); err != nil {
 			return err
+		}
+		over, err := filepath.EvalSymlinks(f.Path)
+		if err != nil {
+			continue // this host has none to be laid over, for what Start starts
+		}
+		if err := unix.Mount(to, over, "", unix.MS_BIND, ""); err != nil {
+			return fmt.Errorf("lay a file over %s: %w", over, err)
 		}
 	}
 	userns, err := d.slot.userns()
@@ -318,15 +325,20 @@ func DaemonInit(args, environ []string) error {
 	return &os.PathError{Op: "exec", Path: argv[0], Err: unix.Exec(argv[0], argv, environ)}
 }
 
-// Announce is called inside a daemon by what is about to become a container, and by what it then starts as a child. It returns when the
-// platform has put this process into a group of its own, with limits, and, where network is the descriptor of a network
-// namespace, has furnished that one as a container's. The connection must stay open as long as the container lives, whatever
-// the process becomes: its end is the container's.
-func Announce(network int) (connection *os.File, err error) {
+// Gate is a connection to the platform of a process inside a daemon that is about to become a container. It must stay open as long as the
+// container lives, whatever the process becomes: its end is the container's.
+type Gate struct{ c *net.UnixConn }
+
+// OpenGate connects, in the daemon's own network.
+func OpenGate() (*Gate, error) {
 	c, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: DaemonGate})
-	if err != nil {
-		return nil, err
-	}
+	return &Gate{c}, err
+}
+
+// Announce has the platform put this process into a group of its own, with limits, and, where network is the descriptor of a network
+// namespace, furnish that one as a container's. It returns what keeps the connection open.
+func (g *Gate) Announce(network int) (connection *os.File, err error) {
+	c := g.c
 	defer func() { _ = c.Close() }() // the file is another descriptor
 	var rights []byte
 	if network >= 0 {

@@ -73,8 +73,16 @@ func textIn(ctx context.Context, t *testing.T, b *dockerfile.Builder, project, t
 // registry serves the platform's blobs to those who show the victim's token.
 func registry(t *testing.T) *httptest.Server {
 	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if _, token, _ := r.BasicAuth(); token != "token of victim" {
-			w.Header().Set("WWW-Authenticate", `Basic realm="x"`)
+		if r.URL.Path == "/token" { // BuildKit's client asks for it
+			_, password, ok := r.BasicAuth()
+			if !ok {
+				password = r.FormValue("password")
+			}
+			fmt.Fprintf(w, `{"token":%q,"access_token":%q}`, password, password)
+			return
+		}
+		if r.Header.Get("Authorization") != "Bearer token of victim" {
+			w.Header().Set("WWW-Authenticate", `Bearer realm="https://example.com/token",service="example.com"`)
 			http.Error(w, "denied", http.StatusUnauthorized)
 			return
 		}

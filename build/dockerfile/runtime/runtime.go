@@ -5,7 +5,7 @@
 // A step gets a user namespace inside BuildKit's, in which users have the same numbers: so files have the right owners, in
 // layers and in cache mounts, and yet its root has no power over BuildKit's namespaces, nor over the network namespace that
 // it is given here, which belongs to BuildKit's users. The platform furnishes that one, and puts the container into a
-// group with limits (engine.Announce).
+// group with limits (engine.Gate).
 //
 // RUN steps see the platform under Google's names, and others such as registry.ollama.ai, with certificates of its own CA. What
 // makes programs trust them must not be left in an image, and must not change what BuildKit takes a step for in its
@@ -84,6 +84,10 @@ func (p Plan) contain(bundle string) (connection *os.File, err error) {
 	if err := os.WriteFile(config, b, 0o600); err != nil { // BuildKit has made it for this one start
 		return nil, err
 	}
+	gate, err := engine.OpenGate()
+	if err != nil {
+		return nil, err
+	}
 	if err := unix.Unshare(unix.CLONE_NEWNS | unix.CLONE_NEWNET); err != nil {
 		return nil, os.NewSyscallError("unshare", err)
 	}
@@ -107,7 +111,7 @@ func (p Plan) contain(bundle string) (connection *os.File, err error) {
 		defer func() { err = errors.Join(err, f.Close()) }()
 		ns = int(f.Fd())
 	}
-	if connection, err = engine.Announce(ns); err != nil {
+	if connection, err = gate.Announce(ns); err != nil {
 		return nil, err
 	}
 	_, err = unix.FcntlInt(connection.Fd(), unix.F_SETFD, 0) // kept by the runtime, which closes it for the container
