@@ -25,14 +25,13 @@ import (
 	"giggle/run/scale/local"
 )
 
-// What builds of Dockerfiles may take of this machine: all together, those of one project, its RUN steps, one of them. Each leaves
-// something to what is beside it.
-var (
-	dockerAll     = engine.Limits{Memory: 8 << 30, Pids: 12288}
-	dockerProject = engine.Limits{Memory: 6 << 30, Pids: 3072}
-	dockerSteps   = engine.Limits{Memory: 5632 << 20, Pids: 2560}
-	dockerStep    = engine.Limits{Memory: 4 << 30, Pids: 2048}
-)
+// dockerLimits are what builds of Dockerfiles may take of a machine with so much memory: all together, those of one project, its RUN
+// steps, one of them. Each leaves something to what is beside it.
+func dockerLimits(memory int64) (all, project, steps, step engine.Limits) {
+	all = engine.Limits{Memory: min(8<<30, memory/2), Pids: 12288}
+	part := all.Memory / 16
+	return all, engine.Limits{Memory: 12 * part, Pids: 3072}, engine.Limits{Memory: 11 * part, Pids: 2560}, engine.Limits{Memory: 8 * part, Pids: 2048}
+}
 
 const (
 	dockerDaemons = 4        // BuildKits at once
@@ -61,11 +60,16 @@ func (c *Cloud) openDocker(proxies http.Handler, sockets func(build.Build) engin
 		name, _, _ := strings.Cut(v, "=")
 		trustEnv = append(trustEnv, name)
 	}
+	_, memory, err := local.Memory()
+	if err != nil {
+		return nil, err
+	}
+	all, project, runs, run := dockerLimits(memory)
 	files, err := dockerfile.New(dockerfile.Config{
 		Engine: c.engine, Mirror: c.foreign, Familiar: mirror.Familiar, Blobs: c.blobs, Dir: c.path("buildkit"), Path: c.programs(),
 		Trust: c.trust, Binary: c.cfg.Binary, TrustEnv: trustEnv, Files: local.Files(c.trust),
 		Sockets: c.socketsFor(metadata.Identity{}, nil), Others: proxies, Hosts: hosts,
-		All: dockerAll, Project: dockerProject, Steps: dockerSteps, Step: dockerStep, Daemons: dockerDaemons, Cache: dockerCache, Log: c.cfg.Log,
+		All: all, Project: project, Steps: runs, Step: run, Daemons: dockerDaemons, Cache: dockerCache, Log: c.cfg.Log,
 		Token: func(_ context.Context, b build.Build) (string, error) {
 			token, _, err := c.identity.AccessToken(iam.ServiceAccount(b.Account), []string{iam.ScopeCloudPlatform})
 			return token, err
