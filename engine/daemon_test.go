@@ -110,7 +110,7 @@ func TestDaemonLimits(t *testing.T) {
 		t.Error("60 processes within a limit of 30")
 	}
 	first, _ := script(t, e, t.TempDir(), forks+"; wait", func(s *engine.DaemonSpec) { s.All = engine.Limits{Pids: 80} })
-	second, out := script(t, e, t.TempDir(), forks, func(s *engine.DaemonSpec) { s.ID, s.All = "other", engine.Limits{Pids: 80} })
+	second, _ := script(t, e, t.TempDir(), forks, func(s *engine.DaemonSpec) { s.ID, s.All = "other", engine.Limits{Pids: 80} })
 	select {
 	case <-second.Done():
 	case <-first.Done():

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/binary"
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -143,6 +144,42 @@ func TestHostileArchivesAreRefused(t *testing.T) {
 		err := source.Extract(t.Context(), bytes.NewReader(archive), int64(len(archive)), t.TempDir(), source.DefaultLimits)
 		if !fault.Is(err, fault.InvalidArgument) {
 			t.Errorf("%s = %v, want INVALID_ARGUMENT", name, err)
+		}
+	}
+}
+
+// Links to anywhere may be kept. Nothing is written through them.
+func TestAnyLinks(t *testing.T) {
+	for name, target := range map[string]string{"absolute": "OUTER/out", "outward": "../out", "far": "../../../../../../etc/passwd", "inside": "x"} {
+		for kind, pack := range map[string]func(...entry) []byte{
+			"tar": func(e ...entry) []byte { return tarball(t, true, e...) }, "zip": func(e ...entry) []byte { return zipped(t, e...) },
+		} {
+			outer := t.TempDir()
+			dir, out, to := filepath.Join(outer, "in"), filepath.Join(outer, "out"), strings.Replace(target, "OUTER", outer, 1)
+			if err := errors.Join(os.Mkdir(dir, 0o755), os.Mkdir(out, 0o755)); err != nil {
+				t.Fatal(err)
+			}
+			limits := source.Limits{Bytes: 1000, Entries: 4, AnyLinks: true}
+			archive := pack(entry{name: "l", target: to})
+			if err := source.Extract(t.Context(), bytes.NewReader(archive), int64(len(archive)), dir, limits); err != nil {
+				t.Errorf("%s in %s: %v", name, kind, err)
+			}
+			if got, err := os.Readlink(filepath.Join(dir, "l")); err != nil || got != to {
+				t.Errorf("%s in %s leads to %q, %v", name, kind, got, err)
+			}
+			for _, through := range []entry{{name: "m/x", body: "y"}, {name: "m", body: "y"}, {name: "m/l", target: "z"}} {
+				archive := pack(entry{name: "m", target: to}, through)
+				err := source.Extract(t.Context(), bytes.NewReader(archive), int64(len(archive)), dir, limits)
+				if !fault.Is(err, fault.InvalidArgument) {
+					t.Errorf("%s in %s, then %+v: %v", name, kind, through, err)
+				}
+				if err := os.RemoveAll(filepath.Join(dir, "m")); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if got, _ := os.ReadDir(out); len(got) != 0 {
+				t.Errorf("%s in %s wrote outside: %v", name, kind, got)
+			}
 		}
 	}
 }

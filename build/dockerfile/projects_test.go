@@ -26,9 +26,6 @@ import (
 	"giggle/resource"
 )
 
-// registryHost has an image of the victim that nobody else may read.
-const registryHost = "europe-north1-docker.pkg.dev"
-
 // of is a build of a project.
 func of(project string) build.Build {
 	return build.Build{Name: resource.Build(project, "global", "b"), Project: project}
@@ -334,7 +331,7 @@ func TestArgumentsAreSecret(t *testing.T) {
 		}
 		looked++
 	}
-	if err != nil || looked < 3 {
+	if err != nil || looked < 2 {
 		t.Errorf("looked %d times: %v\n%s", looked, err, log)
 	}
 }

@@ -3,10 +3,7 @@ module giggle/hack/buildkit
 
 go 1.26.8
 
-tool (
-	github.com/moby/buildkit/cmd/buildctl
-	github.com/moby/buildkit/cmd/buildkitd
-)
+tool github.com/moby/buildkit/cmd/buildkitd
 
 require (
 	github.com/docker/cli v29.8.2+incompatible
