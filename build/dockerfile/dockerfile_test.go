@@ -12,6 +12,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -37,6 +38,7 @@ var (
 	builder   *dockerfile.Builder
 	blobs     *blob.Dir
 	binary    string // of the tests
+	platform  *httptest.Server
 )
 
 func TestMain(m *testing.M) {
@@ -83,20 +85,22 @@ func open(dir string) (err error) {
 	if binary, err = os.Executable(); err != nil {
 		return err
 	}
+	platform = registry()
 	builder, err = dockerfile.New(config(filepath.Join(dir, "buildkit"), m))
 	return err
 }
 
 func config(dir string, m *mirror.Mirror) dockerfile.Config {
-	return dockerfile.Config{
+	cfg := dockerfile.Config{
 		Engine: shared, Mirror: m, Familiar: mirror.Familiar, Blobs: blobs, Dir: dir, Path: programs,
-		Binary: binary, Trust: []byte("the platform's certificates\n"), TrustEnv: []string{"SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"},
+		Binary: binary, TrustEnv: []string{"SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"},
 		Files:  []engine.File{{Path: "/etc/resolv.conf", Data: []byte("nameserver 169.254.169.254\n")}},
-		Token:  func(context.Context, build.Build) (string, error) { return "token", nil },
-		Others: http.HandlerFunc(dockerfile.NoIdentity), Hosts: []string{"europe-north1-docker.pkg.dev"}, Cache: 5 << 30, Log: slog.Default(),
+		Others: http.HandlerFunc(dockerfile.NoIdentity), Cache: 5 << 30, Log: slog.Default(),
 		All: engine.Limits{Memory: 5 << 30, Pids: 2048}, Project: engine.Limits{Memory: 4 << 30, Pids: 768},
 		Steps: engine.Limits{Memory: 3 << 30, Pids: 600}, Step: engine.Limits{Memory: 2 << 30, Pids: 512},
 	}
+	withRegistry(&cfg, platform)
+	return cfg
 }
 
 var job = build.Build{Name: resource.Build("giggle", "global", "b"), Project: "giggle"}
@@ -231,7 +235,7 @@ RUN cat $SSL_CERT_FILE >/seen && echo $REQUESTS_CA_BUNDLE >>/seen && ! echo x >>
 		t.Fatalf("%v\n%s", err, log)
 	}
 	text, got := content(t, img, "seen")
-	if text != "the platform's certificates\n/mine\n" {
+	if text != string(trust())+"/mine\n" {
 		t.Errorf("a step saw %q", text)
 	}
 	if strings.Contains(strings.Join(got.Config.Env, " "), "SSL_CERT_FILE") {
