@@ -16,7 +16,6 @@ import (
 const evil = `package main
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"os"
