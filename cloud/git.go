@@ -25,6 +25,13 @@ import (
 
 // openGit opens the repositories.
 func (c *Cloud) openGit(ctx context.Context) (err error) {
+	// Whoever runs the platform puts secrets there, by whatever umask.
+	if err := os.MkdirAll(c.path("secrets"), 0o700); err != nil {
+		return err
+	}
+	if err := os.Chmod(c.path("secrets"), 0o700); err != nil {
+		return err
+	}
 	c.repos, err = git.Open(ctx, git.Config{Store: c.store, Dir: c.path("git"), NewID: uuid.NewString, Log: c.cfg.Log})
 	return err
 }

@@ -128,7 +128,7 @@ func (c *Cloud) Run(ctx context.Context, force <-chan struct{}) error {
 	actor("garbage collection", func() error { return c.collectGarbage(work) })
 	actor("deleted revisions", func() error { return c.followRevisions(work) })
 	actor("DNS", func() error { return outer.Serve(c.dnsUDP, c.dnsTCP) })
-	actor("HTTPS", func() error { return c.server.ServeTLS(c.https, nil) })
+	actor("HTTPS", func() error { return c.server.ServeLocal(c.https) })
 	actor("HTTP", func() error { return c.server.ServeRedirect(c.http) })
 	actor("plain edge", func() error { return c.server.ServePlain(c.plain, nil) })
 	console := &http.Server{Handler: http.HandlerFunc(c.serveConsole), ReadHeaderTimeout: 10 * time.Second}

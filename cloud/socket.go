@@ -14,11 +14,11 @@ import (
 	"strconv"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	giggleapi "giggle/api/giggle"
+	"giggle/edge"
 	"giggle/fault"
 	"giggle/iam"
+	"giggle/peer"
 	"giggle/shell"
 )
 
@@ -54,8 +54,8 @@ type Memory struct {
 	Heap uint64 `json:"heap"`
 }
 
-// peer is the context key of the uid on the other end of the socket.
-type peer struct{}
+// peerKey is the context key of the uid on the other end of the socket.
+type peerKey struct{}
 
 // socketServer serves the platform's own door in its data directory: it knows the caller by the kernel's word.
 func (c *Cloud) socketServer() *http.Server {
@@ -69,33 +69,13 @@ func (c *Cloud) socketServer() *http.Server {
 	return &http.Server{
 		Handler: m, ReadHeaderTimeout: 10 * time.Second,
 		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
-			uid, err := peerUID(conn)
+			uid, err := peer.User(conn)
 			if err != nil {
 				uid = -1
 			}
-			return context.WithValue(ctx, peer{}, uid)
+			return context.WithValue(ctx, peerKey{}, uid)
 		},
 	}
-}
-
-// peerUID is the uid of the process on the other end (unix(7), SO_PEERCRED).
-func peerUID(conn net.Conn) (int, error) {
-	u, ok := conn.(*net.UnixConn)
-	if !ok {
-		return 0, errors.New("not a Unix socket")
-	}
-	raw, err := u.SyscallConn()
-	if err != nil {
-		return 0, err
-	}
-	var cred *unix.Ucred
-	if e := raw.Control(func(fd uintptr) { cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); e != nil {
-		return 0, e
-	}
-	if err != nil {
-		return 0, err
-	}
-	return int(cred.Uid), nil
 }
 
 // Status returns the platform's state.
@@ -129,6 +109,10 @@ func (c *Cloud) ports() shell.Ports {
 }
 
 func (c *Cloud) serveStatus(w http.ResponseWriter, r *http.Request) {
+	if _, err := c.localUser(r); err != nil {
+		answer(w, nil, err)
+		return
+	}
 	st, err := c.Status(r.Context())
 	answer(w, st, err)
 }
@@ -136,7 +120,7 @@ func (c *Cloud) serveStatus(w http.ResponseWriter, r *http.Request) {
 // serveSession signs a local user in. Root and the user who started the platform are its owner; nobody else is
 // anybody yet.
 func (c *Cloud) serveSession(w http.ResponseWriter, r *http.Request) {
-	uid, ok := r.Context().Value(peer{}).(int)
+	uid, ok := r.Context().Value(peerKey{}).(int)
 	if !ok {
 		uid = -1 // nobody, and not root
 	}
@@ -144,9 +128,12 @@ func (c *Cloud) serveSession(w http.ResponseWriter, r *http.Request) {
 	answer(w, s, err)
 }
 
+// isOwner reports whether a local user is the platform's owner.
+func (c *Cloud) isOwner(uid int) bool { return uid == 0 || slices.Contains(c.cfg.OwnerUIDs, uid) }
+
 // userOf is the principal of a local user. It fails with PermissionDenied for one who is nobody here.
 func (c *Cloud) userOf(uid int) (iam.Principal, error) {
-	if uid != 0 && !slices.Contains(c.cfg.OwnerUIDs, uid) {
+	if !c.isOwner(uid) {
 		return iam.Anonymous, fault.New(fault.PermissionDenied,
 			"The local user %d is not the owner of this platform: it was started by another user. Root, and the user who ran `sudo giggle up`, are.", uid)
 	}
@@ -155,7 +142,7 @@ func (c *Cloud) userOf(uid int) (iam.Principal, error) {
 
 // localUser is who calls through the socket.
 func (c *Cloud) localUser(r *http.Request) (iam.Principal, error) {
-	uid, ok := r.Context().Value(peer{}).(int)
+	uid, ok := r.Context().Value(peerKey{}).(int)
 	if !ok {
 		uid = -1
 	}
@@ -220,10 +207,15 @@ func answer(w http.ResponseWriter, v any, err error) {
 // serveConsole answers on the console's address. The console itself comes later; until then it says what runs and how
 // to use it, and nothing else.
 func (c *Cloud) serveConsole(w http.ResponseWriter, r *http.Request) {
+	// A page of somebody's, whose name leads here by their DNS, is to read nothing.
+	if host := edge.CleanHost(r.Host); !loopback(host) && edge.ParseName(host).Class != edge.Console {
+		http.Error(w, "The console does not go by this name.", http.StatusMisdirectedRequest)
+		return
+	}
 	if r.URL.Path != "/" {
 		http.NotFound(w, r)
 		return
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	_, _ = fmt.Fprintf(w, "Giggle %s, project %s.\n\nThe web console is not implemented yet. Use the platform with:\n\n  giggle shell --data %s\n", c.cfg.Version, c.cfg.Project, c.cfg.Data)
+	_, _ = fmt.Fprintf(w, "Giggle %s, project %s.\n\nThe web console is not implemented yet. Use the platform with:\n\n  giggle shell\n", c.cfg.Version, c.cfg.Project)
 }

@@ -371,7 +371,7 @@ func TestConnectTunnelCarriesBytesBothWays(t *testing.T) {
 			go func() { defer c.Close(); _, _ = io.Copy(c, c) }()
 		}
 	}()
-	f := start(t, edge.Config{Direct: true}, nil)
+	f := start(t, edge.Config{Direct: true, Dial: new(net.Dialer).DialContext}, nil)
 	conn, err := net.Dial("tcp", f.plain)
 	if err != nil {
 		t.Fatal(err)

@@ -15,10 +15,24 @@ type listener struct {
 	s    *Server
 	mark ConnContext // or nil
 	open atomic.Int64
+
+	users *users // nil: who connects is not asked
 }
 
-func (s *Server) listener(l net.Listener, mark ConnContext) net.Listener {
+func (s *Server) listener(l net.Listener, mark ConnContext) *listener {
 	return &listener{Listener: l, s: s, mark: mark}
+}
+
+// local is a listener for local users.
+func (s *Server) local(l net.Listener) *listener {
+	return &listener{Listener: l, s: s, users: &users{open: make(map[int]int)}}
+}
+
+// users counts the connections of local users.
+type users struct {
+	mu     sync.Mutex
+	open   map[int]int // by uid
+	others int         // of all but the owner
 }
 
 // Accept waits for a connection. Those that are too many are closed at once: to let them wait would only make who
@@ -29,8 +43,10 @@ func (l *listener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		if l.open.Add(1) <= int64(l.s.cfg.Conns) {
-			return &conn{Conn: c, of: l}, nil
+		if n := l.open.Add(1); n <= int64(l.s.cfg.Conns) {
+			if uid, ok := l.enter(c, int(n)); ok {
+				return &conn{Conn: c, of: l, uid: uid}, nil
+			}
 		}
 		l.open.Add(-1)
 		_ = c.Close()
@@ -38,15 +54,58 @@ func (l *listener) Accept() (net.Conn, error) {
 	}
 }
 
+// noUser is the uid of a connection that was not asked for its user.
+const noUser = -1
+
+// enter reports whether a connection, the nth that is open, may stay. While a quarter of the connections is not in use
+// nobody is asked who they are. Beyond it a user other than the owner has an eighth of them, and all of these a quarter:
+// half stays for the owner.
+func (l *listener) enter(c net.Conn, n int) (uid int, ok bool) {
+	limit := l.s.cfg.Conns
+	if l.users == nil || n <= limit/4 {
+		return noUser, true
+	}
+	uid, err := l.s.cfg.User(c)
+	if err == nil && l.s.cfg.Owner(uid) {
+		return noUser, true
+	}
+	if err != nil {
+		uid = noUser - 1 // whoever it was is gone
+	}
+	u := l.users
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.open[uid] >= limit/8 || u.others >= limit/4 {
+		return noUser, false
+	}
+	u.open[uid]++
+	u.others++
+	return uid, true
+}
+
+func (l *listener) leave(uid int) {
+	l.open.Add(-1)
+	if uid == noUser {
+		return
+	}
+	l.users.mu.Lock()
+	defer l.users.mu.Unlock()
+	l.users.others--
+	if l.users.open[uid]--; l.users.open[uid] == 0 {
+		delete(l.users.open, uid)
+	}
+}
+
 // conn is a connection of a listener.
 type conn struct {
 	net.Conn
 	of   *listener
+	uid  int
 	once sync.Once
 }
 
 func (c *conn) Close() error {
-	c.once.Do(func() { c.of.open.Add(-1) })
+	c.once.Do(func() { c.of.leave(c.uid) })
 	return c.Conn.Close()
 }
 

@@ -8,7 +8,9 @@ import (
 	"net"
 	"net/http"
 	"net/http/httputil"
+	"net/netip"
 	"sync"
+	"syscall"
 	"time"
 
 	"giggle/fault"
@@ -63,6 +65,10 @@ func (p *plainEdge) connect(w http.ResponseWriter, r *http.Request) {
 		refuse(w, r, fault.New(fault.PermissionDenied, "%s is not one of Giggle's hosts, and tunnels to other hosts are off.", r.Host))
 		return
 	}
+	if err := p.mayTunnel(r); err != nil {
+		refuse(w, r, err)
+		return
+	}
 	if !p.s.tunnels.enter() {
 		refuse(w, r, fault.New(fault.ResourceExhausted, "Too many tunnels are open (%d).", maxTunnels))
 		return
@@ -72,6 +78,10 @@ func (p *plainEdge) connect(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), dialTimeout)
 	defer cancel()
 	up, err := p.s.cfg.Dial(ctx, "tcp", r.Host)
+	if errors.Is(err, errInside) {
+		refuse(w, r, inside(r.Host))
+		return
+	}
 	if err != nil {
 		p.s.cfg.Log.Debug("tunnel", "host", r.Host, "error", err)
 		refuse(w, r, fault.New(fault.Unavailable, "%s cannot be reached.", r.Host))
@@ -120,6 +130,10 @@ func (p *plainEdge) forward(w http.ResponseWriter, r *http.Request) {
 		refuse(w, r, fault.New(fault.PermissionDenied, "%s is not one of Giggle's hosts, and forwarding to other hosts is off.", r.Host))
 		return
 	}
+	if err := p.mayTunnel(r); err != nil {
+		refuse(w, r, err)
+		return
+	}
 	if !p.s.tunnels.enter() {
 		refuse(w, r, fault.New(fault.ResourceExhausted, "Too many tunnels are open (%d).", maxTunnels))
 		return
@@ -134,11 +148,64 @@ func (p *plainEdge) forward(w http.ResponseWriter, r *http.Request) {
 		Transport:     p.s.tunnels.transport(p.s.cfg.Dial),
 		FlushInterval: -1,
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
+			if errors.Is(err, errInside) {
+				refuse(w, r, inside(r.Host))
+				return
+			}
 			p.s.cfg.Log.Debug("forward", "host", r.Host, "error", err)
 			refuse(w, r, fault.New(fault.Unavailable, "%s cannot be reached.", r.Host))
 		},
 	}
 	proxy.ServeHTTP(w, r)
+}
+
+// mayTunnel fails unless the owner asks: the platform dials as root, which others must not have done for them.
+func (p *plainEdge) mayTunnel(r *http.Request) error {
+	local, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	if ok {
+		uid, err := p.s.cfg.User(&addresses{local: local, remote: r.RemoteAddr})
+		ok = err == nil && p.s.cfg.Owner(uid)
+	}
+	if !ok {
+		return fault.New(fault.PermissionDenied, "%s is not one of Giggle's hosts; this proxy reaches others for the owner of the cloud only.", r.Host)
+	}
+	return nil
+}
+
+// addresses is a connection as far as its user is asked for.
+type addresses struct {
+	net.Conn
+	local  net.Addr
+	remote string
+}
+
+func (a *addresses) LocalAddr() net.Addr  { return a.local }
+func (a *addresses) RemoteAddr() net.Addr { return remoteAddr(a.remote) }
+
+type remoteAddr string
+
+func (remoteAddr) Network() string  { return "tcp" }
+func (a remoteAddr) String() string { return string(a) }
+
+// errInside is why an address is not dialled.
+var errInside = errors.New("edge: an address of this machine or its link")
+
+func inside(host string) error {
+	return fault.New(fault.PermissionDenied, "%s is on this machine or its link, where this proxy reaches nothing: name it in NO_PROXY.", host)
+}
+
+// onlyOutside is a net.Dialer's Control: it sees the address after the name was resolved. What listens on loopback trusts
+// who is on this machine, and not whom the platform dials for.
+func onlyOutside(_, address string, _ syscall.RawConn) error {
+	a, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return err
+	}
+	ip := a.Addr().Unmap()
+	if ip.IsLoopback() || ip.IsUnspecified() || ip.IsLinkLocalUnicast() || ip.IsMulticast() || ip.Zone() != "" {
+		return errInside
+	}
+	return nil
 }
 
 func refuse(w http.ResponseWriter, r *http.Request, err error) {

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"giggle/edge/http1"
+	"giggle/peer"
 )
 
 // Limits of a connection. There is no write timeout: streams and slow downloads are legitimate.
@@ -45,8 +46,13 @@ type Config struct {
 	// Direct lets the CONNECT proxy tunnel to hosts that are not ours, so that `giggle env` does not cut a shell off
 	// the network.
 	Direct bool
-	// Dial opens those tunnels; nil is a net.Dialer.
+	// Dial opens those tunnels; nil is a net.Dialer that reaches neither this machine nor its neighbourhood.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// Owner reports whether a local user may use the proxy for hosts that are not ours, and all connections there are. Nil:
+	// everybody is.
+	Owner func(uid int) bool
+	// User returns the local user at the other end of a connection; nil is peer.User.
+	User func(c net.Conn) (uid int, err error)
 }
 
 // Server serves the edge on listeners that the caller makes: Listen apart from Serve, so that port 0 works.
@@ -73,7 +79,13 @@ func NewServer(cfg Config) *Server {
 		cfg.Conns = maxConns
 	}
 	if cfg.Dial == nil {
-		cfg.Dial = (&net.Dialer{Timeout: dialTimeout}).DialContext
+		cfg.Dial = (&net.Dialer{Timeout: dialTimeout, Control: onlyOutside}).DialContext
+	}
+	if cfg.Owner == nil {
+		cfg.Owner = func(int) bool { return true }
+	}
+	if cfg.User == nil {
+		cfg.User = peer.User
 	}
 	s := &Server{cfg: cfg, tls: cfg.CA.TLSConfig(cfg.Router.owns), inner: newHandover(), fronts: make(map[*http1.Listener]bool)}
 	s.secure = s.newHTTP(cfg.Router, true) // its HTTP/2 is passed on without TLS
@@ -145,11 +157,20 @@ func (s *Server) ServeTLS(l net.Listener, mark ConnContext) error {
 	return s.serveFront(s.secure, s.listener(l, mark), s.tls)
 }
 
+// ServeLocal is ServeTLS on a listener that all users of this machine reach: none but the owner gets more than a part of
+// the connections that there are.
+func (s *Server) ServeLocal(l net.Listener) error {
+	s.once.Do(s.serveInner)
+	return s.serveFront(s.secure, s.local(l), s.tls)
+}
+
 // ServePlain serves the plain edge on l: http://SERVICE.localhost, endpoint overrides below /_/HOST/, and the proxy for
 // `giggle env` (CONNECT and absolute URLs). HTTP/2 without TLS is served too.
 func (s *Server) ServePlain(l net.Listener, mark ConnContext) error {
 	s.once.Do(s.serveInner)
-	return s.serveFront(s.plain, s.listener(l, mark), nil)
+	local := s.local(l)
+	local.mark = mark
+	return s.serveFront(s.plain, local, nil)
 }
 
 // serveInner serves the connections that CONNECT turned into TLS for us.
@@ -159,7 +180,7 @@ func (s *Server) serveInner() {
 
 // ServeRedirect answers on l, port 80, with redirects to https.
 func (s *Server) ServeRedirect(l net.Listener) error {
-	return quiet(s.redirect.Serve(s.listener(l, nil)))
+	return quiet(s.redirect.Serve(s.local(l)))
 }
 
 func quiet(err error) error {

@@ -1,26 +1,20 @@
 package shell
 
 import (
-	"bufio"
 	"context"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"log"
 	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"os"
-	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"giggle/fault"
 	"giggle/metadata"
+	"giggle/peer"
 )
 
 // ServeMetadata starts the metadata server of a shell, as Cloud Shell has one: with its user's own identity, on a port
@@ -45,13 +39,13 @@ func (s *Session) ServeMetadata(data string) (stop func(), err error) {
 	return func() { _ = server.Close() }, nil
 }
 
-// onlyFor lets one local user and root in.
+// onlyFor lets one local user in, and nobody else: root could have the tokens anyway, but root's programs act for others.
 func onlyFor(uid int, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		local, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
 		if ok {
-			peer, err := userOf(r.RemoteAddr, local.String())
-			ok = err == nil && (peer == uid || peer == 0)
+			other, err := peer.TCPUser(r.RemoteAddr, local.String())
+			ok = err == nil && other == uid
 		}
 		if !ok {
 			http.Error(w, "This metadata server answers the user of its shell only.", http.StatusForbidden)
@@ -59,50 +53,6 @@ func onlyFor(uid int, next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(w, r)
 	})
-}
-
-// userOf returns the local user who owns the TCP connection from one loopback address to another.
-func userOf(from, to string) (uid int, err error) {
-	f, err := os.Open("/proc/net/tcp")
-	if err != nil {
-		return 0, err
-	}
-	defer func() { _ = f.Close() }()
-	return findUser(f, from, to)
-}
-
-// findUser looks a connection up in a table of proc_net_tcp(5): addresses are 32 bits of the machine's order in hex, a
-// colon, and the port.
-func findUser(table io.Reader, from, to string) (uid int, err error) {
-	local, err := kernelAddress(from)
-	if err != nil {
-		return 0, err
-	}
-	remote, err := kernelAddress(to)
-	if err != nil {
-		return 0, err
-	}
-	lines := bufio.NewScanner(table)
-	for lines.Scan() {
-		field := strings.Fields(lines.Text())
-		if len(field) >= 8 && field[1] == local && field[2] == remote {
-			return strconv.Atoi(field[7])
-		}
-	}
-	if err := lines.Err(); err != nil {
-		return 0, err
-	}
-	return 0, fmt.Errorf("there is no connection from %s to %s", from, to)
-}
-
-func kernelAddress(s string) (string, error) {
-	a, err := netip.ParseAddrPort(s)
-	if err != nil || !a.Addr().Unmap().Is4() {
-		return "", fmt.Errorf("%s is no IPv4 address and port", s)
-	}
-	b := a.Addr().Unmap().As4()
-	slices.Reverse(b[:]) // amd64 and arm64 are little-endian
-	return strings.ToUpper(hex.EncodeToString(b[:])) + fmt.Sprintf(":%04X", a.Port()), nil
 }
 
 // tokens are tokens of the user's own, from the platform's socket.

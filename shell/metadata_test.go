@@ -16,36 +16,6 @@ import (
 	"time"
 )
 
-const table = `  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
-   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1 1 0 100 0 0 10 0
-   1: 0100007F:A2C4 0100007F:1F90 01 00000000:00000000 00:00000000 00000000  1000        0 2 1 0 20 4 30 10 -1
-   2: 0100007F:1F90 0100007F:A2C4 01 00000000:00000000 00:00000000 00000000     0        0 3 1 0 20 4 30 10 -1
-`
-
-func TestFindUser(t *testing.T) {
-	for _, c := range []struct {
-		from, to string
-		uid      int // -1: an error
-	}{
-		{"127.0.0.1:41668", "127.0.0.1:8080", 1000},
-		{"[::ffff:127.0.0.1]:41668", "127.0.0.1:8080", 1000},
-		{"127.0.0.1:8080", "127.0.0.1:41668", 0},
-		{"127.0.0.1:41669", "127.0.0.1:8080", -1},
-		{"127.0.0.2:41668", "127.0.0.1:8080", -1},
-		{"[::1]:41668", "127.0.0.1:8080", -1},
-		{"nonsense", "127.0.0.1:8080", -1},
-		{"", "", -1},
-	} {
-		uid, err := findUser(strings.NewReader(table), c.from, c.to)
-		if err != nil {
-			uid = -1
-		}
-		if uid != c.uid {
-			t.Errorf("findUser(%q, %q) = %d (%v), want %d", c.from, c.to, uid, err, c.uid)
-		}
-	}
-}
-
 // platform is the socket of a platform that makes tokens.
 func platform(t *testing.T) (data string) {
 	t.Helper()

@@ -8,6 +8,7 @@ package modproxy
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -58,6 +59,18 @@ type Proxy struct {
 	sumDBAway time.Time // when the checksum database could last not be reached
 }
 
+// onlyHTTP is an http.Client's CheckRedirect: a list of proxies may name a directory, but what a proxy answers may not
+// lead to one, which would be read as root.
+func onlyHTTP(r *http.Request, via []*http.Request) error {
+	if len(via) >= 10 {
+		return errors.New("modproxy: too many redirects")
+	}
+	if s := r.URL.Scheme; s != "https" && (s != "http" || via[0].URL.Scheme != "http") {
+		return fmt.Errorf("modproxy: a redirect to %.10q", s)
+	}
+	return nil
+}
+
 // New returns a proxy over the directory.
 func New(cfg Config) (*Proxy, error) {
 	if cfg.MaxFile == 0 {
@@ -71,7 +84,7 @@ func New(cfg Config) (*Proxy, error) {
 		t := http.DefaultTransport.(*http.Transport).Clone()
 		t.ResponseHeaderTimeout = time.Minute
 		t.RegisterProtocol("file", http.NewFileTransport(http.Dir("/")))
-		p.cfg.Client = &http.Client{Transport: t, Timeout: 5 * time.Minute}
+		p.cfg.Client = &http.Client{Transport: t, Timeout: 5 * time.Minute, CheckRedirect: onlyHTTP}
 	}
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, err
