@@ -132,6 +132,21 @@ func get(t *testing.T, front *httptest.Server, host string, header ...string) (*
 	return res, string(body)
 }
 
+// The local hosts of a service's tags are not another service's, whatever that one is called.
+func TestTagsKeepTheirHosts(t *testing.T) {
+	a, g, front := start(t, true, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "ok") })
+	other := route()
+	other.Service, other.Hosts, other.Tags = resource.Service("evil-project", "europe-north1", "next---jokes"), []string{"evil.a.run.app"}, nil
+	g.Publish(other)
+	for range 2 {
+		a.last = ""
+		if res, _ := get(t, front, "next---jokes.localhost"); res.StatusCode != 200 || a.last != "jokes-2" {
+			t.Errorf("next---jokes.localhost leads to %q (%d)", a.last, res.StatusCode)
+		}
+		g.Publish(route()) // in either order
+	}
+}
+
 func TestHosts(t *testing.T) {
 	a, g, front := start(t, true, func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.Host, " ", r.RequestURI) })
 	for _, tt := range []struct {

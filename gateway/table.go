@@ -150,7 +150,10 @@ func (g *Gateway) swap(id string) {
 			changes[host] = d
 			label := id
 			if d.tag != "" {
-				label = d.tag + "---" + id
+				label = d.tag + run.TagMark + id
+			}
+			if strings.Contains(id, run.TagMark) { // of before such names were refused: it may be a tag's of another's service
+				continue
 			}
 			mine[label+".localhost"], mine[label+"."+d.service.Location.Location+".localhost"] = d, d
 		}

@@ -246,6 +246,11 @@ func TestLocksAndNames(t *testing.T) {
 	if svc.Version != 1 {
 		t.Errorf("version = %d after the deploy, want 1", svc.Version)
 	}
+	tagged := jokes("img:1")
+	tagged.Name = resource.Service("giggle", "europe-north1", "next---jokes") // the host of a tag
+	if _, err := w.Create(t.Context(), tagged, who); !fault.Is(err, fault.InvalidArgument) {
+		t.Errorf("a name with the mark of tags: %v", err)
+	}
 	if _, err := w.Create(t.Context(), jokes("img:1"), who); !fault.Is(err, fault.AlreadyExists) {
 		t.Errorf("second create = %v", err)
 	}

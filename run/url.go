@@ -31,5 +31,8 @@ func URLs(p Project, n resource.Child) (hashed, numbered string) {
 	return "https://" + h, "https://" + m
 }
 
+// TagMark stands between a tag and the name of its service in a host.
+const TagMark = "---"
+
 // TagHost returns the host of a tag of a service whose host is given.
-func TagHost(tag, host string) string { return tag + "---" + host }
+func TagHost(tag, host string) string { return tag + TagMark + host }

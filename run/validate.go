@@ -188,10 +188,10 @@ func (s *Service) validateTraffic() error {
 		if t.Tag == "" {
 			continue
 		}
-		if !resource.Label(t.Tag, 46) || strings.Contains(t.Tag, "---") {
+		if !resource.Label(t.Tag, 46) || strings.Contains(t.Tag, TagMark) {
 			return fault.Invalid(at+".tag", "%q must be at most 46 lower-case letters, digits and hyphens and begin with a letter", t.Tag)
 		}
-		if len(t.Tag)+len("---")+len(s.Name.ID)+len("-0123456789-aa") > 63 {
+		if len(t.Tag)+len(TagMark)+len(s.Name.ID)+len("-0123456789-aa") > 63 {
 			return fault.Invalid(at+".tag", "tag and service name together are too long for a host name: 63 bytes with the project's hash")
 		}
 		if tags[t.Tag] {
