@@ -43,7 +43,8 @@ func (b *Ballast) Drop() bool {
 	return os.Remove(b.path) == nil
 }
 
-// Restore makes the ballast again where it is gone and the disk has room for it beside what is kept back.
+// Restore makes the ballast again where it is gone and the disk has half as much again as it takes. That may be in what is kept back, which
+// is for deletes, too.
 func (b *Ballast) Restore() (err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -51,7 +52,7 @@ func (b *Ballast) Restore() (err error) {
 		return nil
 	}
 	s, err := b.d.Space()
-	if err != nil || s.Free < s.Reserve+b.size {
+	if err != nil || s.Free < b.size+b.size/2 {
 		return err
 	}
 	// Whole or not at all: a file of that name is a ballast.

@@ -64,10 +64,13 @@ func (s *server) writeError(w http.ResponseWriter, r *http.Request, err error) {
 	if st, ok := statuses[code]; ok {
 		status = st
 	}
+	if e.Reason == fault.ReasonDiskFull {
+		status = http.StatusInsufficientStorage // which no client tries again, as it would 429
+	}
 	if e.Code == fault.Unauthenticated {
 		w.Header().Set("WWW-Authenticate", challenge(r))
 	}
-	if status >= 500 && e.Code != fault.Unimplemented {
+	if status >= 500 && e.Code != fault.Unimplemented && e.Code != fault.ResourceExhausted {
 		s.Log.Error("registry", "method", r.Method, "path", r.URL.Path, "err", err)
 	}
 	type failure struct {
