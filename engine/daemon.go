@@ -107,7 +107,7 @@ func (e *Engine) Daemon(ctx context.Context, s DaemonSpec) (_ *Daemon, err error
 	if d.net, err = e.nets.Get(ctx); err != nil {
 		return nil, err
 	}
-	if d.closes, err = serve(d.net, s.Sockets); err != nil {
+	if d.closes, err = serve(d.net, s.Sockets, &share{of: e.conns}); err != nil {
 		return nil, err
 	}
 	if d.worker, err = startWorker(); err != nil {
@@ -405,7 +405,7 @@ func (d *Daemon) contain(c *net.UnixConn, group string) (err error) {
 			return err
 		}
 		defer func() { _ = ns.Close() }() // the container is gone
-		closes, err := serve(ns, d.spec.ContainerSockets)
+		closes, err := serve(ns, d.spec.ContainerSockets, &share{of: d.e.conns})
 		defer func() {
 			for _, c := range closes {
 				_ = c() // a listener may be closed already
@@ -530,8 +530,8 @@ func (d *Daemon) release() error {
 }
 
 // serve opens the platform's sockets in a network namespace and hands them out.
-func serve(ns *netns.Namespace, s Sockets) (closes []func() error, err error) {
-	listen := func(port uint16, serve func(net.Listener)) error {
+func serve(ns *netns.Namespace, s Sockets, conns *share) (closes []func() error, err error) {
+	listen := func(port uint16, most int, serve func(net.Listener)) error {
 		if serve == nil {
 			return nil
 		}
@@ -540,13 +540,13 @@ func serve(ns *netns.Namespace, s Sockets) (closes []func() error, err error) {
 			return err
 		}
 		closes = append(closes, l.Close)
-		go serve(l)
+		go serve(&bounded{Listener: l, share: conns, most: most})
 		return nil
 	}
-	if err := listen(80, s.Metadata); err != nil {
+	if err := listen(80, metadataConns, s.Metadata); err != nil {
 		return closes, err
 	}
-	if err := listen(443, s.Edge); err != nil {
+	if err := listen(443, edgeConns, s.Edge); err != nil {
 		return closes, err
 	}
 	if s.DNS == nil {
@@ -557,5 +557,5 @@ func serve(ns *netns.Namespace, s Sockets) (closes []func() error, err error) {
 		return closes, err
 	}
 	closes = append(closes, udp.Close)
-	return closes, listen(53, func(tcp net.Listener) { s.DNS(udp, tcp) })
+	return closes, listen(53, dnsConns, func(tcp net.Listener) { s.DNS(udp, tcp) })
 }

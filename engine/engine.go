@@ -56,6 +56,7 @@ type Engine struct {
 	cgroups *cgroups
 	runtime ociRuntime
 	limit   unix.Rlimit   // on open files, for instances
+	conns   *connections  // of instances to the platform
 	cdi     []string      // directories of CDI specs
 	creates chan struct{} // bounds the containers that are being created at once
 
@@ -129,6 +130,7 @@ func Open(ctx context.Context, cfg Config) (_ *Engine, err error) {
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &e.limit); err != nil {
 		return nil, err
 	}
+	e.conns = newConnections(e.limit.Cur)
 	base := cfg.UIDBase
 	if base == 0 {
 		// 2^29 and up: above the ranges that useradd gives out. 32 engines can stand side by side by luck alone.

@@ -99,7 +99,7 @@ func (e *Engine) Prepare(ctx context.Context, s Spec) (_ *Instance, err error) {
 	if err := e.worker.do(func() error { return e.buildRoot(i, &s) }); err != nil {
 		return nil, err
 	}
-	closes, err := serve(i.net, s.Sockets)
+	closes, err := serve(i.net, s.Sockets, &share{of: e.conns})
 	i.closes = append(i.closes, closes...)
 	if err != nil {
 		return nil, err

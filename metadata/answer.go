@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -26,25 +27,40 @@ func (a answer) etag() string {
 	return hex.EncodeToString(sum[:8])
 }
 
+// How long a query waits for a change at most, and how many of one caller's do at once. Google's libraries wait in one, and
+// ask again when it ends.
+const (
+	maxWait  = 5 * time.Minute
+	maxWaits = 32
+)
+
+var errWaits = errors.New("too many queries wait for a change already")
+
 // wait returns when what the query waits for is there: at once when the caller has seen another state than the present
-// one, else after timeout_sec; without that, not before the caller leaves.
-func wait(r *http.Request, etag string) error {
+// one, else after timeout_sec, and after a while without one.
+func (s *server) wait(r *http.Request, etag string) error {
 	q := r.URL.Query()
 	if last := q.Get("last_etag"); last != "" && last != etag {
 		return nil
 	}
-	var end <-chan time.Time
+	most := maxWait
 	if text := q.Get("timeout_sec"); text != "" {
 		seconds, err := strconv.ParseUint(text, 10, 31)
 		if err != nil {
 			return badRequest("timeout_sec must be a number of seconds")
 		}
-		t := time.NewTimer(time.Duration(seconds) * time.Second)
-		defer t.Stop()
-		end = t.C
+		most = min(most, time.Duration(seconds)*time.Second)
 	}
 	select {
-	case <-end:
+	case s.waits <- struct{}{}:
+		defer func() { <-s.waits }()
+	default:
+		return errWaits
+	}
+	end := time.NewTimer(most)
+	defer end.Stop()
+	select {
+	case <-end.C:
 		return nil
 	case <-r.Context().Done():
 		return r.Context().Err()

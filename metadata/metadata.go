@@ -34,13 +34,14 @@ type Tokens interface {
 
 // New returns the server for one caller.
 func New(id Identity, tokens Tokens, now func() time.Time) http.Handler {
-	return &server{id, newCached(tokens, now), now}
+	return &server{id: id, tokens: newCached(tokens, now), now: now, waits: make(chan struct{}, maxWaits)}
 }
 
 type server struct {
 	id     Identity
 	tokens *cached
 	now    func() time.Time
+	waits  chan struct{} // holds one for each that waits for a change
 }
 
 // leaf is a value that is made when it is asked for. A nil error and no value is left out of recursive answers.
@@ -108,7 +109,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	a, err := s.render(r, node)
 	if err == nil && r.URL.Query().Get("wait_for_change") == "true" {
-		if err = wait(r, a.etag()); err == nil {
+		if err = s.wait(r, a.etag()); err == nil {
 			a, err = s.render(r, node) // a token may be another one by now
 		}
 	}
@@ -118,6 +119,8 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.Set("Content-Type", a.kind)
 		h.Set("ETag", a.etag())
 		_, _ = w.Write(a.body)
+	case errors.Is(err, errWaits):
+		fail(w, http.StatusTooManyRequests, err.Error())
 	case errors.As(err, &bad):
 		fail(w, http.StatusBadRequest, err.Error())
 	case r.Context().Err() != nil: // the caller left

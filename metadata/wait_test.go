@@ -3,8 +3,10 @@ package metadata_test
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -35,8 +37,28 @@ func TestWaitForChange(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
-		if start = time.Now(); get(ctx, "?wait_for_change=true").Body.Len() != 0 || time.Since(start) != time.Hour {
-			t.Errorf("without a timeout it ended after %v", time.Since(start))
+		for _, query := range []string{"?wait_for_change=true", "?wait_for_change=true&timeout_sec=2000000000"} { // for ever, as it were
+			if start = time.Now(); get(ctx, query).Body.String() != "i1" || time.Since(start) != 5*time.Minute {
+				t.Errorf("%s ended after %v", query, time.Since(start))
+			}
+		}
+		// Few wait at once; the others are told, and those that leave make room.
+		leaving, leave := context.WithCancel(ctx)
+		var waiting sync.WaitGroup
+		for range 32 {
+			waiting.Go(func() { get(leaving, "?wait_for_change=true") })
+		}
+		synctest.Wait()
+		if w := get(ctx, "?wait_for_change=true"); w.Code != http.StatusTooManyRequests {
+			t.Errorf("one more that waits = %d %q", w.Code, w.Body)
+		}
+		if w := get(ctx, ""); w.Code != http.StatusOK {
+			t.Errorf("one that does not wait, meanwhile = %d %q", w.Code, w.Body)
+		}
+		leave()
+		waiting.Wait()
+		if w := get(ctx, "?wait_for_change=true&timeout_sec=1"); w.Code != http.StatusOK {
+			t.Errorf("one that waits when the others have left = %d %q", w.Code, w.Body)
 		}
 	})
 }
