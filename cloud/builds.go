@@ -65,7 +65,7 @@ func (c *Cloud) openBuilds(ctx context.Context) error {
 	packs, err := buildpack.New(buildpack.Config{
 		Engine: c.engine, Images: c.images, Mirror: c.foreign, Blobs: c.blobs, Dir: c.path("build"), SystemTrust: c.systemTrust, Files: local.Files(c.trust),
 		SumDB: modules.SumDB, NewID: instanceID, Log: c.cfg.Log,
-		Sockets: sockets,
+		Sockets: sockets, Groups: c.limits.buildGroups,
 	})
 	if err != nil {
 		return err
@@ -79,7 +79,7 @@ func (c *Cloud) openBuilds(ctx context.Context) error {
 	own[dockerImage] = docker.builder(c.foreign)
 	c.steps, err = steps.New(steps.Config{
 		Engine: c.engine, Images: docker.stepImages(c.images, stepImages{c, c.foreign}), Builders: own, Dir: c.path("build", "steps"), Files: local.Files(c.trust), Env: local.TrustEnv(),
-		Sockets: sockets, Store: docker.api,
+		Sockets: sockets, Groups: c.limits.buildGroups, Store: docker.api,
 		Memory: stepMemory, Pids: stepPids, Disk: buildDisk, Admit: c.disk.Admit, Parallel: stepSlots, NewID: instanceID, Now: c.cfg.Now, Log: c.cfg.Log,
 	})
 	if err != nil {

@@ -119,6 +119,7 @@ type Cloud struct {
 	foreign    *mirror.Mirror
 	images     *oci.Images
 	engine     *engine.Engine
+	limits     limits
 	cards      []engine.GPU // the machine's
 	logs       *local.Logs
 	models     *models.Models
@@ -262,7 +263,14 @@ func (c *Cloud) projectID(ref string) (string, error) {
 }
 
 func (c *Cloud) openEngine(ctx context.Context) (err error) {
-	c.engine, err = engine.Open(ctx, engine.Config{Dir: c.path("engine"), Runtime: c.cfg.Runtime, Log: c.cfg.Log, Now: c.cfg.Now, CDI: c.cfg.CDI})
+	_, whole, err := local.Memory()
+	if err != nil {
+		return err
+	}
+	c.limits = share(c.cfg.Memory, whole)
+	c.engine, err = engine.Open(ctx, engine.Config{
+		Dir: c.path("engine"), Runtime: c.cfg.Runtime, Log: c.cfg.Log, Now: c.cfg.Now, CDI: c.cfg.CDI, Memory: c.limits.all,
+	})
 	if err != nil {
 		return err
 	}
@@ -288,7 +296,7 @@ func (c *Cloud) openServices(context.Context) error {
 		return err
 	}
 	c.scaler = scale.New(scale.Config{
-		Backend: backend, Max: 100, GPUs: gpus, Prepared: prepared(c.cfg.Prepared, whole), Idle: c.cfg.Idle, Starts: startsPerCore * runtime.NumCPU(), Memory: memoryBudget(c.cfg.Memory, whole), Free: local.Memory,
+		Backend: backend, Max: 100, GPUs: gpus, Prepared: prepared(c.cfg.Prepared, whole), Idle: c.cfg.Idle, Starts: startsPerCore * runtime.NumCPU(), Memory: c.limits.memory, Free: local.Memory,
 		Transport: upstream.New, Now: c.cfg.Now, Log: c.cfg.Log,
 	})
 	c.gateway = gateway.New(gateway.Config{Instances: c.scaler, Invoker: c.identity, Recorder: records{c.entries}, Now: c.cfg.Now, Log: c.cfg.Log})

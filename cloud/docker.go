@@ -86,7 +86,7 @@ func (c *Cloud) openDocker(proxies http.Handler, sockets func(build.Build) engin
 	api, err := dockerapi.New(dockerapi.Config{
 		Builder: files, Images: c.images, Registry: dockerRegistry{c}, Blobs: c.blobs, Engine: c.engine, Familiar: mirror.Familiar, Dir: c.path("docker"),
 		Shared:  func(b build.Build) string { return c.path("build", "steps", b.Name.ID) },
-		Sockets: sockets, Files: local.Files(c.trust), Env: local.TrustEnv(), Memory: stepMemory, Pids: stepPids, NewID: instanceID, Now: c.cfg.Now, Log: c.cfg.Log,
+		Sockets: sockets, Groups: c.limits.buildGroups, Files: local.Files(c.trust), Env: local.TrustEnv(), Memory: stepMemory, Pids: stepPids, NewID: instanceID, Now: c.cfg.Now, Log: c.cfg.Log,
 	})
 	if err != nil {
 		return nil, err

@@ -60,8 +60,8 @@ func (e *Engine) bundle(i *Instance, s *Spec, u user) (*specs.Spec, error) {
 		dir = "/"
 	}
 	ids := []specs.LinuxIDMapping{{ContainerID: 0, HostID: i.slot.base, Size: slotSize}}
-	// What a restricted process may have: the hard limit that we have ourselves. Raising it needs CAP_SYS_RESOURCE.
-	files := e.limit.Max
+	// As on Cloud Run. More than the hard limit that we have ourselves would need CAP_SYS_RESOURCE.
+	files := min(instanceFiles, e.limit.Max)
 
 	spec := &specs.Spec{
 		Version:  "1.0.2",
@@ -81,7 +81,7 @@ func (e *Engine) bundle(i *Instance, s *Spec, u user) (*specs.Spec, error) {
 		},
 		Mounts: instanceMounts(),
 		Linux: &specs.Linux{
-			CgroupsPath: e.cgroups.path(i.name),
+			CgroupsPath: e.cgroups.path(i.group),
 			UIDMappings: ids, GIDMappings: ids,
 			Namespaces: []specs.LinuxNamespace{
 				{Type: specs.PIDNamespace}, {Type: specs.IPCNamespace}, {Type: specs.UTSNamespace}, {Type: specs.MountNamespace},

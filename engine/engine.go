@@ -14,6 +14,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -37,6 +38,8 @@ type Config struct {
 	Log     *slog.Logger     // hears of what goes wrong in the background
 	Now     func() time.Time // the time of log lines; nil means time.Now
 	CDI     []string         // directories of CDI specs; nil means CDIDirs()
+	Memory  int64            // bytes of all instances and daemons together; 0 sets no limit
+	Pids    int64            // processes and threads of them together; 0 means three quarters of what the kernel can have
 }
 
 // Engine runs containers. It is safe for concurrent use.
@@ -89,7 +92,7 @@ func Open(ctx context.Context, cfg Config) (_ *Engine, err error) {
 	e := &Engine{
 		dir: dir, key: hex.EncodeToString(sum[:6]), log: cfg.Log, now: cfg.Now,
 		instances: map[string]*Instance{}, layers: map[string][]string{},
-		creates:   make(chan struct{}, 4*runtime.NumCPU()),
+		creates: make(chan struct{}, 4*runtime.NumCPU()),
 	}
 	if e.now == nil {
 		e.now = time.Now
@@ -120,6 +123,12 @@ func Open(ctx context.Context, cfg Config) (_ *Engine, err error) {
 	}
 	if err := e.cgroups.delegate(); err != nil {
 		return nil, err
+	}
+	if cfg.Pids == 0 {
+		cfg.Pids = kernelPids() / 4 * 3
+	}
+	if err := e.cgroups.limit("", cfg.Memory, cfg.Pids); err != nil {
+		return nil, fmt.Errorf("limit all instances together: %w", err)
 	}
 	if err := e.furnish(); err != nil {
 		return nil, err

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -23,9 +24,10 @@ import (
 // Instance is one container, from Prepare to its end. It cleans up after itself once its process has ended; Stop only
 // hastens that.
 type Instance struct {
-	e    *Engine
-	id   string
-	name string // the engine's own name for it, never used twice
+	e     *Engine
+	id    string
+	name  string // the engine's own name for it, never used twice
+	group string // its cgroup, below the engine's own
 
 	slot   *slot
 	net    *netns.Namespace
@@ -53,6 +55,9 @@ type Exit struct {
 	OOM    bool // the kernel killed a process of the instance because of its memory limit
 }
 
+// instanceFiles is how many files each process of an instance may have open.
+const instanceFiles = 25_000
+
 // drain bounds how long Done waits for the receiver of the output after the process has ended.
 const drain = 5 * time.Second
 
@@ -67,7 +72,7 @@ func (e *Engine) Prepare(ctx context.Context, s Spec) (_ *Instance, err error) {
 	if err != nil {
 		return nil, err
 	}
-	i := &Instance{e: e, id: s.ID, name: name, started: make(chan struct{}), done: make(chan struct{})}
+	i := &Instance{e: e, id: s.ID, name: name, group: name, started: make(chan struct{}), done: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			i.abandon()
@@ -80,6 +85,11 @@ func (e *Engine) Prepare(ctx context.Context, s Spec) (_ *Instance, err error) {
 		return nil, ctx.Err()
 	}
 	go e.cgroups.warm()
+	groups, err := e.cgroups.nest(s.Groups)
+	if err != nil {
+		return nil, err
+	}
+	i.group = filepath.Join(groups, name)
 	if i.slot, err = e.slots.take(); err != nil {
 		return nil, err
 	}
@@ -167,7 +177,7 @@ func (i *Instance) create(ctx context.Context, s *Spec) error {
 		return err
 	}
 	if s.CPU > 0 {
-		if err := e.cgroups.setCPU(i.name, s.CPU); err != nil {
+		if err := e.cgroups.setCPU(i.group, s.CPU); err != nil {
 			return err
 		}
 	}
@@ -230,7 +240,7 @@ func (i *Instance) abandon() {
 		ctx, cancel := context.WithTimeout(context.Background(), drain)
 		defer cancel()
 		// The runtime may have left a process behind when it failed or was cut off.
-		if err := e.cgroups.kill(ctx, i.name); err != nil {
+		if err := e.cgroups.kill(ctx, i.group); err != nil {
 			e.log.Error("kill a container that could not be made", "instance", i.id, "err", err)
 		}
 		if i.pid != 0 {
@@ -247,9 +257,9 @@ func (i *Instance) abandon() {
 // wait sees the process's end through.
 func (i *Instance) wait() {
 	i.exit = i.reap()
-	i.exit.OOM = i.e.cgroups.oomKills(i.name) > 0
-	i.last, _ = i.e.cgroups.usage(i.name)
-	i.last.PeakBytes = i.e.cgroups.peak(i.name)
+	i.exit.OOM = i.e.cgroups.oomKills(i.group) > 0
+	i.last, _ = i.e.cgroups.usage(i.group)
+	i.last.PeakBytes = i.e.cgroups.peak(i.group)
 	select {
 	case <-i.output.done:
 	case <-time.After(drain):
@@ -302,7 +312,7 @@ func (i *Instance) release() {
 		i.root.Close()
 	}
 	// What the runtime's delete would do: its state and the cgroup. Twenty times faster without a process of its own.
-	errs = append(errs, e.cgroups.remove(i.name), os.RemoveAll(e.state()+"/"+i.name), e.dropRoot(i.name))
+	errs = append(errs, e.cgroups.remove(i.group), os.RemoveAll(e.state()+"/"+i.name), e.dropRoot(i.name))
 	for _, key := range i.files {
 		e.files.release(key)
 	}
@@ -391,7 +401,7 @@ func (i *Instance) SetCPU(millicores int64) (err error) {
 	if millicores < 0 {
 		return fault.Invalid("cpu", "%d millicores are negative.", millicores)
 	}
-	return i.e.cgroups.setCPU(i.name, millicores)
+	return i.e.cgroups.setCPU(i.group, millicores)
 }
 
 // Usage tells what the instance uses; after Done, what it used at its end.
@@ -400,7 +410,7 @@ func (i *Instance) Usage() (_ Usage, err error) {
 	if i.ended() != nil {
 		return i.last, nil
 	}
-	return i.e.cgroups.usage(i.name)
+	return i.e.cgroups.usage(i.group)
 }
 
 // Stop ends the instance and returns when its process is gone: SIGTERM first, and SIGKILL after grace, when ctx ends, or

@@ -117,6 +117,36 @@ func (c *cgroups) setCPU(name string, millicores int64) error {
 	return os.WriteFile(c.file(name, "", "cpu.max"), fmt.Appendf(nil, "%s %d", quota, cpuPeriod), 0)
 }
 
+// kernelPids is how many processes and threads the kernel can have at once.
+func kernelPids() int64 {
+	most := int64(32768) // its own first choice
+	for i, file := range []string{"pid_max", "threads-max"} {
+		b, err := os.ReadFile("/proc/sys/kernel/" + file)
+		n, e := strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64)
+		if err == nil && e == nil && (i == 0 || n < most) {
+			most = n
+		}
+	}
+	return most
+}
+
+// nest makes the groups that an instance is in, each below the one before, with their limits, and returns the path of the
+// last. The kernel counts all that is in a group and below it.
+func (c *cgroups) nest(groups []Group) (path string, err error) {
+	for _, g := range groups {
+		path = filepath.Join(path, "group-"+g.Name)
+		if err := c.limit(path, g.Memory, g.Pids); err != nil {
+			return "", err
+		}
+		if c.v2 {
+			if err := enable(filepath.Join(c.trees[""], c.parent, path)); err != nil {
+				return "", err
+			}
+		}
+	}
+	return path, nil
+}
+
 // limit makes a group, with limits for all that is in it and below; 0 is no limit.
 func (c *cgroups) limit(name string, memory, pids int64) error {
 	for _, tree := range c.mounts() {

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path"
+	"regexp"
 	"strings"
 	"time"
 
@@ -21,10 +22,11 @@ type Spec struct {
 	Dir    string   // working directory, made if it is missing; "" is /
 	User   string   // as in an image: "", "1000", "1000:1000", "name", "name:group"
 
-	Memory int64 // bytes; 0 sets no limit
-	CPU    int64 // millicores; 0 sets no limit
-	Pids   int64 // processes and threads; 0 means 4096
-	Disk   bool  // what the process writes goes to the disk; else to memory, and counts as such, as on Cloud Run
+	Memory int64   // bytes; 0 sets no limit
+	CPU    int64   // millicores; 0 sets no limit
+	Pids   int64   // processes and threads; 0 means 4096
+	Groups []Group // that share limits, each in the one before
+	Disk   bool    // what the process writes goes to the disk; else to memory, and counts as such, as on Cloud Run
 
 	GPUs []GPU // that the process may use; a CDI spec of the machine must describe each. Who has which is the caller's business
 
@@ -41,6 +43,15 @@ type Spec struct {
 	// nothing then. Without one, standard input ends at once.
 	Terminal *os.File
 }
+
+// Group is instances that may use so much together, beside what each may. It is made when the first one names it.
+type Group struct {
+	Name   string // letters, digits and dashes
+	Memory int64  // bytes; 0 sets no limit
+	Pids   int64  // processes and threads; 0 sets no limit
+}
+
+var groupName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9-]{0,62}$`)
 
 // Mount shows a directory or file of the host in the instance. Its files keep their owners: what the host's root owns
 // belongs to the container's root, and the other way round. So what a container has left in a writable one is to be
@@ -104,6 +115,11 @@ func (s *Spec) validate() error {
 	for i, e := range s.Env {
 		if k, _, ok := strings.Cut(e, "="); !ok || k == "" {
 			return fault.Invalid(fmt.Sprintf("env[%d]", i), "is not KEY=value.") // no text: it may be a secret
+		}
+	}
+	for i, g := range s.Groups {
+		if !groupName.MatchString(g.Name) || g.Memory < 0 || g.Pids < 0 {
+			return fault.Invalid(fmt.Sprintf("groups[%d]", i), "%.80q is no name of a group, or a limit is negative.", g.Name)
 		}
 	}
 	for i, m := range s.Mounts {

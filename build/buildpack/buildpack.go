@@ -56,6 +56,7 @@ type Config struct {
 	// Sockets is what answers inside a build's container: the metadata server, the module proxy below /goproxy/ and the
 	// package registry below /npm/.
 	Sockets func(b build.Build) engine.Sockets
+	Groups  func(b build.Build) []engine.Group // that its containers share limits with; nil is none
 	// SumDB reports whether Go's checksum database can be reached.
 	SumDB func(ctx context.Context) bool
 	// Files are laid over the toolchain's image: resolv.conf, certificates.

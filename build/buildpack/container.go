@@ -29,6 +29,9 @@ func (b *Builder) contain(ctx context.Context, job build.Build, spec engine.Spec
 	var mu sync.Mutex
 	spec.ID, spec.Dir, spec.Memory, spec.Pids, spec.Disk = b.cfg.NewID(), workspace, buildMemory, buildPids, true
 	spec.Files, spec.Sockets = b.cfg.Files, b.cfg.Sockets(job)
+	if b.cfg.Groups != nil {
+		spec.Groups = b.cfg.Groups(job)
+	}
 	spec.Output = func(l engine.Line) {
 		say("%s", l.Text)
 		mu.Lock()

@@ -170,6 +170,9 @@ func (x *session) createContainer(w http.ResponseWriter, r *http.Request) error 
 		Dir: first(req.WorkingDir, cfg.WorkingDir), User: first(req.User, cfg.User), Hostname: req.Hostname, Disk: true,
 		Memory: x.cfg.Memory, Pids: x.cfg.Pids, CPU: req.HostConfig.NanoCpus / 1e6, Files: x.cfg.Files, Sockets: x.cfg.Sockets(x.build), Output: c.line,
 	}
+	if x.cfg.Groups != nil {
+		c.spec.Groups = x.cfg.Groups(x.build)
+	}
 	if m := req.HostConfig.Memory; m > 0 {
 		c.spec.Memory = min(m, x.cfg.Memory)
 	}

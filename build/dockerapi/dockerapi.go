@@ -69,6 +69,7 @@ type Config struct {
 	// Shared is the host's directory of what the steps of a build share: "workspace" and "home" are in it.
 	Shared  func(b build.Build) string
 	Sockets func(b build.Build) engine.Sockets
+	Groups  func(b build.Build) []engine.Group // that its containers share limits with; nil is none
 	Files   []engine.File
 	Env     []string
 	Memory  int64 // bytes, of a container at most

@@ -240,6 +240,9 @@ func (r *run) spec(t *build.Step, img Builder) (engine.Spec, error) {
 			{Source: r.path("workspace"), Target: workspaceDir}, {Source: r.path("home"), Target: homeDir},
 		}, img.Mounts...),
 	}
+	if r.cfg.Groups != nil {
+		s.Groups = r.cfg.Groups(r.build)
+	}
 	for _, v := range append(slices.Clone(r.build.Spec.Options.Volumes), t.Volumes...) {
 		if err := r.mkdir("volumes", v.Name); err != nil {
 			return s, err

@@ -66,13 +66,14 @@ type Config struct {
 	Store    Store  // nil when there is no builder that makes images
 	Dir      string // of the workspaces; what is in it is removed
 	Sockets  func(b build.Build) engine.Sockets
-	Files    []engine.File       // laid over every image: resolv.conf, certificates
-	Env      []string            // of every step
-	Memory   int64               // bytes, of one step
-	Pids     int64               // processes of one step
-	Disk     int64               // bytes, of one build's workspace
-	Admit    func(n int64) error // fails when the disk is full; nil never does
-	Parallel int                 // steps at once, of all builds
+	Groups   func(b build.Build) []engine.Group // that its containers share limits with; nil is none
+	Files    []engine.File                      // laid over every image: resolv.conf, certificates
+	Env      []string                           // of every step
+	Memory   int64                              // bytes, of one step
+	Pids     int64                              // processes of one step
+	Disk     int64                              // bytes, of one build's workspace
+	Admit    func(n int64) error                // fails when the disk is full; nil never does
+	Parallel int                                // steps at once, of all builds
 	NewID    func() string
 	Now      func() time.Time
 	Log      *slog.Logger

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -52,6 +53,29 @@ func main() {
 			b[i] = 1
 		}
 		fmt.Println("ate it")
+	case "crowd": // crowd BYTES THREADS: have so many until SIGTERM
+		c := make(chan os.Signal, 1)
+		signal.Notify(c, syscall.SIGTERM)
+		n, _ := strconv.Atoi(os.Args[2])
+		b := make([]byte, n)
+		for i := 0; i < n; i += 4096 {
+			b[i] = 1
+		}
+		threads, _ := strconv.Atoi(os.Args[3])
+		up := make(chan bool)
+		for range threads {
+			go func() {
+				runtime.LockOSThread()
+				up <- true
+				syscall.Select(0, nil, nil, nil, nil)
+			}()
+		}
+		for range threads {
+			<-up
+		}
+		fmt.Println("crowded")
+		<-c
+		fmt.Println(len(b))
 	case "write": // write PATH BYTES
 		n, _ := strconv.Atoi(os.Args[3])
 		if err := os.WriteFile(os.Args[2], make([]byte, n), 0o644); err != nil {
