@@ -15,6 +15,7 @@ import (
 
 	"giggle/blob"
 	"giggle/fault"
+	"giggle/quota"
 	"giggle/resource"
 	"giggle/store"
 )
@@ -34,6 +35,7 @@ type Artifacts struct {
 	// Released hears of blobs and manifests that something in a repository has just ceased to refer to, after it is on
 	// disk: whoever collects garbage asks ForgetIn and Needed then. It may be nil and must not block.
 	Released func(repository resource.Child, of []blob.Digest)
+	Quotas   *quota.Limits // nil is the usual ones
 
 	store *store.Store
 	blobs Blobs

@@ -11,6 +11,7 @@ import (
 	"giggle/blob"
 	"giggle/fault"
 	"giggle/operation"
+	"giggle/quota"
 	"giggle/resource"
 	"giggle/store"
 )
@@ -101,7 +102,17 @@ func (a *Artifacts) CreateRepository(ctx context.Context, r Repository) (op oper
 	}
 	err = a.store.Update(ctx, func(tx *store.Tx) error {
 		r.Created, r.Updated = tx.Now().UTC(), tx.Now().UTC()
-		_, err := repositories.Create(tx, r.Name.String(), r)
+		_, err := repositories.Get(tx, r.Name.String())
+		if fault.Is(err, fault.NotFound) {
+			have, err := repositories.Count(tx, r.Name.Location.String()+"/repositories/")
+			if err != nil {
+				return err
+			}
+			if err := a.Quotas.Admit(quota.Repositories, r.Name.Location.String(), have); err != nil {
+				return err
+			}
+		}
+		_, err = repositories.Create(tx, r.Name.String(), r)
 		if fault.Is(err, fault.AlreadyExists) {
 			return fault.New(fault.AlreadyExists, "The repository %q already exists in %s.", r.Name.ID, r.Name.Location)
 		}

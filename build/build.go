@@ -13,6 +13,7 @@ import (
 
 	"giggle/fault"
 	"giggle/operation"
+	"giggle/quota"
 	"giggle/resource"
 	"giggle/store"
 )
@@ -117,12 +118,14 @@ const (
 
 // Builds is the builds of a platform, as the APIs see them.
 type Builds struct {
+	Quotas *quota.Limits // nil is the usual ones
+
 	store *store.Store
 	newID func() string
 }
 
 // NewBuilds returns the builds in the store. newID makes UUIDs.
-func NewBuilds(st *store.Store, newID func() string) *Builds { return &Builds{st, newID} }
+func NewBuilds(st *store.Store, newID func() string) *Builds { return &Builds{store: st, newID: newID} }
 
 func fromRow(r store.Row[Build]) Build {
 	b := r.Value
@@ -163,6 +166,13 @@ func (s *Builds) open(ctx context.Context, b Build) (out Build, err error) {
 
 // add writes a new build and its operation.
 func (s *Builds) add(tx *store.Tx, b Build) (store.Row[Build], error) {
+	have, err := builds.CountBy(tx, queued+b.Project, s.Quotas.Of(quota.Builds))
+	if err != nil {
+		return store.Row[Build]{}, err
+	}
+	if err := s.Quotas.Admit(quota.Builds, "project "+b.Project, have); err != nil {
+		return store.Row[Build]{}, err
+	}
 	row, err := builds.Create(tx, b.Name.String(), b)
 	if err != nil {
 		return row, err

@@ -45,6 +45,7 @@ const (
 // platform's own proxy.
 func (c *Cloud) openBuilds(ctx context.Context) error {
 	c.builds = build.NewBuilds(c.store, uuid.NewString)
+	c.builds.Quotas = c.quotas
 	modules, err := modproxy.New(modproxy.Config{Dir: c.path("cache", "modules"), Upstream: c.cfg.Modules, Now: c.cfg.Now, Log: c.cfg.Log, Guard: c.disk.Writer})
 	if err != nil {
 		return err

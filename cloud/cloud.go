@@ -41,6 +41,7 @@ import (
 	"giggle/oci"
 	"giggle/operation"
 	"giggle/projects"
+	"giggle/quota"
 	"giggle/resource"
 	"giggle/run"
 	"giggle/run/scale"
@@ -72,11 +73,12 @@ type Config struct {
 	CDI             []string // directories of CDI specs; nil for the usual ones
 	// ModelRequests is how many requests a project may make of one language model in a minute; 0 for any number.
 	ModelRequests int
-	Idle          time.Duration // how long an instance without requests stays
-	Prepared      int           // prepared instances for services at zero; negative for one for each 128 MiB of the machine's memory, 128 at most
-	Memory        int64         // bytes that all instances may use together; 0 for four fifths of the machine's
-	Modules       string        // GOPROXY list that builds' modules are fetched from
-	Packages      string        // URL of the npm registry that builds' packages are fetched from, or "off"
+	Quotas        map[string]int // of package quota, in place of the usual ones
+	Idle          time.Duration  // how long an instance without requests stays
+	Prepared      int            // prepared instances for services at zero; negative for one for each 128 MiB of the machine's memory, 128 at most
+	Memory        int64          // bytes that all instances may use together; 0 for four fifths of the machine's
+	Modules       string         // GOPROXY list that builds' modules are fetched from
+	Packages      string         // URL of the npm registry that builds' packages are fetched from, or "off"
 	Version       string
 	Log           *slog.Logger
 	Now           func() time.Time
@@ -104,6 +106,7 @@ type Config struct {
 type Cloud struct {
 	cfg Config
 
+	quotas     *quota.Limits
 	disk       *disk.Disk
 	ballast    *disk.Ballast
 	released   *released
@@ -202,6 +205,9 @@ func (c *Cloud) path(elem ...string) string {
 }
 
 func (c *Cloud) openState(ctx context.Context) (err error) {
+	if c.quotas, err = quota.New(c.cfg.Quotas); err != nil {
+		return err
+	}
 	if err := c.openDisk(); err != nil {
 		return err
 	}
@@ -230,6 +236,7 @@ func (c *Cloud) openState(ctx context.Context) (err error) {
 		},
 		Now:    c.cfg.Now,
 		Random: rand.Reader,
+		Quotas: c.quotas,
 	}); err != nil {
 		return err
 	}
@@ -243,6 +250,7 @@ func (c *Cloud) openProjects(ctx context.Context) (err error) {
 	if c.projects, err = projects.New(ctx, c.store, c.cfg.Now, c.identity.CreateDefaults); err != nil {
 		return err
 	}
+	c.projects.Quotas = c.quotas
 	if _, err := c.projects.Get(c.cfg.Project); !fault.Is(err, fault.NotFound) {
 		return err
 	}
@@ -301,7 +309,7 @@ func (c *Cloud) openServices(context.Context) error {
 	})
 	c.gateway = gateway.New(gateway.Config{Instances: c.scaler, Invoker: c.identity, Recorder: records{c.entries}, Now: c.cfg.Now, Log: c.cfg.Log})
 	c.services = run.NewServices(c.store, uuid.NewString, letters)
-	c.services.GPUs = gpus
+	c.services.GPUs, c.services.Quotas = gpus, c.quotas
 	c.reconciler = &run.Reconciler{
 		Store: c.store, Images: runImages{c}, Instances: instances{c.scaler, c.logs, operation.NewAttempts(c.store)}, Routes: routes{c.gateway, c.scaler}, GPUs: gpus, Project: c.project, Log: c.cfg.Log,
 	}

@@ -34,12 +34,20 @@ var update = flag.Bool("update", false, "write docs/coverage.md anew")
 // newCloud makes a platform that listens nowhere.
 func newCloud(t *testing.T) *Cloud {
 	t.Helper()
+	return newCloudWith(t, func(*Config) {})
+}
+
+// newCloudWith is newCloud with some of its configuration changed.
+func newCloudWith(t *testing.T, change func(*Config)) *Cloud {
+	t.Helper()
 	dir := t.TempDir()
-	c, err := New(t.Context(), Config{
+	cfg := Config{
 		Data: filepath.Join(dir, "data"), Mirror: filepath.Join(dir, "mirror"), Project: "giggle", Owner: "you@giggle.test",
 		Address: "127.71.90.1", Console: "127.0.0.1:0", Edge: "127.0.0.1:0", Idle: time.Minute, Version: "test", Now: time.Now,
 		Log: slog.New(slog.DiscardHandler),
-	})
+	}
+	change(&cfg)
+	c, err := New(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -32,7 +32,7 @@ func (c *Cloud) openGit(ctx context.Context) (err error) {
 	if err := os.Chmod(c.path("secrets"), 0o700); err != nil {
 		return err
 	}
-	c.repos, err = git.Open(ctx, git.Config{Store: c.store, Dir: c.path("git"), NewID: uuid.NewString, Log: c.cfg.Log})
+	c.repos, err = git.Open(ctx, git.Config{Store: c.store, Dir: c.path("git"), NewID: uuid.NewString, Quotas: c.quotas, Log: c.cfg.Log})
 	return err
 }
 
@@ -106,7 +106,8 @@ func (r repositories) Pending(ctx context.Context) (out []trigger.Event, err err
 // openTriggers puts the triggers together.
 func (c *Cloud) openTriggers(context.Context) error {
 	c.triggers = &trigger.Triggers{
-		Store: c.store, Builds: c.builds, Repos: repositories{c.repos, c.disk}, Events: repositories{c.repos, c.disk}, Kind: git.PushKind, NewID: uuid.NewString,
+		Quotas: c.quotas,
+		Store:  c.store, Builds: c.builds, Repos: repositories{c.repos, c.disk}, Events: repositories{c.repos, c.disk}, Kind: git.PushKind, NewID: uuid.NewString,
 		Read: cloudbuildapi.ReadRequest, Log: c.cfg.Log,
 		Complete: func(ctx context.Context, project string, r *build.Request) (account string, err error) {
 			p, err := c.project(project)

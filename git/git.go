@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"giggle/fault"
+	"giggle/quota"
 	"giggle/store"
 )
 
@@ -64,6 +65,7 @@ type Config struct {
 	NewID    func() string // of directories and events
 	MaxInput int64         // bytes of one push; 0 is DefaultMaxInput
 	Protocol string        // that mirrors are fetched by; "" is "https"
+	Quotas   *quota.Limits // nil is the usual ones
 	Log      *slog.Logger
 }
 
@@ -175,6 +177,13 @@ func (g *Repos) create(ctx context.Context, r Repo) (_ Repo, err error) {
 		return Repo{}, err
 	}
 	err = g.cfg.Store.Update(ctx, func(tx *store.Tx) error {
+		have, err := repos.Count(tx, Resource(r.Project, ""))
+		if err != nil {
+			return err
+		}
+		if err := g.cfg.Quotas.Admit(quota.GitRepositories, "project "+r.Project, have); err != nil {
+			return err
+		}
 		row, err := repos.Create(tx, r.Resource(), r)
 		r.Created = row.Created
 		return err

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"giggle/fault"
+	"giggle/quota"
 	"giggle/resource"
 	"giggle/store"
 )
@@ -47,7 +48,7 @@ type deletedAccount struct {
 const undeleteAge = 30 * 24 * time.Hour
 
 var (
-	accounts        = store.NewTable[Account]("iam.serviceAccount", "Service account")
+	accounts        = store.NewTable[Account]("iam.serviceAccount", "Service account").By(func(_ string, a Account) string { return a.Project })
 	deletedAccounts = store.NewTable[deletedAccount]("iam.deletedServiceAccount", "Deleted service account") // by unique id
 )
 
@@ -229,8 +230,6 @@ func (m *IAM) Accounts(ctx context.Context, project string) (all []Account, err 
 
 // Limits of service accounts, from IAM's quotas page and reference.
 const (
-	maxAccounts    = 100 // in a project
-	maxKeys        = 10  // of an account
 	maxDisplayName = 100 // bytes
 	maxDescription = 256 // bytes
 )
@@ -268,18 +267,12 @@ func (m *IAM) CreateAccount(ctx context.Context, id string, a Account) (_ Accoun
 	m.write.Lock()
 	defer m.write.Unlock()
 	err = m.store.Update(ctx, func(tx *store.Tx) error {
-		rows, err := accounts.List(tx, "", "", 0)
+		have, err := accounts.CountBy(tx, a.Project, m.quotas.Of(quota.Accounts))
 		if err != nil {
 			return err
 		}
-		n := 0
-		for _, r := range rows {
-			if r.Value.Project == a.Project {
-				n++
-			}
-		}
-		if n >= maxAccounts {
-			return fault.New(fault.ResourceExhausted, "Maximum number of service accounts (%d) on project %s reached.", maxAccounts, a.Project)
+		if err := m.quotas.Admit(quota.Accounts, "project "+a.Project, have); err != nil {
+			return err
 		}
 		row, err := accounts.Create(tx, a.Email, a)
 		if fault.Is(err, fault.AlreadyExists) {

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"giggle/fault"
+	"giggle/quota"
 	"giggle/store"
 )
 
@@ -47,7 +48,7 @@ type accountKey struct {
 	From, Until time.Time
 }
 
-var accountKeys = store.NewTable[accountKey]("iam.serviceAccountKey", "Service account key")
+var accountKeys = store.NewTable[accountKey]("iam.serviceAccountKey", "Service account key").By(func(_ string, k accountKey) string { return k.UniqueID })
 
 func (k accountKey) valid(now time.Time) bool { return !now.Before(k.From) && now.Before(k.Until) }
 
@@ -163,8 +164,9 @@ func (m *IAM) addKey(ctx context.Context, a Account, k accountKey) (Key, error) 
 			return err
 		}
 		mine = slices.DeleteFunc(mine, func(r store.Row[accountKey]) bool { return r.Value.Managed })
-		if len(mine) >= maxKeys {
-			return fault.New(fault.FailedPrecondition, "Precondition check failed: a service account has %d keys at most; delete one first.", maxKeys)
+		if full := fault.From(m.quotas.Admit(quota.Keys, "service account "+a.Email, len(mine))); full != nil {
+			full.Code = fault.FailedPrecondition // as IAM has it, for keys only
+			return full
 		}
 		for _, r := range mine {
 			if slices.Equal(r.Value.Certificate, k.Certificate) {
@@ -178,8 +180,7 @@ func (m *IAM) addKey(ctx context.Context, a Account, k accountKey) (Key, error) 
 }
 
 func keysOf(tx *store.Tx, uniqueID string) ([]store.Row[accountKey], error) {
-	rows, err := accountKeys.List(tx, "", "", 0)
-	return slices.DeleteFunc(rows, func(r store.Row[accountKey]) bool { return r.Value.UniqueID != uniqueID }), err
+	return accountKeys.ListBy(tx, uniqueID)
 }
 
 func deleteKeys(tx *store.Tx, uniqueID string) error {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"giggle/fault"
+	"giggle/quota"
 	"giggle/resource"
 	"giggle/store"
 )
@@ -25,7 +26,6 @@ var customRoles = store.NewTable[customRole]("iam.role", "Role")
 
 // Limits of custom roles, from IAM's quotas page and reference.
 const (
-	maxRoles           = 300 // in a project
 	maxRolePermissions = 3000
 	maxRoleTitle       = 100                 // bytes
 	maxRoleDescription = 300                 // bytes
@@ -110,10 +110,14 @@ func (m *IAM) CreateRole(ctx context.Context, project, id string, r Role) (_ Rol
 	if err := m.checkRole(&r); err != nil {
 		return Role{}, err
 	}
-	if len(m.Roles(project)) >= maxRoles {
-		return Role{}, fault.New(fault.ResourceExhausted, "Maximum number of roles (%d) on project %s reached.", maxRoles, project)
-	}
 	return m.writeRole(ctx, func(tx *store.Tx) (store.Row[customRole], error) {
+		have, err := customRoles.Count(tx, "projects/"+project+"/roles/")
+		if err != nil {
+			return store.Row[customRole]{}, err
+		}
+		if err := m.quotas.Admit(quota.Roles, "project "+project, have); err != nil {
+			return store.Row[customRole]{}, err
+		}
 		row, err := customRoles.Create(tx, r.Name, customRole{Role: r})
 		if fault.Is(err, fault.AlreadyExists) {
 			return row, fault.New(fault.AlreadyExists, "A role named %s in projects/%s already exists, or was deleted in the last 37 days.", id, project)

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"giggle/fault"
+	"giggle/quota"
 	"giggle/store"
 )
 
@@ -41,6 +42,7 @@ type Config struct {
 	ProjectCreators []string
 	// Governed are the kinds of resources of other products that policies are set on.
 	Governed []Governed
+	Quotas   *quota.Limits // nil is the usual ones
 }
 
 // Platform is the resource that making a project is a permission on: what no project holds.
@@ -49,6 +51,7 @@ const Platform = "platform"
 // IAM is the identity side of one platform.
 type IAM struct {
 	store  *store.Store
+	quotas *quota.Limits
 	owner  string
 	now    func() time.Time
 	random io.Reader
@@ -79,7 +82,7 @@ func New(ctx context.Context, cfg Config) (_ *IAM, err error) {
 	if cfg.Random == nil {
 		cfg.Random = rand.Reader
 	}
-	m := &IAM{store: cfg.Store, owner: cfg.Owner, now: cfg.Now, random: cfg.Random, governed: make(map[string]Governed)}
+	m := &IAM{store: cfg.Store, quotas: cfg.Quotas, owner: cfg.Owner, now: cfg.Now, random: cfg.Random, governed: make(map[string]Governed)}
 	for _, g := range cfg.Governed {
 		m.govern(g)
 	}

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"giggle/fault"
+	"giggle/quota"
 	"giggle/resource"
 	"giggle/store"
 )
@@ -56,6 +57,8 @@ var table = store.NewTable[Project]("projects.project", "Project")
 
 // Projects is all projects of a platform. Look-ups read memory only.
 type Projects struct {
+	Quotas *quota.Limits // nil is the usual ones
+
 	store *store.Store
 	now   func() time.Time
 	write sync.Mutex
@@ -122,6 +125,13 @@ func (p *Projects) Create(ctx context.Context, id, name string, labels map[strin
 	}
 	err = p.store.Update(ctx, func(tx *store.Tx) error {
 		if _, err := table.Create(tx, id, x); err != nil {
+			return err
+		}
+		have, err := table.Count(tx, "")
+		if err != nil {
+			return err
+		}
+		if err := p.Quotas.Admit(quota.Projects, "this platform", have-1); err != nil {
 			return err
 		}
 		return p.created(tx, x.ID, x.Number, owner)

@@ -11,6 +11,7 @@ import (
 
 	"giggle/fault"
 	"giggle/operation"
+	"giggle/quota"
 	"giggle/resource"
 	"giggle/store"
 )
@@ -21,7 +22,8 @@ const OperationKind = "run.service"
 // Services is the services and revisions of a platform, as the APIs see them: they write intent, a Reconciler does
 // the work.
 type Services struct {
-	GPUs GPUs // what the machine does with services that want one
+	GPUs   GPUs          // what the machine does with services that want one
+	Quotas *quota.Limits // nil is the usual ones
 
 	store   *store.Store
 	newID   func() string // a UUID
@@ -99,6 +101,13 @@ func (s *Services) Create(ctx context.Context, want Service, by string) (out Ser
 		case err == nil:
 			return fault.New(fault.AlreadyExists, "Resource '%s' already exists.", want.Name.ID)
 		case !fault.Is(err, fault.NotFound):
+			return err
+		}
+		have, err := services.Count(tx, prefix(want.Name.Location))
+		if err != nil {
+			return err
+		}
+		if err := s.Quotas.Admit(quota.Services, want.Name.Location.String(), have); err != nil {
 			return err
 		}
 		if err := s.intend(tx, &want, nil, "create", by); err != nil {
@@ -244,6 +253,9 @@ func (s *Services) revise(tx *store.Tx, want *Service, by string) error {
 	case err == nil:
 		return fault.New(fault.AlreadyExists, "Revision named '%s' with different configuration already exists.", id)
 	case fault.Is(err, fault.NotFound):
+		if err := s.makeRoom(tx, want); err != nil {
+			return err
+		}
 		if _, err := revisions.Create(tx, rev.Name.String(), rev); err != nil {
 			return err
 		}
@@ -251,6 +263,39 @@ func (s *Services) revise(tx *store.Tx, want *Service, by string) error {
 		return err
 	}
 	want.Status.LatestCreated = id
+	return nil
+}
+
+// makeRoom removes a service's oldest revisions where it has as many as it may, as Cloud Run does: those that get no
+// traffic and have no tag, now or by what is wanted. It fails with ResourceExhausted when there are none of that kind.
+func (s *Services) makeRoom(tx *store.Tx, want *Service) error {
+	of := resource.Revision{Service: want.Name}.String()
+	have, err := revisions.Count(tx, of)
+	over := have + 1 - s.Quotas.Of(quota.Revisions)
+	if err != nil || over <= 0 {
+		return err
+	}
+	rows, err := revisions.List(tx, of, "", 0)
+	if err != nil {
+		return err
+	}
+	needed := map[string]bool{want.Status.LatestCreated: true, want.Status.LatestReady: true}
+	for _, t := range append(targetsOf(want.Status.Traffic), want.Traffic...) {
+		needed[t.Revision] = true
+	}
+	slices.SortFunc(rows, func(a, b store.Row[Revision]) int { return a.Created.Compare(b.Created) })
+	for _, r := range rows {
+		if over == 0 || needed[r.Value.Name.ID] {
+			continue
+		}
+		if err := revisions.Delete(tx, r.Name); err != nil {
+			return err
+		}
+		over--
+	}
+	if over > 0 {
+		return s.Quotas.Admit(quota.Revisions, want.Name.String(), have)
+	}
 	return nil
 }
 

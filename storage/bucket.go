@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"giggle/fault"
+	"giggle/quota"
 	"giggle/store"
 )
 
@@ -31,7 +32,7 @@ type Bucket struct {
 // BucketKind is the kind of buckets' rows.
 const BucketKind = "storage.bucket"
 
-var buckets = store.NewTable[Bucket](BucketKind, "Bucket")
+var buckets = store.NewTable[Bucket](BucketKind, "Bucket").By(func(_ string, b Bucket) string { return b.Project })
 
 // BucketName returns the name that policies have for the bucket of a row: with the project that it is in.
 func BucketName(tx *store.Tx, row string) (string, error) {
@@ -57,8 +58,14 @@ func (s *Storage) CreateBucket(ctx context.Context, b Bucket) (_ Bucket, err err
 	b.Generation, b.Metageneration = s.generation(0), 1
 	err = s.store.Update(ctx, func(tx *store.Tx) error {
 		b.Created, b.Updated = tx.Now().UTC(), tx.Now().UTC()
-		_, err := buckets.Create(tx, b.Name, b)
-		return err
+		if _, err := buckets.Create(tx, b.Name, b); err != nil {
+			return err
+		}
+		have, err := buckets.CountBy(tx, b.Project, s.quotas.Of(quota.Buckets)+1)
+		if err != nil {
+			return err
+		}
+		return s.quotas.Admit(quota.Buckets, "project "+b.Project, have-1)
 	})
 	if fault.Is(err, fault.AlreadyExists) {
 		return Bucket{}, fault.New(fault.AlreadyExists, "The bucket %q already exists. Bucket names are unique over all projects; choose another.", b.Name)

@@ -17,6 +17,7 @@ import (
 
 	"giggle/blob"
 	"giggle/fault"
+	"giggle/quota"
 	"giggle/store"
 )
 
@@ -49,6 +50,7 @@ type Options struct {
 	// Released hears of content that an object has just ceased to be, after it is on disk: whoever collects garbage asks
 	// Needed then. It may be nil and must not block.
 	Released func(blob.Digest)
+	Quotas   *quota.Limits // nil is the usual ones
 }
 
 // Storage is all buckets of a platform. It is safe for concurrent use.
@@ -59,6 +61,8 @@ type Storage struct {
 	now   func() time.Time
 	admit func() error
 	freed func(blob.Digest)
+
+	quotas *quota.Limits
 
 	mu       sync.Mutex
 	lastGen  int64
@@ -77,7 +81,7 @@ const (
 // New opens the storage in opts. Logs that a crash left unfinished are finished with what they have.
 func New(ctx context.Context, opts Options) (_ *Storage, err error) {
 	defer fault.Wrap(&err, "storage.New")
-	s := &Storage{store: opts.Store, blobs: opts.Blobs, logs: opts.Logs, now: opts.Now, admit: opts.Admit, freed: opts.Released, sessions: map[string]*session{}, ended: map[string]growing{}}
+	s := &Storage{store: opts.Store, blobs: opts.Blobs, logs: opts.Logs, now: opts.Now, admit: opts.Admit, freed: opts.Released, quotas: opts.Quotas, sessions: map[string]*session{}, ended: map[string]growing{}}
 	if s.admit == nil {
 		s.admit = func() error { return nil }
 	}

@@ -14,6 +14,7 @@ import (
 
 	"giggle/build"
 	"giggle/fault"
+	"giggle/quota"
 	"giggle/resource"
 	"giggle/store"
 )
@@ -47,6 +48,7 @@ type Events interface {
 
 // Triggers is all triggers of a platform.
 type Triggers struct {
+	Quotas *quota.Limits // nil is the usual ones
 	Store  *store.Store
 	Builds *build.Builds
 	Repos  Repositories

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"giggle/fault"
+	"giggle/quota"
 	"giggle/resource"
 	"giggle/store"
 )
@@ -189,6 +190,13 @@ func (s *Triggers) Create(ctx context.Context, in resource.Location, t Trigger) 
 	t.Name = resource.Child{Location: in, Collection: "triggers", ID: s.NewID()}
 	err = s.Store.Update(ctx, func(tx *store.Tx) error {
 		if err := s.unique(tx, t); err != nil {
+			return err
+		}
+		have, err := table.Count(tx, "projects/"+in.Project+"/")
+		if err != nil {
+			return err
+		}
+		if err := s.Quotas.Admit(quota.Triggers, "project "+in.Project, have); err != nil {
 			return err
 		}
 		row, err := table.Create(tx, t.Name.String(), t)

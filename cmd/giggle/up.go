@@ -19,6 +19,7 @@ import (
 	"giggle/cloud"
 	"giggle/engine"
 	"giggle/fault"
+	"giggle/quota"
 	cloudrun "giggle/run"
 	"giggle/run/scale/local"
 )
@@ -67,6 +68,7 @@ func (p *program) cloudFlags(c *cobra.Command, f *cloudFlags) {
 	fl.StringVar(&f.Devices, "devices", "/", "directory in whose proc/ the GPU driver's list lies, for tests")
 	_ = fl.MarkHidden("devices") // it is there
 	fl.IntVar(&f.ModelRequests, "model-requests-per-minute", 600, "requests that a project may make of one language model in a minute; 0 for any number")
+	fl.StringToIntVar(&f.Quotas, "quota", nil, "NAME=N: how many there may be instead of the usual number, of "+strings.Join(quota.Names(), ", "))
 	fl.BoolVarP(&f.verbose, "verbose", "v", false, "log more")
 }
 

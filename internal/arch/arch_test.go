@@ -19,7 +19,7 @@ var layers = []struct {
 	rooms []string
 }{
 	{"error", []string{"fault"}},
-	{"leaf", []string{"resource", "peer"}},
+	{"leaf", []string{"resource", "peer", "quota"}},
 	{"mechanism", []string{"blob", "disk", "store", "oci", "engine", "source", "operation", "audit", "models/llama", "models/embedded"}},
 	{"product", []string{"run", "build", "artifacts", "git", "iam", "projects", "storage", "metadata", "logging", "models"}},
 	{"data plane", []string{"run/scale", "gateway"}},
