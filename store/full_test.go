@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"database/sql"
 	"errors"
 	"fmt"
 	"os"
@@ -206,6 +207,74 @@ func TestCountBy(t *testing.T) {
 		})
 		if err != nil {
 			t.Fatal(err)
+		}
+	}
+}
+
+// What older platforms wrote is in the index, too: else a blob that an object has would be taken for nobody's.
+func TestIndexOfOlderRows(t *testing.T) {
+	type object struct{ Digest string }
+	type bucket struct{ Project string }
+	type key struct{ UniqueID string }
+	objects := store.NewTable[object]("storage.object", "Object").By(func(_ string, o object) string { return o.Digest })
+	manifests := store.NewTable[object]("artifacts.manifest", "Manifest").By(func(_ string, o object) string { return o.Digest })
+	blobs := store.NewTable[struct{}]("artifacts.blob", "Blob")
+	buckets := store.NewTable[bucket]("storage.bucket", "Bucket")
+	accounts := store.NewTable[bucket]("iam.serviceAccount", "Account")
+	keys := store.NewTable[key]("iam.serviceAccountKey", "Key")
+	file := filepath.Join(t.TempDir(), "s.db")
+	s, err := store.Open(t.Context(), file, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = s.Update(t.Context(), func(tx *store.Tx) error {
+		_, e1 := objects.Create(tx, "b/o", object{"sha256:1"})
+		_, e2 := objects.Create(tx, "b/log", object{})
+		_, e3 := manifests.Create(tx, "projects/p/m", object{"sha256:2"})
+		_, e4 := blobs.Create(tx, "projects/p/locations/l/repositories/r/blobs/sha256:3", struct{}{})
+		_, e5 := buckets.Create(tx, "b", bucket{"p"})
+		_, e6 := accounts.Create(tx, "a@p", bucket{"p"})
+		_, e7 := keys.Create(tx, "k", key{"1"})
+		_, e8 := objects.Create(tx, "b/gone", object{"sha256:4"})
+		return errors.Join(e1, e2, e3, e4, e5, e6, e7, e8, objects.Delete(tx, "b/gone"))
+	})
+	if err := errors.Join(err, s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	db, err := sql.Open("sqlite", file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, q := range []string{"DROP INDEX objects_by_ref", "ALTER TABLE objects DROP COLUMN ref", "DELETE FROM goose_db_version WHERE version_id = 2"} {
+		if _, err := db.Exec(q); err != nil {
+			t.Fatalf("%s: %v", q, err)
+		}
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if s, err = store.Open(t.Context(), file, time.Now); err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for _, c := range []struct {
+		name  string
+		count func(tx *store.Tx, ref string, limit int) (int, error)
+		ref   string
+		want  int
+	}{
+		{"object", objects.CountBy, "sha256:1", 1}, {"deleted object", objects.CountBy, "sha256:4", 0}, {"manifest", manifests.CountBy, "sha256:2", 1},
+		{"blob", blobs.CountBy, "sha256:3", 1}, {"bucket", buckets.CountBy, "p", 1}, {"account", accounts.CountBy, "p", 1}, {"key", keys.CountBy, "1", 1},
+	} {
+		err := s.View(t.Context(), func(tx *store.Tx) error {
+			n, err := c.count(tx, c.ref, 10)
+			if n != c.want {
+				t.Errorf("%s: %d rows refer to %s, want %d", c.name, n, c.ref, c.want)
+			}
+			return err
+		})
+		if err != nil {
+			t.Error(err)
 		}
 	}
 }
