@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"syscall"
 	"time"
 
 	"giggle/fault"
@@ -37,6 +38,8 @@ type Config struct {
 	Segment int64 // bytes of one file; 0 for 8 MB
 	// Journal keeps the entries of calls whose end is still to come; nil does without.
 	Journal Journal
+	// Full makes room when the disk is full, and reports whether it could: then the entry is written again. It may be nil.
+	Full func() bool
 }
 
 // retention is which files of a stream stay when another is begun.
@@ -79,6 +82,9 @@ func Open(cfg Config) (_ *Log, err error) {
 	if cfg.Segment == 0 {
 		cfg.Segment = 8 << 20
 	}
+	if cfg.Full == nil {
+		cfg.Full = func() bool { return false }
+	}
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -94,6 +100,7 @@ func Open(cfg Config) (_ *Log, err error) {
 		if err != nil {
 			return nil, errors.Join(err, l.Close())
 		}
+		s.full = cfg.Full
 		l.streams[name] = s
 	}
 	if err := l.recover(context.Background()); err != nil {
@@ -175,6 +182,7 @@ type stream struct {
 	keep      retention
 	segment   int64
 	now       func() time.Time
+	full      func() bool
 
 	mu      sync.Mutex // the fields below
 	synced  *sync.Cond // a batch is over
@@ -338,9 +346,16 @@ func (s *stream) flush() {
 	s.next, s.writing = new(batch), true
 	file, at := s.file, s.size
 	s.mu.Unlock()
-	_, err := file.WriteAt(b.lines, at)
-	if err == nil {
-		err = file.Sync()
+	write := func() error {
+		_, err := file.WriteAt(b.lines, at)
+		if err == nil {
+			err = file.Sync()
+		}
+		return err
+	}
+	err := write()
+	if errors.Is(err, syscall.ENOSPC) && s.full() {
+		err = write()
 	}
 	if err != nil {
 		err = errors.Join(err, file.Truncate(at)) // the next batch goes where this one would have

@@ -106,34 +106,36 @@ type Config struct {
 type Cloud struct {
 	cfg Config
 
-	quotas     *quota.Limits
-	disk       *disk.Disk
-	ballast    *disk.Ballast
-	released   *released
-	store      *store.Store
-	audit      *audit.Log
-	blobs      *blob.Dir
-	identity   *iam.IAM
-	projects   *projects.Projects
-	operations *operation.Operations
-	pages      *resource.Pages
-	storage    *storage.Storage
-	artifacts  *artifacts.Artifacts
-	foreign    *mirror.Mirror
-	images     *oci.Images
-	engine     *engine.Engine
-	limits     limits
-	cards      []engine.GPU // the machine's
-	logs       *local.Logs
-	models     *models.Models
-	library    *library.Library
-	entries    logging.Log // what services say, as entries of Cloud Logging
-	scaler     *scale.Scaler
-	gateway    *gateway.Gateway
-	services   *run.Services
-	reconciler *run.Reconciler
-	repos      *git.Repos
-	builds     *build.Builds
+	quotas  *quota.Limits
+	disk    *disk.Disk
+	ballast *disk.Ballast // of the store
+	// auditBallast is that of the audit log.
+	auditBallast *disk.Ballast
+	released     *released
+	store        *store.Store
+	audit        *audit.Log
+	blobs        *blob.Dir
+	identity     *iam.IAM
+	projects     *projects.Projects
+	operations   *operation.Operations
+	pages        *resource.Pages
+	storage      *storage.Storage
+	artifacts    *artifacts.Artifacts
+	foreign      *mirror.Mirror
+	images       *oci.Images
+	engine       *engine.Engine
+	limits       limits
+	cards        []engine.GPU // the machine's
+	logs         *local.Logs
+	models       *models.Models
+	library      *library.Library
+	entries      logging.Log // what services say, as entries of Cloud Logging
+	scaler       *scale.Scaler
+	gateway      *gateway.Gateway
+	services     *run.Services
+	reconciler   *run.Reconciler
+	repos        *git.Repos
+	builds       *build.Builds
 	// dockerfiles builds what has a Dockerfile.
 	dockerfiles *dockerfile.Builder
 	steps       *steps.Runner
@@ -216,7 +218,7 @@ func (c *Cloud) openState(ctx context.Context) (err error) {
 		return err
 	}
 	c.onClose(c.store.Close)
-	if c.audit, err = audit.Open(audit.Config{Dir: c.path("audit"), Now: c.cfg.Now, Journal: c.store}); err != nil {
+	if c.audit, err = audit.Open(audit.Config{Dir: c.path("audit"), Now: c.cfg.Now, Journal: c.store, Full: c.auditBallast.Drop}); err != nil {
 		return err
 	}
 	c.onClose(c.audit.Close)

@@ -146,7 +146,7 @@ func (c *Cloud) collectGarbage(ctx context.Context) error {
 		case <-hourly.C:
 			err = errors.Join(c.collect(ctx, c.cfg.Now().Add(-young)), c.pruneUnused(ctx, c.cfg.Now().Add(-young)))
 		case <-watch.C:
-			err = errors.Join(c.ballast.Restore(), c.storage.FinishLogs(ctx))
+			err = errors.Join(c.ballast.Restore(), c.auditBallast.Restore(), c.storage.FinishLogs(ctx))
 		case <-c.released.wake:
 			select { // whoever deletes one deletes many
 			case <-time.After(gather):

@@ -9,6 +9,9 @@ import (
 // ballastBytes is what deletes have when the disk is full to the last byte: four times SQLite's write-ahead log.
 const ballastBytes = 16 << 20
 
+// auditBytes is what the audit log has then: some ten thousand entries, for the deletes that make room.
+const auditBytes = 8 << 20
+
 // openDisk looks at the data directory's file system.
 func (c *Cloud) openDisk() (err error) {
 	c.released = newReleased()
@@ -28,7 +31,11 @@ func (c *Cloud) openDisk() (err error) {
 	if err := os.MkdirAll(c.path("state"), 0o700); err != nil {
 		return err
 	}
-	c.ballast, err = c.disk.Ballast(c.path("state", "ballast"), ballastBytes)
+	if c.ballast, err = c.disk.Ballast(c.path("state", "ballast"), ballastBytes); err != nil {
+		return err
+	}
+	// One of its own: what fills the one log must not take what the other needs.
+	c.auditBallast, err = c.disk.Ballast(c.path("state", "audit-ballast"), auditBytes)
 	return err
 }
 

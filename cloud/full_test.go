@@ -17,10 +17,14 @@ import (
 	"testing"
 	"time"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sys/unix"
 
+	"giggle/artifacts"
 	"giggle/blob"
 	"giggle/fault"
+	"giggle/oci"
+	"giggle/resource"
 	"giggle/rest"
 	"giggle/storage"
 )
@@ -203,7 +207,7 @@ func testFullDisk(t *testing.T, left ...int64) {
 			t.Errorf("%s: the delete of %d bytes gave %d back", at, big, back)
 		}
 
-		if err := f.ballast.Restore(); err != nil { // as it is tried from time to time
+		if err := errors.Join(f.ballast.Restore(), f.auditBallast.Restore()); err != nil { // as it is tried from time to time
 			t.Error(err)
 		}
 
@@ -220,7 +224,7 @@ func testFullDisk(t *testing.T, left ...int64) {
 		if err := os.Remove(f.filler()); err != nil {
 			t.Fatal(err)
 		}
-		if err := f.ballast.Restore(); err != nil {
+		if err := errors.Join(f.ballast.Restore(), f.auditBallast.Restore()); err != nil {
 			t.Error(err)
 		}
 	}
@@ -295,5 +299,74 @@ func TestDeletesGiveBack(t *testing.T) {
 	collect()
 	if there(one) || there(held) {
 		t.Error("what nothing refers to any more is still there")
+	}
+}
+
+// What is unpacked of an image goes with the image and what runs it, and so do its blobs; what another image has stays.
+func TestUnpackedImagesGiveBack(t *testing.T) {
+	c := newCloud(t)
+	ctx := t.Context()
+	var later time.Duration
+	c.cfg.Now = func() time.Time { return time.Now().Add(later) }
+	if _, err := c.artifacts.CreateRepository(ctx, artifacts.Repository{Name: resource.Repository("giggle", "europe-north1", "docker"), Format: artifacts.Docker}); err != nil {
+		t.Fatal(err)
+	}
+	layer := func(name string) oci.Layer {
+		t.Helper()
+		l, err := c.images.AddLayer(ctx, []oci.File{{Path: "/" + name, Mode: 0o644, Data: []byte(name)}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l
+	}
+	base := layer("base")
+	const host = "europe-north1-docker.pkg.dev/giggle/docker/"
+	unpacked := make(map[string]oci.Image)
+	for _, name := range []string{"gone", "stays"} {
+		digest, _, err := c.images.Assemble(ctx, []oci.Layer{base, layer(name)}, v1.ConfigFile{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.artifacts.Push(ctx, host+name+":1", digest); err != nil {
+			t.Fatal(err)
+		}
+		if unpacked[name], err = c.images.Unpack(ctx, digest); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := c.images.Close(); err != nil { // all is on disk, and marked
+		t.Fatal(err)
+	}
+	image := func(name string) artifacts.Image {
+		return artifacts.Image{Repository: resource.Repository("giggle", "europe-north1", "docker"), Path: name}
+	}
+	if _, err := c.artifacts.DeletePackage(ctx, image("gone")); err != nil {
+		t.Fatal(err)
+	}
+	there := func(path string) bool { _, err := os.Stat(path); return err == nil }
+	top := unpacked["gone"].Layers[1]
+	if err := c.collectReleased(ctx, true); err != nil || !there(top) {
+		t.Errorf("what a push may count on went at once: %v", err)
+	}
+	later = 2 * pushGrace
+	if err := c.collectReleased(ctx, true); err != nil {
+		t.Error(err)
+	}
+	if there(top) {
+		t.Error("what was unpacked of a deleted image is still there")
+	}
+	if _, err := c.blobs.Stat(ctx, blob.Digest(unpacked["gone"].Digest)); !fault.Is(err, fault.NotFound) {
+		t.Errorf("the manifest of a deleted image: %v", err)
+	}
+	for _, dir := range unpacked["stays"].Layers {
+		if !there(dir) {
+			t.Errorf("%s went: another image has it", dir)
+		}
+	}
+	if _, _, err := c.artifacts.ReadManifest(ctx, artifacts.Reference{Image: image("stays"), Tag: "1"}); err != nil {
+		t.Error(err)
+	}
+	if _, err := c.images.Unpack(ctx, unpacked["stays"].Digest); err != nil {
+		t.Error(err)
 	}
 }

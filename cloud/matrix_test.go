@@ -27,7 +27,9 @@ var outside = regexp.MustCompile(`^/v1(beta1)?/(\{(name|parent|model|endpoint)=)
 // TestMatrix calls every route as every kind of caller. What is refused is refused with the right code, and has changed
 // nothing.
 func TestMatrix(t *testing.T) {
-	c := newCloudWith(t, func(cfg *Config) { cfg.Quotas = map[string]int{"projects": 1000, "service-accounts": 1000, "custom-roles": 1000} })
+	c := newCloudWith(t, func(cfg *Config) {
+		cfg.Quotas = map[string]int{"projects": 1000, "service-accounts": 1000, "custom-roles": 1000}
+	})
 	all := muxes(t, c)
 	viewer, err := c.identity.Role("roles/viewer")
 	if err != nil {
