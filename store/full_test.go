@@ -245,7 +245,10 @@ func TestIndexOfOlderRows(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, q := range []string{"DROP INDEX objects_by_ref", "ALTER TABLE objects DROP COLUMN ref", "DELETE FROM goose_db_version WHERE version_id = 2"} {
+	// Back to the first schema: without what later ones have added.
+	for _, q := range []string{
+		"DROP INDEX objects_by_ref", "ALTER TABLE objects DROP COLUMN ref", "DROP TABLE journal", "DELETE FROM goose_db_version WHERE version_id > 1",
+	} {
 		if _, err := db.Exec(q); err != nil {
 			t.Fatalf("%s: %v", q, err)
 		}
