@@ -25,12 +25,13 @@ const (
 // What was deleted is collected at once, on the disk's behalf not sooner than this: whoever makes a blob says within moments
 // where a marker finds it, or holds it. What builds that run have touched stays till they have ended.
 const (
-	grace     = 10 * time.Second
-	pushGrace = 10 * time.Minute // for blobs of a repository that a push may count on; grace when the disk is low
-	gather    = 100 * time.Millisecond
-	patience  = 5 * time.Second  // until what was too young is looked at again
-	watchDisk = 10 * time.Second // how often it is asked whether the disk is low
-	lowEvery  = time.Minute      // how often everything is looked through then
+	grace      = 10 * time.Second
+	pushGrace  = 10 * time.Minute // for blobs of a repository that a push may count on; grace when the disk is low
+	gather     = 100 * time.Millisecond
+	patience   = 5 * time.Second  // until what was too young is looked at again
+	watchDisk  = 10 * time.Second // how often it is asked whether the disk is low
+	idleUpload = time.Hour        // how long an upload that nobody goes on with is kept then
+	lowEvery   = time.Minute      // how often everything is looked through then
 )
 
 // released is what something has ceased to refer to, and nothing may refer to any more.
@@ -166,13 +167,14 @@ func (c *Cloud) collectGarbage(ctx context.Context) error {
 	}
 }
 
-// makeRoom gives back all that nobody needs but the youngest.
+// makeRoom gives back all that nobody needs but the youngest, and what came of uploads that nobody goes on with.
 func (c *Cloud) makeRoom(ctx context.Context) error {
 	since, err := c.since(ctx, grace)
 	if err != nil {
 		return err
 	}
-	return errors.Join(c.collectReleased(ctx, true), c.collect(ctx, since), c.pruneUnused(ctx, since))
+	_, err = c.blobs.ExpireUploads(ctx, c.cfg.Now().Add(-idleUpload))
+	return errors.Join(err, c.collectReleased(ctx, true), c.collect(ctx, since), c.pruneUnused(ctx, since))
 }
 
 // since is the time from which on what was touched stays: some time ago, and not before the oldest build that runs began.
@@ -269,14 +271,6 @@ func (c *Cloud) followRevisions(ctx context.Context) error {
 			return err
 		}
 	}
-}
-
-func keys(in map[resource.Child]map[blob.Digest]bool) map[resource.Child][]blob.Digest {
-	out := make(map[resource.Child][]blob.Digest, len(in))
-	for repository, of := range in {
-		out[repository] = slices.Collect(maps.Keys(of))
-	}
-	return out
 }
 
 // pruneUnused removes the unpacked layers of no revision and no instance that nobody has asked for since then.

@@ -28,7 +28,7 @@ func (c *Cloud) openImages(ctx context.Context) (err error) {
 	c.artifacts = artifacts.New(c.store, c.blobs, uuid.NewString)
 	c.artifacts.Released, c.artifacts.Quotas = c.released.Repository, c.quotas
 	c.storage, err = storage.New(ctx, storage.Options{
-		Store: c.store, Blobs: c.blobs, Logs: c.path("storage"), Now: c.cfg.Now, Admit: c.room, Released: c.released.Object, Quotas: c.quotas,
+		Store: c.store, Blobs: c.blobs, Logs: c.path("storage"), Now: c.cfg.Now, Admit: c.disk.Admit, Released: c.released.Object, Quotas: c.quotas,
 	})
 	return err
 }

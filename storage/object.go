@@ -142,7 +142,7 @@ func (s *sums) Write(p []byte) (int, error) {
 // Put stores what r yields as an object, in place of the one of that name. It returns when it is on disk.
 func (s *Storage) Put(ctx context.Context, in Insert, r io.Reader) (_ Object, err error) {
 	defer fault.Wrap(&err, "storage.Put(%.64s)", in.Bucket)
-	if err := s.admits(ctx, &in); err != nil {
+	if err := s.admits(ctx, &in, 0); err != nil {
 		return Object{}, err
 	}
 	h := newSums()
@@ -153,12 +153,12 @@ func (s *Storage) Put(ctx context.Context, in Insert, r io.Reader) (_ Object, er
 	return s.insert(ctx, in, info, h, h.md5.Sum(nil), 0)
 }
 
-// admits refuses what would be refused at the end anyway, before any byte is taken.
-func (s *Storage) admits(ctx context.Context, in *Insert) error {
+// admits refuses what would be refused at the end anyway, before any of the n bytes that are announced is taken.
+func (s *Storage) admits(ctx context.Context, in *Insert, n int64) error {
 	if err := in.check(); err != nil {
 		return err
 	}
-	if err := s.admit(); err != nil {
+	if err := s.admit(n); err != nil {
 		return err
 	}
 	return s.store.View(ctx, func(tx *store.Tx) error {
@@ -394,7 +394,7 @@ func (s *Storage) Compose(ctx context.Context, to Insert, from []Source) (_ Obje
 	if len(from) == 0 || len(from) > MaxComponents {
 		return Object{}, fault.Invalid("sourceObjects", "the number of source components must be 1 to %d, not %d", MaxComponents, len(from))
 	}
-	if err := s.admits(ctx, &to); err != nil {
+	if err := s.admits(ctx, &to, 0); err != nil {
 		return Object{}, err
 	}
 	var readers []io.Reader

@@ -44,9 +44,9 @@ var _ Blobs = (*blob.Dir)(nil)
 type Options struct {
 	Store *store.Store
 	Blobs Blobs
-	Logs  string           // directory of the logs that are being written
-	Now   func() time.Time // required
-	Admit func() error     // asked before bytes are taken in, for the disk reserve; nil admits all
+	Logs  string              // directory of the logs that are being written
+	Now   func() time.Time    // required
+	Admit func(n int64) error // asked before so many bytes, or as yet unknown ones, are taken in, for the disk reserve; nil admits all
 	// Released hears of content that an object has just ceased to be, after it is on disk: whoever collects garbage asks
 	// Needed then. It may be nil and must not block.
 	Released func(blob.Digest)
@@ -59,7 +59,7 @@ type Storage struct {
 	blobs Blobs
 	logs  string
 	now   func() time.Time
-	admit func() error
+	admit func(n int64) error
 	freed func(blob.Digest)
 
 	quotas *quota.Limits
@@ -83,7 +83,7 @@ func New(ctx context.Context, opts Options) (_ *Storage, err error) {
 	defer fault.Wrap(&err, "storage.New")
 	s := &Storage{store: opts.Store, blobs: opts.Blobs, logs: opts.Logs, now: opts.Now, admit: opts.Admit, freed: opts.Released, quotas: opts.Quotas, sessions: map[string]*session{}, ended: map[string]growing{}}
 	if s.admit == nil {
-		s.admit = func() error { return nil }
+		s.admit = func(int64) error { return nil }
 	}
 	if s.freed == nil {
 		s.freed = func(blob.Digest) {}
@@ -93,6 +93,9 @@ func New(ctx context.Context, opts Options) (_ *Storage, err error) {
 	}
 	return s, s.recoverLogs(ctx)
 }
+
+// Room fails when there is none for n more bytes, as a Put of so many would.
+func (s *Storage) Room(n int64) error { return s.admit(max(n, 0)) }
 
 // generation returns a number that no object of this storage had: the time in microseconds, as Cloud Storage has it.
 func (s *Storage) generation(after int64) int64 {

@@ -28,6 +28,7 @@ type world struct {
 	store *store.Store
 	now   time.Time
 	full  error
+	room  int64 // bytes that there is room for; 0 for any
 }
 
 func (w *world) open(t *testing.T) {
@@ -48,7 +49,12 @@ func (w *world) open(t *testing.T) {
 	}
 	w.store = st
 	w.Storage, err = storage.New(t.Context(), storage.Options{
-		Store: st, Blobs: blobs, Logs: filepath.Join(w.dir, "logs"), Now: now, Admit: func() error { return w.full },
+		Store: st, Blobs: blobs, Logs: filepath.Join(w.dir, "logs"), Now: now, Admit: func(n int64) error {
+			if w.room > 0 && n > w.room {
+				return fault.DiskFull(nil)
+			}
+			return w.full
+		},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -188,6 +194,15 @@ func TestPutAndPreconditions(t *testing.T) {
 	w.full = fault.New(fault.ResourceExhausted, "The disk is nearly full.")
 	is(t, put("full", storage.Conditions{}), fault.ResourceExhausted, "")
 	w.full = nil
+	// What is announced counts before the first byte of it.
+	w.room = 1000
+	_, err = w.BeginUpload(t.Context(), storage.Insert{Bucket: "bucket", Name: "announced"}, 1001)
+	is(t, err, fault.ResourceExhausted, fault.ReasonDiskFull)
+	if _, err := w.BeginUpload(t.Context(), storage.Insert{Bucket: "bucket", Name: "announced"}, 1000); err != nil {
+		t.Error(err)
+	}
+	is(t, w.Room(1001), fault.ResourceExhausted, fault.ReasonDiskFull)
+	w.room = 0
 
 	o, err := w.UpdateObject(t.Context(), "bucket", "new", 0, storage.Conditions{}, func(a *storage.Attrs) error {
 		a.ContentType, a.Metadata = "text/plain", map[string]string{"k": "v"}

@@ -34,7 +34,7 @@ type session struct {
 // BeginUpload starts a resumable upload of total bytes, -1 if the client does not know.
 func (s *Storage) BeginUpload(ctx context.Context, in Insert, total int64) (_ Upload, err error) {
 	defer fault.Wrap(&err, "storage.BeginUpload(%.64s)", in.Bucket)
-	if err := s.admits(ctx, &in); err != nil {
+	if err := s.admits(ctx, &in, max(total, 0)); err != nil {
 		return Upload{}, err
 	}
 	id, err := s.blobs.BeginUpload(ctx)
@@ -112,7 +112,7 @@ func (s *Storage) Append(
 			return u, size, err
 		}
 	}
-	if err := s.admit(); err != nil {
+	if err := s.admit(max(total-size, 0)); err != nil {
 		return u, size, err
 	}
 	if total >= 0 {
@@ -141,7 +141,7 @@ func (s *Storage) finish(ctx context.Context, sess *session, u *Upload, whole bo
 		return nil
 	}
 	// The object is refused before its bytes leave the upload, so that nothing is lost that could be sent again.
-	if err := s.admits(ctx, &u.Insert); err != nil {
+	if err := s.admits(ctx, &u.Insert, 0); err != nil {
 		return err
 	}
 	info, err := s.blobs.CommitUpload(ctx, u.ID, "")

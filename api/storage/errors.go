@@ -27,6 +27,8 @@ func status(f *rest.Failure) int {
 		return http.StatusPreconditionFailed
 	case f.Reason == storage.ReasonUploadGone:
 		return http.StatusGone
+	case f.Reason == fault.ReasonDiskFull: // gcloud tries 429 and 507 again for hours, and takes 403 for a lack of permission
+		return http.StatusRequestEntityTooLarge
 	case f.Code == fault.OutOfRange:
 		return http.StatusRequestedRangeNotSatisfiable
 	}
@@ -55,13 +57,16 @@ func WriteError(w http.ResponseWriter, _ *http.Request, f *rest.Failure) {
 		w.WriteHeader(code)
 		return
 	}
-	reason := reasons[f.Code]
-	if reason == "" {
+	domain, reason := "global", reasons[f.Code]
+	switch {
+	case f.Reason == fault.ReasonDiskFull:
+		domain, reason = "usageLimits", "quotaExceeded"
+	case reason == "":
 		reason = "backendError"
 	}
 	var b errorBody
 	b.Error.Code, b.Error.Message = code, f.Text()
-	b.Error.Errors = []errorItem{{f.Text(), "global", reason}}
+	b.Error.Errors = []errorItem{{f.Text(), domain, reason}}
 	body, err := json.MarshalIndent(b, "", "  ")
 	if err != nil {
 		http.Error(w, f.Message, code)

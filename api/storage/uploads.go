@@ -278,6 +278,11 @@ func (s *Server) continueUpload(ctx context.Context, r *rest.Request) (any, erro
 	switch {
 	case u.Done != nil:
 	case p.query && p.total != size: // how far?
+		// To be told here that there is no room for the rest is better than in the middle of it: most clients read no
+		// answer before they have sent all, and only find the connection closed.
+		if err := s.Storage.Room(max(p.total, u.Total) - size); err != nil {
+			return nil, err
+		}
 		return incomplete(r, size), nil
 	case p.query: // "bytes */N": that was all
 		if u, size, err = s.Storage.Append(ctx, bucket, id, size, p.total, http.NoBody, replace); err != nil {
