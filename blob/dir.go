@@ -31,6 +31,7 @@ type Dir struct {
 	path string
 
 	admit  func(n int64) error
+	step   func(string)
 	naming sync.Mutex // held while a blob gets its name, or goes
 	held   map[Digest]int
 
@@ -42,7 +43,7 @@ type Dir struct {
 // process are removed; its resumable uploads stay.
 func Open(path string) (_ *Dir, err error) {
 	defer fault.Wrap(&err, "blob.Open(%s)", path)
-	d := &Dir{path: path, admit: func(int64) error { return nil }, held: map[Digest]int{}, uploads: map[string]*upload{}}
+	d := &Dir{path: path, admit: func(int64) error { return nil }, step: func(string) {}, held: map[Digest]int{}, uploads: map[string]*upload{}}
 	if err := os.RemoveAll(d.tmp()); err != nil {
 		return nil, err
 	}
@@ -57,6 +58,10 @@ func Open(path string) (_ *Dir, err error) {
 // Guard has admit asked before each piece of content is written, for the disk reserve: what it fails with ends the Put
 // or AppendUpload. It is called before anything else.
 func (d *Dir) Guard(admit func(n int64) error) { d.admit = admit }
+
+// Steps has fn told of each step that a write has come to: for tests that end the process there. It is called before
+// anything else.
+func (d *Dir) Steps(fn func(step string)) { d.step = fn }
 
 func (d *Dir) tmp() string       { return filepath.Join(d.path, "tmp") }
 func (d *Dir) uploadDir() string { return filepath.Join(d.path, "uploads") }
@@ -122,6 +127,8 @@ func (d *Dir) keep(f *os.File, dg Digest) (Info, error) {
 		return Info{}, err
 	}
 	d.naming.Lock()
+	d.step("blob: before it has its name")
+	defer d.step("blob: when it has its name")
 	err = os.Rename(f.Name(), name)
 	d.naming.Unlock()
 	if err != nil {

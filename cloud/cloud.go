@@ -82,6 +82,9 @@ type Config struct {
 	Version       string
 	Log           *slog.Logger
 	Now           func() time.Time
+	// Step is told of each step of every write to the store and to the blobs, for tests that end the process there; it
+	// may be nil.
+	Step func(step string)
 }
 
 // Cloud is one platform. Its parts, and who calls whom:
@@ -213,7 +216,7 @@ func (c *Cloud) openState(ctx context.Context) (err error) {
 	if err := c.openDisk(); err != nil {
 		return err
 	}
-	c.store, err = store.New(ctx, store.Config{File: c.path("state", "giggle.db"), Now: c.cfg.Now, Admit: c.disk.AdmitRows, Full: c.ballast.Drop})
+	c.store, err = store.New(ctx, store.Config{File: c.path("state", "giggle.db"), Now: c.cfg.Now, Admit: c.disk.AdmitRows, Full: c.ballast.Drop, Step: c.cfg.Step})
 	if err != nil {
 		return err
 	}
@@ -226,6 +229,9 @@ func (c *Cloud) openState(ctx context.Context) (err error) {
 		return err
 	}
 	c.blobs.Guard(c.disk.Admit)
+	if c.cfg.Step != nil {
+		c.blobs.Steps(c.cfg.Step)
+	}
 	if c.identity, err = iam.New(ctx, iam.Config{
 		Store:           c.store,
 		Owner:           c.cfg.Owner,

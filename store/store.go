@@ -44,6 +44,7 @@ type Store struct {
 	writer  *sql.DB
 	now     func() time.Time
 	admit   func() error
+	step    func(string)
 	full    func() bool
 
 	updates chan *update
@@ -64,6 +65,8 @@ type Config struct {
 	Now  func() time.Time
 	// Admit is asked before new rows are kept, for the disk reserve, but not by what deletes rows, too; nil admits all.
 	Admit func() error
+	// Step is told of each step that a commit has come to, for tests that end the process there; it may be nil.
+	Step func(step string)
 	// Full makes room when the disk is full, and reports whether it could: then what failed is tried once more. It may be nil.
 	Full func() bool
 }
@@ -78,6 +81,9 @@ func Open(ctx context.Context, file string, now func() time.Time) (*Store, error
 func New(ctx context.Context, cfg Config) (*Store, error) {
 	if cfg.Admit == nil {
 		cfg.Admit = func() error { return nil }
+	}
+	if cfg.Step == nil {
+		cfg.Step = func(string) {}
 	}
 	if cfg.Full == nil {
 		cfg.Full = func() bool { return false }
@@ -115,7 +121,7 @@ func open(ctx context.Context, cfg Config) (_ *Store, err error) {
 	readers.SetMaxOpenConns(4)
 	readers.SetMaxIdleConns(2)
 	s := &Store{
-		readers: readers, writer: writer, now: cfg.Now, admit: cfg.Admit, full: cfg.Full,
+		readers: readers, writer: writer, now: cfg.Now, admit: cfg.Admit, full: cfg.Full, step: cfg.Step,
 		updates: make(chan *update, batch), stop: make(chan struct{}), stopped: make(chan struct{}),
 		watchers: make(map[*Watch]struct{}), hangUp: make(chan struct{}),
 	}
@@ -298,9 +304,11 @@ func (s *Store) try(group []*update) (kinds map[string]bool, err error) {
 	if err := s.forget(&Tx{ctx: context.Background(), sql: t}, written); err != nil {
 		return nil, errors.Join(err, t.Rollback())
 	}
+	s.step("store: before the commit")
 	if err := t.Commit(); err != nil {
 		return nil, err
 	}
+	s.step("store: after the commit")
 	s.mu.Lock()
 	s.written = s.written[len(written):]
 	s.mu.Unlock()
