@@ -15,6 +15,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"giggle/fault"
 )
 
@@ -86,7 +88,7 @@ func (d *Dir) Put(ctx context.Context, r io.Reader, want Digest) (_ Info, err er
 	}
 	defer os.Remove(f.Name()) // finds nothing once the file has its name
 	defer f.Close()
-	if _, err := copyBytes(ctx, d.guarded(io.MultiWriter(f, h)), r); err != nil {
+	if _, err := copyBytes(ctx, d.guarded(io.MultiWriter(&steady{f: f}, h)), r); err != nil {
 		return Info{}, err
 	}
 	got := digestOf(algorithm, h)
@@ -247,6 +249,30 @@ func (d *Dir) guarded(w io.Writer) io.Writer {
 		}
 		return w.Write(p)
 	})
+}
+
+// window is how many bytes of a file may wait to be written to the disk.
+const window = 8 << 20
+
+// steady writes to a file so that the disk keeps up. What waits for the disk else, by the gigabyte, makes everybody wait
+// who has to have a few bytes on it: each commit of the store.
+type steady struct {
+	f     *os.File
+	end   int64 // of what was written
+	begun int64 // to write it to the disk was begun up to here
+}
+
+func (s *steady) Write(p []byte) (int, error) {
+	n, err := s.f.Write(p)
+	if s.end += int64(n); s.end-s.begun >= window {
+		// The last window is on the disk before the next one is begun. A file system that can't do this does as it did.
+		last := min(s.begun, window)
+		_ = unix.SyncFileRange(int(s.f.Fd()), s.begun-last, last,
+			unix.SYNC_FILE_RANGE_WAIT_BEFORE|unix.SYNC_FILE_RANGE_WRITE|unix.SYNC_FILE_RANGE_WAIT_AFTER)
+		_ = unix.SyncFileRange(int(s.f.Fd()), s.begun, s.end-s.begun, unix.SYNC_FILE_RANGE_WRITE)
+		s.begun = s.end
+	}
+	return n, err
 }
 
 type writerFunc func([]byte) (int, error)

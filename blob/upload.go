@@ -89,16 +89,17 @@ func (d *Dir) AppendUpload(ctx context.Context, id string, offset int64, r io.Re
 		return size, fault.New(fault.OutOfRange, "The upload has %d bytes: it can't go on from offset %d.", size, offset)
 	}
 	// The file first: on a short write the hash would know bytes that the file lacks, so it counts what was written.
-	var w io.Writer = f
+	to := &steady{f: f, end: size, begun: size}
+	var w io.Writer = to
 	if u.hashed == size {
-		w = &hashingWriter{f, u}
+		w = &hashingWriter{to, u}
 	}
 	n, err := copyBytes(ctx, d.guarded(w), r)
 	return size + n, err
 }
 
 type hashingWriter struct {
-	f *os.File
+	f io.Writer
 	u *upload
 }
 
