@@ -87,11 +87,16 @@ func (s *Triggers) Run(ctx context.Context) error {
 		case <-again.C:
 		}
 		again.Reset(time.Hour)
-		if err := errors.Join(s.pushes(ctx), s.deliveries(ctx)); err != nil && ctx.Err() == nil {
+		if err := s.act(ctx); err != nil && ctx.Err() == nil {
 			s.Log.Error("an event waits", "err", err)
 			again.Reset(retry)
 		}
 	}
+}
+
+// act acts once upon everything that is there.
+func (s *Triggers) act(ctx context.Context) error {
+	return errors.Join(s.pushes(ctx), s.deliveries(ctx), s.forgetPulls(ctx))
 }
 
 // retry is how long an event waits that could not be acted upon.

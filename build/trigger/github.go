@@ -27,9 +27,16 @@ type Delivery struct {
 	Branch, Tag   string // of a push; of a pull request the base branch
 	Commit        string
 	Files         []string // that changed, as far as GitHub says
-	Pull          bool
 	Substitutions map[string]string
 	Handled       bool
+
+	// Of pull requests only.
+	Pull    bool
+	Number  int
+	Writer  bool // who made it may write to the repository
+	Asked   bool // a writer has asked for its builds: in a comment, or in the description of his own
+	Comment bool // it tells of that comment, and not what the pull request is
+	Closed  bool
 }
 
 var eventTable = store.NewTable[Delivery]("build.delivery", "Delivery")
@@ -58,44 +65,58 @@ func CheckSignature(secret, body []byte, header string) error {
 
 var deliveryID = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9a-zA-Z-]{8,64}$`) })
 
-// ParseDelivery reads the body of a webhook of GitHub. It returns false for what starts no build: another event, a
-// branch that was deleted, a pull request that was closed.
+// payload is what is read of GitHub's bodies
+// (https://docs.github.com/en/webhooks/webhook-events-and-payloads).
+type payload struct {
+	Ref        string `json:"ref"`
+	After      string `json:"after"`
+	Deleted    bool   `json:"deleted"`
+	Action     string `json:"action"`
+	Number     int    `json:"number"`
+	Repository struct {
+		Name  string `json:"name"`
+		Owner struct {
+			Login string `json:"login"`
+			Name  string `json:"name"`
+		} `json:"owner"`
+	} `json:"repository"`
+	Commits []struct {
+		Added    []string `json:"added"`
+		Removed  []string `json:"removed"`
+		Modified []string `json:"modified"`
+	} `json:"commits"`
+	Pull struct {
+		Body        string `json:"body"`
+		Association string `json:"author_association"`
+		Head        struct {
+			Ref  string `json:"ref"`
+			SHA  string `json:"sha"`
+			Repo struct {
+				URL string `json:"html_url"`
+			} `json:"repo"`
+		} `json:"head"`
+		Base struct {
+			Ref string `json:"ref"`
+		} `json:"base"`
+	} `json:"pull_request"`
+	Issue struct {
+		Number int       `json:"number"`
+		Pull   *struct{} `json:"pull_request"` // what tells a pull request from an issue
+	} `json:"issue"`
+	Comment struct {
+		Body        string `json:"body"`
+		Association string `json:"author_association"`
+	} `json:"comment"`
+}
+
+// ParseDelivery reads the body of a webhook of GitHub. It returns false for what means nothing to builds: another event,
+// a branch that was deleted, a comment that asks for none or is of somebody who may not.
 func ParseDelivery(project, event, id string, body []byte) (d Delivery, ok bool, err error) {
 	if !deliveryID().MatchString(id) {
 		return d, false, fault.Invalid("X-GitHub-Delivery", "is not an id")
 	}
-	var p struct {
-		Ref        string `json:"ref"`
-		After      string `json:"after"`
-		Deleted    bool   `json:"deleted"`
-		Action     string `json:"action"`
-		Number     int    `json:"number"`
-		Repository struct {
-			Name  string `json:"name"`
-			Owner struct {
-				Login string `json:"login"`
-				Name  string `json:"name"`
-			} `json:"owner"`
-		} `json:"repository"`
-		Commits []struct {
-			Added    []string `json:"added"`
-			Removed  []string `json:"removed"`
-			Modified []string `json:"modified"`
-		} `json:"commits"`
-		PullRequest struct {
-			Head struct {
-				Ref  string `json:"ref"`
-				SHA  string `json:"sha"`
-				Repo struct {
-					URL string `json:"html_url"`
-				} `json:"repo"`
-			} `json:"head"`
-			Base struct {
-				Ref string `json:"ref"`
-			} `json:"base"`
-		} `json:"pull_request"`
-	}
-	if event != "push" && event != "pull_request" {
+	var p payload
+	if !slices.Contains([]string{"push", "pull_request", "issue_comment"}, event) {
 		return d, false, nil
 	}
 	if err := json.Unmarshal(body, &p); err != nil {
@@ -108,16 +129,32 @@ func ParseDelivery(project, event, id string, body []byte) (d Delivery, ok bool,
 	if !gitHubName().MatchString(d.Owner) || !gitHubName().MatchString(d.Name) {
 		return d, false, fault.Invalid("repository", "owner and name are missing")
 	}
-	if event == "pull_request" {
-		h := p.PullRequest.Head
-		if !slices.Contains([]string{"opened", "synchronize", "reopened"}, p.Action) {
+	switch event {
+	case "issue_comment":
+		c := p.Comment
+		d.Pull, d.Comment, d.Asked, d.Number = true, true, true, p.Issue.Number
+		if p.Action != "created" || p.Issue.Pull == nil || d.Number <= 0 || !writes(c.Association) || !asks(c.Body) {
 			return d, false, nil
 		}
-		d.Pull, d.Branch, d.Commit = true, p.PullRequest.Base.Ref, h.SHA
+		return d, true, nil // of which commit it is, GitHub doesn't say: Deliver knows
+	case "pull_request":
+		h := p.Pull.Head
+		if !slices.Contains([]string{"opened", "synchronize", "reopened", "closed"}, p.Action) {
+			return d, false, nil
+		}
+		if p.Number <= 0 {
+			return d, false, fault.Invalid("number", "is missing")
+		}
+		if len(h.Ref)+len(h.Repo.URL)+len(p.Pull.Base.Ref) > maxText {
+			return d, false, fault.Invalid("pull_request", "its names are too long")
+		}
+		d.Pull, d.Branch, d.Commit, d.Number, d.Closed = true, p.Pull.Base.Ref, h.SHA, p.Number, p.Action == "closed"
+		d.Writer = writes(p.Pull.Association)
+		d.Asked = d.Writer && asks(p.Pull.Body)
 		d.Substitutions = map[string]string{
 			"_HEAD_BRANCH": h.Ref, "_BASE_BRANCH": d.Branch, "_HEAD_REPO_URL": h.Repo.URL, "_PR_NUMBER": strconv.Itoa(p.Number),
 		}
-	} else {
+	default:
 		if p.Deleted {
 			return d, false, nil
 		}
@@ -141,10 +178,16 @@ func ParseDelivery(project, event, id string, body []byte) (d Delivery, ok bool,
 	return d, true, nil
 }
 
-// Deliver takes a delivery in, once: the same id again counts for nothing. What it means is done afterwards.
+// Deliver takes a delivery in, once: the same id again counts for nothing. What it means is done afterwards, but which
+// commit a comment asks for is settled here: a later push must not slip in below it.
 func (s *Triggers) Deliver(ctx context.Context, d Delivery) (err error) {
 	defer fault.Wrap(&err, "trigger.Deliver(%s)", d.ID)
 	err = s.Store.Update(ctx, func(tx *store.Tx) error {
+		if d.Pull {
+			if err := s.pull(tx, &d); err != nil {
+				return err
+			}
+		}
 		_, err := eventTable.Create(tx, d.Project+"/"+d.ID, d)
 		return err
 	})
@@ -193,6 +236,9 @@ func (s *Triggers) deliveries(ctx context.Context) error {
 }
 
 func (s *Triggers) delivered(ctx context.Context, d *Delivery) error {
+	if d.Closed || d.Commit == "" {
+		return nil
+	}
 	all, err := s.List(ctx, resource.Location{Project: d.Project, Location: "-"})
 	if err != nil {
 		return err
@@ -200,15 +246,7 @@ func (s *Triggers) delivered(ctx context.Context, d *Delivery) error {
 	var errs []error
 	for i := range all {
 		t := &all[i]
-		g := t.GitHub
-		if t.Disabled || g == nil || !strings.EqualFold(g.Owner, d.Owner) || !strings.EqualFold(g.Name, d.Name) {
-			continue
-		}
-		p := g.Push
-		if d.Pull {
-			p = g.Pull
-		}
-		if p == nil || !p.Matches(d.Branch, d.Tag) || d.Branch != "" && !d.Pull && !t.Touches(d.Files) {
+		if !t.means(d) || d.Pull && !t.GitHub.lets(d) || d.Branch != "" && !d.Pull && !t.Touches(d.Files) {
 			continue
 		}
 		f := Firing{ID: d.ID, Branch: d.Branch, Tag: d.Tag, Commit: d.Commit, Substitutions: d.Substitutions}
@@ -219,4 +257,17 @@ func (s *Triggers) delivered(ctx context.Context, d *Delivery) error {
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
+}
+
+// means reports whether a delivery is of the trigger's repository and of a branch or tag that it is for.
+func (t *Trigger) means(d *Delivery) bool {
+	g := t.GitHub
+	if t.Disabled || g == nil || !strings.EqualFold(g.Owner, d.Owner) || !strings.EqualFold(g.Name, d.Name) {
+		return false
+	}
+	p := g.Push
+	if d.Pull {
+		p = g.Pull
+	}
+	return p != nil && p.Matches(d.Branch, d.Tag)
 }

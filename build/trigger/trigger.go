@@ -10,6 +10,7 @@ import (
 	"context"
 	"encoding/json"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -68,7 +69,7 @@ type GitHubEvent struct {
 	Owner, Name string
 	Push        *Pattern
 	Pull        *Pattern // of the base branch
-	Comments    string   // comment control, kept and shown
+	Comments    string   // which pull requests wait for a writer's comment: CommentsEnabled, …; "" for none
 }
 
 // Webhook is a request that knows a secret.
@@ -133,6 +134,10 @@ func (t *Trigger) Check() error {
 		}
 		if (g.Push == nil) == (g.Pull == nil) {
 			return fault.Invalid("trigger.github", "needs a push or a pull request")
+		}
+		if !slices.Contains([]string{"", CommentsDisabled, CommentsEnabled, CommentsExternal}, g.Comments) {
+			return fault.Invalid("trigger.github.pullRequest.commentControl", "%.50q is not one of %s, %s and %s",
+				g.Comments, CommentsDisabled, CommentsEnabled, CommentsExternal)
 		}
 		for field, p := range map[string]*Pattern{"trigger.github.push": g.Push, "trigger.github.pullRequest": g.Pull} {
 			if p != nil {

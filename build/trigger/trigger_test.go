@@ -1,6 +1,7 @@
 package trigger_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
@@ -142,7 +143,7 @@ func TestParseDelivery(t *testing.T) {
 		"a tag":                {"push", `{"ref":"refs/tags/v1","after":"` + commit + `",` + repository + `}`, "me/app  v1 [] false"},
 		"a deletion":           {"push", `{"ref":"refs/heads/main","deleted":true,"after":"0000000000000000000000000000000000000000",` + repository + `}`, ""},
 		"a pull request":       {"pull_request", `{"action":"opened","number":7,` + repository + `,"pull_request":{"head":{"ref":"f","sha":"` + commit + `"},"base":{"ref":"main"}}}`, "me/app main  [] true"},
-		"one that was closed":  {"pull_request", `{"action":"closed",` + repository + `,"pull_request":{"head":{"sha":"` + commit + `"},"base":{"ref":"main"}}}`, ""},
+		"one without a number": {"pull_request", `{"action":"opened",` + repository + `,"pull_request":{"head":{"sha":"` + commit + `"},"base":{"ref":"main"}}}`, "!"},
 		"a ping":               {"ping", `{}`, ""},
 		"another event":        {"issues", `nonsense`, ""},
 		"no JSON":              {"push", `nonsense`, "!"},
@@ -171,10 +172,16 @@ func TestParseDelivery(t *testing.T) {
 
 func FuzzParseDelivery(f *testing.F) {
 	f.Add("push", []byte(`{"ref":"refs/heads/main"}`))
+	f.Add("pull_request", pullRequest(7, "opened", "NONE", "", commit))
+	f.Add("pull_request", pullRequest(7, "synchronize", "OWNER", "/gcbrun", another))
+	f.Add("issue_comment", comment(7, "created", "OWNER", "please\r\n/gcbrun all\r\n"))
 	f.Fuzz(func(t *testing.T, event string, body []byte) {
 		d, ok, err := trigger.ParseDelivery("giggle", event, "72d3162e-cc78", body)
-		if ok && (err != nil || len(d.Commit) != 40 || strings.ContainsAny(d.Owner+d.Name, "/ ")) {
+		if ok && (err != nil || (len(d.Commit) == 40) == d.Comment || strings.ContainsAny(d.Owner+d.Name, "/ ") || d.Pull != (d.Number > 0)) {
 			t.Errorf("%+v, %v", d, err)
+		}
+		if d.Asked && ok && !bytes.Contains(body, []byte("gcbrun")) && !bytes.Contains(body, []byte(`\u`)) {
+			t.Errorf("%q asks for a build", body)
 		}
 	})
 }
