@@ -11,6 +11,7 @@ import (
 	"giggle/api/cloudbuild"
 	"giggle/api/guard/guardtest"
 	"giggle/build"
+	"giggle/build/trigger"
 	"giggle/fault"
 	"giggle/iam"
 	"giggle/operation"
@@ -22,7 +23,8 @@ import (
 
 type world struct {
 	*guardtest.World
-	builds *build.Builds
+	builds   *build.Builds
+	triggers *trigger.Triggers
 }
 
 func account(p run.Project) string { return iam.BuildAccount(p.Number) }

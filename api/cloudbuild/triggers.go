@@ -58,7 +58,8 @@ func (s *Server) triggerLocation(parent, project string) (resource.Location, err
 	return in, err
 }
 
-// mayUse fails when the caller may not act as the accounts that a trigger's builds run as.
+// mayUse fails when the caller may not act as the accounts that a trigger's builds run as, or when the trigger's secret is
+// another project's.
 func (s *Server) mayUse(ctx context.Context, project string, t *trigger.Trigger) error {
 	accounts := []string{t.Account}
 	if len(t.Inline) > 0 {
@@ -71,6 +72,11 @@ func (s *Server) mayUse(ctx context.Context, project string, t *trigger.Trigger)
 	p, err := s.Project(project)
 	if err != nil {
 		return err
+	}
+	if t.Webhook != nil {
+		if _, err := ownSecret(p, t.Webhook.Secret); err != nil {
+			return err
+		}
 	}
 	for _, a := range accounts {
 		if a == "" {

@@ -19,6 +19,7 @@ import (
 	"giggle/fault"
 	"giggle/iam"
 	"giggle/operation"
+	"giggle/resource"
 	"giggle/rest"
 	"giggle/run"
 )
@@ -46,7 +47,10 @@ func (repos) Mirror(context.Context, string, string, string, string) error { ret
 func (repos) Pending(context.Context) ([]trigger.Event, error)             { return nil, nil }
 func (repos) Done(context.Context, string) error                           { return nil }
 
-const secretName = "projects/giggle/secrets/hook/versions/1"
+const (
+	secretName   = "projects/giggle/secrets/hook/versions/1"
+	victimSecret = "projects/victim/secrets/hook/versions/1"
+)
 
 func newTriggers(t *testing.T) *world {
 	t.Helper()
@@ -59,6 +63,7 @@ func newTriggers(t *testing.T) *world {
 			return iam.BuildAccount(w.Project.Number), nil
 		},
 	}
+	w.triggers = triggers
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- triggers.Run(ctx) }()
@@ -79,7 +84,7 @@ func newTriggers(t *testing.T) *world {
 			},
 			LogsBucket: func(context.Context, run.Project) (string, error) { return "logs", nil },
 			Secret: func(name string) ([]byte, error) {
-				if name != secretName && name != cloudbuild.GitHubSecret("giggle") {
+				if name != secretName && name != victimSecret && name != cloudbuild.GitHubSecret("giggle") {
 					return nil, fault.New(fault.NotFound, "no secret")
 				}
 				return []byte("open-sesame"), nil
@@ -183,6 +188,42 @@ func TestWebhook(t *testing.T) {
 	if len(all) != 1 || fmt.Sprint(all[0].(map[string]any)["steps"].([]any)[0].(map[string]any)["args"]) != "[me]" {
 		t.Errorf("built %v", all)
 	}
+}
+
+// A trigger's secret is of its own project, by id or by number: another project's, which the platform could read, must not
+// be tried out by a trigger.
+func TestWebhookSecretIsOfItsProject(t *testing.T) {
+	w := newTriggers(t)
+	body := func(title, secret string) string {
+		return `{"name":"` + title + `","webhookConfig":{"secret":"` + secret + `"},"build":{"steps":[{"name":"ubuntu"}]}}`
+	}
+	w.Call(t, "POST", triggersPath, body("own", secretName), 200)
+	w.Call(t, "POST", triggersPath, onMain, 200)
+	for secret, status := range map[string]int{
+		strings.Replace(secretName, "/giggle/", "/"+w.Project.Number+"/", 1): 200,
+		"projects/victim/secrets/hook/versions/1":                            403,
+		"projects/999999999999/secrets/hook/versions/latest":                 403,
+		"projects/-/secrets/hook/versions/1":                                 403,
+		"projects/giggle/../victim/secrets/hook/versions/1":                  400,
+		"projects/giggle/secrets/../../victim/hook/versions/1":               400,
+		"hook": 400,
+		"":     400,
+	} {
+		title := map[bool]string{true: "by-number", false: "foreign"}[status == 200]
+		w.Call(t, "POST", triggersPath, body(title, secret), status)
+		w.Call(t, "PATCH", triggersPath+"/own", body("own", secret), status)
+		w.Call(t, "PATCH", triggersPath+"/own?updateMask=webhookConfig", `{"webhookConfig":{"secret":"`+secret+`"}}`, status)
+	}
+	w.CallAs(t, "", "POST", triggersPath+"/by-number:webhook?key=k&secret=open-sesame", `{}`, 200)
+	// One that was set before it was checked is not used.
+	in := resource.Location{Project: "giggle", Location: "global"}
+	for title, secret := range map[string]string{"old-foreign": victimSecret, "old-own": secretName} {
+		if _, err := w.triggers.Create(t.Context(), in, trigger.Trigger{Title: title, Inline: []byte(`{"steps":[{"name":"ubuntu"}]}`), Webhook: &trigger.Webhook{Secret: secret}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.CallAs(t, "", "POST", triggersPath+"/old-foreign:webhook?key=k&secret=open-sesame", `{}`, 403)
+	w.CallAs(t, "", "POST", triggersPath+"/old-own:webhook?key=k&secret=open-sesame", `{}`, 200)
 }
 
 func TestGitHub(t *testing.T) {

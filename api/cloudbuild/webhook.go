@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"regexp"
+	"strings"
 	"sync"
 
 	"cloud.google.com/go/cloudbuild/apiv1/v2/cloudbuildpb"
@@ -14,6 +15,7 @@ import (
 	"giggle/build/trigger"
 	"giggle/fault"
 	"giggle/rest"
+	"giggle/run"
 )
 
 // githubRPC is the name of the route that takes GitHub's deliveries.
@@ -30,6 +32,20 @@ var secretName = sync.OnceValue(func() *regexp.Regexp {
 
 // IsSecretName reports whether a text names a secret's version.
 func IsSecretName(s string) bool { return secretName().MatchString(s) }
+
+// ownSecret is the name of a secret's version with the project's id in it. It fails with PermissionDenied where the name
+// is of another project than p: whoever guesses would learn of a secret that he can't read.
+func ownSecret(p run.Project, name string) (string, error) {
+	if !IsSecretName(name) {
+		return "", fault.Invalid("trigger.webhookConfig.secret", "%.300q is not projects/PROJECT/secrets/SECRET/versions/VERSION", name)
+	}
+	_, rest, _ := strings.Cut(name, "/")
+	project, rest, _ := strings.Cut(rest, "/")
+	if project != p.ID && project != p.Number {
+		return "", fault.New(fault.PermissionDenied, "The secret %s is not of the trigger's project. Make one in the project %s.", name, p.ID)
+	}
+	return "projects/" + p.ID + "/" + rest, nil
+}
 
 // Read reads a build configuration.
 func (s *Server) Read(data []byte) (build.Request, error) { return ReadRequest(data) }
@@ -58,7 +74,15 @@ func (s *Server) webhook(ctx context.Context, r *cloudbuildpb.ReceiveTriggerWebh
 	if err != nil || t.Webhook == nil || r.GetSecret() == "" {
 		return t, refused
 	}
-	secret, err := s.Secret(t.Webhook.Secret)
+	p, err := s.Project(t.Name.Project)
+	if err != nil {
+		return t, refused
+	}
+	name, err := ownSecret(p, t.Webhook.Secret) // it may be older than the check when it was set
+	if err != nil {
+		return t, refused
+	}
+	secret, err := s.Secret(name)
 	if err != nil || len(secret) == 0 {
 		return t, refused
 	}
