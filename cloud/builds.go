@@ -26,6 +26,7 @@ import (
 	"giggle/rest"
 	"giggle/run"
 	"giggle/run/scale/local"
+	"giggle/source"
 	"giggle/storage"
 
 	giggleapi "giggle/api/giggle"
@@ -65,7 +66,7 @@ func (c *Cloud) openBuilds(ctx context.Context) error {
 	sockets := func(b build.Build) engine.Sockets { return c.socketsFor(c.buildIdentity(b), proxies) }
 	packs, err := buildpack.New(buildpack.Config{
 		Engine: c.engine, Images: c.images, Mirror: c.foreign, Blobs: c.blobs, Dir: c.path("build"), SystemTrust: c.systemTrust, Files: local.Files(c.trust),
-		SumDB: modules.SumDB, NewID: instanceID, Log: c.cfg.Log,
+		SumDB: modules.SumDB, Unpacker: c.unpacker(), NewID: instanceID, Log: c.cfg.Log,
 		Sockets: sockets, Groups: c.limits.buildGroups,
 	})
 	if err != nil {
@@ -80,7 +81,7 @@ func (c *Cloud) openBuilds(ctx context.Context) error {
 	own[dockerImage] = docker.builder(c.foreign)
 	c.steps, err = steps.New(steps.Config{
 		Engine: c.engine, Images: docker.stepImages(c.images, stepImages{c, c.foreign}), Builders: own, Dir: c.path("build", "steps"), Files: local.Files(c.trust), Env: local.TrustEnv(),
-		Sockets: sockets, Groups: c.limits.buildGroups, Store: docker.api,
+		Sockets: sockets, Groups: c.limits.buildGroups, Store: docker.api, Unpacker: c.unpacker(),
 		Memory: stepMemory, Pids: stepPids, Disk: buildDisk, Admit: c.disk.Admit, Parallel: stepSlots, NewID: instanceID, Now: c.cfg.Now, Log: c.cfg.Log,
 	})
 	if err != nil {
@@ -151,6 +152,9 @@ func (c *Cloud) logsBucket(ctx context.Context, p run.Project) (string, error) {
 	}
 	return name, err
 }
+
+// unpacker unpacks the sources of builds.
+func (c *Cloud) unpacker() source.Unpacker { return source.Unpacker{Binary: c.cfg.Binary} }
 
 // sources opens the archives that gcloud uploaded, and commits of repositories, as the build's account.
 type sources struct{ c *Cloud }

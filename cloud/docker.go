@@ -67,7 +67,7 @@ func (c *Cloud) openDocker(proxies http.Handler, sockets func(build.Build) engin
 	all, project, runs, run := dockerLimits(memory)
 	files, err := dockerfile.New(dockerfile.Config{
 		Engine: c.engine, Mirror: c.foreign, Familiar: mirror.Familiar, Blobs: c.blobs, Dir: c.path("buildkit"), Path: c.programs(),
-		Trust: c.trust, Binary: c.cfg.Binary, TrustEnv: trustEnv, Files: local.Files(c.trust),
+		Trust: c.trust, Binary: c.cfg.Binary, Unpacker: c.unpacker(), TrustEnv: trustEnv, Files: local.Files(c.trust),
 		Sockets: c.socketsFor(metadata.Identity{}, nil), Others: proxies, Hosts: hosts,
 		All: all, Project: project, Steps: runs, Step: run, Daemons: dockerDaemons, Cache: dockerCache, Log: c.cfg.Log,
 		Token: func(_ context.Context, b build.Build) (string, error) {
@@ -84,7 +84,7 @@ func (c *Cloud) openDocker(proxies http.Handler, sockets func(build.Build) engin
 		return nil, err
 	}
 	api, err := dockerapi.New(dockerapi.Config{
-		Builder: files, Images: c.images, Registry: dockerRegistry{c}, Blobs: c.blobs, Engine: c.engine, Familiar: mirror.Familiar, Dir: c.path("docker"),
+		Builder: files, Images: c.images, Registry: dockerRegistry{c}, Blobs: c.blobs, Engine: c.engine, Familiar: mirror.Familiar, Dir: c.path("docker"), Unpacker: c.unpacker(),
 		Shared:  func(b build.Build) string { return c.path("build", "steps", b.Name.ID) },
 		Sockets: sockets, Groups: c.limits.buildGroups, Files: local.Files(c.trust), Env: local.TrustEnv(), Memory: stepMemory, Pids: stepPids, NewID: instanceID, Now: c.cfg.Now, Log: c.cfg.Log,
 	})

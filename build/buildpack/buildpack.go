@@ -60,9 +60,10 @@ type Config struct {
 	// SumDB reports whether Go's checksum database can be reached.
 	SumDB func(ctx context.Context) bool
 	// Files are laid over the toolchain's image: resolv.conf, certificates.
-	Files []engine.File
-	NewID func() string
-	Log   *slog.Logger
+	Files    []engine.File
+	Unpacker source.Unpacker // of what is built
+	NewID    func() string
+	Log      *slog.Logger
 }
 
 // Builder makes images of sources.
@@ -106,7 +107,7 @@ func (b *Builder) Build(ctx context.Context, job build.Build, archive io.ReadSee
 			return "", err
 		}
 	}
-	if err := source.Extract(ctx, archive, size, src, source.DefaultLimits); err != nil {
+	if err := b.cfg.Unpacker.Extract(ctx, archive, size, src, source.DefaultLimits); err != nil {
 		return "", err
 	}
 	say := func(format string, args ...any) { _, _ = fmt.Fprintf(log, format+"\n", args...) }

@@ -30,6 +30,7 @@ import (
 	"giggle/engine"
 	"giggle/fault"
 	"giggle/oci"
+	"giggle/source"
 )
 
 // Builder builds Dockerfiles: *dockerfile.Builder.
@@ -74,9 +75,11 @@ type Config struct {
 	Env     []string
 	Memory  int64 // bytes, of a container at most
 	Pids    int64
-	NewID   func() string
-	Now     func() time.Time
-	Log     *slog.Logger
+	// Unpacker is for build contexts.
+	Unpacker source.Unpacker
+	NewID    func() string
+	Now      func() time.Time
+	Log      *slog.Logger
 }
 
 // Server has the sockets of the builds that run.

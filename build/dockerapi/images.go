@@ -174,7 +174,7 @@ func (x *session) receive(ctx context.Context, body io.Reader, dir string) (err 
 	}
 	limits := source.DefaultLimits
 	limits.AnyLinks = true // BuildKit follows none out of the directory
-	return source.Extract(ctx, f, n, dir, limits)
+	return x.cfg.Unpacker.Extract(ctx, f, n, dir, limits)
 }
 
 // image serves the calls on one image, whose name may have slashes: /images/NAME/CALL.

@@ -53,11 +53,12 @@ type Config struct {
 	Mirror Mirror
 	// Familiar is the mirror's name of a reference to an image.
 	Familiar func(ref string) (string, error)
-	Blobs    *blob.Dir     // of the platform, where images go
-	Dir      string        // of the projects' BuildKits, their caches in it
-	Path     []string      // directories to look for buildkitd, buildkit-solve and runc in when the PATH has none
-	Trust    []byte        // PEM bundle that BuildKit and RUN steps trust
-	Binary   string        // this program, which is package runtime when it is started by that name, and engine.DaemonInit; "" builds nothing
+	Blobs    *blob.Dir // of the platform, where images go
+	Dir      string    // of the projects' BuildKits, their caches in it
+	Path     []string  // directories to look for buildkitd, buildkit-solve and runc in when the PATH has none
+	Trust    []byte    // PEM bundle that BuildKit and RUN steps trust
+	Binary   string    // this program, which is package runtime when it is started by that name, and engine.DaemonInit; "" builds nothing
+	Unpacker source.Unpacker
 	TrustEnv []string      // the names of variables that make programs trust a bundle
 	Files    []engine.File // laid over the host's for BuildKit: resolv.conf
 	// Sockets is what answers inside the network of each RUN step, and of BuildKit itself, where port 80 is the registry of
@@ -441,7 +442,7 @@ func (b *Builder) BuildSource(ctx context.Context, job build.Build, archive io.R
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	limits := source.DefaultLimits
 	limits.AnyLinks = true // BuildKit follows none out of the directory
-	if err := source.Extract(ctx, archive, size, dir, limits); err != nil {
+	if err := b.cfg.Unpacker.Extract(ctx, archive, size, dir, limits); err != nil {
 		return "", err
 	}
 	img, err := b.Build(ctx, Request{Build: job, Context: dir}, log)

@@ -74,6 +74,7 @@ type Config struct {
 	Disk     int64                              // bytes, of one build's workspace
 	Admit    func(n int64) error                // fails when the disk is full; nil never does
 	Parallel int                                // steps at once, of all builds
+	Unpacker source.Unpacker                    // of the workspaces' sources
 	NewID    func() string
 	Now      func() time.Time
 	Log      *slog.Logger
@@ -135,7 +136,7 @@ func (r *Runner) Open(ctx context.Context, b build.Build, archive io.ReadSeeker,
 		limits := source.DefaultLimits
 		limits.Bytes = min(limits.Bytes, r.cfg.Disk)
 		limits.AnyLinks = true // as those that the steps make there
-		if err := source.Extract(ctx, archive, size, w.path("workspace"), limits); err != nil {
+		if err := r.cfg.Unpacker.Extract(ctx, archive, size, w.path("workspace"), limits); err != nil {
 			return nil, err
 		}
 	}

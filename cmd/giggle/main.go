@@ -14,6 +14,7 @@ import (
 
 	_ "giggle/cmd/giggle/buildruntime" // the runtime of RUN steps never gets to main
 	_ "giggle/cmd/giggle/modelrunner"  // a language model's process never gets to main
+	_ "giggle/cmd/giggle/unpacker"     // what unpacks sources never gets to main
 	"giggle/fault"
 	"giggle/shell"
 )

@@ -21,15 +21,32 @@ func TestModelRunnerStartsEarly(t *testing.T) {
 	if !strings.Contains(trace.String(), "init giggle/models/embedded @") {
 		t.Fatalf("the runtime traced nothing: %s", trace.String())
 	}
-	for line := range strings.Lines(trace.String()) {
+	early(t, trace.String())
+	if out, err := exec.Command(binary, "model-runner", "more").CombinedOutput(); err == nil || !strings.Contains(string(out), "takes no arguments") {
+		t.Errorf("%v, %s", err, out)
+	}
+}
+
+// So it is with what unpacks a source, once in each build.
+func TestUnpackerStartsEarly(t *testing.T) {
+	cmd := exec.Command(binary, "source-unpacker", "no job")
+	cmd.Env = []string{"GODEBUG=inittrace=1"}
+	trace, err := cmd.CombinedOutput()
+	if cmd.ProcessState.ExitCode() != 2 || !strings.Contains(string(trace), "init giggle/source @") {
+		t.Fatalf("%v, %s", err, trace)
+	}
+	early(t, string(trace))
+}
+
+// early fails where something heavy was initialised.
+func early(t *testing.T, trace string) {
+	t.Helper()
+	for line := range strings.Lines(trace) {
 		name, _, _ := strings.Cut(strings.TrimPrefix(line, "init "), " @")
 		for _, heavy := range []string{"google.golang.org/grpc", "cloud.google.com/", "giggle/api/", "giggle/build", "giggle/git", "modernc.org/sqlite", "net/http"} {
 			if name == heavy || strings.HasPrefix(name, heavy) && strings.HasSuffix(heavy, "/") {
-				t.Errorf("%s is initialised before the model runs", name)
+				t.Errorf("%s is initialised before", name)
 			}
 		}
-	}
-	if out, err := exec.Command(binary, "model-runner", "more").CombinedOutput(); err == nil || !strings.Contains(string(out), "takes no arguments") {
-		t.Errorf("%v, %s", err, out)
 	}
 }
