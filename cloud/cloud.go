@@ -422,15 +422,16 @@ func (c *Cloud) CheckActAs(ctx context.Context, who iam.Principal, project, emai
 	return nil
 }
 
-// projectOf returns the project of a resource whose name leaves it open.
-func (c *Cloud) projectOf(ctx context.Context, collection, id string) (string, error) {
+// find returns the project of a resource, and its id in policies' names.
+func (c *Cloud) find(ctx context.Context, collection, id string) (project, canonical string, err error) {
 	switch collection {
 	case "serviceAccounts":
-		return c.identity.AccountProject(ctx, id)
+		return c.identity.AccountNames(ctx, id)
 	case "buckets":
-		return c.storage.BucketProject(ctx, id)
+		project, err = c.storage.BucketProject(ctx, id)
+		return project, id, err
 	}
-	return "", fault.New(fault.InvalidArgument, "A name of %q needs its project.", collection)
+	return "", "", fault.New(fault.InvalidArgument, "A name of %q needs its project.", collection)
 }
 
 // metadataTokens makes the tokens of the metadata server.

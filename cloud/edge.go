@@ -133,7 +133,7 @@ func merge(all ...guard.Rules) guard.Rules {
 // Muxes builds every API's routes, by host.
 func (c *Cloud) muxes() (map[string]*rest.Mux, error) {
 	bodies := rest.NewBodies(rest.DefaultBodies)
-	g := &guard.Guard{Identity: c.identity, Projects: guardProjects{c}, Audit: c.audit, Log: c.cfg.Log, ProjectOf: c.projectOf}
+	g := &guard.Guard{Identity: c.identity, Projects: guardProjects{c}, Audit: c.audit, Log: c.cfg.Log, Find: c.find}
 	out := make(map[string]*rest.Mux)
 	for _, a := range c.apis() {
 		guarded := guard.API{Host: a.host, Service: a.service, Rules: a.rules, Denied: denials[a.host]}

@@ -193,22 +193,22 @@ func findAccount(tx *store.Tx, project, id string) (store.Row[Account], error) {
 	return found, nil
 }
 
-// AccountProject returns the project of a service account by e-mail address or unique id, of a deleted one by its unique
-// id; or NotFound.
-func (m *IAM) AccountProject(ctx context.Context, id string) (project string, err error) {
+// AccountNames returns the project and the e-mail address of a service account by e-mail address or unique id, of a deleted
+// one by its unique id; or NotFound.
+func (m *IAM) AccountNames(ctx context.Context, id string) (project, email string, err error) {
 	a, err := m.Account(ctx, "-", id)
 	if !fault.Is(err, fault.NotFound) {
-		return a.Project, err
+		return a.Project, a.Email, err
 	}
 	err = m.store.View(ctx, func(tx *store.Tx) error {
 		row, err := deletedAccounts.Get(tx, id)
-		project = row.Value.Account.Project
+		project, email = row.Value.Account.Project, row.Value.Account.Email
 		return err
 	})
 	if fault.Is(err, fault.NotFound) {
 		err = fault.New(fault.NotFound, "Unknown service account")
 	}
-	return project, err
+	return project, email, err
 }
 
 // Accounts returns the service accounts of a project by e-mail address.

@@ -71,7 +71,7 @@ func TestDeletedAccountLeavesItsBindings(t *testing.T) {
 	if err := w.Expire(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.AccountProject(t.Context(), a.UniqueID); !fault.Is(err, fault.NotFound) {
+	if _, _, err := w.AccountNames(t.Context(), a.UniqueID); !fault.Is(err, fault.NotFound) {
 		t.Errorf("kept after 30 days: %v", err)
 	}
 }

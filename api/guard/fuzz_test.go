@@ -27,16 +27,19 @@ func (someProjects) CheckEnabled(string, string) error { return nil }
 // Whatever a call carries, the resource that its permission is asked for has no way up, no empty segment, and no
 // project number that is an id.
 func FuzzResource(f *testing.F) {
-	for _, s := range []string{"projects/giggle/x", "projects/123/x", "projects/-/serviceAccounts/a@b.c", "projects/_/buckets/b", "projects/giggle/../x", "a/%2e%2e", "projects", "{name}", ""} {
+	for _, s := range []string{"projects/giggle/x", "projects/123/x", "projects/-/serviceAccounts/a@b.c", "projects/-/serviceAccounts/107/keys/k", "projects/123/serviceAccounts/107", "projects/_/buckets/b", "projects/giggle/../x", "a/%2e%2e", "projects", "{name}", ""} {
 		f.Add("{name}|projects/{project}", s, s)
 		f.Add("projects/{project}/locations/{region}", s, s)
 		f.Add("{", s, s)
 	}
-	g := &Guard{Projects: someProjects{}, ProjectOf: func(_ context.Context, collection, id string) (string, error) {
+	g := &Guard{Projects: someProjects{}, Find: func(_ context.Context, collection, id string) (project, canonical string, err error) {
 		if collection == "buckets" && id == "b" {
-			return "giggle", nil
+			return "giggle", id, nil
 		}
-		return "", fault.New(fault.NotFound, "no %s", collection)
+		if collection == "serviceAccounts" && id == "107" {
+			return "giggle", "a@b.c", nil
+		}
+		return "", "", fault.New(fault.NotFound, "no %s", collection)
 	}}
 	f.Fuzz(func(t *testing.T, template, name, project string) {
 		r := httptest.NewRequest("GET", "https://europe-north1-run.googleapis.com/", nil)
@@ -61,6 +64,9 @@ func FuzzResource(f *testing.F) {
 		}
 		if strings.HasPrefix(got+"/", "projects/123/") {
 			t.Errorf("%q keeps its number", got)
+		}
+		if strings.HasPrefix(got+"/", "projects/giggle/serviceAccounts/107/") {
+			t.Errorf("%q keeps the account's number", got)
 		}
 	})
 }

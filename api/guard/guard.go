@@ -86,9 +86,9 @@ type Guard struct {
 	Projects Projects
 	Audit    Recorder
 	Log      *slog.Logger
-	// ProjectOf returns the project of a resource whose name leaves it open: "projects/-/serviceAccounts/EMAIL",
-	// "projects/_/buckets/NAME". It fails with NotFound.
-	ProjectOf func(ctx context.Context, collection, id string) (string, error)
+	// Find returns the project of a resource whose name may leave it open, "projects/-/serviceAccounts/EMAIL" or
+	// "projects/_/buckets/NAME", and the one of its ids that policies know it by. It fails with NotFound.
+	Find func(ctx context.Context, collection, id string) (project, canonical string, err error)
 }
 
 // Admit returns what an API's mux asks before it reads a body: it authenticates the caller, and authorises the call
@@ -291,7 +291,8 @@ func fill(template string, call *rest.Call) (string, error) {
 	return out.String(), nil
 }
 
-// canonical names the project of a resource by its id, as policies do. An unknown project stays as it is: nobody has
+// canonical names the project of a resource by its id and a service account by its e-mail address, as policies do, whatever
+// else the caller called them. An unknown project stays as it is: nobody has
 // a role there, and whether it exists is nobody's business. A name that a handler could read as another than the one
 // asked about is InvalidArgument.
 func (g *Guard) canonical(ctx context.Context, name string) (string, error) {
@@ -317,16 +318,20 @@ func (g *Guard) canonical(ctx context.Context, name string) (string, error) {
 		}
 	}
 	ref, tail, _ := strings.Cut(rest, "/")
-	if ref == "-" || ref == "_" {
-		collection, id, _ := strings.Cut(tail, "/")
-		project, err := g.ProjectOf(ctx, collection, id)
-		if err != nil {
+	open := ref == "-" || ref == "_"
+	if id, err := g.Projects.ID(ref); err == nil && !open {
+		ref = id
+	}
+	if part := strings.SplitN(tail, "/", 3); open || part[0] == "serviceAccounts" && len(part) > 1 {
+		part = append(part, "")[:max(2, len(part))]
+		project, id, err := g.Find(ctx, part[0], part[1])
+		switch {
+		case err == nil && (open || project == ref): // else it isn't in that project, as the handler will say
+			ref, part[1] = project, id
+			tail = strings.Join(part, "/")
+		case err != nil && (open || !fault.Is(err, fault.NotFound)):
 			return "", err
 		}
-		ref = project
-	}
-	if id, err := g.Projects.ID(ref); err == nil {
-		ref = id
 	}
 	if tail != "" {
 		tail = "/" + tail

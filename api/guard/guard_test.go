@@ -108,6 +108,62 @@ func TestBranches(t *testing.T) {
 	}
 }
 
+// A condition on a service account's name sees the same name whatever the caller calls the account, as the handler means
+// the same account: whoever may one of two must not get at the other by its number.
+func TestAccountsHaveOneName(t *testing.T) {
+	w := guardtest.New(t)
+	w.Serve(t, service, "", guard.Rules{"named": {Permission: "iam.serviceAccounts.get", On: "{name}"}}, thing)
+	ctx := t.Context()
+	account := func(id string) iam.Account {
+		a, err := w.IAM.CreateAccount(ctx, id, iam.Account{Project: "giggle"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	public, secret, deleted := account("public"), account("secret"), account("secret-deleted")
+	if err := w.IAM.DeleteAccount(ctx, "giggle", deleted.Email); err != nil {
+		t.Fatal(err)
+	}
+	foreign := iam.ComputeAccount(w.Other.Number)
+	for who, c := range map[string]struct {
+		condition string
+		may       map[string]int // what a caller of that condition gets, by the account's id
+	}{
+		"all but the secret ones": {`!resource.name.extract("serviceAccounts/{id}").startsWith("secret")`, map[string]int{
+			public.Email: 200, public.UniqueID: 200, secret.Email: 403, secret.UniqueID: 403, deleted.UniqueID: 403,
+		}},
+		"only the public one": {`resource.name.endsWith("/serviceAccounts/` + public.Email + `") || resource.name.extract("serviceAccounts/{id}/keys/") == "` + public.Email + `"`, map[string]int{
+			public.Email: 200, public.UniqueID: 200, secret.Email: 403, secret.UniqueID: 403, deleted.UniqueID: 403, foreign: 403, "107": 403,
+		}},
+	} {
+		caller := iam.Principal{Member: "user:" + strings.ReplaceAll(who, " ", "-") + "@giggle.test"}
+		p := w.IAM.Policy("projects/giggle")
+		p.Version = 3
+		p.Conditional = append(p.Conditional, iam.ConditionalBinding{
+			Binding:   iam.Binding{Role: "roles/iam.serviceAccountAdmin", Members: []string{caller.Member}},
+			Condition: iam.Condition{Title: "t", Expression: c.condition},
+		})
+		if _, err := w.IAM.SetPolicy(ctx, "projects/giggle", p); err != nil {
+			t.Fatal(err)
+		}
+		token := w.Token(t, caller)
+		for id, status := range c.may {
+			for _, project := range []string{"giggle", w.Project.Number, "-"} {
+				for _, rest := range []string{"", "/keys/k"} {
+					want := status
+					if _, err := w.IAM.Account(ctx, "-", id); project == "-" && err != nil && id != deleted.UniqueID {
+						want = 404
+					}
+					t.Run(strings.Join([]string{who, project, id, rest}, " "), func(t *testing.T) {
+						w.CallAs(t, token, "GET", "/v1/projects/"+project+"/serviceAccounts/"+id+rest, "", want)
+					})
+				}
+			}
+		}
+	}
+}
+
 func TestUserProject(t *testing.T) {
 	w := newWorld(t)
 	for _, tt := range []struct {

@@ -112,14 +112,14 @@ func (w *World) RunProject(ref string) (run.Project, error) {
 
 // Guard is the real guard over the world. It finds service accounts, and no bucket but "a-bucket" in project giggle.
 func (w *World) Guard() *guard.Guard {
-	return &guard.Guard{Identity: w.IAM, Projects: w, Audit: w.Audit, Log: slog.New(slog.DiscardHandler), ProjectOf: func(ctx context.Context, collection, id string) (string, error) {
+	return &guard.Guard{Identity: w.IAM, Projects: w, Audit: w.Audit, Log: slog.New(slog.DiscardHandler), Find: func(ctx context.Context, collection, id string) (project, canonical string, err error) {
 		if collection == "buckets" && id == "a-bucket" {
-			return "giggle", nil
+			return "giggle", id, nil
 		}
 		if collection != "serviceAccounts" {
-			return "", fault.New(fault.NotFound, "The specified bucket does not exist.")
+			return "", "", fault.New(fault.NotFound, "The specified bucket does not exist.")
 		}
-		return w.IAM.AccountProject(ctx, id)
+		return w.IAM.AccountNames(ctx, id)
 	}}
 }
 
