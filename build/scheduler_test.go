@@ -277,7 +277,7 @@ func TestOutcomes(t *testing.T) {
 			if p.pushed[b.Image] != digest || b.Digest != digest {
 				t.Errorf("pushed %v, digest %q", p.pushed, b.Digest)
 			}
-			op, err := p.ops.Get(t.Context(), resource.Operation(here.Project, here.Location, b.Name.ID).String())
+			op, err := p.ops.Get(t.Context(), build.OperationKind, resource.Operation(here.Project, here.Location, b.Name.ID).String())
 			if err != nil || !op.Done || (op.Error != nil) != (tc.status != build.Success) {
 				t.Errorf("operation = %+v, %v", op, err)
 			}
@@ -371,7 +371,7 @@ func TestCancel(t *testing.T) {
 	if _, ok := p.pushed[working.Image]; !ok || len(p.pushed) != 1 {
 		t.Errorf("pushed %v", p.pushed)
 	}
-	op, err := p.ops.Get(t.Context(), resource.Operation(here.Project, here.Location, working.Name.ID).String())
+	op, err := p.ops.Get(t.Context(), build.OperationKind, resource.Operation(here.Project, here.Location, working.Name.ID).String())
 	if err != nil || op.Error == nil {
 		t.Errorf("operation = %+v, %v", op, err)
 	}

@@ -93,38 +93,52 @@ type Operations struct{ store *store.Store }
 // New returns the operations in the store.
 func New(st *store.Store) *Operations { return &Operations{st} }
 
-// Get returns the operation of that name, or NotFound.
-func (o *Operations) Get(ctx context.Context, name string) (op Operation, err error) {
+// Get returns the operation of a kind and of that name, or NotFound: operations of all products are in one place, and each API
+// shows its own only.
+func (o *Operations) Get(ctx context.Context, kind, name string) (op Operation, err error) {
 	defer fault.Wrap(&err, "operation.Get(%s)", name)
 	err = o.store.View(ctx, func(tx *store.Tx) (err error) {
 		op, err = Get(tx, name)
+		if err == nil && op.Kind != kind {
+			op, err = Operation{}, fault.New(fault.NotFound, "Operation %q was not found.", name)
+		}
 		return err
 	})
 	return op, err
 }
 
-// List returns the operations of a location by name, after the one called last, at most limit of them.
-func (o *Operations) List(ctx context.Context, in resource.Location, last string, limit int) (out []Operation, err error) {
+// List returns the operations of a kind in a location by name, after the one called last, at most limit of them.
+func (o *Operations) List(ctx context.Context, kind string, in resource.Location, last string, limit int) (out []Operation, err error) {
 	defer fault.Wrap(&err, "operation.List(%s)", in)
 	err = o.store.View(ctx, func(tx *store.Tx) error {
-		rows, err := table.List(tx, in.String()+"/operations/", last, limit)
-		for _, r := range rows {
-			out = append(out, r.Value)
+		for {
+			rows, err := table.List(tx, in.String()+"/operations/", last, limit)
+			for _, r := range rows {
+				last = r.Name
+				if r.Value.Kind != kind {
+					continue
+				}
+				if out = append(out, r.Value); len(out) == limit {
+					return err
+				}
+			}
+			if err != nil || limit <= 0 || len(rows) < limit {
+				return err
+			}
 		}
-		return err
 	})
 	return out, err
 }
 
-// Wait returns the operation once it is done, or as it is when the timeout or the caller's patience ends.
-func (o *Operations) Wait(ctx context.Context, name string, timeout time.Duration) (_ Operation, err error) {
+// Wait returns the operation of a kind once it is done, or as it is when the timeout or the caller's patience ends.
+func (o *Operations) Wait(ctx context.Context, kind, name string, timeout time.Duration) (_ Operation, err error) {
 	defer fault.Wrap(&err, "operation.Wait(%s)", name)
 	w := o.store.Watch(table.Kind())
 	defer w.Close()
 	end := time.NewTimer(timeout)
 	defer end.Stop()
 	for {
-		op, err := o.Get(ctx, name)
+		op, err := o.Get(ctx, kind, name)
 		if err != nil || op.Done {
 			return op, err
 		}

@@ -262,10 +262,7 @@ func (s *Server) GetOperation(ctx context.Context, r *longrunningpb.GetOperation
 	if n.Project, err = s.ProjectID(n.Project); err != nil {
 		return nil, err
 	}
-	op, err := s.Operations.Get(ctx, n.String())
-	if err == nil && op.Kind != artifacts.OperationKind || fault.Is(err, fault.NotFound) {
-		return nil, fault.New(fault.NotFound, "Operation %.200q was not found.", r.GetName())
-	}
+	op, err := s.Operations.Get(ctx, artifacts.OperationKind, n.String())
 	if err != nil {
 		return nil, err
 	}
@@ -286,15 +283,12 @@ func (s *Server) ListOperations(ctx context.Context, r *longrunningpb.ListOperat
 	if err != nil {
 		return nil, err
 	}
-	all, err := s.Operations.List(ctx, in, last, 0)
+	all, err := s.Operations.List(ctx, artifacts.OperationKind, in, last, limit+1)
 	if err != nil {
 		return nil, err
 	}
 	out := &longrunningpb.ListOperationsResponse{}
 	for _, op := range all {
-		if op.Kind != artifacts.OperationKind {
-			continue
-		}
 		if len(out.Operations) == limit {
 			out.NextPageToken = s.Pages.Token(query, out.Operations[limit-1].GetName())
 			break

@@ -154,7 +154,7 @@ func (s *Server) operation(ctx context.Context, n resource.Child, p run.Project)
 	if err != nil {
 		return nil, err
 	}
-	op, err := s.Operations.Get(ctx, resource.Operation(n.Project, n.Location.Location, n.ID).String())
+	op, err := s.Operations.Get(ctx, build.OperationKind, resource.Operation(n.Project, n.Location.Location, n.ID).String())
 	if err != nil {
 		return nil, err
 	}
@@ -317,12 +317,9 @@ func (s *Server) GetOperation(ctx context.Context, r *longrunningpb.GetOperation
 		return nil, err
 	}
 	n.Project = p.ID
-	op, err := s.Operations.Get(ctx, n.String())
-	if err != nil && !fault.Is(err, fault.NotFound) {
+	op, err := s.Operations.Get(ctx, build.OperationKind, n.String())
+	if err != nil {
 		return nil, err
-	}
-	if err != nil || op.Kind != build.OperationKind {
-		return nil, fault.New(fault.NotFound, "Operation %.200q was not found.", r.GetName())
 	}
 	b, err := s.Builds.Get(ctx, resource.Build(n.Project, n.Location.Location, n.ID))
 	if err != nil {

@@ -353,7 +353,7 @@ func (s *Server) waitOperation(ctx context.Context, r *rest.Request) (any, error
 	if err != nil {
 		return nil, err
 	}
-	op, err := s.Operations.Wait(ctx, name, timeout)
+	op, err := s.Operations.Wait(ctx, run.OperationKind, name, timeout)
 	if err != nil {
 		return nil, err
 	}
@@ -379,7 +379,7 @@ func (s *Server) getOperation(ctx context.Context, r *rest.Request) (any, error)
 	if err != nil {
 		return nil, err
 	}
-	op, err := s.Operations.Get(ctx, name)
+	op, err := s.Operations.Get(ctx, run.OperationKind, name)
 	if err != nil {
 		return nil, err
 	}
@@ -401,7 +401,7 @@ func (s *Server) listOperations(ctx context.Context, r *rest.Request) (any, erro
 		return nil, err
 	}
 	size := pageSize(r.Query.Get("pageSize"))
-	ops, err := s.Operations.List(ctx, in, last, size+1)
+	ops, err := s.Operations.List(ctx, run.OperationKind, in, last, size+1)
 	if err != nil {
 		return nil, err
 	}
@@ -412,9 +412,6 @@ func (s *Server) listOperations(ctx context.Context, r *rest.Request) (any, erro
 	}
 	out := []any{}
 	for _, op := range ops {
-		if op.Kind != run.OperationKind {
-			continue
-		}
 		w, err := s.operationToWire(ctx, op)
 		if err != nil {
 			return nil, err

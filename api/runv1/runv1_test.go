@@ -31,6 +31,7 @@ import (
 type world struct {
 	server   *httptest.Server
 	services *run.Services
+	store    *store.Store
 	denied   string // service account that nobody may act as
 }
 
@@ -64,7 +65,7 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	n := 0
-	w := &world{services: run.NewServices(st, func() string { n++; return fmt.Sprintf("uid-%d", n) }, func(k int) string { return strings.Repeat("x", k) })}
+	w := &world{store: st, services: run.NewServices(st, func() string { n++; return fmt.Sprintf("uid-%d", n) }, func(k int) string { return strings.Repeat("x", k) })}
 	project := func(ref string) (run.Project, error) {
 		if ref != "giggle" && ref != "123456789012" {
 			return run.Project{}, fault.New(fault.NotFound, "Project %q was not found.", ref)
@@ -162,6 +163,36 @@ func (w *world) ready(t *testing.T, name string) map[string]any {
 		t.Fatalf("get = %d %v", code, svc)
 	}
 	return svc
+}
+
+// What other products do is no operation of Cloud Run: it is neither shown nor waited for.
+func TestOperationsOfOthers(t *testing.T) {
+	w := newWorld(t)
+	const at = "/v1/projects/giggle/locations/europe-north1/operations"
+	err := w.store.Update(t.Context(), func(tx *store.Tx) error {
+		for id, kind := range map[string]string{"a-build": "build", "b-repository": "artifacts.repository", "c-service": run.OperationKind} {
+			op := operation.Operation{Name: "projects/giggle/locations/europe-north1/operations/" + id, Kind: kind, Done: true, Target: "projects/giggle/locations/europe-north1/services/x"}
+			if err := operation.Open(tx, op); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for id, want := range map[string]int{"a-build": 404, "b-repository": 404, "none": 404, "c-service": 200} {
+		if code, out := w.do(t, "GET", regional, at+"/"+id, ""); code != want {
+			t.Errorf("get %s = %d, %v", id, code, out)
+		}
+		if code, out := w.do(t, "POST", regional, at+"/"+id+":wait", `{"timeout":"30s"}`); code != want {
+			t.Errorf("wait for %s = %d, %v", id, code, out)
+		}
+	}
+	code, out := w.do(t, "GET", regional, at+"?pageSize=1", "")
+	if all, _ := out["operations"].([]any); code != 200 || len(all) != 1 || out["nextPageToken"] != "" {
+		t.Errorf("the list = %d, %v", code, out)
+	}
 }
 
 func TestGcloudsRoundTrip(t *testing.T) {

@@ -32,21 +32,13 @@ func (s *Server) operation(name string) (string, error) {
 	return n.String(), err
 }
 
-// ours hides the operations of other products in the same location.
-func ours(op operation.Operation, err error) (operation.Operation, error) {
-	if err == nil && op.Kind != run.OperationKind {
-		err = fault.New(fault.NotFound, "Operation %q was not found.", op.Name)
-	}
-	return op, err
-}
-
 // GetOperation returns an operation.
 func (s *Server) GetOperation(ctx context.Context, r *longrunningpb.GetOperationRequest) (*longrunningpb.Operation, error) {
 	name, err := s.operation(r.GetName())
 	if err != nil {
 		return nil, err
 	}
-	op, err := ours(s.Operations.Get(ctx, name))
+	op, err := s.Operations.Get(ctx, run.OperationKind, name)
 	if err != nil {
 		return nil, err
 	}
@@ -59,9 +51,6 @@ func (s *Server) WaitOperation(ctx context.Context, r *longrunningpb.WaitOperati
 	if err != nil {
 		return nil, err
 	}
-	if _, err := ours(s.Operations.Get(ctx, name)); err != nil {
-		return nil, err
-	}
 	timeout := maxWait
 	if t := r.GetTimeout(); t != nil {
 		if t.CheckValid() != nil || t.AsDuration() < 0 {
@@ -69,7 +58,7 @@ func (s *Server) WaitOperation(ctx context.Context, r *longrunningpb.WaitOperati
 		}
 		timeout = min(timeout, t.AsDuration())
 	}
-	op, err := s.Operations.Wait(ctx, name, timeout)
+	op, err := s.Operations.Wait(ctx, run.OperationKind, name, timeout)
 	if err != nil {
 		return nil, err
 	}
@@ -91,7 +80,7 @@ func (s *Server) ListOperations(ctx context.Context, r *longrunningpb.ListOperat
 		return nil, err
 	}
 	size := pageSize(r.GetPageSize())
-	all, err := s.Operations.List(ctx, in, last, size+1)
+	all, err := s.Operations.List(ctx, run.OperationKind, in, last, size+1)
 	if err != nil {
 		return nil, err
 	}
@@ -101,9 +90,6 @@ func (s *Server) ListOperations(ctx context.Context, r *longrunningpb.ListOperat
 		out.NextPageToken = s.Pages.Token(query, all[size-1].Name)
 	}
 	for _, op := range all {
-		if op.Kind != run.OperationKind {
-			continue
-		}
 		w, err := s.toOperation(ctx, op)
 		if err != nil {
 			return nil, err

@@ -58,7 +58,7 @@ func (s *Server) write(
 	if have.Settled() { // a change of labels and the like, which nothing waits for
 		return done(&have, p)
 	}
-	op, err := s.Operations.Get(ctx, have.Status.Operation)
+	op, err := s.Operations.Get(ctx, run.OperationKind, have.Status.Operation)
 	if err != nil {
 		return nil, err
 	}
