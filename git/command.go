@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os/exec"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -24,8 +25,9 @@ const (
 	largeOutput = 64 << 20 // bytes, for lists of refs and files
 )
 
-// limited starts git under the limits; they hold for its children too.
-var limited = fmt.Sprintf(`ulimit -v %d -t %d 2>/dev/null || { ulimit -v %d; ulimit -t %d; }; exec git "$@"`, memory, cpuTime, memory, cpuTime)
+// limited starts git under the limits; they hold for its children too. When memory is short, the kernel shall take them before
+// the platform.
+var limited = fmt.Sprintf(`{ echo 1000 >/proc/self/oom_score_adj; } 2>/dev/null; ulimit -v %d -t %d 2>/dev/null || { ulimit -v %d; ulimit -t %d; }; exec git "$@"`, memory, cpuTime, memory, cpuTime)
 
 // config is all the configuration that git reads, for every command.
 func (g *Repos) config() []string {
@@ -61,7 +63,7 @@ func (g *Repos) command(ctx context.Context, dir string, env []string, args ...s
 	if dir != "" {
 		cmd.Env = append(cmd.Env, "GIT_DIR="+dir)
 	}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) } // and what it has started
 	cmd.WaitDelay = waitDelay
 	return cmd
@@ -105,7 +107,10 @@ func (g *Repos) stream(ctx context.Context, dir string, env []string, in io.Read
 	cmd := g.command(ctx, dir, env, args...)
 	complaint := &tail{}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = in, out, complaint
+	// Pdeathsig is sent when the thread that started the process ends (prctl(2), PR_SET_PDEATHSIG): this one stays as long.
+	runtime.LockOSThread()
 	err := cmd.Run()
+	runtime.UnlockOSThread()
 	if err == nil {
 		return nil
 	}

@@ -7,6 +7,7 @@
 package git
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -66,6 +67,9 @@ type Config struct {
 	MaxInput int64         // bytes of one push; 0 is DefaultMaxInput
 	Protocol string        // that mirrors are fetched by; "" is "https"
 	Quotas   *quota.Limits // nil is the usual ones
+	Parallel int64         // most calls at once that git works for, 0 for a default; what is over waits a little
+	Share    int64         // most of them of one project, 0 for a default
+	Patience time.Duration // how long a call waits, 0 for a default
 	Log      *slog.Logger
 }
 
@@ -74,7 +78,8 @@ const DefaultMaxInput = 2 << 30
 
 // Repos is all repositories of a platform.
 type Repos struct {
-	cfg Config
+	cfg  Config
+	gate *gate
 
 	mu    sync.Mutex
 	locks map[string]*sync.Mutex // of Sync, by directory
@@ -90,7 +95,10 @@ func Open(ctx context.Context, cfg Config) (_ *Repos, err error) {
 	if cfg.Protocol == "" {
 		cfg.Protocol = "https"
 	}
-	g := &Repos{cfg: cfg, locks: make(map[string]*sync.Mutex)}
+	g := &Repos{
+		cfg: cfg, gate: newGate(cmp.Or(cfg.Parallel, defaultParallel), cmp.Or(cfg.Share, defaultShare), cmp.Or(cfg.Patience, defaultPatience)),
+		locks: make(map[string]*sync.Mutex),
+	}
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -171,6 +179,11 @@ func (g *Repos) create(ctx context.Context, r Repo) (_ Repo, err error) {
 	if err := CheckName(r.Name); err != nil {
 		return Repo{}, err
 	}
+	leave, err := g.gate.enter(ctx, r.Project)
+	if err != nil {
+		return Repo{}, err
+	}
+	defer leave()
 	r.ID = g.cfg.NewID()
 	// The directory comes first: a row without one would answer errors, one without a row is removed at the next start.
 	if _, err := g.output(ctx, "", smallOutput, "init", "--quiet", "--bare", "--template=", "--initial-branch=main", g.dir(r)); err != nil {

@@ -24,6 +24,11 @@ func (g *Repos) Mirror(ctx context.Context, project, name, url string) (err erro
 	}
 	ctx, cancel := context.WithTimeout(ctx, serveTime)
 	defer cancel()
+	leave, err := g.gate.enter(ctx, project)
+	if err != nil {
+		return err
+	}
+	defer leave()
 	err = g.stream(ctx, g.dir(r), nil, nil, &tail{}, "fetch", "--quiet", "--prune", "--no-tags", "--end-of-options", url,
 		"+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*", "+refs/pull/*/head:refs/pull/*/head")
 	if err != nil && first { // nothing came of it

@@ -34,6 +34,11 @@ func (g *Repos) Advertise(ctx context.Context, r Repo, s Service, version int, w
 	defer fault.Wrap(&err, "git.Advertise(%s)", r.Resource())
 	ctx, cancel := context.WithTimeout(ctx, serveTime)
 	defer cancel()
+	leave, err := g.gate.enter(ctx, r.Project)
+	if err != nil {
+		return err
+	}
+	defer leave()
 	return g.stream(ctx, "", protocol(version), nil, w, s.command(), "--stateless-rpc", "--advertise-refs", g.dir(r))
 }
 
@@ -43,6 +48,11 @@ func (g *Repos) Serve(ctx context.Context, r Repo, s Service, version int, in io
 	defer fault.Wrap(&err, "git.Serve(%s)", r.Resource())
 	ctx, cancel := context.WithTimeout(ctx, serveTime)
 	defer cancel()
+	leave, err := g.gate.enter(ctx, r.Project)
+	if err != nil {
+		return err
+	}
+	defer leave()
 	err = g.stream(ctx, "", protocol(version), in, out, s.command(), "--stateless-rpc", g.dir(r))
 	if s == ReceivePack {
 		// Whatever became of the client: refs may have moved.

@@ -23,6 +23,11 @@ type Revision struct{ Branch, Tag, Commit string }
 // Resolve returns the hash of the commit that a revision of a repository means. It fails with NotFound.
 func (g *Repos) Resolve(ctx context.Context, r Repo, rev Revision) (commit string, err error) {
 	defer fault.Wrap(&err, "git.Resolve(%s)", r.Resource())
+	leave, err := g.gate.enter(ctx, r.Project)
+	if err != nil {
+		return "", err
+	}
+	defer leave()
 	object, what := rev.Commit, "commit "+rev.Commit
 	if rev.Commit == "" {
 		ref := "refs/heads/" + rev.Branch
@@ -55,6 +60,11 @@ func (g *Repos) File(ctx context.Context, r Repo, commit, name string, limit int
 	if !hash().MatchString(commit) || clean == "" || strings.ContainsRune(clean, 0) {
 		return nil, fault.New(fault.InvalidArgument, "%.200q is not a path in a repository.", name)
 	}
+	leave, err := g.gate.enter(ctx, r.Project)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
 	data, err = g.output(ctx, g.dir(r), limit, "cat-file", "blob", commit+":"+clean)
 	if err != nil && len(data) == 0 && exitCode(err) >= 0 {
 		return nil, fault.New(fault.NotFound, "The commit %.7s has no file %s.", commit, clean)
@@ -69,6 +79,11 @@ func (g *Repos) Changed(ctx context.Context, r Repo, from, to string) (names []s
 	if !hash().MatchString(to) || from != "" && !hash().MatchString(from) {
 		return nil, fault.New(fault.InvalidArgument, "A commit is 40 hexadecimal digits.")
 	}
+	leave, err := g.gate.enter(ctx, r.Project)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
 	if from != "" {
 		out, err := g.output(ctx, g.dir(r), largeOutput, "diff-tree", "-r", "-z", "--name-only", "--no-renames", from, to)
 		if err == nil || exitCode(err) < 0 {
@@ -98,5 +113,10 @@ func (g *Repos) Archive(ctx context.Context, r Repo, commit, dir string, w io.Wr
 	if dir = strings.Trim(path.Clean("/"+dir), "/"); dir != "" {
 		tree = commit + ":" + dir
 	}
+	leave, err := g.gate.enter(ctx, r.Project)
+	if err != nil {
+		return err
+	}
+	defer leave()
 	return g.stream(ctx, g.dir(r), nil, nil, w, "archive", "--format=tar", tree)
 }

@@ -16,6 +16,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"giggle/audit"
@@ -121,6 +122,22 @@ func (s *started) Write(b []byte) (int, error) {
 	return n, err
 }
 
+// prefaced writes something before the first that is written: no answer has begun when there is none.
+type prefaced struct {
+	w       io.Writer
+	preface string
+}
+
+func (p *prefaced) Write(b []byte) (int, error) {
+	if p.preface != "" {
+		if _, err := io.WriteString(p.w, p.preface); err != nil {
+			return 0, err
+		}
+		p.preface = ""
+	}
+	return p.w.Write(b)
+}
+
 // route reads the path "/p/PROJECT/r/REPO/…".
 func (s *server) route(r *request) error {
 	f := strings.SplitN(strings.TrimPrefix(r.URL.Path, "/"), "/", 5)
@@ -176,13 +193,12 @@ func (s *server) serve(w *started, r *request) (err error) {
 	}
 	if r.advertise {
 		h.Set("Content-Type", "application/x-"+string(r.service)+"-advertisement")
+		out := &prefaced{w: w}
 		if version(r.Request) < 2 || r.service == git.ReceivePack {
 			line := "# service=" + string(r.service) + "\n"
-			if _, err := fmt.Fprintf(w, "%04x%s0000", len(line)+4, line); err != nil {
-				return err
-			}
+			out.preface = fmt.Sprintf("%04x%s0000", len(line)+4, line)
 		}
-		return s.Repos.Advertise(r.Context(), repo, r.service, version(r.Request), w)
+		return s.Repos.Advertise(r.Context(), repo, r.service, version(r.Request), out)
 	}
 	if got := r.Header.Get("Content-Type"); got != "application/x-"+string(r.service)+"-request" {
 		return fault.New(fault.InvalidArgument, "The content type %.60q does not fit the service.", got)
@@ -272,6 +288,9 @@ func writeError(w http.ResponseWriter, err error) {
 	f := fault.From(err)
 	if f.Code == fault.Unauthenticated {
 		w.Header().Set("WWW-Authenticate", `Basic realm="Giggle"`)
+	}
+	if f.RetryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int(f.RetryAfter.Seconds())))
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.WriteHeader(f.Code.HTTPStatus())

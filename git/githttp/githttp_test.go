@@ -18,6 +18,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -284,6 +285,105 @@ func TestHostilePaths(t *testing.T) {
 }
 
 // A push of many bytes goes through, and concurrent ones each arrive.
+// Clients that hold as many git processes as their project may have keep out themselves, and nobody else; what is refused
+// is a whole answer, and each process has its limits.
+func TestProcessesAreBounded(t *testing.T) {
+	h := newHost(t)
+	h.clone("w")
+	cfg := h.cfg
+	cfg.Parallel, cfg.Share, cfg.Patience = 3, 2, 50*time.Millisecond
+	repos, err := git.Open(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := repos.Create(t.Context(), "another-project", "app"); err != nil {
+		t.Fatal(err)
+	}
+	srv := httptest.NewServer(githttp.New(githttp.Config{
+		Repos: repos, Identity: h.IAM, ProjectID: h.ID, Enabled: h.CheckEnabled, Audit: h.Audit, NewID: uuid.NewString, Log: slog.New(slog.DiscardHandler),
+	}))
+	t.Cleanup(srv.Close)
+	clone := func(project, dir string) (string, error) {
+		return h.try("", "clone", "-q", strings.Replace(srv.URL, "http://", "http://x:"+h.Owner+"@", 1)+"/p/"+project+"/r/app", dir)
+	}
+	var bodies []*io.PipeWriter
+	ended := make(chan struct{})
+	for range 2 { // pushes that begin and don't go on
+		r, w := io.Pipe()
+		bodies = append(bodies, w)
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, srv.URL+"/p/giggle/r/app/git-receive-pack", r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.SetBasicAuth("x", h.Owner)
+		req.Header.Set("Content-Type", "application/x-git-receive-pack-request")
+		go func() {
+			if res, err := http.DefaultClient.Do(req); err == nil {
+				_ = res.Body.Close()
+			}
+			ended <- struct{}{}
+		}()
+		if _, err := w.Write([]byte("00")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	limits := h.limits(t)
+	for deadline := time.Now().Add(20 * time.Second); len(limits) < 2; limits = h.limits(t) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d processes of git", len(limits))
+		}
+	}
+	for _, l := range limits {
+		if !strings.Contains(l, fmt.Sprint(2<<30)) || !strings.Contains(l, "600") || !strings.Contains(l, "oom 1000") {
+			t.Errorf("a process has the limits %s", l)
+		}
+	}
+	if out, err := clone("giggle", "no"); err == nil || !strings.Contains(out, "429") {
+		t.Errorf("a third of the project: %v, %s", err, out)
+	}
+	if out, err := clone("another-project", "other"); err != nil {
+		t.Errorf("one of another project: %v, %s", err, out)
+	}
+	for _, w := range bodies {
+		_ = w.CloseWithError(io.ErrUnexpectedEOF)
+		<-ended
+	}
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		out, err := clone("giggle", "yes")
+		if err == nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("after they ended: %v, %s", err, out)
+		}
+	}
+}
+
+// limits are those of the processes of git that write to the repositories.
+func (h *host) limits(t *testing.T) (out []string) {
+	t.Helper()
+	dirs, err := filepath.Glob("/proc/[0-9]*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range dirs {
+		args, _ := os.ReadFile(dir + "/cmdline") // it may have ended
+		if text := string(args); !strings.HasPrefix(text, "git\x00") || !strings.Contains(text, "receive-pack\x00") || !strings.Contains(text, h.cfg.Dir) {
+			continue
+		}
+		limits, _ := os.ReadFile(dir + "/limits")
+		oom, _ := os.ReadFile(dir + "/oom_score_adj")
+		var l []string
+		for line := range strings.Lines(string(limits)) {
+			if strings.HasPrefix(line, "Max address space") || strings.HasPrefix(line, "Max cpu time") {
+				l = append(l, strings.Fields(line)...)
+			}
+		}
+		out = append(out, strings.Join(l, " ")+" oom "+strings.TrimSpace(string(oom)))
+	}
+	return out
+}
+
 func TestBigAndConcurrentPushes(t *testing.T) {
 	h := newHost(t)
 	h.clone("w")
