@@ -213,12 +213,16 @@ func TestCountBy(t *testing.T) {
 
 // What older platforms wrote is in the index, too: else a blob that an object has would be taken for nobody's.
 func TestIndexOfOlderRows(t *testing.T) {
-	type object struct{ Digest string }
+	type object struct {
+		Digest string
+		Size   int64
+	}
+	type blob struct{ Size int64 }
 	type bucket struct{ Project string }
 	type key struct{ UniqueID string }
 	objects := store.NewTable[object]("storage.object", "Object").By(func(_ string, o object) string { return o.Digest })
 	manifests := store.NewTable[object]("artifacts.manifest", "Manifest").By(func(_ string, o object) string { return o.Digest })
-	blobs := store.NewTable[struct{}]("artifacts.blob", "Blob")
+	blobs := store.NewTable[blob]("artifacts.blob", "Blob")
 	buckets := store.NewTable[bucket]("storage.bucket", "Bucket")
 	accounts := store.NewTable[bucket]("iam.serviceAccount", "Account")
 	keys := store.NewTable[key]("iam.serviceAccountKey", "Key")
@@ -228,14 +232,14 @@ func TestIndexOfOlderRows(t *testing.T) {
 		t.Fatal(err)
 	}
 	err = s.Update(t.Context(), func(tx *store.Tx) error {
-		_, e1 := objects.Create(tx, "b/o", object{"sha256:1"})
+		_, e1 := objects.Create(tx, "b/o", object{"sha256:1", 1})
 		_, e2 := objects.Create(tx, "b/log", object{})
-		_, e3 := manifests.Create(tx, "projects/p/m", object{"sha256:2"})
-		_, e4 := blobs.Create(tx, "projects/p/locations/l/repositories/r/blobs/sha256:3", struct{}{})
+		_, e3 := manifests.Create(tx, "projects/p/m", object{"sha256:2", 20})
+		_, e4 := blobs.Create(tx, "projects/p/locations/l/repositories/r/blobs/sha256:3", blob{300})
 		_, e5 := buckets.Create(tx, "b", bucket{"p"})
 		_, e6 := accounts.Create(tx, "a@p", bucket{"p"})
 		_, e7 := keys.Create(tx, "k", key{"1"})
-		_, e8 := objects.Create(tx, "b/gone", object{"sha256:4"})
+		_, e8 := objects.Create(tx, "b/gone", object{"sha256:4", 4000})
 		return errors.Join(e1, e2, e3, e4, e5, e6, e7, e8, objects.Delete(tx, "b/gone"))
 	})
 	if err := errors.Join(err, s.Close()); err != nil {
@@ -247,7 +251,7 @@ func TestIndexOfOlderRows(t *testing.T) {
 	}
 	// Back to the first schema: without what later ones have added.
 	for _, q := range []string{
-		"DROP INDEX objects_by_ref", "ALTER TABLE objects DROP COLUMN ref", "DROP TABLE journal", "DELETE FROM goose_db_version WHERE version_id > 1",
+		"DROP INDEX objects_by_ref", "ALTER TABLE objects DROP COLUMN ref", "DROP TABLE journal", "DROP TABLE sums", "DELETE FROM goose_db_version WHERE version_id > 1",
 	} {
 		if _, err := db.Exec(q); err != nil {
 			t.Fatalf("%s: %v", q, err)
@@ -279,5 +283,15 @@ func TestIndexOfOlderRows(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
+	}
+	err = s.View(t.Context(), func(tx *store.Tx) error {
+		n, err := store.Sum(tx, "stored-bytes/p")
+		if n != 321 {
+			t.Errorf("the project stores %d bytes, want 321", n)
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
 	}
 }

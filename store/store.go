@@ -45,6 +45,7 @@ type Store struct {
 	now     func() time.Time
 	admit   func() error
 	step    func(string)
+	grown   func(sum string, had, more int64) error
 	full    func() bool
 
 	updates chan *update
@@ -67,6 +68,9 @@ type Config struct {
 	Admit func() error
 	// Step is told of each step that a commit has come to, for tests that end the process there; it may be nil.
 	Step func(step string)
+	// Grown is asked before a sum (Table.Sum) that has grown is kept, with what it was and by how much it grows: for quotas. It
+	// isn't asked about what deletes rows, too; nil admits all.
+	Grown func(sum string, had, more int64) error
 	// Full makes room when the disk is full, and reports whether it could: then what failed is tried once more. It may be nil.
 	Full func() bool
 }
@@ -84,6 +88,9 @@ func New(ctx context.Context, cfg Config) (*Store, error) {
 	}
 	if cfg.Step == nil {
 		cfg.Step = func(string) {}
+	}
+	if cfg.Grown == nil {
+		cfg.Grown = func(string, int64, int64) error { return nil }
 	}
 	if cfg.Full == nil {
 		cfg.Full = func() bool { return false }
@@ -121,7 +128,7 @@ func open(ctx context.Context, cfg Config) (_ *Store, err error) {
 	readers.SetMaxOpenConns(4)
 	readers.SetMaxIdleConns(2)
 	s := &Store{
-		readers: readers, writer: writer, now: cfg.Now, admit: cfg.Admit, full: cfg.Full, step: cfg.Step,
+		readers: readers, writer: writer, now: cfg.Now, admit: cfg.Admit, grown: cfg.Grown, full: cfg.Full, step: cfg.Step,
 		updates: make(chan *update, batch), stop: make(chan struct{}), stopped: make(chan struct{}),
 		watchers: make(map[*Watch]struct{}), hangUp: make(chan struct{}),
 	}
@@ -284,7 +291,7 @@ func (s *Store) try(group []*update) (kinds map[string]bool, err error) {
 		if u.err = u.ctx.Err(); u.err != nil {
 			continue
 		}
-		tx := &Tx{ctx: context.WithoutCancel(u.ctx), sql: t, now: s.now(), writable: true, admit: s.admit, deleting: deleting}
+		tx := &Tx{ctx: context.WithoutCancel(u.ctx), sql: t, now: s.now(), writable: true, admit: s.admit, grown: s.grown, deleting: deleting}
 		if u.err = tx.savepoint(journaled(tx.ctx, u.fn)); u.err == nil {
 			for c := range tx.changed {
 				kinds[c.Kind] = true

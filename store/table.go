@@ -17,7 +17,9 @@ type Tx struct {
 	sql      *sql.Tx
 	now      time.Time
 	writable bool
-	admit    func() error // asked before new rows are kept
+	admit    func() error                            // asked before new rows are kept
+	grown    func(sum string, had, more int64) error // asked before a sum that grew is kept
+	sums     map[string]int64                        // by how much it changes them
 	changed  map[Changed]bool
 	after    []func()                             // see OnCommit
 	deleting map[string][]func(*Tx, string) error // see Store.OnDelete
@@ -52,6 +54,9 @@ func (tx *Tx) savepoint(fn func(*Tx) error) (err error) {
 	if err := fn(tx); err != nil {
 		return err
 	}
+	if err := tx.keepSums(); err != nil {
+		return err
+	}
 	if tx.grows && !tx.frees {
 		return tx.admit()
 	}
@@ -75,6 +80,7 @@ type Table[T any] struct {
 	kind string // "run.service": package and noun
 	noun string // "Service": for errors
 	by   func(name string, v T) string
+	adds func(tx *Tx, name string, v T) (sum string, n int64, err error)
 }
 
 // NewTable names a table. It makes nothing on disk. Kind is package and noun, such as "run.service"; noun is what an
@@ -115,12 +121,12 @@ func (t Table[T]) List(tx *Tx, prefix, after string, limit int) ([]Row[T], error
 
 // Count returns how many rows have a name that starts with prefix, without reading them.
 func (t Table[T]) Count(tx *Tx, prefix string) (int, error) {
-	return t.count(tx, "SELECT count(*) FROM objects WHERE kind = ? AND name >= ? AND name < ? AND deleted = 0", t.kind, prefix, prefixEnd(prefix))
+	return t.countRows(tx, "SELECT count(*) FROM objects WHERE kind = ? AND name >= ? AND name < ? AND deleted = 0", t.kind, prefix, prefixEnd(prefix))
 }
 
 // CountBy returns how many rows refer to ref (By), but no more than limit: it looks at no more than that.
 func (t Table[T]) CountBy(tx *Tx, ref string, limit int) (int, error) {
-	return t.count(tx, "SELECT count(*) FROM (SELECT 1 FROM objects WHERE kind = ? AND ref = ? AND ref <> '' AND deleted = 0 LIMIT ?)", t.kind, ref, limit)
+	return t.countRows(tx, "SELECT count(*) FROM (SELECT 1 FROM objects WHERE kind = ? AND ref = ? AND ref <> '' AND deleted = 0 LIMIT ?)", t.kind, ref, limit)
 }
 
 // ListBy returns the rows that refer to ref (By), in no order.
@@ -128,7 +134,7 @@ func (t Table[T]) ListBy(tx *Tx, ref string) ([]Row[T], error) {
 	return t.query(tx, "SELECT "+columns+" FROM objects WHERE kind = ? AND ref = ? AND ref <> '' AND deleted = 0", t.kind, ref)
 }
 
-func (t Table[T]) count(tx *Tx, query string, args ...any) (n int, err error) {
+func (t Table[T]) countRows(tx *Tx, query string, args ...any) (n int, err error) {
 	if err := tx.sql.QueryRowContext(tx.ctx, query, args...).Scan(&n); err != nil {
 		return 0, fmt.Errorf("store: count %s: %w", t.kind, err)
 	}
@@ -176,7 +182,7 @@ func (t Table[T]) Create(tx *Tx, name string, v T) (Row[T], error) {
 		return Row[T]{}, err
 	}
 	tx.grows = true
-	return t.write(tx, Row[T]{Name: name, Version: 1, Created: tx.now, Value: v})
+	return t.write(tx, nil, Row[T]{Name: name, Version: 1, Created: tx.now, Value: v})
 }
 
 // Update replaces a row's value, as a change of intent. It fails with Aborted when row.Version is not the row's
@@ -192,7 +198,7 @@ func (t Table[T]) Update(tx *Tx, row Row[T]) (Row[T], error) {
 	}
 	row.Version++
 	row.Created = have.Created
-	return t.write(tx, row)
+	return t.write(tx, &have, row)
 }
 
 // SetStatus replaces a row's value without a change of intent: Version stays, so a client's read-modify-write never
@@ -204,7 +210,7 @@ func (t Table[T]) SetStatus(tx *Tx, row Row[T]) (Row[T], error) {
 		return Row[T]{}, err
 	}
 	row.Version, row.Created = have.Version, have.Created
-	return t.write(tx, row)
+	return t.write(tx, &have, row)
 }
 
 // Put creates the row or replaces its value, whatever its version.
@@ -212,18 +218,19 @@ func (t Table[T]) Put(tx *Tx, name string, v T) (Row[T], error) {
 	have, err := t.Get(tx, name)
 	switch {
 	case fault.Is(err, fault.NotFound):
-		return t.write(tx, Row[T]{Name: name, Version: 1, Created: tx.now, Value: v})
+		return t.write(tx, nil, Row[T]{Name: name, Version: 1, Created: tx.now, Value: v})
 	case err != nil:
 		return Row[T]{}, err
 	}
-	have.Value = v
-	have.Version++
-	return t.write(tx, have)
+	row := have
+	row.Value = v
+	row.Version++
+	return t.write(tx, &have, row)
 }
 
 // Delete removes the row of that name, or fails with NotFound.
 func (t Table[T]) Delete(tx *Tx, name string) error {
-	row, err := t.Get(tx, name)
+	have, err := t.Get(tx, name)
 	if err != nil {
 		return err
 	}
@@ -232,15 +239,23 @@ func (t Table[T]) Delete(tx *Tx, name string) error {
 			return err
 		}
 	}
+	row := have
 	row.Deleted, tx.frees = true, true
-	_, err = t.write(tx, row)
+	_, err = t.write(tx, &have, row)
 	return err
 }
 
-// write gives the row the next revision and stores it.
-func (t Table[T]) write(tx *Tx, row Row[T]) (Row[T], error) {
+// write gives the row the next revision and stores it in place of the one that there is, nil for none.
+func (t Table[T]) write(tx *Tx, have *Row[T], row Row[T]) (Row[T], error) {
 	if !tx.writable {
 		return row, errors.New("store: a write in View")
+	}
+	is := &row
+	if row.Deleted {
+		is = nil
+	}
+	if err := t.count(tx, have, is); err != nil {
+		return row, err
 	}
 	data, err := json.Marshal(row.Value)
 	if err != nil {
