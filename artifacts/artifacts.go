@@ -69,7 +69,15 @@ func withReason(reason string, code fault.Code, format string, args ...any) *fau
 // Blob is a blob that a repository has.
 type Blob struct{ Size int64 }
 
-var blobs = store.NewTable[Blob]("artifacts.blob", "Blob").By(func(name string, _ Blob) string { return string(digestIn(name)) })
+var blobs = store.NewTable[Blob]("artifacts.blob", "Blob").
+	By(func(name string, _ Blob) string { return string(digestIn(name)) }).
+	Sum(func(_ *store.Tx, name string, b Blob) (string, int64, error) { return storedIn(name), b.Size, nil })
+
+// storedIn is the sum of the bytes of the project that a row is in.
+func storedIn(name string) string {
+	project, _, _ := strings.Cut(strings.TrimPrefix(name, "projects/"), "/")
+	return quota.Stored(project)
+}
 
 // digestIn is the digest that the name of a blob's row ends with.
 func digestIn(name string) blob.Digest { return blob.Digest(name[strings.LastIndexByte(name, '/')+1:]) }

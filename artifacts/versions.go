@@ -15,8 +15,10 @@ import (
 // Rows are named as Artifact Registry names them: REPOSITORY/packages/P, …/versions/DIGEST and …/tags/T.
 var (
 	packages  = store.NewTable[Package]("artifacts.package", "Package")
-	manifests = store.NewTable[Manifest]("artifacts.manifest", "Manifest").By(func(_ string, m Manifest) string { return string(m.Digest) })
-	tags      = store.NewTable[Tag]("artifacts.tag", "Tag")
+	manifests = store.NewTable[Manifest]("artifacts.manifest", "Manifest").
+			By(func(_ string, m Manifest) string { return string(m.Digest) }).
+			Sum(func(_ *store.Tx, name string, m Manifest) (string, int64, error) { return storedIn(name), m.Size, nil })
+	tags = store.NewTable[Tag]("artifacts.tag", "Tag")
 )
 
 func (i Image) version(d blob.Digest) string { return i.name() + "/versions/" + string(d) }

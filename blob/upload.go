@@ -125,6 +125,12 @@ func (d *Dir) UploadSize(ctx context.Context, id string) (_ int64, err error) {
 	return st.Size(), nil
 }
 
+// HasUpload reports whether there is an upload of an id. It waits for nobody who adds to it.
+func (d *Dir) HasUpload(id string) bool {
+	_, err := os.Stat(filepath.Join(d.uploadDir(), filepath.Base(id)))
+	return err == nil
+}
+
 // CommitUpload turns the upload into a blob, as Put does. On a digest mismatch the upload stays.
 func (d *Dir) CommitUpload(ctx context.Context, id string, want Digest) (_ Info, err error) {
 	defer fault.Wrap(&err, "blob.CommitUpload(%.64s)", id)

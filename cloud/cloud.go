@@ -109,9 +109,11 @@ type Config struct {
 type Cloud struct {
 	cfg Config
 
-	quotas  *quota.Limits
-	disk    *disk.Disk
-	ballast *disk.Ballast // of the store
+	quotas *quota.Limits
+	// incoming is what projects are sending.
+	incoming *quota.Bytes
+	disk     *disk.Disk
+	ballast  *disk.Ballast // of the store
 	// auditBallast is that of the audit log.
 	auditBallast *disk.Ballast
 	released     *released
@@ -216,7 +218,9 @@ func (c *Cloud) openState(ctx context.Context) (err error) {
 	if err := c.openDisk(); err != nil {
 		return err
 	}
-	c.store, err = store.New(ctx, store.Config{File: c.path("state", "giggle.db"), Now: c.cfg.Now, Admit: c.disk.AdmitRows, Full: c.ballast.Drop, Step: c.cfg.Step})
+	c.store, err = store.New(ctx, store.Config{
+		File: c.path("state", "giggle.db"), Now: c.cfg.Now, Admit: c.disk.AdmitRows, Grown: c.quotas.AdmitSum, Full: c.ballast.Drop, Step: c.cfg.Step,
+	})
 	if err != nil {
 		return err
 	}
@@ -232,6 +236,7 @@ func (c *Cloud) openState(ctx context.Context) (err error) {
 	if c.cfg.Step != nil {
 		c.blobs.Steps(c.cfg.Step)
 	}
+	c.incoming = quota.NewBytes(c.quotas, c.stored, c.blobs.HasUpload)
 	if c.identity, err = iam.New(ctx, iam.Config{
 		Store:           c.store,
 		Owner:           c.cfg.Owner,
@@ -251,6 +256,15 @@ func (c *Cloud) openState(ctx context.Context) (err error) {
 	c.operations = operation.New(c.store)
 	c.pages = resource.NewPages(c.identity.PageKey(), c.cfg.Now)
 	return nil
+}
+
+// stored is how many bytes a project has in its buckets and repositories.
+func (c *Cloud) stored(ctx context.Context, project string) (n int64, err error) {
+	err = c.store.View(ctx, func(tx *store.Tx) error {
+		n, err = store.Sum(tx, quota.Stored(project))
+		return err
+	})
+	return n, err
 }
 
 // openProjects opens the projects and makes the first one where there is none.

@@ -31,6 +31,11 @@ func (c *Cloud) openDisk() (err error) {
 	if err := os.MkdirAll(c.path("state"), 0o700); err != nil {
 		return err
 	}
+	space, err := c.disk.Space()
+	if err != nil {
+		return err
+	}
+	c.quotas.SizeStored(space.Total)
 	if c.ballast, err = c.disk.Ballast(c.path("state", "ballast"), ballastBytes); err != nil {
 		return err
 	}

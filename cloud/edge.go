@@ -189,7 +189,7 @@ func (c *Cloud) openEdge(context.Context) error {
 		API: hosts, Service: c.gateway, Storage: muxes["storage.googleapis.com"],
 		Registry: registry.New(registry.Config{
 			Artifacts: c.artifacts, Blobs: c.blobs, Identity: c.identity, ProjectID: c.projectID, Audit: c.audit, NewID: uuid.NewString, Log: c.cfg.Log,
-			Admit: c.room,
+			Admit: c.room, Bytes: c.incoming,
 		}),
 		Console: http.HandlerFunc(c.serveConsole),
 	})

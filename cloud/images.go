@@ -29,6 +29,7 @@ func (c *Cloud) openImages(ctx context.Context) (err error) {
 	c.artifacts.Released, c.artifacts.Quotas = c.released.Repository, c.quotas
 	c.storage, err = storage.New(ctx, storage.Options{
 		Store: c.store, Blobs: c.blobs, Logs: c.path("storage"), Now: c.cfg.Now, Admit: c.disk.Admit, Released: c.released.Object, Quotas: c.quotas,
+		Bytes: c.incoming,
 	})
 	return err
 }

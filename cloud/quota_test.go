@@ -107,6 +107,12 @@ func TestQuotas(t *testing.T) {
 		}, func(i int) error {
 			return c.storage.DeleteBucket(ctx, fmt.Sprintf("bucket-%d", i), storage.Conditions{})
 		}},
+		{quota.StoredBytes, 0, func(i int) error {
+			_, err := c.storage.Put(ctx, storage.Insert{Bucket: firstBucket(t, c), Name: fmt.Sprint(i)}, strings.NewReader("x"))
+			return err
+		}, func(i int) error {
+			return c.storage.Delete(ctx, firstBucket(t, c), fmt.Sprint(i), 0, storage.Conditions{})
+		}},
 		{quota.Accounts, 2, func(i int) error {
 			_, err := c.identity.CreateAccount(ctx, fmt.Sprintf("account-%d", i), iam.Account{Project: "giggle"})
 			return err
@@ -164,4 +170,14 @@ func TestQuotas(t *testing.T) {
 			t.Errorf("nothing tries the quota %s", name)
 		}
 	}
+}
+
+// firstBucket is the name of a bucket of the first project.
+func firstBucket(t *testing.T, c *Cloud) string {
+	t.Helper()
+	all, _, err := c.storage.Buckets(t.Context(), "giggle", "", "", 1)
+	if err != nil || len(all) == 0 {
+		t.Fatalf("there is no bucket: %v", err)
+	}
+	return all[0].Name
 }

@@ -150,6 +150,9 @@ func Wrap(err *error, format string, args ...any) {
 // ReasonDiskFull is the reason of a ResourceExhausted fault that no waiting mends.
 const ReasonDiskFull = "DISK_FULL"
 
+// ReasonQuota is the reason of a ResourceExhausted fault that only deleting, or another quota, mends.
+const ReasonQuota = "QUOTA_EXCEEDED"
+
 // DiskFull is what whoever finds the disk full says. The cause may be nil.
 func DiskFull(cause error) *Error {
 	return &Error{Code: ResourceExhausted, Reason: ReasonDiskFull, Domain: "giggle.dev", Cause: cause,

@@ -1,12 +1,14 @@
 // Package quota is how many of each thing there may be: Google's own numbers where it says them, and what `giggle up`
 // was told instead.
 //
-// It serves the products, which count in the transaction that adds. It counts nothing itself.
+// It serves the products, which count in the transaction that adds. It counts nothing itself but the bytes that come in, of
+// which there is no row yet.
 package quota
 
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -29,6 +31,7 @@ const (
 	Accounts        Name = "service-accounts"
 	Keys            Name = "service-account-keys"
 	Roles           Name = "custom-roles"
+	StoredBytes     Name = "stored-bytes"
 )
 
 // table has each quota's usual number and what it counts.
@@ -47,6 +50,7 @@ var table = map[Name]struct {
 	Accounts:        {100, "service accounts of a project"}, // https://cloud.google.com/iam/quotas
 	Keys:            {10, "keys of a service account"},
 	Roles:           {300, "custom roles of a project"},
+	StoredBytes:     {math.MaxInt, "bytes of objects and images of a project"}, // but see SizeStored
 }
 
 // Limits are a platform's quotas. A nil one has the usual numbers.
@@ -68,6 +72,17 @@ func New(said map[string]int) (*Limits, error) {
 	return l, nil
 }
 
+// LeastStored is the fewest bytes that a project may store where nobody has said how many.
+const LeastStored = 1 << 30
+
+// SizeStored sets how many bytes a project may store where nobody has said how many: half of a disk, so that no project
+// fills it for all.
+func (l *Limits) SizeStored(disk int64) {
+	if l.said[StoredBytes] == 0 {
+		l.said[StoredBytes] = int(max(disk/2, LeastStored))
+	}
+}
+
 // Names returns the names of all quotas, in order.
 func Names() (names []string) {
 	for name := range table {
@@ -82,7 +97,11 @@ func Describe() string {
 	var b strings.Builder
 	for _, name := range Names() {
 		q := table[Name(name)]
-		fmt.Fprintf(&b, "%s=%d: %s\n", name, q.usual, q.what)
+		usual := fmt.Sprint(q.usual)
+		if Name(name) == StoredBytes {
+			usual = "half of the disk"
+		}
+		fmt.Fprintf(&b, "%s=%s: %s\n", name, usual, q.what)
 	}
 	return b.String()
 }
@@ -102,10 +121,14 @@ func (l *Limits) Admit(name Name, whose string, have int) error {
 	if have < most {
 		return nil
 	}
-	e := fault.New(fault.ResourceExhausted,
+	return exceeded(name, int64(most),
 		"Quota exceeded for %s: the quota %q allows %d %s. Delete some, or have the platform started with `giggle up --quota %s=%d`.",
 		whose, name, most, table[name].what, name, 2*most)
-	e.Reason, e.Domain = "QUOTA_EXCEEDED", "giggle.dev"
+}
+
+func exceeded(name Name, most int64, format string, args ...any) error {
+	e := fault.New(fault.ResourceExhausted, format, args...)
+	e.Reason, e.Domain = fault.ReasonQuota, "giggle.dev"
 	e.Metadata = map[string]string{"quota_metric": string(name), "quota_limit_value": fmt.Sprint(most)}
 	return e
 }

@@ -15,6 +15,7 @@ import (
 
 	"giggle/blob"
 	"giggle/fault"
+	"giggle/quota"
 	"giggle/store"
 )
 
@@ -46,7 +47,12 @@ type Object struct {
 	Log            string // id of the file that it grows in; "" once it is finished
 }
 
-var objects = store.NewTable[Object]("storage.object", "Object").By(func(_ string, o Object) string { return string(o.Digest) })
+var objects = store.NewTable[Object]("storage.object", "Object").
+	By(func(_ string, o Object) string { return string(o.Digest) }).
+	Sum(func(tx *store.Tx, _ string, o Object) (string, int64, error) {
+		b, err := getBucket(tx, o.Bucket)
+		return quota.Stored(b.Project), o.Size, err
+	})
 
 // key is the row name of an object. A bucket's name has no slash, so rows of a bucket lie together in name order.
 func key(bucket, name string) string { return bucket + "/" + name }
@@ -101,6 +107,7 @@ type Insert struct {
 	If           Conditions
 	MD5          []byte  // what the client says of its bytes; nil if nothing
 	CRC32C       *uint32 // likewise
+	Size         int64   `json:"-"` // what Put's bytes are announced to be; 0 if nobody says
 	// MayReplace is asked when there is an object of that name, in the transaction that replaces it: to replace is to
 	// delete. Nil: it may be replaced.
 	MayReplace func() error `json:"-"`
@@ -142,29 +149,65 @@ func (s *sums) Write(p []byte) (int, error) {
 // Put stores what r yields as an object, in place of the one of that name. It returns when it is on disk.
 func (s *Storage) Put(ctx context.Context, in Insert, r io.Reader) (_ Object, err error) {
 	defer fault.Wrap(&err, "storage.Put(%.64s)", in.Bucket)
-	if err := s.admits(ctx, &in, 0); err != nil {
+	at, err := s.admits(ctx, &in, in.Size)
+	if err != nil {
 		return Object{}, err
 	}
+	coming := s.bytes.Begin(at.project)
+	defer coming.End()
 	h := newSums()
-	info, err := s.blobs.Put(ctx, io.TeeReader(r, h), "")
+	info, err := s.blobs.Put(ctx, io.TeeReader(coming.Reader(ctx, r, at.replaced), h), "")
 	if err != nil {
 		return Object{}, err
 	}
 	return s.insert(ctx, in, info, h, h.md5.Sum(nil), 0)
 }
 
+// spot is where an object is to be: in which project, and in place of how many bytes.
+type spot struct {
+	project  string
+	replaced int64
+}
+
+// spotOf returns where an object is to be.
+func spotOf(tx *store.Tx, bucket, name string) (at spot, err error) {
+	b, err := getBucket(tx, bucket)
+	if err != nil {
+		return at, err
+	}
+	at.project = b.Project
+	row, err := objects.Get(tx, key(bucket, name))
+	if fault.Is(err, fault.NotFound) {
+		return at, nil
+	}
+	at.replaced = row.Value.Size
+	return at, err
+}
+
+// room refuses n bytes that are announced where the platform or the project has no room for them.
+func (s *Storage) room(ctx context.Context, at spot, n int64) error {
+	if err := s.admit(n); err != nil || n == 0 {
+		return err
+	}
+	return s.bytes.Admit(ctx, at.project, n-at.replaced)
+}
+
 // admits refuses what would be refused at the end anyway, before any of the n bytes that are announced is taken.
-func (s *Storage) admits(ctx context.Context, in *Insert, n int64) error {
+func (s *Storage) admits(ctx context.Context, in *Insert, n int64) (at spot, err error) {
 	if err := in.check(); err != nil {
-		return err
+		return at, err
 	}
-	if err := s.admit(n); err != nil {
-		return err
-	}
-	return s.store.View(ctx, func(tx *store.Tx) error {
+	err = s.store.View(ctx, func(tx *store.Tx) error {
+		if at, err = spotOf(tx, in.Bucket, in.Name); err != nil {
+			return err
+		}
 		_, err := target(tx, *in)
 		return err
 	})
+	if err != nil {
+		return at, err
+	}
+	return at, s.room(ctx, at, n)
 }
 
 // target returns the object that a write would replace, nil if none, after checking bucket, conditions and whether it may
@@ -394,11 +437,9 @@ func (s *Storage) Compose(ctx context.Context, to Insert, from []Source) (_ Obje
 	if len(from) == 0 || len(from) > MaxComponents {
 		return Object{}, fault.Invalid("sourceObjects", "the number of source components must be 1 to %d, not %d", MaxComponents, len(from))
 	}
-	if err := s.admits(ctx, &to, 0); err != nil {
-		return Object{}, err
-	}
 	var readers []io.Reader
 	components := 0
+	to.Size = 0
 	for _, f := range from {
 		o, r, err := s.Open(ctx, to.Bucket, f.Name, f.Generation, f.If)
 		if err != nil {
@@ -407,9 +448,16 @@ func (s *Storage) Compose(ctx context.Context, to Insert, from []Source) (_ Obje
 		defer r.Close()
 		readers = append(readers, io.LimitReader(r, o.Size))
 		components += max(1, o.Components)
+		to.Size += o.Size
 	}
+	at, err := s.admits(ctx, &to, to.Size)
+	if err != nil {
+		return Object{}, err
+	}
+	coming := s.bytes.Begin(at.project)
+	defer coming.End()
 	h := newSums()
-	info, err := s.blobs.Put(ctx, io.TeeReader(io.MultiReader(readers...), h), "")
+	info, err := s.blobs.Put(ctx, io.TeeReader(coming.Reader(ctx, io.MultiReader(readers...), at.replaced), h), "")
 	if err != nil {
 		return Object{}, err
 	}

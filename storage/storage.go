@@ -51,6 +51,7 @@ type Options struct {
 	// Needed then. It may be nil and must not block.
 	Released func(blob.Digest)
 	Quotas   *quota.Limits // nil is the usual ones
+	Bytes    *quota.Bytes  // what comes in; nil admits all
 }
 
 // Storage is all buckets of a platform. It is safe for concurrent use.
@@ -63,6 +64,7 @@ type Storage struct {
 	freed func(blob.Digest)
 
 	quotas *quota.Limits
+	bytes  *quota.Bytes
 
 	mu       sync.Mutex
 	lastGen  int64
@@ -81,7 +83,7 @@ const (
 // New opens the storage in opts. Logs that a crash left unfinished are finished with what they have.
 func New(ctx context.Context, opts Options) (_ *Storage, err error) {
 	defer fault.Wrap(&err, "storage.New")
-	s := &Storage{store: opts.Store, blobs: opts.Blobs, logs: opts.Logs, now: opts.Now, admit: opts.Admit, freed: opts.Released, quotas: opts.Quotas, sessions: map[string]*session{}, ended: map[string]growing{}}
+	s := &Storage{store: opts.Store, blobs: opts.Blobs, logs: opts.Logs, now: opts.Now, admit: opts.Admit, freed: opts.Released, quotas: opts.Quotas, bytes: opts.Bytes, sessions: map[string]*session{}, ended: map[string]growing{}}
 	if s.admit == nil {
 		s.admit = func(int64) error { return nil }
 	}
@@ -94,8 +96,22 @@ func New(ctx context.Context, opts Options) (_ *Storage, err error) {
 	return s, s.recoverLogs(ctx)
 }
 
-// Room fails when there is none for n more bytes, as a Put of so many would.
-func (s *Storage) Room(n int64) error { return s.admit(max(n, 0)) }
+// Room fails when there is none for n more bytes of an upload, as an Append of so many would.
+func (s *Storage) Room(ctx context.Context, u Upload, n int64) error {
+	_, err := s.uploadRoom(ctx, u, n)
+	return err
+}
+
+func (s *Storage) uploadRoom(ctx context.Context, u Upload, n int64) (at spot, err error) {
+	err = s.store.View(ctx, func(tx *store.Tx) error {
+		at, err = spotOf(tx, u.Insert.Bucket, u.Insert.Name)
+		return err
+	})
+	if err != nil {
+		return at, err
+	}
+	return at, s.room(ctx, at, max(n, 0))
+}
 
 // generation returns a number that no object of this storage had: the time in microseconds, as Cloud Storage has it.
 func (s *Storage) generation(after int64) int64 {

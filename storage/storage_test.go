@@ -201,7 +201,7 @@ func TestPutAndPreconditions(t *testing.T) {
 	if _, err := w.BeginUpload(t.Context(), storage.Insert{Bucket: "bucket", Name: "announced"}, 1000); err != nil {
 		t.Error(err)
 	}
-	is(t, w.Room(1001), fault.ResourceExhausted, fault.ReasonDiskFull)
+	is(t, w.Room(t.Context(), storage.Upload{Insert: storage.Insert{Bucket: "bucket", Name: "announced"}}, 1001), fault.ResourceExhausted, fault.ReasonDiskFull)
 	w.room = 0
 
 	o, err := w.UpdateObject(t.Context(), "bucket", "new", 0, storage.Conditions{}, func(a *storage.Attrs) error {

@@ -34,7 +34,7 @@ type session struct {
 // BeginUpload starts a resumable upload of total bytes, -1 if the client does not know.
 func (s *Storage) BeginUpload(ctx context.Context, in Insert, total int64) (_ Upload, err error) {
 	defer fault.Wrap(&err, "storage.BeginUpload(%.64s)", in.Bucket)
-	if err := s.admits(ctx, &in, max(total, 0)); err != nil {
+	if _, err := s.admits(ctx, &in, max(total, 0)); err != nil {
 		return Upload{}, err
 	}
 	id, err := s.blobs.BeginUpload(ctx)
@@ -112,9 +112,11 @@ func (s *Storage) Append(
 			return u, size, err
 		}
 	}
-	if err := s.admit(max(total-size, 0)); err != nil {
+	at, err := s.uploadRoom(ctx, u, total-size)
+	if err != nil {
 		return u, size, err
 	}
+	r = s.bytes.Upload(at.project, id, size).Reader(ctx, r, at.replaced)
 	if total >= 0 {
 		r = &overrun{r: r, left: total - size}
 	}
@@ -141,7 +143,11 @@ func (s *Storage) finish(ctx context.Context, sess *session, u *Upload, whole bo
 		return nil
 	}
 	// The object is refused before its bytes leave the upload, so that nothing is lost that could be sent again.
-	if err := s.admits(ctx, &u.Insert, 0); err != nil {
+	at, err := s.admits(ctx, &u.Insert, 0)
+	if err == nil {
+		err = s.bytes.Admit(ctx, at.project, -at.replaced) // what the upload has is counted already
+	}
+	if err != nil {
 		return err
 	}
 	info, err := s.blobs.CommitUpload(ctx, u.ID, "")
@@ -234,6 +240,7 @@ func (s *Storage) session(id string) *session {
 }
 
 func (s *Storage) forget(id string) {
+	s.bytes.EndUpload(id)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.sessions, id)

@@ -27,7 +27,7 @@ func status(f *rest.Failure) int {
 		return http.StatusPreconditionFailed
 	case f.Reason == storage.ReasonUploadGone:
 		return http.StatusGone
-	case f.Reason == fault.ReasonDiskFull: // gcloud tries 429 and 507 again for hours, and takes 403 for a lack of permission
+	case f.Reason == fault.ReasonDiskFull, f.Reason == fault.ReasonQuota: // gcloud tries 429 and 507 again for hours, and takes 403 for a lack of permission
 		return http.StatusRequestEntityTooLarge
 	case f.Code == fault.OutOfRange:
 		return http.StatusRequestedRangeNotSatisfiable
@@ -59,7 +59,7 @@ func WriteError(w http.ResponseWriter, _ *http.Request, f *rest.Failure) {
 	}
 	domain, reason := "global", reasons[f.Code]
 	switch {
-	case f.Reason == fault.ReasonDiskFull:
+	case f.Reason == fault.ReasonDiskFull, f.Reason == fault.ReasonQuota:
 		domain, reason = "usageLimits", "quotaExceeded"
 	case reason == "":
 		reason = "backendError"

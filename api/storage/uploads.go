@@ -52,6 +52,9 @@ func (s *Server) startUpload(ctx context.Context, r *rest.Request) (any, error) 
 		if in.Name == "" {
 			return nil, fault.Invalid("name", "Required: an upload needs the name of its object.")
 		}
+		if r.Header.Get("Content-Encoding") == "" {
+			in.Size = max(r.ContentLength, 0)
+		}
 		return s.put(ctx, r, in, r.Body)
 	case "multipart":
 		return s.multipart(ctx, r, in)
@@ -280,7 +283,7 @@ func (s *Server) continueUpload(ctx context.Context, r *rest.Request) (any, erro
 	case p.query && p.total != size: // how far?
 		// To be told here that there is no room for the rest is better than in the middle of it: most clients read no
 		// answer before they have sent all, and only find the connection closed.
-		if err := s.Storage.Room(max(p.total, u.Total) - size); err != nil {
+		if err := s.Storage.Room(ctx, u, max(p.total, u.Total)-size); err != nil {
 			return nil, err
 		}
 		return incomplete(r, size), nil

@@ -64,6 +64,9 @@ func (s *server) writeError(w http.ResponseWriter, r *http.Request, err error) {
 	if st, ok := statuses[code]; ok {
 		status = st
 	}
+	if e.Reason == fault.ReasonQuota { // as other registries say it: no client tries that again
+		code, status = "DENIED", http.StatusForbidden
+	}
 	if e.Reason == fault.ReasonDiskFull {
 		status = http.StatusInsufficientStorage // which no client tries again, as it would 429
 	}

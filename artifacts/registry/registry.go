@@ -24,6 +24,7 @@ import (
 	"giggle/blob"
 	"giggle/fault"
 	"giggle/iam"
+	"giggle/quota"
 	"giggle/resource"
 )
 
@@ -67,6 +68,7 @@ type Config struct {
 	Audit     Recorder
 	NewID     func() string // of requests
 	Admit     func() error  // asked before bytes are taken in, for the disk reserve; nil admits all
+	Bytes     *quota.Bytes  // what comes in for a project; nil admits all
 	Log       *slog.Logger
 	Now       func() time.Time // nil is the clock
 }

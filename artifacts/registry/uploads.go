@@ -39,8 +39,13 @@ func (s *server) startUpload(w http.ResponseWriter, r *request) error {
 		if err := s.Admit(); err != nil {
 			return err
 		}
+		if err := s.Bytes.Admit(r.Context(), r.image.Repository.Project, max(r.ContentLength, 0)); err != nil {
+			return err
+		}
+		coming := s.Bytes.Begin(r.image.Repository.Project)
+		defer coming.End()
 		defer s.Blobs.Reserve(d)() // until the repository has it
-		info, err := s.Blobs.Put(r.Context(), fromClient{r.Body}, d)
+		info, err := s.Blobs.Put(r.Context(), coming.Reader(r.Context(), fromClient{r.Body}, 0), d)
 		if err != nil {
 			return uploadFault(err)
 		}
@@ -111,11 +116,13 @@ func (s *server) finishUpload(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return uploadFault(err)
 	}
+	defer s.Bytes.EndUpload(r.ref)
 	return s.keep(w, r, info)
 }
 
 // cancelUpload drops an upload.
 func (s *server) cancelUpload(w http.ResponseWriter, r *request) error {
+	defer s.Bytes.EndUpload(r.ref)
 	if err := s.Blobs.AbortUpload(r.Context(), r.ref); err != nil {
 		return uploadFault(err)
 	}
@@ -155,7 +162,11 @@ func (s *server) chunk(w http.ResponseWriter, r *request) (int64, error) {
 	if length == 0 {
 		return have, nil
 	}
-	n, err := s.Blobs.AppendUpload(r.Context(), r.ref, start, fromClient{limit(r.Body, length)})
+	if err := s.Bytes.Admit(r.Context(), r.image.Repository.Project, max(length, 0)); err != nil {
+		return 0, err
+	}
+	body := s.Bytes.Upload(r.image.Repository.Project, r.ref, have).Reader(r.Context(), fromClient{limit(r.Body, length)}, 0)
+	n, err := s.Blobs.AppendUpload(r.Context(), r.ref, start, body)
 	if fault.Is(err, fault.OutOfRange) {
 		setProgress(w, r, r.ref, n)
 		return 0, coded("RANGE_INVALID", fault.From(err))

@@ -33,6 +33,7 @@ type cloudFlags struct {
 	memory       string
 	gpuEmulation string
 	gpuTypes     []string
+	quotas       map[string]string
 	verbose      bool
 }
 
@@ -68,7 +69,7 @@ func (p *program) cloudFlags(c *cobra.Command, f *cloudFlags) {
 	fl.StringVar(&f.Devices, "devices", "/", "directory in whose proc/ the GPU driver's list lies, for tests")
 	_ = fl.MarkHidden("devices") // it is there
 	fl.IntVar(&f.ModelRequests, "model-requests-per-minute", 600, "requests that a project may make of one language model in a minute; 0 for any number")
-	fl.StringToIntVar(&f.Quotas, "quota", nil, "NAME=N: how many there may be instead of the usual number, of "+strings.Join(quota.Names(), ", "))
+	fl.StringToStringVar(&f.quotas, "quota", nil, "NAME=N: how many there may be instead of the usual number, of "+strings.Join(quota.Names(), ", ")+"; bytes as in stored-bytes=50Gi")
 	fl.BoolVarP(&f.verbose, "verbose", "v", false, "log more")
 }
 
@@ -102,6 +103,19 @@ func (p *program) config(ctx context.Context, f *cloudFlags, log io.Writer) (clo
 			return cloud.Config{}, fault.New(fault.InvalidArgument, "--gpu-type: %s", fault.From(err).Message)
 		}
 		cfg.GPUAliases = append(cfg.GPUAliases, a)
+	}
+	cfg.Quotas = make(map[string]int, len(f.quotas))
+	for name, text := range f.quotas {
+		n, err := strconv.Atoi(text)
+		if err != nil && quota.Name(name) == quota.StoredBytes {
+			var size int64
+			size, err = cloudrun.Bytes(text)
+			n = int(size)
+		}
+		if err != nil {
+			return cloud.Config{}, fault.New(fault.InvalidArgument, "--quota %s=%q is not a number.", name, text)
+		}
+		cfg.Quotas[name] = n
 	}
 	if cfg.Binary, err = os.Executable(); err != nil {
 		return cloud.Config{}, err
