@@ -185,6 +185,56 @@ func TestActivityGoesByAge(t *testing.T) {
 	}
 }
 
+// However young they are, the entries of what was done take no more than they may: the oldest go, the newest stay, also
+// when less is allowed than was.
+func TestActivityIsBounded(t *testing.T) {
+	const segment = 4 << 10
+	dir := t.TempDir()
+	size := func() (sum int64, files int) {
+		t.Helper()
+		all, err := filepath.Glob(filepath.Join(dir, activity+"-*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range all {
+			st, err := os.Stat(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			sum += st.Size()
+		}
+		return sum, len(all)
+	}
+	n := 0
+	for _, most := range []int64{0, 10 * segment, 4 * segment} {
+		l, err := Open(Config{Dir: dir, Now: time.Now, Segment: segment, Most: most})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 200 {
+			n++
+			record(t, l, event(fmt.Sprintf("r%d.", n)))
+			got, files := size()
+			if bound := most + 1<<10; most > 0 && got > bound { // the line that ends a file
+				t.Fatalf("%d bytes in %d files, of %d", got, files, most)
+			}
+			if most >= 2*segment && got < most-2*segment-1<<10 {
+				t.Fatalf("only %d bytes in %d files are left of %d", got, files, most)
+			}
+		}
+		entries, err := l.Read(Filter{})
+		if err != nil || len(entries) == 0 || entries[len(entries)-1].InsertID != fmt.Sprintf("r%d.", n) {
+			t.Errorf("of %d entries are left %d, %v; the newest must be", n, len(entries), err)
+		}
+		if most == 0 && len(entries) != n {
+			t.Errorf("of %d entries are left %d although all may stay", n, len(entries))
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // A flood of refused calls, authenticated or not, neither fills the disk nor pushes out what was done.
 func TestRefusalsAreBounded(t *testing.T) {
 	dir := t.TempDir()

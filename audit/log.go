@@ -36,6 +36,8 @@ type Config struct {
 	Dir     string // of its own
 	Now     func() time.Time
 	Segment int64 // bytes of one file; 0 for 8 MB
+	// Most is how many bytes the entries of what was done may take, before the oldest go ahead of their time; 0 for any.
+	Most int64
 	// Journal keeps the entries of calls whose end is still to come; nil does without.
 	Journal Journal
 	// Full makes room when the disk is full, and reports whether it could: then the entry is written again. It may be nil.
@@ -46,10 +48,11 @@ type Config struct {
 type retention struct {
 	files int           // the newest; 0 for all
 	age   time.Duration // 0 for any
+	bytes int64         // of all together; 0 for any
 }
 
 // kept is what stays of each stream. What was done stays as long as in Google Cloud
-// (https://cloud.google.com/logging/quotas#logs_retention_periods), whatever else is written.
+// (https://cloud.google.com/logging/quotas#logs_retention_periods), whatever else is written; but see Config.Most.
 var kept = map[string]retention{
 	activity:   {age: 400 * 24 * time.Hour},
 	dataAccess: {files: 16},
@@ -96,6 +99,9 @@ func Open(cfg Config) (_ *Log, err error) {
 		subscribers: make(map[*subscriber]bool),
 	}
 	for name, keep := range kept {
+		if name == activity {
+			keep.bytes = cfg.Most
+		}
 		s, err := openStream(cfg, name, keep)
 		if err != nil {
 			return nil, errors.Join(err, l.Close())
@@ -219,7 +225,7 @@ func openStream(cfg Config, name string, keep retention) (*stream, error) {
 	if s.size, err = wholeLines(s.file); err == nil {
 		err = s.file.Truncate(s.size)
 	}
-	return s, err
+	return s, errors.Join(err, s.prune())
 }
 
 // wholeLines is the length of a file up to the end of its last whole line.
@@ -279,27 +285,32 @@ func (s *stream) begin(number int) error {
 	return errors.Join(err, s.prune())
 }
 
-// prune removes the files that are not to stay. The newest does.
+// prune removes the files that are not to stay, the oldest first. The newest does, and counts as what it may become.
 func (s *stream) prune() error {
 	numbers, err := s.segments()
-	if err != nil {
+	if err != nil || len(numbers) == 0 {
 		return err
 	}
-	for i, number := range numbers {
-		left := len(numbers) - i
-		if left == 1 {
-			break
+	older := numbers[:len(numbers)-1]
+	files := make([]os.FileInfo, len(older))
+	all := s.segment
+	for i, number := range older {
+		if files[i], err = os.Stat(s.path(number)); err != nil {
+			return err
 		}
-		old := s.keep.files > 0 && left > s.keep.files
-		if st, err := os.Stat(s.path(number)); err == nil && s.keep.age > 0 {
-			old = old || s.now().Sub(st.ModTime()) > s.keep.age
-		}
+		all += files[i].Size()
+	}
+	for i, number := range older {
+		old := s.keep.files > 0 && len(numbers)-i > s.keep.files ||
+			s.keep.age > 0 && s.now().Sub(files[i].ModTime()) > s.keep.age ||
+			s.keep.bytes > 0 && all > s.keep.bytes
 		if !old {
 			break
 		}
 		if err := os.Remove(s.path(number)); err != nil {
 			return err
 		}
+		all -= files[i].Size()
 	}
 	return nil
 }

@@ -116,6 +116,7 @@ type Cloud struct {
 	ballast  *disk.Ballast // of the store
 	// auditBallast is that of the audit log.
 	auditBallast *disk.Ballast
+	auditMost    int64 // bytes that its entries of what was done may take
 	released     *released
 	store        *store.Store
 	audit        *audit.Log
@@ -225,7 +226,9 @@ func (c *Cloud) openState(ctx context.Context) (err error) {
 		return err
 	}
 	c.onClose(c.store.Close)
-	if c.audit, err = audit.Open(audit.Config{Dir: c.path("audit"), Now: c.cfg.Now, Journal: c.store, Full: c.auditBallast.Drop}); err != nil {
+	if c.audit, err = audit.Open(audit.Config{
+		Dir: c.path("audit"), Now: c.cfg.Now, Most: c.auditMost, Journal: c.store, Full: c.auditBallast.Drop,
+	}); err != nil {
 		return err
 	}
 	c.onClose(c.audit.Close)

@@ -12,6 +12,12 @@ const ballastBytes = 16 << 20
 // auditBytes is what the audit log has then: some ten thousand entries, for the deletes that make room.
 const auditBytes = 8 << 20
 
+// What the audit log keeps of what was done: a share of the file system, and this at least.
+const (
+	auditShare = 16
+	leastAudit = 256 << 20
+)
+
 // openDisk looks at the data directory's file system.
 func (c *Cloud) openDisk() (err error) {
 	c.released = newReleased()
@@ -36,6 +42,7 @@ func (c *Cloud) openDisk() (err error) {
 		return err
 	}
 	c.quotas.SizeStored(space.Total)
+	c.auditMost = max(space.Total/auditShare, leastAudit)
 	if c.ballast, err = c.disk.Ballast(c.path("state", "ballast"), ballastBytes); err != nil {
 		return err
 	}
