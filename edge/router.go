@@ -70,6 +70,7 @@ func (rt *Router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			r = rest.Paced(w, r)
 		}
 		h.ServeHTTP(w, r)
+		rest.Drain(w, r)
 		return
 	}
 	if isLocal(n.Host) {

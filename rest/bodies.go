@@ -210,6 +210,7 @@ type pacedBody struct {
 	start   time.Time
 	n       int64
 	ended   bool
+	drained bool
 }
 
 func (b *pacedBody) Read(p []byte) (int, error) {

@@ -230,7 +230,7 @@ func (m *Mux) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	r = Paced(w, r)
 	m.serveREST(w, r, a)
-	drain(w, r)
+	Drain(w, r)
 }
 
 const (
@@ -238,11 +238,16 @@ const (
 	drainTime  = 5 * time.Second
 )
 
-// drain reads what is left of a body whose answer is known already, a refusal most often: clients that read only when
-// all is sent would else find their connection closed in place of the answer.
-func drain(w http.ResponseWriter, r *http.Request) {
+// Drain reads what is left of a body of Paced whose answer is known already, a refusal most often: clients of HTTP/1.1
+// that read only when all is sent would else find their connection closed in place of the answer. In HTTP/2 they read
+// meanwhile, and are told to stop. A second call does nothing.
+func Drain(w http.ResponseWriter, r *http.Request) {
 	b, ok := r.Body.(*pacedBody)
-	if !ok || b.ended || r.Header.Get("Expect") != "" {
+	if !ok || b.ended || b.drained || r.ProtoMajor >= 2 {
+		return
+	}
+	b.drained = true
+	if b.start.IsZero() && r.Header.Get("Expect") != "" { // nobody has asked for it
 		return
 	}
 	control := http.NewResponseController(w)
