@@ -199,7 +199,7 @@ func TestRepositories(t *testing.T) {
 		t.Errorf("operation %+v, response %+v, %v", op, made, err)
 	}
 	w.open(t)
-	if got, err := operation.New(w.store).Get(ctx, op.Name); err != nil || !got.Done {
+	if got, err := operation.New(w.store).Get(ctx, artifacts.OperationKind, op.Name); err != nil || !got.Done {
 		t.Errorf("the operation after a restart: %+v, %v", got, err)
 	}
 	if _, err := w.CreateRepository(ctx, repository("my-repo")); !fault.Is(err, fault.AlreadyExists) {

@@ -166,7 +166,7 @@ func (w *world) settle(t *testing.T, svc run.Service, err error) run.Service {
 	if err != nil || !svc.Settled() {
 		t.Fatalf("did not settle: %+v, %v", svc.Status, err)
 	}
-	op, err := operation.New(w.store).Get(t.Context(), svc.Status.Operation)
+	op, err := operation.New(w.store).Get(t.Context(), run.OperationKind, svc.Status.Operation)
 	if err != nil || !op.Done {
 		t.Errorf("the operation of a settled service: %+v, %v", op, err)
 	}
