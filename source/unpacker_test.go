@@ -54,8 +54,8 @@ func both(t *testing.T, archive []byte, fn func(way string, extract func(ctx con
 		unpacker source.Unpacker
 		archive  io.ReadSeeker
 	}{
-		"in this process":             {source.Unpacker{}, bytes.NewReader(archive)},
-		"in another":                  {unpacker(t), f},
+		"in this process":            {source.Unpacker{}, bytes.NewReader(archive)},
+		"in another":                 {unpacker(t), f},
 		"in another, without a file": {unpacker(t), bytes.NewReader(archive)},
 	} {
 		fn(way, func(ctx context.Context, dir string, limits source.Limits) error {
