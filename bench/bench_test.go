@@ -68,7 +68,7 @@ func TestGoals(t *testing.T) {
 	}
 }
 
-// The form that scripts read (DESIGN §9).
+// The form that scripts read.
 func TestReport(t *testing.T) {
 	r := &run{}
 	r.times("cold_prepared", series{10 * time.Millisecond, 20 * time.Millisecond}, "bare start", series{10 * time.Millisecond}, goal{p50: 15})

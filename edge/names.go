@@ -128,7 +128,7 @@ var zones = []string{
 	"source.developers.google.com", "metadata.google.internal", "registry.ollama.ai",
 }
 
-// OwnName reports whether the platform's DNS answers for a name (DESIGN §3).
+// OwnName reports whether the platform's DNS answers for a name.
 func OwnName(name string) bool {
 	name = CleanHost(name)
 	if name == "metadata" { // the short form that old libraries use

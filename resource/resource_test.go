@@ -65,7 +65,7 @@ func TestRegionCodesAreUnique(t *testing.T) {
 		seen[c] = r
 	}
 	if resource.RegionCode("europe-north1") != "lz" || resource.RegionCode("europe-west4") != "ez" || resource.RegionCode("us-central1") != "uc" {
-		t.Error("the codes of DESIGN are not in the table")
+		t.Error("the codes of the usual regions are not in the table")
 	}
 }
 

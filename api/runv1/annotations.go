@@ -24,7 +24,7 @@ const (
 
 // serviceAnnotations and templateAnnotations are every run.googleapis.com, serving.knative.dev and
 // autoscaling.knative.dev annotation of https://cloud.google.com/run/docs/reference/rest/v1/namespaces.services and of
-// gcloud 528 (DESIGN, section 12). One that is in neither table is refused; only foreign prefixes pass unread.
+// gcloud 528. One that is in neither table is refused; only foreign prefixes pass unread.
 var serviceAnnotations = map[string]disposition{
 	"run.googleapis.com/client-name":                    honoured,
 	"run.googleapis.com/client-version":                 honoured,

@@ -55,7 +55,7 @@ var only = []struct{ library, who string }{
 	{"net/http", `^giggle/(rest|api(/.*)?|gateway(/.*)?|run/scale|metadata|artifacts/registry|git/githttp|edge(/.*)?|shell|cloud|cmd/giggle|demo|bench|build/modproxy|build/npmproxy|build/dockerfile|build/dockerapi|models/ollama|models/openai|models/registry|build/buildpack(/staticsite)?|hack/images/failing)$`},
 }
 
-// maxDirect is the budget of direct dependencies, counted in families (DESIGN, section 12).
+// maxDirect is the budget of direct dependencies, counted in families.
 const maxDirect = 30
 
 // families are the modules that count as one.
