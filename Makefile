@@ -67,6 +67,7 @@ test-terraform: setup images build terraform ## the real Terraform with Google's
 check: ## format, vet, staticcheck, module file, architecture
 	@out=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$out" || { echo "not gofmt'ed:"; echo "$$out"; exit 1; }
 	go vet ./...
+	go vet -tags 'long models terraform' $(LONG)
 	go tool staticcheck ./...
 	go mod tidy -diff
 	go test ./internal/arch

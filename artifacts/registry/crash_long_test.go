@@ -58,6 +58,10 @@ func TestLongRegistryProcess(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	log, err := audit.Open(audit.Config{Dir: filepath.Join(dir, "audit"), Now: time.Now, Journal: st})
+	if err != nil {
+		t.Fatal(err)
+	}
 	a := artifacts.New(st, blobs, uuid.NewString)
 	w := &world{Artifacts: a, identity: identity}
 	if _, err := a.Repository(ctx, legacyIn("us").Name); fault.Is(err, fault.NotFound) {
@@ -77,7 +81,7 @@ func TestLongRegistryProcess(t *testing.T) {
 		}
 	}()
 	server := httptest.NewTLSServer(registry.New(registry.Config{
-		Artifacts: a, Blobs: blobs, Identity: identity, Audit: discard{}, NewID: uuid.NewString, Log: slog.New(slog.NewTextHandler(os.Stdout, nil)),
+		Artifacts: a, Blobs: blobs, Identity: identity, Audit: log, NewID: uuid.NewString, Log: slog.New(slog.NewTextHandler(os.Stdout, nil)),
 		ProjectID: func(ref string) (string, error) { return ref, nil },
 	}))
 	fmt.Println("READY", server.Listener.Addr(), w.token(t, "you"))
@@ -227,8 +231,3 @@ func TestLongCrash(t *testing.T) {
 		check(i)
 	}
 }
-
-// discard keeps no audit log.
-type discard struct{}
-
-func (discard) Record(audit.Event) error { return nil }
