@@ -58,6 +58,17 @@ func (w *world) open(t testing.TB) {
 	}
 }
 
+// BearerFor returns whom a header of a call to a host is of.
+func (w *world) BearerFor(ctx context.Context, header, host string) (iam.Principal, error) {
+	c, err := w.Credential(ctx, header, host)
+	return c.Principal, err
+}
+
+// Bearer is BearerFor where the host of the call is not known.
+func (w *world) Bearer(ctx context.Context, header string) (iam.Principal, error) {
+	return w.BearerFor(ctx, header, "")
+}
+
 func (w *world) bind(t testing.TB, name, role string, members ...string) iam.Policy {
 	t.Helper()
 	p, err := w.SetPolicy(t.Context(), name, iam.Policy{Bindings: []iam.Binding{{Role: role, Members: members}}})

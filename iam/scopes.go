@@ -1,7 +1,6 @@
 package iam
 
 import (
-	"context"
 	"slices"
 	"strings"
 
@@ -74,15 +73,4 @@ func (c Credential) CheckScope(service, method string, reads bool) error {
 	e.Reason, e.Domain = "ACCESS_TOKEN_SCOPE_INSUFFICIENT", "googleapis.com"
 	e.Metadata = map[string]string{"service": service, "method": method}
 	return e
-}
-
-// Bearer is BearerFor where the host of the call is not known: a JWT that names one is refused.
-func (m *IAM) Bearer(ctx context.Context, header string) (Principal, error) {
-	return m.BearerFor(ctx, header, "")
-}
-
-// BearerFor is Credential for those who ask for no more than who calls.
-func (m *IAM) BearerFor(ctx context.Context, header, host string) (Principal, error) {
-	c, err := m.Credential(ctx, header, host)
-	return c.Principal, err
 }

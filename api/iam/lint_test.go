@@ -90,8 +90,8 @@ func TestOlderSigning(t *testing.T) {
 		t.Fatal(err)
 	}
 	got = w.Call(t, "POST", account+":signJwt", `{"payload":`+string(claims)+`}`, 200)
-	if p, err := w.IAM.BearerFor(t.Context(), "Bearer "+got["signedJwt"].(string), "run.googleapis.com"); err != nil || p != iam.ServiceAccount(email) {
-		t.Errorf("the JWT is of %s, %v", p, err)
+	if c, err := w.IAM.Credential(t.Context(), "Bearer "+got["signedJwt"].(string), "run.googleapis.com"); err != nil || c.Principal != iam.ServiceAccount(email) {
+		t.Errorf("the JWT is of %s, %v", c.Principal, err)
 	}
 	w.Call(t, "POST", account+":signBlob", "{}", 400)
 	w.CallAs(t, w.Stranger, "POST", account+":signBlob", `{"bytesToSign":"aGVsbG8="}`, 403)

@@ -63,9 +63,9 @@ func TestAccessToken(t *testing.T) {
 	w.CallAs(t, "", "POST", path("target", "generateAccessToken"), "{"+scope+"}", 401)
 	w.creator(t, "target", "user:stranger@giggle.test")
 	a := w.CallAs(t, w.Stranger, "POST", path("target", "generateAccessToken"), "{"+scope+`,"lifetime":"300s"}`, 200)
-	who, err := w.IAM.Bearer(t.Context(), "Bearer "+a["accessToken"].(string))
-	if err != nil || who != iam.ServiceAccount(email("target")) {
-		t.Errorf("the token is %v's, %v", who, err)
+	who, err := w.IAM.Credential(t.Context(), "Bearer "+a["accessToken"].(string), "")
+	if err != nil || who.Principal != iam.ServiceAccount(email("target")) {
+		t.Errorf("the token is %v's, %v", who.Principal, err)
 	}
 	// An hour is the most, and is what there is without a word.
 	for _, body := range []string{"{" + scope + `,"lifetime":"3600s"}`, "{" + scope + "}"} {

@@ -65,8 +65,8 @@ func TestRefreshGrant(t *testing.T) {
 				t.Errorf("scope = %v, lacks %s", got["scope"], want)
 			}
 		}
-		if p, err := ids.Bearer(t.Context(), "Bearer "+got["access_token"].(string)); err != nil || p != ids.Owner() {
-			t.Errorf("access token = %v, %v", p, err)
+		if c, err := ids.Credential(t.Context(), "Bearer "+got["access_token"].(string), ""); err != nil || c.Principal != ids.Owner() {
+			t.Errorf("access token = %v, %v", c.Principal, err)
 		}
 		if c, err := ids.CheckIDToken(got["id_token"].(string), iam.GcloudClientID); err != nil || c.Email != "you@giggle.test" {
 			t.Errorf("id token = %+v, %v", c, err)
