@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"os"
@@ -87,7 +88,12 @@ func getStatus(ctx context.Context, data string) (cloud.Status, error) {
 		return st, fault.New(fault.Unavailable, "No platform runs on %s. Start one with `giggle up --data %s`.", data, data)
 	}
 	defer func() { _ = res.Body.Close() }()
-	if res.StatusCode != http.StatusOK {
+	switch res.StatusCode {
+	case http.StatusOK:
+	case http.StatusForbidden:
+		text, _ := io.ReadAll(io.LimitReader(res.Body, 1<<10)) // as much of the reason as came
+		return st, fault.New(fault.PermissionDenied, "%s", strings.TrimSpace(string(text)))
+	default:
 		return st, fault.New(fault.Unavailable, "The platform on %s answers %s.", data, res.Status)
 	}
 	return st, json.NewDecoder(res.Body).Decode(&st)
