@@ -66,7 +66,7 @@ func waitForStatus(ctx context.Context, data string, wait time.Duration) (cloud.
 	defer tick.Stop()
 	for {
 		st, err := getStatus(ctx, data)
-		if err == nil || time.Now().After(deadline) {
+		if err == nil || fault.Is(err, fault.PermissionDenied) || time.Now().After(deadline) {
 			return st, err
 		}
 		select {
