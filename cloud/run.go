@@ -127,14 +127,14 @@ func (c *Cloud) Run(ctx context.Context, force <-chan struct{}) error {
 	actor("housekeeping", func() error { return c.housekeep(work) })
 	actor("garbage collection", func() error { return c.collectGarbage(work) })
 	actor("deleted revisions", func() error { return c.followRevisions(work) })
-	actor("DNS", func() error { return outer.Serve(c.dnsUDP, c.dnsTCP) })
+	actor("DNS", func() error { return outer.Serve(c.dnsUDP, c.server.Bound(c.dnsTCP)) })
 	actor("HTTPS", func() error { return c.server.ServeLocal(c.https) })
 	actor("HTTP", func() error { return c.server.ServeRedirect(c.http) })
 	actor("plain edge", func() error { return c.server.ServePlain(c.plain, nil) })
-	console := &http.Server{Handler: http.HandlerFunc(c.serveConsole), ReadHeaderTimeout: 10 * time.Second}
-	actor("console", func() error { return serve(console, c.console) })
+	console := &http.Server{Handler: http.HandlerFunc(c.serveConsole), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute}
+	actor("console", func() error { return serve(console, c.server.Bound(c.console)) })
 	socket := c.socketServer()
-	actor("socket", func() error { return serve(socket, c.socket) })
+	actor("socket", func() error { return serve(socket, c.server.Bound(c.socket)) })
 
 	<-failed.Done()
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
@@ -167,15 +167,19 @@ func serve(s *http.Server, l net.Listener) error {
 // abandoned is how long an upload that nobody goes on with is kept: a week, as Cloud Storage's resumable ones.
 const abandoned = 7 * 24 * time.Hour
 
+// firstHousekeeping is how long after the start it is first due: a platform that is started anew each day is kept, too.
+const firstHousekeeping = 10 * time.Minute
+
 // housekeep does what is due once a day.
 func (c *Cloud) housekeep(ctx context.Context) error {
-	tick := time.NewTicker(daily)
-	defer tick.Stop()
+	due := time.NewTimer(firstHousekeeping)
+	defer due.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-tick.C:
+		case <-due.C:
+			due.Reset(daily)
 		}
 		_, objects := c.storage.ExpireUploads(ctx)
 		_, pushes := c.blobs.ExpireUploads(ctx, c.cfg.Now().Add(-abandoned))

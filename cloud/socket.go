@@ -67,7 +67,7 @@ func (c *Cloud) socketServer() *http.Server {
 		Identity: c.identity, Audit: c.audit, Log: c.entries, Loads: c.loads, Projects: c.projectIDs, Caller: c.localUser, OpenShell: c.openShell,
 	}).Register(m)
 	return &http.Server{
-		Handler: m, ReadHeaderTimeout: 10 * time.Second,
+		Handler: m, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute,
 		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
 			uid, err := peer.User(conn)
 			if err != nil {

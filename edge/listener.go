@@ -28,6 +28,10 @@ func (s *Server) local(l net.Listener) *listener {
 	return &listener{Listener: l, s: s, users: &users{open: make(map[int]int)}}
 }
 
+// Bound is a listener whose connections local users have as they have those that the Server serves: for the platform's other
+// doors on this machine.
+func (s *Server) Bound(l net.Listener) net.Listener { return s.local(l) }
+
 // users counts the connections of local users.
 type users struct {
 	mu     sync.Mutex
@@ -108,6 +112,9 @@ func (c *conn) Close() error {
 	c.once.Do(func() { c.of.leave(c.uid) })
 	return c.Conn.Close()
 }
+
+// NetConn is the connection below, for who asks the kernel about it.
+func (c *conn) NetConn() net.Conn { return c.Conn }
 
 // CloseWrite passes the half-close through, which net/http makes when it ends a connection that is still being written to.
 func (c *conn) CloseWrite() error {

@@ -22,6 +22,9 @@ import (
 // User returns the uid of the process at the other end of a connection, which is over a Unix socket or from a loopback
 // address to one. It fails when the process has closed its end: nobody owns that any more.
 func User(c net.Conn) (uid int, err error) {
+	if over, ok := c.(interface{ NetConn() net.Conn }); ok {
+		c = over.NetConn()
+	}
 	if u, ok := c.(*net.UnixConn); ok {
 		return unixUser(u)
 	}
