@@ -64,12 +64,14 @@ test-models: images-ollama build ## module 6 and Gemini from a real Ollama; the 
 test-terraform: setup images build terraform ## the real Terraform with Google's provider
 	$(ROOT) env "PATH=$(TOOLS):$$PATH" go test -count=1 -timeout 30m -tags terraform -run Terraform ./cmd/giggle
 
-check: ## format, vet, staticcheck, module file, architecture
+check: ## format, vet, staticcheck, module files, architecture
 	@out=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$out" || { echo "not gofmt'ed:"; echo "$$out"; exit 1; }
 	go vet ./...
 	go vet -tags 'long models terraform' $(LONG)
 	go tool staticcheck ./...
 	go mod tidy -diff
+	go -C test/autoscaler mod tidy -diff
+	go -C test/autoscaler vet ./...
 	go test ./internal/arch
 
 bench: setup build ## the figures of this machine, baselines beside them
