@@ -13,8 +13,8 @@ import (
 	"strings"
 	"time"
 
-	"giggle/build/buildpack"
-	"giggle/demo"
+	"giggle/bench/demo"
+	"giggle/builds/buildpack"
 )
 
 //go:embed testdata/hello/main.go

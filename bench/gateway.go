@@ -13,8 +13,8 @@ import (
 	"syscall"
 	"time"
 
+	"giggle/bench/demo"
 	"giggle/cloud"
-	"giggle/demo"
 	"giggle/shell"
 )
 

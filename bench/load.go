@@ -13,8 +13,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"giggle/bench/demo"
 	"giggle/cloud"
-	"giggle/demo"
 	"giggle/shell"
 )
 

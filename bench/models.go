@@ -19,7 +19,7 @@ import (
 	"syscall"
 	"time"
 
-	"giggle/demo"
+	"giggle/bench/demo"
 	"giggle/shell"
 )
 

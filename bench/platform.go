@@ -14,8 +14,8 @@ import (
 	"syscall"
 	"time"
 
+	"giggle/bench/demo"
 	"giggle/cloud"
-	"giggle/demo"
 	"giggle/shell"
 )
 

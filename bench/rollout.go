@@ -6,7 +6,7 @@ import (
 	"strings"
 	"time"
 
-	"giggle/demo"
+	"giggle/bench/demo"
 )
 
 // changeRate is the load while something is changed.

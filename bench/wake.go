@@ -8,7 +8,7 @@ import (
 	"sync"
 	"time"
 
-	"giggle/demo"
+	"giggle/bench/demo"
 )
 
 func wake25(ctx context.Context, r *run) error  { return r.wake(ctx, 25, "wake_25", goal{p95: 300}) }

@@ -10,12 +10,13 @@ import (
 
 	"giggle/artifacts"
 	"giggle/artifacts/mirror"
-	"giggle/build"
-	"giggle/build/buildpack"
-	"giggle/build/dockerfile"
-	"giggle/build/modproxy"
-	"giggle/build/npmproxy"
-	"giggle/build/steps"
+	"giggle/builds"
+	"giggle/builds/buildpack"
+	"giggle/builds/dockerfile"
+	"giggle/builds/modproxy"
+	"giggle/builds/npmproxy"
+	"giggle/builds/source"
+	"giggle/builds/steps"
 	"giggle/edge"
 	"giggle/engine"
 	"giggle/fault"
@@ -26,11 +27,10 @@ import (
 	"giggle/rest"
 	"giggle/run"
 	"giggle/run/scale/local"
-	"giggle/source"
 	"giggle/storage"
 
 	giggleapi "giggle/api/giggle"
-	storageapi "giggle/api/storage"
+	"giggle/api/storagejson"
 )
 
 // What builds may take of this machine: builds and steps at once, and what each step and each build may use.
@@ -45,7 +45,7 @@ const (
 // openBuilds puts the builders together: sources and logs in storage, images in artifacts, modules through the
 // platform's own proxy.
 func (c *Cloud) openBuilds(ctx context.Context) error {
-	c.builds = build.NewBuilds(c.store, uuid.NewString)
+	c.builds = builds.New(c.store, uuid.NewString)
 	c.builds.Quotas = c.quotas
 	modules, err := modproxy.New(modproxy.Config{Dir: c.path("cache", "modules"), Upstream: c.cfg.Modules, Now: c.cfg.Now, Log: c.cfg.Log, Guard: c.disk.Writer})
 	if err != nil {
@@ -63,7 +63,7 @@ func (c *Cloud) openBuilds(ctx context.Context) error {
 		m.Handle("/", meta)
 		return m
 	}
-	sockets := func(b build.Build) engine.Sockets { return c.socketsFor(c.buildIdentity(b), proxies) }
+	sockets := func(b builds.Build) engine.Sockets { return c.socketsFor(c.buildIdentity(b), proxies) }
 	packs, err := buildpack.New(buildpack.Config{
 		Engine: c.engine, Images: c.images, Mirror: c.foreign, Blobs: c.blobs, Dir: c.path("build"), SystemTrust: c.systemTrust, Files: local.Files(c.trust),
 		SumDB: modules.SumDB, Unpacker: c.unpacker(), NewID: instanceID, Log: c.cfg.Log,
@@ -72,7 +72,7 @@ func (c *Cloud) openBuilds(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	own := make(map[string]func(context.Context, build.Build) (steps.Builder, error))
+	own := make(map[string]func(context.Context, builds.Build) (steps.Builder, error))
 	steps.AddSDK(own, c.foreign.Get)
 	docker, err := c.openDocker(proxies(http.HandlerFunc(dockerfile.NoIdentity)), sockets)
 	if err != nil {
@@ -87,7 +87,7 @@ func (c *Cloud) openBuilds(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c.scheduler = &build.Scheduler{
+	c.scheduler = &builds.Scheduler{
 		Store:   c.store,
 		Sources: sources{c},
 		Logs:    logs{c},
@@ -124,7 +124,7 @@ func (c *Cloud) openShell(ctx context.Context, who iam.Principal, id, step strin
 }
 
 // buildIdentity is whom a build's container is told that it is.
-func (c *Cloud) buildIdentity(b build.Build) metadata.Identity {
+func (c *Cloud) buildIdentity(b builds.Build) metadata.Identity {
 	p, err := c.project(b.Project)
 	if err != nil {
 		p = run.Project{ID: b.Project} // the project of a running build is not deleted
@@ -159,7 +159,7 @@ func (c *Cloud) unpacker() source.Unpacker { return source.Unpacker{Binary: c.cf
 // sources opens the archives that gcloud uploaded, and commits of repositories, as the build's account.
 type sources struct{ c *Cloud }
 
-func (s sources) Open(ctx context.Context, b build.Build) (io.ReadSeekCloser, int64, error) {
+func (s sources) Open(ctx context.Context, b builds.Build) (io.ReadSeekCloser, int64, error) {
 	if b.Source.Repo != nil {
 		return s.c.openCommit(ctx, b)
 	}
@@ -178,7 +178,7 @@ func (s sources) Open(ctx context.Context, b build.Build) (io.ReadSeekCloser, in
 // pusher names the images that builds make, as the build's account.
 type pusher struct{ c *Cloud }
 
-func (p pusher) Push(ctx context.Context, b build.Build, digest string) error {
+func (p pusher) Push(ctx context.Context, b builds.Build, digest string) error {
 	ref, err := artifacts.ParseReference(b.Image)
 	if err != nil {
 		return err
@@ -215,7 +215,7 @@ type stepImages struct {
 	foreign *mirror.Mirror
 }
 
-func (s stepImages) Image(ctx context.Context, b build.Build, name string) (oci.Image, error) {
+func (s stepImages) Image(ctx context.Context, b builds.Build, name string) (oci.Image, error) {
 	ref, err := artifacts.ParseReference(name)
 	if err != nil || artifacts.IsLegacy(ref.Repository) && ref.Repository.Project != b.Project { // another project's gcr.io is foreign
 		return s.mirrored(name)
@@ -250,7 +250,7 @@ func (s stepImages) mirrored(name string) (oci.Image, error) {
 // objects takes the files that builds make, as the build's account.
 type objects struct{ c *Cloud }
 
-func (o objects) Put(ctx context.Context, b build.Build, bucket, object string, r io.Reader) (int64, error) {
+func (o objects) Put(ctx context.Context, b builds.Build, bucket, object string, r io.Reader) (int64, error) {
 	replace, err := o.c.mayWrite(ctx, b, bucket, object)
 	if err != nil {
 		return 0, err
@@ -260,7 +260,7 @@ func (o objects) Put(ctx context.Context, b build.Build, bucket, object string, 
 }
 
 // mayWrite fails when a build's account may not create an object. What it returns asks whether it may replace one.
-func (c *Cloud) mayWrite(ctx context.Context, b build.Build, bucket, object string) (replace func() error, err error) {
+func (c *Cloud) mayWrite(ctx context.Context, b builds.Build, bucket, object string) (replace func() error, err error) {
 	project, err := c.storage.BucketProject(ctx, bucket)
 	if err != nil {
 		return nil, err
@@ -286,7 +286,7 @@ type noLog struct{ io.Writer }
 
 func (noLog) Close() error { return nil }
 
-func (l logs) Create(ctx context.Context, b build.Build) (io.WriteCloser, error) {
+func (l logs) Create(ctx context.Context, b builds.Build) (io.WriteCloser, error) {
 	if b.LogsIn == "" {
 		return noLog{io.Discard}, nil
 	}
@@ -309,7 +309,7 @@ func (l logs) Create(ctx context.Context, b build.Build) (io.WriteCloser, error)
 
 // registerStorage adds the storage API's routes.
 func (c *Cloud) registerStorage(m *rest.Mux) {
-	(&storageapi.Server{
+	(&storagejson.Server{
 		Storage: c.storage, Pages: c.pages, Allow: c.allowOnObject, Policies: c.identity, Base: edge.Base,
 		Project: func(ref string) (id, number string, err error) {
 			p, err := c.project(ref)

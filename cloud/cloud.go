@@ -21,12 +21,11 @@ import (
 
 	"giggle/artifacts"
 	"giggle/artifacts/mirror"
-	"giggle/audit"
 	"giggle/blob"
-	"giggle/build"
-	"giggle/build/dockerfile"
-	"giggle/build/steps"
-	"giggle/build/trigger"
+	"giggle/builds"
+	"giggle/builds/dockerfile"
+	"giggle/builds/steps"
+	"giggle/builds/trigger"
 	"giggle/disk"
 	"giggle/edge"
 	"giggle/engine"
@@ -36,8 +35,7 @@ import (
 	"giggle/git"
 	"giggle/iam"
 	"giggle/logging"
-	"giggle/models"
-	"giggle/models/library"
+	"giggle/logging/audit"
 	"giggle/oci"
 	"giggle/operation"
 	"giggle/projects"
@@ -48,6 +46,8 @@ import (
 	"giggle/run/scale/local"
 	"giggle/storage"
 	"giggle/store"
+	"giggle/vertex"
+	"giggle/vertex/library"
 )
 
 // Config says what platform to run.
@@ -133,7 +133,7 @@ type Cloud struct {
 	limits       limits
 	cards        []engine.GPU // the machine's
 	logs         *local.Logs
-	models       *models.Models
+	models       *vertex.Models
 	library      *library.Library
 	entries      logging.Log // what services say, as entries of Cloud Logging
 	scaler       *scale.Scaler
@@ -141,11 +141,11 @@ type Cloud struct {
 	services     *run.Services
 	reconciler   *run.Reconciler
 	repos        *git.Repos
-	builds       *build.Builds
+	builds       *builds.Builds
 	// dockerfiles builds what has a Dockerfile.
 	dockerfiles *dockerfile.Builder
 	steps       *steps.Runner
-	scheduler   *build.Scheduler
+	scheduler   *builds.Scheduler
 	triggers    *trigger.Triggers
 
 	ca          *edge.CA

@@ -11,10 +11,10 @@ import (
 	"giggle/artifacts"
 	"giggle/artifacts/mirror"
 	"giggle/blob"
-	"giggle/build"
-	"giggle/build/dockerapi"
-	"giggle/build/dockerfile"
-	"giggle/build/steps"
+	"giggle/builds"
+	"giggle/builds/dockerapi"
+	"giggle/builds/dockerfile"
+	"giggle/builds/steps"
 	"giggle/disk"
 	"giggle/engine"
 	"giggle/fault"
@@ -49,7 +49,7 @@ type docker struct {
 
 // openDocker puts BuildKit and the Docker API together. Proxies is what RUN steps find on port 80 beside the registry of
 // base images.
-func (c *Cloud) openDocker(proxies http.Handler, sockets func(build.Build) engine.Sockets) (*docker, error) {
+func (c *Cloud) openDocker(proxies http.Handler, sockets func(builds.Build) engine.Sockets) (*docker, error) {
 	var hosts []string
 	for _, location := range append(resource.Regions(), resource.MultiRegions()...) {
 		hosts = append(hosts, artifacts.Host(location))
@@ -70,7 +70,7 @@ func (c *Cloud) openDocker(proxies http.Handler, sockets func(build.Build) engin
 		Trust: c.trust, Binary: c.cfg.Binary, Unpacker: c.unpacker(), TrustEnv: trustEnv, Files: local.Files(c.trust),
 		Sockets: c.socketsFor(metadata.Identity{}, nil), Others: proxies, Hosts: hosts,
 		All: all, Project: project, Steps: runs, Step: run, Daemons: dockerDaemons, Cache: dockerCache, Log: c.cfg.Log,
-		Token: func(_ context.Context, b build.Build) (string, error) {
+		Token: func(_ context.Context, b builds.Build) (string, error) {
 			token, _, err := c.identity.AccessToken(iam.ServiceAccount(b.Account), []string{iam.ScopeCloudPlatform})
 			return token, err
 		},
@@ -85,7 +85,7 @@ func (c *Cloud) openDocker(proxies http.Handler, sockets func(build.Build) engin
 	}
 	api, err := dockerapi.New(dockerapi.Config{
 		Builder: files, Images: c.images, Registry: dockerRegistry{c}, Blobs: c.blobs, Engine: c.engine, Familiar: mirror.Familiar, Dir: c.path("docker"), Unpacker: c.unpacker(),
-		Shared:  func(b build.Build) string { return c.path("build", "steps", b.Name.ID) },
+		Shared:  func(b builds.Build) string { return c.path("build", "steps", b.Name.ID) },
 		Sockets: sockets, Groups: c.limits.buildGroups, Files: local.Files(c.trust), Env: local.TrustEnv(), Memory: stepMemory, Pids: stepPids, NewID: instanceID, Now: c.cfg.Now, Log: c.cfg.Log,
 	})
 	if err != nil {
@@ -109,8 +109,8 @@ func (c *Cloud) programs() []string {
 }
 
 // builder is the image of a docker step, with its build's socket.
-func (d *docker) builder(foreign *mirror.Mirror) func(context.Context, build.Build) (steps.Builder, error) {
-	return func(_ context.Context, b build.Build) (steps.Builder, error) {
+func (d *docker) builder(foreign *mirror.Mirror) func(context.Context, builds.Build) (steps.Builder, error) {
+	return func(_ context.Context, b builds.Build) (steps.Builder, error) {
 		img, err := foreign.Get(dockerImage + ":latest")
 		if fault.Is(err, fault.NotFound) {
 			return steps.Builder{}, fault.New(fault.FailedPrecondition, "The image with the docker CLI is not on this machine. Run `make images`, which makes it.")
@@ -134,7 +134,7 @@ type builtImages struct {
 	others steps.Images
 }
 
-func (i builtImages) Image(ctx context.Context, b build.Build, name string) (oci.Image, error) {
+func (i builtImages) Image(ctx context.Context, b builds.Build, name string) (oci.Image, error) {
 	if digest, err := i.api.Find(ctx, b, name); err == nil {
 		return i.images.Unpack(ctx, digest)
 	}
@@ -144,11 +144,11 @@ func (i builtImages) Image(ctx context.Context, b build.Build, name string) (oci
 // sourceBuilder builds a source by its Dockerfile where that is asked for, else by packs.
 type sourceBuilder struct {
 	files *dockerfile.Builder
-	packs build.Builder
+	packs builds.Builder
 	disk  *disk.Disk
 }
 
-func (s sourceBuilder) Build(ctx context.Context, b build.Build, source io.ReadSeeker, size int64, log io.Writer) (digest string, err error) {
+func (s sourceBuilder) Build(ctx context.Context, b builds.Build, source io.ReadSeeker, size int64, log io.Writer) (digest string, err error) {
 	if err := s.disk.Admit(0); err != nil {
 		return "", err
 	}
@@ -167,7 +167,7 @@ type dockerRegistry struct {
 	c *Cloud
 }
 
-func (d dockerRegistry) Pull(ctx context.Context, b build.Build, name string) (string, error) {
+func (d dockerRegistry) Pull(ctx context.Context, b builds.Build, name string) (string, error) {
 	familiar, err := mirror.Familiar(name)
 	if err != nil {
 		return "", err
@@ -228,7 +228,7 @@ func (d dockerRegistry) copy(ctx context.Context, digest string) error {
 	return nil
 }
 
-func (d dockerRegistry) Push(ctx context.Context, b build.Build, name, digest string) error {
+func (d dockerRegistry) Push(ctx context.Context, b builds.Build, name, digest string) error {
 	b.Image = name
 	return pusher(d).Push(ctx, b, digest)
 }

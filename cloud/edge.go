@@ -17,7 +17,7 @@ import (
 	"giggle/api/cloudbilling"
 	cloudbuildapi "giggle/api/cloudbuild"
 	"giggle/api/guard"
-	iamapi "giggle/api/iam"
+	"giggle/api/iamadmin"
 	"giggle/api/iamcredentials"
 	"giggle/api/oauth"
 	"giggle/api/resourcemanager"
@@ -25,7 +25,7 @@ import (
 	"giggle/api/runv2"
 	"giggle/api/serviceusage"
 	"giggle/api/sourcerepo"
-	storageapi "giggle/api/storage"
+	"giggle/api/storagejson"
 	"giggle/artifacts/registry"
 	"giggle/edge"
 	"giggle/engine"
@@ -34,9 +34,9 @@ import (
 	"giggle/git/githttp"
 	"giggle/iam"
 	"giggle/metadata"
-	modelregistry "giggle/models/registry"
 	"giggle/rest"
 	"giggle/run/scale/local"
+	modelregistry "giggle/vertex/registry"
 )
 
 // systemBundles are where distributions keep the certificates that the machine trusts.
@@ -102,7 +102,7 @@ func (c *Cloud) apis() []api {
 		{"aiplatform.googleapis.com", "aiplatform.googleapis.com", aiplatform.Rules, func(m *rest.Mux) {
 			(&aiplatform.Server{Models: c.models, Project: c.project, NewID: uuid.NewString, Now: c.cfg.Now}).Register(m)
 		}, nil, aiplatform.MaxBody},
-		{"storage.googleapis.com", "storage.googleapis.com", storageapi.Rules, c.registerStorage, storageapi.WriteError, 0},
+		{"storage.googleapis.com", "storage.googleapis.com", storagejson.Rules, c.registerStorage, storagejson.WriteError, 0},
 		{"sourcerepo.googleapis.com", "sourcerepo.googleapis.com", sourcerepo.Rules, c.registerRepos, nil, 0},
 		{"cloudresourcemanager.googleapis.com", "", resourcemanager.Rules, func(m *rest.Mux) {
 			(&resourcemanager.Server{Projects: c.projects, Policies: c.identity}).Register(m)
@@ -111,8 +111,8 @@ func (c *Cloud) apis() []api {
 		{"serviceusage.googleapis.com", "", serviceusage.Rules, func(m *rest.Mux) {
 			(&serviceusage.Server{Projects: c.projects, Pages: c.pages}).Register(m)
 		}, nil, 0},
-		{"iam.googleapis.com", "", iamapi.Rules, func(m *rest.Mux) {
-			(&iamapi.Server{Identity: c.identity, ProjectID: c.projectID, Pages: c.pages, Audited: audited}).Register(m)
+		{"iam.googleapis.com", "", iamadmin.Rules, func(m *rest.Mux) {
+			(&iamadmin.Server{Identity: c.identity, ProjectID: c.projectID, Pages: c.pages, Audited: audited}).Register(m)
 		}, nil, 0},
 		{"iamcredentials.googleapis.com", "", iamcredentials.Rules, func(m *rest.Mux) {
 			(&iamcredentials.Server{Identity: c.identity}).Register(m)

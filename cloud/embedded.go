@@ -11,18 +11,18 @@ import (
 	"time"
 
 	"giggle/fault"
-	"giggle/models"
-	"giggle/models/embedded"
-	"giggle/models/library"
+	"giggle/vertex"
+	"giggle/vertex/embedded"
+	"giggle/vertex/library"
 )
 
 // modelIdle is how long the process of an embedded model stays without a question: its memory is returned then.
 const modelIdle = 5 * time.Minute
 
 // embeddedModel is the model that comes with the platform, or one that was added under a name.
-func (c *Cloud) embeddedModel(project, name string) (models.Backend, error) {
+func (c *Cloud) embeddedModel(project, name string) (vertex.Backend, error) {
 	if name == "" {
-		return models.FromRunner(c.modelRunner("", "")), nil
+		return vertex.FromRunner(c.modelRunner("", "")), nil
 	}
 	m, err := c.library.Get(context.Background(), project, name)
 	if fault.Is(err, fault.NotFound) {
@@ -38,7 +38,7 @@ func (c *Cloud) embeddedModel(project, name string) (models.Backend, error) {
 	if source := strings.TrimSuffix(m.Source, ".gguf"); source != name {
 		called += " (" + source + ")" // nobody shall take a model for another one because of the name that it was given
 	}
-	return models.FromRunner(c.modelRunner(c.library.Path(m), called)), nil
+	return vertex.FromRunner(c.modelRunner(c.library.Path(m), called)), nil
 }
 
 // modelRunner runs a model's file, or the model that is built in, in a process of its own.
@@ -62,7 +62,7 @@ func (c *Cloud) addModel(ctx context.Context, project, name, source string, file
 	if err != nil {
 		return m, err
 	}
-	if slices.ContainsFunc(all, func(r models.Route) bool { return r.Model == name }) {
+	if slices.ContainsFunc(all, func(r vertex.Route) bool { return r.Model == name }) {
 		return m, fault.New(fault.AlreadyExists, "Something answers for %s in project %s already. `giggle models rm %s` first, or add this one under another name.", name, project, name)
 	}
 	if file == nil {
@@ -77,7 +77,7 @@ func (c *Cloud) addModel(ctx context.Context, project, name, source string, file
 	if err != nil || m.Unfit != "" {
 		return m, err
 	}
-	return m, c.models.Use(ctx, models.Route{Project: project, Model: name, Backend: models.Embedded + name})
+	return m, c.models.Use(ctx, vertex.Route{Project: project, Model: name, Backend: vertex.Embedded + name})
 }
 
 // storedModel opens the file of a model that is here, and says what it was called where it came from.
@@ -118,7 +118,7 @@ func (c *Cloud) trial(ctx context.Context, project, path string) (unfit string, 
 
 // modelTable is the table of models with their files.
 type modelTable struct {
-	*models.Models
+	*vertex.Models
 	cloud *Cloud
 }
 
@@ -135,7 +135,7 @@ func (t modelTable) Forget(ctx context.Context, project, model string) error {
 		return err
 	}
 	for _, r := range all {
-		if r.Model != model && r.Backend == models.Embedded+model {
+		if r.Model != model && r.Backend == vertex.Embedded+model {
 			return fault.New(fault.FailedPrecondition, "The model %s answers for %s, too. Remove that route first.", model, r.Model)
 		}
 	}

@@ -13,8 +13,8 @@ import (
 
 	cloudbuildapi "giggle/api/cloudbuild"
 	"giggle/api/sourcerepo"
-	"giggle/build"
-	"giggle/build/trigger"
+	"giggle/builds"
+	"giggle/builds/trigger"
 	"giggle/disk"
 	"giggle/fault"
 	"giggle/git"
@@ -109,7 +109,7 @@ func (c *Cloud) openTriggers(context.Context) error {
 		Quotas: c.quotas,
 		Store:  c.store, Builds: c.builds, Repos: repositories{c.repos, c.disk}, Events: repositories{c.repos, c.disk}, Kind: git.PushKind, NewID: uuid.NewString,
 		Read: cloudbuildapi.ReadRequest, Log: c.cfg.Log,
-		Complete: func(ctx context.Context, project string, r *build.Request) (account string, err error) {
+		Complete: func(ctx context.Context, project string, r *builds.Request) (account string, err error) {
 			p, err := c.project(project)
 			if err != nil {
 				return "", err
@@ -145,7 +145,7 @@ func (c *Cloud) secret(name string) ([]byte, error) {
 const maxSource = 4 << 30
 
 // openCommit makes an archive of the commit that a build is of, as the build's account.
-func (c *Cloud) openCommit(ctx context.Context, b build.Build) (_ io.ReadSeekCloser, _ int64, err error) {
+func (c *Cloud) openCommit(ctx context.Context, b builds.Build) (_ io.ReadSeekCloser, _ int64, err error) {
 	src := b.Source.Repo
 	if err := c.identity.Authorize(ctx, iam.ServiceAccount(b.Account), "source.repos.get", git.Resource(b.Project, src.Name)); err != nil {
 		return nil, 0, err

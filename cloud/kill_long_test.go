@@ -19,7 +19,7 @@ import (
 	"testing"
 	"time"
 
-	"giggle/audit"
+	"giggle/logging/audit"
 	"giggle/storage"
 )
 

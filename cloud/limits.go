@@ -1,7 +1,7 @@
 package cloud
 
 import (
-	"giggle/build"
+	"giggle/builds"
 	"giggle/engine"
 )
 
@@ -29,7 +29,7 @@ func share(said, whole int64) limits {
 }
 
 // buildGroups are what a build's containers share limits with: those of its project's builds, and of all.
-func (l limits) buildGroups(b build.Build) []engine.Group {
+func (l limits) buildGroups(b builds.Build) []engine.Group {
 	project := l.project
 	project.Name = b.Project
 	return []engine.Group{l.builds, project}

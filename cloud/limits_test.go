@@ -3,7 +3,7 @@ package cloud
 import (
 	"testing"
 
-	"giggle/build"
+	"giggle/builds"
 )
 
 // Whatever the machine, containers together can't take all of its memory, and one project's builds not all that builds have.
@@ -13,7 +13,7 @@ func TestShare(t *testing.T) {
 		if l.all < l.memory || c.said == 0 && l.all >= c.whole {
 			t.Errorf("%+v: all containers have %d bytes, those that serve %d", c, l.all, l.memory)
 		}
-		groups := l.buildGroups(build.Build{Project: "one"})
+		groups := l.buildGroups(builds.Build{Project: "one"})
 		if len(groups) != 2 || groups[0].Name != "builds" || groups[1].Name != "one" || groups[1].Memory > groups[0].Memory || groups[1].Pids >= groups[0].Pids {
 			t.Errorf("%+v: a build is in %+v", c, groups)
 		}

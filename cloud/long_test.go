@@ -38,7 +38,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 
-	"giggle/demo"
+	"giggle/bench/demo"
 )
 
 // app answers with the name of its revision.

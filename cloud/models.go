@@ -14,12 +14,12 @@ import (
 
 	"giggle/fault"
 	"giggle/iam"
-	"giggle/models"
-	"giggle/models/library"
-	"giggle/models/ollama"
-	"giggle/models/openai"
 	"giggle/resource"
 	"giggle/run"
+	"giggle/vertex"
+	"giggle/vertex/library"
+	"giggle/vertex/ollama"
+	"giggle/vertex/openai"
 )
 
 // openModels opens the files of models and the table of their backends.
@@ -35,13 +35,13 @@ func (c *Cloud) openModels(ctx context.Context) error {
 		return err
 	}
 	c.library.Guard(c.disk.Writer)
-	c.models = models.New(models.Config{Store: c.store, PerMinute: c.cfg.ModelRequests, Now: c.cfg.Now, Log: c.cfg.Log, Open: c.openModel})
+	c.models = vertex.New(vertex.Config{Store: c.store, PerMinute: c.cfg.ModelRequests, Now: c.cfg.Now, Log: c.cfg.Log, Open: c.openModel})
 	c.onClose(c.models.Close)
 	return nil
 }
 
 // openModel returns the backend at an address (models.Route.Backend).
-func (c *Cloud) openModel(project, address string) (models.Backend, error) {
+func (c *Cloud) openModel(project, address string) (vertex.Backend, error) {
 	bad := func(why string) error { return fault.Invalid("backend", "%.200q: %s", address, why) }
 	u, err := url.Parse(address)
 	if err != nil {
@@ -90,7 +90,7 @@ func (c *Cloud) modelKey(project, key string) (string, error) {
 
 // serviceModel is a model that a Cloud Run service of this platform has, behind Ollama's API. It is called as Vertex AI's
 // service agent of the project, which needs roles/run.invoker on a private service.
-func (c *Cloud) serviceModel(project, service, region, model string) (models.Backend, error) {
+func (c *Cloud) serviceModel(project, service, region, model string) (vertex.Backend, error) {
 	if !resource.IsRegion(region) {
 		return nil, fault.Invalid("backend", "region=%.60s is not one of Cloud Run's", region)
 	}

@@ -14,8 +14,8 @@ import (
 	"time"
 
 	"giggle/artifacts"
-	"giggle/build"
-	"giggle/build/trigger"
+	"giggle/builds"
+	"giggle/builds/trigger"
 	"giggle/fault"
 	"giggle/iam"
 	"giggle/quota"
@@ -79,7 +79,7 @@ func TestQuotas(t *testing.T) {
 				return err
 			}},
 		{quota.Builds, 0, func(i int) error {
-			_, err := c.builds.Create(ctx, here, build.Build{Source: build.Source{Bucket: "b", Object: "o"}, Image: "x"})
+			_, err := c.builds.Create(ctx, here, builds.Build{Source: builds.Source{Bucket: "b", Object: "o"}, Image: "x"})
 			return err
 		}, func(int) error {
 			all, err := c.builds.List(ctx, here)

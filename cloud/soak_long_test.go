@@ -28,7 +28,7 @@ import (
 	"testing"
 	"time"
 
-	"giggle/demo"
+	"giggle/bench/demo"
 	"giggle/shell"
 )
 

@@ -4,7 +4,7 @@ import (
 	"cmp"
 	"slices"
 
-	"giggle/audit"
+	"giggle/logging/audit"
 )
 
 // maxDelta is how many changes of one policy the audit log has.

@@ -7,8 +7,8 @@ import (
 	"slices"
 	"strings"
 
-	"giggle/audit"
 	"giggle/fault"
+	"giggle/logging/audit"
 	"giggle/resource"
 	"giggle/store"
 )

@@ -15,14 +15,14 @@ import (
 
 	"giggle/api/guard"
 	"giggle/fault"
-	"giggle/models"
 	"giggle/rest"
 	"giggle/run"
+	"giggle/vertex"
 )
 
 // Models answers for the names of models: *models.Models.
 type Models interface {
-	Resolve(ctx context.Context, project, model string) (models.Route, models.Backend, error)
+	Resolve(ctx context.Context, project, model string) (vertex.Route, vertex.Backend, error)
 	Admit(project, model string) error
 }
 

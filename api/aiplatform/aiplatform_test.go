@@ -12,44 +12,44 @@ import (
 	"giggle/api/aiplatform"
 	"giggle/api/guard"
 	"giggle/api/guard/guardtest"
-	"giggle/audit"
 	"giggle/fault"
-	"giggle/models"
+	"giggle/logging/audit"
 	"giggle/rest"
+	"giggle/vertex"
 )
 
 // backend answers with pieces, and remembers what it was asked.
 type backend struct {
-	can    models.Abilities
-	pieces []models.Chunk
-	answer models.Answer
+	can    vertex.Abilities
+	pieces []vertex.Chunk
+	answer vertex.Answer
 	err    error
-	asked  []*models.Request
+	asked  []*vertex.Request
 	begun  chan struct{} // not nil: closed when it answers, which it does until the client leaves
 	left   chan struct{} // closed then
 }
 
 func (b *backend) Name() string { return "tiny-1" }
 
-func (b *backend) Abilities() models.Abilities { return b.can }
+func (b *backend) Abilities() vertex.Abilities { return b.can }
 
-func (b *backend) Generate(ctx context.Context, r *models.Request, emit func(models.Chunk) error) (models.Answer, error) {
+func (b *backend) Generate(ctx context.Context, r *vertex.Request, emit func(vertex.Chunk) error) (vertex.Answer, error) {
 	b.asked = append(b.asked, r)
 	for _, p := range b.pieces {
 		if err := emit(p); err != nil {
-			return models.Answer{}, err
+			return vertex.Answer{}, err
 		}
 	}
 	if b.begun != nil {
 		close(b.begun)
 		<-ctx.Done()
 		close(b.left)
-		return models.Answer{}, ctx.Err()
+		return vertex.Answer{}, ctx.Err()
 	}
 	return b.answer, b.err
 }
 
-func (b *backend) Count(_ context.Context, r *models.Request) (int, error) {
+func (b *backend) Count(_ context.Context, r *vertex.Request) (int, error) {
 	b.asked = append(b.asked, r)
 	return 7, b.err
 }
@@ -57,13 +57,13 @@ func (b *backend) Count(_ context.Context, r *models.Request) (int, error) {
 type world struct {
 	*guardtest.World
 	backend *backend
-	models  *models.Models
+	models  *vertex.Models
 }
 
 func newWorld(t *testing.T) *world {
 	b := &backend{
-		pieces: []models.Chunk{{Text: "Why did "}, {Text: "the byte cross the bus?"}},
-		answer: models.Answer{Finish: models.Stop, Usage: models.Usage{Prompt: 5, Output: 8}, Model: "tiny-1"},
+		pieces: []vertex.Chunk{{Text: "Why did "}, {Text: "the byte cross the bus?"}},
+		answer: vertex.Answer{Finish: vertex.Stop, Usage: vertex.Usage{Prompt: 5, Output: 8}, Model: "tiny-1"},
 	}
 	w := newWorldOf(t, b)
 	w.backend = b
@@ -71,12 +71,12 @@ func newWorld(t *testing.T) *world {
 }
 
 // newWorldOf is a world in which b answers.
-func newWorldOf(t *testing.T, b models.Backend) *world {
+func newWorldOf(t *testing.T, b vertex.Backend) *world {
 	w := &world{World: guardtest.New(t)}
-	w.models = models.New(models.Config{
+	w.models = vertex.New(vertex.Config{
 		Store: w.Store, PerMinute: 100, Now: time.Now, Log: slog.New(slog.DiscardHandler),
-		Open: func(_, address string) (models.Backend, error) {
-			if address == models.Embedded {
+		Open: func(_, address string) (vertex.Backend, error) {
+			if address == vertex.Embedded {
 				return b, nil
 			}
 			return nil, fault.Invalid("backend", "no %s", address)
@@ -180,8 +180,8 @@ func flat(s string) string { return strings.NewReplacer("\n", "", " ", "").Repla
 
 func TestFunctionsImagesAndJSON(t *testing.T) {
 	w := newWorld(t)
-	w.backend.can = models.Abilities{Images: true, Tools: true, JSON: true}
-	w.backend.pieces = []models.Chunk{{Calls: []models.Call{{Name: "weather", Args: json.RawMessage(`{"city":"Oslo"}`)}}}}
+	w.backend.can = vertex.Abilities{Images: true, Tools: true, JSON: true}
+	w.backend.pieces = []vertex.Chunk{{Calls: []vertex.Call{{Name: "weather", Args: json.RawMessage(`{"city":"Oslo"}`)}}}}
 	out := w.Call(t, "POST", "/v1/"+modelName+":generateContent", `{"contents":[
 		{"role":"user","parts":[{"text":"weather?"},{"inlineData":{"mimeType":"image/png","data":"aGk="}}]},
 		{"role":"model","parts":[{"functionCall":{"name":"weather","args":{"city":"Bergen"}}}]},
@@ -196,7 +196,7 @@ func TestFunctionsImagesAndJSON(t *testing.T) {
 	if p := r.Turns[0].Parts[1]; string(p.Media.Data) != "hi" || p.Media.Type != "image/png" {
 		t.Errorf("image: %+v", p)
 	}
-	if c := r.Turns[1].Parts[0].Call; c.Name != "weather" || flat(string(c.Args)) != `{"city":"Bergen"}` || r.Turns[1].Role != models.Model {
+	if c := r.Turns[1].Parts[0].Call; c.Name != "weather" || flat(string(c.Args)) != `{"city":"Bergen"}` || r.Turns[1].Role != vertex.Model {
 		t.Errorf("call: %+v", r.Turns[1])
 	}
 	if p := r.Turns[2].Parts[0].Reply; p.Name != "weather" || flat(string(p.Response)) != `{"rain":true}` {
@@ -297,7 +297,7 @@ func TestABackendThatFails(t *testing.T) {
 	w.Call(t, "POST", "/v1/"+modelName+":generateContent", "{"+hello+"}", 503)
 	w.backend.pieces = nil
 	w.Call(t, "POST", "/v1/"+modelName+":streamGenerateContent", "{"+hello+"}", 503)
-	w.backend.err, w.backend.answer = nil, models.Answer{Finish: models.Length}
+	w.backend.err, w.backend.answer = nil, vertex.Answer{Finish: vertex.Length}
 	out := w.Call(t, "POST", "/v1/"+modelName+":generateContent", "{"+hello+"}", 200)
 	parts := out["candidates"].([]any)[0].(map[string]any)["content"].(map[string]any)["parts"].([]any)
 	if len(parts) != 1 || out["candidates"].([]any)[0].(map[string]any)["finishReason"] != "MAX_TOKENS" {

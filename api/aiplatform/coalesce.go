@@ -5,7 +5,7 @@ import (
 	"sync"
 	"time"
 
-	"giggle/models"
+	"giggle/vertex"
 )
 
 // interval is how long text is gathered before it is sent: a message for each token would be mostly frame.
@@ -13,7 +13,7 @@ const interval = 50 * time.Millisecond
 
 // flow sends the first text at once and gathers what follows.
 type flow struct {
-	send func(candidate int, c models.Chunk) error
+	send func(candidate int, c vertex.Chunk) error
 	done chan struct{}
 	wait sync.WaitGroup
 
@@ -24,7 +24,7 @@ type flow struct {
 	err       error
 }
 
-func coalesce(ctx context.Context, send func(int, models.Chunk) error) *flow {
+func coalesce(ctx context.Context, send func(int, vertex.Chunk) error) *flow {
 	f := &flow{send: send, done: make(chan struct{})}
 	f.wait.Go(func() {
 		tick := time.NewTicker(interval)
@@ -44,7 +44,7 @@ func coalesce(ctx context.Context, send func(int, models.Chunk) error) *flow {
 }
 
 // add takes a piece of a candidate's answer.
-func (f *flow) add(candidate int, c models.Chunk) error {
+func (f *flow) add(candidate int, c vertex.Chunk) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.candidate = candidate
@@ -65,7 +65,7 @@ func (f *flow) flush() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.text != "" && f.err == nil {
-		f.err = f.send(f.candidate, models.Chunk{Text: f.text})
+		f.err = f.send(f.candidate, vertex.Chunk{Text: f.text})
 		f.text = ""
 	}
 	return f.err

@@ -10,8 +10,8 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"giggle/fault"
-	"giggle/models"
 	"giggle/rest"
+	"giggle/vertex"
 )
 
 // maxStops is the most stop sequences, from the API reference.
@@ -19,11 +19,11 @@ const maxStops = 5
 
 // toRequest reads a request, but for the model's name. Safety settings and labels are accepted: there is no classifier that
 // they could set, and no bill.
-func toRequest(r *beta.GenerateContentRequest) (*models.Request, error) {
+func toRequest(r *beta.GenerateContentRequest) (*vertex.Request, error) {
 	if err := rest.Only(r, "", "model", "contents", "systemInstruction", "tools", "toolConfig", "labels", "safetySettings", "generationConfig"); err != nil {
 		return nil, err
 	}
-	out := &models.Request{}
+	out := &vertex.Request{}
 	if len(r.GetContents()) == 0 {
 		return nil, fault.Invalid("contents", "at least one is needed")
 	}
@@ -52,12 +52,12 @@ func toRequest(r *beta.GenerateContentRequest) (*models.Request, error) {
 	return out, configure(out, r.GetGenerationConfig())
 }
 
-func turn(c *beta.Content, path string) (models.Turn, error) {
-	t := models.Turn{Role: models.User}
+func turn(c *beta.Content, path string) (vertex.Turn, error) {
+	t := vertex.Turn{Role: vertex.User}
 	switch c.GetRole() {
 	case "", "user", "function", "tool":
 	case "model":
-		t.Role = models.Model
+		t.Role = vertex.Model
 	default:
 		return t, fault.Invalid(path+".role", "%.40q is not user or model", c.GetRole())
 	}
@@ -78,7 +78,7 @@ func turn(c *beta.Content, path string) (models.Turn, error) {
 	return t, nil
 }
 
-func partOf(p *beta.Part, at string) (out models.Part, err error) {
+func partOf(p *beta.Part, at string) (out vertex.Part, err error) {
 	switch d := p.GetData().(type) {
 	case *beta.Part_Text:
 		out.Text = d.Text
@@ -86,18 +86,18 @@ func partOf(p *beta.Part, at string) (out models.Part, err error) {
 		if !strings.HasPrefix(d.InlineData.GetMimeType(), "image/") {
 			return out, fault.NotImplemented(at+".inlineData.mimeType", "%.60q: of media, images are implemented", d.InlineData.GetMimeType())
 		}
-		out.Media = &models.Media{Type: d.InlineData.GetMimeType(), Data: d.InlineData.GetData()}
+		out.Media = &vertex.Media{Type: d.InlineData.GetMimeType(), Data: d.InlineData.GetData()}
 	case *beta.Part_FunctionCall:
 		if err := rest.Only(d.FunctionCall, at+".functionCall", "id", "name", "args"); err != nil {
 			return out, err
 		}
-		out.Call = &models.Call{ID: d.FunctionCall.GetId(), Name: d.FunctionCall.GetName()}
+		out.Call = &vertex.Call{ID: d.FunctionCall.GetId(), Name: d.FunctionCall.GetName()}
 		out.Call.Args, err = object(d.FunctionCall.GetArgs())
 	case *beta.Part_FunctionResponse:
 		if err := rest.Only(d.FunctionResponse, at+".functionResponse", "id", "name", "response"); err != nil {
 			return out, err
 		}
-		out.Reply = &models.Reply{ID: d.FunctionResponse.GetId(), Name: d.FunctionResponse.GetName()}
+		out.Reply = &vertex.Reply{ID: d.FunctionResponse.GetId(), Name: d.FunctionResponse.GetName()}
 		out.Reply.Response, err = object(d.FunctionResponse.GetResponse())
 	default:
 		return out, fault.Invalid(at, "is empty")
@@ -113,7 +113,7 @@ func object(s *structpb.Struct) (json.RawMessage, error) {
 }
 
 // tools reads the functions that the model may ask for.
-func tools(out *models.Request, r *beta.GenerateContentRequest) error {
+func tools(out *vertex.Request, r *beta.GenerateContentRequest) error {
 	for i, t := range r.GetTools() {
 		at := fmt.Sprintf("tools[%d]", i)
 		if err := rest.Only(t, at, "functionDeclarations"); err != nil {
@@ -124,7 +124,7 @@ func tools(out *models.Request, r *beta.GenerateContentRequest) error {
 			if f.GetName() == "" {
 				return fault.Invalid(at+".name", "is missing")
 			}
-			tool := models.Tool{Name: f.GetName(), Description: f.GetDescription()}
+			tool := vertex.Tool{Name: f.GetName(), Description: f.GetDescription()}
 			var err error
 			switch {
 			case f.GetParametersJsonSchema() != nil:
@@ -151,7 +151,7 @@ func tools(out *models.Request, r *beta.GenerateContentRequest) error {
 	case beta.FunctionCallingConfig_ANY:
 		out.Config.MustCall = true
 		if allowed := c.GetAllowedFunctionNames(); len(allowed) > 0 {
-			var some []models.Tool
+			var some []vertex.Tool
 			for _, t := range out.Tools {
 				for _, name := range allowed {
 					if t.Name == name {
@@ -165,7 +165,7 @@ func tools(out *models.Request, r *beta.GenerateContentRequest) error {
 	return nil
 }
 
-func configure(out *models.Request, c *beta.GenerationConfig) error {
+func configure(out *vertex.Request, c *beta.GenerationConfig) error {
 	const at = "generationConfig"
 	err := rest.Only(c, at, "temperature", "topP", "topK", "candidateCount", "maxOutputTokens", "stopSequences", "presencePenalty", "frequencyPenalty", "seed",
 		"responseMimeType", "responseSchema", "responseJsonSchema", "responseModalities")
@@ -311,13 +311,13 @@ func schemaMap(s *beta.Schema, path string, depth int) (map[string]any, error) {
 }
 
 // finish are the reasons of an end in Gemini's words.
-var finish = map[models.Finish]beta.Candidate_FinishReason{
-	models.Stop: beta.Candidate_STOP, models.Length: beta.Candidate_MAX_TOKENS, models.Blocked: beta.Candidate_SAFETY,
+var finish = map[vertex.Finish]beta.Candidate_FinishReason{
+	vertex.Stop: beta.Candidate_STOP, vertex.Length: beta.Candidate_MAX_TOKENS, vertex.Blocked: beta.Candidate_SAFETY,
 }
 
 func textPart(s string) *beta.Part { return &beta.Part{Data: &beta.Part_Text{Text: s}} }
 
-func callParts(calls []models.Call) ([]*beta.Part, error) {
+func callParts(calls []vertex.Call) ([]*beta.Part, error) {
 	var out []*beta.Part
 	for _, c := range calls {
 		args := &structpb.Struct{}
@@ -335,7 +335,7 @@ func candidate(i int, parts []*beta.Part, why beta.Candidate_FinishReason) *beta
 	return &beta.Candidate{Index: int32(i), Content: &beta.Content{Role: "model", Parts: parts}, FinishReason: why}
 }
 
-func usageOf(u models.Usage) *beta.GenerateContentResponse_UsageMetadata {
+func usageOf(u vertex.Usage) *beta.GenerateContentResponse_UsageMetadata {
 	text := func(n int) []*beta.ModalityTokenCount {
 		return []*beta.ModalityTokenCount{{Modality: beta.Modality_TEXT, TokenCount: int32(n)}}
 	}

@@ -7,7 +7,7 @@ import (
 	beta "cloud.google.com/go/aiplatform/apiv1beta1/aiplatformpb"
 
 	"giggle/fault"
-	"giggle/models"
+	"giggle/vertex"
 )
 
 // GetPublisherModel returns a model of Google's, for which a backend stands in. Which one, an answer's modelVersion says.
@@ -16,7 +16,7 @@ func (s *Server) GetPublisherModel(_ context.Context, r *beta.GetPublisherModelR
 	if i := strings.Index(r.GetName(), "/publishers/google/models/"); i >= 0 { // in a project and a location, as the newer library asks
 		model, ok = r.GetName()[i+len("/publishers/google/models/"):], true
 	}
-	if !ok || !models.Gemini(model) {
+	if !ok || !vertex.Gemini(model) {
 		return nil, fault.New(fault.NotFound, "Publisher Model `%.300s` is not found.", r.GetName())
 	}
 	return publisherModel(model), nil

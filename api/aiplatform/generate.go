@@ -9,13 +9,13 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"giggle/fault"
-	"giggle/models"
+	"giggle/vertex"
 )
 
 // question is a request, read, with the backend that is to answer.
 type question struct {
-	request *models.Request
-	backend models.Backend
+	request *vertex.Request
+	backend vertex.Backend
 	answers int // wanted
 }
 
@@ -56,14 +56,14 @@ func notFound(err error, model string) error {
 }
 
 // answer has the backend answer once for each candidate, one after the other, each with a seed of its own.
-func (q *question) answer(ctx context.Context, emit func(candidate int, c models.Chunk) error, end func(candidate int, a models.Answer) error) error {
+func (q *question) answer(ctx context.Context, emit func(candidate int, c vertex.Chunk) error, end func(candidate int, a vertex.Answer) error) error {
 	for i := range q.answers {
 		r := *q.request
 		if r.Config.Seed != nil && i > 0 {
 			seed := *r.Config.Seed + int64(i)
 			r.Config.Seed = &seed
 		}
-		a, err := q.backend.Generate(ctx, &r, func(c models.Chunk) error { return emit(i, c) })
+		a, err := q.backend.Generate(ctx, &r, func(c vertex.Chunk) error { return emit(i, c) })
 		if err != nil {
 			return err
 		}
@@ -83,13 +83,13 @@ func (s *Server) GenerateContent(ctx context.Context, r *beta.GenerateContentReq
 	out := s.response()
 	texts := make([]strings.Builder, q.answers)
 	parts := make([][]*beta.Part, q.answers)
-	usage := models.Usage{}
-	err = q.answer(ctx, func(i int, c models.Chunk) error {
+	usage := vertex.Usage{}
+	err = q.answer(ctx, func(i int, c vertex.Chunk) error {
 		texts[i].WriteString(c.Text)
 		calls, err := callParts(c.Calls)
 		parts[i] = append(parts[i], calls...)
 		return err
-	}, func(i int, a models.Answer) error {
+	}, func(i int, a vertex.Answer) error {
 		all := parts[i]
 		if texts[i].Len() > 0 || len(all) == 0 { // never none: the tutorial's library reads the first unasked
 			all = append([]*beta.Part{textPart(texts[i].String())}, all...)
@@ -117,11 +117,11 @@ func (s *Server) stream(ctx context.Context, r *beta.GenerateContentRequest, sen
 		return err
 	}
 	head := s.response()
-	usage := models.Usage{}
+	usage := vertex.Usage{}
 	piece := func(c *beta.Candidate, version string) *beta.GenerateContentResponse {
 		return &beta.GenerateContentResponse{Candidates: []*beta.Candidate{c}, ModelVersion: version, CreateTime: head.CreateTime, ResponseId: head.ResponseId}
 	}
-	flow := coalesce(ctx, func(i int, c models.Chunk) error {
+	flow := coalesce(ctx, func(i int, c vertex.Chunk) error {
 		var all []*beta.Part
 		if c.Text != "" {
 			all = append(all, textPart(c.Text))
@@ -133,7 +133,7 @@ func (s *Server) stream(ctx context.Context, r *beta.GenerateContentRequest, sen
 		return send(piece(candidate(i, append(all, calls...), beta.Candidate_FINISH_REASON_UNSPECIFIED), ""))
 	})
 	defer flow.stop()
-	return q.answer(ctx, flow.add, func(i int, a models.Answer) error {
+	return q.answer(ctx, flow.add, func(i int, a vertex.Answer) error {
 		if err := flow.flush(); err != nil {
 			return err
 		}

@@ -19,7 +19,7 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
 
-	"giggle/models"
+	"giggle/vertex"
 )
 
 // counter answers with numbers, after the name that the question has. It says the first only, until so many calls are under way.
@@ -29,21 +29,21 @@ type counter struct {
 }
 
 func (c *counter) Name() string                { return "counter" }
-func (c *counter) Abilities() models.Abilities { return models.Abilities{} }
+func (c *counter) Abilities() vertex.Abilities { return vertex.Abilities{} }
 
-func (c *counter) Count(context.Context, *models.Request) (int, error) { return 1, nil }
+func (c *counter) Count(context.Context, *vertex.Request) (int, error) { return 1, nil }
 
-func (c *counter) Generate(_ context.Context, r *models.Request, emit func(models.Chunk) error) (models.Answer, error) {
+func (c *counter) Generate(_ context.Context, r *vertex.Request, emit func(vertex.Chunk) error) (vertex.Answer, error) {
 	for i := range c.pieces {
-		if err := emit(models.Chunk{Text: fmt.Sprintf("%s:%d ", r.Turns[0].Text(), i)}); err != nil {
-			return models.Answer{}, err
+		if err := emit(vertex.Chunk{Text: fmt.Sprintf("%s:%d ", r.Turns[0].Text(), i)}); err != nil {
+			return vertex.Answer{}, err
 		}
 		if i == 0 {
 			c.begun.Done()
 			c.begun.Wait()
 		}
 	}
-	return models.Answer{Finish: models.Stop, Model: "counter"}, nil
+	return vertex.Answer{Finish: vertex.Stop, Model: "counter"}, nil
 }
 
 // Fifty streams at once, half of them over REST and half over gRPC, on TLS connections that they share: every piece of each

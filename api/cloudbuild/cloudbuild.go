@@ -3,7 +3,7 @@
 //
 // Triggers are made, read, changed, removed and run, and webhooks start them.
 //
-// It translates for packages build and build/trigger. Worker pools answer UNIMPLEMENTED.
+// It translates for packages builds and builds/trigger. Worker pools answer UNIMPLEMENTED.
 package cloudbuild
 
 import (
@@ -18,8 +18,8 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"giggle/api/guard"
-	"giggle/build"
-	"giggle/build/trigger"
+	"giggle/builds"
+	"giggle/builds/trigger"
 	"giggle/fault"
 	"giggle/iam"
 	"giggle/operation"
@@ -33,7 +33,7 @@ type Server struct {
 	cloudbuildpb.UnimplementedCloudBuildServer
 	longrunningpb.UnimplementedOperationsServer
 
-	Builds     *build.Builds
+	Builds     *builds.Builds
 	Operations *operation.Operations
 	Project    func(ref string) (run.Project, error) // by id or number
 	Account    func(p run.Project) string            // that builds run as which name none
@@ -119,7 +119,7 @@ func (s *Server) CreateBuild(ctx context.Context, r *cloudbuildpb.CreateBuildReq
 }
 
 // submit queues a build as the caller.
-func (s *Server) submit(ctx context.Context, in resource.Location, req build.Request) (*longrunningpb.Operation, error) {
+func (s *Server) submit(ctx context.Context, in resource.Location, req builds.Request) (*longrunningpb.Operation, error) {
 	p, err := s.Project(in.Project)
 	if err != nil {
 		return nil, err
@@ -154,7 +154,7 @@ func (s *Server) operation(ctx context.Context, n resource.Child, p run.Project)
 	if err != nil {
 		return nil, err
 	}
-	op, err := s.Operations.Get(ctx, build.OperationKind, resource.Operation(n.Project, n.Location.Location, n.ID).String())
+	op, err := s.Operations.Get(ctx, builds.OperationKind, resource.Operation(n.Project, n.Location.Location, n.ID).String())
 	if err != nil {
 		return nil, err
 	}
@@ -192,7 +192,7 @@ func (s *Server) ApproveBuild(ctx context.Context, r *cloudbuildpb.ApproveBuildR
 	if len(a.GetComment()) > 10_000 || len(a.GetUrl()) > 2000 {
 		return nil, fault.Invalid("approvalResult.comment", "is too long")
 	}
-	_, err = s.Builds.Approve(ctx, n, build.Approval{
+	_, err = s.Builds.Approve(ctx, n, builds.Approval{
 		Rejected: d == cloudbuildpb.ApprovalResult_REJECTED, Approver: guard.Caller(ctx).Email(), Comment: a.GetComment(), URL: a.GetUrl(),
 	})
 	if err != nil {
@@ -226,7 +226,7 @@ func (s *Server) ListBuilds(ctx context.Context, r *cloudbuildpb.ListBuildsReque
 			return nil, err
 		}
 	}
-	matches, err := build.ParseFilter(r.GetFilter())
+	matches, err := builds.ParseFilter(r.GetFilter())
 	if err != nil {
 		return nil, err
 	}
@@ -317,7 +317,7 @@ func (s *Server) GetOperation(ctx context.Context, r *longrunningpb.GetOperation
 		return nil, err
 	}
 	n.Project = p.ID
-	op, err := s.Operations.Get(ctx, build.OperationKind, n.String())
+	op, err := s.Operations.Get(ctx, builds.OperationKind, n.String())
 	if err != nil {
 		return nil, err
 	}
@@ -343,7 +343,7 @@ func (s *Server) CancelOperation(ctx context.Context, r *longrunningpb.CancelOpe
 }
 
 // Operation writes a build's operation. Its response is the build, whatever came of it, as Cloud Build's is.
-func Operation(b *build.Build, p run.Project, op operation.Operation) (*longrunningpb.Operation, error) {
+func Operation(b *builds.Build, p run.Project, op operation.Operation) (*longrunningpb.Operation, error) {
 	w := ToProto(b, p)
 	meta, err := anypb.New(&cloudbuildpb.BuildOperationMetadata{Build: w})
 	if err != nil {

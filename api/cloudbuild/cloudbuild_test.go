@@ -10,8 +10,8 @@ import (
 
 	"giggle/api/cloudbuild"
 	"giggle/api/guard/guardtest"
-	"giggle/build"
-	"giggle/build/trigger"
+	"giggle/builds"
+	"giggle/builds/trigger"
 	"giggle/fault"
 	"giggle/iam"
 	"giggle/operation"
@@ -23,7 +23,7 @@ import (
 
 type world struct {
 	*guardtest.World
-	builds   *build.Builds
+	builds   *builds.Builds
 	triggers *trigger.Triggers
 }
 
@@ -32,7 +32,7 @@ func account(p run.Project) string { return iam.BuildAccount(p.Number) }
 func newWorld(t *testing.T) *world {
 	w := &world{World: guardtest.New(t)}
 	serial := 0
-	w.builds = build.NewBuilds(w.Store, func() string {
+	w.builds = builds.New(w.Store, func() string {
 		serial++
 		return fmt.Sprintf("00000000-0000-0000-0000-%012d", serial)
 	})
@@ -52,10 +52,10 @@ func newWorld(t *testing.T) *world {
 }
 
 // create queues a build.
-func (w *world) create(t *testing.T, project, location string) build.Build {
+func (w *world) create(t *testing.T, project, location string) builds.Build {
 	t.Helper()
-	b, err := w.builds.Create(t.Context(), resource.Location{Project: project, Location: location}, build.Build{
-		Source: build.Source{Bucket: "sources", Object: "source.zip", Generation: 7}, Image: "europe-north1-docker.pkg.dev/giggle/r/jokes",
+	b, err := w.builds.Create(t.Context(), resource.Location{Project: project, Location: location}, builds.Build{
+		Source: builds.Source{Bucket: "sources", Object: "source.zip", Generation: 7}, Image: "europe-north1-docker.pkg.dev/giggle/r/jokes",
 		Account: iam.BuildAccount(w.Project.Number), LogsIn: "logs", Tags: []string{"a-tag"},
 	})
 	if err != nil {
@@ -64,7 +64,7 @@ func (w *world) create(t *testing.T, project, location string) build.Build {
 	return b
 }
 
-func operationOf(b build.Build) string {
+func operationOf(b builds.Build) string {
 	return resource.Operation(b.Name.Project, b.Name.Location.Location, b.Name.ID).String()
 }
 

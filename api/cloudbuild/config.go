@@ -3,7 +3,7 @@ package cloudbuild
 import (
 	"cloud.google.com/go/cloudbuild/apiv1/v2/cloudbuildpb"
 
-	"giggle/build/config"
+	"giggle/builds/config"
 )
 
 // ParseConfig reads a cloudbuild.yaml or cloudbuild.json. It fails with InvalidArgument and the path of the field.

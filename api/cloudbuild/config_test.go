@@ -10,7 +10,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"giggle/api/cloudbuild"
-	"giggle/build"
+	"giggle/builds"
 	"giggle/fault"
 	"giggle/resource"
 	"giggle/store"
@@ -90,20 +90,20 @@ func TestConfigs(t *testing.T) {
 	}
 	defer st.Close()
 	n := 0
-	builds := build.NewBuilds(st, func() string {
+	kept := builds.New(st, func() string {
 		n++
 		return "00000000-0000-0000-0000-0000000000" + string(rune('a'+n/26)) + string(rune('a'+n%26))
 	})
 	for _, tt := range configs {
 		t.Run(tt.name, func(t *testing.T) {
-			var b build.Build
+			var b builds.Build
 			w, err := cloudbuild.ParseConfig([]byte(tt.yaml))
 			if err == nil {
-				var r build.Request
+				var r builds.Request
 				if r, err = cloudbuild.ToRequest(w); err == nil {
 					r.LogsIn, r.ProjectNumber = "logs", "42"
 					r.Account = func(_ context.Context, given string) (string, error) { return "x@y", nil }
-					b, err = builds.Submit(t.Context(), resource.Location{Project: "giggle", Location: "global"}, r)
+					b, err = kept.Submit(t.Context(), resource.Location{Project: "giggle", Location: "global"}, r)
 				}
 			}
 			if tt.refused != "" {

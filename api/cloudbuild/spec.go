@@ -7,23 +7,23 @@ import (
 	"cloud.google.com/go/cloudbuild/apiv1/v2/cloudbuildpb"
 	"google.golang.org/protobuf/types/known/durationpb"
 
-	"giggle/build"
+	"giggle/builds"
 	"giggle/fault"
 )
 
 // ToRequest reads a build that is asked for. Fields that only the server sets count for nothing, as in Cloud Build;
 // what is not implemented is refused with its path.
-func ToRequest(w *cloudbuildpb.Build) (build.Request, error) {
+func ToRequest(w *cloudbuildpb.Build) (builds.Request, error) {
 	if err := unimplemented(w); err != nil {
-		return build.Request{}, err
+		return builds.Request{}, err
 	}
 	o := w.GetOptions()
-	r := build.Request{
+	r := builds.Request{
 		Tags: w.GetTags(), Timeout: w.GetTimeout().AsDuration(),
-		Spec: build.Spec{
+		Spec: builds.Spec{
 			Images: w.GetImages(), Substitutions: w.GetSubstitutions(), QueueTTL: w.GetQueueTtl().AsDuration(), LogsBucket: w.GetLogsBucket(),
 			Account: w.GetServiceAccount(),
-			Options: build.Options{
+			Options: builds.Options{
 				Dynamic: o.GetDynamicSubstitutions(), Automap: o.GetAutomapSubstitutions(), Env: o.GetEnv(), Volumes: toVolumes(o.GetVolumes()),
 				DiskGB: o.GetDiskSizeGb(),
 			},
@@ -43,16 +43,16 @@ func ToRequest(w *cloudbuildpb.Build) (build.Request, error) {
 	}
 	if a := w.GetArtifacts(); a != nil {
 		r.Spec.Images = append(r.Spec.Images, a.GetImages()...)
-		r.Spec.Objects = build.Objects{Location: a.GetObjects().GetLocation(), Paths: a.GetObjects().GetPaths()}
+		r.Spec.Objects = builds.Objects{Location: a.GetObjects().GetLocation(), Paths: a.GetObjects().GetPaths()}
 	}
 	if s := w.GetSource().GetStorageSource(); s != nil {
 		if s.GetBucket() == "" || s.GetObject() == "" {
 			return r, fault.Invalid("source.storageSource", "bucket and object are needed")
 		}
-		r.Source = build.Source{Bucket: s.GetBucket(), Object: s.GetObject(), Generation: s.GetGeneration()}
+		r.Source = builds.Source{Bucket: s.GetBucket(), Object: s.GetObject(), Generation: s.GetGeneration()}
 	}
 	for _, t := range w.GetSteps() {
-		r.Spec.Steps = append(r.Spec.Steps, build.Step{
+		r.Spec.Steps = append(r.Spec.Steps, builds.Step{
 			Name: t.GetName(), ID: t.GetId(), Args: t.GetArgs(), Env: t.GetEnv(), Dir: t.GetDir(), Entrypoint: t.GetEntrypoint(), Script: t.GetScript(),
 			WaitFor: t.GetWaitFor(), Timeout: t.GetTimeout().AsDuration(), Volumes: toVolumes(t.GetVolumes()), Automap: t.AutomapSubstitutions,
 			AllowFailure: t.GetAllowFailure(), AllowExitCodes: t.GetAllowExitCodes(),
@@ -61,9 +61,9 @@ func ToRequest(w *cloudbuildpb.Build) (build.Request, error) {
 	return r, nil
 }
 
-func toVolumes(in []*cloudbuildpb.Volume) (out []build.Volume) {
+func toVolumes(in []*cloudbuildpb.Volume) (out []builds.Volume) {
 	for _, v := range in {
-		out = append(out, build.Volume{Name: v.GetName(), Path: v.GetPath()})
+		out = append(out, builds.Volume{Name: v.GetName(), Path: v.GetPath()})
 	}
 	return out
 }
@@ -118,8 +118,8 @@ func duration(path string, d *durationpb.Duration) error {
 	if d == nil {
 		return nil
 	}
-	if err := d.CheckValid(); err != nil || d.AsDuration() < 0 || d.AsDuration() > build.MaxTimeout {
-		return fault.Invalid(path, "must be between 0s and %s", build.MaxTimeout.Round(time.Hour))
+	if err := d.CheckValid(); err != nil || d.AsDuration() < 0 || d.AsDuration() > builds.MaxTimeout {
+		return fault.Invalid(path, "must be between 0s and %s", builds.MaxTimeout.Round(time.Hour))
 	}
 	return nil
 }

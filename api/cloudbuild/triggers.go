@@ -11,7 +11,7 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"giggle/api/guard"
-	"giggle/build/trigger"
+	"giggle/builds/trigger"
 	"giggle/fault"
 	"giggle/resource"
 )

@@ -14,8 +14,8 @@ import (
 
 	"giggle/api/cloudbuild"
 	"giggle/api/guard/guardtest"
-	"giggle/build"
-	"giggle/build/trigger"
+	"giggle/builds"
+	"giggle/builds/trigger"
 	"giggle/fault"
 	"giggle/iam"
 	"giggle/operation"
@@ -55,10 +55,10 @@ const (
 func newTriggers(t *testing.T) *world {
 	t.Helper()
 	w := &world{World: guardtest.New(t)}
-	w.builds = build.NewBuilds(w.Store, uuid.NewString)
+	w.builds = builds.New(w.Store, uuid.NewString)
 	triggers := &trigger.Triggers{
 		Store: w.Store, Builds: w.builds, Repos: repos{}, Events: repos{}, Kind: "git.push", NewID: uuid.NewString, Read: cloudbuild.ReadRequest, Log: slog.New(slog.DiscardHandler),
-		Complete: func(_ context.Context, _ string, r *build.Request) (string, error) {
+		Complete: func(_ context.Context, _ string, r *builds.Request) (string, error) {
 			r.ProjectNumber, r.LogsIn = w.Project.Number, "logs"
 			return iam.BuildAccount(w.Project.Number), nil
 		},

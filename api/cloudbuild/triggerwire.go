@@ -7,7 +7,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
-	"giggle/build/trigger"
+	"giggle/builds/trigger"
 	"giggle/fault"
 )
 

@@ -11,8 +11,8 @@ import (
 
 	"cloud.google.com/go/cloudbuild/apiv1/v2/cloudbuildpb"
 
-	"giggle/build"
-	"giggle/build/trigger"
+	"giggle/builds"
+	"giggle/builds/trigger"
 	"giggle/fault"
 	"giggle/rest"
 	"giggle/run"
@@ -48,13 +48,13 @@ func ownSecret(p run.Project, name string) (string, error) {
 }
 
 // Read reads a build configuration.
-func (s *Server) Read(data []byte) (build.Request, error) { return ReadRequest(data) }
+func (s *Server) Read(data []byte) (builds.Request, error) { return ReadRequest(data) }
 
 // ReadRequest reads a build configuration into a request for the build.
-func ReadRequest(data []byte) (build.Request, error) {
+func ReadRequest(data []byte) (builds.Request, error) {
 	w, err := ParseConfig(data)
 	if err != nil {
-		return build.Request{}, err
+		return builds.Request{}, err
 	}
 	return ToRequest(w)
 }

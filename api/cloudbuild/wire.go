@@ -7,12 +7,12 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
-	"giggle/build"
+	"giggle/builds"
 	"giggle/run"
 )
 
 // ToProto writes a build.
-func ToProto(b *build.Build, p run.Project) *cloudbuildpb.Build {
+func ToProto(b *builds.Build, p run.Project) *cloudbuildpb.Build {
 	w := &cloudbuildpb.Build{
 		Name: "projects/" + p.Number + "/locations/" + b.Name.Location.Location + "/builds/" + b.Name.ID, Id: b.Name.ID, ProjectId: p.ID,
 		Status: toStatus(b.Status), StatusDetail: b.Detail,
@@ -39,7 +39,7 @@ func ToProto(b *build.Build, p run.Project) *cloudbuildpb.Build {
 		w.Source = &cloudbuildpb.Source{Source: &cloudbuildpb.Source_RepoSource{RepoSource: repoSource(p, r, r.Branch, r.Tag)}}
 		w.SourceProvenance = &cloudbuildpb.SourceProvenance{ResolvedRepoSource: repoSource(p, r, "", "")}
 	}
-	if b.Status == build.Failure || b.Status == build.InternalError {
+	if b.Status == builds.Failure || b.Status == builds.InternalError {
 		w.FailureInfo = &cloudbuildpb.Build_FailureInfo{Type: cloudbuildpb.Build_FailureInfo_USER_BUILD_STEP, Detail: b.Detail}
 	}
 	if b.Spec != nil {
@@ -47,14 +47,14 @@ func ToProto(b *build.Build, p run.Project) *cloudbuildpb.Build {
 		return w
 	}
 	w.Images, w.Options = []string{b.Image}, &cloudbuildpb.BuildOptions{Logging: cloudbuildpb.BuildOptions_LEGACY}
-	if b.Status == build.Success {
+	if b.Status == builds.Success {
 		w.Results = &cloudbuildpb.Results{Images: []*cloudbuildpb.BuiltImage{{Name: b.Image, Digest: b.Digest}}}
 	}
 	return w
 }
 
 // repoSource writes a commit of a repository by a branch, a tag or its hash.
-func repoSource(p run.Project, r *build.Repo, branch, tag string) *cloudbuildpb.RepoSource {
+func repoSource(p run.Project, r *builds.Repo, branch, tag string) *cloudbuildpb.RepoSource {
 	w := &cloudbuildpb.RepoSource{ProjectId: p.ID, RepoName: r.Name, Dir: r.Dir}
 	switch {
 	case tag != "":
@@ -68,12 +68,12 @@ func repoSource(p run.Project, r *build.Repo, branch, tag string) *cloudbuildpb.
 }
 
 // specToProto writes what only a build of steps has.
-func specToProto(b *build.Build, w *cloudbuildpb.Build) {
+func specToProto(b *builds.Build, w *cloudbuildpb.Build) {
 	s, o := b.Spec, &b.Spec.Options
 	w.Images, w.Substitutions = s.Images, s.Substitutions
 	ttl := s.QueueTTL
 	if ttl == 0 {
-		ttl = build.DefaultQueueTTL
+		ttl = builds.DefaultQueueTTL
 	}
 	w.QueueTtl = durationpb.New(ttl)
 	w.Options = &cloudbuildpb.BuildOptions{
@@ -100,7 +100,7 @@ func specToProto(b *build.Build, w *cloudbuildpb.Build) {
 	digests := make([]string, len(s.Steps))
 	var firstStart, lastEnd time.Time
 	for i := range s.Steps {
-		t, st := &s.Steps[i], build.StepStatus{}
+		t, st := &s.Steps[i], builds.StepStatus{}
 		if i < len(b.Steps) {
 			st = b.Steps[i]
 		}
@@ -158,14 +158,14 @@ func specToProto(b *build.Build, w *cloudbuildpb.Build) {
 	}
 }
 
-func fromVolumes(in []build.Volume) (out []*cloudbuildpb.Volume) {
+func fromVolumes(in []builds.Volume) (out []*cloudbuildpb.Volume) {
 	for _, v := range in {
 		out = append(out, &cloudbuildpb.Volume{Name: v.Name, Path: v.Path})
 	}
 	return out
 }
 
-func toStatus(s build.Status) cloudbuildpb.Build_Status {
+func toStatus(s builds.Status) cloudbuildpb.Build_Status {
 	return cloudbuildpb.Build_Status(cloudbuildpb.Build_Status_value[string(s)])
 }
 

@@ -16,11 +16,11 @@ import (
 	"strings"
 	"time"
 
-	"giggle/audit"
 	"giggle/fault"
 	"giggle/iam"
 	"giggle/logging"
-	"giggle/models/library"
+	"giggle/logging/audit"
+	"giggle/vertex/library"
 )
 
 // Identity is the identity side: *iam.IAM.

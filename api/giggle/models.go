@@ -9,17 +9,17 @@ import (
 
 	"giggle/fault"
 	"giggle/iam"
-	"giggle/models"
-	"giggle/models/library"
+	"giggle/vertex"
+	"giggle/vertex/library"
 )
 
 // Models is the table of models' backends, and the files that were added.
 type Models interface {
 	Files(ctx context.Context, project string) ([]library.Model, error)
-	Routes(ctx context.Context, project string) ([]models.Route, error)
-	Use(ctx context.Context, r models.Route) error
+	Routes(ctx context.Context, project string) ([]vertex.Route, error)
+	Use(ctx context.Context, r vertex.Route) error
 	Forget(ctx context.Context, project, model string) error
-	Resolve(ctx context.Context, project, model string) (models.Route, models.Backend, error)
+	Resolve(ctx context.Context, project, model string) (vertex.Route, vertex.Backend, error)
 }
 
 // Route says what answers for a model.
@@ -89,7 +89,7 @@ func (s *Server) useModel(w http.ResponseWriter, r *http.Request, who iam.Princi
 		return nil, err
 	}
 	route.File = nil
-	return route, s.Models.Use(r.Context(), models.Route{Project: route.Project, Model: route.Model, Backend: route.Backend})
+	return route, s.Models.Use(r.Context(), vertex.Route{Project: route.Project, Model: route.Model, Backend: route.Backend})
 }
 
 // addModel takes the body as a model's file under a name, or with from in the query a model that is here.
@@ -109,7 +109,7 @@ func (s *Server) addModel(_ http.ResponseWriter, r *http.Request, who iam.Princi
 	}
 	out := Route{Project: project, Model: m.Name, File: fileOf(m)}
 	if m.Unfit == "" {
-		out.Backend = models.Embedded + m.Name
+		out.Backend = vertex.Embedded + m.Name
 	}
 	return out, nil
 }
@@ -155,8 +155,8 @@ func (s *Server) tryModel(w http.ResponseWriter, r *http.Request, who iam.Princi
 	}
 	out, flush := json.NewEncoder(w), http.NewResponseController(w)
 	begun := false
-	request := &models.Request{Turns: []models.Turn{{Role: models.User, Parts: []models.Part{{Text: q.Prompt}}}}}
-	answer, err := backend.Generate(r.Context(), request, func(c models.Chunk) error {
+	request := &vertex.Request{Turns: []vertex.Turn{{Role: vertex.User, Parts: []vertex.Part{{Text: q.Prompt}}}}}
+	answer, err := backend.Generate(r.Context(), request, func(c vertex.Chunk) error {
 		begun = true
 		if err := out.Encode(Piece{Text: c.Text}); err != nil {
 			return err

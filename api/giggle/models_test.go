@@ -13,8 +13,8 @@ import (
 	"giggle/api/giggle"
 	"giggle/fault"
 	"giggle/iam"
-	"giggle/models"
-	"giggle/models/library"
+	"giggle/vertex"
+	"giggle/vertex/library"
 )
 
 // modeller may do everything with the models of one project.
@@ -30,8 +30,8 @@ func (modeller) Authorize(_ context.Context, _ iam.Principal, permission, resour
 // table has two routes, and two files, one of which only Ollama can run.
 type table struct{ giggle.Models }
 
-func (table) Routes(context.Context, string) ([]models.Route, error) {
-	return []models.Route{{Project: "giggle", Model: "small", Backend: "embedded:small"}, {Project: "giggle", Model: "*", Backend: models.Embedded}}, nil
+func (table) Routes(context.Context, string) ([]vertex.Route, error) {
+	return []vertex.Route{{Project: "giggle", Model: "small", Backend: "embedded:small"}, {Project: "giggle", Model: "*", Backend: vertex.Embedded}}, nil
 }
 
 func (table) Files(context.Context, string) ([]library.Model, error) {

@@ -5,9 +5,9 @@ import (
 	"net/http"
 	"strings"
 
-	"giggle/audit"
 	"giggle/fault"
 	"giggle/iam"
+	"giggle/logging/audit"
 	"giggle/rest"
 )
 

@@ -8,8 +8,8 @@ import (
 
 	"giggle/api/guard"
 	"giggle/api/guard/guardtest"
-	"giggle/audit"
 	"giggle/fault"
+	"giggle/logging/audit"
 	"giggle/rest"
 )
 

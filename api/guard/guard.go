@@ -17,9 +17,9 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
-	"giggle/audit"
 	"giggle/fault"
 	"giggle/iam"
+	"giggle/logging/audit"
 	"giggle/resource"
 	"giggle/rest"
 )

@@ -19,9 +19,9 @@ import (
 
 	"giggle/api/guard"
 	"giggle/api/iampolicy"
-	"giggle/audit"
 	"giggle/fault"
 	"giggle/iam"
+	"giggle/logging/audit"
 	"giggle/projects"
 	"giggle/rest"
 )

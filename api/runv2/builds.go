@@ -11,7 +11,7 @@ import (
 
 	"giggle/api/cloudbuild"
 	"giggle/api/guard"
-	"giggle/build"
+	"giggle/builds"
 	"giggle/fault"
 	"giggle/iam"
 	"giggle/resource"
@@ -23,7 +23,7 @@ import (
 type Builds struct {
 	runpb.UnimplementedBuildsServer
 
-	Builds  *build.Builds
+	Builds  *builds.Builds
 	Project func(ref string) (run.Project, error) // by id or number
 	Account func(p run.Project) string            // that builds run as which name none
 	// ActAs fails when the caller may not act as a service account, or when there is none of that address.
@@ -60,8 +60,8 @@ func (s *Builds) SubmitBuild(ctx context.Context, r *runpb.SubmitBuildRequest) (
 		return nil, fault.NotImplemented("machineType", "builds have the machine that Giggle runs on")
 	}
 	src := r.GetStorageSource()
-	b := build.Build{
-		Source: build.Source{Bucket: src.GetBucket(), Object: src.GetObject(), Generation: src.GetGeneration()},
+	b := builds.Build{
+		Source: builds.Source{Bucket: src.GetBucket(), Object: src.GetObject(), Generation: src.GetGeneration()},
 		Image:  r.GetImageUri(), Tags: r.GetTags(), Account: s.Account(p), Creator: guard.Caller(ctx).Email(),
 	}
 	if sa := r.GetServiceAccount(); sa != "" {

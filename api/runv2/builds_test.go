@@ -9,7 +9,7 @@ import (
 	"giggle/api/guard"
 	"giggle/api/guard/guardtest"
 	"giggle/api/runv2"
-	"giggle/build"
+	"giggle/builds"
 	"giggle/fault"
 	"giggle/iam"
 	"giggle/operation"
@@ -20,7 +20,7 @@ import (
 
 type world struct {
 	*guardtest.World
-	builds *build.Builds
+	builds *builds.Builds
 }
 
 func account(p run.Project) string { return iam.BuildAccount(p.Number) }
@@ -36,7 +36,7 @@ func actAs(_ context.Context, _ iam.Principal, _, email string) error {
 // newWorld serves builds:submit, and Cloud Build's API beside it: there gcloud polls what it submitted.
 func newWorld(t *testing.T) *world {
 	w := &world{World: guardtest.New(t)}
-	w.builds = build.NewBuilds(w.Store, func() string { return "00000000-0000-0000-0000-000000000001" })
+	w.builds = builds.New(w.Store, func() string { return "00000000-0000-0000-0000-000000000001" })
 	rules := guard.Rules{}
 	for _, some := range []guard.Rules{runv2.Rules, cloudbuild.Rules} {
 		for rpc, rule := range some {
@@ -84,7 +84,7 @@ func TestSubmitBuild(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if b.Source != (build.Source{Bucket: "run-sources", Object: "services/jokes/1.zip", Generation: 7}) || b.Docker || b.Env["GOOGLE_BUILDABLE"] != "./cmd" ||
+	if b.Source != (builds.Source{Bucket: "run-sources", Object: "services/jokes/1.zip", Generation: 7}) || b.Docker || b.Env["GOOGLE_BUILDABLE"] != "./cmd" ||
 		b.Account != iam.BuildAccount(w.Project.Number) || b.Creator != "you@giggle.test" || b.LogsIn != w.Project.Number+".cloudbuild-logs" || len(b.Tags) != 1 {
 		t.Errorf("queued: %+v", b)
 	}

@@ -4,8 +4,8 @@ import (
 	"net"
 	"net/http"
 
-	"giggle/audit"
 	"giggle/fault"
+	"giggle/logging/audit"
 )
 
 // methods are the names that Artifact Registry's audit log has for what changes an image. The parts of a push that

@@ -28,10 +28,10 @@ import (
 
 	"giggle/artifacts"
 	"giggle/artifacts/registry"
-	"giggle/audit"
 	"giggle/blob"
 	"giggle/fault"
 	"giggle/iam"
+	"giggle/logging/audit"
 	"giggle/store"
 )
 

@@ -18,9 +18,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"giggle/artifacts"
-	"giggle/audit"
 	"giggle/fault"
 	"giggle/iam"
+	"giggle/logging/audit"
 )
 
 const img = "/v2/giggle/my-repo/jokes"

@@ -20,10 +20,10 @@ import (
 	"time"
 
 	"giggle/artifacts"
-	"giggle/audit"
 	"giggle/blob"
 	"giggle/fault"
 	"giggle/iam"
+	"giggle/logging/audit"
 	"giggle/quota"
 	"giggle/resource"
 )

@@ -15,8 +15,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"giggle/api/giggle"
-	"giggle/audit"
 	"giggle/fault"
+	"giggle/logging/audit"
 	"giggle/shell"
 )
 

@@ -12,8 +12,8 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"giggle/bench/demo"
 	"giggle/cloud"
-	"giggle/demo"
 	"giggle/fault"
 )
 

@@ -17,7 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"giggle/artifacts/mirror"
-	"giggle/build/buildpack"
+	"giggle/builds/buildpack"
 	"giggle/engine"
 	"giggle/fault"
 	cloudrun "giggle/run"

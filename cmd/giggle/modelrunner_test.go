@@ -18,7 +18,7 @@ func TestModelRunnerStartsEarly(t *testing.T) {
 	if err != nil || strings.TrimSpace(string(out)) != `{"id":0}` { // the model is loaded
 		t.Fatalf("%v, %q", err, out)
 	}
-	if !strings.Contains(trace.String(), "init giggle/models/embedded @") {
+	if !strings.Contains(trace.String(), "init giggle/vertex/embedded @") {
 		t.Fatalf("the runtime traced nothing: %s", trace.String())
 	}
 	early(t, trace.String())
@@ -43,7 +43,7 @@ func early(t *testing.T, trace string) {
 	t.Helper()
 	for line := range strings.Lines(trace) {
 		name, _, _ := strings.Cut(strings.TrimPrefix(line, "init "), " @")
-		for _, heavy := range []string{"google.golang.org/grpc", "cloud.google.com/", "giggle/api/", "giggle/build", "giggle/git", "modernc.org/sqlite", "net/http"} {
+		for _, heavy := range []string{"google.golang.org/grpc", "cloud.google.com/", "giggle/api/", "giggle/builds", "giggle/git", "modernc.org/sqlite", "net/http"} {
 			if name == heavy || strings.HasPrefix(name, heavy) && strings.HasSuffix(heavy, "/") {
 				t.Errorf("%s is initialised before", name)
 			}

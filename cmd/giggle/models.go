@@ -15,8 +15,8 @@ import (
 
 	"giggle/api/giggle"
 	"giggle/fault"
-	"giggle/models"
-	"giggle/models/embedded"
+	"giggle/vertex"
+	"giggle/vertex/embedded"
 )
 
 func (p *program) models() *cobra.Command {
@@ -65,7 +65,7 @@ func (p *program) modelsList() *cobra.Command {
 					model = "* (every gemini model besides)"
 				}
 				backend := r.Backend
-				if backend == models.Embedded {
+				if backend == vertex.Embedded {
 					backend += " (" + embedded.Name + ", the small one that comes with giggle)"
 				}
 				if backend == "" {

@@ -19,10 +19,10 @@ import (
 	"strconv"
 	"strings"
 
-	"giggle/audit"
 	"giggle/fault"
 	"giggle/git"
 	"giggle/iam"
+	"giggle/logging/audit"
 )
 
 // Host is the name that it serves.

@@ -23,10 +23,10 @@ import (
 	"github.com/google/uuid"
 
 	"giggle/api/guard/guardtest"
-	"giggle/audit"
 	"giggle/git"
 	"giggle/git/githttp"
 	"giggle/iam"
+	"giggle/logging/audit"
 )
 
 // host is a host with the repository "app" of the project giggle.

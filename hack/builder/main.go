@@ -17,7 +17,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"giggle/artifacts/mirror"
-	"giggle/build/buildpack"
+	"giggle/builds/buildpack"
 	"giggle/fault"
 	"giggle/oci"
 )

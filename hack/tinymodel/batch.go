@@ -1,6 +1,6 @@
 package main
 
-import "giggle/models/llama"
+import "giggle/vertex/llama"
 
 // reader turns talks into sequences of full length. A talk never sees another one: where it begins stands in start.
 type reader struct {

@@ -1,8 +1,8 @@
 package main
 
 import (
-	"giggle/models/llama"
-	"giggle/models/llama/gguf"
+	"giggle/vertex/llama"
+	"giggle/vertex/llama/gguf"
 )
 
 // name is how the model calls itself.

@@ -2,7 +2,7 @@
 // the project wrote (corpus/). It makes the text, the vocabulary and the weights, and writes a GGUF file. The same
 // source makes the same file on the same kind of processor.
 //
-// It serves the developers of the project only; what it has made is in models/tiny.
+// It serves the developers of the project only; what it has made is in vertex/tiny.
 package main
 
 import (
@@ -12,8 +12,8 @@ import (
 	"log"
 	"os"
 
-	"giggle/models/llama"
-	"giggle/models/llama/gguf"
+	"giggle/vertex/llama"
+	"giggle/vertex/llama/gguf"
 )
 
 func main() {

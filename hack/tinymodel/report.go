@@ -7,7 +7,7 @@ import (
 	"math"
 	"strings"
 
-	"giggle/models/llama"
+	"giggle/vertex/llama"
 )
 
 // answers is how many of them the report looks at.

@@ -10,7 +10,7 @@ import (
 	"sync"
 	"time"
 
-	"giggle/models/llama"
+	"giggle/vertex/llama"
 )
 
 // How the model is trained: AdamW, with a rate that rises, stays, and falls at the end. What

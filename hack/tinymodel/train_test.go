@@ -4,7 +4,7 @@ import (
 	"slices"
 	"testing"
 
-	"giggle/models/llama"
+	"giggle/vertex/llama"
 )
 
 func firstBatch(t *testing.T) []*sequence {

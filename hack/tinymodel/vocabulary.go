@@ -8,7 +8,7 @@ import (
 	"strings"
 	"unicode"
 
-	"giggle/models/llama"
+	"giggle/vertex/llama"
 )
 
 // The first tokens of the vocabulary, in the usual order, and the marks of turns behind the bytes.

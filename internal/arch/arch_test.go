@@ -20,12 +20,12 @@ var layers = []struct {
 }{
 	{"error", []string{"fault"}},
 	{"leaf", []string{"resource", "peer", "quota"}},
-	{"mechanism", []string{"blob", "disk", "store", "oci", "engine", "source", "operation", "audit", "models/llama", "models/embedded"}},
-	{"product", []string{"run", "build", "artifacts", "git", "iam", "projects", "storage", "metadata", "logging", "models"}},
+	{"mechanism", []string{"blob", "disk", "store", "oci", "engine", "builds/source", "operation", "logging/audit", "vertex/llama", "vertex/embedded"}},
+	{"product", []string{"run", "builds", "artifacts", "git", "iam", "projects", "storage", "metadata", "logging", "vertex"}},
 	{"data plane", []string{"run/scale", "gateway"}},
 	{"API layer", []string{"rest"}},
-	{"wire", []string{"edge", "shell", "api", "artifacts/registry", "models/registry", "build/modproxy", "build/npmproxy", "git/githttp"}},
-	{"composition", []string{"cloud", "demo", "bench"}},
+	{"wire", []string{"edge", "shell", "api", "artifacts/registry", "vertex/registry", "builds/modproxy", "builds/npmproxy", "git/githttp"}},
+	{"composition", []string{"cloud", "bench/demo", "bench"}},
 	{"command", []string{"cmd/giggle", "hack/builder", "hack/images", "hack/roles", "hack/tinymodel", "test/llama", "test/ocilayout"}},
 }
 
@@ -33,10 +33,10 @@ var layers = []struct {
 var sideways = map[string]string{
 	"oci → blob":                     "images are made of blobs",
 	"operation → store":              "operations are rows",
-	"audit → store":                  "an entry goes into the transaction that it is about",
-	"models/embedded → models/llama": "the runner runs a Llama",
+	"logging/audit → store":          "an entry goes into the transaction that it is about",
+	"vertex/embedded → vertex/llama": "the runner runs a Llama",
 	"gateway → run/scale":            "a request needs a lease",
-	"bench → demo":                   "the benchmarks deploy as the demo does",
+	"bench → bench/demo":             "the benchmarks deploy as the demo does",
 	"bench → cloud":                  "what is measured",
 }
 
@@ -52,7 +52,7 @@ var only = []struct{ library, who string }{
 	{"github.com/miekg/dns", `^giggle/edge$`},
 	{"github.com/spf13/cobra", `^giggle/cmd/giggle$`},
 	{"github.com/go-jose/go-jose", `^giggle/(iam|api/oauth)$`},
-	{"net/http", `^giggle/(rest|api(/.*)?|gateway(/.*)?|run/scale|metadata|artifacts/registry|git/githttp|edge(/.*)?|shell|cloud|cmd/giggle|demo|bench|build/modproxy|build/npmproxy|build/dockerfile|build/dockerapi|models/ollama|models/openai|models/registry|build/buildpack(/staticsite)?|hack/images/failing)$`},
+	{"net/http", `^giggle/(rest|api(/.*)?|gateway(/.*)?|run/scale|metadata|artifacts/registry|git/githttp|edge(/.*)?|shell|cloud|cmd/giggle|bench(/demo)?|builds/modproxy|builds/npmproxy|builds/dockerfile|builds/dockerapi|vertex/ollama|vertex/openai|vertex/registry|builds/buildpack(/staticsite)?|hack/images/failing)$`},
 }
 
 // maxDirect is the budget of direct dependencies, counted in families.
@@ -180,7 +180,7 @@ func TestDirectDependenciesAreABudget(t *testing.T) {
 
 // Only the command sees the environment: everything else is told.
 func TestOnlyTheCommandReadsTheEnvironment(t *testing.T) {
-	allowed := []string{"cmd/giggle", "hack", "samples", "test", "build/buildpack/staticsite"} // the last is a program in images
+	allowed := []string{"cmd/giggle", "hack", "samples", "test", "builds/buildpack/staticsite"} // the last is a program in images
 	err := filepath.WalkDir("../..", func(path string, d os.DirEntry, err error) error {
 		if err != nil {
 			return err

@@ -14,8 +14,8 @@ import (
 	"strings"
 	"testing"
 
-	"giggle/models/llama"
-	"giggle/models/llama/gguf"
+	"giggle/vertex/llama"
+	"giggle/vertex/llama/gguf"
 )
 
 var judgeDir = flag.String("judge", "", "directory in which node-llama-cpp is installed")
@@ -97,7 +97,7 @@ func (j *judge) ask(t *testing.T, q question) (v verdict) {
 // builtIn is the model in the binary, parsed.
 func builtIn(t *testing.T) *gguf.File {
 	t.Helper()
-	b, err := os.ReadFile("../../models/embedded/tiny.gguf")
+	b, err := os.ReadFile("../../vertex/embedded/tiny.gguf")
 	if err != nil {
 		t.Fatal(err)
 	}

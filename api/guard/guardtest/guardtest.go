@@ -21,9 +21,9 @@ import (
 	"github.com/google/uuid"
 
 	"giggle/api/guard"
-	"giggle/audit"
 	"giggle/fault"
 	"giggle/iam"
+	"giggle/logging/audit"
 	"giggle/projects"
 	"giggle/resource"
 	"giggle/rest"

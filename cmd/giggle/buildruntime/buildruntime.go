@@ -1,5 +1,5 @@
 // Package buildruntime makes a process of giggle what builds of Dockerfiles start it as: the OCI runtime of BuildKit's RUN steps
-// (build/dockerfile/runtime), or the program that makes BuildKit's file system and becomes BuildKit (engine.DaemonInit). It
+// (builds/dockerfile/runtime), or the program that makes BuildKit's file system and becomes BuildKit (engine.DaemonInit). It
 // happens while packages are initialised, as package modelrunner does it and for its reason: a step has two such starts, and
 // should not wait for what only the platform needs.
 package buildruntime
@@ -9,7 +9,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"giggle/build/dockerfile/runtime"
+	"giggle/builds/dockerfile/runtime"
 	"giggle/engine"
 )
 

@@ -1,5 +1,5 @@
 // Package modelrunner makes a process of giggle the process of a language model, when it is started as `giggle model-runner`: the
-// platform does that (models/embedded) and speaks with it over its input and output. Nobody else is served, and giggle's
+// platform does that (vertex/embedded) and speaks with it over its input and output. Nobody else is served, and giggle's
 // other commands never notice.
 //
 // It happens while packages are initialised, not in main. The platform's packages take some 100 ms of CPU for that, most of it for the
@@ -16,7 +16,7 @@ import (
 	"io"
 	"os"
 
-	"giggle/models/embedded"
+	"giggle/vertex/embedded"
 )
 
 // Command is the first argument of such a process.

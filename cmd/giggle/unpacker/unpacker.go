@@ -6,7 +6,7 @@ package unpacker
 import (
 	"os"
 
-	"giggle/source"
+	"giggle/builds/source"
 )
 
 func init() {

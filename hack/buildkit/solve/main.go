@@ -22,7 +22,7 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// job is the input. Package build/dockerfile of the platform writes it.
+// job is the input. Package builds/dockerfile of the platform writes it.
 type job struct {
 	Address  string            // of BuildKit, "unix:///…"
 	Context  string            // directory with the Dockerfile and what it copies

@@ -1,0 +1,179 @@
+// Package iam is the wire form of IAM v1 (google.iam.admin.v1): service accounts, their keys, the policies on them, and
+// roles.
+//
+// It translates for package giggle/iam. What is not implemented answers
+// UNIMPLEMENTED.
+package iamadmin
+
+import (
+	"context"
+	"encoding/base64"
+	"strings"
+
+	"cloud.google.com/go/iam/admin/apiv1/adminpb"
+
+	"giggle/api/guard"
+	"giggle/api/iampolicy"
+	"giggle/fault"
+	"giggle/iam"
+	"giggle/resource"
+	"giggle/rest"
+)
+
+// Identity is the identity side: *iam.IAM.
+type Identity interface {
+	iampolicy.Policies
+	Account(ctx context.Context, project, id string) (iam.Account, error)
+	Accounts(ctx context.Context, project string) ([]iam.Account, error)
+	CreateAccount(ctx context.Context, id string, a iam.Account) (iam.Account, error)
+	UpdateAccount(ctx context.Context, project, id string, change func(*iam.Account) error) (iam.Account, error)
+	DeleteAccount(ctx context.Context, project, id string) error
+	UndeleteAccount(ctx context.Context, project, uniqueID string) (iam.Account, error)
+	CreateKey(ctx context.Context, project, account string) (k iam.Key, file []byte, err error)
+	UploadKey(ctx context.Context, project, account string, certificate []byte) (iam.Key, error)
+	Keys(ctx context.Context, project, account string) ([]iam.Key, error)
+	Key(ctx context.Context, project, account, id string) (iam.Key, error)
+	DeleteKey(ctx context.Context, project, account, id string) error
+	SignBlob(ctx context.Context, a iam.Account, payload []byte) (keyID string, signature []byte, err error)
+	SignJWT(ctx context.Context, a iam.Account, claims string) (keyID, token string, err error)
+	Authorize(ctx context.Context, p iam.Principal, permission, resource string) error
+	Roles(project string) []iam.Role
+	Role(name string) (iam.Role, error)
+	Permissions() []string
+	CreateRole(ctx context.Context, project, id string, r iam.Role) (iam.Role, error)
+	UpdateRole(ctx context.Context, name, etag string, change func(*iam.Role) error) (iam.Role, error)
+	DeleteRole(ctx context.Context, name, etag string) (iam.Role, error)
+	UndeleteRole(ctx context.Context, name, etag string) (iam.Role, error)
+	DisableKey(ctx context.Context, project, account, id string, disabled bool) error
+}
+
+// Server serves the API.
+type Server struct {
+	adminpb.UnimplementedIAMServer
+
+	Identity Identity
+	// ProjectID returns the id of a project named by id or number.
+	ProjectID func(ref string) (string, error)
+	Pages     *resource.Pages
+	// Audited are the services that write audit logs, such as run.googleapis.com.
+	Audited []string
+}
+
+const service = "google.iam.admin.v1.IAM"
+
+// Rules says what each RPC needs. What is not implemented still needs a signed-in caller.
+var Rules = func() guard.Rules {
+	r := guard.Absent(rest.Describe(service, &Server{}))
+	for rpc, rule := range map[string]guard.Rule{
+		"CreateServiceAccount":   {Permission: "iam.serviceAccounts.create", On: "{name}"},
+		"ListServiceAccounts":    {Permission: "iam.serviceAccounts.list", On: "{name}"},
+		"GetServiceAccount":      {Permission: "iam.serviceAccounts.get", On: "{name}"},
+		"UpdateServiceAccount":   {Permission: "iam.serviceAccounts.update", On: "{name}"},
+		"PatchServiceAccount":    {Permission: "iam.serviceAccounts.update", On: "{service_account.name}"},
+		"DeleteServiceAccount":   {Permission: "iam.serviceAccounts.delete", On: "{name}"},
+		"UndeleteServiceAccount": {Permission: "iam.serviceAccounts.undelete", On: "{name}"},
+		"EnableServiceAccount":   {Permission: "iam.serviceAccounts.enable", On: "{name}"},
+		"DisableServiceAccount":  {Permission: "iam.serviceAccounts.disable", On: "{name}"},
+
+		"SignBlob": {Data: true, Permission: "iam.serviceAccounts.signBlob", On: "{name}"},
+		"SignJwt":  {Data: true, Permission: "iam.serviceAccounts.signJwt", On: "{name}"},
+
+		"ListServiceAccountKeys":   {Permission: "iam.serviceAccountKeys.list", On: "{name}"},
+		"GetServiceAccountKey":     {Permission: "iam.serviceAccountKeys.get", On: "{name}"},
+		"CreateServiceAccountKey":  {Permission: "iam.serviceAccountKeys.create", On: "{name}"},
+		"UploadServiceAccountKey":  {Permission: "iam.serviceAccountKeys.create", On: "{name}"},
+		"DeleteServiceAccountKey":  {Permission: "iam.serviceAccountKeys.delete", On: "{name}"},
+		"EnableServiceAccountKey":  {Permission: "iam.serviceAccountKeys.enable", On: "{name}"},
+		"DisableServiceAccountKey": {Permission: "iam.serviceAccountKeys.disable", On: "{name}"},
+
+		// These ask only for a project's own roles: see there.
+		"ListRoles":           {Authenticated: true},
+		"GetRole":             {Authenticated: true},
+		"QueryGrantableRoles": {Authenticated: true},
+
+		"QueryTestablePermissions": {Authenticated: true},
+
+		"CreateRole":   {Permission: "iam.roles.create", On: "{parent}"},
+		"UpdateRole":   {Permission: "iam.roles.update", On: "{name}"},
+		"DeleteRole":   {Permission: "iam.roles.delete", On: "{name}"},
+		"UndeleteRole": {Permission: "iam.roles.undelete", On: "{name}"},
+
+		"GetIamPolicy": {Permission: "iam.serviceAccounts.getIamPolicy", On: "{resource}"},
+		"SetIamPolicy": {Permission: "iam.serviceAccounts.setIamPolicy", On: "{resource}"},
+
+		"TestIamPermissions":     {Authenticated: true},
+		"QueryAuditableServices": {Authenticated: true},
+		"LintPolicy":             {Authenticated: true},
+	} {
+		r["/"+service+"/"+rpc] = rule
+	}
+	return r
+}()
+
+// Register adds the API's routes.
+func (s *Server) Register(m *rest.Mux) { m.RegisterService(rest.Describe(service, s), s) }
+
+// project reads "projects/P".
+func (s *Server) project(name string) (string, error) {
+	ref, err := resource.ParseProject(name)
+	if err != nil {
+		return "", err
+	}
+	return s.ProjectID(ref)
+}
+
+// account reads "projects/P/serviceAccounts/EMAIL_OR_UNIQUE_ID" with what follows it; P may be "-" for any project.
+func (s *Server) account(name string) (project, id, rest string, err error) {
+	tail, ok := strings.CutPrefix(name, "projects/")
+	project, tail, found := strings.Cut(tail, "/serviceAccounts/")
+	if !ok || !found || project == "" || strings.Contains(project, "/") || len(name) > resource.MaxName {
+		return "", "", "", fault.Invalid("name", "%.100q is not of the form projects/PROJECT/serviceAccounts/EMAIL", name)
+	}
+	id, rest, _ = strings.Cut(tail, "/")
+	if project != "-" {
+		if project, err = s.ProjectID(project); err != nil {
+			return "", "", "", err
+		}
+	}
+	return project, id, rest, nil
+}
+
+// page cuts one page out of all, which are sorted by name: it begins after the row that the token
+// names. Most is the page's largest size, and the default.
+func page[T any](pages *resource.Pages, query string, size int32, token string, most int, all []T, name func(T) string) (_ []T, next string, err error) {
+	last, err := pages.Last(query, token)
+	if err != nil {
+		return nil, "", err
+	}
+	limit := int(size)
+	if limit < 0 {
+		return nil, "", fault.Invalid("page_size", "must not be negative")
+	}
+	if limit == 0 || limit > most {
+		limit = most
+	}
+	for len(all) > 0 && last != "" && name(all[0]) <= last {
+		all = all[1:]
+	}
+	if len(all) > limit {
+		all = all[:limit]
+		next = pages.Token(query, name(all[limit-1]))
+	}
+	return all, next, nil
+}
+
+// The most rows of one page, from IAM's reference.
+const (
+	maxAccountPage    = 100
+	maxPage           = 1000
+	maxPermissionPage = 1000
+)
+
+// etag is an etag as protos have it.
+func etag(text string) []byte {
+	b, err := base64.StdEncoding.DecodeString(text)
+	if err != nil {
+		return nil
+	}
+	return b
+}

@@ -1,0 +1,450 @@
+// Package dockerfile builds images from Dockerfiles with BuildKit. Each project has one of its own, a child process with
+// its own cache, users, network and limits: started when it is first needed, stopped when it has been idle.
+//
+// It serves the Docker API of build steps (builds/dockerapi) and deploys of a source with a Dockerfile. BuildKit has a network
+// with the platform's sockets and nothing else: base images come from the mirror of foreign images through a registry
+// that is there only, or from the platform's registry as the build's account. Each RUN step has another network, in which
+// that registry is not (package runtime makes it). This package keeps no names of images and pushes nothing into
+// repositories: what is built is a digest in the platform's blobs.
+package dockerfile
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"giggle/blob"
+	"giggle/builds"
+	"giggle/builds/source"
+	"giggle/engine"
+	"giggle/fault"
+	"giggle/oci"
+)
+
+// Engine runs BuildKit: *engine.Engine.
+type Engine interface {
+	Daemon(ctx context.Context, s engine.DaemonSpec) (*engine.Daemon, error)
+}
+
+// Mirror has the foreign images that Dockerfiles start from: *mirror.Mirror.
+type Mirror interface {
+	Get(name string) (oci.Image, error)
+	Blobs() (*blob.Dir, error)
+}
+
+// Config is what New needs.
+type Config struct {
+	Engine Engine
+	Mirror Mirror
+	// Familiar is the mirror's name of a reference to an image.
+	Familiar func(ref string) (string, error)
+	Blobs    *blob.Dir // of the platform, where images go
+	Dir      string    // of the projects' BuildKits, their caches in it
+	Path     []string  // directories to look for buildkitd, buildkit-solve and runc in when the PATH has none
+	Trust    []byte    // PEM bundle that BuildKit and RUN steps trust
+	Binary   string    // this program, which is package runtime when it is started by that name, and engine.DaemonInit; "" builds nothing
+	Unpacker source.Unpacker
+	TrustEnv []string      // the names of variables that make programs trust a bundle
+	Files    []engine.File // laid over the host's for BuildKit: resolv.conf
+	// Sockets is what answers inside the network of each RUN step, and of BuildKit itself, where port 80 is the registry of
+	// base images. In a step it is Others.
+	Sockets engine.Sockets
+	Others  http.Handler
+	// Token makes an access token of a build's account.
+	Token func(ctx context.Context, b builds.Build) (string, error)
+	Hosts []string // of the platform's registries
+
+	All     engine.Limits // of all BuildKits and RUN steps together
+	Project engine.Limits // of one project's
+	Steps   engine.Limits // of a project's RUN steps together: less, so that its BuildKit works on
+	Step    engine.Limits // of one RUN step
+	Daemons int           // how many BuildKits run at once; 0 is four
+	Cache   int64         // bytes of cache that are kept, of each project
+	Idle    time.Duration // after which a BuildKit is stopped; 0 is two minutes
+	Log     *slog.Logger
+}
+
+// Builder builds images. It is safe for concurrent use.
+type Builder struct {
+	cfg      Config
+	removals sync.WaitGroup
+
+	mu       sync.Mutex
+	projects map[string]*project
+	running  int           // daemons that have a place
+	changed  chan struct{} // closed when a place may be free
+	closed   bool
+}
+
+// Where things are in Config.Dir.
+const (
+	projects  = "projects"  // a directory for each project
+	work      = "work"      // of builds under way
+	trustFile = "trust.pem" // what BuildKit's client trusts
+	removed   = "removed-"  // begins what is being removed
+)
+
+// New returns a builder. BuildKit does not run yet. What is in the directory besides the projects' caches is removed, such as the one cache
+// for all projects that there was once.
+func New(cfg Config) (*Builder, error) {
+	if cfg.Idle == 0 {
+		cfg.Idle = 2 * time.Minute
+	}
+	if cfg.Daemons == 0 {
+		cfg.Daemons = 4
+	}
+	b := &Builder{cfg: cfg, projects: map[string]*project{}, changed: make(chan struct{})}
+	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+		return nil, err
+	}
+	entries, err := os.ReadDir(cfg.Dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range entries {
+		if e.Name() != projects {
+			if err := b.remove(e.Name()); err != nil {
+				return nil, err
+			}
+		}
+	}
+	for _, dir := range []string{projects, work} {
+		if err := os.MkdirAll(b.path(dir), 0o700); err != nil {
+			return nil, err
+		}
+	}
+	return b, os.WriteFile(b.path(trustFile), cfg.Trust, 0o600)
+}
+
+// remove removes what is at a path below the directory, out of the way at once, from the disk in the background: a cache has many files.
+func (b *Builder) remove(name string) error {
+	to, err := os.MkdirTemp(b.cfg.Dir, removed)
+	if err != nil {
+		return err
+	}
+	if err := os.Rename(b.path(name), filepath.Join(to, "it")); err != nil {
+		return errors.Join(err, os.Remove(to))
+	}
+	b.removals.Go(func() {
+		if err := os.RemoveAll(to); err != nil {
+			b.cfg.Log.Error("remove a cache of builds", "err", err)
+		}
+	})
+	return nil
+}
+
+// unused is how long the cache of a project that builds no Dockerfiles any more is kept.
+const unused = 14 * 24 * time.Hour
+
+// Keep removes the caches of projects that are gone, and those that nobody has used for long.
+func (b *Builder) Keep(now time.Time, exists func(project string) bool) error {
+	entries, err := os.ReadDir(b.path(projects))
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, e := range entries {
+		st, err := e.Info()
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		if exists(e.Name()) && now.Sub(st.ModTime()) < unused {
+			continue
+		}
+		errs = append(errs, b.forget(e.Name()))
+	}
+	return errors.Join(errs...)
+}
+
+// forget stops a project's BuildKit and removes its cache, unless it builds just now.
+func (b *Builder) forget(id string) error {
+	b.mu.Lock()
+	p := b.projects[id]
+	b.mu.Unlock()
+	if p == nil {
+		return b.remove(filepath.Join(projects, id))
+	}
+	p.rest()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.daemon != nil {
+		return nil // the next time
+	}
+	p.stage.forget()
+	return b.remove(filepath.Join(projects, id))
+}
+
+func (b *Builder) path(elem ...string) string {
+	return filepath.Join(append([]string{b.cfg.Dir}, elem...)...)
+}
+
+// Request says what to build.
+type Request struct {
+	Build      builds.Build // whose account reads base images
+	Context    string       // directory with the files that the Dockerfile copies; not trusted
+	Dockerfile string       // its path in Context; "" is Dockerfile
+	Target     string       // stage, "" for the last
+	Platform   string       // "" for this machine's
+	Args       map[string]string
+	Labels     map[string]string
+	NoCache    bool
+}
+
+// Image is an image that was built: its manifest and configuration are in the platform's blobs.
+type Image struct {
+	Digest string // of the manifest
+	Config string // digest of the configuration: Docker's image id
+}
+
+// Build builds an image. BuildKit's plain progress goes to log. A fault is the Dockerfile's failure, for people.
+func (b *Builder) Build(ctx context.Context, r Request, log io.Writer) (_ Image, err error) {
+	defer fault.Wrap(&err, "dockerfile.Build(%s)", r.Build.Name.ID)
+	if r.Dockerfile == "" {
+		r.Dockerfile = "Dockerfile"
+	}
+	if !filepath.IsLocal(r.Dockerfile) {
+		return Image{}, fault.New(fault.InvalidArgument, "The Dockerfile %.200q must be within the build context.", r.Dockerfile)
+	}
+	if err := b.look(r, log); err != nil {
+		return Image{}, err
+	}
+	if b.cfg.Binary == "" {
+		return Image{}, fault.New(fault.FailedPrecondition, "This program is not giggle itself and builds no Dockerfiles.")
+	}
+	p, err := b.acquire(ctx, r.Build.Project)
+	if err != nil {
+		return Image{}, err
+	}
+	defer p.release()
+	dir, err := os.MkdirTemp(b.path(work), "b-")
+	if err != nil {
+		return Image{}, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	return p.solve(ctx, r, dir, log)
+}
+
+// look reads the Dockerfile before BuildKit does, for what would need a network.
+func (b *Builder) look(r Request, log io.Writer) error {
+	root, err := os.OpenRoot(r.Context)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = root.Close() }() // it was only read
+	f, err := root.OpenFile(r.Dockerfile, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return fault.New(fault.FailedPrecondition, "unable to prepare context: there is no Dockerfile %q in the source", r.Dockerfile)
+	}
+	defer func() { _ = f.Close() }() // it was only read
+	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
+		return fault.New(fault.FailedPrecondition, "unable to prepare context: %q is not a file", r.Dockerfile)
+	}
+	lines := bufio.NewScanner(io.LimitReader(f, 64<<10))
+	for lines.Scan() && strings.HasPrefix(strings.TrimSpace(lines.Text()), "#") {
+		if m := syntaxLine().FindStringSubmatch(lines.Text()); m != nil {
+			_, _ = fmt.Fprintf(log, "# syntax=%s is ignored: BuildKit's own Dockerfile frontend builds it.\n", m[1])
+		}
+	}
+	return nil
+}
+
+var syntaxLine = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^\s*#\s*syntax\s*=\s*(\S{1,200})`) })
+
+// options are what the Dockerfile frontend is asked for.
+func (r Request) options() map[string]string {
+	out := map[string]string{
+		"filename": filepath.ToSlash(r.Dockerfile),
+		"cmdline":  "none", // so that a "# syntax=" line is not followed (frontend/dockerfile/builder in BuildKit)
+	}
+	for key, value := range map[string]string{"target": r.Target, "platform": r.Platform} {
+		if value != "" {
+			out[key] = value
+		}
+	}
+	for k, v := range r.Args {
+		if k != "BUILDKIT_SYNTAX" {
+			out["build-arg:"+k] = v
+		}
+	}
+	for k, v := range r.Labels {
+		out["label:"+k] = v
+	}
+	if r.NoCache {
+		out["no-cache"] = ""
+	}
+	return out
+}
+
+// job is the input of BuildKit's client, hack/buildkit/solve.
+type job struct {
+	Address, Context string
+	Options          map[string]string
+	Image            string
+	Accounts         map[string]account
+}
+
+type account struct {
+	User, Password string
+}
+
+// solve runs BuildKit's client to its end. What it is to do it reads from its input: arguments are for all to see.
+func (p *project) solve(ctx context.Context, r Request, dir string, log io.Writer) (Image, error) {
+	b := p.b
+	client, err := b.program("buildkit-solve")
+	if err != nil {
+		return Image{}, err
+	}
+	token, err := b.cfg.Token(ctx, r.Build)
+	if err != nil {
+		return Image{}, err
+	}
+	repository, done := p.stage.open()
+	defer done()
+	j := job{
+		Address: "unix://" + p.socket(), Context: r.Context, Options: r.options(), Image: inside + "/" + repository.name,
+		Accounts: map[string]account{inside: {stageUser, repository.secret}},
+	}
+	for _, host := range b.cfg.Hosts {
+		j.Accounts[host] = account{"oauth2accesstoken", token}
+	}
+	in, err := json.Marshal(j)
+	if err != nil {
+		return Image{}, err
+	}
+	cmd := exec.CommandContext(ctx, client)
+	cmd.Dir, cmd.Env = dir, []string{"DOCKER_CONFIG=" + dir, "HOME=" + dir, "SSL_CERT_FILE=" + b.path(trustFile)}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd.WaitDelay = 5 * time.Second
+	out := &failure{to: log}
+	var result bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(in), &result, out
+	if err := p.run(cmd); err != nil {
+		return Image{}, err
+	}
+	err = cmd.Wait()
+	out.flush()
+	if ctx.Err() != nil {
+		return Image{}, ctx.Err()
+	}
+	if err != nil {
+		return Image{}, b.explain(out, err)
+	}
+	var made struct {
+		Digest string `json:"containerimage.digest"`
+		Config string `json:"containerimage.config.digest"`
+	}
+	if err := json.Unmarshal(result.Bytes(), &made); err != nil {
+		return Image{}, fmt.Errorf("result of BuildKit: %w", err)
+	}
+	if !p.stage.pushed(made.Digest) || !p.stage.pushed(made.Config) {
+		return Image{}, errors.New("BuildKit returned an image that it did not push")
+	}
+	return Image{Digest: made.Digest, Config: made.Config}, nil
+}
+
+// missing finds the reference of a base image in BuildKit's message.
+var missing = regexp.MustCompile(`failed to resolve source metadata for (\S+): (.*)`)
+
+// explain turns the end of BuildKit's output into the build's failure.
+func (b *Builder) explain(out *failure, err error) error {
+	last := out.last
+	if last == "" {
+		last = err.Error()
+	}
+	if m := missing.FindStringSubmatch(last); m != nil {
+		return b.missing(m[1], m[2])
+	}
+	return fault.New(fault.FailedPrecondition, "%s", last)
+}
+
+// missing is the failure of a base image that can't be read.
+func (b *Builder) missing(ref, why string) error {
+	host, _, _ := strings.Cut(ref, "/")
+	short := strings.TrimPrefix(strings.TrimPrefix(ref, "docker.io/"), "library/")
+	if strings.HasSuffix(host, "-docker.pkg.dev") {
+		return fault.New(fault.FailedPrecondition, "failed to solve: the base image %s can't be read: %s", ref, why)
+	}
+	return fault.New(fault.FailedPrecondition, "failed to solve: the base image %s is not on this machine, and builds have no network. Put it into the mirror of foreign images with `giggle images add %s` (%s)", ref, short, why)
+}
+
+// failure passes BuildKit's output on and remembers why it failed: its last "error:" line.
+type failure struct {
+	mu   sync.Mutex
+	to   io.Writer
+	part []byte
+	last string
+}
+
+// longest bounds a line of the output.
+const longest = 64 << 10
+
+func (f *failure) Write(p []byte) (int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n := len(p)
+	for len(p) > 0 {
+		i := slices.Index(p, '\n')
+		if i < 0 {
+			f.part = append(f.part, p...)
+			if len(f.part) > longest {
+				f.line()
+			}
+			return n, nil
+		}
+		f.part = append(f.part, p[:i]...)
+		f.line()
+		p = p[i+1:]
+	}
+	return n, nil
+}
+
+func (f *failure) line() {
+	text := string(f.part)
+	f.part = f.part[:0]
+	if why, ok := strings.CutPrefix(text, "error: "); ok {
+		f.last = why
+		return // the caller says it
+	}
+	_, _ = io.WriteString(f.to, text+"\n")
+}
+
+func (f *failure) flush() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.part) > 0 {
+		f.line()
+	}
+}
+
+// BuildSource unpacks an uploaded source and builds its Dockerfile. It returns the image's digest.
+func (b *Builder) BuildSource(ctx context.Context, job builds.Build, archive io.ReadSeeker, size int64, log io.Writer) (digest string, err error) {
+	defer fault.Wrap(&err, "dockerfile.BuildSource(%s)", job.Name.ID)
+	dir, err := os.MkdirTemp(b.path(work), "source-")
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	limits := source.DefaultLimits
+	limits.AnyLinks = true // BuildKit follows none out of the directory
+	if err := b.cfg.Unpacker.Extract(ctx, archive, size, dir, limits); err != nil {
+		return "", err
+	}
+	img, err := b.Build(ctx, Request{Build: job, Context: dir}, log)
+	return img.Digest, err
+}

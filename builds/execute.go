@@ -1,0 +1,211 @@
+package builds
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"giggle/fault"
+	"giggle/store"
+)
+
+// Steps runs the steps of builds: builds/steps.
+type Steps interface {
+	// Open makes what a build's steps share, with its source unpacked; source is nil for a build without one. What is
+	// open is to be closed.
+	Open(ctx context.Context, b Build, source io.ReadSeeker, size int64) (Workspace, error)
+}
+
+// Workspace is what the steps of one build share.
+type Workspace interface {
+	// Run runs the steps. report hears of each change of a step's state. A fault's message is the build's failure for
+	// people. A step that ran out of its time is a DeadlineExceeded.
+	Run(ctx context.Context, log io.Writer, report func(step int, s StepStatus)) error
+	// Image returns the digest of an image that the build's steps made, which the platform's blobs hold; NotFound when
+	// they made none of that name.
+	Image(ctx context.Context, name string) (digest string, err error)
+	// Files calls fn for each file of the workspace that a pattern means.
+	Files(ctx context.Context, pattern string, fn func(name string, size int64, r io.Reader) error) error
+	Close() error
+}
+
+// ObjectStore takes the files that builds make.
+type ObjectStore interface {
+	// Put writes an object as the build's account, and returns its generation.
+	Put(ctx context.Context, b Build, bucket, object string, r io.Reader) (generation int64, err error)
+}
+
+// execute runs a build of steps: source, steps, images, objects.
+func (s *Scheduler) execute(ctx context.Context, b Build, log io.Writer, say func(string, ...any)) (err error) {
+	var source io.ReadSeekCloser
+	var size int64
+	say("starting build %q\n\nFETCHSOURCE", b.Name.ID)
+	if b.Source.Bucket != "" || b.Source.Repo != nil {
+		if r := b.Source.Repo; r != nil {
+			say("Fetching commit %s of the repository %s", r.Commit, r.Name)
+		} else {
+			say("Fetching storage object: gs://%s/%s#%d", b.Source.Bucket, b.Source.Object, b.Source.Generation)
+		}
+		if source, size, err = s.Sources.Open(ctx, b); err != nil {
+			return err
+		}
+		defer func() { _ = source.Close() }() // it was only read
+	}
+	w, err := s.Steps.Open(ctx, b, source, size)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, w.Close()) }()
+	say("BUILD")
+	if err := w.Run(ctx, log, func(i int, st StepStatus) {
+		s.note(ctx, b, func(b *Build) { b.Steps[i] = st })
+	}); err != nil {
+		return err
+	}
+	say("PUSH")
+	if err := s.push(ctx, b, w, say); err != nil {
+		return err
+	}
+	return s.upload(ctx, b, w, say)
+}
+
+// push pushes the images that the build names.
+func (s *Scheduler) push(ctx context.Context, b Build, w Workspace, say func(string, ...any)) error {
+	var missing []string
+	digests := make([]string, len(b.Spec.Images))
+	for i, name := range b.Spec.Images {
+		var err error
+		if digests[i], err = w.Image(ctx, name); fault.Is(err, fault.NotFound) {
+			missing = append(missing, fmt.Sprintf("%q", name))
+		} else if err != nil {
+			return err
+		}
+	}
+	if len(missing) > 0 {
+		return fault.New(fault.FailedPrecondition, "failed to find one or more images after execution of build steps: [%s]", strings.Join(missing, " "))
+	}
+	for i, name := range b.Spec.Images {
+		say("Pushing %s", name)
+		one := b
+		one.Image = name
+		start := s.Store.Now()
+		if err := s.Images.Push(ctx, one, digests[i]); err != nil {
+			return err
+		}
+		say("%s: digest: %s", name, digests[i])
+		pushed := Pushed{Name: name, Digest: digests[i], Started: start, Finished: s.Store.Now()}
+		s.note(ctx, b, func(b *Build) { b.Images = append(b.Images, pushed); b.Pushed += pushed.Finished.Sub(start) })
+	}
+	return nil
+}
+
+// upload uploads the files that the build names.
+func (s *Scheduler) upload(ctx context.Context, b Build, w Workspace, say func(string, ...any)) error {
+	o := b.Spec.Objects
+	if o.Location == "" {
+		return nil
+	}
+	bucket, dir, _ := SplitGS(o.Location)
+	if dir != "" && !strings.HasSuffix(dir, "/") {
+		dir += "/"
+	}
+	say("Artifacts will be uploaded to gs://%s using gsutil cp", strings.TrimSuffix(bucket+"/"+dir, "/"))
+	n := 0
+	for _, p := range o.Paths {
+		before := n
+		say("%s: Uploading path....", p)
+		err := w.Files(ctx, strings.TrimPrefix(p, "/workspace/"), func(name string, _ int64, r io.Reader) error {
+			object := dir + name[strings.LastIndexByte(name, '/')+1:]
+			if _, err := s.Objects.Put(ctx, b, bucket, object, r); err != nil {
+				return err
+			}
+			n++
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		if n == before {
+			return fault.New(fault.FailedPrecondition, "failed to upload artifacts: no file of the workspace matches %q", p)
+		}
+		say("%s: %d matching files uploaded", p, n-before)
+	}
+	say("%d total artifacts uploaded to gs://%s", n, strings.TrimSuffix(bucket+"/"+dir, "/"))
+	s.note(ctx, b, func(b *Build) { b.Objects = n })
+	return nil
+}
+
+// note writes what a running build has come to.
+func (s *Scheduler) note(ctx context.Context, b Build, change func(*Build)) {
+	err := s.Store.Update(context.WithoutCancel(ctx), func(tx *store.Tx) error {
+		row, err := builds.Get(tx, b.Name.String())
+		if err != nil {
+			return err
+		}
+		change(&row.Value)
+		_, err = builds.SetStatus(tx, row)
+		return err
+	})
+	if err != nil {
+		s.Log.Error("note a build's progress", "build", b.Name, "err", err)
+	}
+}
+
+// interrupted is why a build of steps ended that the platform did not see to its end.
+const interrupted = "The platform stopped while the build ran. Its steps may have done things that a second run would do twice: submit it again, or use `gcloud builds retry`."
+
+// sweep ends what no run will end: builds of steps that were working when the platform was killed, and builds that
+// have waited too long. It returns when it is due next.
+func (s *Scheduler) sweep(ctx context.Context) (next time.Time, err error) {
+	type ending struct {
+		name   string
+		status Status
+		detail string
+	}
+	var over []ending
+	err = s.Store.View(ctx, func(tx *store.Tx) error {
+		rows, err := builds.List(tx, "", "", 0)
+		if err != nil {
+			return err
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for _, r := range rows {
+			b := fromRow(r)
+			_, runs := s.running[r.Name]
+			switch {
+			case b.Spec == nil || b.Status.Terminal() || runs:
+			case b.Status == Working:
+				over = append(over, ending{r.Name, InternalError, interrupted})
+			case b.Status == Queued:
+				ttl := b.Spec.QueueTTL
+				if ttl == 0 {
+					ttl = DefaultQueueTTL
+				}
+				if at := b.Created.Add(ttl); !at.After(s.Store.Now()) {
+					over = append(over, ending{r.Name, Expired, fmt.Sprintf("The build waited longer than its queueTtl of %s.", ttl)})
+				} else if next.IsZero() || at.Before(next) {
+					next = at
+				}
+			}
+		}
+		return nil
+	})
+	for _, e := range over {
+		if err != nil {
+			return next, err
+		}
+		err = s.Store.Update(ctx, func(tx *store.Tx) error {
+			row, err := builds.Get(tx, e.name)
+			if err != nil || row.Value.Status.Terminal() {
+				return err
+			}
+			_, err = end(tx, row, e.status, e.detail)
+			return err
+		})
+	}
+	return next, err
+}

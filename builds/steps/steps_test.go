@@ -1,0 +1,288 @@
+package steps_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"giggle/artifacts/mirror"
+	"giggle/builds"
+	"giggle/builds/steps"
+	"giggle/engine"
+	"giggle/fault"
+	"giggle/oci"
+	"giggle/resource"
+)
+
+// The containers of all tests run in one engine: opening one takes longer than most tests.
+var shared *engine.Engine
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "steps-test-")
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	shared, err = engine.Open(context.Background(), engine.Config{Dir: dir, Log: slog.Default()})
+	if err != nil {
+		fmt.Println("these tests need root and an OCI runtime:", err)
+		return 1
+	}
+	code := m.Run()
+	if err := shared.Close(); err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	return code
+}
+
+// host is the image that the steps of these tests run in: it has a shell.
+const host = "gcr.io/cloud-builders/gcloud"
+
+type noImages struct{}
+
+func (noImages) Image(_ context.Context, _ builds.Build, name string) (oci.Image, error) {
+	return oci.Image{}, fault.New(fault.NotFound, "the image %s is not here", name)
+}
+
+type fixture struct {
+	t      *testing.T
+	runner *steps.Runner
+	builds int
+
+	mu     sync.Mutex
+	log    bytes.Buffer
+	status []builds.StepStatus
+	wrote  func(log string)
+}
+
+func (f *fixture) Write(p []byte) (int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.log.Write(p)
+	if f.wrote != nil {
+		f.wrote(f.log.String())
+	}
+	return len(p), nil
+}
+
+func setup(t *testing.T, change func(*steps.Config)) *fixture {
+	t.Helper()
+	f := &fixture{t: t}
+	own := make(map[string]func(context.Context, builds.Build) (steps.Builder, error))
+	dir := os.Getenv("GIGGLE_MIRROR")
+	if dir == "" {
+		dir = "/var/cache/giggle/mirror"
+	}
+	foreign, err := mirror.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	steps.AddSDK(own, foreign.Get)
+	var mu sync.Mutex
+	n := 0
+	cfg := steps.Config{
+		Engine: shared, Images: noImages{}, Builders: own, Dir: filepath.Join(t.TempDir(), "work"), Sockets: func(builds.Build) engine.Sockets { return engine.Sockets{} },
+		Memory: 512 << 20, Pids: 256, Disk: 1 << 30, Parallel: 4, Now: time.Now, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
+		NewID: func() string { mu.Lock(); defer mu.Unlock(); n++; return fmt.Sprint(t.Name(), n) },
+	}
+	if change != nil {
+		change(&cfg)
+	}
+	if f.runner, err = steps.New(cfg); err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// id is another build's each time.
+func (f *fixture) id() string {
+	f.builds++
+	return fmt.Sprint("b", f.builds)
+}
+
+// run runs steps; then looks at their workspace.
+func (f *fixture) run(ctx context.Context, look func(builds.Workspace), spec ...builds.Step) error {
+	f.t.Helper()
+	f.status, f.log = make([]builds.StepStatus, len(spec)), bytes.Buffer{}
+	for i := range spec {
+		if spec[i].Name == "" {
+			spec[i].Name = host
+		}
+	}
+	b := builds.Build{Name: resource.Build("giggle", "global", f.id()), Project: "giggle", Spec: &builds.Spec{Steps: spec}}
+	w, err := f.runner.Open(ctx, b, nil, 0)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	err = w.Run(ctx, f, func(i int, s builds.StepStatus) {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.status[i] = s
+	})
+	if look != nil {
+		look(w)
+	}
+	if err := w.Close(); err != nil {
+		f.t.Error(err)
+	}
+	return err
+}
+
+func (f *fixture) statuses() string {
+	var out []string
+	for _, s := range f.status {
+		out = append(out, string(s.Status))
+	}
+	return strings.Join(out, " ")
+}
+
+func TestOutcomes(t *testing.T) {
+	for name, tt := range map[string]struct {
+		steps    []builds.Step
+		err      string // part of the message
+		code     fault.Code
+		statuses string
+		log      string // part of it
+	}{
+		"one has no prefix": {steps: []builds.Step{{Script: "echo alone"}}, statuses: "SUCCESS", log: "\nalone\n"},
+		"in order": {steps: []builds.Step{{Script: "echo 1 > f"}, {ID: "second", Script: "cat f"}}, statuses: "SUCCESS SUCCESS",
+			log: "Starting Step #1 - \"second\"\nStep #1 - \"second\": Already have image (with digest): " + host + "\nStep #1 - \"second\": 1\nFinished Step #1 - \"second\"\n"},
+		"side by side": {steps: []builds.Step{
+			{ID: "a", Script: "until test -e b; do sleep .05; done; touch a"}, {ID: "b", WaitFor: []string{"-"}, Script: "touch b; until test -e a; do sleep .05; done"}, {Script: "ls"},
+		}, statuses: "SUCCESS SUCCESS SUCCESS", log: "Step #2: a\nStep #2: b\n"},
+		"environment": {steps: []builds.Step{{Entrypoint: "bash", Args: []string{"-c", "echo $HOME $PWD $A; touch $HOME/x"}, Env: []string{"A=b"}, Dir: "sub/dir"}, {Script: "ls $HOME"}},
+			statuses: "SUCCESS SUCCESS", log: "Step #0: /builder/home /workspace/sub/dir b\n"},
+		"volumes": {steps: []builds.Step{
+			{Script: "echo shared > /v/f", Volumes: []builds.Volume{{Name: "v", Path: "/v"}}}, {Script: "cat /w/f; ls /v", AllowFailure: true, Volumes: []builds.Volume{{Name: "v", Path: "/w"}}},
+		}, statuses: "SUCCESS FAILURE", log: "Step #1: shared\n"},
+		"failure": {steps: []builds.Step{{Script: "exit 3"}, {Script: "echo never"}}, code: fault.FailedPrecondition,
+			err: `build step 0 "` + host + `" failed: step exited with non-zero status: 3`, statuses: "FAILURE "},
+		"failure stops the others": {steps: []builds.Step{{ID: "a", Script: "touch up; sleep 600"}, {WaitFor: []string{"-"}, Script: "until test -e up; do sleep .05; done; exit 1"}},
+			code: fault.FailedPrecondition, err: "build step 1", statuses: "CANCELLED FAILURE"},
+		"allowed to fail":    {steps: []builds.Step{{Script: "exit 3", AllowFailure: true}, {Script: "echo goes on"}}, statuses: "FAILURE SUCCESS", log: "Step #1: goes on"},
+		"allowed exit codes": {steps: []builds.Step{{Script: "exit 3", AllowExitCodes: []int32{2, 3}}, {Script: "echo goes on"}}, statuses: "SUCCESS SUCCESS", log: "Step #1: goes on"},
+		"own time":           {steps: []builds.Step{{Script: "sleep 600", Timeout: 300 * time.Millisecond}}, code: fault.DeadlineExceeded, err: "timed out", statuses: "TIMEOUT"},
+		"no such image":      {steps: []builds.Step{{Name: "ubuntu"}}, code: fault.FailedPrecondition, err: `build step 0 "ubuntu" failed: the image ubuntu is not here`, statuses: "FAILURE"},
+		"no such program":    {steps: []builds.Step{{Entrypoint: "nothing"}}, code: fault.FailedPrecondition, err: "failed to load nothing", statuses: "FAILURE"},
+		"own image by digest": {steps: []builds.Step{{Name: host + "@sha256:" + strings.Repeat("0", 64)}}, code: fault.FailedPrecondition,
+			err: "Giggle's own", statuses: "FAILURE"},
+		"memory": {steps: []builds.Step{{Entrypoint: "python3", Args: []string{"-c", "x = b'x' * (1 << 30)"}}}, code: fault.FailedPrecondition,
+			err: "ran out of its memory of 512 MiB", statuses: "FAILURE"},
+		"fork bomb": {steps: []builds.Step{{Script: "for i in $(seq 1000); do sleep 600 & done 2>/dev/null || echo contained; exit 5"}}, code: fault.FailedPrecondition,
+			err: "non-zero status", statuses: "FAILURE"},
+		"no way to the machine": {steps: []builds.Step{{Script: "test ! -e /work && test -z $(ls /home) && ! touch /google-cloud-sdk/x && echo closed"}}, statuses: "SUCCESS", log: "\nclosed\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := setup(t, nil)
+			err := f.run(t.Context(), nil, tt.steps...)
+			if tt.err == "" && err != nil || tt.err != "" && (err == nil || !strings.Contains(fault.From(err).Message, tt.err) || fault.From(err).Code != tt.code) {
+				t.Errorf("err = %v, want %q", err, tt.err)
+			}
+			if got := f.statuses(); got != tt.statuses {
+				t.Errorf("the steps ended as %q, want %q", got, tt.statuses)
+			}
+			if !strings.Contains(f.log.String(), tt.log) || strings.Contains(f.log.String(), "never") {
+				t.Errorf("the log is\n%s\nwant %q in it", f.log.String(), tt.log)
+			}
+		})
+	}
+}
+
+// Cancelling kills at once, whatever the step does with signals.
+func TestCancel(t *testing.T) {
+	f := setup(t, nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	var at time.Time
+	f.wrote = func(log string) {
+		if strings.Contains(log, "\nup\n") && at.IsZero() {
+			at = time.Now()
+			cancel()
+		}
+	}
+	err := f.run(ctx, nil, builds.Step{Script: "trap '' TERM INT; echo up; while true; do sleep 1; done"})
+	if err == nil || at.IsZero() || time.Since(at) > 3*time.Second {
+		t.Errorf("ended %s after the cancellation: %v\n%s", time.Since(at), err, f.log.String())
+	}
+	if f.statuses() != "CANCELLED" {
+		t.Errorf("status %s", f.statuses())
+	}
+}
+
+// A line of 100 MB neither fills the memory nor stops the build.
+func TestLongLine(t *testing.T) {
+	f := setup(t, nil)
+	var before, after runtime.MemStats
+	out := &counter{}
+	b := builds.Build{Name: resource.Build("giggle", "global", "long"), Spec: &builds.Spec{Steps: []builds.Step{{Name: host, Script: "head -c 100000000 /dev/zero | tr '\\0' x; echo; echo end"}}}}
+	w, err := f.runner.Open(t.Context(), b, nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	runtime.ReadMemStats(&before)
+	if err := w.Run(t.Context(), out, func(int, builds.StepStatus) {}); err != nil {
+		t.Fatal(err)
+	}
+	runtime.ReadMemStats(&after)
+	if out.bytes < 1<<20 || !strings.HasSuffix(out.last, "end\n") || after.Sys > before.Sys+128<<20 {
+		t.Errorf("%d bytes logged, ends with %.40q, memory grew by %d MiB", out.bytes, out.last, (after.Sys-before.Sys)>>20)
+	}
+	if err := w.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+type counter struct {
+	bytes int64
+	last  string
+}
+
+func (c *counter) Write(p []byte) (int, error) {
+	c.bytes += int64(len(p))
+	c.last = string(p[max(0, len(p)-100):])
+	return len(p), nil
+}
+
+func TestDisk(t *testing.T) {
+	f := setup(t, func(c *steps.Config) { c.Disk = 32 << 20 })
+	err := f.run(t.Context(), nil, builds.Step{Script: "head -c 200000000 /dev/zero > big; sleep 600"})
+	if err == nil || !strings.Contains(fault.From(err).Message, "uses more than 32 MiB of disk") {
+		t.Errorf("err = %v", err)
+	}
+}
+
+// What a step leaves is read with care: no link leads out, no pipe blocks.
+func TestFiles(t *testing.T) {
+	f := setup(t, nil)
+	err := f.run(t.Context(), func(w builds.Workspace) {
+		for pattern, want := range map[string]string{"*.txt": "a.txt=a", "d/**": "d/e/f=f", "d/*/f": "d/e/f=f", "out/*": "", "nothing": ""} {
+			var got []string
+			err := w.Files(t.Context(), pattern, func(name string, _ int64, r io.Reader) error {
+				text, err := io.ReadAll(r)
+				got = append(got, name+"="+strings.TrimSpace(string(text)))
+				return err
+			})
+			if err != nil || strings.Join(got, " ") != want {
+				t.Errorf("%s: %q, %v; want %q", pattern, got, err, want)
+			}
+		}
+		if _, err := w.Image(t.Context(), "x"); !fault.Is(err, fault.NotFound) {
+			t.Errorf("Image: %v", err)
+		}
+	}, builds.Step{Script: "echo a > a.txt; ln -s /etc/hostname b.txt; mkfifo c.txt; mkdir -p d/e; echo f > d/e/f; ln -s /etc out; ln -s ../../../etc/passwd e.txt"})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
