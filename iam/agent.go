@@ -4,20 +4,17 @@ import (
 	"context"
 	"strings"
 
+	"giggle/catalog"
 	"giggle/fault"
 	"giggle/store"
 )
 
-// agents are the service agents that Google has in a project, by what stands around the project's number
-// (https://cloud.google.com/iam/docs/service-agents). They are principals that policies name; they have no keys, nobody
-// acts as them, and a project's list of service accounts leaves them out.
-var agents = [...]struct{ prefix, suffix string }{
-	{"service-", "@serverless-robot-prod.iam.gserviceaccount.com"},
-	{"service-", "@gcp-sa-cloudbuild.iam.gserviceaccount.com"},
-	{"service-", "@gcp-sa-artifactregistry.iam.gserviceaccount.com"},
-	{"service-", "@gcp-sa-aiplatform.iam.gserviceaccount.com"},
-	{"", "@cloudservices.gserviceaccount.com"},
-}
+// agentDomains are what follows a project's number in the addresses of its service agents. They are principals that
+// policies name; they have no keys, nobody acts as them, and a project's list of service accounts leaves them out.
+var agentDomains = catalog.AgentDomains()
+
+// apisAgent is the domain of the agent that works for all APIs: NUMBER@cloudservices.gserviceaccount.com.
+const apisAgent = "@cloudservices.gserviceaccount.com"
 
 // ModelAgent is the address of Vertex AI's service agent of a project, as which models on services are called.
 func ModelAgent(number string) string {
@@ -26,12 +23,15 @@ func ModelAgent(number string) string {
 
 // agentNumber is the project number in the address of a service agent.
 func agentNumber(email string) (number string, ok bool) {
-	for _, a := range agents {
-		rest, ok := strings.CutPrefix(email, a.prefix)
-		number, ok2 := strings.CutSuffix(rest, a.suffix)
-		if ok && ok2 && number != "" && strings.Trim(number, "0123456789") == "" {
-			return number, true
+	number, ok = strings.CutSuffix(email, apisAgent)
+	for i := 0; i < len(agentDomains) && !ok; i++ {
+		number, ok = strings.CutSuffix(email, agentDomains[i])
+		if ok {
+			number, ok = strings.CutPrefix(number, "service-")
 		}
+	}
+	if ok && number != "" && strings.Trim(number, "0123456789") == "" {
+		return number, true
 	}
 	return "", false
 }

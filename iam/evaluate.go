@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/cel-go/cel"
 
+	"giggle/catalog"
 	"giggle/fault"
 )
 
@@ -124,7 +125,7 @@ func (m *IAM) decide(p Principal, permission, name string, explain *Explanation)
 		if c := q.policies[name]; c != nil && q.allowedBy(c, name) {
 			return true
 		}
-		parent, ok := parentOf(name)
+		parent, ok := catalog.Parent(name)
 		if !ok {
 			return false
 		}
@@ -206,22 +207,6 @@ func (q *question) holds(project, basic string) bool {
 		return false
 	}
 	return is(c.grants[q.member]) || len(c.domains) > 0 && is(c.domains[q.domain()])
-}
-
-// parentOf returns the resource whose policy a resource inherits: the service account for its keys, the bucket for its
-// objects, the repository for its images, and the project for everything else in one.
-func parentOf(name string) (string, bool) {
-	rest, ok := strings.CutPrefix(name, "projects/")
-	if !ok {
-		return "", false
-	}
-	project, rest, ok := strings.Cut(rest, "/")
-	for _, child := range [...]struct{ of, kind string }{{"buckets/", "/objects/"}, {"serviceAccounts/", "/keys/"}, {"locations/", "/dockerImages/"}} {
-		if i := strings.Index(rest, child.kind); i > 0 && strings.HasPrefix(rest, child.of) {
-			return name[:len(name)-len(rest)+i], true
-		}
-	}
-	return name[:len("projects/")+len(project)], ok // a part of it: no memory is asked for
 }
 
 // Authorize returns nil when the principal has the permission on the resource; otherwise Unauthenticated for nobody

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"giggle/catalog"
 	"giggle/fault"
 	"giggle/logging/audit"
 	"giggle/resource"
@@ -393,9 +394,7 @@ func (m *IAM) checkRoles(p, before Policy) error {
 		if _, known := roles[b.Role]; known || had[b.Role] {
 			continue
 		}
-		name, predefined := strings.CutPrefix(b.Role, "roles/")
-		api, _, _ := strings.Cut(name, ".")
-		if !predefined || slices.Contains(apisWithRoles, api) {
+		if !strings.HasPrefix(b.Role, "roles/") || catalog.KnowsRole(b.Role) {
 			return fault.Invalid("policy.bindings.role", "Role %.100s is not supported for this resource.", b.Role)
 		}
 	}

@@ -45,9 +45,6 @@ var predefinedRoles string
 // ownerRole has every permission there is.
 const ownerRole = "roles/owner"
 
-// apisWithRoles are the APIs of whose predefined roles roles.txt has all that can be meant.
-var apisWithRoles = []string{"artifactregistry", "cloudbuild", "run", "serviceusage", "storage"}
-
 // roleSet is every role that there is at one moment, by name.
 type roleSet map[string]*Role
 

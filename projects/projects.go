@@ -17,6 +17,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"giggle/catalog"
 	"giggle/fault"
 	"giggle/quota"
 	"giggle/resource"
@@ -32,26 +33,6 @@ type Project struct {
 	Enabled []string // services such as "run.googleapis.com", sorted
 	Created time.Time
 }
-
-// available are the services that Giggle has, with their titles. A new project has all of them enabled.
-var available = map[string]string{
-	"aiplatform.googleapis.com":           "Vertex AI API",
-	"artifactregistry.googleapis.com":     "Artifact Registry API",
-	"cloudbuild.googleapis.com":           "Cloud Build API",
-	"cloudresourcemanager.googleapis.com": "Cloud Resource Manager API",
-	"iam.googleapis.com":                  "Identity and Access Management (IAM) API",
-	"iamcredentials.googleapis.com":       "IAM Service Account Credentials API",
-	"run.googleapis.com":                  "Cloud Run Admin API",
-	"serviceusage.googleapis.com":         "Service Usage API",
-	"sourcerepo.googleapis.com":           "Cloud Source Repositories API",
-	"storage.googleapis.com":              "Cloud Storage API",
-}
-
-// Title is what people call a service, or "".
-func Title(service string) string { return available[service] }
-
-// always are the services without which a project could not be managed; they can't be disabled.
-var always = []string{"cloudresourcemanager.googleapis.com", "iam.googleapis.com", "iamcredentials.googleapis.com", "serviceusage.googleapis.com"}
 
 var table = store.NewTable[Project]("projects.project", "Project")
 
@@ -112,7 +93,7 @@ func (p *Projects) Create(ctx context.Context, id, name string, labels map[strin
 		name = id
 	}
 	x := Project{ID: id, Number: numberOf(id), Name: name, Labels: labels, Created: p.now().UTC()}
-	x.Enabled = slices.Sorted(maps.Keys(available))
+	x.Enabled = catalog.Hosts() // sorted
 	p.write.Lock()
 	defer p.write.Unlock()
 	for n := x.Number; ; {
@@ -160,7 +141,12 @@ func (p *Projects) publish(x Project) {
 type Service struct {
 	Project Project
 	Name    string // "run.googleapis.com"
+	Title   string
 	Enabled bool
+}
+
+func serviceOf(x Project, api catalog.API) Service {
+	return Service{Project: x, Name: api.Host, Title: api.Title, Enabled: api.Always || slices.Contains(x.Enabled, api.Host)}
 }
 
 // Service returns the state of a service in a project. It fails with NotFound for a service that Giggle does not have.
@@ -169,10 +155,11 @@ func (p *Projects) Service(project, name string) (Service, error) {
 	if err != nil {
 		return Service{}, err
 	}
-	if _, ok := available[name]; !ok {
+	api, ok := catalog.Find(name)
+	if !ok {
 		return Service{}, fault.New(fault.NotFound, "Service %q is not one that Giggle has. `gcloud services list --available` shows those that it has.", name)
 	}
-	return Service{x, name, slices.Contains(x.Enabled, name)}, nil
+	return serviceOf(x, api), nil
 }
 
 // Services returns every service that Giggle has, by name, as it is in the project.
@@ -182,8 +169,8 @@ func (p *Projects) Services(project string) ([]Service, error) {
 		return nil, err
 	}
 	var out []Service
-	for _, name := range slices.Sorted(maps.Keys(available)) {
-		out = append(out, Service{x, name, slices.Contains(x.Enabled, name)})
+	for _, api := range catalog.All() {
+		out = append(out, serviceOf(x, api))
 	}
 	return out, nil
 }
@@ -202,7 +189,7 @@ func (p *Projects) SetEnabled(ctx context.Context, project string, enabled bool,
 		if _, err := p.Service(project, n); err != nil {
 			return Project{}, err
 		}
-		if !enabled && slices.Contains(always, n) {
+		if api, _ := catalog.Find(n); api.Always && !enabled {
 			return Project{}, fault.New(fault.FailedPrecondition, "Service %q can't be disabled: a project could not be managed without it.", n)
 		}
 	}
@@ -242,7 +229,8 @@ func (p *Projects) CheckEnabled(project, service string) error {
 	if err != nil {
 		return err
 	}
-	if slices.Contains(x.Enabled, service) {
+	api, _ := catalog.Find(service)
+	if api.Always || slices.Contains(x.Enabled, service) {
 		return nil
 	}
 	url := "https://console.developers.google.com/apis/api/" + service + "/overview?project=" + x.ID
@@ -250,7 +238,7 @@ func (p *Projects) CheckEnabled(project, service string) error {
 		"%s has not been used in project %s before or it is disabled. Enable it with `gcloud services enable %s --project %s`, then retry.",
 		service, x.ID, service, x.ID)
 	e.Reason, e.Domain = "SERVICE_DISABLED", "googleapis.com"
-	e.Metadata = map[string]string{"service": service, "consumer": "projects/" + x.Number, "activationUrl": url, "containerInfo": x.Number, "serviceTitle": Title(service)}
+	e.Metadata = map[string]string{"service": service, "consumer": "projects/" + x.Number, "activationUrl": url, "containerInfo": x.Number, "serviceTitle": api.Title}
 	e.Help = []fault.Link{{Description: "Google developers console API activation", URL: url}}
 	return e
 }

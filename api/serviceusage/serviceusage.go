@@ -79,7 +79,7 @@ func toProto(s projects.Service) *serviceusagepb.Service {
 	}
 	return &serviceusagepb.Service{
 		Name: "projects/" + s.Project.Number + "/services/" + s.Name, Parent: "projects/" + s.Project.Number, State: state,
-		Config: &serviceusagepb.ServiceConfig{Name: s.Name, Title: projects.Title(s.Name)},
+		Config: &serviceusagepb.ServiceConfig{Name: s.Name, Title: s.Title},
 	}
 }
 

@@ -13,13 +13,12 @@ import (
 	"os"
 	"slices"
 	"strings"
+
+	"giggle/catalog"
 )
 
-// kept are the roles of the APIs that Giggle has.
-var kept = []string{
-	"aiplatform.", "artifactregistry.", "cloudbuild.", "run.", "storage.", "serviceusage.", "browser", "editor", "owner", "viewer",
-	"iam.role", "iam.security", "iam.serviceAccount", "resourcemanager.project", "source.",
-}
+// basic are the roles that reach over every API.
+var basic = []string{"editor", "owner", "viewer"}
 
 // implied are permissions that the basic roles have in Google Cloud through the default policy of each new bucket
 // ("projectEditor:PROJECT has roles/storage.legacyObjectOwner"). Giggle's buckets begin without a policy, so the basic
@@ -72,9 +71,7 @@ func write(args []string) error {
 	fmt.Fprint(out, header)
 	for _, r := range roles {
 		name := strings.TrimPrefix(r.Name, "roles/")
-		if !slices.ContainsFunc(kept, func(k string) bool {
-			return name == k || strings.HasPrefix(name, k) && (strings.Contains(k, "."))
-		}) {
+		if !slices.Contains(basic, name) && !catalog.KnowsRole(r.Name) {
 			continue
 		}
 		fmt.Fprintf(out, "\n%s %s %s\n", r.Name, cmp.Or(r.Stage, "GA"), strings.Join(strings.Fields(r.Title), " "))

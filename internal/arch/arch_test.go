@@ -19,7 +19,7 @@ var layers = []struct {
 	rooms []string
 }{
 	{"error", []string{"fault"}},
-	{"leaf", []string{"resource", "peer", "quota"}},
+	{"leaf", []string{"resource", "peer", "quota", "catalog"}},
 	{"mechanism", []string{"blob", "disk", "store", "oci", "engine", "builds/source", "operation", "logging/audit", "vertex/llama", "vertex/embedded"}},
 	{"product", []string{"run", "builds", "artifacts", "git", "iam", "projects", "storage", "metadata", "logging", "vertex"}},
 	{"data plane", []string{"run/scale", "gateway"}},
