@@ -8,6 +8,8 @@ import (
 
 	"github.com/google/uuid"
 
+	giggleapi "giggle/api/giggle"
+	"giggle/api/storagejson"
 	"giggle/artifacts"
 	"giggle/artifacts/mirror"
 	"giggle/builds"
@@ -24,13 +26,10 @@ import (
 	"giggle/metadata"
 	"giggle/oci"
 	"giggle/operation"
+	"giggle/resource"
 	"giggle/rest"
-	"giggle/run"
 	"giggle/run/scale/local"
 	"giggle/storage"
-
-	giggleapi "giggle/api/giggle"
-	"giggle/api/storagejson"
 )
 
 // What builds may take of this machine: builds and steps at once, and what each step and each build may use.
@@ -127,7 +126,7 @@ func (c *Cloud) openShell(ctx context.Context, who iam.Principal, id, step strin
 func (c *Cloud) buildIdentity(b builds.Build) metadata.Identity {
 	p, err := c.project(b.Project)
 	if err != nil {
-		p = run.Project{ID: b.Project} // the project of a running build is not deleted
+		p = resource.Project{ID: b.Project} // the project of a running build is not deleted
 	}
 	return metadata.Identity{
 		ProjectID: p.ID, ProjectNumber: p.Number, Region: b.Name.Location.Location, InstanceID: b.Name.ID, Account: b.Account, Scopes: []string{iam.ScopeCloudPlatform},
@@ -135,13 +134,13 @@ func (c *Cloud) buildIdentity(b builds.Build) metadata.Identity {
 }
 
 // buildAccount is the account that a project's builds run as.
-func buildAccount(p run.Project) string { return iam.BuildAccount(p.Number) }
+func buildAccount(p resource.Project) string { return iam.BuildAccount(p.Number) }
 
 // logsSuffix ends the names of the platform's own buckets of logs, after the project's number.
 const logsSuffix = ".cloudbuild-logs.googleusercontent.com"
 
 // logsBucket makes sure that the bucket of a project's build logs is there.
-func (c *Cloud) logsBucket(ctx context.Context, p run.Project) (string, error) {
+func (c *Cloud) logsBucket(ctx context.Context, p resource.Project) (string, error) {
 	name := p.Number + logsSuffix
 	_, err := c.storage.CreateBucket(ctx, storage.Bucket{Name: name, Project: p.ID, Reserved: true})
 	if fault.Is(err, fault.AlreadyExists) {

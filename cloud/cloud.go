@@ -284,9 +284,9 @@ func (c *Cloud) openProjects(ctx context.Context) (err error) {
 }
 
 // project is a project as package run knows it.
-func (c *Cloud) project(ref string) (run.Project, error) {
+func (c *Cloud) project(ref string) (resource.Project, error) {
 	p, err := c.projects.Get(ref)
-	return run.Project{ID: p.ID, Number: p.Number}, err
+	return resource.Project{ID: p.ID, Number: p.Number}, err
 }
 
 // projectID names a project by its id.
@@ -392,7 +392,7 @@ func (r routes) Publish(x run.Route) { r.scaler.Publish(x); r.gateway.Publish(x)
 func (r routes) Remove(n resource.Child) { r.gateway.Remove(n); r.scaler.Remove(n) }
 
 // runtimeAccount is the account that a revision runs as.
-func runtimeAccount(p run.Project, email string) string {
+func runtimeAccount(p resource.Project, email string) string {
 	if email == "" {
 		return iam.ComputeAccount(p.Number)
 	}

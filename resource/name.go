@@ -161,3 +161,54 @@ func Label(s string, max int) bool {
 
 // ProjectID reports whether s may be a project's id: 6 to 30 characters, as Resource Manager says.
 func ProjectID(s string) bool { return len(s) >= 6 && Label(s, 30) }
+
+// Global is a resource right below a project, which is in no location: "projects/P/COLLECTION/ID".
+type Global struct {
+	Project    string
+	Collection string // "repos", "services", "secrets", "triggers"
+	ID         string
+}
+
+// String returns the full name.
+func (n Global) String() string { return "projects/" + n.Project + "/" + n.Collection + "/" + n.ID }
+
+// ParseGlobal reads "projects/P/COLLECTION/ID" for the given collection. It fails with InvalidArgument.
+func ParseGlobal(collection, s string) (Global, error) {
+	p := "projects/*/" + collection + "/*"
+	if m, ok := match(p, s); ok {
+		return Global{m[0], collection, m[1]}, nil
+	}
+	return Global{}, badName(p, s)
+}
+
+// Account is a service account as a request names it.
+type Account struct {
+	Project string // id or number, "-" for any, "" where only the address was given
+	ID      string // e-mail address, or unique id
+}
+
+// String returns the full name.
+func (a Account) String() string { return "projects/" + a.Project + "/serviceAccounts/" + a.ID }
+
+// In reports whether an account that is named so may be one that a request in a project means: one with that project in
+// its name, or with none.
+func (a Account) In(p Project) bool {
+	return a.Project == "" || a.Project == "-" || a.Project == p.ID || a.Project == p.Number
+}
+
+// ParseAccount reads "projects/PROJECT/serviceAccounts/EMAIL_OR_UNIQUE_ID". It fails with InvalidArgument.
+func ParseAccount(s string) (Account, error) {
+	const p = "projects/*/serviceAccounts/*"
+	if m, ok := match(p, s); ok {
+		return Account{m[0], m[1]}, nil
+	}
+	return Account{}, badName(p, s)
+}
+
+// ParseAccountOrEmail reads what ParseAccount does, or an e-mail address alone.
+func ParseAccountOrEmail(s string) (Account, error) {
+	if len(s) <= MaxName && plain(s) {
+		return Account{ID: s}, nil
+	}
+	return ParseAccount(s)
+}

@@ -5,6 +5,9 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
+	"fmt"
+	"math"
+	"sort"
 	"time"
 
 	"giggle/fault"
@@ -61,6 +64,63 @@ func (p *Pages) sum(query string, b []byte) []byte {
 	h.Write([]byte{0})
 	h.Write([]byte(query))
 	return h.Sum(nil)[:16]
+}
+
+// List is what a list request asks for.
+type List struct {
+	Query string // whatever else must be the same on the next call: parent, filter, order
+	Size  int    // entries of a page; 0 for Most
+	Most  int    // the most of one page
+	Token string // "" for the first page
+}
+
+// Fetch returns the entries behind the one with the key after, at most limit of them, or all where that is 0, in the
+// order of their keys.
+type Fetch[T any] func(after string, limit int) ([]T, error)
+
+// Rows is a Fetch from entries that are all here, in the order of their keys.
+func Rows[T any](all []T, key func(T) string) Fetch[T] {
+	return func(after string, limit int) ([]T, error) {
+		rest := all
+		if after != "" {
+			i := sort.Search(len(all), func(i int) bool { return key(all[i]) > after })
+			rest = all[i:]
+		}
+		if limit > 0 && len(rest) > limit {
+			rest = rest[:limit]
+		}
+		return rest, nil
+	}
+}
+
+// Page returns one page of a list and the token of the next, "" where there is none. A page begins behind the last
+// entry of the one before, be that still there or not. It fails with InvalidArgument on a negative size and on a token
+// that is not one of this list.
+func Page[T any](p *Pages, l List, fetch Fetch[T], key func(T) string) (page []T, next string, err error) {
+	if l.Size < 0 {
+		return nil, "", fault.Invalid("pageSize", "must not be negative")
+	}
+	after, err := p.Last(l.Query, l.Token)
+	if err != nil {
+		return nil, "", err
+	}
+	size := l.Size
+	if size == 0 || size > l.Most {
+		size = l.Most
+	}
+	if page, err = fetch(after, size+1); err != nil {
+		return nil, "", err
+	}
+	if len(page) > size {
+		page = page[:size]
+		next = p.Token(l.Query, key(page[size-1]))
+	}
+	return page, next, nil
+}
+
+// Descending is a key by which the newest come first, and of those of one time the lowest name.
+func Descending(t time.Time, name string) string {
+	return fmt.Sprintf("%019d %s", math.MaxInt64-t.UnixNano(), name)
 }
 
 // Etag returns the etag of a row's version: base64, because gcloud 528 decodes policy etags as proto bytes and

@@ -60,7 +60,7 @@ type Reconciler struct {
 	Instances Instances
 	Routes    Routes
 	GPUs      GPUs
-	Project   func(id string) (Project, error)
+	Project   func(id string) (resource.Project, error)
 	Log       *slog.Logger
 }
 

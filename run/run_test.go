@@ -85,7 +85,9 @@ func (w *world) start(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &run.Reconciler{
 		Store: w.store, Images: w, Instances: w, Routes: w, GPUs: w.GPUs, Log: slog.New(slog.DiscardHandler),
-		Project: func(id string) (run.Project, error) { return run.Project{ID: id, Number: "123456789012"}, nil },
+		Project: func(id string) (resource.Project, error) {
+			return resource.Project{ID: id, Number: "123456789012"}, nil
+		},
 	}
 	done := make(chan error, 1)
 	go func() { done <- r.Run(ctx) }()

@@ -12,7 +12,7 @@ import (
 // What is computed from a status that was computed is the same, however much later: else each change of it would call for
 // another one. All services that have up to three revisions in any state, and traffic to any of them.
 func TestStatusIsAFixpoint(t *testing.T) {
-	p := Project{ID: "p", Number: "123456789012"}
+	p := resource.Project{ID: "p", Number: "123456789012"}
 	name := resource.Service("p", "europe-north1", "s")
 	at := time.Unix(1_800_000_000, 0).UTC()
 	states := []State{True, False, Unknown}

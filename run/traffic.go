@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"giggle/resource"
 )
 
 // computeStatus says how far a service has come, given its revisions. It reads nothing else.
-func computeStatus(svc *Service, revs map[string]Revision, p Project, now time.Time) Status {
+func computeStatus(svc *Service, revs map[string]Revision, p resource.Project, now time.Time) Status {
 	st := svc.Status
 	st.Conditions = slices.Clone(st.Conditions)
 	set := func(kind string, state State, reason, message string) {
@@ -66,7 +68,7 @@ func computeStatus(svc *Service, revs map[string]Revision, p Project, now time.T
 
 // resolveTraffic turns what is wanted into what is served: revisions by name, tagged entries first. The condition's
 // Reason is set when it can't.
-func resolveTraffic(svc *Service, latestReady string, revs map[string]Revision, p Project) ([]TargetStatus, Condition) {
+func resolveTraffic(svc *Service, latestReady string, revs map[string]Revision, p resource.Project) ([]TargetStatus, Condition) {
 	host, _ := Hosts(p, svc.Name)
 	var out []TargetStatus
 	for _, t := range svc.Traffic {
@@ -105,7 +107,7 @@ func b2i(b bool) int {
 }
 
 // routeOf is the routing table's entry for the traffic in a service's status.
-func routeOf(svc *Service, revs map[string]Revision, p Project) Route {
+func routeOf(svc *Service, revs map[string]Revision, p resource.Project) Route {
 	hashed, numbered := Hosts(p, svc.Name)
 	r := Route{
 		Service: svc.Name, Hosts: []string{hashed, numbered}, Ingress: svc.Ingress, InvokerIAMDisabled: svc.InvokerIAMDisabled,

@@ -15,8 +15,8 @@ import (
 
 	"giggle/api/guard"
 	"giggle/fault"
+	"giggle/resource"
 	"giggle/rest"
-	"giggle/run"
 	"giggle/vertex"
 )
 
@@ -32,7 +32,7 @@ type Server struct {
 	beta.UnimplementedModelGardenServiceServer
 
 	Models  Models
-	Project func(ref string) (run.Project, error) // by id or number
+	Project func(ref string) (resource.Project, error) // by id or number
 	NewID   func() string
 	Now     func() time.Time
 }

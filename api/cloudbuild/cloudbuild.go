@@ -25,7 +25,6 @@ import (
 	"giggle/operation"
 	"giggle/resource"
 	"giggle/rest"
-	"giggle/run"
 )
 
 // Server serves the API.
@@ -35,12 +34,12 @@ type Server struct {
 
 	Builds     *builds.Builds
 	Operations *operation.Operations
-	Project    func(ref string) (run.Project, error) // by id or number
-	Account    func(p run.Project) string            // that builds run as which name none
+	Project    func(ref string) (resource.Project, error) // by id or number
+	Account    func(p resource.Project) string            // that builds run as which name none
 	// ActAs fails when the caller may not act as a service account, or when there is none of that address.
 	ActAs func(ctx context.Context, who iam.Principal, project, email string) error
 	// LogsBucket makes sure that the bucket of a project's build logs is there, and returns its name.
-	LogsBucket func(ctx context.Context, p run.Project) (string, error)
+	LogsBucket func(ctx context.Context, p resource.Project) (string, error)
 	Pages      *resource.Pages
 	Triggers   *trigger.Triggers
 	// Secret returns what is in a version of a secret. It fails with NotFound.
@@ -82,7 +81,7 @@ func (s *Server) Register(m *rest.Mux) {
 }
 
 // name reads which build a request means: its name, or a project and an id, which mean the location global.
-func (s *Server) name(name, project, id string) (resource.Child, run.Project, error) {
+func (s *Server) name(name, project, id string) (resource.Child, resource.Project, error) {
 	if parts := strings.Split(name, "/"); len(parts) == 4 && parts[0] == "projects" && parts[2] == "builds" {
 		// The older form: `gcloud alpha builds reject` of gcloud 528 sends it.
 		name, project, id = "", parts[1], parts[3]
@@ -92,7 +91,7 @@ func (s *Server) name(name, project, id string) (resource.Child, run.Project, er
 	}
 	n, err := resource.ParseChild("builds", name)
 	if err != nil {
-		return n, run.Project{}, err
+		return n, resource.Project{}, err
 	}
 	p, err := s.Project(n.Project)
 	n.Project = p.ID
@@ -149,7 +148,7 @@ func (s *Server) submit(ctx context.Context, in resource.Location, req builds.Re
 }
 
 // operation returns a build's operation.
-func (s *Server) operation(ctx context.Context, n resource.Child, p run.Project) (*longrunningpb.Operation, error) {
+func (s *Server) operation(ctx context.Context, n resource.Child, p resource.Project) (*longrunningpb.Operation, error) {
 	b, err := s.Builds.Get(ctx, n)
 	if err != nil {
 		return nil, err
@@ -343,7 +342,7 @@ func (s *Server) CancelOperation(ctx context.Context, r *longrunningpb.CancelOpe
 }
 
 // Operation writes a build's operation. Its response is the build, whatever came of it, as Cloud Build's is.
-func Operation(b *builds.Build, p run.Project, op operation.Operation) (*longrunningpb.Operation, error) {
+func Operation(b *builds.Build, p resource.Project, op operation.Operation) (*longrunningpb.Operation, error) {
 	w := ToProto(b, p)
 	meta, err := anypb.New(&cloudbuildpb.BuildOperationMetadata{Build: w})
 	if err != nil {

@@ -17,7 +17,6 @@ import (
 	"giggle/operation"
 	"giggle/resource"
 	"giggle/rest"
-	"giggle/run"
 	"giggle/store"
 )
 
@@ -27,7 +26,7 @@ type world struct {
 	triggers *trigger.Triggers
 }
 
-func account(p run.Project) string { return iam.BuildAccount(p.Number) }
+func account(p resource.Project) string { return iam.BuildAccount(p.Number) }
 
 func newWorld(t *testing.T) *world {
 	w := &world{World: guardtest.New(t)}
@@ -45,7 +44,7 @@ func newWorld(t *testing.T) *world {
 				}
 				return nil
 			},
-			LogsBucket: func(context.Context, run.Project) (string, error) { return "logs", nil },
+			LogsBucket: func(context.Context, resource.Project) (string, error) { return "logs", nil },
 		}).Register(m)
 	})
 	return w

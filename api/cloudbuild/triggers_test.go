@@ -21,7 +21,6 @@ import (
 	"giggle/operation"
 	"giggle/resource"
 	"giggle/rest"
-	"giggle/run"
 )
 
 // repos is one repository with one commit.
@@ -82,7 +81,7 @@ func newTriggers(t *testing.T) *world {
 				}
 				return nil
 			},
-			LogsBucket: func(context.Context, run.Project) (string, error) { return "logs", nil },
+			LogsBucket: func(context.Context, resource.Project) (string, error) { return "logs", nil },
 			Secret: func(name string) ([]byte, error) {
 				if name != secretName && name != victimSecret && name != cloudbuild.GitHubSecret("giggle") {
 					return nil, fault.New(fault.NotFound, "no secret")

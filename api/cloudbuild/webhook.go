@@ -14,8 +14,8 @@ import (
 	"giggle/builds"
 	"giggle/builds/trigger"
 	"giggle/fault"
+	"giggle/resource"
 	"giggle/rest"
-	"giggle/run"
 )
 
 // githubRPC is the name of the route that takes GitHub's deliveries.
@@ -35,7 +35,7 @@ func IsSecretName(s string) bool { return secretName().MatchString(s) }
 
 // ownSecret is the name of a secret's version with the project's id in it. It fails with PermissionDenied where the name
 // is of another project than p: whoever guesses would learn of a secret that he can't read.
-func ownSecret(p run.Project, name string) (string, error) {
+func ownSecret(p resource.Project, name string) (string, error) {
 	if !IsSecretName(name) {
 		return "", fault.Invalid("trigger.webhookConfig.secret", "%.300q is not projects/PROJECT/secrets/SECRET/versions/VERSION", name)
 	}

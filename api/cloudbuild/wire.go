@@ -8,11 +8,11 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"giggle/builds"
-	"giggle/run"
+	"giggle/resource"
 )
 
 // ToProto writes a build.
-func ToProto(b *builds.Build, p run.Project) *cloudbuildpb.Build {
+func ToProto(b *builds.Build, p resource.Project) *cloudbuildpb.Build {
 	w := &cloudbuildpb.Build{
 		Name: "projects/" + p.Number + "/locations/" + b.Name.Location.Location + "/builds/" + b.Name.ID, Id: b.Name.ID, ProjectId: p.ID,
 		Status: toStatus(b.Status), StatusDetail: b.Detail,
@@ -54,7 +54,7 @@ func ToProto(b *builds.Build, p run.Project) *cloudbuildpb.Build {
 }
 
 // repoSource writes a commit of a repository by a branch, a tag or its hash.
-func repoSource(p run.Project, r *builds.Repo, branch, tag string) *cloudbuildpb.RepoSource {
+func repoSource(p resource.Project, r *builds.Repo, branch, tag string) *cloudbuildpb.RepoSource {
 	w := &cloudbuildpb.RepoSource{ProjectId: p.ID, RepoName: r.Name, Dir: r.Dir}
 	switch {
 	case tag != "":

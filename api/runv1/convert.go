@@ -121,7 +121,7 @@ func with(m map[string]string, more map[string]string) map[string]string {
 }
 
 // toWire writes a service as the Knative object that Cloud Run shows.
-func toWire(s *run.Service, p run.Project) *service {
+func toWire(s *run.Service, p resource.Project) *service {
 	hashed, numbered := run.URLs(p, s.Name)
 	urls, err := json.Marshal([]string{numbered, hashed})
 	if err != nil {
@@ -211,7 +211,7 @@ func specToWire(t *run.Template) revisionSpec {
 }
 
 // revisionToWire writes a revision. Active says whether a route leads to it.
-func revisionToWire(r *run.Revision, p run.Project, active bool) *revision {
+func revisionToWire(r *run.Revision, p resource.Project, active bool) *revision {
 	t := r.Template
 	status := run.False
 	if active {
@@ -237,7 +237,7 @@ func revisionToWire(r *run.Revision, p run.Project, active bool) *revision {
 	}
 }
 
-func logURL(r *run.Revision, p run.Project) string {
+func logURL(r *run.Revision, p resource.Project) string {
 	return "https://console.cloud.google.com/logs/viewer?project=" + p.ID + "&resource=cloud_run_revision/service_name/" + r.Name.Service.ID + "/revision_name/" + r.Name.ID
 }
 

@@ -34,7 +34,7 @@ type Accounts interface {
 type Server struct {
 	Services   *run.Services
 	Operations *operation.Operations
-	Project    func(ref string) (run.Project, error) // by id or number
+	Project    func(ref string) (resource.Project, error) // by id or number
 	Accounts   Accounts
 	Policies   iampolicy.Policies
 	Pages      *resource.Pages
@@ -143,7 +143,7 @@ func absent(what string) rest.Func {
 
 // target is what a request is about, whichever path it took.
 type target struct {
-	project  run.Project
+	project  resource.Project
 	location resource.Location
 	id       string
 }

@@ -66,11 +66,11 @@ func newWorld(t *testing.T) *world {
 	}
 	n := 0
 	w := &world{store: st, services: run.NewServices(st, func() string { n++; return fmt.Sprintf("uid-%d", n) }, func(k int) string { return strings.Repeat("x", k) })}
-	project := func(ref string) (run.Project, error) {
+	project := func(ref string) (resource.Project, error) {
 		if ref != "giggle" && ref != "123456789012" {
-			return run.Project{}, fault.New(fault.NotFound, "Project %q was not found.", ref)
+			return resource.Project{}, fault.New(fault.NotFound, "Project %q was not found.", ref)
 		}
-		return run.Project{ID: "giggle", Number: "123456789012"}, nil
+		return resource.Project{ID: "giggle", Number: "123456789012"}, nil
 	}
 	log := slog.New(slog.DiscardHandler)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -490,7 +490,9 @@ func FuzzService(f *testing.F) {
 	m := rest.NewMux("run.googleapis.com", rest.Options{Log: slog.New(slog.DiscardHandler), NewID: func() string { return "r" }})
 	(&runv1.Server{
 		Services: run.NewServices(st, func() string { return "id" }, func(int) string { return "abc" }), Operations: operation.New(st), Accounts: w,
-		Project: func(string) (run.Project, error) { return run.Project{ID: "giggle", Number: "123456789012"}, nil },
+		Project: func(string) (resource.Project, error) {
+			return resource.Project{ID: "giggle", Number: "123456789012"}, nil
+		},
 	}).Register(m)
 	if err := m.Build(); err != nil {
 		f.Fatal(err)

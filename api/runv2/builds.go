@@ -16,7 +16,6 @@ import (
 	"giggle/iam"
 	"giggle/resource"
 	"giggle/rest"
-	"giggle/run"
 )
 
 // Builds serves builds:submit, with which gcloud 528 deploys from source.
@@ -24,12 +23,12 @@ type Builds struct {
 	runpb.UnimplementedBuildsServer
 
 	Builds  *builds.Builds
-	Project func(ref string) (run.Project, error) // by id or number
-	Account func(p run.Project) string            // that builds run as which name none
+	Project func(ref string) (resource.Project, error) // by id or number
+	Account func(p resource.Project) string            // that builds run as which name none
 	// ActAs fails when the caller may not act as a service account, or when there is none of that address.
 	ActAs func(ctx context.Context, who iam.Principal, project, email string) error
 	// LogsBucket makes sure that the bucket of a project's build logs is there, and returns its name.
-	LogsBucket func(ctx context.Context, p run.Project) (string, error)
+	LogsBucket func(ctx context.Context, p resource.Project) (string, error)
 }
 
 // defaultBase is the base image that gcloud 528 names when the user names none.

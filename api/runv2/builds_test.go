@@ -15,7 +15,6 @@ import (
 	"giggle/operation"
 	"giggle/resource"
 	"giggle/rest"
-	"giggle/run"
 )
 
 type world struct {
@@ -23,7 +22,7 @@ type world struct {
 	builds *builds.Builds
 }
 
-func account(p run.Project) string { return iam.BuildAccount(p.Number) }
+func account(p resource.Project) string { return iam.BuildAccount(p.Number) }
 
 // actAs lets everybody act as one account only.
 func actAs(_ context.Context, _ iam.Principal, _, email string) error {
@@ -44,7 +43,7 @@ func newWorld(t *testing.T) *world {
 		}
 	}
 	w.Serve(t, "run.googleapis.com", "run.googleapis.com", rules, func(m *rest.Mux) {
-		(&runv2.Builds{Builds: w.builds, Project: w.RunProject, Account: account, ActAs: actAs, LogsBucket: func(_ context.Context, p run.Project) (string, error) {
+		(&runv2.Builds{Builds: w.builds, Project: w.RunProject, Account: account, ActAs: actAs, LogsBucket: func(_ context.Context, p resource.Project) (string, error) {
 			return p.Number + ".cloudbuild-logs", nil
 		}}).Register(m)
 		(&cloudbuild.Server{Builds: w.builds, Operations: operation.New(w.Store), Project: w.RunProject, Account: account, Pages: w.Pages}).Register(m)

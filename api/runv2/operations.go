@@ -100,7 +100,7 @@ func (s *Server) ListOperations(ctx context.Context, r *longrunningpb.ListOperat
 }
 
 // done is the operation of a change that nothing waits for. It has no name: there is nothing to ask for.
-func done(svc *run.Service, p run.Project) (*longrunningpb.Operation, error) {
+func done(svc *run.Service, p resource.Project) (*longrunningpb.Operation, error) {
 	return finished("", toProto(svc, p))
 }
 
@@ -152,7 +152,7 @@ func (s *Server) toOperation(ctx context.Context, op operation.Operation) (*long
 }
 
 // deleted is the operation of a deletion: its response is what was deleted, as it was.
-func deleted(op operation.Operation, p run.Project) (*longrunningpb.Operation, error) {
+func deleted(op operation.Operation, p resource.Project) (*longrunningpb.Operation, error) {
 	if strings.Contains(op.Target, "/revisions/") {
 		var was run.Revision
 		if err := json.Unmarshal(op.Response, &was); err != nil {

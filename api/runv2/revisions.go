@@ -13,10 +13,10 @@ import (
 )
 
 // revision reads the name of a revision and names its project by id.
-func (s *Server) revision(name string) (resource.Revision, run.Project, error) {
+func (s *Server) revision(name string) (resource.Revision, resource.Project, error) {
 	n, err := resource.ParseRevision(name)
 	if err != nil {
-		return n, run.Project{}, err
+		return n, resource.Project{}, err
 	}
 	p, err := s.Project(n.Service.Project)
 	n.Service.Project = p.ID
@@ -105,7 +105,7 @@ func (s *Server) DeleteRevision(ctx context.Context, r *runpb.DeleteRevisionRequ
 	return s.toOperation(ctx, op)
 }
 
-func revisionToProto(r *run.Revision, p run.Project) *runpb.Revision {
+func revisionToProto(r *run.Revision, p resource.Project) *runpb.Revision {
 	t := templateToProto(&r.Template)
 	out := &runpb.Revision{
 		Name: r.Name.String(), Uid: r.UID, Generation: 1, ObservedGeneration: 1, Service: r.Name.Service.ID, Creator: r.Creator,

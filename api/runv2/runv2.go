@@ -38,7 +38,7 @@ type Server struct {
 
 	Services   *run.Services
 	Operations *operation.Operations
-	Project    func(ref string) (run.Project, error) // by id or number
+	Project    func(ref string) (resource.Project, error) // by id or number
 	Accounts   Accounts
 	Policies   iampolicy.Policies
 	Pages      *resource.Pages
@@ -100,13 +100,13 @@ func (s *Server) Register(m *rest.Mux) {
 }
 
 // location reads the name of a location and names its project by id.
-func (s *Server) location(name string) (resource.Location, run.Project, error) {
+func (s *Server) location(name string) (resource.Location, resource.Project, error) {
 	in, err := resource.ParseLocation(name)
 	if err != nil {
-		return in, run.Project{}, err
+		return in, resource.Project{}, err
 	}
 	if in.Location != "-" && !resource.IsRegion(in.Location) {
-		return in, run.Project{}, fault.New(fault.NotFound, "Location %.60q is not one of Cloud Run's.", in.Location)
+		return in, resource.Project{}, fault.New(fault.NotFound, "Location %.60q is not one of Cloud Run's.", in.Location)
 	}
 	p, err := s.Project(in.Project)
 	in.Project = p.ID
@@ -114,10 +114,10 @@ func (s *Server) location(name string) (resource.Location, run.Project, error) {
 }
 
 // service reads the name of a service and names its project by id.
-func (s *Server) service(name string) (resource.Child, run.Project, error) {
+func (s *Server) service(name string) (resource.Child, resource.Project, error) {
 	n, err := resource.ParseChild("services", name)
 	if err != nil {
-		return n, run.Project{}, err
+		return n, resource.Project{}, err
 	}
 	p, err := s.Project(n.Project)
 	n.Project = p.ID

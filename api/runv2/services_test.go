@@ -82,11 +82,11 @@ func newCloud(t *testing.T) *cloud {
 	}
 	n := 0
 	services := run.NewServices(st, func() string { n++; return fmt.Sprintf("uid-%d", n) }, func(k int) string { return strings.Repeat("x", k) })
-	project := func(ref string) (run.Project, error) {
+	project := func(ref string) (resource.Project, error) {
 		if ref != "giggle" && ref != "123456789012" {
-			return run.Project{}, fault.New(fault.NotFound, "Project %q was not found.", ref)
+			return resource.Project{}, fault.New(fault.NotFound, "Project %q was not found.", ref)
 		}
-		return run.Project{ID: "giggle", Number: "123456789012"}, nil
+		return resource.Project{ID: "giggle", Number: "123456789012"}, nil
 	}
 	c := &cloud{denied: "denied@giggle.iam.gserviceaccount.com"}
 	log := slog.New(slog.DiscardHandler)

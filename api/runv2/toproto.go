@@ -23,7 +23,7 @@ func stamp(t time.Time) *timestamppb.Timestamp {
 }
 
 // toProto writes a service.
-func toProto(s *run.Service, p run.Project) *runpb.Service {
+func toProto(s *run.Service, p resource.Project) *runpb.Service {
 	hashed, numbered := run.URLs(p, s.Name)
 	of := func(revision string) string {
 		if revision == "" {

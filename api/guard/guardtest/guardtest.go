@@ -27,7 +27,6 @@ import (
 	"giggle/projects"
 	"giggle/resource"
 	"giggle/rest"
-	"giggle/run"
 	"giggle/store"
 )
 
@@ -105,9 +104,9 @@ func (w *World) CheckEnabled(project, service string) error {
 }
 
 // RunProject is a project as package run knows it.
-func (w *World) RunProject(ref string) (run.Project, error) {
+func (w *World) RunProject(ref string) (resource.Project, error) {
 	p, err := w.Projects.Get(ref)
-	return run.Project{ID: p.ID, Number: p.Number}, err
+	return resource.Project{ID: p.ID, Number: p.Number}, err
 }
 
 // Guard is the real guard over the world. It finds service accounts, and no bucket but "a-bucket" in project giggle.

@@ -31,7 +31,7 @@ type Images interface {
 
 // Caller is an instance as the platform's sockets inside it see it.
 type Caller struct {
-	Project    run.Project
+	Project    resource.Project
 	Region     string
 	Service    string
 	Revision   string
@@ -43,9 +43,9 @@ type Caller struct {
 type Backend struct {
 	Engine  Engine
 	Images  Images
-	Project func(id string) (run.Project, error)
+	Project func(id string) (resource.Project, error)
 	// Account returns the e-mail address of the account that a revision runs as; "" means the project's default.
-	Account func(p run.Project, email string) string
+	Account func(p resource.Project, email string) string
 	// Sockets returns what answers inside an instance.
 	Sockets func(c Caller) engine.Sockets
 	// Trust is the PEM bundle of certificates that instances trust: the system's and the platform's own CA.

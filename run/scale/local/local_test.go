@@ -109,13 +109,13 @@ func newWorldWith(t testing.TB, cdi []string) *world {
 	w.Backend = &local.Backend{
 		Engine: e, Images: images, Trust: ca.Bundle(nil), Logs: local.NewLogs(filepath.Join(dir, "logs"), log),
 		NewID: func() string { return "i" + strings.ReplaceAll(uuid.NewString(), "-", "") },
-		Project: func(id string) (run.Project, error) {
+		Project: func(id string) (resource.Project, error) {
 			if id != "giggle" {
-				return run.Project{}, fault.New(fault.NotFound, "no project %q", id)
+				return resource.Project{}, fault.New(fault.NotFound, "no project %q", id)
 			}
-			return run.Project{ID: id, Number: "123456789012"}, nil
+			return resource.Project{ID: id, Number: "123456789012"}, nil
 		},
-		Account: func(p run.Project, email string) string {
+		Account: func(p resource.Project, email string) string {
 			if email == "" {
 				return p.Number + "-compute@developer.gserviceaccount.com"
 			}
@@ -294,7 +294,7 @@ func TestInside(t *testing.T) {
 	rev := w.revision(t, v1.Config{Entrypoint: []string{"/app", "serve"}}, nil)
 	i := w.start(t, rev)
 	want := local.Caller{
-		Project: run.Project{ID: "giggle", Number: "123456789012"}, Region: "europe-north1", Service: "jokes", Revision: "jokes-00001-abc",
+		Project: resource.Project{ID: "giggle", Number: "123456789012"}, Region: "europe-north1", Service: "jokes", Revision: "jokes-00001-abc",
 		InstanceID: i.ID(), Account: "123456789012-compute@developer.gserviceaccount.com",
 	}
 	if got := <-w.callers; got != want {
