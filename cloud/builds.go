@@ -308,11 +308,8 @@ func (l logs) Create(ctx context.Context, b builds.Build) (io.WriteCloser, error
 
 // registerStorage adds the storage API's routes.
 func (c *Cloud) registerStorage(m *rest.Mux) {
-	(&storagejson.Server{
+	storagejson.New(storagejson.Config{
 		Storage: c.storage, Pages: c.pages, Allow: c.allowOnObject, Policies: c.identity, Base: edge.Base,
-		Project: func(ref string) (id, number string, err error) {
-			p, err := c.project(ref)
-			return p.ID, p.Number, err
-		},
+		Project: c.projects.Find,
 	}).Register(m)
 }

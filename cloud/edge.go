@@ -27,6 +27,7 @@ import (
 	"giggle/api/sourcerepo"
 	"giggle/api/storagejson"
 	"giggle/artifacts/registry"
+	"giggle/catalog"
 	"giggle/edge"
 	"giggle/engine"
 	"giggle/fault"
@@ -66,13 +67,6 @@ type api struct {
 	maxBody  int64 // bytes of a request; 0 for rest.DefaultMaxBody
 }
 
-// audited are the services whose calls are in the audit log, with the names that Service Usage has for them.
-var audited = []string{
-	"aiplatform.googleapis.com", "artifactregistry.googleapis.com", "cloudbuild.googleapis.com", "cloudresourcemanager.googleapis.com", "iam.googleapis.com",
-	"iamcredentials.googleapis.com", "run.googleapis.com", "serviceusage.googleapis.com", "sourcerepo.googleapis.com",
-	"storage.googleapis.com",
-}
-
 // denials are the APIs that refuse in words of their own.
 var denials = map[string]func(e *fault.Error, permission, resource string){"aiplatform.googleapis.com": aiplatform.Denied}
 
@@ -80,42 +74,42 @@ var denials = map[string]func(e *fault.Error, permission, resource string){"aipl
 func (c *Cloud) apis() []api {
 	return []api{
 		{"run.googleapis.com", "run.googleapis.com", merge(runv1.Rules, runv2.Rules), func(m *rest.Mux) {
-			(&runv1.Server{
-				Services: c.services, Operations: c.operations, Project: c.project, Accounts: c, Policies: c.identity, Pages: c.pages,
+			runv1.New(runv1.Config{
+				Services: c.services, Operations: c.operations, Project: c.projects.Find, Accounts: c, Policies: c.identity, Pages: c.pages,
 			}).Register(m)
-			(&runv2.Server{
-				Services: c.services, Operations: c.operations, Project: c.project, Accounts: c, Policies: c.identity, Pages: c.pages,
+			runv2.New(runv2.Config{
+				Services: c.services, Operations: c.operations, Project: c.projects.Find, Accounts: c, Policies: c.identity, Pages: c.pages,
 			}).Register(m)
 			(&runv2.Builds{Builds: c.builds, Project: c.project, Account: buildAccount, ActAs: c.CheckActAs, LogsBucket: c.logsBucket}).Register(m)
 		}, nil, 0},
 		{"cloudbuild.googleapis.com", "cloudbuild.googleapis.com", cloudbuildapi.Rules, func(m *rest.Mux) {
-			(&cloudbuildapi.Server{
-				Builds: c.builds, Operations: c.operations, Project: c.project, Pages: c.pages, Account: buildAccount, ActAs: c.CheckActAs, LogsBucket: c.logsBucket,
+			cloudbuildapi.New(cloudbuildapi.Config{
+				Builds: c.builds, Operations: c.operations, Project: c.projects.Find, Pages: c.pages, Account: buildAccount, ActAs: c.CheckActAs, LogsBucket: c.logsBucket,
 				Triggers: c.triggers, Secret: c.secret,
 			}).Register(m)
 		}, nil, 0},
 		{"artifactregistry.googleapis.com", "artifactregistry.googleapis.com", artifactregistryapi.Rules, func(m *rest.Mux) {
-			(&artifactregistryapi.Server{
-				Artifacts: c.artifacts, Operations: c.operations, Policies: c.identity, ProjectID: c.projectID, Pages: c.pages,
+			artifactregistryapi.New(artifactregistryapi.Config{
+				Artifacts: c.artifacts, Operations: c.operations, Policies: c.identity, Project: c.projects.Find, Pages: c.pages,
 			}).Register(m)
 		}, nil, 0},
 		{"aiplatform.googleapis.com", "aiplatform.googleapis.com", aiplatform.Rules, func(m *rest.Mux) {
-			(&aiplatform.Server{Models: c.models, Project: c.project, NewID: uuid.NewString, Now: c.cfg.Now}).Register(m)
+			aiplatform.New(aiplatform.Config{Models: c.models, Project: c.projects.Find, NewID: uuid.NewString, Now: c.cfg.Now}).Register(m)
 		}, nil, aiplatform.MaxBody},
 		{"storage.googleapis.com", "storage.googleapis.com", storagejson.Rules, c.registerStorage, storagejson.WriteError, 0},
 		{"sourcerepo.googleapis.com", "sourcerepo.googleapis.com", sourcerepo.Rules, c.registerRepos, nil, 0},
 		{"cloudresourcemanager.googleapis.com", "", resourcemanager.Rules, func(m *rest.Mux) {
-			(&resourcemanager.Server{Projects: c.projects, Policies: c.identity}).Register(m)
+			resourcemanager.New(resourcemanager.Config{Projects: c.projects, Policies: c.identity}).Register(m)
 		}, nil, 0},
-		{"cloudbilling.googleapis.com", "", cloudbilling.Rules, func(m *rest.Mux) { (&cloudbilling.Server{ProjectID: c.projectID}).Register(m) }, nil, 0},
+		{"cloudbilling.googleapis.com", "", cloudbilling.Rules, func(m *rest.Mux) { cloudbilling.New(cloudbilling.Config{Project: c.projects.Find}).Register(m) }, nil, 0},
 		{"serviceusage.googleapis.com", "", serviceusage.Rules, func(m *rest.Mux) {
-			(&serviceusage.Server{Projects: c.projects, Pages: c.pages}).Register(m)
+			serviceusage.New(serviceusage.Config{Projects: c.projects, Pages: c.pages}).Register(m)
 		}, nil, 0},
 		{"iam.googleapis.com", "", iamadmin.Rules, func(m *rest.Mux) {
-			(&iamadmin.Server{Identity: c.identity, ProjectID: c.projectID, Pages: c.pages, Audited: audited}).Register(m)
+			iamadmin.New(iamadmin.Config{Identity: c.identity, Project: c.projects.Find, Pages: c.pages, Audited: catalog.Hosts()}).Register(m)
 		}, nil, 0},
 		{"iamcredentials.googleapis.com", "", iamcredentials.Rules, func(m *rest.Mux) {
-			(&iamcredentials.Server{Identity: c.identity}).Register(m)
+			iamcredentials.New(iamcredentials.Config{Identity: c.identity}).Register(m)
 		}, nil, 0},
 	}
 }
@@ -133,7 +127,7 @@ func merge(all ...guard.Rules) guard.Rules {
 // Muxes builds every API's routes, by host.
 func (c *Cloud) muxes() (map[string]*rest.Mux, error) {
 	bodies := rest.NewBodies(rest.DefaultBodies)
-	g := &guard.Guard{Identity: c.identity, Projects: guardProjects{c}, Audit: c.audit, Log: c.cfg.Log, Find: c.find}
+	g := &guard.Guard{Identity: c.identity, Projects: c.projects, Audit: c.audit, Log: c.cfg.Log, Find: c.find}
 	out := make(map[string]*rest.Mux)
 	for _, a := range c.apis() {
 		guarded := guard.API{Host: a.host, Service: a.service, Rules: a.rules, Denied: denials[a.host]}
@@ -153,15 +147,6 @@ func (c *Cloud) muxes() (map[string]*rest.Mux, error) {
 		out[a.host] = m
 	}
 	return out, nil
-}
-
-// guardProjects is the projects as the guard asks them.
-type guardProjects struct{ c *Cloud }
-
-func (g guardProjects) ID(ref string) (string, error) { return g.c.projectID(ref) }
-
-func (g guardProjects) CheckEnabled(project, service string) error {
-	return g.c.projects.CheckEnabled(project, service)
 }
 
 // openEdge makes the router over everything that is served by name.
@@ -188,7 +173,7 @@ func (c *Cloud) openEdge(context.Context) error {
 	c.router = edge.NewRouter(edge.Routes{
 		API: hosts, Service: c.gateway, Storage: muxes["storage.googleapis.com"],
 		Registry: registry.New(registry.Config{
-			Artifacts: c.artifacts, Blobs: c.blobs, Identity: c.identity, ProjectID: c.projectID, Audit: c.audit, NewID: uuid.NewString, Log: c.cfg.Log,
+			Artifacts: c.artifacts, Blobs: c.blobs, Identity: c.identity, Project: c.projects.Find, Audit: c.audit, NewID: uuid.NewString, Log: c.cfg.Log,
 			Admit: c.room, Bytes: c.incoming,
 		}),
 		Console: http.HandlerFunc(c.serveConsole),

@@ -39,14 +39,14 @@ func (c *Cloud) openGit(ctx context.Context) (err error) {
 // gitHost serves the repositories to git.
 func (c *Cloud) gitHost() http.Handler {
 	return githttp.New(githttp.Config{
-		Repos: c.repos, Identity: c.identity, ProjectID: c.projectID, Enabled: c.projects.CheckEnabled, Audit: c.audit, NewID: uuid.NewString, Log: c.cfg.Log,
+		Repos: c.repos, Identity: c.identity, Project: c.projects.Find, Enabled: c.projects.CheckEnabled, Audit: c.audit, NewID: uuid.NewString, Log: c.cfg.Log,
 		Admit: c.disk.Admit,
 	})
 }
 
 // registerRepos adds the routes of Cloud Source Repositories' API.
 func (c *Cloud) registerRepos(m *rest.Mux) {
-	(&sourcerepo.Server{Repos: c.repos, Policies: c.identity, ProjectID: c.projectID, Pages: c.pages, Host: githttp.Host}).Register(m)
+	sourcerepo.New(sourcerepo.Config{Repos: c.repos, Policies: c.identity, Project: c.projects.Find, Pages: c.pages, Host: githttp.Host}).Register(m)
 }
 
 // repositories are the repositories as triggers ask them.

@@ -73,6 +73,12 @@ func (p *Projects) Get(ref string) (Project, error) {
 	return Project{}, e
 }
 
+// Find is Get for those who need to know no more than the names of a project.
+func (p *Projects) Find(ref string) (resource.Project, error) {
+	x, err := p.Get(ref)
+	return resource.Project{ID: x.ID, Number: x.Number}, err
+}
+
 // List returns all projects by id.
 func (p *Projects) List() []Project {
 	seen := make(map[string]Project)

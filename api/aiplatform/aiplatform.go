@@ -26,16 +26,28 @@ type Models interface {
 	Admit(project, model string) error
 }
 
-// Server serves the API in its version v1beta1, of which v1 is a part.
-type Server struct {
-	beta.UnimplementedPredictionServiceServer
-	beta.UnimplementedModelGardenServiceServer
-
+// Config is what a Server needs.
+type Config struct {
 	Models  Models
-	Project func(ref string) (resource.Project, error) // by id or number
+	Project resource.FindProject
 	NewID   func() string
 	Now     func() time.Time
 }
+
+// Server serves the API in its version v1beta1, of which v1 is a part.
+type Server struct {
+	Config
+	absent
+}
+
+// absent answers UNIMPLEMENTED for every method that the server doesn't have itself or by what it embeds.
+type absent struct {
+	beta.UnimplementedPredictionServiceServer
+	beta.UnimplementedModelGardenServiceServer
+}
+
+// New returns the server of the API.
+func New(cfg Config) *Server { return &Server{Config: cfg} }
 
 const (
 	predictionV1   = "/google.cloud.aiplatform.v1.PredictionService/"
@@ -87,12 +99,12 @@ func (s *Server) Register(m *rest.Mux) {
 	aiplatformpb.RegisterModelGardenServiceServer(m, &v1{Server: s})
 	for _, method := range []string{"GET", "POST", "PUT", "PATCH", "DELETE"} {
 		for _, version := range []string{"/v1/", "/v1beta1/"} {
-			m.HandleFunc(method, version+"{name=projects/*/locations/*/**}", absentRPC, absent)
+			m.HandleFunc(method, version+"{name=projects/*/locations/*/**}", absentRPC, notServed)
 		}
 	}
 }
 
-func absent(context.Context, *rest.Request) (any, error) {
+func notServed(context.Context, *rest.Request) (any, error) {
 	return nil, fault.New(fault.Unimplemented, "This part of Vertex AI is not implemented by Giggle: generateContent, streamGenerateContent and countTokens of publisher models are.")
 }
 

@@ -83,7 +83,7 @@ func newWorldOf(t *testing.T, b vertex.Backend) *world {
 		},
 	})
 	w.ServeAPI(t, guard.API{Host: "aiplatform.googleapis.com", Rules: aiplatform.Rules, Denied: aiplatform.Denied}, func(m *rest.Mux) {
-		(&aiplatform.Server{Models: w.models, Project: w.RunProject, NewID: func() string { return "id-1" }, Now: time.Now}).Register(m)
+		aiplatform.New(aiplatform.Config{Models: w.models, Project: w.Projects.Find, NewID: func() string { return "id-1" }, Now: time.Now}).Register(m)
 	})
 	return w
 }

@@ -12,16 +12,12 @@ import (
 	"strings"
 
 	"cloud.google.com/go/artifactregistry/apiv1/artifactregistrypb"
-	"cloud.google.com/go/iam/apiv1/iampb"
 	"cloud.google.com/go/longrunning/autogen/longrunningpb"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"giggle/api/guard"
-	"giggle/api/iampolicy"
+	"giggle/api/operations"
+	"giggle/api/policies"
 	"giggle/artifacts"
 	"giggle/fault"
 	"giggle/operation"
@@ -29,21 +25,59 @@ import (
 	"giggle/rest"
 )
 
-// Server serves the API.
-type Server struct {
-	artifactregistrypb.UnimplementedArtifactRegistryServer
-	longrunningpb.UnimplementedOperationsServer
-
+// Config is what a Server needs.
+type Config struct {
 	Artifacts  *artifacts.Artifacts
 	Operations *operation.Operations
-	Policies   iampolicy.Policies
-	ProjectID  func(ref string) (string, error) // the id of a project that is named by id or number
+	Policies   policies.Policies
+	Project    resource.FindProject
 	Pages      *resource.Pages
+}
+
+// Server serves the API.
+type Server struct {
+	Config
+	absent
+	policies.IAMPolicy
+	operations.Operations
+}
+
+// absent answers UNIMPLEMENTED for every method that the server doesn't have itself or by what it embeds.
+type absent struct {
+	artifactregistrypb.UnimplementedArtifactRegistryServer
+	longrunningpb.UnimplementedOperationsServer
+}
+
+// New returns the server of the API.
+func New(cfg Config) *Server {
+	s := &Server{Config: cfg}
+	s.IAMPolicy = policies.New(cfg.Policies, policies.Resource{
+		Resolve: func(_ context.Context, name string) (string, error) {
+			n, _, err := s.Project.Child("repositories", name)
+			return n.String(), err
+		},
+		Exists: func(ctx context.Context, name string) error {
+			n, err := resource.ParseChild("repositories", name)
+			if err == nil {
+				_, err = s.Artifacts.Repository(ctx, n)
+			}
+			return err
+		},
+	})
+	s.Operations = operations.New(operations.Reader{
+		Store:   cfg.Operations,
+		Kind:    artifacts.OperationKind,
+		Project: cfg.Project,
+		Pages:   cfg.Pages,
+	}, func(_ context.Context, op operation.Operation) (*longrunningpb.Operation, error) {
+		return operationToProto(op)
+	})
+	return s
 }
 
 const (
 	rpc       = "/google.devtools.artifactregistry.v1.ArtifactRegistry/"
-	ops       = "/google.longrunning.Operations/"
+	ops       = operations.RPC
 	locations = "google.cloud.location.Locations"
 	locs      = "/" + locations + "/"
 )
@@ -86,40 +120,19 @@ func (s *Server) Register(m *rest.Mux) {
 	m.RegisterService(rest.Describe(locations, s), s)
 	// gcloud 528 asks for locations by this version.
 	m.Bind(locs+"ListLocations", rest.HTTPRule{Method: "GET", Pattern: "/v1beta2/{name=projects/*}/locations"})
-	// The routes of operations stand in artifactregistry_v1.yaml and not in their proto.
-	const name = "/v1/{name=projects/*/locations/*}"
-	m.Bind(ops+"GetOperation", rest.HTTPRule{Method: "GET", Pattern: "/v1/{name=projects/*/locations/*/operations/*}"})
-	m.Bind(ops+"ListOperations", rest.HTTPRule{Method: "GET", Pattern: name + "/operations"})
+	operations.Bind(m, "v1", "GetOperation", "ListOperations")
 }
 
 // maxPage is the most entries of one page, and how many there are where a client names no number.
 const maxPage = 1000
 
-// page reads a page size and token; the query is what must not change between pages.
-func (s *Server) page(query string, size int32, token string) (limit int, last string, err error) {
-	last, err = s.Pages.Last(query, token)
-	limit = int(size)
-	if limit <= 0 || limit > maxPage {
-		limit = maxPage
-	}
-	return limit, last, err
-}
-
 func (s *Server) location(name string) (resource.Location, error) {
-	in, err := resource.ParseLocation(name)
-	if err != nil {
-		return in, err
-	}
-	in.Project, err = s.ProjectID(in.Project)
+	in, _, err := s.Project.Location(name)
 	return in, err
 }
 
 func (s *Server) repository(name string) (resource.Child, error) {
-	n, err := resource.ParseChild("repositories", name)
-	if err != nil {
-		return n, err
-	}
-	n.Project, err = s.ProjectID(n.Project)
+	n, _, err := s.Project.Child("repositories", name)
 	return n, err
 }
 
@@ -135,19 +148,14 @@ func (s *Server) ListRepositories(ctx context.Context, r *artifactregistrypb.Lis
 	if o := r.GetOrderBy(); o != "" && o != "name" {
 		return nil, fault.NotImplemented("orderBy", "an order of repositories other than by name is not implemented")
 	}
-	limit, last, err := s.page(in.String(), r.GetPageSize(), r.GetPageToken())
+	list := resource.List{Query: in.String(), Size: int(r.GetPageSize()), Most: maxPage, Token: r.GetPageToken()}
+	all, next, err := resource.Page(s.Pages, list, func(after string, limit int) ([]artifacts.Repository, error) {
+		return s.Artifacts.Repositories(ctx, in, after, limit)
+	}, func(r artifacts.Repository) string { return r.Name.String() })
 	if err != nil {
 		return nil, err
 	}
-	all, err := s.Artifacts.Repositories(ctx, in, last, limit+1)
-	if err != nil {
-		return nil, err
-	}
-	out := &artifactregistrypb.ListRepositoriesResponse{}
-	if len(all) > limit {
-		all = all[:limit]
-		out.NextPageToken = s.Pages.Token(in.String(), all[limit-1].Name.String())
-	}
+	out := &artifactregistrypb.ListRepositoriesResponse{NextPageToken: next}
 	for _, repository := range all {
 		w, err := s.toProto(ctx, repository)
 		if err != nil {
@@ -202,133 +210,24 @@ func (s *Server) DeleteRepository(ctx context.Context, r *artifactregistrypb.Del
 	return operationToProto(op)
 }
 
-// policed returns the name that a repository's policy is kept under, or NotFound.
-func (s *Server) policed(ctx context.Context, name string) (string, error) {
-	n, err := s.repository(name)
-	if err != nil {
-		return "", err
-	}
-	_, err = s.Artifacts.Repository(ctx, n)
-	return n.String(), err
-}
-
-// GetIamPolicy returns the policy on a repository.
-func (s *Server) GetIamPolicy(ctx context.Context, r *iampb.GetIamPolicyRequest) (*iampb.Policy, error) {
-	n, err := s.policed(ctx, r.GetResource())
-	if err != nil {
-		return nil, err
-	}
-	return iampolicy.Get(s.Policies, n, r.GetOptions().GetRequestedPolicyVersion())
-}
-
-// SetIamPolicy replaces the policy on a repository.
-func (s *Server) SetIamPolicy(ctx context.Context, r *iampb.SetIamPolicyRequest) (*iampb.Policy, error) {
-	n, err := s.policed(ctx, r.GetResource())
-	if err != nil {
-		return nil, err
-	}
-	want, err := iampolicy.FromProto(r.GetPolicy())
-	if err != nil {
-		return nil, err
-	}
-	have, err := s.Policies.SetPolicy(ctx, n, want)
-	if err != nil {
-		return nil, err
-	}
-	return iampolicy.ToProto(have)
-}
-
-// maxPermissions is the most permissions that one call may ask about.
-const maxPermissions = 100
-
-// TestIamPermissions returns which of the permissions the caller has on a repository.
-func (s *Server) TestIamPermissions(ctx context.Context, r *iampb.TestIamPermissionsRequest) (*iampb.TestIamPermissionsResponse, error) {
-	n, err := s.repository(r.GetResource())
-	if err != nil {
-		return nil, err
-	}
-	if len(r.GetPermissions()) > maxPermissions {
-		return nil, fault.Invalid("permissions", "more than %d", maxPermissions)
-	}
-	return &iampb.TestIamPermissionsResponse{Permissions: iampolicy.Held(s.Policies, guard.Caller(ctx), r.GetPermissions(), n.String())}, nil
-}
-
-// GetOperation returns an operation on a repository.
-func (s *Server) GetOperation(ctx context.Context, r *longrunningpb.GetOperationRequest) (*longrunningpb.Operation, error) {
-	n, err := resource.ParseChild("operations", r.GetName())
-	if err != nil {
-		return nil, err
-	}
-	if n.Project, err = s.ProjectID(n.Project); err != nil {
-		return nil, err
-	}
-	op, err := s.Operations.Get(ctx, artifacts.OperationKind, n.String())
-	if err != nil {
-		return nil, err
-	}
-	return operationToProto(op)
-}
-
-// ListOperations lists the operations on the repositories of a location.
-func (s *Server) ListOperations(ctx context.Context, r *longrunningpb.ListOperationsRequest) (*longrunningpb.ListOperationsResponse, error) {
-	in, err := s.location(r.GetName())
-	if err != nil {
-		return nil, err
-	}
-	if r.GetFilter() != "" {
-		return nil, fault.NotImplemented("filter", "filters of operations are not implemented")
-	}
-	query := in.String() + "/operations"
-	limit, last, err := s.page(query, r.GetPageSize(), r.GetPageToken())
-	if err != nil {
-		return nil, err
-	}
-	all, err := s.Operations.List(ctx, artifacts.OperationKind, in, last, limit+1)
-	if err != nil {
-		return nil, err
-	}
-	out := &longrunningpb.ListOperationsResponse{}
-	for _, op := range all {
-		if len(out.Operations) == limit {
-			out.NextPageToken = s.Pages.Token(query, out.Operations[limit-1].GetName())
-			break
-		}
-		w, err := operationToProto(op)
-		if err != nil {
-			return nil, err
-		}
-		out.Operations = append(out.Operations, w)
-	}
-	return out, nil
-}
-
 // operationToProto writes an operation. gcloud reads the repository's name from the response.
 func operationToProto(op operation.Operation) (*longrunningpb.Operation, error) {
-	meta, err := anypb.New(&artifactregistrypb.OperationMetadata{})
+	meta := &artifactregistrypb.OperationMetadata{}
+	switch {
+	case !op.Done:
+		return operations.Pending(op.Name, meta)
+	case op.Error != nil:
+		return operations.Failed(op.Name, meta, op.Error.Code, op.Error.Message)
+	case op.Verb == "delete":
+		return operations.Done(op.Name, meta, &emptypb.Empty{})
+	}
+	var r artifacts.Repository
+	if err := json.Unmarshal(op.Response, &r); err != nil {
+		return nil, err
+	}
+	w, err := toProto(r)
 	if err != nil {
 		return nil, err
 	}
-	out := &longrunningpb.Operation{Name: op.Name, Metadata: meta, Done: op.Done}
-	switch {
-	case !op.Done:
-		return out, nil
-	case op.Error != nil:
-		out.Result = &longrunningpb.Operation_Error{Error: status.New(codes.Code(op.Error.Code), op.Error.Message).Proto()}
-		return out, nil
-	}
-	var response proto.Message = &emptypb.Empty{}
-	if op.Verb != "delete" {
-		var r artifacts.Repository
-		if err := json.Unmarshal(op.Response, &r); err != nil {
-			return nil, err
-		}
-		w, err := toProto(r)
-		if err != nil {
-			return nil, err
-		}
-		response = w
-	}
-	body, err := anypb.New(response)
-	out.Result = &longrunningpb.Operation_Response{Response: body}
-	return out, err
+	return operations.Done(op.Name, meta, w)
 }

@@ -29,11 +29,11 @@ import (
 // projects are the project giggle, by id and number.
 type projects struct{}
 
-func (projects) ID(ref string) (string, error) {
+func (projects) Find(ref string) (resource.Project, error) {
 	if ref == "giggle" || ref == "123456789012" {
-		return "giggle", nil
+		return resource.Project{ID: "giggle", Number: "123456789012"}, nil
 	}
-	return "", fault.New(fault.NotFound, "no project %q", ref)
+	return resource.Project{}, fault.New(fault.NotFound, "no project %q", ref)
 }
 
 func (projects) CheckEnabled(string, string) error { return nil }
@@ -84,8 +84,8 @@ func newWorld(t *testing.T) *world {
 		}),
 	})}
 	w.artifacts, w.blobs = artifacts.New(st, blobs, uuid.NewString), blobs
-	(&artifactregistry.Server{
-		Artifacts: w.artifacts, Operations: operation.New(st), Policies: identity, ProjectID: projects{}.ID,
+	artifactregistry.New(artifactregistry.Config{
+		Artifacts: w.artifacts, Operations: operation.New(st), Policies: identity, Project: projects{}.Find,
 		Pages: resource.NewPages(identity.PageKey(), time.Now),
 	}).Register(w.Mux)
 	if err := w.Build(); err != nil {

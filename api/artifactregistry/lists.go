@@ -136,14 +136,6 @@ func arrange[T any](pages *resource.Pages, l listing, all []T, of func(T) column
 		return nil, "", err
 	}
 	query := path.Join(l.parent, "?") + l.filter + "&" + l.orderBy
-	last, err := pages.Last(query, l.token)
-	if err != nil {
-		return nil, "", err
-	}
-	limit := int(l.size)
-	if limit <= 0 || limit > maxPage {
-		limit = maxPage
-	}
 	type entry struct {
 		key   string
 		value T
@@ -156,20 +148,22 @@ func arrange[T any](pages *resource.Pages, l listing, all []T, of func(T) column
 		}
 		entries = append(entries, entry{c[o.field] + "\x00" + c["name"], v})
 	}
-	compare := strings.Compare
-	if o.desc {
-		compare = func(a, b string) int { return strings.Compare(b, a) }
+	order := strings.Compare
+	if o.desc { // the keys go the other way, too, so that a page begins behind its token
+		order = func(a, b string) int { return strings.Compare(b, a) }
 	}
-	slices.SortFunc(entries, func(a, b entry) int { return compare(a.key, b.key) })
-	var out []T
-	for i, e := range entries {
-		if last != "" && compare(e.key, last) <= 0 {
-			continue
+	slices.SortFunc(entries, func(a, b entry) int { return order(a.key, b.key) })
+	list := resource.List{Query: query, Size: int(l.size), Most: maxPage, Token: l.token}
+	page, next, err := resource.Page(pages, list, func(after string, limit int) ([]entry, error) {
+		from := 0
+		for after != "" && from < len(entries) && order(entries[from].key, after) <= 0 {
+			from++
 		}
-		if len(out) == limit {
-			return out, pages.Token(query, entries[i-1].key), nil
-		}
-		out = append(out, e.value)
+		return entries[from:min(from+limit, len(entries))], nil
+	}, func(e entry) string { return e.key })
+	out := make([]T, len(page))
+	for i, e := range page {
+		out[i] = e.value
 	}
-	return out, "", nil
+	return out, next, err
 }

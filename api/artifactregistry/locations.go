@@ -21,32 +21,22 @@ func locationToProto(in resource.Location) *location.Location {
 
 // ListLocations lists where repositories may be.
 func (s *Server) ListLocations(_ context.Context, r *location.ListLocationsRequest) (*location.ListLocationsResponse, error) {
-	ref, err := resource.ParseProject(r.GetName())
-	if err != nil {
-		return nil, err
-	}
-	project, err := s.ProjectID(ref)
+	p, err := s.Project.Project(r.GetName())
 	if err != nil {
 		return nil, err
 	}
 	if r.GetFilter() != "" {
 		return nil, fault.NotImplemented("filter", "filters of locations are not implemented")
 	}
-	query := "projects/" + project + "/locations"
-	limit, last, err := s.page(query, r.GetPageSize(), r.GetPageToken())
+	list := resource.List{Query: p.String() + "/locations", Size: int(r.GetPageSize()), Most: maxPage, Token: r.GetPageToken()}
+	key := func(name string) string { return name }
+	page, next, err := resource.Page(s.Pages, list, resource.Rows(allLocations(), key), key)
 	if err != nil {
 		return nil, err
 	}
-	out := &location.ListLocationsResponse{}
-	for _, name := range allLocations() {
-		if name <= last {
-			continue
-		}
-		if len(out.Locations) == limit {
-			out.NextPageToken = s.Pages.Token(query, out.Locations[limit-1].GetLocationId())
-			break
-		}
-		out.Locations = append(out.Locations, locationToProto(resource.Location{Project: project, Location: name}))
+	out := &location.ListLocationsResponse{NextPageToken: next}
+	for _, name := range page {
+		out.Locations = append(out.Locations, locationToProto(resource.Location{Project: p.ID, Location: name}))
 	}
 	return out, nil
 }

@@ -18,7 +18,8 @@ func (s *Server) image(name string) (artifacts.Image, error) {
 	if err != nil {
 		return image, err
 	}
-	image.Repository.Project, err = s.ProjectID(image.Repository.Project)
+	p, err := s.Project(image.Repository.Project)
+	image.Repository.Project = p.ID
 	return image, err
 }
 

@@ -96,12 +96,12 @@ func (s *Server) GetProjectSettings(_ context.Context, r *artifactregistrypb.Get
 	if !ok {
 		return nil, fault.New(fault.InvalidArgument, "%.200q is not the name of a project's settings.", r.GetName())
 	}
-	project, err := s.ProjectID(ref)
+	project, err := s.Project(ref)
 	if err != nil {
 		return nil, err
 	}
 	return &artifactregistrypb.ProjectSettings{
-		Name:                   "projects/" + project + "/projectSettings",
+		Name:                   project.String() + "/projectSettings",
 		LegacyRedirectionState: artifactregistrypb.ProjectSettings_REDIRECTION_FROM_GCR_IO_ENABLED,
 		PullPercent:            100,
 	}, nil

@@ -9,13 +9,22 @@ import (
 
 	"giggle/api/guard"
 	"giggle/fault"
+	"giggle/resource"
 	"giggle/rest"
 )
 
+// Config is what a Server needs.
+type Config struct {
+	Project resource.FindProject
+}
+
 // Server serves the API.
 type Server struct {
-	ProjectID func(ref string) (string, error) // by id or number
+	Config
 }
+
+// New returns the server of the API.
+func New(cfg Config) *Server { return &Server{Config: cfg} }
 
 const rpc = "cloudbilling.projects."
 
@@ -36,9 +45,9 @@ func (s *Server) Register(m *rest.Mux) {
 
 // get says that the project has no billing account.
 func (s *Server) get(_ context.Context, r *rest.Request) (any, error) {
-	id, err := s.ProjectID(r.Params["project"])
+	p, err := s.Project(r.Params["project"])
 	if err != nil {
 		return nil, err
 	}
-	return map[string]any{"name": "projects/" + id + "/billingInfo", "projectId": id, "billingAccountName": "", "billingEnabled": false}, nil
+	return map[string]any{"name": p.String() + "/billingInfo", "projectId": p.ID, "billingAccountName": "", "billingEnabled": false}, nil
 }

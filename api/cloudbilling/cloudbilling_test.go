@@ -11,7 +11,7 @@ import (
 func TestNothingIsBilled(t *testing.T) {
 	w := guardtest.New(t)
 	w.Serve(t, "cloudbilling.googleapis.com", "", cloudbilling.Rules, func(m *rest.Mux) {
-		(&cloudbilling.Server{ProjectID: w.ID}).Register(m)
+		cloudbilling.New(cloudbilling.Config{Project: w.Projects.Find}).Register(m)
 	})
 	for _, ref := range []string{"giggle", w.Project.Number} {
 		got := w.Call(t, "GET", "/v1/projects/"+ref+"/billingInfo", "", 200)

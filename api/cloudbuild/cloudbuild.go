@@ -8,16 +8,15 @@ package cloudbuild
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"cloud.google.com/go/cloudbuild/apiv1/v2/cloudbuildpb"
 	"cloud.google.com/go/longrunning/autogen/longrunningpb"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"giggle/api/guard"
+	"giggle/api/operations"
 	"giggle/builds"
 	"giggle/builds/trigger"
 	"giggle/fault"
@@ -27,15 +26,12 @@ import (
 	"giggle/rest"
 )
 
-// Server serves the API.
-type Server struct {
-	cloudbuildpb.UnimplementedCloudBuildServer
-	longrunningpb.UnimplementedOperationsServer
-
+// Config is what a Server needs.
+type Config struct {
 	Builds     *builds.Builds
 	Operations *operation.Operations
-	Project    func(ref string) (resource.Project, error) // by id or number
-	Account    func(p resource.Project) string            // that builds run as which name none
+	Project    resource.FindProject
+	Account    func(p resource.Project) string // that builds run as which name none
 	// ActAs fails when the caller may not act as a service account, or when there is none of that address.
 	ActAs func(ctx context.Context, who iam.Principal, project, email string) error
 	// LogsBucket makes sure that the bucket of a project's build logs is there, and returns its name.
@@ -46,9 +42,34 @@ type Server struct {
 	Secret func(name string) ([]byte, error)
 }
 
+// Server serves the API.
+type Server struct {
+	Config
+	absent
+	operations.Operations
+}
+
+// absent answers UNIMPLEMENTED for every method that the server doesn't have itself or by what it embeds.
+type absent struct {
+	cloudbuildpb.UnimplementedCloudBuildServer
+	longrunningpb.UnimplementedOperationsServer
+}
+
+// New returns the server of the API.
+func New(cfg Config) *Server {
+	s := &Server{Config: cfg}
+	s.Operations = operations.New(operations.Reader{
+		Store:   cfg.Operations,
+		Kind:    builds.OperationKind,
+		Project: cfg.Project,
+		Pages:   cfg.Pages,
+	}, s.operationToProto)
+	return s
+}
+
 const (
 	rpc = "/google.devtools.cloudbuild.v1.CloudBuild/"
-	ops = "/google.longrunning.Operations/"
+	ops = operations.RPC
 )
 
 // Rules says what each RPC needs. What is not implemented still needs a signed-in caller.
@@ -72,12 +93,10 @@ var Rules = func() guard.Rules {
 func (s *Server) Register(m *rest.Mux) {
 	cloudbuildpb.RegisterCloudBuildServer(m, s)
 	longrunningpb.RegisterOperationsServer(m, s)
-	const name = "/v1/{name=projects/*/locations/*/operations/*}"
-	m.Bind(ops+"GetOperation", rest.HTTPRule{Method: "GET", Pattern: name})
+	operations.Bind(m, "v1", "GetOperation", "CancelOperation")
 	m.HandleFunc("POST", "/v1/projects/{project}/githubWebhook", githubRPC, s.receiveGitHub, rest.MaxBody(maxDelivery))
 	m.Before(githubRPC, s.beforeGitHub)
 	m.Before(rpc+"ReceiveTriggerWebhook", s.beforeWebhook)
-	m.Bind(ops+"CancelOperation", rest.HTTPRule{Method: "POST", Pattern: name + ":cancel", Body: "*"})
 }
 
 // name reads which build a request means: its name, or a project and an id, which mean the location global.
@@ -89,13 +108,7 @@ func (s *Server) name(name, project, id string) (resource.Child, resource.Projec
 	if name == "" {
 		name = resource.Build(project, "global", id).String()
 	}
-	n, err := resource.ParseChild("builds", name)
-	if err != nil {
-		return n, resource.Project{}, err
-	}
-	p, err := s.Project(n.Project)
-	n.Project = p.ID
-	return n, p, err
+	return s.Project.Child("builds", name)
 }
 
 // CreateBuild queues a build of steps.
@@ -130,12 +143,11 @@ func (s *Server) submit(ctx context.Context, in resource.Location, req builds.Re
 		if given == "" {
 			return s.Account(p), nil
 		}
-		email := given[strings.LastIndexByte(given, '/')+1:]
-		if given != email && given != "projects/"+p.ID+"/serviceAccounts/"+email && given != "projects/"+p.Number+"/serviceAccounts/"+email &&
-			given != "projects/-/serviceAccounts/"+email {
+		a, err := resource.ParseAccountOrEmail(given)
+		if err != nil || !a.In(p) {
 			return "", fault.Invalid("serviceAccount", "%.200q is not projects/PROJECT/serviceAccounts/EMAIL of this project", given)
 		}
-		return email, s.ActAs(ctx, who, p.ID, email)
+		return a.ID, s.ActAs(ctx, who, p.ID, a.ID)
 	}
 	if req.LogsIn, err = s.LogsBucket(ctx, p); err != nil {
 		return nil, err
@@ -153,7 +165,7 @@ func (s *Server) operation(ctx context.Context, n resource.Child, p resource.Pro
 	if err != nil {
 		return nil, err
 	}
-	op, err := s.Operations.Get(ctx, builds.OperationKind, resource.Operation(n.Project, n.Location.Location, n.ID).String())
+	op, err := s.Config.Operations.Get(ctx, builds.OperationKind, resource.Operation(n.Project, n.Location.Location, n.ID).String())
 	if err != nil {
 		return nil, err
 	}
@@ -235,46 +247,25 @@ func (s *Server) ListBuilds(ctx context.Context, r *cloudbuildpb.ListBuildsReque
 	}
 	in.Project = p.ID
 	query := in.String() + "?" + r.GetFilter()
-	last, err := s.Pages.Last(query, r.GetPageToken())
-	if err != nil {
-		return nil, err
-	}
-	size := int(r.GetPageSize())
-	if size <= 0 || size > maxPage {
-		size = maxPage
-	}
 	all, err := s.Builds.List(ctx, in)
 	if err != nil {
 		return nil, err
 	}
-	out := &cloudbuildpb.ListBuildsResponse{}
-	skip := last != ""
-	for i := range all {
-		if skip {
-			skip = all[i].Name.String() != last
-			continue
-		}
-		if !matches(&all[i]) {
-			continue
-		}
-		if n := len(out.Builds); n == size {
-			// The project's id, not its number, is in the names of rows.
-			out.NextPageToken = s.Pages.Token(query, resource.Build(p.ID, location(out.Builds[n-1].GetName()), out.Builds[n-1].GetId()).String())
-			break
-		}
-		out.Builds = append(out.Builds, ToProto(&all[i], p))
+	all = slices.DeleteFunc(all, func(b builds.Build) bool { return !matches(&b) })
+	list := resource.List{Query: query, Size: int(r.GetPageSize()), Most: maxPage, Token: r.GetPageToken()}
+	page, next, err := resource.Page(s.Pages, list, resource.Rows(all, newest), newest)
+	if err != nil {
+		return nil, err
+	}
+	out := &cloudbuildpb.ListBuildsResponse{NextPageToken: next}
+	for i := range page {
+		out.Builds = append(out.Builds, ToProto(&page[i], p))
 	}
 	return out, nil
 }
 
-// location is the location in a build's name.
-func location(name string) string {
-	n, err := resource.ParseChild("builds", name)
-	if err != nil {
-		return ""
-	}
-	return n.Location.Location
-}
+// newest is the key of a list of builds.
+func newest(b builds.Build) string { return resource.Descending(b.Created, b.Name.String()) }
 
 // CancelBuild ends a build that has not ended.
 func (s *Server) CancelBuild(ctx context.Context, r *cloudbuildpb.CancelBuildRequest) (*cloudbuildpb.Build, error) {
@@ -305,18 +296,9 @@ func (s *Server) GetDefaultServiceAccount(_ context.Context, r *cloudbuildpb.Get
 	}, nil
 }
 
-// GetOperation returns a build's operation. Its id is the build's.
-func (s *Server) GetOperation(ctx context.Context, r *longrunningpb.GetOperationRequest) (*longrunningpb.Operation, error) {
-	n, err := resource.ParseChild("operations", r.GetName())
-	if err != nil {
-		return nil, err
-	}
-	p, err := s.Project(n.Project)
-	if err != nil {
-		return nil, err
-	}
-	n.Project = p.ID
-	op, err := s.Operations.Get(ctx, builds.OperationKind, n.String())
+// operationToProto writes a build's operation. Its id is the build's.
+func (s *Server) operationToProto(ctx context.Context, op operation.Operation) (*longrunningpb.Operation, error) {
+	n, p, err := s.Project.Child("operations", op.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -329,11 +311,7 @@ func (s *Server) GetOperation(ctx context.Context, r *longrunningpb.GetOperation
 
 // CancelOperation cancels the operation's build.
 func (s *Server) CancelOperation(ctx context.Context, r *longrunningpb.CancelOperationRequest) (*emptypb.Empty, error) {
-	n, err := resource.ParseChild("operations", r.GetName())
-	if err != nil {
-		return nil, err
-	}
-	p, err := s.Project(n.Project)
+	n, p, err := s.Project.Child("operations", r.GetName())
 	if err != nil {
 		return nil, err
 	}
@@ -344,21 +322,12 @@ func (s *Server) CancelOperation(ctx context.Context, r *longrunningpb.CancelOpe
 // Operation writes a build's operation. Its response is the build, whatever came of it, as Cloud Build's is.
 func Operation(b *builds.Build, p resource.Project, op operation.Operation) (*longrunningpb.Operation, error) {
 	w := ToProto(b, p)
-	meta, err := anypb.New(&cloudbuildpb.BuildOperationMetadata{Build: w})
-	if err != nil {
-		return nil, err
-	}
-	out := &longrunningpb.Operation{Name: op.Name, Metadata: meta, Done: op.Done}
+	meta := &cloudbuildpb.BuildOperationMetadata{Build: w}
 	switch {
 	case !op.Done:
+		return operations.Pending(op.Name, meta)
 	case op.Error != nil:
-		out.Result = &longrunningpb.Operation_Error{Error: status.New(codes.Code(op.Error.Code), op.Error.Message).Proto()}
-	default:
-		body, err := anypb.New(w)
-		if err != nil {
-			return nil, err
-		}
-		out.Result = &longrunningpb.Operation_Response{Response: body}
+		return operations.Failed(op.Name, meta, op.Error.Code, op.Error.Message)
 	}
-	return out, nil
+	return operations.Done(op.Name, meta, w)
 }

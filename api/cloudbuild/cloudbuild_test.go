@@ -36,8 +36,8 @@ func newWorld(t *testing.T) *world {
 		return fmt.Sprintf("00000000-0000-0000-0000-%012d", serial)
 	})
 	w.Serve(t, "cloudbuild.googleapis.com", "cloudbuild.googleapis.com", cloudbuild.Rules, func(m *rest.Mux) {
-		(&cloudbuild.Server{
-			Builds: w.builds, Operations: operation.New(w.Store), Project: w.RunProject, Account: account, Pages: w.Pages,
+		cloudbuild.New(cloudbuild.Config{
+			Builds: w.builds, Operations: operation.New(w.Store), Project: w.Projects.Find, Account: account, Pages: w.Pages,
 			ActAs: func(_ context.Context, _ iam.Principal, _, email string) error {
 				if email != "builder@giggle.iam.gserviceaccount.com" {
 					return fault.New(fault.PermissionDenied, "Permission 'iam.serviceaccounts.actAs' denied on service account %s.", email)

@@ -2,7 +2,6 @@ package cloudbuild
 
 import (
 	"context"
-	"slices"
 	"strings"
 
 	"cloud.google.com/go/cloudbuild/apiv1/v2/cloudbuildpb"
@@ -36,12 +35,7 @@ func (s *Server) triggerName(name, project, id string) (resource.Child, error) {
 	if name == "" {
 		name = resource.Child{Location: resource.Location{Project: project, Location: "global"}, Collection: "triggers", ID: id}.String()
 	}
-	n, err := resource.ParseChild("triggers", name)
-	if err != nil {
-		return n, err
-	}
-	p, err := s.Project(n.Project)
-	n.Project = p.ID
+	n, _, err := s.Project.Child("triggers", name)
 	return n, err
 }
 
@@ -82,13 +76,11 @@ func (s *Server) mayUse(ctx context.Context, project string, t *trigger.Trigger)
 		if a == "" {
 			continue
 		}
-		email := a[strings.LastIndexByte(a, '/')+1:]
-		prefix := strings.TrimSuffix(a, email)
-		if !slices.Contains([]string{"", "projects/" + p.ID + "/serviceAccounts/", "projects/" + p.Number + "/serviceAccounts/", "projects/-/serviceAccounts/"}, prefix) ||
-			strings.ContainsAny(email, "${}") {
+		account, err := resource.ParseAccountOrEmail(a)
+		if err != nil || !account.In(p) {
 			return fault.Invalid("trigger.serviceAccount", "%.200q is not projects/PROJECT/serviceAccounts/EMAIL of this project", a)
 		}
-		if err := s.ActAs(ctx, guard.Caller(ctx), p.ID, email); err != nil {
+		if err := s.ActAs(ctx, guard.Caller(ctx), p.ID, account.ID); err != nil {
 			return err
 		}
 	}
@@ -137,29 +129,19 @@ func (s *Server) ListBuildTriggers(ctx context.Context, r *cloudbuildpb.ListBuil
 		return nil, err
 	}
 	query := in.String() + "/triggers"
-	last, err := s.Pages.Last(query, r.GetPageToken())
-	if err != nil {
-		return nil, err
-	}
-	size := int(r.GetPageSize())
-	if size <= 0 || size > maxPage {
-		size = maxPage
-	}
 	all, err := s.Triggers.List(ctx, in)
 	if err != nil {
 		return nil, err
 	}
-	out := &cloudbuildpb.ListBuildTriggersResponse{}
-	for i := range all {
-		name := all[i].Name.String()
-		if name <= last { // rows are in the order of their names
-			continue
-		}
-		if len(out.Triggers) == size {
-			out.NextPageToken = s.Pages.Token(query, all[i-1].Name.String())
-			break
-		}
-		w, err := fromTrigger(&all[i])
+	key := func(t trigger.Trigger) string { return t.Name.String() }
+	list := resource.List{Query: query, Size: int(r.GetPageSize()), Most: maxPage, Token: r.GetPageToken()}
+	page, next, err := resource.Page(s.Pages, list, resource.Rows(all, key), key)
+	if err != nil {
+		return nil, err
+	}
+	out := &cloudbuildpb.ListBuildTriggersResponse{NextPageToken: next}
+	for i := range page {
+		w, err := fromTrigger(&page[i])
 		if err != nil {
 			return nil, err
 		}

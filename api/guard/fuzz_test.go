@@ -15,11 +15,11 @@ import (
 // someProjects are the projects of no store: "giggle", also by the number 123.
 type someProjects struct{}
 
-func (someProjects) ID(ref string) (string, error) {
+func (someProjects) Find(ref string) (resource.Project, error) {
 	if ref == "giggle" || ref == "123" {
-		return "giggle", nil
+		return resource.Project{ID: "giggle", Number: "123"}, nil
 	}
-	return "", fault.New(fault.NotFound, "no project %q", ref)
+	return resource.Project{}, fault.New(fault.NotFound, "no project %q", ref)
 }
 
 func (someProjects) CheckEnabled(string, string) error { return nil }

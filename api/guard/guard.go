@@ -68,8 +68,8 @@ type Authorizer interface {
 
 // Projects is the project side.
 type Projects interface {
-	// ID returns the id of a project that is named by id or number, or NotFound.
-	ID(ref string) (string, error)
+	// Find returns the project that is named by id or number, or NotFound.
+	Find(ref string) (resource.Project, error)
 	// CheckEnabled fails when a service is not enabled in a project.
 	CheckEnabled(project, service string) error
 }
@@ -227,9 +227,9 @@ func (g *Guard) authenticate(ctx context.Context, call *rest.Call, rule Rule, ap
 	}
 	// People's calls name the project whose quota they use.
 	if project := call.HTTP.Header.Get("X-Goog-User-Project"); project != "" {
-		id, err := g.Projects.ID(project)
+		p, err := g.Projects.Find(project)
 		if err == nil {
-			err = g.Identity.Authorize(ctx, who, "serviceusage.services.use", "projects/"+id)
+			err = g.Identity.Authorize(ctx, who, "serviceusage.services.use", p.String())
 		}
 		if err != nil {
 			e := fault.New(fault.PermissionDenied, "Caller does not have required permission to use project %.60s. Grant the caller the roles/serviceusage.serviceUsageConsumer role.", project)
@@ -319,8 +319,8 @@ func (g *Guard) canonical(ctx context.Context, name string) (string, error) {
 	}
 	ref, tail, _ := strings.Cut(rest, "/")
 	open := ref == "-" || ref == "_"
-	if id, err := g.Projects.ID(ref); err == nil && !open {
-		ref = id
+	if p, err := g.Projects.Find(ref); err == nil && !open {
+		ref = p.ID
 	}
 	if part := strings.SplitN(tail, "/", 3); open || part[0] == "serviceAccounts" && len(part) > 1 {
 		part = append(part, "")[:max(2, len(part))]

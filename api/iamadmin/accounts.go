@@ -10,6 +10,7 @@ import (
 
 	"giggle/fault"
 	"giggle/iam"
+	"giggle/resource"
 )
 
 func accountToProto(a iam.Account) *adminpb.ServiceAccount {
@@ -43,7 +44,7 @@ func (s *Server) ListServiceAccounts(ctx context.Context, r *adminpb.ListService
 	if err != nil {
 		return nil, err
 	}
-	all, next, err := page(s.Pages, "accounts of "+project, r.GetPageSize(), r.GetPageToken(), maxAccountPage, all, func(a iam.Account) string { return a.Email })
+	all, next, err := page(s, resource.List{Query: "accounts of " + project, Size: int(r.GetPageSize()), Most: maxAccountPage, Token: r.GetPageToken()}, all, func(a iam.Account) string { return a.Email })
 	if err != nil {
 		return nil, err
 	}

@@ -129,6 +129,22 @@ func TestKeys(t *testing.T) {
 	w.Call(t, "POST", account+"/keys", "", 400)
 }
 
+// A client that asks for a version without conditions is given none, as everywhere.
+func TestPolicyVersionOnAccount(t *testing.T) {
+	w := newWorld(t)
+	w.Call(t, "POST", accounts, `{"accountId":"tortune"}`, 200)
+	w.Call(t, "POST", account+":setIamPolicy", `{"policy":{"version":3,"bindings":[{"role":"roles/iam.serviceAccountUser",
+		"members":["user:a@b.test"],"condition":{"title":"t","expression":"true"}}]}}`, 200)
+	whole := w.Call(t, "POST", account+":getIamPolicy?options.requestedPolicyVersion=3", "", 200)
+	if b := whole["bindings"].([]any)[0].(map[string]any); b["condition"] == nil || whole["version"] != 3.0 {
+		t.Errorf("version 3: %v", whole)
+	}
+	old := w.Call(t, "POST", account+":getIamPolicy", "", 200)
+	if b := old["bindings"].([]any)[0].(map[string]any); b["condition"] != nil || old["version"] != 1.0 {
+		t.Errorf("no version: %v", old)
+	}
+}
+
 // A binding on an account reaches its keys; a binding on another does not.
 func TestPolicyOnAccount(t *testing.T) {
 	w := newWorld(t)

@@ -13,8 +13,7 @@ import (
 	"cloud.google.com/go/iam/admin/apiv1/adminpb"
 
 	"giggle/api/guard"
-	"giggle/api/iampolicy"
-	"giggle/fault"
+	"giggle/api/policies"
 	"giggle/iam"
 	"giggle/resource"
 	"giggle/rest"
@@ -22,7 +21,7 @@ import (
 
 // Identity is the identity side: *iam.IAM.
 type Identity interface {
-	iampolicy.Policies
+	policies.Policies
 	Account(ctx context.Context, project, id string) (iam.Account, error)
 	Accounts(ctx context.Context, project string) ([]iam.Account, error)
 	CreateAccount(ctx context.Context, id string, a iam.Account) (iam.Account, error)
@@ -47,16 +46,35 @@ type Identity interface {
 	DisableKey(ctx context.Context, project, account, id string, disabled bool) error
 }
 
-// Server serves the API.
-type Server struct {
-	adminpb.UnimplementedIAMServer
-
+// Config is what a Server needs.
+type Config struct {
 	Identity Identity
-	// ProjectID returns the id of a project named by id or number.
-	ProjectID func(ref string) (string, error)
-	Pages     *resource.Pages
+	Project  resource.FindProject
+	Pages    *resource.Pages
 	// Audited are the services that write audit logs, such as run.googleapis.com.
 	Audited []string
+}
+
+// Server serves the API.
+type Server struct {
+	Config
+	absent
+	policies.IAMPolicy
+}
+
+// absent answers UNIMPLEMENTED for every method that the server doesn't have itself or by what it embeds.
+type absent struct {
+	adminpb.UnimplementedIAMServer
+}
+
+// New returns the server of the API.
+func New(cfg Config) *Server {
+	s := &Server{Config: cfg}
+	s.IAMPolicy = policies.New(cfg.Identity, policies.Resource{Resolve: func(ctx context.Context, name string) (string, error) {
+		a, err := s.get(ctx, name)
+		return a.Name(), err
+	}})
+	return s
 }
 
 const service = "google.iam.admin.v1.IAM"
@@ -113,53 +131,30 @@ var Rules = func() guard.Rules {
 // Register adds the API's routes.
 func (s *Server) Register(m *rest.Mux) { m.RegisterService(rest.Describe(service, s), s) }
 
-// project reads "projects/P".
+// project reads "projects/P" and returns its id.
 func (s *Server) project(name string) (string, error) {
-	ref, err := resource.ParseProject(name)
-	if err != nil {
-		return "", err
-	}
-	return s.ProjectID(ref)
+	p, err := s.Project.Project(name)
+	return p.ID, err
 }
 
 // account reads "projects/P/serviceAccounts/EMAIL_OR_UNIQUE_ID" with what follows it; P may be "-" for any project.
 func (s *Server) account(name string) (project, id, rest string, err error) {
-	tail, ok := strings.CutPrefix(name, "projects/")
-	project, tail, found := strings.Cut(tail, "/serviceAccounts/")
-	if !ok || !found || project == "" || strings.Contains(project, "/") || len(name) > resource.MaxName {
-		return "", "", "", fault.Invalid("name", "%.100q is not of the form projects/PROJECT/serviceAccounts/EMAIL", name)
+	name, key, found := strings.Cut(name, "/keys")
+	a, err := resource.ParseAccount(name)
+	if err != nil {
+		return "", "", "", err
 	}
-	id, rest, _ = strings.Cut(tail, "/")
-	if project != "-" {
-		if project, err = s.ProjectID(project); err != nil {
+	if a.Project != "-" {
+		p, err := s.Project(a.Project)
+		if err != nil {
 			return "", "", "", err
 		}
+		a.Project = p.ID
 	}
-	return project, id, rest, nil
-}
-
-// page cuts one page out of all, which are sorted by name: it begins after the row that the token
-// names. Most is the page's largest size, and the default.
-func page[T any](pages *resource.Pages, query string, size int32, token string, most int, all []T, name func(T) string) (_ []T, next string, err error) {
-	last, err := pages.Last(query, token)
-	if err != nil {
-		return nil, "", err
+	if found {
+		rest = "keys" + key
 	}
-	limit := int(size)
-	if limit < 0 {
-		return nil, "", fault.Invalid("page_size", "must not be negative")
-	}
-	if limit == 0 || limit > most {
-		limit = most
-	}
-	for len(all) > 0 && last != "" && name(all[0]) <= last {
-		all = all[1:]
-	}
-	if len(all) > limit {
-		all = all[:limit]
-		next = pages.Token(query, name(all[limit-1]))
-	}
-	return all, next, nil
+	return a.Project, a.ID, rest, nil
 }
 
 // The most rows of one page, from IAM's reference.
@@ -168,6 +163,11 @@ const (
 	maxPage           = 1000
 	maxPermissionPage = 1000
 )
+
+// page cuts one page out of all, which are sorted by the key.
+func page[T any](s *Server, l resource.List, all []T, key func(T) string) ([]T, string, error) {
+	return resource.Page(s.Pages, l, resource.Rows(all, key), key)
+}
 
 // etag is an etag as protos have it.
 func etag(text string) []byte {

@@ -13,7 +13,7 @@ import (
 func newWorld(t *testing.T) *guardtest.World {
 	w := guardtest.New(t)
 	w.Serve(t, "iam.googleapis.com", "", iamadmin.Rules, func(m *rest.Mux) {
-		(&iamadmin.Server{Identity: w.IAM, ProjectID: w.ID, Pages: w.Pages}).Register(m)
+		iamadmin.New(iamadmin.Config{Identity: w.IAM, Project: w.Projects.Find, Pages: w.Pages}).Register(m)
 	})
 	return w
 }

@@ -52,7 +52,7 @@ func TestLintPolicy(t *testing.T) {
 func TestAuditableServices(t *testing.T) {
 	w := guardtest.New(t)
 	w.Serve(t, "iam.googleapis.com", "", iamadmin.Rules, func(m *rest.Mux) {
-		(&iamadmin.Server{Identity: w.IAM, ProjectID: w.ID, Pages: w.Pages, Audited: []string{"iam.googleapis.com", "run.googleapis.com"}}).Register(m)
+		iamadmin.New(iamadmin.Config{Identity: w.IAM, Project: w.Projects.Find, Pages: w.Pages, Audited: []string{"iam.googleapis.com", "run.googleapis.com"}}).Register(m)
 	})
 	got := w.Call(t, "POST", "/v1/iamPolicies:queryAuditableServices", `{"fullResourceName":"//cloudresourcemanager.googleapis.com/projects/giggle"}`, 200)
 	if names := guardtest.Names(got, "services", "name"); len(names) != 2 || names[1] != "run.googleapis.com" {

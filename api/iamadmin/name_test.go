@@ -3,6 +3,8 @@ package iamadmin
 import (
 	"strings"
 	"testing"
+
+	"giggle/resource"
 )
 
 // A name that is taken has an account, and no part of it is a path of its own.
@@ -10,7 +12,7 @@ func FuzzAccountName(f *testing.F) {
 	for _, s := range []string{"projects/p/serviceAccounts/a@b", "projects/-/serviceAccounts/1/keys/2", "projects//serviceAccounts/", "projects/a/b/serviceAccounts/c", ""} {
 		f.Add(s)
 	}
-	s := &Server{ProjectID: func(ref string) (string, error) { return ref, nil }}
+	s := New(Config{Project: func(ref string) (resource.Project, error) { return resource.Project{ID: ref}, nil }})
 	f.Fuzz(func(t *testing.T, name string) {
 		project, id, tail, err := s.account(name)
 		if err != nil {

@@ -11,6 +11,7 @@ import (
 	"giggle/api/guard"
 	"giggle/fault"
 	"giggle/iam"
+	"giggle/resource"
 )
 
 // roleToProto writes a role. The basic view leaves its permissions out.
@@ -51,7 +52,7 @@ func (s *Server) ListRoles(ctx context.Context, r *adminpb.ListRolesRequest) (*a
 	if !r.GetShowDeleted() {
 		roles = slices.DeleteFunc(roles, func(r iam.Role) bool { return r.Deleted })
 	}
-	roles, next, err := page(s.Pages, "roles of "+project, r.GetPageSize(), r.GetPageToken(), maxPage, roles, func(r iam.Role) string { return r.Name })
+	roles, next, err := page(s, resource.List{Query: "roles of " + project, Size: int(r.GetPageSize()), Most: maxPage, Token: r.GetPageToken()}, roles, func(r iam.Role) string { return r.Name })
 	if err != nil {
 		return nil, err
 	}
@@ -196,7 +197,7 @@ func (s *Server) QueryGrantableRoles(ctx context.Context, r *adminpb.QueryGranta
 	roles = slices.DeleteFunc(roles, func(role iam.Role) bool {
 		return role.Deleted || role.Stage == "DISABLED" || !slices.ContainsFunc(role.Permissions, func(p string) bool { return about(service, p) })
 	})
-	roles, next, err := page(s.Pages, "grantable on "+r.GetFullResourceName(), r.GetPageSize(), r.GetPageToken(), maxPage, roles, func(r iam.Role) string { return r.Name })
+	roles, next, err := page(s, resource.List{Query: "grantable on " + r.GetFullResourceName(), Size: int(r.GetPageSize()), Most: maxPage, Token: r.GetPageToken()}, roles, func(r iam.Role) string { return r.Name })
 	if err != nil {
 		return nil, err
 	}
@@ -214,7 +215,7 @@ func (s *Server) QueryTestablePermissions(_ context.Context, r *adminpb.QueryTes
 		return nil, err
 	}
 	all := slices.DeleteFunc(slices.Clone(s.Identity.Permissions()), func(p string) bool { return !about(service, p) })
-	all, next, err := page(s.Pages, "testable on "+r.GetFullResourceName(), r.GetPageSize(), r.GetPageToken(), maxPermissionPage, all, func(p string) string { return p })
+	all, next, err := page(s, resource.List{Query: "testable on " + r.GetFullResourceName(), Size: int(r.GetPageSize()), Most: maxPermissionPage, Token: r.GetPageToken()}, all, func(p string) string { return p })
 	if err != nil {
 		return nil, err
 	}

@@ -29,12 +29,24 @@ type Identity interface {
 	SignJWT(ctx context.Context, a iam.Account, claims string) (keyID, token string, err error)
 }
 
-// Server serves the API.
-type Server struct {
-	credentialspb.UnimplementedIAMCredentialsServer
-
+// Config is what a Server needs.
+type Config struct {
 	Identity Identity
 }
+
+// Server serves the API.
+type Server struct {
+	Config
+	absent
+}
+
+// absent answers UNIMPLEMENTED for every method that the server doesn't have itself or by what it embeds.
+type absent struct {
+	credentialspb.UnimplementedIAMCredentialsServer
+}
+
+// New returns the server of the API.
+func New(cfg Config) *Server { return &Server{Config: cfg} }
 
 const rpc = "/google.iam.credentials.v1.IAMCredentials/"
 

@@ -22,7 +22,7 @@ type world struct{ *guardtest.World }
 func newWorld(t *testing.T) world {
 	w := world{guardtest.New(t)}
 	w.Serve(t, "iamcredentials.googleapis.com", "", iamcredentials.Rules, func(m *rest.Mux) {
-		(&iamcredentials.Server{Identity: w.IAM}).Register(m)
+		iamcredentials.New(iamcredentials.Config{Identity: w.IAM}).Register(m)
 	})
 	for _, id := range []string{"target", "middle"} {
 		if _, err := w.IAM.CreateAccount(t.Context(), id, iam.Account{Project: "giggle"}); err != nil {

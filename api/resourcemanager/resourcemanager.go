@@ -11,14 +11,13 @@ import (
 	"strings"
 	"time"
 
-	"cloud.google.com/go/iam/apiv1/iampb"
 	"cloud.google.com/go/longrunning/autogen/longrunningpb"
 	"cloud.google.com/go/resourcemanager/apiv3/resourcemanagerpb"
-	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"giggle/api/guard"
-	"giggle/api/iampolicy"
+	"giggle/api/operations"
+	"giggle/api/policies"
 	"giggle/fault"
 	"giggle/iam"
 	"giggle/logging/audit"
@@ -26,12 +25,29 @@ import (
 	"giggle/rest"
 )
 
+// Config is what a Server needs.
+type Config struct {
+	Projects *projects.Projects
+	Policies policies.Policies
+}
+
 // Server serves both versions.
 type Server struct {
-	resourcemanagerpb.UnimplementedProjectsServer
+	Config
+	absent
+	policies.IAMPolicy
+}
 
-	Projects *projects.Projects
-	Policies iampolicy.Policies
+// absent answers UNIMPLEMENTED for every method that the server doesn't have itself or by what it embeds.
+type absent struct {
+	resourcemanagerpb.UnimplementedProjectsServer
+}
+
+// New returns the server of the API.
+func New(cfg Config) *Server {
+	s := &Server{Config: cfg}
+	s.IAMPolicy = policies.New(cfg.Policies, policies.Resource{Resolve: s.policed})
+	return s
 }
 
 // Rules says what each RPC needs. Listing shows only what the caller may see; making a
@@ -65,13 +81,18 @@ func (s *Server) Register(m *rest.Mux) {
 	m.HandleFunc("POST", "/v1/projects", "cloudresourcemanager.projects.create", s.createV1)
 	m.HandleFunc("GET", "/v1/projects/{project}", "cloudresourcemanager.projects.get", s.getV1)
 	m.HandleFunc("GET", "/v1/{name=operations/*}", "cloudresourcemanager.operations.get", s.operationV1)
-	iampolicy.Register(m, s.Policies, iampolicy.Routes{
-		Pattern: "/v1/projects/{resource}", RPC: "cloudresourcemanager.projects", GetVerb: "POST",
-		Resolve: func(ref string) (string, error) {
-			p, err := s.Projects.Get(ref)
-			return "projects/" + p.ID, err
-		},
+	policies.Register(m, s.Policies, policies.Routes{
+		Resource: policies.Resource{Resolve: s.policed},
+		Pattern:  "/v1/projects/{resource}",
+		RPC:      "cloudresourcemanager.projects",
+		GetVerb:  "POST",
 	})
+}
+
+// policed returns the name that a project's policy is kept under, of "projects/REF" or REF.
+func (s *Server) policed(_ context.Context, name string) (string, error) {
+	p, err := s.Projects.Get(strings.TrimPrefix(name, "projects/"))
+	return "projects/" + p.ID, err
 }
 
 // visible returns the projects that the caller may see.
@@ -237,47 +258,5 @@ func (s *Server) CreateProject(ctx context.Context, r *resourcemanagerpb.CreateP
 	if err != nil {
 		return nil, err
 	}
-	response, err := anypb.New(projectV3(p))
-	if err != nil {
-		return nil, err
-	}
-	return &longrunningpb.Operation{Name: "operations/cp." + p.Number, Done: true, Result: &longrunningpb.Operation_Response{Response: response}}, nil
-}
-
-// GetIamPolicy returns a project's policy.
-func (s *Server) GetIamPolicy(_ context.Context, r *iampb.GetIamPolicyRequest) (*iampb.Policy, error) {
-	p, err := s.Projects.Get(strings.TrimPrefix(r.GetResource(), "projects/"))
-	if err != nil {
-		return nil, err
-	}
-	return iampolicy.Get(s.Policies, "projects/"+p.ID, r.GetOptions().GetRequestedPolicyVersion())
-}
-
-// SetIamPolicy replaces a project's policy.
-func (s *Server) SetIamPolicy(ctx context.Context, r *iampb.SetIamPolicyRequest) (*iampb.Policy, error) {
-	p, err := s.Projects.Get(strings.TrimPrefix(r.GetResource(), "projects/"))
-	if err != nil {
-		return nil, err
-	}
-	want, err := iampolicy.FromProto(r.GetPolicy())
-	if err != nil {
-		return nil, err
-	}
-	have, err := s.Policies.SetPolicy(ctx, "projects/"+p.ID, want)
-	if err != nil {
-		return nil, err
-	}
-	return iampolicy.ToProto(have)
-}
-
-// TestIamPermissions returns those of the permissions that the caller has.
-func (s *Server) TestIamPermissions(ctx context.Context, r *iampb.TestIamPermissionsRequest) (*iampb.TestIamPermissionsResponse, error) {
-	if len(r.GetPermissions()) > iampolicy.MaxPermissions {
-		return nil, fault.Invalid("permissions", "more than %d", iampolicy.MaxPermissions)
-	}
-	p, err := s.Projects.Get(strings.TrimPrefix(r.GetResource(), "projects/"))
-	if err != nil {
-		return nil, err
-	}
-	return &iampb.TestIamPermissionsResponse{Permissions: iampolicy.Held(s.Policies, guard.Caller(ctx), r.GetPermissions(), "projects/"+p.ID)}, nil
+	return operations.Done("operations/cp."+p.Number, nil, projectV3(p))
 }

@@ -14,7 +14,7 @@ import (
 func newWorld(t *testing.T) *guardtest.World {
 	w := guardtest.New(t)
 	w.Serve(t, "cloudresourcemanager.googleapis.com", "", resourcemanager.Rules, func(m *rest.Mux) {
-		(&resourcemanager.Server{Projects: w.Projects, Policies: w.IAM}).Register(m)
+		resourcemanager.New(resourcemanager.Config{Projects: w.Projects, Policies: w.IAM}).Register(m)
 	})
 	return w
 }

@@ -198,3 +198,12 @@ func (s *Server) listRevisions(ctx context.Context, r *rest.Request, t target) (
 	}
 	return s.write("RevisionList", q, all, cursor), nil
 }
+
+// pageSize reads a limit; 100 where there is none that counts.
+func pageSize(s string) int {
+	n, err := strconv.Atoi(s)
+	if err != nil || n <= 0 || n > 1000 {
+		return 100
+	}
+	return n
+}

@@ -6,6 +6,7 @@
 package runv1
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"net/http"
@@ -14,7 +15,8 @@ import (
 	"time"
 
 	"giggle/api/guard"
-	"giggle/api/iampolicy"
+	"giggle/api/operations"
+	"giggle/api/policies"
 	"giggle/fault"
 	"giggle/iam"
 	"giggle/operation"
@@ -30,15 +32,23 @@ type Accounts interface {
 	CheckActAs(ctx context.Context, p iam.Principal, project, email string) error
 }
 
-// Server serves the API.
-type Server struct {
+// Config is what a Server needs.
+type Config struct {
 	Services   *run.Services
 	Operations *operation.Operations
-	Project    func(ref string) (resource.Project, error) // by id or number
+	Project    resource.FindProject
 	Accounts   Accounts
-	Policies   iampolicy.Policies
+	Policies   policies.Policies
 	Pages      *resource.Pages
 }
+
+// Server serves the API.
+type Server struct {
+	Config
+}
+
+// New returns the server of the API.
+func New(cfg Config) *Server { return &Server{Config: cfg} }
 
 const knative = "/apis/serving.knative.dev/v1/namespaces/{namespace}"
 
@@ -115,19 +125,22 @@ func (s *Server) Register(m *rest.Mux) {
 	m.HandleFunc("GET", parent+"/revisions", "run.projects.locations.revisions.list", s.oneplatform(s.listRevisions))
 	m.HandleFunc("GET", parent+"/configurations", "run.projects.locations.configurations.list", s.oneplatform(listOf(s, "ConfigurationList", configurationOf)))
 	m.HandleFunc("GET", parent+"/routes", "run.projects.locations.routes.list", s.oneplatform(listOf(s, "RouteList", routeOf)))
-	iampolicy.Register(m, s.Policies, iampolicy.Routes{
-		Pattern: "/v1/{resource=projects/*/locations/*/services/*}", RPC: "run.projects.locations.services",
-		Resolve: func(name string) (string, error) {
-			n, err := s.serviceName(name)
-			return n.String(), err
+	policies.Register(m, s.Policies, policies.Routes{
+		Resource: policies.Resource{
+			Resolve: func(_ context.Context, name string) (string, error) {
+				n, _, err := s.Project.Child("services", name)
+				return n.String(), err
+			},
+			Exists: func(ctx context.Context, name string) error {
+				n, err := resource.ParseChild("services", name)
+				if err == nil {
+					_, err = s.Services.Get(ctx, n)
+				}
+				return err
+			},
 		},
-		Exists: func(ctx context.Context, name string) error {
-			n, err := s.serviceName(name)
-			if err == nil {
-				_, err = s.Services.Get(ctx, n)
-			}
-			return err
-		},
+		Pattern: "/v1/{resource=projects/*/locations/*/services/*}",
+		RPC:     "run.projects.locations.services",
 	})
 	m.HandleFunc("POST", "/v1/{name=projects/*/locations/*/operations/*}:wait", "run.projects.locations.operations.wait", s.waitOperation)
 	m.HandleFunc("GET", "/v1/{name=projects/*/locations/*/operations/*}", "run.projects.locations.operations.get", s.getOperation)
@@ -192,17 +205,6 @@ func (s *Server) at(ctx context.Context, h handler, r *rest.Request, project, re
 		return nil, fault.New(fault.NotFound, "Location %q is not one of Cloud Run's. `gcloud run regions list` shows them.", region)
 	}
 	return h(ctx, r, target{p, resource.Location{Project: p.ID, Location: region}, id})
-}
-
-// serviceName reads the full name of a service and names its project by id.
-func (s *Server) serviceName(name string) (resource.Child, error) {
-	n, err := resource.ParseChild("services", name)
-	if err != nil {
-		return n, err
-	}
-	p, err := s.Project(n.Project)
-	n.Project = p.ID
-	return n, err
 }
 
 func (s *Server) listLocations(_ context.Context, r *rest.Request) (any, error) {
@@ -331,9 +333,12 @@ func (s *Server) deleteRevision(ctx context.Context, _ *rest.Request, t target) 
 	return map[string]any{"kind": "Status", "apiVersion": "v1", "metadata": map[string]any{}, "status": "Success"}, nil
 }
 
-// operationTimeout is the longest that one :wait call blocks; gcloud 528 asks for 30 s and calls again.
-const operationTimeout = 5 * time.Minute
+// operations reads Cloud Run's operations.
+func (s *Server) operations() operations.Reader {
+	return operations.Reader{Store: s.Operations, Kind: run.OperationKind, Project: s.Project, Pages: s.Pages}
+}
 
+// waitOperation blocks until the operation is done: gcloud 528 asks for 30 s and calls again.
 func (s *Server) waitOperation(ctx context.Context, r *rest.Request) (any, error) {
 	var body struct {
 		Timeout string `json:"timeout"`
@@ -341,45 +346,22 @@ func (s *Server) waitOperation(ctx context.Context, r *rest.Request) (any, error
 	if err := r.DecodeJSON(&body); err != nil {
 		return nil, err
 	}
-	timeout := operationTimeout
+	var timeout time.Duration
 	if body.Timeout != "" {
-		d, err := time.ParseDuration(body.Timeout)
-		if err != nil || d < 0 {
+		var err error
+		if timeout, err = time.ParseDuration(body.Timeout); err != nil || timeout < 0 {
 			return nil, fault.Invalid("timeout", "%.40q is not a duration such as 30s", body.Timeout)
 		}
-		timeout = min(d, operationTimeout)
 	}
-	name, err := s.operationName(r)
-	if err != nil {
-		return nil, err
-	}
-	op, err := s.Operations.Wait(ctx, run.OperationKind, name, timeout)
+	op, err := s.operations().Wait(ctx, r.Params["name"], timeout)
 	if err != nil {
 		return nil, err
 	}
 	return s.operationToWire(ctx, op)
 }
 
-// operationName names the operation of a request with the project's id.
-func (s *Server) operationName(r *rest.Request) (string, error) {
-	n, err := resource.ParseChild("operations", r.Params["name"])
-	if err != nil {
-		return "", err
-	}
-	p, err := s.Project(n.Project)
-	if err != nil {
-		return "", err
-	}
-	n.Project = p.ID
-	return n.String(), nil
-}
-
 func (s *Server) getOperation(ctx context.Context, r *rest.Request) (any, error) {
-	name, err := s.operationName(r)
-	if err != nil {
-		return nil, err
-	}
-	op, err := s.Operations.Get(ctx, run.OperationKind, name)
+	op, err := s.operations().Get(ctx, r.Params["name"])
 	if err != nil {
 		return nil, err
 	}
@@ -387,28 +369,13 @@ func (s *Server) getOperation(ctx context.Context, r *rest.Request) (any, error)
 }
 
 func (s *Server) listOperations(ctx context.Context, r *rest.Request) (any, error) {
-	in, err := resource.ParseLocation(r.Params["parent"])
+	size, err := strconv.Atoi(cmp.Or(r.Query.Get("pageSize"), "0"))
+	if err != nil {
+		return nil, fault.Invalid("pageSize", "must be a number")
+	}
+	ops, next, err := s.operations().List(ctx, r.Params["parent"], size, r.Query.Get("pageToken"))
 	if err != nil {
 		return nil, err
-	}
-	p, err := s.Project(in.Project)
-	if err != nil {
-		return nil, err
-	}
-	in.Project = p.ID
-	last, err := s.Pages.Last(in.String(), r.Query.Get("pageToken"))
-	if err != nil {
-		return nil, err
-	}
-	size := pageSize(r.Query.Get("pageSize"))
-	ops, err := s.Operations.List(ctx, run.OperationKind, in, last, size+1)
-	if err != nil {
-		return nil, err
-	}
-	next := ""
-	if len(ops) > size {
-		ops = ops[:size]
-		next = s.Pages.Token(in.String(), ops[size-1].Name)
 	}
 	out := []any{}
 	for _, op := range ops {
@@ -419,14 +386,6 @@ func (s *Server) listOperations(ctx context.Context, r *rest.Request) (any, erro
 		out = append(out, w)
 	}
 	return map[string]any{"operations": out, "nextPageToken": next}, nil
-}
-
-func pageSize(s string) int {
-	n, err := strconv.Atoi(s)
-	if err != nil || n <= 0 || n > 1000 {
-		return 100
-	}
-	return n
 }
 
 // operationToWire writes an operation with the service as its response: gcloud 528 reads the conditions from there.

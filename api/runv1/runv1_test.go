@@ -79,7 +79,7 @@ func newWorld(t *testing.T) *world {
 		done <- (&run.Reconciler{Store: st, Images: w, Instances: w, Routes: w, Project: project, Log: log}).Run(ctx)
 	}()
 	m := rest.NewMux("run.googleapis.com", rest.Options{Log: log, NewID: func() string { return "request-1" }})
-	(&runv1.Server{
+	runv1.New(runv1.Config{
 		Services: w.services, Operations: operation.New(st), Project: project, Accounts: w, Policies: ids,
 		Pages: resource.NewPages(ids.PageKey(), time.Now),
 	}).Register(m)
@@ -488,7 +488,7 @@ func FuzzService(f *testing.F) {
 	f.Cleanup(func() { _ = st.Close() })
 	w := &world{}
 	m := rest.NewMux("run.googleapis.com", rest.Options{Log: slog.New(slog.DiscardHandler), NewID: func() string { return "r" }})
-	(&runv1.Server{
+	runv1.New(runv1.Config{
 		Services: run.NewServices(st, func() string { return "id" }, func(int) string { return "abc" }), Operations: operation.New(st), Accounts: w,
 		Project: func(string) (resource.Project, error) {
 			return resource.Project{ID: "giggle", Number: "123456789012"}, nil

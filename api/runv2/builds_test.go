@@ -43,10 +43,10 @@ func newWorld(t *testing.T) *world {
 		}
 	}
 	w.Serve(t, "run.googleapis.com", "run.googleapis.com", rules, func(m *rest.Mux) {
-		(&runv2.Builds{Builds: w.builds, Project: w.RunProject, Account: account, ActAs: actAs, LogsBucket: func(_ context.Context, p resource.Project) (string, error) {
+		(&runv2.Builds{Builds: w.builds, Project: w.Projects.Find, Account: account, ActAs: actAs, LogsBucket: func(_ context.Context, p resource.Project) (string, error) {
 			return p.Number + ".cloudbuild-logs", nil
 		}}).Register(m)
-		(&cloudbuild.Server{Builds: w.builds, Operations: operation.New(w.Store), Project: w.RunProject, Account: account, Pages: w.Pages}).Register(m)
+		cloudbuild.New(cloudbuild.Config{Builds: w.builds, Operations: operation.New(w.Store), Project: w.Projects.Find, Account: account, Pages: w.Pages}).Register(m)
 	})
 	return w
 }

@@ -2,6 +2,7 @@ package runv2
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"cloud.google.com/go/longrunning/autogen/longrunningpb"
@@ -51,29 +52,26 @@ func (s *Server) ListRevisions(ctx context.Context, r *runpb.ListRevisionsReques
 	if err != nil {
 		return nil, err
 	}
-	query := "v2 " + of.String() + "/revisions"
-	last, err := s.Pages.Last(query, r.GetPageToken())
-	if err != nil {
-		return nil, err
-	}
 	all, _, err := s.Services.ListRevisions(ctx, of.Location)
 	if err != nil {
 		return nil, err
 	}
-	out := &runpb.ListRevisionsResponse{}
-	size, skip := pageSize(r.GetPageSize()), last != ""
-	for i := len(all) - 1; i >= 0; i-- {
-		name := all[i].Name.String()
-		switch {
-		case of.ID != "-" && all[i].Name.Service != of:
-		case skip:
-			skip = name != last
-		case len(out.Revisions) == size:
-			out.NextPageToken = s.Pages.Token(query, out.Revisions[size-1].GetName())
-			return out, nil
-		default:
-			out.Revisions = append(out.Revisions, revisionToProto(&all[i], p))
-		}
+	all = slices.DeleteFunc(all, func(r run.Revision) bool { return of.ID != "-" && r.Name.Service != of })
+	newest := func(r run.Revision) string { return resource.Descending(r.Created, r.Name.String()) }
+	slices.SortFunc(all, func(a, b run.Revision) int { return strings.Compare(newest(a), newest(b)) })
+	list := resource.List{
+		Query: "v2 " + of.String() + "/revisions",
+		Size:  int(r.GetPageSize()),
+		Most:  maxPage,
+		Token: r.GetPageToken(),
+	}
+	page, next, err := resource.Page(s.Pages, list, resource.Rows(all, newest), newest)
+	if err != nil {
+		return nil, err
+	}
+	out := &runpb.ListRevisionsResponse{NextPageToken: next}
+	for i := range page {
+		out.Revisions = append(out.Revisions, revisionToProto(&page[i], p))
 	}
 	return out, nil
 }

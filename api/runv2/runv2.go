@@ -14,7 +14,8 @@ import (
 	"google.golang.org/grpc"
 
 	"giggle/api/guard"
-	"giggle/api/iampolicy"
+	"giggle/api/operations"
+	"giggle/api/policies"
 	"giggle/fault"
 	"giggle/iam"
 	"giggle/operation"
@@ -30,24 +31,59 @@ type Accounts interface {
 	CheckActAs(ctx context.Context, p iam.Principal, project, email string) error
 }
 
-// Server serves the API but for its builds.
-type Server struct {
-	runpb.UnimplementedServicesServer
-	runpb.UnimplementedRevisionsServer
-	longrunningpb.UnimplementedOperationsServer
-
+// Config is what a Server needs.
+type Config struct {
 	Services   *run.Services
 	Operations *operation.Operations
-	Project    func(ref string) (resource.Project, error) // by id or number
+	Project    resource.FindProject
 	Accounts   Accounts
-	Policies   iampolicy.Policies
+	Policies   policies.Policies
 	Pages      *resource.Pages
 }
 
+// Server serves the API but for its builds.
+type Server struct {
+	Config
+	absent
+	policies.IAMPolicy
+	operations.Operations
+}
+
+// absent answers UNIMPLEMENTED for every method that the server doesn't have itself or by what it embeds.
+type absent struct {
+	runpb.UnimplementedServicesServer
+	runpb.UnimplementedRevisionsServer
+	longrunningpb.UnimplementedOperationsServer
+}
+
+// New returns the server of the API.
+func New(cfg Config) *Server {
+	s := &Server{Config: cfg}
+	s.IAMPolicy = policies.New(cfg.Policies, policies.Resource{
+		Resolve: func(_ context.Context, name string) (string, error) {
+			n, _, err := s.service(name)
+			return n.String(), err
+		},
+		Exists: func(ctx context.Context, name string) error {
+			n, err := resource.ParseChild("services", name)
+			if err == nil {
+				_, err = s.Services.Get(ctx, n)
+			}
+			return notFound(err, "Service", n.ID)
+		},
+	})
+	s.Operations = operations.New(operations.Reader{
+		Store:   cfg.Operations,
+		Kind:    run.OperationKind,
+		Project: cfg.Project,
+		Pages:   cfg.Pages,
+	}, s.toOperation)
+	return s
+}
+
 const (
-	rpc  = "/google.cloud.run.v2."
-	ops  = "/google.longrunning.Operations/"
-	name = "/v2/{name=projects/*/locations/*/operations/*}"
+	rpc = "/google.cloud.run.v2."
+	ops = operations.RPC
 )
 
 // Rules says what each RPC needs.
@@ -74,12 +110,12 @@ var Rules = func() guard.Rules {
 		ops + "DeleteOperation": {Permission: "run.operations.delete", On: "{name}"},
 		ops + "CancelOperation": {Permission: "run.operations.delete", On: "{name}"}, // not implemented
 	}
-	maps.Copy(r, guard.Absent(absent...))
+	maps.Copy(r, guard.Absent(unimplemented...))
 	return r
 }()
 
-// absent are the services that are not implemented.
-var absent = []*grpc.ServiceDesc{
+// unimplemented are the services that are not.
+var unimplemented = []*grpc.ServiceDesc{
 	&runpb.Jobs_ServiceDesc, &runpb.Executions_ServiceDesc, &runpb.Tasks_ServiceDesc, &runpb.WorkerPools_ServiceDesc, &runpb.Instances_ServiceDesc,
 }
 
@@ -93,10 +129,7 @@ func (s *Server) Register(m *rest.Mux) {
 	runpb.RegisterTasksServer(m, runpb.UnimplementedTasksServer{})
 	runpb.RegisterWorkerPoolsServer(m, runpb.UnimplementedWorkerPoolsServer{})
 	runpb.RegisterInstancesServer(m, runpb.UnimplementedInstancesServer{})
-	// The routes of operations stand in run_v2.yaml and not in their proto.
-	m.Bind(ops+"GetOperation", rest.HTTPRule{Method: "GET", Pattern: name})
-	m.Bind(ops+"WaitOperation", rest.HTTPRule{Method: "POST", Pattern: name + ":wait", Body: "*"})
-	m.Bind(ops+"ListOperations", rest.HTTPRule{Method: "GET", Pattern: "/v2/{name=projects/*/locations/*}/operations"})
+	operations.Bind(m, "v2", "GetOperation", "WaitOperation", "ListOperations")
 }
 
 // location reads the name of a location and names its project by id.
@@ -115,21 +148,8 @@ func (s *Server) location(name string) (resource.Location, resource.Project, err
 
 // service reads the name of a service and names its project by id.
 func (s *Server) service(name string) (resource.Child, resource.Project, error) {
-	n, err := resource.ParseChild("services", name)
-	if err != nil {
-		return n, resource.Project{}, err
-	}
-	p, err := s.Project(n.Project)
-	n.Project = p.ID
-	return n, p, err
+	return s.Project.Child("services", name)
 }
 
 // maxPage is the most entries of one page, and how many there are where a client names no number.
 const maxPage = 1000
-
-func pageSize(n int32) int {
-	if n <= 0 || n > maxPage {
-		return maxPage
-	}
-	return int(n)
-}

@@ -3,13 +3,11 @@ package runv2
 import (
 	"context"
 
-	"cloud.google.com/go/iam/apiv1/iampb"
 	"cloud.google.com/go/longrunning/autogen/longrunningpb"
 	"cloud.google.com/go/run/apiv2/runpb"
 	"google.golang.org/protobuf/proto"
 
 	"giggle/api/guard"
-	"giggle/api/iampolicy"
 	"giggle/fault"
 	"giggle/resource"
 	"giggle/run"
@@ -58,7 +56,7 @@ func (s *Server) write(
 	if have.Settled() { // a change of labels and the like, which nothing waits for
 		return done(&have, p)
 	}
-	op, err := s.Operations.Get(ctx, run.OperationKind, have.Status.Operation)
+	op, err := s.Config.Operations.Get(ctx, run.OperationKind, have.Status.Operation)
 	if err != nil {
 		return nil, err
 	}
@@ -92,23 +90,22 @@ func (s *Server) ListServices(ctx context.Context, r *runpb.ListServicesRequest)
 	if err != nil {
 		return nil, err
 	}
-	query := "v2 " + in.String() + "/services"
-	last, err := s.Pages.Last(query, r.GetPageToken())
+	list := resource.List{
+		Query: "v2 " + in.String() + "/services",
+		Size:  int(r.GetPageSize()),
+		Most:  maxPage,
+		Token: r.GetPageToken(),
+	}
+	page, next, err := resource.Page(s.Pages, list, func(after string, limit int) ([]run.Service, error) {
+		all, _, err := s.Services.List(ctx, in, after, limit)
+		return all, err
+	}, func(svc run.Service) string { return svc.Name.String() })
 	if err != nil {
 		return nil, err
 	}
-	size := pageSize(r.GetPageSize())
-	all, _, err := s.Services.List(ctx, in, last, size+1)
-	if err != nil {
-		return nil, err
-	}
-	out := &runpb.ListServicesResponse{}
-	if len(all) > size {
-		all = all[:size]
-		out.NextPageToken = s.Pages.Token(query, all[size-1].Name.String())
-	}
-	for i := range all {
-		out.Services = append(out.Services, toProto(&all[i], p))
+	out := &runpb.ListServicesResponse{NextPageToken: next}
+	for i := range page {
+		out.Services = append(out.Services, toProto(&page[i], p))
 	}
 	return out, nil
 }
@@ -176,52 +173,4 @@ func (s *Server) DeleteService(ctx context.Context, r *runpb.DeleteServiceReques
 		return nil, notFound(err, "Service", n.ID)
 	}
 	return s.toOperation(ctx, op)
-}
-
-// existing reads the name of a service that is there.
-func (s *Server) existing(ctx context.Context, name string) (string, error) {
-	n, _, err := s.service(name)
-	if err != nil {
-		return "", err
-	}
-	_, err = s.Services.Get(ctx, n)
-	return n.String(), notFound(err, "Service", n.ID)
-}
-
-// GetIamPolicy returns a service's policy.
-func (s *Server) GetIamPolicy(ctx context.Context, r *iampb.GetIamPolicyRequest) (*iampb.Policy, error) {
-	name, err := s.existing(ctx, r.GetResource())
-	if err != nil {
-		return nil, err
-	}
-	return iampolicy.Get(s.Policies, name, r.GetOptions().GetRequestedPolicyVersion())
-}
-
-// SetIamPolicy replaces a service's policy.
-func (s *Server) SetIamPolicy(ctx context.Context, r *iampb.SetIamPolicyRequest) (*iampb.Policy, error) {
-	name, err := s.existing(ctx, r.GetResource())
-	if err != nil {
-		return nil, err
-	}
-	want, err := iampolicy.FromProto(r.GetPolicy())
-	if err != nil {
-		return nil, err
-	}
-	have, err := s.Policies.SetPolicy(ctx, name, want)
-	if err != nil {
-		return nil, err
-	}
-	return iampolicy.ToProto(have)
-}
-
-// TestIamPermissions returns which of the permissions the caller has on a service, which need not be there.
-func (s *Server) TestIamPermissions(ctx context.Context, r *iampb.TestIamPermissionsRequest) (*iampb.TestIamPermissionsResponse, error) {
-	n, _, err := s.service(r.GetResource())
-	if err != nil {
-		return nil, err
-	}
-	if len(r.GetPermissions()) > iampolicy.MaxPermissions {
-		return nil, fault.Invalid("permissions", "more than %d", iampolicy.MaxPermissions)
-	}
-	return &iampb.TestIamPermissionsResponse{Permissions: iampolicy.Held(s.Policies, guard.Caller(ctx), r.GetPermissions(), n.String())}, nil
 }

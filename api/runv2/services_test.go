@@ -97,8 +97,8 @@ func newCloud(t *testing.T) *cloud {
 	}()
 	m := rest.NewMux("run.googleapis.com", rest.Options{Log: log, NewID: func() string { return "request-1" }})
 	operations, pages := operation.New(st), resource.NewPages(ids.PageKey(), time.Now)
-	(&runv1.Server{Services: services, Operations: operations, Project: project, Accounts: c, Policies: ids, Pages: pages}).Register(m)
-	(&runv2.Server{Services: services, Operations: operations, Project: project, Accounts: c, Policies: ids, Pages: pages}).Register(m)
+	runv1.New(runv1.Config{Services: services, Operations: operations, Project: project, Accounts: c, Policies: ids, Pages: pages}).Register(m)
+	runv2.New(runv2.Config{Services: services, Operations: operations, Project: project, Accounts: c, Policies: ids, Pages: pages}).Register(m)
 	if err := m.Build(); err != nil {
 		t.Fatal(err)
 	}

@@ -5,27 +5,39 @@ package serviceusage
 
 import (
 	"context"
-	"strings"
+	"slices"
 
 	"cloud.google.com/go/longrunning/autogen/longrunningpb"
 	"cloud.google.com/go/serviceusage/apiv1/serviceusagepb"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/anypb"
 
 	"giggle/api/guard"
+	"giggle/api/operations"
 	"giggle/fault"
 	"giggle/projects"
 	"giggle/resource"
 	"giggle/rest"
 )
 
-// Server serves the API.
-type Server struct {
-	serviceusagepb.UnimplementedServiceUsageServer
-
+// Config is what a Server needs.
+type Config struct {
 	Projects *projects.Projects
 	Pages    *resource.Pages
 }
+
+// Server serves the API.
+type Server struct {
+	Config
+	absent
+}
+
+// absent answers UNIMPLEMENTED for every method that the server doesn't have itself or by what it embeds.
+type absent struct {
+	serviceusagepb.UnimplementedServiceUsageServer
+}
+
+// New returns the server of the API.
+func New(cfg Config) *Server { return &Server{Config: cfg} }
 
 const rpc = "/google.api.serviceusage.v1.ServiceUsage/"
 
@@ -55,21 +67,7 @@ func (s *Server) Register(m *rest.Mux) {
 const doneName = "operations/noop.DONE_OPERATION"
 
 func done(response proto.Message) (*longrunningpb.Operation, error) {
-	body, err := anypb.New(response)
-	if err != nil {
-		return nil, err
-	}
-	return &longrunningpb.Operation{Name: doneName, Done: true, Result: &longrunningpb.Operation_Response{Response: body}}, nil
-}
-
-// parse reads "projects/P/services/NAME".
-func parse(name string) (project, service string, err error) {
-	rest, ok := strings.CutPrefix(name, "projects/")
-	project, service, found := strings.Cut(rest, "/services/")
-	if !ok || !found || project == "" || service == "" || strings.Contains(service, "/") {
-		return "", "", fault.Invalid("name", "%.100q is not of the form projects/PROJECT/services/SERVICE", name)
-	}
-	return project, service, nil
+	return operations.Done(doneName, nil, response)
 }
 
 func toProto(s projects.Service) *serviceusagepb.Service {
@@ -85,11 +83,11 @@ func toProto(s projects.Service) *serviceusagepb.Service {
 
 // GetService returns the state of one service.
 func (s *Server) GetService(_ context.Context, r *serviceusagepb.GetServiceRequest) (*serviceusagepb.Service, error) {
-	project, name, err := parse(r.GetName())
+	name, err := resource.ParseGlobal("services", r.GetName())
 	if err != nil {
 		return nil, err
 	}
-	x, err := s.Projects.Service(project, name)
+	x, err := s.Projects.Service(name.Project, name.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -103,14 +101,14 @@ func (s *Server) BatchGetServices(_ context.Context, r *serviceusagepb.BatchGetS
 	}
 	out := &serviceusagepb.BatchGetServicesResponse{}
 	for _, n := range r.GetNames() {
-		project, name, err := parse(n)
+		name, err := resource.ParseGlobal("services", n)
 		if err != nil {
 			return nil, err
 		}
-		if "projects/"+project != r.GetParent() {
+		if "projects/"+name.Project != r.GetParent() {
 			return nil, fault.Invalid("names", "%.100q is not in %s", n, r.GetParent())
 		}
-		x, err := s.Projects.Service(project, name)
+		x, err := s.Projects.Service(name.Project, name.ID)
 		if err != nil {
 			return nil, err
 		}
@@ -129,31 +127,33 @@ func (s *Server) ListServices(_ context.Context, r *serviceusagepb.ListServicesR
 	if err != nil {
 		return nil, err
 	}
-	query := r.GetParent() + " " + r.GetFilter()
-	last, err := s.Pages.Last(query, r.GetPageToken())
+	switch f := r.GetFilter(); f {
+	case "":
+	case "state:ENABLED", "state:DISABLED":
+		all = slices.DeleteFunc(all, func(x projects.Service) bool { return x.Enabled != (f == "state:ENABLED") })
+	default:
+		return nil, fault.Invalid("filter", "%.60q is not state:ENABLED or state:DISABLED", f)
+	}
+	key := func(x projects.Service) string { return x.Name }
+	list := resource.List{
+		Query: r.GetParent() + " " + r.GetFilter(),
+		Size:  int(r.GetPageSize()),
+		Most:  maxPage,
+		Token: r.GetPageToken(),
+	}
+	page, next, err := resource.Page(s.Pages, list, resource.Rows(all, key), key)
 	if err != nil {
 		return nil, err
 	}
-	size := int(r.GetPageSize())
-	if size <= 0 || size > 200 {
-		size = 200
-	}
-	out := &serviceusagepb.ListServicesResponse{}
-	for _, x := range all {
-		switch f := r.GetFilter(); {
-		case f != "" && f != "state:ENABLED" && f != "state:DISABLED":
-			return nil, fault.Invalid("filter", "%.60q is not state:ENABLED or state:DISABLED", f)
-		case f == "state:ENABLED" && !x.Enabled, f == "state:DISABLED" && x.Enabled, x.Name <= last:
-			continue
-		}
-		if len(out.Services) == size {
-			out.NextPageToken = s.Pages.Token(query, out.Services[size-1].GetConfig().GetName())
-			break
-		}
+	out := &serviceusagepb.ListServicesResponse{NextPageToken: next}
+	for _, x := range page {
 		out.Services = append(out.Services, toProto(x))
 	}
 	return out, nil
 }
+
+// maxPage is the most services of one page, from the API reference.
+const maxPage = 200
 
 // EnableService enables one service.
 func (s *Server) EnableService(ctx context.Context, r *serviceusagepb.EnableServiceRequest) (*longrunningpb.Operation, error) {
@@ -174,14 +174,14 @@ func (s *Server) DisableService(ctx context.Context, r *serviceusagepb.DisableSe
 }
 
 func (s *Server) set(ctx context.Context, name string, enabled bool) (projects.Service, error) {
-	project, service, err := parse(name)
+	n, err := resource.ParseGlobal("services", name)
 	if err != nil {
 		return projects.Service{}, err
 	}
-	if _, err := s.Projects.SetEnabled(ctx, project, enabled, service); err != nil {
+	if _, err := s.Projects.SetEnabled(ctx, n.Project, enabled, n.ID); err != nil {
 		return projects.Service{}, err
 	}
-	return s.Projects.Service(project, service)
+	return s.Projects.Service(n.Project, n.ID)
 }
 
 // BatchEnableServices enables up to 20 services, all or none.

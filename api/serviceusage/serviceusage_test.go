@@ -13,7 +13,7 @@ import (
 func newWorld(t *testing.T) *guardtest.World {
 	w := guardtest.New(t)
 	w.Serve(t, "serviceusage.googleapis.com", "", serviceusage.Rules, func(m *rest.Mux) {
-		(&serviceusage.Server{Projects: w.Projects, Pages: w.Pages}).Register(m)
+		serviceusage.New(serviceusage.Config{Projects: w.Projects, Pages: w.Pages}).Register(m)
 	})
 	return w
 }

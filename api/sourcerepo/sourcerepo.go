@@ -10,26 +10,33 @@ package sourcerepo
 import (
 	"cmp"
 	"context"
-	"slices"
 	"strconv"
 	"strings"
 
 	"giggle/api/guard"
-	"giggle/api/iampolicy"
+	"giggle/api/policies"
 	"giggle/fault"
 	"giggle/git"
 	"giggle/resource"
 	"giggle/rest"
 )
 
+// Config is what a Server needs.
+type Config struct {
+	Repos    *git.Repos
+	Policies policies.Policies
+	Project  resource.FindProject
+	Pages    *resource.Pages
+	Host     string // of the URLs to clone from
+}
+
 // Server serves the API.
 type Server struct {
-	Repos     *git.Repos
-	Policies  iampolicy.Policies
-	ProjectID func(ref string) (string, error) // by id or number
-	Pages     *resource.Pages
-	Host      string // of the URLs to clone from
+	Config
 }
+
+// New returns the server of the API.
+func New(cfg Config) *Server { return &Server{Config: cfg} }
 
 const rpc = "sourcerepo.projects.repos."
 
@@ -51,31 +58,23 @@ func (s *Server) Register(m *rest.Mux) {
 	m.HandleFunc("GET", all, rpc+"list", s.list)
 	m.HandleFunc("GET", one, rpc+"get", s.get)
 	m.HandleFunc("DELETE", one, rpc+"delete", s.delete)
-	iampolicy.Register(m, s.Policies, iampolicy.Routes{
-		Pattern: "/v1/{resource=projects/*/repos/*}", RPC: strings.TrimSuffix(rpc, "."),
-		Resolve: func(name string) (string, error) {
-			project, repo, err := s.parse(name)
-			return git.Resource(project, repo), err
-		},
-		Exists: func(ctx context.Context, name string) error {
-			project, repo, err := s.parse(name)
-			if err != nil {
+	policies.Register(m, s.Policies, policies.Routes{
+		Resource: policies.Resource{
+			Resolve: func(_ context.Context, name string) (string, error) {
+				n, _, err := s.Project.Global("repos", name)
+				return n.String(), err
+			},
+			Exists: func(ctx context.Context, name string) error {
+				n, err := resource.ParseGlobal("repos", name)
+				if err == nil {
+					_, err = s.Repos.Get(ctx, n.Project, n.ID)
+				}
 				return err
-			}
-			_, err = s.Repos.Get(ctx, project, repo)
-			return err
+			},
 		},
+		Pattern: "/v1/{resource=projects/*/repos/*}",
+		RPC:     strings.TrimSuffix(rpc, "."),
 	})
-}
-
-// parse reads "projects/PROJECT/repos/REPO" and names the project by its id.
-func (s *Server) parse(name string) (project, repo string, err error) {
-	f := strings.Split(name, "/")
-	if len(f) != 4 || f[0] != "projects" || f[2] != "repos" || f[3] == "" {
-		return "", "", fault.Invalid("name", "%.200q is not projects/PROJECT/repos/REPO", name)
-	}
-	project, err = s.ProjectID(f[1])
-	return project, f[3], err
 }
 
 // repo is a repository on the wire.
@@ -105,18 +104,18 @@ func (s *Server) create(ctx context.Context, r *rest.Request) (any, error) {
 	if err := r.DecodeJSON(&body); err != nil {
 		return nil, err
 	}
-	project, err := s.ProjectID(r.Params["project"])
+	project, err := s.Project(r.Params["project"])
 	if err != nil {
 		return nil, err
 	}
-	in, name, err := s.parse(body.Name)
+	n, in, err := s.Project.Global("repos", body.Name)
 	if err != nil {
 		return nil, err
 	}
 	if in != project {
-		return nil, fault.Invalid("repo.name", "%.200q is not in the project %s", body.Name, project)
+		return nil, fault.Invalid("repo.name", "%.200q is not in the project %s", body.Name, project.ID)
 	}
-	made, err := s.Repos.Create(ctx, project, name)
+	made, err := s.Repos.Create(ctx, project.ID, n.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -127,48 +126,40 @@ func (s *Server) create(ctx context.Context, r *rest.Request) (any, error) {
 const maxPage = 500
 
 func (s *Server) list(ctx context.Context, r *rest.Request) (any, error) {
-	project, err := s.ProjectID(r.Params["project"])
+	project, err := s.Project(r.Params["project"])
 	if err != nil {
 		return nil, err
 	}
 	size, err := strconv.Atoi(cmp.Or(r.Query.Get("pageSize"), "0"))
-	if err != nil || size < 0 {
+	if err != nil {
 		return nil, fault.Invalid("pageSize", "must be a number")
 	}
-	if size == 0 || size > maxPage {
-		size = maxPage
-	}
-	query := "projects/" + project + "/repos"
-	last, err := s.Pages.Last(query, r.Query.Get("pageToken"))
+	all, err := s.Repos.List(ctx, project.ID)
 	if err != nil {
 		return nil, err
 	}
-	all, err := s.Repos.List(ctx, project)
+	key := func(r git.Repo) string { return r.Name }
+	list := resource.List{Query: project.String() + "/repos", Size: size, Most: maxPage, Token: r.Query.Get("pageToken")}
+	page, next, err := resource.Page(s.Pages, list, resource.Rows(all, key), key)
 	if err != nil {
 		return nil, err
 	}
-	from, _ := slices.BinarySearchFunc(all, last+"\x00", func(r git.Repo, after string) int { return strings.Compare(r.Name, after) })
-	var out struct {
+	out := struct {
 		Repos []repo `json:"repos,omitempty"`
 		Next  string `json:"nextPageToken,omitempty"`
-	}
-	for _, x := range all[from:] {
-		if len(out.Repos) == size {
-			out.Next = s.Pages.Token(query, last)
-			break
-		}
+	}{Next: next}
+	for _, x := range page {
 		out.Repos = append(out.Repos, s.wire(x))
-		last = x.Name
 	}
 	return out, nil
 }
 
 func (s *Server) get(ctx context.Context, r *rest.Request) (any, error) {
-	project, err := s.ProjectID(r.Params["project"])
+	project, err := s.Project(r.Params["project"])
 	if err != nil {
 		return nil, err
 	}
-	found, err := s.Repos.Get(ctx, project, r.Params["repo"])
+	found, err := s.Repos.Get(ctx, project.ID, r.Params["repo"])
 	if err != nil {
 		return nil, err
 	}
@@ -178,9 +169,9 @@ func (s *Server) get(ctx context.Context, r *rest.Request) (any, error) {
 }
 
 func (s *Server) delete(ctx context.Context, r *rest.Request) (any, error) {
-	project, err := s.ProjectID(r.Params["project"])
+	project, err := s.Project(r.Params["project"])
 	if err != nil {
 		return nil, err
 	}
-	return nil, s.Repos.Delete(ctx, project, r.Params["repo"])
+	return nil, s.Repos.Delete(ctx, project.ID, r.Params["repo"])
 }

@@ -22,7 +22,7 @@ func TestRepos(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.Serve(t, "sourcerepo.googleapis.com", "sourcerepo.googleapis.com", sourcerepo.Rules, func(m *rest.Mux) {
-		(&sourcerepo.Server{Repos: repos, Policies: w.IAM, ProjectID: w.ID, Pages: w.Pages, Host: "source.developers.google.com"}).Register(m)
+		sourcerepo.New(sourcerepo.Config{Repos: repos, Policies: w.IAM, Project: w.Projects.Find, Pages: w.Pages, Host: "source.developers.google.com"}).Register(m)
 	})
 	const all = "/v1/projects/giggle/repos"
 	for _, name := range []string{"app", "bapp", "capp"} {

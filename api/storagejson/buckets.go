@@ -132,7 +132,7 @@ func (b bucketBody) apply(to *storage.Bucket) error {
 const defaultIAM = `{"bucketPolicyOnly":{"enabled":true},"uniformBucketLevelAccess":{"enabled":true},"publicAccessPrevention":"inherited"}`
 
 func (s *Server) bucketResource(base string, b storage.Bucket) (map[string]any, error) {
-	_, project, err := s.Project(b.Project)
+	p, err := s.Project(b.Project)
 	if err != nil {
 		return nil, err
 	}
@@ -141,7 +141,7 @@ func (s *Server) bucketResource(base string, b storage.Bucket) (map[string]any, 
 		kind = "region"
 	}
 	out := map[string]any{
-		"kind": "storage#bucket", "id": b.Name, "name": b.Name, "selfLink": base + "/storage/v1/b/" + b.Name, "projectNumber": project,
+		"kind": "storage#bucket", "id": b.Name, "name": b.Name, "selfLink": base + "/storage/v1/b/" + b.Name, "projectNumber": p.Number,
 		"generation": fmt.Sprint(b.Generation), "metageneration": fmt.Sprint(b.Metageneration), "etag": etag(b.Generation, b.Metageneration),
 		"location": b.Location, "locationType": kind, "storageClass": b.StorageClass,
 		"timeCreated": stamp(b.Created), "updated": stamp(b.Updated), "iamConfiguration": json.RawMessage(defaultIAM),
@@ -159,7 +159,7 @@ func (s *Server) bucketResource(base string, b storage.Bucket) (map[string]any, 
 func stamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
 
 func (s *Server) listBuckets(ctx context.Context, r *rest.Request) (any, error) {
-	project, _, err := s.Project(r.Query.Get("project"))
+	p, err := s.Project(r.Query.Get("project"))
 	if err != nil {
 		return nil, err
 	}
@@ -167,12 +167,12 @@ func (s *Server) listBuckets(ctx context.Context, r *rest.Request) (any, error) 
 	if err != nil {
 		return nil, err
 	}
-	query := "buckets/" + project + "/" + r.Query.Get("prefix")
+	query := "buckets/" + p.ID + "/" + r.Query.Get("prefix")
 	after, err := s.Pages.Last(query, r.Query.Get("pageToken"))
 	if err != nil {
 		return nil, err
 	}
-	found, more, err := s.Storage.Buckets(ctx, project, r.Query.Get("prefix"), after, limit)
+	found, more, err := s.Storage.Buckets(ctx, p.ID, r.Query.Get("prefix"), after, limit)
 	if err != nil {
 		return nil, err
 	}
@@ -195,7 +195,7 @@ func (s *Server) listBuckets(ctx context.Context, r *rest.Request) (any, error) 
 }
 
 func (s *Server) insertBucket(ctx context.Context, r *rest.Request) (any, error) {
-	project, _, err := s.Project(r.Query.Get("project"))
+	p, err := s.Project(r.Query.Get("project"))
 	if err != nil {
 		return nil, err
 	}
@@ -206,7 +206,7 @@ func (s *Server) insertBucket(ctx context.Context, r *rest.Request) (any, error)
 	if err != nil {
 		return nil, err
 	}
-	b := storage.Bucket{Project: project}
+	b := storage.Bucket{Project: p.ID}
 	if b.Name, err = body.text("name"); err != nil {
 		return nil, err
 	}

@@ -9,7 +9,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 
 	"giggle/api/guard"
-	"giggle/api/iampolicy"
+	"giggle/api/policies"
 	"giggle/fault"
 	"giggle/iam"
 	"giggle/rest"
@@ -95,7 +95,7 @@ func (s *Server) setPolicy(ctx context.Context, r *rest.Request) (any, error) {
 	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(body, &w); err != nil { // kind and resourceId
 		return nil, &fault.Error{Code: fault.InvalidArgument, Message: "The body is not a policy.", Cause: err}
 	}
-	want, err := iampolicy.FromProto(&w)
+	want, err := policies.FromProto(&w)
 	if err != nil {
 		return nil, err
 	}
@@ -124,5 +124,5 @@ func (s *Server) testPermissions(ctx context.Context, r *rest.Request) (any, err
 	return struct {
 		Kind        string   `json:"kind"`
 		Permissions []string `json:"permissions,omitempty"`
-	}{"storage#testIamPermissionsResponse", iampolicy.Held(s.Policies, guard.Caller(ctx), asked, name)}, nil
+	}{"storage#testIamPermissionsResponse", policies.Held(s.Policies, guard.Caller(ctx), asked, name)}, nil
 }

@@ -13,26 +13,33 @@ import (
 	"strconv"
 
 	"giggle/api/guard"
-	"giggle/api/iampolicy"
+	"giggle/api/policies"
 	"giggle/fault"
 	"giggle/resource"
 	"giggle/rest"
 	"giggle/storage"
 )
 
-// Server serves the API.
-type Server struct {
+// Config is what a Server needs.
+type Config struct {
 	Storage *storage.Storage
 	Pages   *resource.Pages
-	// Project returns the id and the number of a project named by either.
-	Project func(ref string) (id, number string, err error)
+	Project resource.FindProject
 	// Allow fails when the caller of ctx lacks a permission on an object: for requests that read one and write another.
 	Allow func(ctx context.Context, permission, bucket, object string) error
 	// Policies keeps the policies on buckets; nil answers that there are none.
-	Policies iampolicy.Policies
+	Policies policies.Policies
 	// Base returns the scheme, host and path prefix of the URLs that the client uses; nil takes the Host.
 	Base func(r *http.Request) string
 }
+
+// Server serves the API.
+type Server struct {
+	Config
+}
+
+// New returns the server of the API.
+func New(cfg Config) *Server { return &Server{Config: cfg} }
 
 // onBucket is where the permissions on a bucket and its objects are needed. Policies know it by its project:
 // whoever reads the rule asks storage.BucketProject which that is.

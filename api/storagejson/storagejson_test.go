@@ -48,13 +48,13 @@ func serve(t *testing.T, change ...func(*Server, *store.Store)) *host {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := &Server{
+	server := New(Config{
 		Storage: s, Pages: resource.NewPages(make([]byte, 32), time.Now),
-		Project: func(ref string) (string, string, error) {
+		Project: func(ref string) (resource.Project, error) {
 			if ref != "proj-1" && ref != "123456789012" {
-				return "", "", fault.New(fault.NotFound, "Project %q was not found.", ref)
+				return resource.Project{}, fault.New(fault.NotFound, "Project %q was not found.", ref)
 			}
-			return "proj-1", "123456789012", nil
+			return resource.Project{ID: "proj-1", Number: "123456789012"}, nil
 		},
 		Allow: func(_ context.Context, _, bucket, _ string) error {
 			if bucket == "secret" {
@@ -62,7 +62,7 @@ func serve(t *testing.T, change ...func(*Server, *store.Store)) *host {
 			}
 			return nil
 		},
-	}
+	})
 	for _, c := range change {
 		c(server, st)
 	}

@@ -32,6 +32,7 @@ import (
 	"giggle/fault"
 	"giggle/iam"
 	"giggle/logging/audit"
+	"giggle/resource"
 	"giggle/store"
 )
 
@@ -82,7 +83,7 @@ func TestLongRegistryProcess(t *testing.T) {
 	}()
 	server := httptest.NewTLSServer(registry.New(registry.Config{
 		Artifacts: a, Blobs: blobs, Identity: identity, Audit: log, NewID: uuid.NewString, Log: slog.New(slog.NewTextHandler(os.Stdout, nil)),
-		ProjectID: func(ref string) (string, error) { return ref, nil },
+		Project: func(ref string) (resource.Project, error) { return resource.Project{ID: ref}, nil },
 	}))
 	fmt.Println("READY", server.Listener.Addr(), w.token(t, "you"))
 	select {}

@@ -64,7 +64,7 @@ type Config struct {
 	Artifacts *artifacts.Artifacts
 	Blobs     Blobs
 	Identity  Authorizer
-	ProjectID func(ref string) (string, error) // the id of a project that is named by id or number
+	Project   resource.FindProject
 	Audit     Recorder
 	NewID     func() string // of requests
 	Admit     func() error  // asked before bytes are taken in, for the disk reserve; nil admits all
@@ -225,8 +225,8 @@ func (s *server) image(host artifacts.Registry, name string) (artifacts.Image, e
 	if err != nil {
 		return image, err
 	}
-	if id, err := s.ProjectID(image.Repository.Project); err == nil {
-		image.Repository = resource.Repository(id, host.Location, image.Repository.ID)
+	if p, err := s.Project(image.Repository.Project); err == nil {
+		image.Repository = resource.Repository(p.ID, host.Location, image.Repository.ID)
 	}
 	return image, nil
 }

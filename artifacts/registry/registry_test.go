@@ -79,14 +79,14 @@ func newWorld(t *testing.T) *world {
 	t.Cleanup(func() { _ = w.audit.Close() })
 	handler := registry.New(registry.Config{
 		Artifacts: w.Artifacts, Blobs: w.blobs, Identity: authorizer{w.identity},
-		ProjectID: func(ref string) (string, error) {
+		Project: func(ref string) (resource.Project, error) {
 			switch ref {
 			case "giggle", "123456789012":
-				return "giggle", nil
+				return resource.Project{ID: "giggle", Number: "123456789012"}, nil
 			case "other-project":
-				return ref, nil
+				return resource.Project{ID: ref}, nil
 			}
-			return "", fault.New(fault.NotFound, "no project %q", ref)
+			return resource.Project{}, fault.New(fault.NotFound, "no project %q", ref)
 		},
 		Admit: func() error { return w.full },
 		Audit: w.audit, NewID: uuid.NewString,

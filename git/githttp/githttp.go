@@ -23,6 +23,7 @@ import (
 	"giggle/git"
 	"giggle/iam"
 	"giggle/logging/audit"
+	"giggle/resource"
 )
 
 // Host is the name that it serves.
@@ -42,14 +43,14 @@ type Recorder interface {
 
 // Config is what New needs.
 type Config struct {
-	Repos     *git.Repos
-	Identity  Authorizer
-	ProjectID func(ref string) (string, error)    // the id of a project that is named by id or number
-	Enabled   func(project, service string) error // fails when an API is disabled in a project
-	Audit     Recorder
-	NewID     func() string       // of requests
-	Admit     func(n int64) error // asked before a push's bytes are taken in, for the disk reserve; nil admits all
-	Log       *slog.Logger
+	Repos    *git.Repos
+	Identity Authorizer
+	Project  resource.FindProject
+	Enabled  func(project, service string) error // fails when an API is disabled in a project
+	Audit    Recorder
+	NewID    func() string       // of requests
+	Admit    func(n int64) error // asked before a push's bytes are taken in, for the disk reserve; nil admits all
+	Log      *slog.Logger
 }
 
 // New returns the handler of the host.
@@ -168,8 +169,8 @@ func (s *server) serve(w *started, r *request) (err error) {
 	if r.who, err = s.authenticate(r); err != nil {
 		return err
 	}
-	if id, err := s.ProjectID(r.project); err == nil { // of no project: nobody has a role there
-		r.project = id
+	if p, err := s.Project(r.project); err == nil { // of no project: nobody has a role there
+		r.project = p.ID
 	}
 	if err := s.Identity.Authorize(r.Context(), r.who, permissions[r.service], r.resource()); err != nil {
 		return err

@@ -51,7 +51,7 @@ func newHost(t *testing.T) *host {
 		t.Fatal(err)
 	}
 	srv := httptest.NewServer(githttp.New(githttp.Config{
-		Repos: h.repos, Identity: h.IAM, ProjectID: h.ID, Enabled: h.CheckEnabled, Audit: h.Audit, NewID: uuid.NewString, Log: slog.New(slog.DiscardHandler),
+		Repos: h.repos, Identity: h.IAM, Project: h.Projects.Find, Enabled: h.Projects.CheckEnabled, Audit: h.Audit, NewID: uuid.NewString, Log: slog.New(slog.DiscardHandler),
 	}))
 	t.Cleanup(srv.Close)
 	h.url = srv.URL + "/p/giggle/r/"
@@ -300,7 +300,7 @@ func TestProcessesAreBounded(t *testing.T) {
 		t.Fatal(err)
 	}
 	srv := httptest.NewServer(githttp.New(githttp.Config{
-		Repos: repos, Identity: h.IAM, ProjectID: h.ID, Enabled: h.CheckEnabled, Audit: h.Audit, NewID: uuid.NewString, Log: slog.New(slog.DiscardHandler),
+		Repos: repos, Identity: h.IAM, Project: h.Projects.Find, Enabled: h.Projects.CheckEnabled, Audit: h.Audit, NewID: uuid.NewString, Log: slog.New(slog.DiscardHandler),
 	}))
 	t.Cleanup(srv.Close)
 	clone := func(project, dir string) (string, error) {
@@ -427,7 +427,7 @@ func TestBigAndConcurrentPushes(t *testing.T) {
 		t.Fatal(err)
 	}
 	srv := httptest.NewServer(githttp.New(githttp.Config{
-		Repos: repos, Identity: h.IAM, ProjectID: h.ID, Enabled: h.CheckEnabled, Audit: h.Audit, NewID: uuid.NewString, Log: slog.New(slog.DiscardHandler),
+		Repos: repos, Identity: h.IAM, Project: h.Projects.Find, Enabled: h.Projects.CheckEnabled, Audit: h.Audit, NewID: uuid.NewString, Log: slog.New(slog.DiscardHandler),
 	}))
 	t.Cleanup(srv.Close)
 	out, err := h.try("w", "push", strings.Replace(srv.URL, "http://", "http://x:"+h.Owner+"@", 1)+"/p/giggle/r/small", "main")

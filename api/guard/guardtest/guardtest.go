@@ -92,26 +92,9 @@ func (w *World) Token(t testing.TB, who iam.Principal) string {
 	return token
 }
 
-// ID names a project by its id, as the guard asks.
-func (w *World) ID(ref string) (string, error) {
-	p, err := w.Projects.Get(ref)
-	return p.ID, err
-}
-
-// CheckEnabled asks the projects, as the guard does.
-func (w *World) CheckEnabled(project, service string) error {
-	return w.Projects.CheckEnabled(project, service)
-}
-
-// RunProject is a project as package run knows it.
-func (w *World) RunProject(ref string) (resource.Project, error) {
-	p, err := w.Projects.Get(ref)
-	return resource.Project{ID: p.ID, Number: p.Number}, err
-}
-
 // Guard is the real guard over the world. It finds service accounts, and no bucket but "a-bucket" in project giggle.
 func (w *World) Guard() *guard.Guard {
-	return &guard.Guard{Identity: w.IAM, Projects: w, Audit: w.Audit, Log: slog.New(slog.DiscardHandler), Find: func(ctx context.Context, collection, id string) (project, canonical string, err error) {
+	return &guard.Guard{Identity: w.IAM, Projects: w.Projects, Audit: w.Audit, Log: slog.New(slog.DiscardHandler), Find: func(ctx context.Context, collection, id string) (project, canonical string, err error) {
 		if collection == "buckets" && id == "a-bucket" {
 			return "giggle", id, nil
 		}

@@ -1,14 +1,13 @@
-// Package iampolicy is the wire form of IAM policies that every API has in the same shape: getIamPolicy, setIamPolicy
-// and testIamPermissions of google.iam.v1.IAMPolicy, as JSON routes.
+// Package policies is the wire form of IAM policies that every API has in the same shape: getIamPolicy, setIamPolicy
+// and testIamPermissions of google.iam.v1.IAMPolicy, as methods for servers with protos to embed and as JSON routes.
 //
 // It translates between google.iam.v1.Policy and package iam's. What a caller may do is package guard's.
-package iampolicy
+package policies
 
 import (
 	"context"
 	"strconv"
 
-	"giggle/api/guard"
 	"giggle/fault"
 	"giggle/iam"
 	"giggle/rest"
@@ -24,13 +23,30 @@ type Policies interface {
 // MaxPermissions is how many permissions one testIamPermissions may ask about, from the API reference.
 const MaxPermissions = 100
 
+// Resource is a kind of resource with policies.
+type Resource struct {
+	// Resolve returns the name that policies know a resource by, of one that a request names. It fails with
+	// InvalidArgument, and with NotFound where there is no such project.
+	Resolve func(ctx context.Context, name string) (string, error)
+	// Exists fails with NotFound where the resource that Resolve named isn't there. It may be nil: Resolve knows.
+	Exists func(ctx context.Context, name string) error
+}
+
+// existing returns the name of a resource that is there.
+func (r Resource) existing(ctx context.Context, name string) (string, error) {
+	name, err := r.Resolve(ctx, name)
+	if err == nil && r.Exists != nil {
+		err = r.Exists(ctx, name)
+	}
+	return name, err
+}
+
 // Routes says where the three RPCs are.
 type Routes struct {
-	Pattern string                                           // path template whose variable is {resource}
-	RPC     string                                           // the RPCs are RPC.getIamPolicy and so on
-	GetVerb string                                           // HTTP method of getIamPolicy; "" is GET
-	Resolve func(resource string) (string, error)            // the name that policies are kept under
-	Exists  func(ctx context.Context, resource string) error // fails with NotFound; nil: it need not exist
+	Resource
+	Pattern string // path template whose variable is {resource}
+	RPC     string // the RPCs are RPC.getIamPolicy and so on
+	GetVerb string // HTTP method of getIamPolicy; "" is GET
 	Options []rest.RouteOption
 }
 
@@ -58,20 +74,12 @@ type condition struct {
 
 // Register adds the routes for one kind of resource.
 func Register(m *rest.Mux, policies Policies, at Routes) {
-	// A caller may test permissions on what it is about to create: gcloud 528 does before a first deploy.
-	existing := func(ctx context.Context, r *rest.Request) (string, error) {
-		name, err := at.Resolve(r.Params["resource"])
-		if err == nil && at.Exists != nil {
-			err = at.Exists(ctx, name)
-		}
-		return name, err
-	}
 	get := at.GetVerb
 	if get == "" {
 		get = "GET"
 	}
 	m.HandleFunc(get, at.Pattern+":getIamPolicy", at.RPC+".getIamPolicy", func(ctx context.Context, r *rest.Request) (any, error) {
-		name, err := existing(ctx, r)
+		name, err := at.existing(ctx, r.Params["resource"])
 		if err != nil {
 			return nil, err
 		}
@@ -86,7 +94,7 @@ func Register(m *rest.Mux, policies Policies, at Routes) {
 		return toWire(have), nil
 	}, at.Options...)
 	m.HandleFunc("POST", at.Pattern+":setIamPolicy", at.RPC+".setIamPolicy", func(ctx context.Context, r *rest.Request) (any, error) {
-		name, err := existing(ctx, r)
+		name, err := at.existing(ctx, r.Params["resource"])
 		if err != nil {
 			return nil, err
 		}
@@ -117,18 +125,10 @@ func Register(m *rest.Mux, policies Policies, at Routes) {
 		if err := r.DecodeJSON(&body); err != nil {
 			return nil, err
 		}
-		if len(body.Permissions) > MaxPermissions {
-			return nil, fault.Invalid("permissions", "more than %d", MaxPermissions)
-		}
-		name, err := at.Resolve(r.Params["resource"])
-		if err != nil {
-			return nil, err
-		}
-		var out struct {
+		held, err := at.held(ctx, policies, r.Params["resource"], body.Permissions)
+		return struct {
 			Permissions []string `json:"permissions,omitempty"`
-		}
-		out.Permissions = Held(policies, guard.Caller(ctx), body.Permissions, name)
-		return out, nil
+		}{held}, err
 	}, at.Options...)
 }
 

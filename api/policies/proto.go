@@ -1,4 +1,4 @@
-package iampolicy
+package policies
 
 import (
 	"encoding/base64"
@@ -9,16 +9,6 @@ import (
 	"giggle/fault"
 	"giggle/iam"
 )
-
-// Get returns the policy on a resource for a getIamPolicy that asks for a version of it
-// (options.requestedPolicyVersion; 0 where it doesn't), for the APIs that have protos.
-func Get(policies Policies, resource string, version int32) (*iampb.Policy, error) {
-	p, err := policies.Policy(resource).AsVersion(version)
-	if err != nil {
-		return nil, err
-	}
-	return ToProto(p)
-}
 
 // ToProto writes a policy as google.iam.v1.Policy, conditions and all.
 func ToProto(p iam.Policy) (*iampb.Policy, error) {

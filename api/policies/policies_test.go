@@ -1,4 +1,4 @@
-package iampolicy_test
+package policies_test
 
 import (
 	"context"
@@ -14,7 +14,7 @@ import (
 
 	"giggle/api/guard"
 	"giggle/api/guard/guardtest"
-	"giggle/api/iampolicy"
+	"giggle/api/policies"
 	"giggle/fault"
 	"giggle/iam"
 	"giggle/rest"
@@ -26,27 +26,32 @@ var rules = guard.Rules{
 	"things.testIamPermissions": {Authenticated: true},
 }
 
+// things are there by one name only.
+var things = policies.Resource{
+	Resolve: func(_ context.Context, name string) (string, error) {
+		if strings.HasSuffix(name, "/bad!") {
+			return "", fault.Invalid("resource", "%q is no name", name)
+		}
+		return name, nil
+	},
+	Exists: func(_ context.Context, name string) error {
+		if strings.HasSuffix(name, "/there") {
+			return nil
+		}
+		return fault.New(fault.NotFound, "%s was not found.", name)
+	},
+}
+
 func newWorld(t *testing.T) *guardtest.World {
 	w := guardtest.New(t)
 	w.Serve(t, "things.googleapis.com", "", rules, func(m *rest.Mux) {
-		iampolicy.Register(m, w.IAM, iampolicy.Routes{ // as projects have it
+		policies.Register(m, w.IAM, policies.Routes{ // as projects have it
 			Pattern: "/v2/{resource=projects/*/things/*}", RPC: "things", GetVerb: "POST",
-			Resolve: func(resource string) (string, error) { return resource, nil },
+			Resource: policies.Resource{Resolve: func(_ context.Context, name string) (string, error) { return name, nil }},
 		})
-		iampolicy.Register(m, w.IAM, iampolicy.Routes{
+		policies.Register(m, w.IAM, policies.Routes{
 			Pattern: "/v1/{resource=projects/*/things/*}", RPC: "things",
-			Resolve: func(resource string) (string, error) {
-				if strings.HasSuffix(resource, "/bad!") {
-					return "", fault.Invalid("resource", "%q is no name", resource)
-				}
-				return resource, nil
-			},
-			Exists: func(_ context.Context, resource string) error {
-				if strings.HasSuffix(resource, "/there") {
-					return nil
-				}
-				return fault.New(fault.NotFound, "%s was not found.", resource)
-			},
+			Resource: things,
 		})
 	})
 	return w
@@ -194,11 +199,11 @@ func TestPermissions(t *testing.T) {
 
 func TestProto(t *testing.T) {
 	p := iam.Policy{Etag: "dgAAAAAAAAAB", Bindings: []iam.Binding{{Role: "roles/owner", Members: []string{"allUsers"}}}}
-	w, err := iampolicy.ToProto(p)
+	w, err := policies.ToProto(p)
 	if err != nil {
 		t.Fatal(err)
 	}
-	back, err := iampolicy.FromProto(w)
+	back, err := policies.FromProto(w)
 	if err != nil || back.Etag != p.Etag || back.Version != 1 || len(back.Bindings) != 1 || back.Bindings[0].Role != "roles/owner" {
 		t.Errorf("%+v became %+v, %v", p, back, err)
 	}
@@ -206,10 +211,10 @@ func TestProto(t *testing.T) {
 		{Role: "roles/run.viewer", Members: []string{"user:a@b.test"}},
 		{Role: "roles/run.viewer", Members: []string{"user:a@b.test"}, Condition: &expr.Expr{Title: "t", Description: "d", Expression: "true"}},
 	}}
-	if back, err = iampolicy.FromProto(w); err != nil || len(back.Bindings) != 1 || len(back.Conditional) != 1 {
+	if back, err = policies.FromProto(w); err != nil || len(back.Bindings) != 1 || len(back.Conditional) != 1 {
 		t.Fatalf("%v became %+v, %v", w, back, err)
 	}
-	if again, err := iampolicy.ToProto(back); err != nil || !proto.Equal(again, w) {
+	if again, err := policies.ToProto(back); err != nil || !proto.Equal(again, w) {
 		t.Errorf("%v became %v, %v", w, again, err)
 	}
 	for name, tt := range map[string]struct {
@@ -219,11 +224,51 @@ func TestProto(t *testing.T) {
 		"none":  {nil, fault.InvalidArgument},
 		"audit": {&iampb.Policy{AuditConfigs: []*iampb.AuditConfig{{}}}, fault.Unimplemented},
 	} {
-		if _, err := iampolicy.FromProto(tt.in); !fault.Is(err, tt.code) {
+		if _, err := policies.FromProto(tt.in); !fault.Is(err, tt.code) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := iampolicy.ToProto(iam.Policy{Etag: "not base64!"}); err == nil {
+	if _, err := policies.ToProto(iam.Policy{Etag: "not base64!"}); err == nil {
 		t.Error("an etag that is not base64 passed")
+	}
+}
+
+// The methods for servers with protos do what the routes do.
+func TestMethods(t *testing.T) {
+	w := newWorld(t)
+	m := policies.New(w.IAM, things)
+	ctx := t.Context()
+	const there, gone = "projects/giggle/things/there", "projects/giggle/things/gone"
+	set, err := m.SetIamPolicy(ctx, &iampb.SetIamPolicyRequest{Resource: there, Policy: &iampb.Policy{Version: 3, Bindings: []*iampb.Binding{
+		{Role: "roles/run.invoker", Members: []string{"user:a@b.test"}, Condition: &expr.Expr{Title: "t", Expression: "true"}},
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole, err := m.GetIamPolicy(ctx, &iampb.GetIamPolicyRequest{Resource: there, Options: &iampb.GetPolicyOptions{RequestedPolicyVersion: 3}})
+	if err != nil || !proto.Equal(whole, set) || len(whole.GetBindings()) != 1 {
+		t.Errorf("set %v, got %v, %v", set, whole, err)
+	}
+	old, err := m.GetIamPolicy(ctx, &iampb.GetIamPolicyRequest{Resource: there})
+	if err != nil || old.GetVersion() != 1 || old.GetBindings()[0].GetCondition() != nil {
+		t.Errorf("without a version: %v, %v", old, err)
+	}
+	for _, name := range []string{there, gone} { // on what is about to be made, too
+		owner := rest.WithCall(ctx, &rest.Call{Caller: w.IAM.Owner()})
+		asked := &iampb.TestIamPermissionsRequest{Resource: name, Permissions: []string{"run.routes.invoke"}}
+		if held, err := m.TestIamPermissions(owner, asked); err != nil || len(held.GetPermissions()) != 1 {
+			t.Errorf("%s, the owner: %v, %v", name, held, err)
+		}
+		if held, err := m.TestIamPermissions(ctx, asked); err != nil || len(held.GetPermissions()) != 0 {
+			t.Errorf("%s, unauthenticated: %v, %v", name, held, err)
+		}
+	}
+	many := make([]string, policies.MaxPermissions+1)
+	_, errGet := m.GetIamPolicy(ctx, &iampb.GetIamPolicyRequest{Resource: gone})
+	_, errSet := m.SetIamPolicy(ctx, &iampb.SetIamPolicyRequest{Resource: gone, Policy: &iampb.Policy{}})
+	_, errTest := m.TestIamPermissions(ctx, &iampb.TestIamPermissionsRequest{Resource: there, Permissions: many})
+	_, errName := m.TestIamPermissions(ctx, &iampb.TestIamPermissionsRequest{Resource: "projects/giggle/things/bad!"})
+	if !fault.Is(errGet, fault.NotFound) || !fault.Is(errSet, fault.NotFound) || !fault.Is(errTest, fault.InvalidArgument) || !fault.Is(errName, fault.InvalidArgument) {
+		t.Errorf("%v, %v, %v, %v", errGet, errSet, errTest, errName)
 	}
 }
