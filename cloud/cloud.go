@@ -26,6 +26,7 @@ import (
 	"giggle/builds/dockerfile"
 	"giggle/builds/steps"
 	"giggle/builds/trigger"
+	"giggle/cloud/asbuild"
 	"giggle/disk"
 	"giggle/edge"
 	"giggle/engine"
@@ -44,6 +45,7 @@ import (
 	"giggle/run"
 	"giggle/run/scale"
 	"giggle/run/scale/local"
+	"giggle/secrets"
 	"giggle/storage"
 	"giggle/store"
 	"giggle/vertex"
@@ -144,6 +146,8 @@ type Cloud struct {
 	builds       *builds.Builds
 	// dockerfiles builds what has a Dockerfile.
 	dockerfiles *dockerfile.Builder
+	asBuild     *asbuild.Access
+	secrets     *secrets.Secrets
 	steps       *steps.Runner
 	scheduler   *builds.Scheduler
 	triggers    *trigger.Triggers
@@ -319,7 +323,7 @@ func (c *Cloud) openServices(context.Context) error {
 	c.logs = local.NewLogs(c.path("logs"), c.cfg.Log)
 	c.entries = logging.NewRing(logEntries, logBytes)
 	backend := &local.Backend{
-		Engine: c.engine, Images: c.images, Project: c.project, Account: runtimeAccount, Sockets: c.sockets, Trust: c.trust, Logs: c.logs, NewID: instanceID,
+		Engine: c.engine, Images: c.images, Project: c.project, Account: iam.RuntimeAccount, Sockets: c.sockets, Trust: c.trust, Logs: c.logs, NewID: instanceID,
 		Lines: c.containerLine, Now: c.cfg.Now,
 	}
 	gpus := c.findGPUs()
@@ -336,7 +340,7 @@ func (c *Cloud) openServices(context.Context) error {
 	c.services = run.NewServices(c.store, uuid.NewString, letters)
 	c.services.GPUs, c.services.Quotas = gpus, c.quotas
 	c.reconciler = &run.Reconciler{
-		Store: c.store, Images: runImages{c}, Instances: instances{c.scaler, c.logs, operation.NewAttempts(c.store)}, Routes: routes{c.gateway, c.scaler}, GPUs: gpus, Project: c.project, Log: c.cfg.Log,
+		Store: c.store, Images: runImages{c.artifacts, c.foreign, c.blobs}, Instances: instances{c.scaler, c.logs, operation.NewAttempts(c.store)}, Routes: routes{c.gateway, c.scaler}, GPUs: gpus, Project: c.project, Log: c.cfg.Log,
 	}
 	return nil
 }
@@ -391,14 +395,6 @@ func (r routes) Publish(x run.Route) { r.scaler.Publish(x); r.gateway.Publish(x)
 
 func (r routes) Remove(n resource.Child) { r.gateway.Remove(n); r.scaler.Remove(n) }
 
-// runtimeAccount is the account that a revision runs as.
-func runtimeAccount(p resource.Project, email string) string {
-	if email == "" {
-		return iam.ComputeAccount(p.Number)
-	}
-	return email
-}
-
 // instanceID makes ids of instances.
 func instanceID() string { return "i" + strings.ReplaceAll(uuid.NewString(), "-", "") }
 
@@ -410,33 +406,6 @@ func letters(n int) string {
 		b[i] = 'a' + b[i]%26
 	}
 	return string(b)
-}
-
-// CheckActAs fails when a service account does not exist, or when a principal may not act as it. It is what runv1
-// asks before a deploy.
-func (c *Cloud) CheckActAs(ctx context.Context, who iam.Principal, project, email string) error {
-	p, err := c.project(project)
-	if err != nil {
-		return err
-	}
-	email = runtimeAccount(p, email)
-	denied := fault.New(fault.PermissionDenied, "Permission 'iam.serviceaccounts.actAs' denied on service account %s (or it may not exist).", email)
-	denied.Reason, denied.Domain = "IAM_PERMISSION_DENIED", "iam.googleapis.com"
-	denied.Help = []fault.Link{c.identity.Grant(who, "iam.serviceAccounts.actAs", iam.Account{Project: p.ID, Email: email}.Name())}
-	a, err := c.identity.Account(ctx, "-", email)
-	if fault.Is(err, fault.NotFound) {
-		return denied
-	}
-	if err != nil {
-		return err
-	}
-	if !c.identity.Allowed(who, "iam.serviceAccounts.actAs", a.Name()) {
-		return denied
-	}
-	if a.Disabled {
-		return fault.New(fault.FailedPrecondition, "The service account %s is disabled; nothing can run as it.", email)
-	}
-	return nil
 }
 
 // find returns the project of a resource, and its id in policies' names.

@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -25,6 +26,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/emptypb"
 
+	"giggle/catalog"
 	"giggle/iam"
 	"giggle/rest"
 )
@@ -184,6 +186,17 @@ func unimplemented(t *testing.T, server *httptest.Server, host, token, method, p
 	return res.StatusCode == http.StatusNotImplemented && strings.Contains(string(text), "not implemented")
 }
 
+// Every API of the catalogue is served, and no other.
+func TestCatalog(t *testing.T) {
+	var hosts []string
+	for _, a := range newCloud(t).apis() {
+		hosts = append(hosts, a.host)
+	}
+	if !slices.Equal(hosts, catalog.Hosts()) {
+		t.Errorf("served, in this order: %q; in the catalogue: %q", hosts, catalog.Hosts())
+	}
+}
+
 // TestCoverage holds docs/coverage.md to the live routes: what answers UNIMPLEMENTED is listed as such.
 func TestCoverage(t *testing.T) {
 	c := newCloud(t)
@@ -205,7 +218,8 @@ func TestCoverage(t *testing.T) {
 			t.Fatal(err)
 		}
 		ctx := metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+token)
-		fmt.Fprintf(&out, "\n## %s\n\n| RPC | REST | |\n|---|---|---|\n", a.host)
+		row, _ := catalog.Find(a.host)
+		fmt.Fprintf(&out, "\n## %s: %s\n\n| RPC | REST | |\n|---|---|---|\n", a.host, row.Title)
 		done := map[string]bool{}
 		for _, r := range all[a.host].Routes() {
 			state := ""

@@ -2,7 +2,6 @@ package cloud
 
 import (
 	"context"
-	"errors"
 	"io"
 	"net/http"
 	"path/filepath"
@@ -10,7 +9,6 @@ import (
 
 	"giggle/artifacts"
 	"giggle/artifacts/mirror"
-	"giggle/blob"
 	"giggle/builds"
 	"giggle/builds/dockerapi"
 	"giggle/builds/dockerfile"
@@ -84,7 +82,7 @@ func (c *Cloud) openDocker(proxies http.Handler, sockets func(builds.Build) engi
 		return nil, err
 	}
 	api, err := dockerapi.New(dockerapi.Config{
-		Builder: files, Images: c.images, Registry: dockerRegistry{c}, Blobs: c.blobs, Engine: c.engine, Familiar: mirror.Familiar, Dir: c.path("docker"), Unpacker: c.unpacker(),
+		Builder: files, Images: c.images, Registry: c.asBuild.Docker(), Blobs: c.blobs, Engine: c.engine, Familiar: mirror.Familiar, Dir: c.path("docker"), Unpacker: c.unpacker(),
 		Shared:  func(b builds.Build) string { return c.path("build", "steps", b.Name.ID) },
 		Sockets: sockets, Groups: c.limits.buildGroups, Files: local.Files(c.trust), Env: local.TrustEnv(), Memory: stepMemory, Pids: stepPids, NewID: instanceID, Now: c.cfg.Now, Log: c.cfg.Log,
 	})
@@ -160,75 +158,4 @@ func (s sourceBuilder) Build(ctx context.Context, b builds.Build, source io.Read
 		digest, err = s.packs.Build(watched, b, source, size, log)
 	}
 	return digest, disk.Cause(watched, err)
-}
-
-// dockerRegistry is where docker steps pull from and push to, as the build's account.
-type dockerRegistry struct {
-	c *Cloud
-}
-
-func (d dockerRegistry) Pull(ctx context.Context, b builds.Build, name string) (string, error) {
-	familiar, err := mirror.Familiar(name)
-	if err != nil {
-		return "", err
-	}
-	img, err := d.c.foreign.Get(familiar)
-	if err == nil {
-		return img.Digest, d.copy(ctx, img.Digest)
-	}
-	if !fault.Is(err, fault.NotFound) {
-		return "", err
-	}
-	ref, err := artifacts.ParseReference(name)
-	if err != nil {
-		return "", fault.New(fault.NotFound, "%s is not on this machine: put it into the mirror of foreign images with `giggle images add %s`.", familiar, familiar)
-	}
-	if ref.Repository.Project, err = d.c.projectID(ref.Repository.Project); err != nil {
-		return "", err
-	}
-	if err := d.c.identity.Authorize(ctx, iam.ServiceAccount(b.Account), "artifactregistry.repositories.downloadArtifacts", ref.Repository.String()); err != nil {
-		return "", err
-	}
-	m, err := d.c.artifacts.Manifest(ctx, ref)
-	return string(m.Digest), err
-}
-
-// copy copies an image of the mirror to the platform's blobs.
-func (d dockerRegistry) copy(ctx context.Context, digest string) error {
-	from, err := d.c.foreign.Blobs()
-	if err != nil {
-		return err
-	}
-	f, _, err := from.Open(ctx, blob.Digest(digest))
-	if err != nil {
-		return err
-	}
-	raw, err := io.ReadAll(io.LimitReader(f, artifacts.MaxManifest))
-	if err := errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	m, err := artifacts.ParseManifest(raw, "")
-	if err != nil {
-		return err
-	}
-	for _, one := range append(m.Blobs, blob.Digest(digest)) {
-		if release, err := d.c.blobs.Hold(ctx, one); err == nil {
-			release()
-			continue
-		}
-		f, _, err := from.Open(ctx, one)
-		if err != nil {
-			return err
-		}
-		_, err = d.c.blobs.Put(ctx, f, one)
-		if err := errors.Join(err, f.Close()); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (d dockerRegistry) Push(ctx context.Context, b builds.Build, name, digest string) error {
-	b.Image = name
-	return pusher(d).Push(ctx, b, digest)
 }

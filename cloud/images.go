@@ -5,9 +5,9 @@ import (
 
 	"github.com/google/uuid"
 
-	"giggle/api/guard"
 	"giggle/artifacts"
 	"giggle/artifacts/mirror"
+	"giggle/blob"
 	"giggle/fault"
 	"giggle/oci"
 	"giggle/storage"
@@ -34,24 +34,15 @@ func (c *Cloud) openImages(ctx context.Context) (err error) {
 	return err
 }
 
-// allowOnObject fails when the caller of ctx lacks a permission on an object.
-func (c *Cloud) allowOnObject(ctx context.Context, permission, bucket, object string) error {
-	project, err := c.storage.BucketProject(ctx, bucket)
-	if err != nil {
-		return err
-	}
-	err = c.identity.Authorize(ctx, guard.Caller(ctx), permission, "projects/"+project+"/buckets/"+bucket+"/objects/"+object)
-	if err != nil {
-		return err
-	}
-	return c.projects.CheckEnabled(project, "storage.googleapis.com")
+// runImages resolves the images of services: those of the registry, then those of the mirror.
+type runImages struct {
+	artifacts *artifacts.Artifacts
+	foreign   *mirror.Mirror
+	blobs     *blob.Dir
 }
 
-// runImages resolves the images of services: those of the registry, then those of the mirror.
-type runImages struct{ c *Cloud }
-
 func (r runImages) Resolve(ctx context.Context, project, ref string) (string, error) {
-	resolved, missing := r.c.artifacts.Resolve(ctx, project, ref)
+	resolved, missing := r.artifacts.Resolve(ctx, project, ref)
 	if missing == nil {
 		return resolved, nil
 	}
@@ -59,7 +50,7 @@ func (r runImages) Resolve(ctx context.Context, project, ref string) (string, er
 	if err != nil {
 		return "", missing
 	}
-	m, err := r.c.foreign.Copy(ctx, name, r.c.blobs)
+	m, err := r.foreign.Copy(ctx, name, r.blobs)
 	if fault.Is(err, fault.NotFound) {
 		return "", missing
 	}

@@ -16,6 +16,7 @@ import (
 	"giggle/iam"
 	"giggle/resource"
 	"giggle/run"
+	"giggle/secrets"
 	"giggle/vertex"
 	"giggle/vertex/library"
 	"giggle/vertex/ollama"
@@ -80,8 +81,8 @@ func (c *Cloud) modelKey(project, key string) (string, error) {
 	if key == "" {
 		return "", nil
 	}
-	secret, version, _ := strings.Cut(key, "/")
-	b, err := c.secret("projects/" + project + "/secrets/" + secret + "/versions/" + version)
+	name, version, _ := strings.Cut(key, "/")
+	b, err := c.secrets.Get(secrets.Name(project, name, version))
 	if err != nil {
 		return "", err
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"giggle/iam"
+	"giggle/resource"
 	"giggle/storage"
 )
 
@@ -113,16 +114,16 @@ func TestReservedBuckets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{p.Number + logsSuffix, "123456789012" + logsSuffix, "x.googleusercontent.com"} {
+	for _, name := range []string{storage.LogsBucketName(p), storage.LogsBucketName(resource.Project{Number: "123456789012"}), "x.googleusercontent.com"} {
 		if _, err := c.storage.CreateBucket(t.Context(), storage.Bucket{Name: name, Project: "giggle"}); err == nil {
 			t.Errorf("%s was made", name)
 		}
 	}
 	// And a project's logs go to no bucket of another project, which may be there since before that was so.
-	if _, err := c.storage.CreateBucket(t.Context(), storage.Bucket{Name: p.Number + logsSuffix, Project: "another-project", Reserved: true}); err != nil {
+	if _, err := c.storage.CreateBucket(t.Context(), storage.Bucket{Name: storage.LogsBucketName(p), Project: "another-project", Reserved: true}); err != nil {
 		t.Fatal(err)
 	}
-	if name, err := c.logsBucket(t.Context(), p); err == nil || !strings.Contains(err.Error(), "another project's") {
+	if name, err := c.storage.LogsBucket(t.Context(), p); err == nil || !strings.Contains(err.Error(), "another project's") {
 		t.Errorf("the logs go to %s (%v)", name, err)
 	}
 }

@@ -33,7 +33,7 @@ type Config struct {
 	Project    resource.FindProject
 	Account    func(p resource.Project) string // that builds run as which name none
 	// ActAs fails when the caller may not act as a service account, or when there is none of that address.
-	ActAs func(ctx context.Context, who iam.Principal, project, email string) error
+	ActAs func(ctx context.Context, who iam.Principal, p resource.Project, email string) error
 	// LogsBucket makes sure that the bucket of a project's build logs is there, and returns its name.
 	LogsBucket func(ctx context.Context, p resource.Project) (string, error)
 	Pages      *resource.Pages
@@ -147,7 +147,7 @@ func (s *Server) submit(ctx context.Context, in resource.Location, req builds.Re
 		if err != nil || !a.In(p) {
 			return "", fault.Invalid("serviceAccount", "%.200q is not projects/PROJECT/serviceAccounts/EMAIL of this project", given)
 		}
-		return a.ID, s.ActAs(ctx, who, p.ID, a.ID)
+		return a.ID, s.ActAs(ctx, who, p, a.ID)
 	}
 	if req.LogsIn, err = s.LogsBucket(ctx, p); err != nil {
 		return nil, err

@@ -80,7 +80,7 @@ func (s *Server) mayUse(ctx context.Context, project string, t *trigger.Trigger)
 		if err != nil || !account.In(p) {
 			return fault.Invalid("trigger.serviceAccount", "%.200q is not projects/PROJECT/serviceAccounts/EMAIL of this project", a)
 		}
-		if err := s.ActAs(ctx, guard.Caller(ctx), p.ID, account.ID); err != nil {
+		if err := s.ActAs(ctx, guard.Caller(ctx), p, account.ID); err != nil {
 			return err
 		}
 	}

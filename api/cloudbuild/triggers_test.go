@@ -75,7 +75,7 @@ func newTriggers(t *testing.T) *world {
 	w.Serve(t, "cloudbuild.googleapis.com", "cloudbuild.googleapis.com", cloudbuild.Rules, func(m *rest.Mux) {
 		cloudbuild.New(cloudbuild.Config{
 			Builds: w.builds, Operations: operation.New(w.Store), Project: w.Projects.Find, Account: account, Pages: w.Pages, Triggers: triggers,
-			ActAs: func(_ context.Context, _ iam.Principal, _, email string) error {
+			ActAs: func(_ context.Context, _ iam.Principal, _ resource.Project, email string) error {
 				if email != "builder@giggle.iam.gserviceaccount.com" {
 					return fault.New(fault.PermissionDenied, "Permission 'iam.serviceaccounts.actAs' denied on service account %s.", email)
 				}

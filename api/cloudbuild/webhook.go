@@ -5,9 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
-	"regexp"
 	"strings"
-	"sync"
 
 	"cloud.google.com/go/cloudbuild/apiv1/v2/cloudbuildpb"
 
@@ -16,6 +14,7 @@ import (
 	"giggle/fault"
 	"giggle/resource"
 	"giggle/rest"
+	"giggle/secrets"
 )
 
 // githubRPC is the name of the route that takes GitHub's deliveries.
@@ -26,17 +25,10 @@ func GitHubSecret(project string) string {
 	return "projects/" + project + "/secrets/github-webhook/versions/latest"
 }
 
-var secretName = sync.OnceValue(func() *regexp.Regexp {
-	return regexp.MustCompile(`^projects/[a-z0-9-]{1,30}/secrets/[a-zA-Z0-9_-]{1,255}/versions/(latest|[0-9]{1,9})$`)
-})
-
-// IsSecretName reports whether a text names a secret's version.
-func IsSecretName(s string) bool { return secretName().MatchString(s) }
-
 // ownSecret is the name of a secret's version with the project's id in it. It fails with PermissionDenied where the name
 // is of another project than p: whoever guesses would learn of a secret that he can't read.
 func ownSecret(p resource.Project, name string) (string, error) {
-	if !IsSecretName(name) {
+	if !secrets.IsName(name) {
 		return "", fault.Invalid("trigger.webhookConfig.secret", "%.300q is not projects/PROJECT/secrets/SECRET/versions/VERSION", name)
 	}
 	_, rest, _ := strings.Cut(name, "/")

@@ -25,21 +25,16 @@ import (
 	"giggle/run"
 )
 
-// Accounts checks that a caller may let a revision run as a service account.
-type Accounts interface {
-	// CheckActAs fails when the account does not exist or the caller may not act as it. An empty email is the
-	// project's default account.
-	CheckActAs(ctx context.Context, p iam.Principal, project, email string) error
-}
-
 // Config is what a Server needs.
 type Config struct {
 	Services   *run.Services
 	Operations *operation.Operations
 	Project    resource.FindProject
-	Accounts   Accounts
-	Policies   policies.Policies
-	Pages      *resource.Pages
+	// ActAs fails when the caller may not let a revision run as a service account, or when there is none of that address.
+	// An empty address is the project's default account.
+	ActAs    func(ctx context.Context, who iam.Principal, p resource.Project, email string) error
+	Policies policies.Policies
+	Pages    *resource.Pages
 }
 
 // Server serves the API.
@@ -264,7 +259,7 @@ func (s *Server) writeService(ctx context.Context, r *rest.Request, t target, wr
 		return nil, err
 	}
 	who := guard.Caller(ctx)
-	if err := s.Accounts.CheckActAs(ctx, who, t.project.ID, svc.Template.ServiceAccount); err != nil {
+	if err := s.ActAs(ctx, who, t.project, svc.Template.ServiceAccount); err != nil {
 		return nil, err
 	}
 	if !dry {

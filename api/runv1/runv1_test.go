@@ -44,7 +44,7 @@ func (w *world) Drop(resource.Revision)                    {}
 func (w *world) Publish(run.Route)                         {}
 func (w *world) Remove(resource.Child)                     {}
 
-func (w *world) CheckActAs(_ context.Context, _ iam.Principal, _, email string) error {
+func (w *world) CheckActAs(_ context.Context, _ iam.Principal, _ resource.Project, email string) error {
 	if email != "" && email == w.denied {
 		return fault.New(fault.PermissionDenied, "Permission 'iam.serviceaccounts.actAs' denied on service account %s (or it may not exist).", email)
 	}
@@ -80,7 +80,7 @@ func newWorld(t *testing.T) *world {
 	}()
 	m := rest.NewMux("run.googleapis.com", rest.Options{Log: log, NewID: func() string { return "request-1" }})
 	runv1.New(runv1.Config{
-		Services: w.services, Operations: operation.New(st), Project: project, Accounts: w, Policies: ids,
+		Services: w.services, Operations: operation.New(st), Project: project, ActAs: w.CheckActAs, Policies: ids,
 		Pages: resource.NewPages(ids.PageKey(), time.Now),
 	}).Register(m)
 	if err := m.Build(); err != nil {
@@ -489,7 +489,7 @@ func FuzzService(f *testing.F) {
 	w := &world{}
 	m := rest.NewMux("run.googleapis.com", rest.Options{Log: slog.New(slog.DiscardHandler), NewID: func() string { return "r" }})
 	runv1.New(runv1.Config{
-		Services: run.NewServices(st, func() string { return "id" }, func(int) string { return "abc" }), Operations: operation.New(st), Accounts: w,
+		Services: run.NewServices(st, func() string { return "id" }, func(int) string { return "abc" }), Operations: operation.New(st), ActAs: w.CheckActAs,
 		Project: func(string) (resource.Project, error) {
 			return resource.Project{ID: "giggle", Number: "123456789012"}, nil
 		},

@@ -2,7 +2,6 @@ package runv2
 
 import (
 	"context"
-	"strings"
 
 	"cloud.google.com/go/cloudbuild/apiv1/v2/cloudbuildpb"
 	"cloud.google.com/go/longrunning/autogen/longrunningpb"
@@ -18,18 +17,25 @@ import (
 	"giggle/rest"
 )
 
-// Builds serves builds:submit, with which gcloud 528 deploys from source.
-type Builds struct {
-	runpb.UnimplementedBuildsServer
-
+// BuildsConfig is what Builds needs.
+type BuildsConfig struct {
 	Builds  *builds.Builds
-	Project func(ref string) (resource.Project, error) // by id or number
-	Account func(p resource.Project) string            // that builds run as which name none
+	Project resource.FindProject
+	Account func(p resource.Project) string // that builds run as which name none
 	// ActAs fails when the caller may not act as a service account, or when there is none of that address.
-	ActAs func(ctx context.Context, who iam.Principal, project, email string) error
+	ActAs func(ctx context.Context, who iam.Principal, p resource.Project, email string) error
 	// LogsBucket makes sure that the bucket of a project's build logs is there, and returns its name.
 	LogsBucket func(ctx context.Context, p resource.Project) (string, error)
 }
+
+// Builds serves builds:submit, with which gcloud 528 deploys from source.
+type Builds struct {
+	runpb.UnimplementedBuildsServer
+	cfg BuildsConfig
+}
+
+// NewBuilds returns the server of builds.
+func NewBuilds(cfg BuildsConfig) *Builds { return &Builds{cfg: cfg} }
 
 // defaultBase is the base image that gcloud 528 names when the user names none.
 const defaultBase = "gcr.io/buildpacks/google-22/run"
@@ -40,15 +46,10 @@ func (s *Builds) Register(m *rest.Mux) { runpb.RegisterBuildsServer(m, s) }
 // SubmitBuild queues a build of an uploaded source. The operation that it returns is polled at Cloud Build, by the
 // build's id.
 func (s *Builds) SubmitBuild(ctx context.Context, r *runpb.SubmitBuildRequest) (*runpb.SubmitBuildResponse, error) {
-	in, err := resource.ParseLocation(r.GetParent())
+	in, p, err := s.cfg.Project.Location(r.GetParent())
 	if err != nil {
 		return nil, err
 	}
-	p, err := s.Project(in.Project)
-	if err != nil {
-		return nil, err
-	}
-	in.Project = p.ID
 	if !resource.IsRegion(in.Location) {
 		return nil, fault.New(fault.NotFound, "Location %q is not one of Cloud Run's.", in.Location)
 	}
@@ -61,14 +62,18 @@ func (s *Builds) SubmitBuild(ctx context.Context, r *runpb.SubmitBuildRequest) (
 	src := r.GetStorageSource()
 	b := builds.Build{
 		Source: builds.Source{Bucket: src.GetBucket(), Object: src.GetObject(), Generation: src.GetGeneration()},
-		Image:  r.GetImageUri(), Tags: r.GetTags(), Account: s.Account(p), Creator: guard.Caller(ctx).Email(),
+		Image:  r.GetImageUri(), Tags: r.GetTags(), Account: s.cfg.Account(p), Creator: guard.Caller(ctx).Email(),
 	}
 	if sa := r.GetServiceAccount(); sa != "" {
-		if email := sa[strings.LastIndexByte(sa, '/')+1:]; email != b.Account {
-			if err := s.ActAs(ctx, guard.Caller(ctx), p.ID, email); err != nil {
+		a, err := resource.ParseAccountOrEmail(sa)
+		if err != nil || !a.In(p) {
+			return nil, fault.Invalid("serviceAccount", "%.200q is not projects/PROJECT/serviceAccounts/EMAIL of this project", sa)
+		}
+		if a.ID != b.Account {
+			if err := s.cfg.ActAs(ctx, guard.Caller(ctx), p, a.ID); err != nil {
 				return nil, err
 			}
-			b.Account = email
+			b.Account = a.ID
 		}
 	}
 	switch t := r.GetBuildType().(type) {
@@ -91,10 +96,10 @@ func (s *Builds) SubmitBuild(ctx context.Context, r *runpb.SubmitBuildRequest) (
 	default:
 		return nil, fault.Invalid("buildType", "buildpackBuild or dockerBuild is needed")
 	}
-	if b.LogsIn, err = s.LogsBucket(ctx, p); err != nil {
+	if b.LogsIn, err = s.cfg.LogsBucket(ctx, p); err != nil {
 		return nil, err
 	}
-	made, err := s.Builds.Create(ctx, in, b)
+	made, err := s.cfg.Builds.Create(ctx, in, b)
 	if err != nil {
 		return nil, err
 	}

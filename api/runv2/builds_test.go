@@ -25,7 +25,7 @@ type world struct {
 func account(p resource.Project) string { return iam.BuildAccount(p.Number) }
 
 // actAs lets everybody act as one account only.
-func actAs(_ context.Context, _ iam.Principal, _, email string) error {
+func actAs(_ context.Context, _ iam.Principal, _ resource.Project, email string) error {
 	if email != "builder@giggle.iam.gserviceaccount.com" {
 		return fault.New(fault.PermissionDenied, "Permission 'iam.serviceaccounts.actAs' denied on service account %s.", email)
 	}
@@ -43,7 +43,7 @@ func newWorld(t *testing.T) *world {
 		}
 	}
 	w.Serve(t, "run.googleapis.com", "run.googleapis.com", rules, func(m *rest.Mux) {
-		(&runv2.Builds{Builds: w.builds, Project: w.Projects.Find, Account: account, ActAs: actAs, LogsBucket: func(_ context.Context, p resource.Project) (string, error) {
+		runv2.NewBuilds(runv2.BuildsConfig{Builds: w.builds, Project: w.Projects.Find, Account: account, ActAs: actAs, LogsBucket: func(_ context.Context, p resource.Project) (string, error) {
 			return p.Number + ".cloudbuild-logs", nil
 		}}).Register(m)
 		cloudbuild.New(cloudbuild.Config{Builds: w.builds, Operations: operation.New(w.Store), Project: w.Projects.Find, Account: account, Pages: w.Pages}).Register(m)

@@ -43,7 +43,7 @@ func (s *Server) write(
 		return nil, inV2(err)
 	}
 	who := guard.Caller(ctx)
-	if err := s.Accounts.CheckActAs(ctx, who, p.ID, want.Template.ServiceAccount); err != nil {
+	if err := s.ActAs(ctx, who, p, want.Template.ServiceAccount); err != nil {
 		return nil, err
 	}
 	if dry {

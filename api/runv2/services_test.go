@@ -60,7 +60,7 @@ func (c *cloud) Drop(resource.Revision) {}
 func (c *cloud) Publish(run.Route)      {}
 func (c *cloud) Remove(resource.Child)  {}
 
-func (c *cloud) CheckActAs(_ context.Context, _ iam.Principal, _, email string) error {
+func (c *cloud) CheckActAs(_ context.Context, _ iam.Principal, _ resource.Project, email string) error {
 	if email != "" && email == c.denied {
 		return fault.New(fault.PermissionDenied, "Permission 'iam.serviceaccounts.actAs' denied on service account %s (or it may not exist).", email)
 	}
@@ -97,8 +97,8 @@ func newCloud(t *testing.T) *cloud {
 	}()
 	m := rest.NewMux("run.googleapis.com", rest.Options{Log: log, NewID: func() string { return "request-1" }})
 	operations, pages := operation.New(st), resource.NewPages(ids.PageKey(), time.Now)
-	runv1.New(runv1.Config{Services: services, Operations: operations, Project: project, Accounts: c, Policies: ids, Pages: pages}).Register(m)
-	runv2.New(runv2.Config{Services: services, Operations: operations, Project: project, Accounts: c, Policies: ids, Pages: pages}).Register(m)
+	runv1.New(runv1.Config{Services: services, Operations: operations, Project: project, ActAs: c.CheckActAs, Policies: ids, Pages: pages}).Register(m)
+	runv2.New(runv2.Config{Services: services, Operations: operations, Project: project, ActAs: c.CheckActAs, Policies: ids, Pages: pages}).Register(m)
 	if err := m.Build(); err != nil {
 		t.Fatal(err)
 	}

@@ -245,7 +245,8 @@ func (s *Triggers) request(ctx context.Context, t *Trigger, f Firing) (r builds.
 		if given == "" {
 			return account, nil
 		}
-		return given[strings.LastIndexByte(given, '/')+1:], nil // whoever set it up was asked whether he may act as it
+		a, err := resource.ParseAccountOrEmail(given)
+		return a.ID, err // whoever set the trigger up was asked whether he may act as it
 	}
 	return r, err
 }

@@ -21,7 +21,7 @@ var layers = []struct {
 	{"error", []string{"fault"}},
 	{"leaf", []string{"resource", "peer", "quota", "catalog"}},
 	{"mechanism", []string{"blob", "disk", "store", "oci", "engine", "builds/source", "operation", "logging/audit", "vertex/llama", "vertex/embedded"}},
-	{"product", []string{"run", "builds", "artifacts", "git", "iam", "projects", "storage", "metadata", "logging", "vertex"}},
+	{"product", []string{"run", "builds", "artifacts", "git", "iam", "projects", "storage", "metadata", "logging", "vertex", "secrets"}},
 	{"data plane", []string{"run/scale", "gateway"}},
 	{"API layer", []string{"rest"}},
 	{"wire", []string{"edge", "shell", "api", "artifacts/registry", "vertex/registry", "builds/modproxy", "builds/npmproxy", "git/githttp"}},

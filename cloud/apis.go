@@ -1,0 +1,205 @@
+package cloud
+
+import (
+	"fmt"
+	"maps"
+
+	"github.com/google/uuid"
+
+	"giggle/api/aiplatform"
+	"giggle/api/artifactregistry"
+	"giggle/api/cloudbilling"
+	"giggle/api/cloudbuild"
+	"giggle/api/guard"
+	"giggle/api/iamadmin"
+	"giggle/api/iamcredentials"
+	"giggle/api/resourcemanager"
+	"giggle/api/runv1"
+	"giggle/api/runv2"
+	"giggle/api/serviceusage"
+	"giggle/api/sourcerepo"
+	"giggle/api/storagejson"
+	"giggle/catalog"
+	"giggle/edge"
+	"giggle/fault"
+	"giggle/git/githttp"
+	"giggle/iam"
+	"giggle/rest"
+)
+
+// api is what serves one API of the catalogue.
+type api struct {
+	host    string // its row in package catalog
+	rules   guard.Rules
+	servers []server
+
+	errors  rest.ErrorWriter                                  // nil for Google's usual form
+	denied  func(e *fault.Error, permission, resource string) // words of its own for a refusal; may be nil
+	maxBody int64                                             // bytes of a request; 0 for rest.DefaultMaxBody
+}
+
+// server is a part of an API.
+type server interface{ Register(m *rest.Mux) }
+
+// apis are all APIs. A host that is not here answers that it is not served.
+func (c *Cloud) apis() []api {
+	find := c.projects.Find
+	return []api{
+		{
+			host:  "aiplatform.googleapis.com",
+			rules: aiplatform.Rules,
+			servers: []server{aiplatform.New(aiplatform.Config{
+				Models:  c.models,
+				Project: find,
+				NewID:   uuid.NewString,
+				Now:     c.cfg.Now,
+			})},
+			denied:  aiplatform.Denied,
+			maxBody: aiplatform.MaxBody,
+		},
+		{
+			host:  "artifactregistry.googleapis.com",
+			rules: artifactregistry.Rules,
+			servers: []server{artifactregistry.New(artifactregistry.Config{
+				Artifacts:  c.artifacts,
+				Operations: c.operations,
+				Policies:   c.identity,
+				Project:    find,
+				Pages:      c.pages,
+			})},
+		},
+		{
+			host:    "cloudbilling.googleapis.com",
+			rules:   cloudbilling.Rules,
+			servers: []server{cloudbilling.New(cloudbilling.Config{Project: find})},
+		},
+		{
+			host:  "cloudbuild.googleapis.com",
+			rules: cloudbuild.Rules,
+			servers: []server{cloudbuild.New(cloudbuild.Config{
+				Builds:     c.builds,
+				Operations: c.operations,
+				Project:    find,
+				Account:    iam.DefaultBuildAccount,
+				ActAs:      c.identity.CheckActAs,
+				LogsBucket: c.storage.LogsBucket,
+				Pages:      c.pages,
+				Triggers:   c.triggers,
+				Secret:     c.secrets.Get,
+			})},
+		},
+		{
+			host:    "cloudresourcemanager.googleapis.com",
+			rules:   resourcemanager.Rules,
+			servers: []server{resourcemanager.New(resourcemanager.Config{Projects: c.projects, Policies: c.identity})},
+		},
+		{
+			host:  "iam.googleapis.com",
+			rules: iamadmin.Rules,
+			servers: []server{iamadmin.New(iamadmin.Config{
+				Identity: c.identity,
+				Project:  find,
+				Pages:    c.pages,
+				Audited:  catalog.Hosts(),
+			})},
+		},
+		{
+			host:    "iamcredentials.googleapis.com",
+			rules:   iamcredentials.Rules,
+			servers: []server{iamcredentials.New(iamcredentials.Config{Identity: c.identity})},
+		},
+		{
+			host:  "run.googleapis.com",
+			rules: merge(runv1.Rules, runv2.Rules),
+			servers: []server{
+				runv1.New(runv1.Config{
+					Services:   c.services,
+					Operations: c.operations,
+					Project:    find,
+					ActAs:      c.identity.CheckActAs,
+					Policies:   c.identity,
+					Pages:      c.pages,
+				}),
+				runv2.New(runv2.Config{
+					Services:   c.services,
+					Operations: c.operations,
+					Project:    find,
+					ActAs:      c.identity.CheckActAs,
+					Policies:   c.identity,
+					Pages:      c.pages,
+				}),
+				runv2.NewBuilds(runv2.BuildsConfig{
+					Builds:     c.builds,
+					Project:    find,
+					Account:    iam.DefaultBuildAccount,
+					ActAs:      c.identity.CheckActAs,
+					LogsBucket: c.storage.LogsBucket,
+				}),
+			},
+		},
+		{
+			host:    "serviceusage.googleapis.com",
+			rules:   serviceusage.Rules,
+			servers: []server{serviceusage.New(serviceusage.Config{Projects: c.projects, Pages: c.pages})},
+		},
+		{
+			host:  "sourcerepo.googleapis.com",
+			rules: sourcerepo.Rules,
+			servers: []server{sourcerepo.New(sourcerepo.Config{
+				Repos:    c.repos,
+				Policies: c.identity,
+				Project:  find,
+				Pages:    c.pages,
+				Host:     githttp.Host,
+			})},
+		},
+		{
+			host:  "storage.googleapis.com",
+			rules: storagejson.Rules,
+			servers: []server{storagejson.New(storagejson.Config{
+				Storage:  c.storage,
+				Pages:    c.pages,
+				Project:  find,
+				Allow:    storagejson.Access{Identity: c.identity, Buckets: c.storage, Enabled: c.projects.CheckEnabled}.Allow,
+				Policies: c.identity,
+				Base:     edge.Base,
+			})},
+			errors: storagejson.WriteError,
+		},
+	}
+}
+
+func merge(all ...guard.Rules) guard.Rules {
+	out := make(guard.Rules)
+	for _, rules := range all {
+		maps.Copy(out, rules)
+	}
+	return out
+}
+
+// muxes builds every API's routes, by host.
+func (c *Cloud) muxes() (map[string]*rest.Mux, error) {
+	bodies := rest.NewBodies(rest.DefaultBodies)
+	g := &guard.Guard{Identity: c.identity, Projects: c.projects, Audit: c.audit, Log: c.cfg.Log, Find: c.find}
+	out := make(map[string]*rest.Mux)
+	for _, a := range c.apis() {
+		guarded := guard.API{Host: a.host, Service: a.host, Rules: a.rules, Denied: a.denied}
+		m := rest.NewMux(a.host, rest.Options{
+			Admit:        g.Admit(guarded),
+			Interceptors: g.Interceptors(guarded),
+			Log:          c.cfg.Log,
+			NewID:        uuid.NewString,
+			Errors:       a.errors,
+			MaxBody:      a.maxBody,
+			Bodies:       bodies,
+		})
+		for _, s := range a.servers {
+			s.Register(m)
+		}
+		if err := m.Build(); err != nil {
+			return nil, fmt.Errorf("routes of %s: %w", a.host, err)
+		}
+		out[a.host] = m
+	}
+	return out, nil
+}
