@@ -3,6 +3,7 @@ package cloud
 import (
 	"cmp"
 	"context"
+	"errors"
 	"net/http"
 
 	"github.com/google/uuid"
@@ -16,6 +17,7 @@ import (
 	"giggle/builds/source"
 	"giggle/builds/steps"
 	"giggle/cloud/asbuild"
+	"giggle/cloud/garbage"
 	"giggle/engine"
 	"giggle/iam"
 	"giggle/metadata"
@@ -104,6 +106,20 @@ func (c *Cloud) openBuilds(ctx context.Context) error {
 		Begin:   operation.NewAttempts(c.store).Begin,
 		Log:     c.cfg.Log,
 	}
+	c.garbage = garbage.New(garbage.Config{
+		Released:    c.released,
+		Blobs:       c.blobs,
+		Artifacts:   c.artifacts,
+		Storage:     c.storage,
+		Services:    c.services,
+		Images:      c.images,
+		Running:     c.engine.Layers,
+		OldestBuild: c.builds.Oldest,
+		Low:         c.disk.Low,
+		Restore:     func() error { return errors.Join(c.ballast.Restore(), c.auditBallast.Restore()) },
+		Now:         c.cfg.Now,
+		Log:         c.cfg.Log,
+	})
 	return nil
 }
 
@@ -130,7 +146,7 @@ func (c *Cloud) openShell(ctx context.Context, who iam.Principal, id, step strin
 
 // buildIdentity is whom a build's container is told that it is.
 func (c *Cloud) buildIdentity(b builds.Build) metadata.Identity {
-	p, err := c.project(b.Project)
+	p, err := c.projects.Find(b.Project)
 	if err != nil {
 		p = resource.Project{ID: b.Project} // the project of a running build is not deleted
 	}

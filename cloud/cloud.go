@@ -27,6 +27,7 @@ import (
 	"giggle/builds/steps"
 	"giggle/builds/trigger"
 	"giggle/cloud/asbuild"
+	"giggle/cloud/garbage"
 	"giggle/disk"
 	"giggle/edge"
 	"giggle/engine"
@@ -119,7 +120,8 @@ type Cloud struct {
 	// auditBallast is that of the audit log.
 	auditBallast *disk.Ballast
 	auditMost    int64 // bytes that its entries of what was done may take
-	released     *released
+	released     *garbage.Released
+	garbage      *garbage.Collector
 	store        *store.Store
 	audit        *audit.Log
 	blobs        *blob.Dir
@@ -287,18 +289,6 @@ func (c *Cloud) openProjects(ctx context.Context) (err error) {
 	return err
 }
 
-// project is a project as package run knows it.
-func (c *Cloud) project(ref string) (resource.Project, error) {
-	p, err := c.projects.Get(ref)
-	return resource.Project{ID: p.ID, Number: p.Number}, err
-}
-
-// projectID names a project by its id.
-func (c *Cloud) projectID(ref string) (string, error) {
-	p, err := c.projects.Get(ref)
-	return p.ID, err
-}
-
 func (c *Cloud) openEngine(ctx context.Context) (err error) {
 	_, whole, err := local.Memory()
 	if err != nil {
@@ -323,7 +313,7 @@ func (c *Cloud) openServices(context.Context) error {
 	c.logs = local.NewLogs(c.path("logs"), c.cfg.Log)
 	c.entries = logging.NewRing(logEntries, logBytes)
 	backend := &local.Backend{
-		Engine: c.engine, Images: c.images, Project: c.project, Account: iam.RuntimeAccount, Sockets: c.sockets, Trust: c.trust, Logs: c.logs, NewID: instanceID,
+		Engine: c.engine, Images: c.images, Project: c.projects.Find, Account: iam.RuntimeAccount, Sockets: c.sockets, Trust: c.trust, Logs: c.logs, NewID: instanceID,
 		Lines: c.containerLine, Now: c.cfg.Now,
 	}
 	gpus := c.findGPUs()
@@ -340,7 +330,7 @@ func (c *Cloud) openServices(context.Context) error {
 	c.services = run.NewServices(c.store, uuid.NewString, letters)
 	c.services.GPUs, c.services.Quotas = gpus, c.quotas
 	c.reconciler = &run.Reconciler{
-		Store: c.store, Images: runImages{c.artifacts, c.foreign, c.blobs}, Instances: instances{c.scaler, c.logs, operation.NewAttempts(c.store)}, Routes: routes{c.gateway, c.scaler}, GPUs: gpus, Project: c.project, Log: c.cfg.Log,
+		Store: c.store, Images: runImages{c.artifacts, c.foreign, c.blobs}, Instances: instances{c.scaler, c.logs, operation.NewAttempts(c.store)}, Routes: routes{c.gateway, c.scaler}, GPUs: gpus, Project: c.projects.Find, Log: c.cfg.Log,
 	}
 	return nil
 }

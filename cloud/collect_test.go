@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"giggle/blob"
+	"giggle/cloud/garbage"
 	"giggle/fault"
 	"giggle/storage"
 )
@@ -26,13 +27,13 @@ func TestCollectKeepsWhatIsNeeded(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Young, it stays; old, it goes. The file system's clock decides, so the time is one to come.
-	if err := c.collect(ctx, time.Now().Add(-young)); err != nil {
+	if err := c.garbage.Collect(ctx, time.Now().Add(-garbage.Young)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := c.blobs.Stat(ctx, orphan.Digest); err != nil {
 		t.Errorf("a young blob is gone: %v", err)
 	}
-	if err := c.collect(ctx, time.Now().Add(time.Hour)); err != nil {
+	if err := c.garbage.Collect(ctx, time.Now().Add(time.Hour)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := c.blobs.Stat(ctx, orphan.Digest); !fault.Is(err, fault.NotFound) {
@@ -47,7 +48,7 @@ func TestCollectKeepsWhatIsNeeded(t *testing.T) {
 		t.Errorf("the object is %q, %v", b, err)
 	}
 	var marked []blob.Digest
-	if err := (revisionImages{c}).Mark(ctx, func(d blob.Digest) { marked = append(marked, d) }); err != nil || len(marked) != 0 {
+	if err := c.garbage.Revisions().Mark(ctx, func(d blob.Digest) { marked = append(marked, d) }); err != nil || len(marked) != 0 {
 		t.Errorf("without revisions, marked %v, %v", marked, err)
 	}
 }

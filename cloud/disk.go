@@ -3,6 +3,7 @@ package cloud
 import (
 	"os"
 
+	"giggle/cloud/garbage"
 	"giggle/disk"
 )
 
@@ -20,7 +21,7 @@ const (
 
 // openDisk looks at the data directory's file system.
 func (c *Cloud) openDisk() (err error) {
-	c.released = newReleased()
+	c.released = garbage.NewReleased()
 	c.disk = disk.New(disk.Config{
 		Dir: c.cfg.Data, Full: c.released.Full,
 		Parts: []disk.Part{

@@ -96,7 +96,7 @@ func (c *Cloud) openDocker(proxies http.Handler, sockets func(builds.Build) engi
 // keepCaches removes the caches of builds of projects that are gone, and those that nobody uses.
 func (c *Cloud) keepCaches() error {
 	return c.dockerfiles.Keep(c.cfg.Now(), func(project string) bool {
-		_, err := c.project(project)
+		_, err := c.projects.Find(project)
 		return !fault.Is(err, fault.NotFound) // the store may have another trouble
 	})
 }

@@ -55,7 +55,7 @@ func (c *Cloud) addModel(ctx context.Context, project, name, source string, file
 	if err := library.CheckName(name); err != nil {
 		return m, err
 	}
-	if _, err := c.project(project); err != nil {
+	if _, err := c.projects.Find(project); err != nil {
 		return m, err
 	}
 	all, err := c.models.Routes(ctx, project)

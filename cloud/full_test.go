@@ -22,6 +22,7 @@ import (
 
 	"giggle/artifacts"
 	"giggle/blob"
+	"giggle/cloud/garbage"
 	"giggle/fault"
 	"giggle/oci"
 	"giggle/resource"
@@ -199,8 +200,8 @@ func testFullDisk(t *testing.T, left ...int64) {
 		if status, text := f.call("DELETE", "https://storage.googleapis.com/storage/v1/b/full/o/"+name, ""); status >= 300 {
 			t.Fatalf("%s: delete = %d %.300s", at, status, text)
 		}
-		f.later.Add(int64(2 * grace)) // the object has been there for a while
-		if err := f.collectReleased(t.Context(), true); err != nil {
+		f.later.Add(int64(2 * garbage.Grace)) // the object has been there for a while
+		if err := f.garbage.CollectReleased(t.Context(), true); err != nil {
 			t.Errorf("%s: collect: %v", at, err)
 		}
 		if back := f.free() - before; back < big*9/10 {
@@ -233,10 +234,9 @@ func testFullDisk(t *testing.T, left ...int64) {
 
 // What is deleted is collected where nothing else refers to it, and nowhere else.
 func TestDeletesGiveBack(t *testing.T) {
-	c := newCloud(t)
-	ctx := t.Context()
 	var later time.Duration
-	c.cfg.Now = func() time.Time { return time.Now().Add(later) }
+	c := newCloudWith(t, func(cfg *Config) { cfg.Now = func() time.Time { return time.Now().Add(later) } })
+	ctx := t.Context()
 	if _, err := c.storage.CreateBucket(ctx, storage.Bucket{Name: "some", Project: "giggle"}); err != nil {
 		t.Fatal(err)
 	}
@@ -264,7 +264,7 @@ func TestDeletesGiveBack(t *testing.T) {
 	}
 	collect := func() {
 		t.Helper()
-		if err := c.collectReleased(ctx, true); err != nil {
+		if err := c.garbage.CollectReleased(ctx, true); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -286,7 +286,7 @@ func TestDeletesGiveBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	later = 2 * grace
+	later = 2 * garbage.Grace
 	collect()
 	for name, want := range map[blob.Digest]bool{one: true, three: false, replaced: false, held: true} {
 		if there(name) != want {
@@ -295,7 +295,7 @@ func TestDeletesGiveBack(t *testing.T) {
 	}
 	remove("two")
 	release()
-	later += 2 * grace
+	later += 2 * garbage.Grace
 	collect()
 	if there(one) || there(held) {
 		t.Error("what nothing refers to any more is still there")
@@ -304,10 +304,9 @@ func TestDeletesGiveBack(t *testing.T) {
 
 // What is unpacked of an image goes with the image and what runs it, and so do its blobs; what another image has stays.
 func TestUnpackedImagesGiveBack(t *testing.T) {
-	c := newCloud(t)
-	ctx := t.Context()
 	var later time.Duration
-	c.cfg.Now = func() time.Time { return time.Now().Add(later) }
+	c := newCloudWith(t, func(cfg *Config) { cfg.Now = func() time.Time { return time.Now().Add(later) } })
+	ctx := t.Context()
 	if _, err := c.artifacts.CreateRepository(ctx, artifacts.Repository{Name: resource.Repository("giggle", "europe-north1", "docker"), Format: artifacts.Docker}); err != nil {
 		t.Fatal(err)
 	}
@@ -345,11 +344,11 @@ func TestUnpackedImagesGiveBack(t *testing.T) {
 	}
 	there := func(path string) bool { _, err := os.Stat(path); return err == nil }
 	top := unpacked["gone"].Layers[1]
-	if err := c.collectReleased(ctx, true); err != nil || !there(top) {
+	if err := c.garbage.CollectReleased(ctx, true); err != nil || !there(top) {
 		t.Errorf("what a push may count on went at once: %v", err)
 	}
-	later = 2 * pushGrace
-	if err := c.collectReleased(ctx, true); err != nil {
+	later = 2 * garbage.PushGrace
+	if err := c.garbage.CollectReleased(ctx, true); err != nil {
 		t.Error(err)
 	}
 	if there(top) {

@@ -95,7 +95,7 @@ func (c *Cloud) serviceModel(project, service, region, model string) (vertex.Bac
 	if !resource.IsRegion(region) {
 		return nil, fault.Invalid("backend", "region=%.60s is not one of Cloud Run's", region)
 	}
-	p, err := c.project(project)
+	p, err := c.projects.Find(project)
 	if err != nil {
 		return nil, err
 	}

@@ -110,7 +110,7 @@ func TestObjectsAreGuardedByTheirNames(t *testing.T) {
 // A bucket of the platform's own is nobody's to make.
 func TestReservedBuckets(t *testing.T) {
 	c := newCloud(t)
-	p, err := c.project("giggle")
+	p, err := c.projects.Find("giggle")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -184,7 +184,7 @@ func (c *Cloud) Session(uid int) (shell.Session, error) {
 			return shell.Session{}, err
 		}
 	}
-	project, err := c.project(c.cfg.Project)
+	project, err := c.projects.Find(c.cfg.Project)
 	if err != nil {
 		return shell.Session{}, err
 	}
