@@ -1,4 +1,4 @@
-// Package build is Cloud Build's domain: builds as rows, and the scheduler that runs them a few at a time.
+// Package builds is Cloud Build's domain: builds as rows, and the scheduler that runs them a few at a time.
 //
 // The API's wire forms are in api/cloudbuild and api/runv2. How a source becomes an image is a Builder's business
 // (builds/buildpack), how steps run that of Steps (builds/steps); where sources, logs and images are is behind interfaces

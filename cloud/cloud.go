@@ -7,9 +7,11 @@ package cloud
 import (
 	"context"
 	"crypto/rand"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path"
 	"path/filepath"
 	"runtime"
@@ -49,8 +51,7 @@ import (
 	"giggle/secrets"
 	"giggle/storage"
 	"giggle/store"
-	"giggle/vertex"
-	"giggle/vertex/library"
+	"giggle/vertex/serving"
 )
 
 // Config says what platform to run.
@@ -137,8 +138,7 @@ type Cloud struct {
 	limits       limits
 	cards        []engine.GPU // the machine's
 	logs         *local.Logs
-	models       *vertex.Models
-	library      *library.Library
+	models       *serving.Serving
 	entries      logging.Log // what services say, as entries of Cloud Logging
 	scaler       *scale.Scaler
 	gateway      *gateway.Gateway
@@ -396,6 +396,40 @@ func letters(n int) string {
 		b[i] = 'a' + b[i]%26
 	}
 	return string(b)
+}
+
+// openModels opens the files of models and the table of their backends.
+func (c *Cloud) openModels(ctx context.Context) (err error) {
+	if c.cfg.Binary == "" {
+		if c.cfg.Binary, err = os.Executable(); err != nil {
+			return err
+		}
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(c.ca.CertPEM())
+	c.models, err = serving.Open(ctx, serving.Config{
+		Dir:       c.path("models"),
+		Store:     c.store,
+		Main:      c.cfg.Project,
+		Binary:    c.cfg.Binary,
+		PerMinute: c.cfg.ModelRequests,
+		Writer:    c.disk.Writer,
+		Project:   c.projects.Find,
+		Secrets:   c.secrets,
+		Identity:  c.identity,
+		ServiceURL: func(p resource.Project, service resource.Child) string {
+			hashed, _ := run.URLs(p, service)
+			return hashed
+		},
+		Edge:  func() string { return c.https.Addr().String() },
+		Roots: roots,
+		Now:   c.cfg.Now,
+		Log:   c.cfg.Log,
+	})
+	if err == nil {
+		c.onClose(c.models.Close)
+	}
+	return err
 }
 
 // find returns the project of a resource, and its id in policies' names.

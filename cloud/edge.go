@@ -60,7 +60,7 @@ func (c *Cloud) openEdge(context.Context) error {
 	// llama.cpp's threads wait for one another by spinning: where one shares its processor with the platform or with another
 	// service, all of them crawl. Half of them are as many as there are cores on most machines, and leave one free on small ones.
 	threads := max(1, runtime.NumCPU()/2)
-	hosts[modelregistry.Host] = modelregistry.New(modelregistry.Config{Library: c.library, Project: c.cfg.Project, Threads: threads, Log: c.cfg.Log})
+	hosts[modelregistry.Host] = modelregistry.New(modelregistry.Config{Library: c.models.Library(), Project: c.cfg.Project, Threads: threads, Log: c.cfg.Log})
 	c.router = edge.NewRouter(edge.Routes{
 		API: hosts, Service: c.gateway, Storage: muxes["storage.googleapis.com"],
 		Registry: registry.New(registry.Config{

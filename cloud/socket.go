@@ -63,7 +63,7 @@ func (c *Cloud) socketServer() *http.Server {
 	m.HandleFunc("GET /status", c.serveStatus)
 	m.HandleFunc("POST /session", c.serveSession)
 	(&giggleapi.Server{
-		Models: modelTable{c.models, c}, AddModel: c.addModel,
+		Models: c.models, AddModel: c.models.Add,
 		Identity: c.identity, Audit: c.audit, Log: c.entries, Loads: c.loads, Projects: c.projectIDs, Caller: c.localUser, OpenShell: c.openShell,
 	}).Register(m)
 	return &http.Server{

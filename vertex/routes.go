@@ -71,7 +71,7 @@ func rowName(project, model string) string { return "projects/" + project + "/mo
 
 // Use makes a backend answer for a model, or for "*".
 func (m *Models) Use(ctx context.Context, r Route) (err error) {
-	defer fault.Wrap(&err, "models.Use(%s)", r.Model)
+	defer fault.Wrap(&err, "vertex.Use(%s)", r.Model)
 	if r.Model != "*" && !id.MatchString(r.Model) {
 		return fault.Invalid("model", "%.100q is not the id of a model", r.Model)
 	}
@@ -87,7 +87,7 @@ func (m *Models) Use(ctx context.Context, r Route) (err error) {
 
 // Forget removes a model's route. It fails with NotFound.
 func (m *Models) Forget(ctx context.Context, project, model string) (err error) {
-	defer fault.Wrap(&err, "models.Forget(%s)", model)
+	defer fault.Wrap(&err, "vertex.Forget(%s)", model)
 	var gone Route
 	defer m.forgetKnown()
 	err = m.cfg.Store.Update(ctx, func(tx *store.Tx) error {
@@ -106,7 +106,7 @@ func (m *Models) Forget(ctx context.Context, project, model string) (err error) 
 
 // Routes returns a project's routes, by model. The last is the default where the project sets none.
 func (m *Models) Routes(ctx context.Context, project string) (out []Route, err error) {
-	defer fault.Wrap(&err, "models.Routes(%s)", project)
+	defer fault.Wrap(&err, "vertex.Routes(%s)", project)
 	err = m.cfg.Store.View(ctx, func(tx *store.Tx) error {
 		rows, err := routes.List(tx, rowName(project, ""), "", 0)
 		for _, r := range rows {
@@ -122,7 +122,7 @@ func (m *Models) Routes(ctx context.Context, project string) (out []Route, err e
 
 // Resolve returns the backend of a model. It fails with NotFound for one that is no Gemini model and has no route.
 func (m *Models) Resolve(ctx context.Context, project, model string) (_ Route, _ Backend, err error) {
-	defer fault.Wrap(&err, "models.Resolve(%s)", model)
+	defer fault.Wrap(&err, "vertex.Resolve(%s)", model)
 	route, err := m.route(ctx, project, model)
 	if err != nil {
 		return route, nil, err

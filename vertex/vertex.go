@@ -1,4 +1,4 @@
-// Package models decides which backend answers for the name of a language model, and has the questions and answers in
+// Package vertex decides which backend answers for the name of a language model, and has the questions and answers in
 // between in a form of its own.
 //
 // api/aiplatform speaks Gemini's form and the backends speak theirs (vertex/ollama, vertex/openai, vertex/embedded): each

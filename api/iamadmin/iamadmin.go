@@ -1,4 +1,4 @@
-// Package iam is the wire form of IAM v1 (google.iam.admin.v1): service accounts, their keys, the policies on them, and
+// Package iamadmin is the wire form of IAM v1 (google.iam.admin.v1): service accounts, their keys, the policies on them, and
 // roles.
 //
 // It translates for package giggle/iam. What is not implemented answers

@@ -1,4 +1,4 @@
-// Package storage is the wire form of Cloud Storage: the JSON API v1 with its uploads and downloads, and the plain GET
+// Package storagejson is the wire form of Cloud Storage: the JSON API v1 with its uploads and downloads, and the plain GET
 // of an object by path that the XML API has, which gcloud's build log tail uses.
 //
 // It translates for package giggle/storage and decides nothing itself. ACLs, versioning, life cycle, retention,

@@ -22,7 +22,7 @@ var layers = []struct {
 	{"leaf", []string{"resource", "peer", "quota", "catalog"}},
 	{"mechanism", []string{"blob", "disk", "store", "oci", "engine", "builds/source", "operation", "logging/audit", "vertex/llama", "vertex/embedded"}},
 	{"product", []string{"run", "builds", "artifacts", "git", "iam", "projects", "storage", "metadata", "logging", "vertex", "secrets"}},
-	{"data plane", []string{"run/scale", "gateway"}},
+	{"data plane", []string{"run/scale", "gateway", "vertex/serving"}},
 	{"API layer", []string{"rest"}},
 	{"wire", []string{"edge", "shell", "api", "artifacts/registry", "vertex/registry", "builds/modproxy", "builds/npmproxy", "git/githttp"}},
 	{"composition", []string{"cloud", "bench/demo", "bench"}},
@@ -52,7 +52,7 @@ var only = []struct{ library, who string }{
 	{"github.com/miekg/dns", `^giggle/edge$`},
 	{"github.com/spf13/cobra", `^giggle/cmd/giggle$`},
 	{"github.com/go-jose/go-jose", `^giggle/(iam|api/oauth)$`},
-	{"net/http", `^giggle/(rest|api(/.*)?|gateway(/.*)?|run/scale|metadata|artifacts/registry|git/githttp|edge(/.*)?|shell|cloud|cmd/giggle|bench(/demo)?|builds/modproxy|builds/npmproxy|builds/dockerfile|builds/dockerapi|vertex/ollama|vertex/openai|vertex/registry|builds/buildpack(/staticsite)?|hack/images/failing)$`},
+	{"net/http", `^giggle/(rest|api(/.*)?|gateway(/.*)?|run/scale|metadata|artifacts/registry|git/githttp|edge(/.*)?|shell|cloud|cmd/giggle|bench(/demo)?|builds/modproxy|builds/npmproxy|builds/dockerfile|builds/dockerapi|vertex/ollama|vertex/openai|vertex/serving|vertex/registry|builds/buildpack(/staticsite)?|hack/images/failing)$`},
 }
 
 // maxDirect is the budget of direct dependencies, counted in families.

@@ -1,13 +1,11 @@
-package cloud
+package serving
 
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"strings"
 	"sync"
 	"time"
@@ -15,34 +13,14 @@ import (
 	"giggle/fault"
 	"giggle/iam"
 	"giggle/resource"
-	"giggle/run"
 	"giggle/secrets"
 	"giggle/vertex"
-	"giggle/vertex/library"
 	"giggle/vertex/ollama"
 	"giggle/vertex/openai"
 )
 
-// openModels opens the files of models and the table of their backends.
-func (c *Cloud) openModels(ctx context.Context) error {
-	if c.cfg.Binary == "" {
-		var err error
-		if c.cfg.Binary, err = os.Executable(); err != nil {
-			return err
-		}
-	}
-	var err error
-	if c.library, err = library.Open(ctx, c.path("models"), c.store, c.cfg.Now); err != nil {
-		return err
-	}
-	c.library.Guard(c.disk.Writer)
-	c.models = vertex.New(vertex.Config{Store: c.store, PerMinute: c.cfg.ModelRequests, Now: c.cfg.Now, Log: c.cfg.Log, Open: c.openModel})
-	c.onClose(c.models.Close)
-	return nil
-}
-
-// openModel returns the backend at an address (models.Route.Backend).
-func (c *Cloud) openModel(project, address string) (vertex.Backend, error) {
+// open returns the backend at an address (vertex.Route.Backend).
+func (s *Serving) open(project, address string) (vertex.Backend, error) {
 	bad := func(why string) error { return fault.Invalid("backend", "%.200q: %s", address, why) }
 	u, err := url.Parse(address)
 	if err != nil {
@@ -56,7 +34,7 @@ func (c *Cloud) openModel(project, address string) (vertex.Backend, error) {
 	}
 	switch scheme {
 	case "embedded":
-		return c.embeddedModel(project, u.Opaque)
+		return s.embeddedModel(project, u.Opaque)
 	case "ollama", "openai":
 		if u.Host == "" || model == "" {
 			return nil, bad("write " + scheme + "://HOST:PORT/MODEL")
@@ -64,25 +42,25 @@ func (c *Cloud) openModel(project, address string) (vertex.Backend, error) {
 		if scheme == "ollama" {
 			return &ollama.Backend{Client: &http.Client{}, URL: server, Model: model}, nil
 		}
-		key, err := c.modelKey(project, u.Query().Get("key"))
+		key, err := s.modelKey(project, u.Query().Get("key"))
 		return &openai.Backend{Client: &http.Client{}, URL: server, Model: model, Key: key}, err
 	case "run":
 		if u.Host == "" || model == "" {
 			return nil, bad("write run://SERVICE/MODEL?region=REGION")
 		}
-		return c.serviceModel(project, u.Host, u.Query().Get("region"), model)
+		return s.serviceModel(project, u.Host, u.Query().Get("region"), model)
 	}
 	return nil, bad("is not embedded:, ollama://HOST:PORT/MODEL, openai://HOST:PORT/MODEL or run://SERVICE/MODEL?region=REGION")
 }
 
 // modelKey reads the key of a model's server: a secret of the project, SECRET/VERSION. It is never a path that the caller
 // names: what is read is sent to a server that he names too.
-func (c *Cloud) modelKey(project, key string) (string, error) {
+func (s *Serving) modelKey(project, key string) (string, error) {
 	if key == "" {
 		return "", nil
 	}
 	name, version, _ := strings.Cut(key, "/")
-	b, err := c.secrets.Get(secrets.Name(project, name, version))
+	b, err := s.cfg.Secrets.Get(secrets.Name(project, name, version))
 	if err != nil {
 		return "", err
 	}
@@ -91,22 +69,22 @@ func (c *Cloud) modelKey(project, key string) (string, error) {
 
 // serviceModel is a model that a Cloud Run service of this platform has, behind Ollama's API. It is called as Vertex AI's
 // service agent of the project, which needs roles/run.invoker on a private service.
-func (c *Cloud) serviceModel(project, service, region, model string) (vertex.Backend, error) {
+func (s *Serving) serviceModel(project, service, region, model string) (vertex.Backend, error) {
 	if !resource.IsRegion(region) {
 		return nil, fault.Invalid("backend", "region=%.60s is not one of Cloud Run's", region)
 	}
-	p, err := c.projects.Find(project)
+	p, err := s.cfg.Project(project)
 	if err != nil {
 		return nil, err
 	}
-	hashed, _ := run.URLs(p, resource.Service(p.ID, region, service))
-	client := &http.Client{Transport: &invoker{cloud: c, who: iam.ServiceAccount(iam.ModelAgent(p.Number)), audience: hashed}}
-	return &ollama.Backend{Client: client, URL: hashed, Model: model}, nil
+	at := s.cfg.ServiceURL(p, resource.Service(p.ID, region, service))
+	client := &http.Client{Transport: &invoker{serving: s, who: iam.ServiceAccount(iam.ModelAgent(p.Number)), audience: at}}
+	return &ollama.Backend{Client: client, URL: at, Model: model}, nil
 }
 
 // invoker sends requests to a service over the platform's own edge, with an ID token of an account.
 type invoker struct {
-	cloud    *Cloud
+	serving  *Serving
 	who      iam.Principal
 	audience string
 
@@ -121,15 +99,13 @@ type invoker struct {
 // RoundTrip sends a request with a token.
 func (i *invoker) RoundTrip(r *http.Request) (*http.Response, error) {
 	i.once.Do(func() {
-		roots := x509.NewCertPool()
-		roots.AppendCertsFromPEM(i.cloud.ca.CertPEM())
-		address := i.cloud.https.Addr().String()
 		i.next = &http.Transport{
-			TLSClientConfig: &tls.Config{RootCAs: roots},
+			TLSClientConfig: &tls.Config{RootCAs: i.serving.cfg.Roots},
 			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-				return new(net.Dialer).DialContext(ctx, "tcp", address)
+				return new(net.Dialer).DialContext(ctx, "tcp", i.serving.cfg.Edge())
 			},
-			ForceAttemptHTTP2: true, IdleConnTimeout: time.Minute,
+			ForceAttemptHTTP2: true,
+			IdleConnTimeout:   time.Minute,
 		}
 	})
 	token, err := i.idToken()
@@ -150,8 +126,8 @@ func (i *invoker) RoundTrip(r *http.Request) (*http.Response, error) {
 func (i *invoker) idToken() (string, error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if now := i.cloud.cfg.Now(); i.token == "" || now.After(i.expires) {
-		token, err := i.cloud.identity.IDToken(i.who, i.audience)
+	if now := i.serving.cfg.Now(); i.token == "" || now.After(i.expires) {
+		token, err := i.serving.cfg.Identity.IDToken(i.who, i.audience)
 		if err != nil {
 			return "", err
 		}
