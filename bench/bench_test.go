@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"giggle/cloud"
+	"giggle/api/giggle"
 )
 
 func TestQuantiles(t *testing.T) {
@@ -168,7 +168,7 @@ func TestLoad(t *testing.T) {
 		status = http.StatusServiceUnavailable // all others
 	}))
 	defer srv.Close()
-	l, err := newLoad(t.Context(), cloud.Status{Edge: srv.Listener.Addr().String()}, "https://a-service.run.app")
+	l, err := newLoad(t.Context(), giggle.Status{Edge: srv.Listener.Addr().String()}, "https://a-service.run.app")
 	if err != nil {
 		t.Fatal(err)
 	}

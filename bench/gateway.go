@@ -13,8 +13,8 @@ import (
 	"syscall"
 	"time"
 
+	"giggle/api/giggle"
 	"giggle/bench/demo"
-	"giggle/cloud"
 	"giggle/shell"
 )
 
@@ -71,7 +71,7 @@ func gatewayLoad(ctx context.Context, r *run) error {
 			return err
 		}
 		// The hello service's own instance goes, this one stays.
-		if err := p.until(ctx, func(st cloud.Status) bool { return st.Instances["ready"] == 1 && st.Instances["starting"] == 0 }); err != nil {
+		if err := p.until(ctx, func(st giggle.Status) bool { return st.Instances["ready"] == 1 && st.Instances["starting"] == 0 }); err != nil {
 			return err
 		}
 		inside, err := p.inside()

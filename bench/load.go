@@ -13,8 +13,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"giggle/api/giggle"
 	"giggle/bench/demo"
-	"giggle/cloud"
 	"giggle/shell"
 )
 
@@ -46,7 +46,7 @@ func loadOn(ctx context.Context, p *platform, serviceURL string) (*load, error) 
 	return newLoad(ctx, st, serviceURL)
 }
 
-func newLoad(ctx context.Context, st cloud.Status, serviceURL string) (*load, error) {
+func newLoad(ctx context.Context, st giggle.Status, serviceURL string) (*load, error) {
 	host, err := hostOf(serviceURL)
 	if err != nil {
 		return nil, err

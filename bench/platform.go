@@ -14,8 +14,8 @@ import (
 	"syscall"
 	"time"
 
+	"giggle/api/giggle"
 	"giggle/bench/demo"
-	"giggle/cloud"
 	"giggle/shell"
 )
 
@@ -52,7 +52,7 @@ func (r *run) launch(ctx context.Context, data string, flags ...string) (*platfo
 		p.err = p.cmd.Wait()
 		close(p.ended)
 	}()
-	if err := p.until(ctx, func(cloud.Status) bool { return true }); err != nil {
+	if err := p.until(ctx, func(giggle.Status) bool { return true }); err != nil {
 		return nil, errors.Join(err, p.stop())
 	}
 	return p, nil
@@ -62,14 +62,14 @@ func (r *run) launch(ctx context.Context, data string, flags ...string) (*platfo
 const look = time.Millisecond
 
 // until waits for a state of the platform.
-func (p *platform) until(ctx context.Context, ok func(cloud.Status) bool) error {
+func (p *platform) until(ctx context.Context, ok func(giggle.Status) bool) error {
 	ctx, cancel := context.WithTimeout(ctx, 60*time.Second)
 	defer cancel()
 	socket := shell.Dial(p.data)
 	defer socket.CloseIdleConnections()
 	tick := time.NewTicker(look)
 	defer tick.Stop()
-	var last cloud.Status
+	var last giggle.Status
 	for {
 		st, err := status(ctx, socket)
 		if err == nil && ok(st) {
@@ -86,7 +86,7 @@ func (p *platform) until(ctx context.Context, ok func(cloud.Status) bool) error 
 	}
 }
 
-func status(ctx context.Context, socket *http.Client) (st cloud.Status, err error) {
+func status(ctx context.Context, socket *http.Client) (st giggle.Status, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://giggle/status", nil)
 	if err != nil {
 		return st, err
@@ -145,14 +145,16 @@ func (p *platform) signIn(ctx context.Context) (*demo.Client, error) {
 }
 
 // zero reports whether no instance runs, and as many as said are prepared.
-func zero(prepared int) func(cloud.Status) bool {
-	return func(st cloud.Status) bool {
+func zero(prepared int) func(giggle.Status) bool {
+	return func(st giggle.Status) bool {
 		return st.Instances["ready"] == 0 && st.Instances["starting"] == 0 && st.Instances["prepared"] == prepared
 	}
 }
 
 // atZero reports whether no instance runs, however many are prepared.
-func atZero(st cloud.Status) bool { return st.Instances["ready"] == 0 && st.Instances["starting"] == 0 }
+func atZero(st giggle.Status) bool {
+	return st.Instances["ready"] == 0 && st.Instances["starting"] == 0
+}
 
 // withPlatform runs a platform.
 func (r *run) withPlatform(ctx context.Context, flags []string, do func(p *platform, c *demo.Client) error) (err error) {

@@ -8,7 +8,6 @@ import (
 
 	"github.com/google/uuid"
 
-	giggleapi "giggle/api/giggle"
 	"giggle/builds"
 	"giggle/builds/buildpack"
 	"giggle/builds/dockerfile"
@@ -121,27 +120,6 @@ func (c *Cloud) openBuilds(ctx context.Context) error {
 		Log:         c.cfg.Log,
 	})
 	return nil
-}
-
-// openShell opens a shell in a step of a build that failed. Whoever is in it has the build's identity, so it takes what
-// it takes to run a build as that account.
-func (c *Cloud) openShell(ctx context.Context, who iam.Principal, id, step string) (giggleapi.Shell, error) {
-	sh, err := c.steps.OpenShell(id, step)
-	if err != nil {
-		return nil, err
-	}
-	err = c.identity.Authorize(ctx, who, "cloudbuild.builds.create", "projects/"+sh.Build.Project)
-	if err == nil {
-		var a iam.Account
-		if a, err = c.identity.Account(ctx, "-", sh.Build.Account); err == nil {
-			err = c.identity.Authorize(ctx, who, "iam.serviceAccounts.actAs", a.Name())
-		}
-	}
-	if err != nil {
-		sh.Close()
-		return nil, err
-	}
-	return sh, nil
 }
 
 // buildIdentity is whom a build's container is told that it is.

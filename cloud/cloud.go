@@ -21,6 +21,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"giggle/api/giggle"
 	"giggle/artifacts"
 	"giggle/artifacts/mirror"
 	"giggle/blob"
@@ -49,6 +50,7 @@ import (
 	"giggle/run/scale"
 	"giggle/run/scale/local"
 	"giggle/secrets"
+	"giggle/shell"
 	"giggle/storage"
 	"giggle/store"
 	"giggle/vertex/serving"
@@ -139,6 +141,9 @@ type Cloud struct {
 	cards        []engine.GPU // the machine's
 	logs         *local.Logs
 	models       *serving.Serving
+	api          *giggle.Server // the platform's own
+	owners       giggle.Owners
+	sessions     shell.Sessions
 	entries      logging.Log // what services say, as entries of Cloud Logging
 	scaler       *scale.Scaler
 	gateway      *gateway.Gateway
@@ -191,6 +196,7 @@ func New(ctx context.Context, cfg Config) (_ *Cloud, err error) {
 		{"builds", c.openBuilds},
 		{"triggers", c.openTriggers},
 		{"models", c.openModels},
+		{"socket", c.openSocket},
 		{"edge", c.openEdge},
 	} {
 		start := time.Now()

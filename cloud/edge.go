@@ -69,7 +69,7 @@ func (c *Cloud) openEdge(context.Context) error {
 		}),
 		Console: http.HandlerFunc(c.serveConsole),
 	})
-	c.server = edge.NewServer(edge.Config{CA: c.ca, Router: c.router, Log: c.cfg.Log, Direct: true, Owner: c.isOwner})
+	c.server = edge.NewServer(edge.Config{CA: c.ca, Router: c.router, Log: c.cfg.Log, Direct: true, Owner: c.owners.Is})
 	c.inner = edge.NewDNS(edge.DNSConfig{Address: netip.MustParseAddr(insideAddress), TTL: time.Second})
 	c.onClose(func() error { c.inner.Close(); return nil })
 	return nil

@@ -1,7 +1,6 @@
 package cloud
 
 import (
-	giggleapi "giggle/api/giggle"
 	"giggle/engine"
 	"giggle/gateway"
 	"giggle/logging"
@@ -46,31 +45,4 @@ func (c *Cloud) containerLine(rev resource.Revision, instance string, l engine.L
 func resourceOf(rev resource.Revision) logging.Resource {
 	s := rev.Service
 	return logging.Resource{Project: s.Project, Region: s.Location.Location, Service: s.ID, Revision: rev.ID}
-}
-
-// loads is what all revisions do and have done: the gateway knows of their requests, the scaler of their instances.
-func (c *Cloud) loads() giggleapi.Top {
-	out := giggleapi.Top{Time: c.cfg.Now()}
-	at := make(map[string]int)
-	load := func(rev resource.Revision) *giggleapi.Load {
-		i, ok := at[rev.String()]
-		if !ok {
-			i = len(out.Revisions)
-			at[rev.String()] = i
-			s := rev.Service
-			out.Revisions = append(out.Revisions, giggleapi.Load{Project: s.Project, Region: s.Location.Location, Service: s.ID, Revision: rev.ID})
-		}
-		return &out.Revisions[i]
-	}
-	for _, s := range c.scaler.Stats() {
-		l := load(s.Revision)
-		l.Ready, l.Starting, l.Prepared, l.InFlight, l.Queued = s.Ready, s.Starting, s.Prepared, s.InFlight, s.Queued
-		l.Memory, l.CPU, l.Billable, l.Starts, l.OOMs = s.Memory, s.CPU, s.Billable, s.Starts, s.OOMs
-		l.GPUs, l.GPU = s.GPUs, s.GPU
-	}
-	for _, s := range c.gateway.Stats() {
-		l := load(resource.Revision{Service: s.Service, ID: s.Revision})
-		l.Requests, l.Latencies = s.Requests, s.Latencies
-	}
-	return out
 }

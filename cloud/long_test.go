@@ -92,7 +92,7 @@ func startLive(t *testing.T, address string, idle time.Duration) *live {
 	}
 	go func() { ended <- c.Run(ctx, nil) }()
 	t.Cleanup(p.stop)
-	session, err := c.Session(os.Geteuid())
+	session, err := c.Session(t.Context(), os.Geteuid())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -133,7 +133,7 @@ func (c *Cloud) Run(ctx context.Context, force <-chan struct{}) error {
 	actor("plain edge", func() error { return c.server.ServePlain(c.plain, nil) })
 	console := &http.Server{Handler: http.HandlerFunc(c.serveConsole), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute}
 	actor("console", func() error { return serve(console, c.server.Bound(c.console)) })
-	socket := c.socketServer()
+	socket := c.api.HTTP()
 	actor("socket", func() error { return serve(socket, c.server.Bound(c.socket)) })
 
 	<-failed.Done()

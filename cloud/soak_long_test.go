@@ -28,6 +28,7 @@ import (
 	"testing"
 	"time"
 
+	"giggle/api/giggle"
 	"giggle/bench/demo"
 	"giggle/shell"
 )
@@ -172,7 +173,7 @@ func (s *soak) up(t *testing.T) {
 	}
 }
 
-func (s *soak) status(ctx context.Context) (st Status, err error) {
+func (s *soak) status(ctx context.Context) (st giggle.Status, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://giggle/status", nil)
 	if err != nil {
 		return st, err

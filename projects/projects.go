@@ -88,6 +88,15 @@ func (p *Projects) List() []Project {
 	return slices.SortedFunc(maps.Values(seen), func(a, b Project) int { return strings.Compare(a.ID, b.ID) })
 }
 
+// IDs returns the ids of all projects, sorted.
+func (p *Projects) IDs() []string {
+	var out []string
+	for _, x := range p.List() {
+		out = append(out, x.ID)
+	}
+	return out
+}
+
 // Create makes a project with everything enabled that a new one has, and with an owner, a member as policies write it. It
 // fails with InvalidArgument on a bad id and with AlreadyExists.
 func (p *Projects) Create(ctx context.Context, id, name string, labels map[string]string, owner string) (_ Project, err error) {

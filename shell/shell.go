@@ -77,7 +77,13 @@ func SignIn(ctx context.Context, data string) (Session, error) {
 		return Session{}, err
 	}
 	if res.StatusCode != http.StatusOK {
-		return Session{}, fault.New(fault.PermissionDenied, "%s", strings.TrimSpace(string(body)))
+		var e struct {
+			Message string `json:"message"`
+		}
+		if err := json.Unmarshal(body, &e); err != nil || e.Message == "" {
+			e.Message = "The platform answers " + res.Status + "."
+		}
+		return Session{}, fault.New(fault.PermissionDenied, "%s", e.Message)
 	}
 	var s Session
 	return s, json.Unmarshal(body, &s)

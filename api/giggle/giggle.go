@@ -8,7 +8,6 @@ package giggle
 import (
 	"context"
 	"encoding/json"
-	"io"
 	"iter"
 	"net/http"
 	"slices"
@@ -20,7 +19,7 @@ import (
 	"giggle/iam"
 	"giggle/logging"
 	"giggle/logging/audit"
-	"giggle/vertex/library"
+	"giggle/shell"
 )
 
 // Identity is the identity side: *iam.IAM.
@@ -37,24 +36,44 @@ type Audit interface {
 	Follow(ctx context.Context, f audit.Filter) iter.Seq2[audit.Entry, error]
 }
 
-// Server serves the API.
-type Server struct {
+// Config is what a Server needs.
+type Config struct {
 	Identity Identity
 	Audit    Audit
 	Log      logging.Log
 	Models   Models
-	// AddModel keeps a model's file under a name of a project, and has it answer for that name where the platform can run it.
-	// Source is what the file was called; without a file it is the name of a model that is here.
-	AddModel func(ctx context.Context, project, name, source string, file io.Reader) (library.Model, error)
-	Loads    func() Top                                   // of all projects
-	Projects func() []string                              // ids of all projects
-	Caller   func(r *http.Request) (iam.Principal, error) // who calls
+	Loads    func() Top      // of all projects
+	Projects func() []string // ids of all projects
+	// Caller returns who a local user is, by uid; -1 where that isn't known. It fails with PermissionDenied.
+	Caller func(uid int) (iam.Principal, error)
 	// OpenShell opens a shell in a step of a build that failed: by its id or number, or "" for the one that failed.
 	OpenShell func(ctx context.Context, who iam.Principal, build, step string) (Shell, error)
+	Status    func(ctx context.Context) (Status, error)
+	// Session signs a local user in.
+	Session func(ctx context.Context, uid int, who iam.Principal) (shell.Session, error)
 }
 
-// Register adds the routes.
-func (s *Server) Register(m *http.ServeMux) {
+// Server serves the API.
+type Server struct{ cfg Config }
+
+// New returns the server of the API.
+func New(cfg Config) *Server { return &Server{cfg} }
+
+// HTTP returns the server of the platform's socket, which knows the local user on the other end.
+func (s *Server) HTTP() *http.Server {
+	return &http.Server{
+		Handler:           s.Handler(),
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       time.Minute,
+		ConnContext:       withLocalUser,
+	}
+}
+
+// Handler returns the routes.
+func (s *Server) Handler() http.Handler {
+	m := http.NewServeMux()
+	m.HandleFunc("GET /status", s.serve(s.status))
+	m.HandleFunc("POST /session", s.serve(s.session))
 	m.HandleFunc("GET /v1/audit", s.serve(s.audit))
 	m.HandleFunc("GET /v1/logs", s.serve(s.logs))
 	m.HandleFunc("GET /v1/top", s.serve(s.top))
@@ -67,12 +86,13 @@ func (s *Server) Register(m *http.ServeMux) {
 	m.HandleFunc("PUT /v1/models:add", s.serve(s.addModel))
 	m.HandleFunc("DELETE /v1/models", s.serve(s.forgetModel))
 	m.HandleFunc("POST /v1/models:try", s.serve(s.tryModel))
+	return m
 }
 
 // serve answers with what a handler returns, in JSON; nil where it has written itself.
 func (s *Server) serve(h func(w http.ResponseWriter, r *http.Request, who iam.Principal) (any, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		who, err := s.Caller(r)
+		who, err := s.cfg.Caller(localUser(r.Context()))
 		var out any
 		if err == nil {
 			out, err = h(w, r, who)
@@ -108,19 +128,19 @@ func (s *Server) audit(w http.ResponseWriter, r *http.Request, who iam.Principal
 			return nil, fault.Invalid("limit", "%.20q is no number of entries", n)
 		}
 	}
-	projects := s.Projects()
+	projects := s.cfg.Projects()
 	if f.Project != "" {
 		projects = []string{f.Project}
 	}
 	for _, p := range projects {
-		if err := s.Identity.Authorize(r.Context(), who, "logging.logEntries.list", "projects/"+p); err != nil {
+		if err := s.cfg.Identity.Authorize(r.Context(), who, "logging.logEntries.list", "projects/"+p); err != nil {
 			return nil, err
 		}
 	}
 	w.Header().Set("Content-Type", "application/json")
 	out := json.NewEncoder(w)
 	if q.Get("follow") != "true" {
-		entries, err := s.Audit.Read(f)
+		entries, err := s.cfg.Audit.Read(f)
 		if err != nil {
 			return nil, err
 		}
@@ -132,7 +152,7 @@ func (s *Server) audit(w http.ResponseWriter, r *http.Request, who iam.Principal
 	flush := http.NewResponseController(w)
 	w.WriteHeader(http.StatusOK)
 	_ = flush.Flush()
-	for e, err := range s.Audit.Follow(r.Context(), f) {
+	for e, err := range s.cfg.Audit.Follow(r.Context(), f) {
 		if err != nil { // the head is out: what is left is to say it in a line of another form
 			_ = out.Encode(Error{Code: uint32(fault.CodeOf(err)), Message: fault.From(err).Message})
 			return nil, nil
@@ -159,7 +179,7 @@ func (s *Server) explain(_ http.ResponseWriter, r *http.Request, who iam.Princip
 	principal, permission, resource := q.Get("principal"), q.Get("permission"), q.Get("resource")
 	var entry *audit.Entry
 	if id := q.Get("request"); id != "" {
-		entries, err := s.Audit.Read(audit.Filter{RequestID: id})
+		entries, err := s.cfg.Audit.Read(audit.Filter{RequestID: id})
 		if err != nil {
 			return nil, err
 		}
@@ -187,19 +207,19 @@ func (s *Server) explain(_ http.ResponseWriter, r *http.Request, who iam.Princip
 	if err := s.mayExplain(r.Context(), who, resource); err != nil {
 		return nil, err
 	}
-	e := s.Identity.Explain(p, permission, resource)
+	e := s.cfg.Identity.Explain(p, permission, resource)
 	return Explanation{Allowed: e.Allowed, Text: e.String(), Entry: entry}, nil
 }
 
 // mayExplain asks for what shows the policies that an explanation quotes.
 func (s *Server) mayExplain(ctx context.Context, who iam.Principal, resource string) error {
 	part := strings.Split(resource, "/")
-	projects := s.Projects()
+	projects := s.cfg.Projects()
 	if len(part) > 1 && part[0] == "projects" && slices.Contains(projects, part[1]) {
 		projects = part[1:2]
 	}
 	for _, p := range projects {
-		if err := s.Identity.Authorize(ctx, who, "resourcemanager.projects.getIamPolicy", "projects/"+p); err != nil {
+		if err := s.cfg.Identity.Authorize(ctx, who, "resourcemanager.projects.getIamPolicy", "projects/"+p); err != nil {
 			return err
 		}
 	}
@@ -253,7 +273,7 @@ func (s *Server) accessToken(_ http.ResponseWriter, r *http.Request, who iam.Pri
 	if len(scopes) > maxScopes {
 		return nil, fault.Invalid("scope", "more than %d", maxScopes)
 	}
-	token, expires, err := s.Identity.AccessToken(who, scopes)
+	token, expires, err := s.cfg.Identity.AccessToken(who, scopes)
 	return Token{token, expires}, err
 }
 
@@ -263,6 +283,6 @@ func (s *Server) idToken(_ http.ResponseWriter, r *http.Request, who iam.Princip
 	if audience == "" || len(audience) > maxAudience {
 		return nil, fault.Invalid("audience", "must be of 1 to %d bytes", maxAudience)
 	}
-	token, err := s.Identity.IDToken(who, audience)
+	token, err := s.cfg.Identity.IDToken(who, audience)
 	return Token{Token: token}, err
 }

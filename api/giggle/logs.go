@@ -42,13 +42,13 @@ func (s *Server) logs(w http.ResponseWriter, r *http.Request, who iam.Principal)
 			return nil, err
 		}
 	}
-	if err := s.Identity.Authorize(r.Context(), who, "logging.logEntries.list", "projects/"+f.Project); err != nil {
+	if err := s.cfg.Identity.Authorize(r.Context(), who, "logging.logEntries.list", "projects/"+f.Project); err != nil {
 		return nil, err
 	}
 	w.Header().Set("Content-Type", "application/json")
 	out := json.NewEncoder(w)
 	if q.Get("follow") != "true" {
-		entries, err := s.Log.Read(f)
+		entries, err := s.cfg.Log.Read(f)
 		if err != nil {
 			return nil, err
 		}
@@ -60,7 +60,7 @@ func (s *Server) logs(w http.ResponseWriter, r *http.Request, who iam.Principal)
 	flush := http.NewResponseController(w)
 	w.WriteHeader(http.StatusOK)
 	_ = flush.Flush()
-	for e, err := range s.Log.Follow(r.Context(), f) {
+	for e, err := range s.cfg.Log.Follow(r.Context(), f) {
 		line := LogLine{Entry: &e}
 		var lost logging.Lost
 		switch {

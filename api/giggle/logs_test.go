@@ -30,12 +30,11 @@ func (identity) Authorize(_ context.Context, _ iam.Principal, permission, resour
 
 func serve(t *testing.T, l logging.Log, loads giggle.Top) *httptest.Server {
 	t.Helper()
-	m := http.NewServeMux()
-	(&giggle.Server{
+	h := giggle.New(giggle.Config{
 		Identity: identity{}, Log: l, Loads: func() giggle.Top { return loads }, Projects: func() []string { return []string{"giggle", "other"} },
-		Caller: func(*http.Request) (iam.Principal, error) { return iam.User("you@giggle.test"), nil },
-	}).Register(m)
-	s := httptest.NewServer(m)
+		Caller: func(int) (iam.Principal, error) { return iam.User("you@giggle.test"), nil },
+	}).Handler()
+	s := httptest.NewServer(h)
 	t.Cleanup(s.Close)
 	return s
 }

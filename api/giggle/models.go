@@ -15,6 +15,9 @@ import (
 
 // Models is the table of models' backends, and the files that were added.
 type Models interface {
+	// Add keeps a model's file under a name of a project, and has it answer for that name where the platform can run it.
+	// Source is what the file was called; without a file it is the name of a model that is here.
+	Add(ctx context.Context, project, name, source string, file io.Reader) (library.Model, error)
 	Files(ctx context.Context, project string) ([]library.Model, error)
 	Routes(ctx context.Context, project string) ([]vertex.Route, error)
 	Use(ctx context.Context, r vertex.Route) error
@@ -52,14 +55,14 @@ const maxQuestion = 1 << 20
 
 func (s *Server) listModels(_ http.ResponseWriter, r *http.Request, who iam.Principal) (any, error) {
 	project := r.URL.Query().Get("project")
-	if err := s.Identity.Authorize(r.Context(), who, "aiplatform.models.list", "projects/"+project); err != nil {
+	if err := s.cfg.Identity.Authorize(r.Context(), who, "aiplatform.models.list", "projects/"+project); err != nil {
 		return nil, err
 	}
-	routes, err := s.Models.Routes(r.Context(), project)
+	routes, err := s.cfg.Models.Routes(r.Context(), project)
 	if err != nil {
 		return nil, err
 	}
-	files, err := s.Models.Files(r.Context(), project)
+	files, err := s.cfg.Models.Files(r.Context(), project)
 	if err != nil {
 		return nil, err
 	}
@@ -85,25 +88,25 @@ func (s *Server) useModel(w http.ResponseWriter, r *http.Request, who iam.Princi
 	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxQuestion)).Decode(&route); err != nil {
 		return nil, fault.New(fault.InvalidArgument, "The body is no route: %v", err)
 	}
-	if err := s.Identity.Authorize(r.Context(), who, "aiplatform.models.upload", "projects/"+route.Project); err != nil {
+	if err := s.cfg.Identity.Authorize(r.Context(), who, "aiplatform.models.upload", "projects/"+route.Project); err != nil {
 		return nil, err
 	}
 	route.File = nil
-	return route, s.Models.Use(r.Context(), vertex.Route{Project: route.Project, Model: route.Model, Backend: route.Backend})
+	return route, s.cfg.Models.Use(r.Context(), vertex.Route{Project: route.Project, Model: route.Model, Backend: route.Backend})
 }
 
 // addModel takes the body as a model's file under a name, or with from in the query a model that is here.
 func (s *Server) addModel(_ http.ResponseWriter, r *http.Request, who iam.Principal) (any, error) {
 	q := r.URL.Query()
 	project, source := q.Get("project"), q.Get("source")
-	if err := s.Identity.Authorize(r.Context(), who, "aiplatform.models.upload", "projects/"+project); err != nil {
+	if err := s.cfg.Identity.Authorize(r.Context(), who, "aiplatform.models.upload", "projects/"+project); err != nil {
 		return nil, err
 	}
 	file := io.Reader(r.Body)
 	if from := q.Get("from"); from != "" {
 		source, file = from, nil
 	}
-	m, err := s.AddModel(r.Context(), project, q.Get("name"), source, file)
+	m, err := s.cfg.Models.Add(r.Context(), project, q.Get("name"), source, file)
 	if err != nil {
 		return nil, err
 	}
@@ -116,10 +119,10 @@ func (s *Server) addModel(_ http.ResponseWriter, r *http.Request, who iam.Princi
 
 func (s *Server) forgetModel(_ http.ResponseWriter, r *http.Request, who iam.Principal) (any, error) {
 	project, model := r.URL.Query().Get("project"), r.URL.Query().Get("model")
-	if err := s.Identity.Authorize(r.Context(), who, "aiplatform.models.delete", "projects/"+project); err != nil {
+	if err := s.cfg.Identity.Authorize(r.Context(), who, "aiplatform.models.delete", "projects/"+project); err != nil {
 		return nil, err
 	}
-	if err := s.Models.Forget(r.Context(), project, model); err != nil {
+	if err := s.cfg.Models.Forget(r.Context(), project, model); err != nil {
 		if fault.Is(err, fault.NotFound) {
 			err = fault.New(fault.NotFound, "The model %.100q has no route in project %.60s.", model, project)
 		}
@@ -146,10 +149,10 @@ func (s *Server) tryModel(w http.ResponseWriter, r *http.Request, who iam.Princi
 	if q.Prompt == "" {
 		return nil, fault.Invalid("prompt", "is missing")
 	}
-	if err := s.Identity.Authorize(r.Context(), who, "aiplatform.endpoints.predict", "projects/"+q.Project); err != nil {
+	if err := s.cfg.Identity.Authorize(r.Context(), who, "aiplatform.endpoints.predict", "projects/"+q.Project); err != nil {
 		return nil, err
 	}
-	_, backend, err := s.Models.Resolve(r.Context(), q.Project, q.Model)
+	_, backend, err := s.cfg.Models.Resolve(r.Context(), q.Project, q.Model)
 	if err != nil {
 		return nil, err
 	}

@@ -41,24 +41,24 @@ func (table) Files(context.Context, string) ([]library.Model, error) {
 	}, nil
 }
 
+func (table) Add(_ context.Context, project, name, source string, file io.Reader) (library.Model, error) {
+	m := library.Model{Project: project, Name: name, Source: source}
+	if file == nil {
+		m.Source = "a copy of " + source
+		return m, nil
+	}
+	b, err := io.ReadAll(file)
+	if m.Size = int64(len(b)); m.Size > 5 {
+		m.Unfit = "it is large"
+	}
+	return m, err
+}
+
 func TestModels(t *testing.T) {
-	m := http.NewServeMux()
-	(&giggle.Server{
-		Identity: modeller{}, Models: table{}, Caller: func(*http.Request) (iam.Principal, error) { return iam.User("you@giggle.test"), nil },
-		AddModel: func(_ context.Context, project, name, source string, file io.Reader) (library.Model, error) {
-			m := library.Model{Project: project, Name: name, Source: source}
-			if file == nil {
-				m.Source = "a copy of " + source
-				return m, nil
-			}
-			b, err := io.ReadAll(file)
-			if m.Size = int64(len(b)); m.Size > 5 {
-				m.Unfit = "it is large"
-			}
-			return m, err
-		},
-	}).Register(m)
-	s := httptest.NewServer(m)
+	h := giggle.New(giggle.Config{
+		Identity: modeller{}, Models: table{}, Caller: func(int) (iam.Principal, error) { return iam.User("you@giggle.test"), nil },
+	}).Handler()
+	s := httptest.NewServer(h)
 	t.Cleanup(s.Close)
 	call := func(method, query, body string) (int, string) {
 		t.Helper()

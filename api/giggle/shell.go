@@ -31,7 +31,7 @@ func (s *Server) shell(w http.ResponseWriter, r *http.Request, who iam.Principal
 		}
 		return def
 	}
-	sh, err := s.OpenShell(r.Context(), who, q.Get("build"), q.Get("step"))
+	sh, err := s.cfg.OpenShell(r.Context(), who, q.Get("build"), q.Get("step"))
 	if err != nil {
 		return nil, err
 	}

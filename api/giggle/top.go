@@ -6,6 +6,8 @@ import (
 
 	"giggle/gateway"
 	"giggle/iam"
+	"giggle/resource"
+	"giggle/run/scale"
 )
 
 // Load is what a revision does now, and what it has done since the platform started.
@@ -40,18 +42,18 @@ type Top struct {
 
 // top answers with the loads of one project's revisions, or of all.
 func (s *Server) top(_ http.ResponseWriter, r *http.Request, who iam.Principal) (any, error) {
-	projects := s.Projects()
+	projects := s.cfg.Projects()
 	if p := r.URL.Query().Get("project"); p != "" {
 		projects = []string{p}
 	}
 	may := make(map[string]bool)
 	for _, p := range projects {
-		if err := s.Identity.Authorize(r.Context(), who, "logging.logEntries.list", "projects/"+p); err != nil {
+		if err := s.cfg.Identity.Authorize(r.Context(), who, "logging.logEntries.list", "projects/"+p); err != nil {
 			return nil, err
 		}
 		may[p] = true
 	}
-	all := s.Loads()
+	all := s.cfg.Loads()
 	out := Top{Time: all.Time, Revisions: []Load{}}
 	for _, l := range all.Revisions {
 		if may[l.Project] {
@@ -59,4 +61,32 @@ func (s *Server) top(_ http.ResponseWriter, r *http.Request, who iam.Principal) 
 		}
 	}
 	return out, nil
+}
+
+// Loads puts together what all revisions do and have done: the gateway knows of their requests, the scaler of their
+// instances.
+func Loads(now time.Time, instances []scale.Stats, requests []gateway.Stats) Top {
+	out := Top{Time: now}
+	at := make(map[string]int)
+	load := func(rev resource.Revision) *Load {
+		i, ok := at[rev.String()]
+		if !ok {
+			i = len(out.Revisions)
+			at[rev.String()] = i
+			s := rev.Service
+			out.Revisions = append(out.Revisions, Load{Project: s.Project, Region: s.Location.Location, Service: s.ID, Revision: rev.ID})
+		}
+		return &out.Revisions[i]
+	}
+	for _, s := range instances {
+		l := load(s.Revision)
+		l.Ready, l.Starting, l.Prepared, l.InFlight, l.Queued = s.Ready, s.Starting, s.Prepared, s.InFlight, s.Queued
+		l.Memory, l.CPU, l.Billable, l.Starts, l.OOMs = s.Memory, s.CPU, s.Billable, s.Starts, s.OOMs
+		l.GPUs, l.GPU = s.GPUs, s.GPU
+	}
+	for _, s := range requests {
+		l := load(resource.Revision{Service: s.Service, ID: s.Revision})
+		l.Requests, l.Latencies = s.Requests, s.Latencies
+	}
+	return out
 }

@@ -117,7 +117,7 @@ func (d *demonstration) took(name string, start time.Time) {
 }
 
 func (d *demonstration) walk(ctx context.Context, c *cloud.Cloud, source string) error {
-	session, err := c.Session(os.Geteuid())
+	session, err := c.Session(ctx, os.Geteuid())
 	if err != nil {
 		return err
 	}

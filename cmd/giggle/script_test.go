@@ -18,7 +18,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"giggle/cloud"
+	"giggle/api/giggle"
 )
 
 // binary is the giggle that the scripts run: the real one, built for them.
@@ -217,7 +217,7 @@ func cmdStatus(ts *testscript.TestScript, neg bool, args []string) {
 	want, err := strconv.Atoi(args[1])
 	ts.Check(err)
 	deadline := time.Now().Add(30 * time.Second)
-	var st cloud.Status
+	var st giggle.Status
 	for {
 		st, err = getStatus(context.Background(), platformOf(ts).data)
 		ts.Check(err)

@@ -5,9 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"log/slog"
-	"net/http"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -17,9 +15,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"giggle/api/giggle"
 	"giggle/cloud"
 	"giggle/fault"
-	"giggle/shell"
 )
 
 func (p *program) status() *cobra.Command {
@@ -60,7 +58,7 @@ func (p *program) status() *cobra.Command {
 }
 
 // waitForStatus asks the platform for its status until it answers or the wait is over.
-func waitForStatus(ctx context.Context, data string, wait time.Duration) (cloud.Status, error) {
+func waitForStatus(ctx context.Context, data string, wait time.Duration) (giggle.Status, error) {
 	deadline := time.Now().Add(wait)
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
@@ -77,26 +75,14 @@ func waitForStatus(ctx context.Context, data string, wait time.Duration) (cloud.
 	}
 }
 
-func getStatus(ctx context.Context, data string) (cloud.Status, error) {
-	var st cloud.Status
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://giggle/status", nil)
+func getStatus(ctx context.Context, data string) (giggle.Status, error) {
+	var st giggle.Status
+	body, err := ask(ctx, data, "/status", nil)
 	if err != nil {
 		return st, err
 	}
-	res, err := shell.Dial(data).Do(req)
-	if err != nil {
-		return st, fault.New(fault.Unavailable, "No platform runs on %s. Start one with `giggle up --data %s`.", data, data)
-	}
-	defer func() { _ = res.Body.Close() }()
-	switch res.StatusCode {
-	case http.StatusOK:
-	case http.StatusForbidden:
-		text, _ := io.ReadAll(io.LimitReader(res.Body, 1<<10)) // as much of the reason as came
-		return st, fault.New(fault.PermissionDenied, "%s", strings.TrimSpace(string(text)))
-	default:
-		return st, fault.New(fault.Unavailable, "The platform on %s answers %s.", data, res.Status)
-	}
-	return st, json.NewDecoder(res.Body).Decode(&st)
+	defer func() { _ = body.Close() }()
+	return st, json.NewDecoder(body).Decode(&st)
 }
 
 func (p *program) reset() *cobra.Command {

@@ -36,6 +36,7 @@ var sideways = map[string]string{
 	"logging/audit → store":          "an entry goes into the transaction that it is about",
 	"vertex/embedded → vertex/llama": "the runner runs a Llama",
 	"gateway → run/scale":            "a request needs a lease",
+	"api → shell":                    "the session that shells are given",
 	"bench → bench/demo":             "the benchmarks deploy as the demo does",
 	"bench → cloud":                  "what is measured",
 }
