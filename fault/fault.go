@@ -93,8 +93,12 @@ type Error struct {
 // Link is one google.rpc.Help link: what the user can do next.
 type Link struct{ Description, URL string }
 
-// Field is one google.rpc.BadRequest violation. Path is the JSON path of the field, such as "spec.template.spec".
+// Field is one google.rpc.BadRequest violation. Path names the field: as the caller's API does, such as
+// "spec.template.spec", once the fault is there; a product that several APIs show names it in its own words.
 type Field struct{ Path, Description string }
+
+// text is the message of a fault about the field.
+func (f Field) text() string { return f.Path + ": " + f.Description }
 
 // Error returns the message, and behind it the cause.
 func (e *Error) Error() string {
@@ -123,19 +127,32 @@ func New(code Code, format string, args ...any) *Error {
 
 // Invalid returns an InvalidArgument fault for the field at path.
 func Invalid(path, format string, args ...any) *Error {
-	text := fmt.Sprintf(format, args...)
-	e := New(InvalidArgument, "%s: %s", path, text)
-	e.Fields = []Field{{Path: path, Description: text}}
-	return e
+	return ofField(InvalidArgument, path, format, args...)
 }
 
 // NotImplemented returns an Unimplemented fault for the field at path: a thing that the real service has and Giggle
 // has not (yet).
 func NotImplemented(path, format string, args ...any) *Error {
-	text := fmt.Sprintf(format, args...)
-	e := New(Unimplemented, "%s: %s", path, text)
-	e.Fields = []Field{{Path: path, Description: text}}
-	return e
+	return ofField(Unimplemented, path, format, args...)
+}
+
+func ofField(code Code, path, format string, args ...any) *Error {
+	f := Field{Path: path, Description: fmt.Sprintf(format, args...)}
+	return &Error{Code: code, Message: f.text(), Fields: []Field{f}}
+}
+
+// Renamed returns the fault with other paths of its fields: those of the API that the caller knows them by. A message
+// that Invalid or NotImplemented made follows.
+func (e *Error) Renamed(name func(path string) string) *Error {
+	out := *e
+	out.Fields = make([]Field, len(e.Fields))
+	for i, f := range e.Fields {
+		out.Fields[i] = Field{Path: name(f.Path), Description: f.Description}
+		if e.Message == f.text() {
+			out.Message = out.Fields[i].text()
+		}
+	}
+	return &out
 }
 
 // Wrap puts the operation in front of *err, once per layer, and keeps its kind. It does nothing when *err is nil.

@@ -3,8 +3,6 @@ package run
 import (
 	"slices"
 	"time"
-
-	"giggle/fault"
 )
 
 // Accelerator is the key of a node selector that names the kind of GPU.
@@ -39,38 +37,37 @@ func (t *Template) wantsGPU() (accelerator string, wants bool) {
 }
 
 // validateGPU holds a template to Cloud Run's rules for GPUs.
-func (t *Template) validateGPU(spec string) error {
+func (t *Template) validateGPU() error {
 	c := &t.Containers[0]
 	for key := range t.NodeSelector {
 		if key != Accelerator {
-			return fault.Invalid(spec+".nodeSelector", "%.60q is not a node selector of Cloud Run; %s is", key, Accelerator)
+			return invalid(FieldNodeSelector, "%.60q is not a node selector of Cloud Run; %s is", key, Accelerator)
 		}
 	}
-	limits := spec + ".containers[0].resources.limits"
 	if c.GPU < 0 || c.GPU > 1 {
-		return fault.Invalid(limits+"[nvidia.com/gpu]", "must be 0 or 1")
+		return invalid(FieldGPU.at(0), "must be 0 or 1")
 	}
 	kind, wants := t.wantsGPU()
 	if !wants {
 		if a := t.NodeSelector[Accelerator]; a != "" {
-			return fault.Invalid(spec+".nodeSelector", "the accelerator %.60q needs the limit nvidia.com/gpu: 1", a)
+			return invalid(FieldNodeSelector, "the accelerator %.60q needs the limit nvidia.com/gpu: 1", a)
 		}
 		return nil
 	}
 	needs, known := accelerators[kind]
 	if !known {
-		return fault.Invalid(spec+".nodeSelector", "%.60q is not a GPU of Cloud Run; nvidia-l4 and nvidia-rtx-pro-6000 are", kind)
+		return invalid(FieldNodeSelector, "%.60q is not a GPU of Cloud Run; nvidia-l4 and nvidia-rtx-pro-6000 are", kind)
 	}
 	if !t.CPUAlways {
-		return fault.Invalid("spec.template.metadata.annotations[run.googleapis.com/cpu-throttling]", "GPUs need the CPU to be always allocated: --no-cpu-throttling")
+		return invalid(FieldCPUAlways, "GPUs need the CPU to be always allocated: --no-cpu-throttling")
 	}
 	cpu, _ := MilliCPU(c.CPU) // validated
 	memory, _ := Bytes(c.Memory)
 	if cpu < needs.cpu {
-		return fault.Invalid(limits+".cpu", "%s needs at least %d CPU", kind, needs.cpu/1000)
+		return invalid(FieldCPU.at(0), "%s needs at least %d CPU", kind, needs.cpu/1000)
 	}
 	if memory < needs.memory {
-		return fault.Invalid(limits+".memory", "%s needs at least %dGi of memory", kind, needs.memory>>30)
+		return invalid(FieldMemory.at(0), "%s needs at least %dGi of memory", kind, needs.memory>>30)
 	}
 	return nil
 }
@@ -98,7 +95,7 @@ func (g GPUs) admit(s *Service, t *Template) error {
 	}
 	have := g.Count(kind)
 	if have == 0 {
-		return fault.Invalid("spec.template.spec.node_selector",
+		return invalid(FieldAccelerator,
 			"You do not have quota for using GPUs %s zonal redundancy (%s is 0): %s. `giggle up --gpu-emulation=cpu` runs such services on the CPU.", redundancy, quota, g.lack(kind))
 	}
 	most := t.Scaling.Max
@@ -108,7 +105,7 @@ func (g GPUs) admit(s *Service, t *Template) error {
 	if most <= have {
 		return nil
 	}
-	return fault.Invalid("spec.template.metadata.annotations[autoscaling.knative.dev/maxScale]",
+	return invalid(FieldRevisionMaxScale,
 		"Max instances must be set to %d or fewer to set the requested total GPUs: this machine has %d for %s, and each instance has one to itself.\nQuota violated:\n%s requested: %d allowed: %d",
 		have, have, kind, quota, most, have)
 }

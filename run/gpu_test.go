@@ -22,7 +22,7 @@ func gpuTemplate(change func(*run.Template)) run.Template {
 }
 
 func TestRulesForGPUs(t *testing.T) {
-	const limits = "spec.template.spec.containers[0].resources.limits"
+	const container = "template.containers[0]"
 	for name, tt := range map[string]struct {
 		change func(*run.Template)
 		field  string // of the refusal, "" for none
@@ -30,21 +30,21 @@ func TestRulesForGPUs(t *testing.T) {
 		"as the tutorial has it":  {nil, ""},
 		"without a type":          {func(t *run.Template) { t.NodeSelector = nil }, ""},
 		"the least":               {func(t *run.Template) { t.Containers[0].CPU, t.Containers[0].Memory = "4", "16Gi" }, ""},
-		"two":                     {func(t *run.Template) { t.Containers[0].GPU = 2 }, limits + "[nvidia.com/gpu]"},
-		"a type and no GPU":       {func(t *run.Template) { t.Containers[0].GPU = 0 }, "spec.template.spec.nodeSelector"},
-		"another type":            {func(t *run.Template) { t.NodeSelector[run.Accelerator] = "riva-128" }, "spec.template.spec.nodeSelector"},
-		"another selector":        {func(t *run.Template) { t.NodeSelector["disk"] = "ssd" }, "spec.template.spec.nodeSelector"},
-		"throttled":               {func(t *run.Template) { t.CPUAlways = false }, "spec.template.metadata.annotations[run.googleapis.com/cpu-throttling]"},
-		"too little CPU":          {func(t *run.Template) { t.Containers[0].CPU, t.Containers[0].Memory = "2", "8Gi" }, limits + ".cpu"},
-		"too little memory":       {func(t *run.Template) { t.Containers[0].Memory = "8Gi" }, limits + ".memory"},
-		"a GPU with bigger needs": {func(t *run.Template) { t.NodeSelector[run.Accelerator] = "nvidia-rtx-pro-6000" }, limits + ".cpu"},
+		"two":                     {func(t *run.Template) { t.Containers[0].GPU = 2 }, container + ".gpu"},
+		"a type and no GPU":       {func(t *run.Template) { t.Containers[0].GPU = 0 }, "template.nodeSelector"},
+		"another type":            {func(t *run.Template) { t.NodeSelector[run.Accelerator] = "riva-128" }, "template.nodeSelector"},
+		"another selector":        {func(t *run.Template) { t.NodeSelector["disk"] = "ssd" }, "template.nodeSelector"},
+		"throttled":               {func(t *run.Template) { t.CPUAlways = false }, "template.cpuAlways"},
+		"too little CPU":          {func(t *run.Template) { t.Containers[0].CPU, t.Containers[0].Memory = "2", "8Gi" }, container + ".cpu"},
+		"too little memory":       {func(t *run.Template) { t.Containers[0].Memory = "8Gi" }, container + ".memory"},
+		"a GPU with bigger needs": {func(t *run.Template) { t.NodeSelector[run.Accelerator] = "nvidia-rtx-pro-6000" }, container + ".cpu"},
 		"bigger needs met": {func(t *run.Template) {
 			t.NodeSelector[run.Accelerator], t.Containers[0].CPU, t.Containers[0].Memory = "nvidia-rtx-pro-6000", "20", "80Gi"
 		}, ""},
 		"bigger needs without a GPU": {func(t *run.Template) {
 			t.NodeSelector, t.Containers[0].GPU, t.Containers[0].CPU, t.Containers[0].Memory = nil, 0, "20", "80Gi"
-		}, limits + ".cpu"},
-		"more memory than an L4 goes with": {func(t *run.Template) { t.Containers[0].Memory = "80Gi" }, limits + ".memory"},
+		}, container + ".cpu"},
+		"more memory than an L4 goes with": {func(t *run.Template) { t.Containers[0].Memory = "80Gi" }, container + ".memory"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := run.Service{Name: resource.Service("p", "europe-west4", "s"), Template: gpuTemplate(tt.change)}
@@ -144,7 +144,7 @@ func TestQuotaOfGPUs(t *testing.T) {
 				}
 				return
 			}
-			if f := fault.From(err); f == nil || f.Code != fault.InvalidArgument || f.Fields[0].Path != "spec.template.metadata.annotations[autoscaling.knative.dev/maxScale]" ||
+			if f := fault.From(err); f == nil || f.Code != fault.InvalidArgument || f.Fields[0].Path != "template.scaling.max" ||
 				!strings.Contains(f.Message, "Max instances must be set to 2 or fewer") || !strings.Contains(f.Message, "NvidiaL4GpuAllocNoZonalRedundancyPerProjectRegion requested: 3 allowed: 2") {
 				t.Errorf("%v", err)
 			}

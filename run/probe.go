@@ -3,8 +3,6 @@ package run
 import (
 	"regexp"
 	"strings"
-
-	"giggle/fault"
 )
 
 // Probe asks whether a container is up: by an HTTP request when HTTPPath is set, by gRPC's health check when GRPC is,
@@ -63,46 +61,44 @@ func (p Probe) Kind() string {
 // probeLimits are what Cloud Run allows a kind of probe, in seconds
 // (https://cloud.google.com/run/docs/reference/rest/v1/Container#Probe and …/docs/configuring/healthchecks).
 type probeLimits struct {
-	field               string
 	delay, period, span int  // span bounds FailureThreshold × Period; 0 does not
 	tcp, success        bool // whether TCP, and a threshold of successes above 1, are allowed
 }
 
 var (
-	startupLimits   = probeLimits{field: "startupProbe", delay: 240, period: 240, span: 240, tcp: true}
-	livenessLimits  = probeLimits{field: "livenessProbe", delay: 3600, period: 3600}
-	readinessLimits = probeLimits{field: "readinessProbe", period: 300, success: true}
+	startupLimits   = probeLimits{delay: 240, period: 240, span: 240, tcp: true}
+	livenessLimits  = probeLimits{delay: 3600, period: 3600}
+	readinessLimits = probeLimits{period: 300, success: true}
 )
 
-// validate checks a probe against its limits; path is its container's.
-func (p *Probe) validate(path string, l probeLimits) error {
+// validate checks a probe, which is the field at, against its limits.
+func (p *Probe) validate(at Field, l probeLimits) error {
 	if p == nil {
 		return nil
 	}
-	at := path + "." + l.field
 	full := p.WithDefaults(DefaultPort)
 	switch {
 	case p.InitialDelay < 0 || p.InitialDelay > l.delay:
-		return fault.Invalid(at+".initialDelaySeconds", "must be 0 to %d seconds", l.delay)
+		return invalid(at+ProbeInitialDelay, "must be 0 to %d seconds", l.delay)
 	case p.Period < 0 || p.Period > l.period:
-		return fault.Invalid(at+".periodSeconds", "must be 1 to %d seconds", l.period)
+		return invalid(at+ProbePeriod, "must be 1 to %d seconds", l.period)
 	case p.Timeout < 0 || full.Timeout > full.Period:
-		return fault.Invalid(at+".timeoutSeconds", "must be at least 1 second and at most periodSeconds (%d)", full.Period)
+		return invalid(at+ProbeTimeout, "must be at least 1 second and at most the period (%d)", full.Period)
 	case p.FailureThreshold < 0 || p.FailureThreshold > 1<<20:
-		return fault.Invalid(at+".failureThreshold", "must be at least 1")
+		return invalid(at+ProbeFailureThreshold, "must be at least 1")
 	case l.span > 0 && full.Period*full.FailureThreshold > l.span:
-		return fault.Invalid(at+".failureThreshold", "failureThreshold times periodSeconds must be at most %d seconds", l.span)
+		return invalid(at+ProbeFailureThreshold, "the threshold times the period must be at most %d seconds", l.span)
 	case p.SuccessThreshold < 0 || p.SuccessThreshold > 1 && !l.success || p.SuccessThreshold > 1<<20:
-		return fault.Invalid(at+".successThreshold", "must be 1")
+		return invalid(at+ProbeSuccessThreshold, "must be 1")
 	case full.Kind() == "TCP" && !l.tcp:
-		return fault.Invalid(at+".tcpSocket", "this probe must be httpGet or grpc")
+		return invalid(at+ProbeTCP, "this probe must be one of HTTP or gRPC")
 	}
 	for _, x := range []struct {
-		field string
+		field Field
 		port  int
-	}{{"tcpSocket", full.TCPPort}, {"httpGet", full.HTTPPort}, {"grpc", full.GRPCPort}} {
+	}{{ProbeTCPPort, full.TCPPort}, {ProbeHTTPPort, full.HTTPPort}, {ProbeGRPCPort, full.GRPCPort}} {
 		if x.port < 0 || x.port > 65535 {
-			return fault.Invalid(at+"."+x.field+".port", "must be 1 to 65535")
+			return invalid(at+x.field, "must be 1 to 65535")
 		}
 	}
 	return p.validateAction(at)
@@ -115,23 +111,23 @@ var (
 )
 
 // validateAction checks what a probe sends.
-func (p *Probe) validateAction(at string) error {
+func (p *Probe) validateAction(at Field) error {
 	if p.HTTPPath != "" && (p.HTTPPath[0] != '/' || len(p.HTTPPath) > 2048 || strings.ContainsAny(p.HTTPPath, " \r\n\t\x00#")) {
-		return fault.Invalid(at+".httpGet.path", "%.100q is not a path that begins with /", p.HTTPPath)
+		return invalid(at+ProbeHTTPPath, "%.100q is not a path that begins with /", p.HTTPPath)
 	}
 	if len(p.HTTPHeaders) > 100 {
-		return fault.Invalid(at+".httpGet.httpHeaders", "more than 100 headers")
+		return invalid(at+ProbeHTTPHeaders, "more than 100 headers")
 	}
 	for _, h := range p.HTTPHeaders {
 		if !headerName.MatchString(h.Name) || !headerValue.MatchString(h.Value) || len(h.Name) > 256 || len(h.Value) > 8192 {
-			return fault.Invalid(at+".httpGet.httpHeaders", "%.60q is not a header", h.Name)
+			return invalid(at+ProbeHTTPHeaders, "%.60q is not a header", h.Name)
 		}
 		if strings.EqualFold(h.Name, "Content-Length") || strings.EqualFold(h.Name, "Transfer-Encoding") {
-			return fault.Invalid(at+".httpGet.httpHeaders", "%s can't be set", h.Name)
+			return invalid(at+ProbeHTTPHeaders, "%s can't be set", h.Name)
 		}
 	}
 	if len(p.GRPCService) > 1024 {
-		return fault.Invalid(at+".grpc.service", "longer than 1024 bytes")
+		return invalid(at+ProbeGRPCService, "longer than 1024 bytes")
 	}
 	return nil
 }

@@ -2,9 +2,12 @@ package run_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -324,45 +327,47 @@ func TestValidate(t *testing.T) {
 		path string // "" means valid
 	}{
 		"fine":             {jokes("img:1"), ""},
-		"name":             {with(func(s *run.Service) { s.Name.ID = "Jokes" }), "metadata.name"},
-		"no image":         {jokes(""), "spec.template.spec.containers[0].image"},
-		"reserved":         {c(func(c *run.Container) { c.Env = []run.EnvVar{{Name: "PORT", Value: "1"}} }), "spec.template.spec.containers[0].env[0].name"},
-		"little memory":    {c(func(c *run.Container) { c.Memory = "1Mi" }), "spec.template.spec.containers[0].resources.limits.memory"},
-		"memory nonsense":  {c(func(c *run.Container) { c.Memory = "lots" }), "spec.template.spec.containers[0].resources.limits.memory"},
-		"memory needs cpu": {c(func(c *run.Container) { c.Memory = "8Gi" }), "spec.template.spec.containers[0].resources.limits.memory"},
-		"odd cpu":          {c(func(c *run.Container) { c.CPU = "3" }), "spec.template.spec.containers[0].resources.limits.cpu"},
+		"name":             {with(func(s *run.Service) { s.Name.ID = "Jokes" }), "name"},
+		"no image":         {jokes(""), "template.containers[0].image"},
+		"reserved":         {c(func(c *run.Container) { c.Env = []run.EnvVar{{Name: "PORT", Value: "1"}} }), "template.containers[0].env[0].name"},
+		"little memory":    {c(func(c *run.Container) { c.Memory = "1Mi" }), "template.containers[0].memory"},
+		"memory nonsense":  {c(func(c *run.Container) { c.Memory = "lots" }), "template.containers[0].memory"},
+		"memory needs cpu": {c(func(c *run.Container) { c.Memory = "8Gi" }), "template.containers[0].memory"},
+		"odd cpu":          {c(func(c *run.Container) { c.CPU = "3" }), "template.containers[0].cpu"},
 		"big":              {c(func(c *run.Container) { c.CPU, c.Memory = "8", "32Gi" }), ""},
-		"concurrency":      {with(func(s *run.Service) { s.Template.Concurrency = 1001 }), "spec.template.spec.containerConcurrency"},
-		"timeout":          {with(func(s *run.Service) { s.Template.Timeout = 3601 }), "spec.template.spec.timeoutSeconds"},
-		"sum":              {with(func(s *run.Service) { s.Traffic = []run.Target{{Latest: true, Percent: 90}} }), "spec.traffic"},
+		"concurrency":      {with(func(s *run.Service) { s.Template.Concurrency = 1001 }), "template.concurrency"},
+		"timeout":          {with(func(s *run.Service) { s.Template.Timeout = 3601 }), "template.timeout"},
+		"sum":              {with(func(s *run.Service) { s.Traffic = []run.Target{{Latest: true, Percent: 90}} }), "traffic"},
 		"tag twice": {with(func(s *run.Service) {
 			s.Traffic = []run.Target{{Latest: true, Percent: 100, Tag: "a"}, {Revision: "jokes-1", Tag: "a"}}
-		}), "spec.traffic[1].tag"},
+		}), "traffic[1].tag"},
 		"probes": {c(func(c *run.Container) {
 			c.Startup = &run.Probe{HTTPPath: "/up", HTTPHeaders: []run.Header{{Name: "X-Probe", Value: "yes"}}, Period: 5, Timeout: 5, FailureThreshold: 48}
 			c.Liveness = &run.Probe{HTTPPath: "/alive", InitialDelay: 3600, Period: 3600, Timeout: 60}
 			c.Readiness = &run.Probe{GRPC: true, GRPCService: "jokes", SuccessThreshold: 2}
 		}), ""},
-		"startup for too long": {c(func(c *run.Container) { c.Startup = &run.Probe{Period: 120} }), "spec.template.spec.containers[0].startupProbe.failureThreshold"},
-		"startup delay":        {c(func(c *run.Container) { c.Startup = &run.Probe{InitialDelay: 241} }), "spec.template.spec.containers[0].startupProbe.initialDelaySeconds"},
-		"timeout above period": {c(func(c *run.Container) { c.Liveness = &run.Probe{HTTPPath: "/", Timeout: 11} }), "spec.template.spec.containers[0].livenessProbe.timeoutSeconds"},
-		"liveness by TCP":      {c(func(c *run.Container) { c.Liveness = &run.Probe{} }), "spec.template.spec.containers[0].livenessProbe.tcpSocket"},
-		"liveness twice":       {c(func(c *run.Container) { c.Liveness = &run.Probe{GRPC: true, SuccessThreshold: 2} }), "spec.template.spec.containers[0].livenessProbe.successThreshold"},
-		"readiness delay":      {c(func(c *run.Container) { c.Readiness = &run.Probe{GRPC: true, InitialDelay: 1} }), "spec.template.spec.containers[0].readinessProbe.initialDelaySeconds"},
-		"readiness period":     {c(func(c *run.Container) { c.Readiness = &run.Probe{GRPC: true, Period: 301} }), "spec.template.spec.containers[0].readinessProbe.periodSeconds"},
-		"probe port":           {c(func(c *run.Container) { c.Startup = &run.Probe{TCPPort: 70000} }), "spec.template.spec.containers[0].startupProbe.tcpSocket.port"},
-		"probe path":           {c(func(c *run.Container) { c.Liveness = &run.Probe{HTTPPath: "up"} }), "spec.template.spec.containers[0].livenessProbe.httpGet.path"},
+		"startup for too long": {c(func(c *run.Container) { c.Startup = &run.Probe{Period: 120} }), "template.containers[0].startup.failureThreshold"},
+		"startup delay":        {c(func(c *run.Container) { c.Startup = &run.Probe{InitialDelay: 241} }), "template.containers[0].startup.initialDelay"},
+		"timeout above period": {c(func(c *run.Container) { c.Liveness = &run.Probe{HTTPPath: "/", Timeout: 11} }), "template.containers[0].liveness.timeout"},
+		"liveness by TCP":      {c(func(c *run.Container) { c.Liveness = &run.Probe{} }), "template.containers[0].liveness.tcp"},
+		"liveness twice":       {c(func(c *run.Container) { c.Liveness = &run.Probe{GRPC: true, SuccessThreshold: 2} }), "template.containers[0].liveness.successThreshold"},
+		"readiness delay":      {c(func(c *run.Container) { c.Readiness = &run.Probe{GRPC: true, InitialDelay: 1} }), "template.containers[0].readiness.initialDelay"},
+		"readiness period":     {c(func(c *run.Container) { c.Readiness = &run.Probe{GRPC: true, Period: 301} }), "template.containers[0].readiness.period"},
+		"probe port":           {c(func(c *run.Container) { c.Startup = &run.Probe{TCPPort: 70000} }), "template.containers[0].startup.tcp.port"},
+		"probe path":           {c(func(c *run.Container) { c.Liveness = &run.Probe{HTTPPath: "up"} }), "template.containers[0].liveness.http.path"},
 		"probe header": {c(func(c *run.Container) {
 			c.Liveness = &run.Probe{HTTPPath: "/", HTTPHeaders: []run.Header{{Name: "A", Value: "b\r\nC: d"}}}
-		}), "spec.template.spec.containers[0].livenessProbe.httpGet.httpHeaders"},
+		}), "template.containers[0].liveness.http.headers"},
 		"half a core":              {c(func(c *run.Container) { c.CPU = "500m" }), ""},
-		"half a core, always":      {with(func(s *run.Service) { s.Template.CPUAlways, s.Template.Containers[0].CPU = true, "0.5" }), "spec.template.spec.containers[0].resources.limits.cpu"},
-		"half a core, two at once": {with(func(s *run.Service) { s.Template.Concurrency, s.Template.Containers[0].CPU = 2, "0.5" }), "spec.template.spec.containers[0].resources.limits.cpu"},
-		"little memory, always":    {with(func(s *run.Service) { s.Template.CPUAlways, s.Template.Containers[0].Memory = true, "256Mi" }), "spec.template.spec.containers[0].resources.limits.memory"},
+		"half a core, always":      {with(func(s *run.Service) { s.Template.CPUAlways, s.Template.Containers[0].CPU = true, "0.5" }), "template.containers[0].cpu"},
+		"half a core, two at once": {with(func(s *run.Service) { s.Template.Concurrency, s.Template.Containers[0].CPU = 2, "0.5" }), "template.containers[0].cpu"},
+		"little memory, always":    {with(func(s *run.Service) { s.Template.CPUAlways, s.Template.Containers[0].Memory = true, "256Mi" }), "template.containers[0].memory"},
 		"service scaling":          {with(func(s *run.Service) { s.Scaling = run.Scaling{Min: 2, Max: 5} }), ""},
-		"service minimum":          {with(func(s *run.Service) { s.Scaling = run.Scaling{Min: 6, Max: 5} }), "metadata.annotations[run.googleapis.com/minScale]"},
-		"service maximum":          {with(func(s *run.Service) { s.Scaling = run.Scaling{Max: 1001} }), "metadata.annotations[run.googleapis.com/maxScale]"},
-		"foreign revision name":    {with(func(s *run.Service) { s.Template.Revision = "other-1" }), "spec.template.metadata.name"},
+		"service minimum":          {with(func(s *run.Service) { s.Scaling = run.Scaling{Min: 6, Max: 5} }), "scaling.min"},
+		"service maximum":          {with(func(s *run.Service) { s.Scaling = run.Scaling{Max: 1001} }), "scaling.max"},
+		"foreign revision name":    {with(func(s *run.Service) { s.Template.Revision = "other-1" }), "template.revision"},
+		"labels":                   {with(func(s *run.Service) { s.Labels = map[string]string{"a": strings.Repeat("b", 64)} }), "labels"},
+		"a revision's labels":      {with(func(s *run.Service) { s.Template.Labels = map[string]string{"a": strings.Repeat("b", 64)} }), "template.labels"},
 	} {
 		err := tt.svc.Validate()
 		var path string
@@ -373,6 +378,9 @@ func TestValidate(t *testing.T) {
 		}
 		if path != tt.path || (err != nil) != (tt.path != "") {
 			t.Errorf("%s: %v at %q, want %q", name, err, path, tt.path)
+		}
+		if path != "" && !slices.Contains(run.Fields(), run.Field(regexp.MustCompile(`\[\d+\]`).ReplaceAllString(path, "[]"))) {
+			t.Errorf("%s: %q is not among Fields", name, path)
 		}
 	}
 }
@@ -392,6 +400,41 @@ func TestQuantities(t *testing.T) {
 		if n, err := run.Bytes(s); err == nil {
 			t.Errorf("Bytes(%q) = %d", s, n)
 		}
+	}
+}
+
+// An API's names take the place of the model's, in the message too; what stands in lists keeps its places.
+func TestFieldNames(t *testing.T) {
+	names := run.FieldNames{
+		run.FieldEnvName: "spec.containers[].env[].key", run.FieldTraffic: "spec.traffic", run.FieldImage: "spec.containers[0].image",
+		run.FieldMaxScale: "metadata[run.example/max]",
+	}
+	names.AddProbe(run.FieldStartup, "spec.containers[].startupProbe", run.FieldNames{run.ProbeTimeout: ".seconds"})
+	other := errors.New("no fault")
+	quota := fault.New(fault.InvalidArgument, "traffic: is in the message only")
+	for _, tt := range []struct{ in, want error }{
+		{fault.Invalid("template.containers[2].env[31].name", "is %s", "bad"), fault.Invalid("spec.containers[2].env[31].key", "is bad")},
+		{fault.Invalid("template.containers[2].image", "is bad"), fault.Invalid("spec.containers[0].image", "is bad")},
+		{fault.NotImplemented("traffic", "is bad"), fault.NotImplemented("spec.traffic", "is bad")},
+		{fault.Invalid("scaling.max", "is bad"), fault.Invalid("metadata[run.example/max]", "is bad")},
+		{fault.Invalid("template.containers[1].startup.timeout", "is bad"), fault.Invalid("spec.containers[1].startupProbe.seconds", "is bad")},
+		{fault.Invalid("traffic[x]", "is bad"), fault.Invalid("traffic[x]", "is bad")},
+		{fault.Invalid("unnamed[3].field", "is bad"), fault.Invalid("unnamed[3].field", "is bad")},
+		{&fault.Error{Code: fault.Aborted, Message: "Its own words.", Fields: []fault.Field{{Path: "traffic", Description: "d"}}},
+			&fault.Error{Code: fault.Aborted, Message: "Its own words.", Fields: []fault.Field{{Path: "spec.traffic", Description: "d"}}}},
+		{quota, quota}, {other, other}, {nil, nil},
+	} {
+		before := fmt.Sprintf("%+v", tt.in)
+		if got := names.Translate(tt.in); !reflect.DeepEqual(got, tt.want) {
+			t.Errorf("%v became %v, want %v", tt.in, got, tt.want)
+		}
+		if fmt.Sprintf("%+v", tt.in) != before {
+			t.Errorf("%v was changed", tt.in)
+		}
+	}
+	wrapped := fmt.Errorf("run.Services.Create: %w", fault.Invalid("traffic", "is bad"))
+	if got := names.Translate(wrapped); !reflect.DeepEqual(got, error(fault.Invalid("spec.traffic", "is bad"))) {
+		t.Errorf("%v", got)
 	}
 }
 

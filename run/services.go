@@ -92,7 +92,7 @@ func (s *Services) Create(ctx context.Context, want Service, by string) (out Ser
 		return Service{}, err
 	}
 	if strings.Contains(want.Name.ID, TagMark) { // in a host name it stands between a tag and its service
-		return Service{}, fault.Invalid("metadata.name", "%q must not have %q in it: so the hosts of tags are told from those of services", want.Name.ID, TagMark)
+		return Service{}, invalid(FieldName, "%q must not have %q in it: so the hosts of tags are told from those of services", want.Name.ID, TagMark)
 	}
 	want.Traffic = trafficOf(want.Traffic)
 	want.UID, want.Generation, want.Creator, want.LastModifier, want.Status = s.newID(), 1, by, by, Status{}

@@ -1,7 +1,6 @@
 package run
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 
@@ -16,117 +15,128 @@ const maxServiceName = 49
 var reserved = []string{"PORT", "K_SERVICE", "K_REVISION", "K_CONFIGURATION", "CLOUD_RUN_JOB", "CLOUD_RUN_EXECUTION", "CLOUD_RUN_TASK_INDEX",
 	"CLOUD_RUN_TASK_ATTEMPT", "CLOUD_RUN_TASK_COUNT", "CLOUD_RUN_TIMEOUT_SECONDS"}
 
-// Validate checks a service as Cloud Run does. The error names the field by its path in the v1 API.
+// Validate checks a service as Cloud Run does. The fault names the field as Field does.
 func (s *Service) Validate() error {
 	if !resource.Label(s.Name.ID, maxServiceName) {
-		return fault.Invalid("metadata.name", "%q must be at most %d lower-case letters, digits and hyphens, begin with a letter and not end with a hyphen", s.Name.ID, maxServiceName)
+		return invalid(FieldName, "%q must be at most %d lower-case letters, digits and hyphens, begin with a letter and not end with a hyphen", s.Name.ID, maxServiceName)
 	}
 	if len(s.Template.Containers) != 1 {
 		if len(s.Template.Containers) == 0 {
-			return fault.Invalid("spec.template.spec.containers", "one container is needed")
+			return invalid(FieldContainers, "one container is needed")
 		}
-		return fault.NotImplemented("spec.template.spec.containers[1]", "sidecar containers are not implemented yet; use one container")
+		return fault.NotImplemented(string(FieldContainer.at(1)), "sidecar containers are not implemented yet; use one container")
 	}
 	if err := s.Template.validate(s.Name.ID); err != nil {
 		return err
 	}
-	if s.Scaling.Min < 0 || s.Scaling.Min > 1000 || s.Scaling.Max < 0 || s.Scaling.Max > 1000 {
-		return fault.Invalid("metadata.annotations[run.googleapis.com/maxScale]", "minScale must be 0 to 1000, maxScale 1 to 1000")
+	if s.Scaling.Min < 0 || s.Scaling.Min > 1000 {
+		return invalid(FieldMinScale, "must be 0 to 1000")
+	}
+	if s.Scaling.Max < 0 || s.Scaling.Max > 1000 {
+		return invalid(FieldMaxScale, "must be 1 to 1000")
 	}
 	if s.Scaling.Max > 0 && s.Scaling.Min > s.Scaling.Max {
-		return fault.Invalid("metadata.annotations[run.googleapis.com/minScale]", "the minimum of instances is above the maximum")
+		return invalid(FieldMinScale, "the minimum of instances is above the maximum")
+	}
+	if err := validateLabels(s.Labels, FieldLabels); err != nil {
+		return err
 	}
 	return s.validateTraffic()
 }
 
 func (t *Template) validate(service string) error {
-	const spec = "spec.template.spec"
 	if t.Revision != "" && (!resource.Label(t.Revision, 63) || !strings.HasPrefix(t.Revision, service+"-")) {
-		return fault.Invalid("spec.template.metadata.name", "%q must begin with %q and have at most 63 lower-case letters, digits and hyphens", t.Revision, service+"-")
+		return invalid(FieldRevision, "%q must begin with %q and have at most 63 lower-case letters, digits and hyphens", t.Revision, service+"-")
 	}
 	if t.Concurrency < 0 || t.Concurrency > 1000 {
-		return fault.Invalid(spec+".containerConcurrency", "must be 1 to 1000")
+		return invalid(FieldConcurrency, "must be 1 to 1000")
 	}
 	if t.Timeout < 0 || t.Timeout > 3600 {
-		return fault.Invalid(spec+".timeoutSeconds", "must be 1 to 3600 seconds")
+		return invalid(FieldTimeout, "must be 1 to 3600 seconds")
 	}
-	if t.Scaling.Min < 0 || t.Scaling.Max < 0 || t.Scaling.Max > 1000 {
-		return fault.Invalid("spec.template.metadata.annotations[autoscaling.knative.dev/maxScale]", "must be 1 to 1000")
+	if t.Scaling.Min < 0 {
+		return invalid(FieldRevisionMinScale, "must be 0 to 1000")
+	}
+	if t.Scaling.Max < 0 || t.Scaling.Max > 1000 {
+		return invalid(FieldRevisionMaxScale, "must be 1 to 1000")
 	}
 	if t.Scaling.Max > 0 && t.Scaling.Min > t.Scaling.Max {
-		return fault.Invalid("spec.template.metadata.annotations[autoscaling.knative.dev/minScale]", "the minimum of instances is above the maximum")
+		return invalid(FieldRevisionMinScale, "the minimum of instances is above the maximum")
 	}
 	if t.ExecutionEnvironment != "" && t.ExecutionEnvironment != "gen1" && t.ExecutionEnvironment != "gen2" {
-		return fault.Invalid("spec.template.metadata.annotations[run.googleapis.com/execution-environment]", "must be gen1 or gen2")
+		return invalid(FieldEnvironment, "must be gen1 or gen2")
+	}
+	if err := validateLabels(t.Labels, FieldRevisionLabels); err != nil {
+		return err
 	}
 	for i := range t.Containers {
-		at := fmt.Sprintf("%s.containers[%d]", spec, i)
-		if err := t.Containers[i].validate(at, t); err != nil {
+		if err := t.Containers[i].validate(i, t); err != nil {
 			return err
 		}
-		if err := t.validateFraction(&t.Containers[i], at+".resources.limits"); err != nil {
+		if err := t.validateFraction(i); err != nil {
 			return err
 		}
 	}
-	return t.validateGPU(spec)
+	return t.validateGPU()
 }
 
 // validateFraction holds a fraction of a core and little memory to what they go together with.
-func (t *Template) validateFraction(c *Container, path string) error {
+func (t *Template) validateFraction(i int) error {
+	c := &t.Containers[i]
 	cpu, _ := MilliCPU(c.CPU) // validated
 	memory, _ := Bytes(c.Memory)
 	switch {
 	case cpu > 0 && cpu < 1000 && t.CPUAlways:
-		return fault.Invalid(path+".cpu", "Total cpu < 1 is not supported with cpu-throttling set to false.")
+		return invalid(FieldCPU.at(i), "Total cpu < 1 is not supported with cpu-throttling set to false.")
 	case cpu > 0 && cpu < 1000 && t.ExecutionEnvironment == "gen2":
-		return fault.Invalid(path+".cpu", "Total cpu < 1 is not supported with gen2 execution environment.")
+		return invalid(FieldCPU.at(i), "Total cpu < 1 is not supported with gen2 execution environment.")
 	case memory > 0 && memory < 512<<20 && (t.CPUAlways || t.ExecutionEnvironment == "gen2"):
-		return fault.Invalid(path+".memory", "Total memory < 512 Mi is not supported with gen2 execution environment or with cpu-throttling set to false.")
+		return invalid(FieldMemory.at(i), "Total memory < 512 Mi is not supported with gen2 execution environment or with cpu-throttling set to false.")
 	}
 	return nil
 }
 
-func (c *Container) validate(path string, t *Template) error {
+// validate checks the template's container i.
+func (c *Container) validate(i int, t *Template) error {
 	if c.Image == "" {
-		return fault.Invalid(path+".image", "an image is needed")
+		return invalid(FieldImage.at(i), "an image is needed")
 	}
 	if len(c.Image) > 1024 || strings.ContainsAny(c.Image, " \t\n\"'") {
-		return fault.Invalid(path+".image", "%.100q is not an image reference", c.Image)
+		return invalid(FieldImage.at(i), "%.100q is not an image reference", c.Image)
 	}
 	if c.Port < 0 || c.Port > 65535 {
-		return fault.Invalid(path+".ports[0].containerPort", "must be 1 to 65535")
+		return invalid(FieldPort.at(i), "must be 1 to 65535")
 	}
 	if !slices.Contains([]string{"", "http1", "h2c"}, c.PortName) {
-		return fault.Invalid(path+".ports[0].name", "must be http1 or h2c")
+		return invalid(FieldPortName.at(i), "must be http1 or h2c")
 	}
 	if len(c.Env) > 1000 {
-		return fault.Invalid(path+".env", "more than 1000 variables")
+		return invalid(FieldEnv.at(i), "more than 1000 variables")
 	}
 	seen := make(map[string]bool)
-	for i, e := range c.Env {
-		at := fmt.Sprintf("%s.env[%d]", path, i)
+	for j, e := range c.Env {
 		switch {
 		case e.Name == "" || strings.ContainsAny(e.Name, "= \x00"):
-			return fault.Invalid(at+".name", "%q is not a variable's name", e.Name)
+			return invalid(FieldEnvName.at(i, j), "%q is not a variable's name", e.Name)
 		case slices.Contains(reserved, e.Name):
-			return fault.Invalid(at+".name", "The following reserved env names were provided: %s. These values are automatically set by the system.", e.Name)
+			return invalid(FieldEnvName.at(i, j), "The following reserved env names were provided: %s. These values are automatically set by the system.", e.Name)
 		case seen[e.Name]:
-			return fault.Invalid(at+".name", "%s is set twice", e.Name)
+			return invalid(FieldEnvName.at(i, j), "%s is set twice", e.Name)
 		case len(e.Value) > 32<<10 || strings.ContainsRune(e.Value, 0):
-			return fault.Invalid(at+".value", "longer than 32 KiB, or has a zero byte")
+			return invalid(FieldEnvValue.at(i, j), "longer than 32 KiB, or has a zero byte")
 		}
 		seen[e.Name] = true
 	}
-	if err := c.Startup.validate(path, startupLimits); err != nil {
+	if err := c.Startup.validate(FieldStartup.at(i), startupLimits); err != nil {
 		return err
 	}
-	if err := c.Liveness.validate(path, livenessLimits); err != nil {
+	if err := c.Liveness.validate(FieldLiveness.at(i), livenessLimits); err != nil {
 		return err
 	}
-	if err := c.Readiness.validate(path, readinessLimits); err != nil {
+	if err := c.Readiness.validate(FieldReadiness.at(i), readinessLimits); err != nil {
 		return err
 	}
-	return c.validateResources(path+".resources.limits", t)
+	return c.validateResources(i, t)
 }
 
 // The most that an instance without a GPU may have.
@@ -136,14 +146,14 @@ const (
 )
 
 // Limits of https://cloud.google.com/run/docs/configuring/services/memory-limits and …/cpu.
-func (c *Container) validateResources(path string, t *Template) error {
+func (c *Container) validateResources(i int, t *Template) error {
 	cpu, err := MilliCPU(c.CPU)
 	if err != nil {
-		return fault.Invalid(path+".cpu", "%v", err)
+		return invalid(FieldCPU.at(i), "%v", err)
 	}
 	memory, err := Bytes(c.Memory)
 	if err != nil {
-		return fault.Invalid(path+".memory", "%v", err)
+		return invalid(FieldMemory.at(i), "%v", err)
 	}
 	if cpu == 0 {
 		cpu = 1000
@@ -154,17 +164,17 @@ func (c *Container) validateResources(path string, t *Template) error {
 	const mi, gi = int64(1) << 20, int64(1) << 30
 	topCPU, topMemory := t.most()
 	if cpu < 80 || cpu > topCPU || cpu > 1000 && cpu%1000 != 0 || cpu == 3000 || cpu == 5000 || cpu == 7000 {
-		return fault.Invalid(path+".cpu", "Invalid value specified for container resources limits: cpu: %s. Must be 0.08 to 1, 1, 2, 4, 6 or 8", c.CPU)
+		return invalid(FieldCPU.at(i), "Invalid value specified for container resources limits: cpu: %s. Must be 0.08 to 1, 1, 2, 4, 6 or 8", c.CPU)
 	}
 	if cpu < 1000 && t.Concurrency > 1 {
-		return fault.Invalid(path+".cpu", "Total cpu < 1 is not supported with concurrency > 1")
+		return invalid(FieldCPU.at(i), "Total cpu < 1 is not supported with concurrency > 1")
 	}
 	if memory < 128*mi || memory > topMemory {
-		return fault.Invalid(path+".memory", "Invalid value specified for container resources limits: memory: %s. Must be 128Mi to %dGi", c.Memory, topMemory>>30)
+		return invalid(FieldMemory.at(i), "Invalid value specified for container resources limits: memory: %s. Must be 128Mi to %dGi", c.Memory, topMemory>>30)
 	}
 	for _, x := range []struct{ memory, cpu int64 }{{24 * gi, 8000}, {16 * gi, 6000}, {8 * gi, 4000}, {4 * gi, 2000}, {gi, 1000}, {512 * mi, 500}} {
 		if memory > x.memory && cpu < x.cpu {
-			return fault.Invalid(path+".memory", "For %s of memory at least %d.%03d cores are needed; set the cpu limit", c.Memory, x.cpu/1000, x.cpu%1000)
+			return invalid(FieldMemory.at(i), "For %s of memory at least %d.%03d cores are needed; set the cpu limit", c.Memory, x.cpu/1000, x.cpu%1000)
 		}
 	}
 	return nil
@@ -174,33 +184,45 @@ func (s *Service) validateTraffic() error {
 	sum := 0
 	tags := make(map[string]bool)
 	for i, t := range s.Traffic {
-		at := fmt.Sprintf("spec.traffic[%d]", i)
 		if t.Latest == (t.Revision != "") {
-			return fault.Invalid(at, "either revisionName or latestRevision: true is needed, not both")
+			return invalid(FieldTarget.at(i), "either a revision or the latest one is needed, not both")
 		}
 		if t.Revision != "" && !resource.Label(t.Revision, 63) {
-			return fault.Invalid(at+".revisionName", "%q is not a revision name", t.Revision)
+			return invalid(FieldTargetName.at(i), "%q is not a revision name", t.Revision)
 		}
 		if t.Percent < 0 || t.Percent > 100 {
-			return fault.Invalid(at+".percent", "must be 0 to 100")
+			return invalid(FieldPercent.at(i), "must be 0 to 100")
 		}
 		sum += t.Percent
 		if t.Tag == "" {
 			continue
 		}
 		if !resource.Label(t.Tag, 46) || strings.Contains(t.Tag, TagMark) {
-			return fault.Invalid(at+".tag", "%q must be at most 46 lower-case letters, digits and hyphens and begin with a letter", t.Tag)
+			return invalid(FieldTag.at(i), "%q must be at most 46 lower-case letters, digits and hyphens and begin with a letter", t.Tag)
 		}
 		if len(t.Tag)+len(TagMark)+len(s.Name.ID)+len("-0123456789-aa") > 63 {
-			return fault.Invalid(at+".tag", "tag and service name together are too long for a host name: 63 bytes with the project's hash")
+			return invalid(FieldTag.at(i), "tag and service name together are too long for a host name: 63 bytes with the project's hash")
 		}
 		if tags[t.Tag] {
-			return fault.Invalid(at+".tag", "the tag %q is used twice", t.Tag)
+			return invalid(FieldTag.at(i), "the tag %q is used twice", t.Tag)
 		}
 		tags[t.Tag] = true
 	}
 	if len(s.Traffic) > 0 && sum != 100 {
-		return fault.Invalid("spec.traffic", "Traffic targets must sum to 100, but they sum to %d", sum)
+		return invalid(FieldTraffic, "Traffic targets must sum to 100, but they sum to %d", sum)
+	}
+	return nil
+}
+
+// validateLabels holds labels to Google's rule for them.
+func validateLabels(labels map[string]string, f Field) error {
+	if len(labels) > 64 {
+		return invalid(f, "more than 64 labels")
+	}
+	for k, v := range labels {
+		if len(k) > 317 || len(v) > 63 {
+			return invalid(f, "the label %.60q is too long: 63 characters for a value", k)
+		}
 	}
 	return nil
 }

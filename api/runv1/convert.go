@@ -35,9 +35,6 @@ func fromWire(in resource.Location, w *service) (run.Service, error) {
 		s.Version = v
 	}
 	s.Labels = without(w.Metadata.Labels, labelLocation)
-	if err := run.CheckLabels(s.Labels, "metadata.labels"); err != nil {
-		return s, err
-	}
 	if err := readServiceAnnotations(&s, w.Metadata.Annotations); err != nil {
 		return s, err
 	}
@@ -49,14 +46,11 @@ func fromWire(in resource.Location, w *service) (run.Service, error) {
 		Revision: t.Metadata.Name, Labels: without(t.Metadata.Labels, labelLocation), ServiceAccount: t.Spec.ServiceAccountName,
 		Timeout: int(t.Spec.TimeoutSeconds), Concurrency: int(t.Spec.ContainerConcurrency), NodeSelector: t.Spec.NodeSelector,
 	}
-	if err := run.CheckLabels(s.Template.Labels, "spec.template.metadata.labels"); err != nil {
-		return s, err
-	}
 	if err := readTemplateAnnotations(&s.Template, t.Metadata.Annotations); err != nil {
 		return s, err
 	}
 	for i := range t.Spec.Containers {
-		c, err := containerFromWire(&t.Spec.Containers[i], fmt.Sprintf("spec.template.spec.containers[%d]", i))
+		c, err := containerFromWire(&t.Spec.Containers[i], i)
 		if err != nil {
 			return s, err
 		}
@@ -65,14 +59,15 @@ func fromWire(in resource.Location, w *service) (run.Service, error) {
 	return s, nil
 }
 
-func containerFromWire(w *container, path string) (run.Container, error) {
+func containerFromWire(w *container, i int) (run.Container, error) {
+	path := fmt.Sprintf("spec.template.spec.containers[%d]", i)
 	c := run.Container{Name: w.Name, Image: w.Image, Command: w.Command, Args: w.Args, WorkingDir: w.WorkingDir}
 	for _, e := range w.Env {
 		c.Env = append(c.Env, run.EnvVar{Name: e.Name, Value: e.Value})
 	}
 	for key, v := range w.Resources.Limits {
-		if err := c.SetLimit(path+".resources.limits", key, v); err != nil {
-			return c, err
+		if err := c.SetLimit(i, key, v); err != nil {
+			return c, fieldNames.Translate(err)
 		}
 	}
 	if len(w.Ports) > 1 {

@@ -8,7 +8,72 @@ import (
 	"strings"
 
 	"giggle/fault"
+	"giggle/run"
 )
+
+// fieldNames is what a Knative object calls the fields of the model.
+var fieldNames = func() run.FieldNames {
+	const (
+		template   = "spec.template.metadata"
+		scaling    = template + ".annotations[autoscaling.knative.dev/"
+		spec       = "spec.template.spec"
+		containers = spec + ".containers"
+		limits     = containers + "[].resources.limits"
+	)
+	names := run.FieldNames{
+		run.FieldName:       "metadata.name",
+		run.FieldLabels:     "metadata.labels",
+		run.FieldMinScale:   "metadata.annotations[run.googleapis.com/minScale]",
+		run.FieldMaxScale:   "metadata.annotations[run.googleapis.com/maxScale]",
+		run.FieldTraffic:    "spec.traffic",
+		run.FieldTarget:     "spec.traffic[]",
+		run.FieldTargetName: "spec.traffic[].revisionName",
+		run.FieldPercent:    "spec.traffic[].percent",
+		run.FieldTag:        "spec.traffic[].tag",
+
+		run.FieldRevision:         template + ".name",
+		run.FieldRevisionLabels:   template + ".labels",
+		run.FieldRevisionMinScale: scaling + "minScale]",
+		run.FieldRevisionMaxScale: scaling + "maxScale]",
+		run.FieldConcurrency:      spec + ".containerConcurrency",
+		run.FieldTimeout:          spec + ".timeoutSeconds",
+		run.FieldEnvironment:      template + ".annotations[run.googleapis.com/execution-environment]",
+		run.FieldCPUAlways:        template + ".annotations[run.googleapis.com/cpu-throttling]",
+		run.FieldNodeSelector:     spec + ".nodeSelector",
+		run.FieldAccelerator:      spec + ".node_selector", // Cloud Run's own spelling where it refuses a GPU
+
+		run.FieldContainers: containers,
+		run.FieldContainer:  containers + "[]",
+		run.FieldImage:      containers + "[].image",
+		run.FieldPort:       containers + "[].ports[0].containerPort",
+		run.FieldPortName:   containers + "[].ports[0].name",
+		run.FieldEnv:        containers + "[].env",
+		run.FieldEnvName:    containers + "[].env[].name",
+		run.FieldEnvValue:   containers + "[].env[].value",
+		run.FieldLimits:     limits,
+		run.FieldCPU:        limits + ".cpu",
+		run.FieldMemory:     limits + ".memory",
+		run.FieldGPU:        limits + "[nvidia.com/gpu]",
+	}
+	probe := run.FieldNames{
+		run.ProbeInitialDelay:     ".initialDelaySeconds",
+		run.ProbeTimeout:          ".timeoutSeconds",
+		run.ProbePeriod:           ".periodSeconds",
+		run.ProbeFailureThreshold: ".failureThreshold",
+		run.ProbeSuccessThreshold: ".successThreshold",
+		run.ProbeTCP:              ".tcpSocket",
+		run.ProbeTCPPort:          ".tcpSocket.port",
+		run.ProbeHTTPPort:         ".httpGet.port",
+		run.ProbeHTTPPath:         ".httpGet.path",
+		run.ProbeHTTPHeaders:      ".httpGet.httpHeaders",
+		run.ProbeGRPCPort:         ".grpc.port",
+		run.ProbeGRPCService:      ".grpc.service",
+	}
+	names.AddProbe(run.FieldStartup, containers+"[].startupProbe", probe)
+	names.AddProbe(run.FieldLiveness, containers+"[].livenessProbe", probe)
+	names.AddProbe(run.FieldReadiness, containers+"[].readinessProbe", probe)
+	return names
+}()
 
 // serviceFields are the fields of a Service that are read, by path; [] is any element. Those marked refused exist on
 // Cloud Run and are not implemented yet. Anything else does not exist: the call fails with its path.

@@ -256,7 +256,7 @@ func (s *Server) writeService(ctx context.Context, r *rest.Request, t target, wr
 		return nil, fault.Invalid("metadata.name", "%.60q is not the service of the path", svc.Name.ID)
 	}
 	if err := svc.Validate(); err != nil {
-		return nil, err
+		return nil, fieldNames.Translate(err)
 	}
 	who := guard.Caller(ctx)
 	if err := s.ActAs(ctx, who, t.project, svc.Template.ServiceAccount); err != nil {
@@ -264,7 +264,7 @@ func (s *Server) writeService(ctx context.Context, r *rest.Request, t target, wr
 	}
 	if !dry {
 		if svc, err = write(ctx, svc, who.Email()); err != nil {
-			return nil, err
+			return nil, fieldNames.Translate(err)
 		}
 	}
 	return toWire(&svc, t.project), nil

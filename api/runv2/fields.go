@@ -2,14 +2,13 @@ package runv2
 
 import (
 	"errors"
-	"regexp"
-	"slices"
 	"strings"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"giggle/fault"
+	"giggle/run"
 )
 
 // output are the fields of a Service that the platform writes; what a client sends in them is ignored.
@@ -57,47 +56,63 @@ func copyField(to, from protoreflect.Message, path []string) error {
 	return copyField(to.Mutable(f).Message(), from.Get(f).Message(), path[1:])
 }
 
-// paths lead from the fields of v1, by which package run names what is wrong, to v2's.
-var paths = []struct {
-	v1 *regexp.Regexp
-	v2 string
-}{
-	{regexp.MustCompile(`^spec\.template\.spec\.timeoutSeconds`), "template.timeout"},
-	{regexp.MustCompile(`^spec\.template\.spec\.containerConcurrency`), "template.maxInstanceRequestConcurrency"},
-	{regexp.MustCompile(`^spec\.template\.spec\.serviceAccountName`), "template.serviceAccount"},
-	{regexp.MustCompile(`^spec\.template\.spec\.node_?[sS]elector`), "template.nodeSelector.accelerator"},
-	{regexp.MustCompile(`^spec\.template\.metadata\.annotations\[run\.googleapis\.com/cpu-throttling\]`), "template.containers[0].resources.cpuIdle"},
-	{regexp.MustCompile(`^spec\.template\.spec\.`), "template."},
-	{regexp.MustCompile(`^spec\.template\.metadata\.name`), "template.revision"},
-	{regexp.MustCompile(`^spec\.template\.metadata\.annotations\[autoscaling\.knative\.dev/maxScale\]`), "template.scaling.maxInstanceCount"},
-	{regexp.MustCompile(`^spec\.template\.metadata\.annotations\[autoscaling\.knative\.dev/minScale\]`), "template.scaling.minInstanceCount"},
-	{regexp.MustCompile(`^spec\.template\.metadata\.annotations\[run\.googleapis\.com/execution-environment\]`), "template.executionEnvironment"},
-	{regexp.MustCompile(`^metadata\.annotations\[run\.googleapis\.com/maxScale\]`), "scaling.maxInstanceCount"},
-	{regexp.MustCompile(`^metadata\.annotations\[run\.googleapis\.com/minScale\]`), "scaling.minInstanceCount"},
-	{regexp.MustCompile(`^spec\.traffic\[(\d+)\]\.revisionName`), "traffic[$1].revision"},
-	{regexp.MustCompile(`^spec\.traffic`), "traffic"},
-	{regexp.MustCompile(`^metadata\.name`), "serviceId"},
-}
+// fieldNames is what google.cloud.run.v2 calls the fields of the model.
+var fieldNames = func() run.FieldNames {
+	const (
+		containers = "template.containers"
+		limits     = containers + "[].resources.limits"
+	)
+	names := run.FieldNames{
+		run.FieldName:       "serviceId",
+		run.FieldLabels:     "labels",
+		run.FieldMinScale:   "scaling.minInstanceCount",
+		run.FieldMaxScale:   "scaling.maxInstanceCount",
+		run.FieldTraffic:    "traffic",
+		run.FieldTarget:     "traffic[]",
+		run.FieldTargetName: "traffic[].revision",
+		run.FieldPercent:    "traffic[].percent",
+		run.FieldTag:        "traffic[].tag",
 
-// inV2 names the fields of an error as v2 does.
-func inV2(err error) error {
-	var f *fault.Error
-	if !errors.As(err, &f) || len(f.Fields) == 0 {
-		return err
+		run.FieldRevision:         "template.revision",
+		run.FieldRevisionLabels:   "template.labels",
+		run.FieldRevisionMinScale: "template.scaling.minInstanceCount",
+		run.FieldRevisionMaxScale: "template.scaling.maxInstanceCount",
+		run.FieldConcurrency:      "template.maxInstanceRequestConcurrency",
+		run.FieldTimeout:          "template.timeout",
+		run.FieldEnvironment:      "template.executionEnvironment",
+		run.FieldCPUAlways:        containers + "[0].resources.cpuIdle",
+		run.FieldNodeSelector:     "template.nodeSelector.accelerator",
+		run.FieldAccelerator:      "template.nodeSelector.accelerator",
+
+		run.FieldContainers: containers,
+		run.FieldContainer:  containers + "[]",
+		run.FieldImage:      containers + "[].image",
+		run.FieldPort:       containers + "[].ports[0].containerPort",
+		run.FieldPortName:   containers + "[].ports[0].name",
+		run.FieldEnv:        containers + "[].env",
+		run.FieldEnvName:    containers + "[].env[].name",
+		run.FieldEnvValue:   containers + "[].env[].value",
+		run.FieldLimits:     limits,
+		run.FieldCPU:        limits + ".cpu",
+		run.FieldMemory:     limits + ".memory",
+		run.FieldGPU:        limits + "[nvidia.com/gpu]",
 	}
-	out := *f
-	out.Fields = slices.Clone(f.Fields)
-	for i := range out.Fields {
-		for _, p := range paths {
-			if p.v1.MatchString(out.Fields[i].Path) {
-				was := out.Fields[i].Path
-				out.Fields[i].Path = p.v1.ReplaceAllString(was, p.v2)
-				if rest, ok := strings.CutPrefix(out.Message, was); ok {
-					out.Message = out.Fields[i].Path + rest
-				}
-				break
-			}
-		}
+	probe := run.FieldNames{
+		run.ProbeInitialDelay:     ".initialDelaySeconds",
+		run.ProbeTimeout:          ".timeoutSeconds",
+		run.ProbePeriod:           ".periodSeconds",
+		run.ProbeFailureThreshold: ".failureThreshold",
+		run.ProbeSuccessThreshold: ".successThreshold",
+		run.ProbeTCP:              ".tcpSocket",
+		run.ProbeTCPPort:          ".tcpSocket.port",
+		run.ProbeHTTPPort:         ".httpGet.port",
+		run.ProbeHTTPPath:         ".httpGet.path",
+		run.ProbeHTTPHeaders:      ".httpGet.httpHeaders",
+		run.ProbeGRPCPort:         ".grpc.port",
+		run.ProbeGRPCService:      ".grpc.service",
 	}
-	return &out
-}
+	names.AddProbe(run.FieldStartup, containers+"[].startupProbe", probe)
+	names.AddProbe(run.FieldLiveness, containers+"[].livenessProbe", probe)
+	names.AddProbe(run.FieldReadiness, containers+"[].readinessProbe", probe)
+	return names
+}()

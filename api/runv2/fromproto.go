@@ -66,9 +66,6 @@ func fromProto(n resource.Child, w *runpb.Service) (run.Service, error) {
 		return s, fault.NotImplemented("scaling.scalingMode", "MANUAL is not implemented")
 	}
 	s.Scaling = run.Scaling{Min: int(w.GetScaling().GetMinInstanceCount()), Max: int(w.GetScaling().GetMaxInstanceCount())}
-	if s.Scaling.Min < 0 || s.Scaling.Max < 0 {
-		return s, fault.Invalid("scaling", "a number of instances can't be negative")
-	}
 	if s.Traffic, err = trafficFromProto(w.GetTraffic()); err != nil {
 		return s, err
 	}
@@ -136,7 +133,7 @@ func checkMaps(labels, annotations map[string]string, path string) error {
 			return fault.Invalid(path+"annotations", "%.60q or its value is too long", k)
 		}
 	}
-	return run.CheckLabels(labels, path+"labels")
+	return nil
 }
 
 func trafficFromProto(ts []*runpb.TrafficTarget) ([]run.Target, error) {
@@ -200,8 +197,7 @@ func templateFromProto(w *runpb.RevisionTemplate) (run.Template, error) {
 		t.NodeSelector = map[string]string{run.Accelerator: a}
 	}
 	for i, c := range w.GetContainers() {
-		path := fmt.Sprintf("template.containers[%d]", i)
-		to, err := containerFromProto(c, path)
+		to, err := containerFromProto(c, i)
 		if err != nil {
 			return t, err
 		}
@@ -214,21 +210,22 @@ func templateFromProto(w *runpb.RevisionTemplate) (run.Template, error) {
 	return t, nil
 }
 
-func containerFromProto(w *runpb.Container, path string) (run.Container, error) {
+func containerFromProto(w *runpb.Container, i int) (run.Container, error) {
+	path := fmt.Sprintf("template.containers[%d]", i)
 	c := run.Container{Name: w.GetName(), Image: w.GetImage(), Command: w.GetCommand(), Args: w.GetArgs(), WorkingDir: w.GetWorkingDir()}
 	err := rest.Only(w, path, "name", "image", "command", "args", "env", "resources", "ports", "workingDir", "livenessProbe", "startupProbe", "readinessProbe")
 	if err != nil {
 		return c, err
 	}
-	for i, e := range w.GetEnv() {
-		if err := rest.Only(e, fmt.Sprintf("%s.env[%d]", path, i), "name", "value"); err != nil {
+	for j, e := range w.GetEnv() {
+		if err := rest.Only(e, fmt.Sprintf("%s.env[%d]", path, j), "name", "value"); err != nil {
 			return c, err
 		}
 		c.Env = append(c.Env, run.EnvVar{Name: e.GetName(), Value: e.GetValue()})
 	}
 	for key, v := range w.GetResources().GetLimits() {
-		if err := c.SetLimit(path+".resources.limits", key, v); err != nil {
-			return c, err
+		if err := c.SetLimit(i, key, v); err != nil {
+			return c, fieldNames.Translate(err)
 		}
 	}
 	if len(w.GetPorts()) > 1 {

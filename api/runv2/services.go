@@ -40,7 +40,7 @@ func (s *Server) write(
 	ctx context.Context, want run.Service, p resource.Project, dry bool, write func(context.Context, run.Service, string) (run.Service, error),
 ) (*longrunningpb.Operation, error) {
 	if err := want.Validate(); err != nil {
-		return nil, inV2(err)
+		return nil, fieldNames.Translate(err)
 	}
 	who := guard.Caller(ctx)
 	if err := s.ActAs(ctx, who, p, want.Template.ServiceAccount); err != nil {
@@ -51,7 +51,7 @@ func (s *Server) write(
 	}
 	have, err := write(ctx, want, who.Email())
 	if err != nil {
-		return nil, inV2(err)
+		return nil, fieldNames.Translate(err)
 	}
 	if have.Settled() { // a change of labels and the like, which nothing waits for
 		return done(&have, p)

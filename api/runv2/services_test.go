@@ -384,6 +384,23 @@ func TestRefusedFields(t *testing.T) {
 		"template.containers[0].resources.limits.memory": container(func(c *runpb.Container) {
 			c.Resources = &runpb.ResourceRequirements{Limits: map[string]string{"memory": "1Ti"}}
 		}),
+		"template.containers[0].resources.cpuIdle: ": func(s *runpb.Service) {
+			s.Template.Containers[0].Resources = &runpb.ResourceRequirements{
+				Limits: map[string]string{"nvidia.com/gpu": "1", "cpu": "4", "memory": "16Gi"}, CpuIdle: true,
+			}
+		},
+		"template.nodeSelector.accelerator: ": func(s *runpb.Service) { s.Template.NodeSelector = &runpb.NodeSelector{Accelerator: "x"} },
+		"template.containers[0].env[1].name: ": container(func(c *runpb.Container) {
+			c.Env = []*runpb.EnvVar{{Name: "A"}, {Name: "PORT"}}
+		}),
+		"template.containers[0].startupProbe.failureThreshold: ": container(func(c *runpb.Container) {
+			c.StartupProbe = &runpb.Probe{PeriodSeconds: 120, FailureThreshold: 3}
+		}),
+		"scaling.minInstanceCount: ": func(s *runpb.Service) { s.Scaling = &runpb.ServiceScaling{MinInstanceCount: -1} },
+		"traffic[1].percent: ":       func(s *runpb.Service) { s.Traffic = []*runpb.TrafficTarget{{Percent: 50}, {Percent: 101}} },
+		"template.labels: ": func(s *runpb.Service) {
+			s.Template.Labels = map[string]string{"a": strings.Repeat("b", 64)}
+		},
 		"template.containers[0].image": container(func(c *runpb.Container) { c.Image = "" }),
 		"traffic[0].revision": func(s *runpb.Service) {
 			s.Traffic = []*runpb.TrafficTarget{{Type: runpb.TrafficTargetAllocationType_TRAFFIC_TARGET_ALLOCATION_TYPE_LATEST, Revision: "x", Percent: 100}}
