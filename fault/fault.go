@@ -93,8 +93,8 @@ type Error struct {
 // Link is one google.rpc.Help link: what the user can do next.
 type Link struct{ Description, URL string }
 
-// Field is one google.rpc.BadRequest violation. Path names the field: as the caller's API does, such as
-// "spec.template.spec", once the fault is there; a product that several APIs show names it in its own words.
+// Field is one google.rpc.BadRequest violation. Path is the JSON path of the field, such as "spec.template.spec";
+// a product without a wire format says a Path.
 type Field struct{ Path, Description string }
 
 // text is the message of a fault about the field.
@@ -139,20 +139,6 @@ func NotImplemented(path, format string, args ...any) *Error {
 func ofField(code Code, path, format string, args ...any) *Error {
 	f := Field{Path: path, Description: fmt.Sprintf(format, args...)}
 	return &Error{Code: code, Message: f.text(), Fields: []Field{f}}
-}
-
-// Renamed returns the fault with other paths of its fields: those of the API that the caller knows them by. A message
-// that Invalid or NotImplemented made follows.
-func (e *Error) Renamed(name func(path string) string) *Error {
-	out := *e
-	out.Fields = make([]Field, len(e.Fields))
-	for i, f := range e.Fields {
-		out.Fields[i] = Field{Path: name(f.Path), Description: f.Description}
-		if e.Message == f.text() {
-			out.Message = out.Fields[i].text()
-		}
-	}
-	return &out
 }
 
 // Wrap puts the operation in front of *err, once per layer, and keeps its kind. It does nothing when *err is nil.

@@ -1,85 +1,73 @@
 package run
 
-import (
-	"errors"
-	"fmt"
-	"strconv"
-	"strings"
+import "giggle/fault"
 
-	"giggle/fault"
-)
-
-// Field names a field of a Service in the model's own words, by the steps that lead to it and the places in lists on
-// the way: template.containers[0].image. Faults of this package name fields so; an API calls them otherwise, by its
-// FieldNames.
-type Field string
-
-// The fields that a fault may name. A pair of brackets stands for a place in a list.
+// The fields of a Service that a fault may name, in the model's own words.
 const (
-	FieldName       Field = "name"
-	FieldLabels     Field = "labels"
-	FieldMinScale   Field = "scaling.min"
-	FieldMaxScale   Field = "scaling.max"
-	FieldTraffic    Field = "traffic"
-	FieldTarget     Field = "traffic[]"
-	FieldTargetName Field = "traffic[].revision"
-	FieldPercent    Field = "traffic[].percent"
-	FieldTag        Field = "traffic[].tag"
+	FieldName       fault.Path = "name"
+	FieldLabels     fault.Path = "labels"
+	FieldMinScale   fault.Path = "scaling.min"
+	FieldMaxScale   fault.Path = "scaling.max"
+	FieldTraffic    fault.Path = "traffic"
+	FieldTarget     fault.Path = "traffic[]"
+	FieldTargetName fault.Path = "traffic[].revision"
+	FieldPercent    fault.Path = "traffic[].percent"
+	FieldTag        fault.Path = "traffic[].tag"
 
-	FieldRevision         Field = "template.revision"
-	FieldRevisionLabels   Field = "template.labels"
-	FieldRevisionMinScale Field = "template.scaling.min"
-	FieldRevisionMaxScale Field = "template.scaling.max"
-	FieldConcurrency      Field = "template.concurrency"
-	FieldTimeout          Field = "template.timeout"
-	FieldEnvironment      Field = "template.executionEnvironment"
-	FieldCPUAlways        Field = "template.cpuAlways"
-	FieldNodeSelector     Field = "template.nodeSelector"
-	FieldAccelerator      Field = "template.accelerator" // the kind of GPU that the node selector asks for
-	FieldContainers       Field = "template.containers"
+	FieldRevision         fault.Path = "template.revision"
+	FieldRevisionLabels   fault.Path = "template.labels"
+	FieldRevisionMinScale fault.Path = "template.scaling.min"
+	FieldRevisionMaxScale fault.Path = "template.scaling.max"
+	FieldConcurrency      fault.Path = "template.concurrency"
+	FieldTimeout          fault.Path = "template.timeout"
+	FieldEnvironment      fault.Path = "template.executionEnvironment"
+	FieldCPUAlways        fault.Path = "template.cpuAlways"
+	FieldNodeSelector     fault.Path = "template.nodeSelector"
+	FieldAccelerator      fault.Path = "template.accelerator" // the kind of GPU that the node selector asks for
+	FieldContainers       fault.Path = "template.containers"
 
-	FieldContainer Field = "template.containers[]"
-	FieldImage     Field = "template.containers[].image"
-	FieldPort      Field = "template.containers[].port"
-	FieldPortName  Field = "template.containers[].portName"
-	FieldEnv       Field = "template.containers[].env"
-	FieldEnvName   Field = "template.containers[].env[].name"
-	FieldEnvValue  Field = "template.containers[].env[].value"
-	FieldLimits    Field = "template.containers[].limits" // of resources that there are not
-	FieldCPU       Field = "template.containers[].cpu"
-	FieldMemory    Field = "template.containers[].memory"
-	FieldGPU       Field = "template.containers[].gpu"
-	FieldStartup   Field = "template.containers[].startup"
-	FieldLiveness  Field = "template.containers[].liveness"
-	FieldReadiness Field = "template.containers[].readiness"
+	FieldContainer fault.Path = "template.containers[]"
+	FieldImage     fault.Path = "template.containers[].image"
+	FieldPort      fault.Path = "template.containers[].port"
+	FieldPortName  fault.Path = "template.containers[].portName"
+	FieldEnv       fault.Path = "template.containers[].env"
+	FieldEnvName   fault.Path = "template.containers[].env[].name"
+	FieldEnvValue  fault.Path = "template.containers[].env[].value"
+	FieldLimits    fault.Path = "template.containers[].limits" // of resources that there are not
+	FieldCPU       fault.Path = "template.containers[].cpu"
+	FieldMemory    fault.Path = "template.containers[].memory"
+	FieldGPU       fault.Path = "template.containers[].gpu"
+	FieldStartup   fault.Path = "template.containers[].startup"
+	FieldLiveness  fault.Path = "template.containers[].liveness"
+	FieldReadiness fault.Path = "template.containers[].readiness"
 )
 
 // The fields of a probe, which go behind FieldStartup, FieldLiveness or FieldReadiness.
 const (
-	ProbeInitialDelay     Field = ".initialDelay"
-	ProbeTimeout          Field = ".timeout"
-	ProbePeriod           Field = ".period"
-	ProbeFailureThreshold Field = ".failureThreshold"
-	ProbeSuccessThreshold Field = ".successThreshold"
-	ProbeTCP              Field = ".tcp"
-	ProbeTCPPort          Field = ".tcp.port"
-	ProbeHTTPPort         Field = ".http.port"
-	ProbeHTTPPath         Field = ".http.path"
-	ProbeHTTPHeaders      Field = ".http.headers"
-	ProbeGRPCPort         Field = ".grpc.port"
-	ProbeGRPCService      Field = ".grpc.service"
+	ProbeInitialDelay     fault.Path = ".initialDelay"
+	ProbeTimeout          fault.Path = ".timeout"
+	ProbePeriod           fault.Path = ".period"
+	ProbeFailureThreshold fault.Path = ".failureThreshold"
+	ProbeSuccessThreshold fault.Path = ".successThreshold"
+	ProbeTCP              fault.Path = ".tcp"
+	ProbeTCPPort          fault.Path = ".tcp.port"
+	ProbeHTTPPort         fault.Path = ".http.port"
+	ProbeHTTPPath         fault.Path = ".http.path"
+	ProbeHTTPHeaders      fault.Path = ".http.headers"
+	ProbeGRPCPort         fault.Path = ".grpc.port"
+	ProbeGRPCService      fault.Path = ".grpc.service"
 )
 
-// Fields returns all fields that a fault may name, for an API to hold its FieldNames against.
-func Fields() []Field {
-	out := []Field{
+// Fields returns all fields that a fault may name, for an API to hold its table of names against.
+func Fields() []fault.Path {
+	out := []fault.Path{
 		FieldName, FieldLabels, FieldMinScale, FieldMaxScale, FieldTraffic, FieldTarget, FieldTargetName, FieldPercent, FieldTag,
 		FieldRevision, FieldRevisionLabels, FieldRevisionMinScale, FieldRevisionMaxScale, FieldConcurrency, FieldTimeout,
 		FieldEnvironment, FieldCPUAlways, FieldNodeSelector, FieldAccelerator, FieldContainers,
 		FieldContainer, FieldImage, FieldPort, FieldPortName, FieldEnv, FieldEnvName, FieldEnvValue, FieldLimits, FieldCPU,
 		FieldMemory, FieldGPU,
 	}
-	for _, probe := range []Field{FieldStartup, FieldLiveness, FieldReadiness} {
+	for _, probe := range []fault.Path{FieldStartup, FieldLiveness, FieldReadiness} {
 		out = append(out, probe,
 			probe+ProbeInitialDelay, probe+ProbeTimeout, probe+ProbePeriod, probe+ProbeFailureThreshold,
 			probe+ProbeSuccessThreshold, probe+ProbeTCP, probe+ProbeTCPPort, probe+ProbeHTTPPort, probe+ProbeHTTPPath,
@@ -88,63 +76,7 @@ func Fields() []Field {
 	return out
 }
 
-// at puts places in lists into the first pairs of brackets.
-func (f Field) at(places ...int) Field {
-	for _, i := range places {
-		f = Field(strings.Replace(string(f), "[]", fmt.Sprintf("[%d]", i), 1))
-	}
-	return f
-}
-
 // invalid is the fault of a field whose value can't be.
-func invalid(f Field, format string, args ...any) error {
+func invalid(f fault.Path, format string, args ...any) error {
 	return fault.Invalid(string(f), format, args...)
-}
-
-// FieldNames is what an API calls the fields of a Service. In both, a pair of brackets stands for a place in a list.
-type FieldNames map[Field]string
-
-// AddProbe adds the names of a probe's fields, each that of the probe with that of the field behind it.
-func (n FieldNames) AddProbe(probe Field, name string, fields FieldNames) {
-	n[probe] = name
-	for field, last := range fields {
-		n[probe+field] = name + last
-	}
-}
-
-// Translate has a fault of this package name its fields as the API does. A field that the API has no name for keeps
-// the model's.
-func (n FieldNames) Translate(err error) error {
-	var f *fault.Error
-	if !errors.As(err, &f) || len(f.Fields) == 0 {
-		return err
-	}
-	return f.Renamed(func(path string) string {
-		field, places := patternOf(path)
-		name, known := n[field]
-		if !known {
-			return path
-		}
-		return string(Field(name).at(places...))
-	})
-}
-
-// patternOf takes the places out of a field: traffic[3].tag is traffic[].tag and 3.
-func patternOf(path string) (pattern Field, places []int) {
-	var b strings.Builder
-	for rest := path; ; {
-		before, after, found := strings.Cut(rest, "[")
-		b.WriteString(before)
-		if !found {
-			return Field(b.String()), places
-		}
-		place, tail, _ := strings.Cut(after, "]")
-		i, err := strconv.Atoi(place)
-		if err != nil {
-			return Field(path), nil
-		}
-		places = append(places, i)
-		b.WriteString("[]")
-		rest = tail
-	}
 }

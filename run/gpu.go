@@ -45,7 +45,7 @@ func (t *Template) validateGPU() error {
 		}
 	}
 	if c.GPU < 0 || c.GPU > 1 {
-		return invalid(FieldGPU.at(0), "must be 0 or 1")
+		return invalid(FieldGPU.At(0), "must be 0 or 1")
 	}
 	kind, wants := t.wantsGPU()
 	if !wants {
@@ -64,10 +64,10 @@ func (t *Template) validateGPU() error {
 	cpu, _ := MilliCPU(c.CPU) // validated
 	memory, _ := Bytes(c.Memory)
 	if cpu < needs.cpu {
-		return invalid(FieldCPU.at(0), "%s needs at least %d CPU", kind, needs.cpu/1000)
+		return invalid(FieldCPU.At(0), "%s needs at least %d CPU", kind, needs.cpu/1000)
 	}
 	if memory < needs.memory {
-		return invalid(FieldMemory.at(0), "%s needs at least %dGi of memory", kind, needs.memory>>30)
+		return invalid(FieldMemory.At(0), "%s needs at least %dGi of memory", kind, needs.memory>>30)
 	}
 	return nil
 }

@@ -3,6 +3,8 @@ package run
 import (
 	"regexp"
 	"strings"
+
+	"giggle/fault"
 )
 
 // Probe asks whether a container is up: by an HTTP request when HTTPPath is set, by gRPC's health check when GRPC is,
@@ -72,7 +74,7 @@ var (
 )
 
 // validate checks a probe, which is the field at, against its limits.
-func (p *Probe) validate(at Field, l probeLimits) error {
+func (p *Probe) validate(at fault.Path, l probeLimits) error {
 	if p == nil {
 		return nil
 	}
@@ -94,7 +96,7 @@ func (p *Probe) validate(at Field, l probeLimits) error {
 		return invalid(at+ProbeTCP, "this probe must be one of HTTP or gRPC")
 	}
 	for _, x := range []struct {
-		field Field
+		field fault.Path
 		port  int
 	}{{ProbeTCPPort, full.TCPPort}, {ProbeHTTPPort, full.HTTPPort}, {ProbeGRPCPort, full.GRPCPort}} {
 		if x.port < 0 || x.port > 65535 {
@@ -111,7 +113,7 @@ var (
 )
 
 // validateAction checks what a probe sends.
-func (p *Probe) validateAction(at Field) error {
+func (p *Probe) validateAction(at fault.Path) error {
 	if p.HTTPPath != "" && (p.HTTPPath[0] != '/' || len(p.HTTPPath) > 2048 || strings.ContainsAny(p.HTTPPath, " \r\n\t\x00#")) {
 		return invalid(at+ProbeHTTPPath, "%.100q is not a path that begins with /", p.HTTPPath)
 	}

@@ -13,11 +13,11 @@ func (c *Container) SetLimit(i int, resource, quantity string) error {
 	case "nvidia.com/gpu":
 		n, err := strconv.Atoi(quantity)
 		if err != nil {
-			return invalid(FieldGPU.at(i), "%.40q is no number", quantity)
+			return invalid(FieldGPU.At(i), "%.40q is no number", quantity)
 		}
 		c.GPU = n
 	default:
-		return invalid(FieldLimits.at(i), "%.60q is not a resource that can be limited; cpu, memory and nvidia.com/gpu are", resource)
+		return invalid(FieldLimits.At(i), "%.60q is not a resource that can be limited; cpu, memory and nvidia.com/gpu are", resource)
 	}
 	return nil
 }

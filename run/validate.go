@@ -15,7 +15,7 @@ const maxServiceName = 49
 var reserved = []string{"PORT", "K_SERVICE", "K_REVISION", "K_CONFIGURATION", "CLOUD_RUN_JOB", "CLOUD_RUN_EXECUTION", "CLOUD_RUN_TASK_INDEX",
 	"CLOUD_RUN_TASK_ATTEMPT", "CLOUD_RUN_TASK_COUNT", "CLOUD_RUN_TIMEOUT_SECONDS"}
 
-// Validate checks a service as Cloud Run does. The fault names the field as Field does.
+// Validate checks a service as Cloud Run does. The fault names the field by one of Fields.
 func (s *Service) Validate() error {
 	if !resource.Label(s.Name.ID, maxServiceName) {
 		return invalid(FieldName, "%q must be at most %d lower-case letters, digits and hyphens, begin with a letter and not end with a hyphen", s.Name.ID, maxServiceName)
@@ -24,7 +24,7 @@ func (s *Service) Validate() error {
 		if len(s.Template.Containers) == 0 {
 			return invalid(FieldContainers, "one container is needed")
 		}
-		return fault.NotImplemented(string(FieldContainer.at(1)), "sidecar containers are not implemented yet; use one container")
+		return fault.NotImplemented(string(FieldContainer.At(1)), "sidecar containers are not implemented yet; use one container")
 	}
 	if err := s.Template.validate(s.Name.ID); err != nil {
 		return err
@@ -87,11 +87,11 @@ func (t *Template) validateFraction(i int) error {
 	memory, _ := Bytes(c.Memory)
 	switch {
 	case cpu > 0 && cpu < 1000 && t.CPUAlways:
-		return invalid(FieldCPU.at(i), "Total cpu < 1 is not supported with cpu-throttling set to false.")
+		return invalid(FieldCPU.At(i), "Total cpu < 1 is not supported with cpu-throttling set to false.")
 	case cpu > 0 && cpu < 1000 && t.ExecutionEnvironment == "gen2":
-		return invalid(FieldCPU.at(i), "Total cpu < 1 is not supported with gen2 execution environment.")
+		return invalid(FieldCPU.At(i), "Total cpu < 1 is not supported with gen2 execution environment.")
 	case memory > 0 && memory < 512<<20 && (t.CPUAlways || t.ExecutionEnvironment == "gen2"):
-		return invalid(FieldMemory.at(i), "Total memory < 512 Mi is not supported with gen2 execution environment or with cpu-throttling set to false.")
+		return invalid(FieldMemory.At(i), "Total memory < 512 Mi is not supported with gen2 execution environment or with cpu-throttling set to false.")
 	}
 	return nil
 }
@@ -99,41 +99,41 @@ func (t *Template) validateFraction(i int) error {
 // validate checks the template's container i.
 func (c *Container) validate(i int, t *Template) error {
 	if c.Image == "" {
-		return invalid(FieldImage.at(i), "an image is needed")
+		return invalid(FieldImage.At(i), "an image is needed")
 	}
 	if len(c.Image) > 1024 || strings.ContainsAny(c.Image, " \t\n\"'") {
-		return invalid(FieldImage.at(i), "%.100q is not an image reference", c.Image)
+		return invalid(FieldImage.At(i), "%.100q is not an image reference", c.Image)
 	}
 	if c.Port < 0 || c.Port > 65535 {
-		return invalid(FieldPort.at(i), "must be 1 to 65535")
+		return invalid(FieldPort.At(i), "must be 1 to 65535")
 	}
 	if !slices.Contains([]string{"", "http1", "h2c"}, c.PortName) {
-		return invalid(FieldPortName.at(i), "must be http1 or h2c")
+		return invalid(FieldPortName.At(i), "must be http1 or h2c")
 	}
 	if len(c.Env) > 1000 {
-		return invalid(FieldEnv.at(i), "more than 1000 variables")
+		return invalid(FieldEnv.At(i), "more than 1000 variables")
 	}
 	seen := make(map[string]bool)
 	for j, e := range c.Env {
 		switch {
 		case e.Name == "" || strings.ContainsAny(e.Name, "= \x00"):
-			return invalid(FieldEnvName.at(i, j), "%q is not a variable's name", e.Name)
+			return invalid(FieldEnvName.At(i, j), "%q is not a variable's name", e.Name)
 		case slices.Contains(reserved, e.Name):
-			return invalid(FieldEnvName.at(i, j), "The following reserved env names were provided: %s. These values are automatically set by the system.", e.Name)
+			return invalid(FieldEnvName.At(i, j), "The following reserved env names were provided: %s. These values are automatically set by the system.", e.Name)
 		case seen[e.Name]:
-			return invalid(FieldEnvName.at(i, j), "%s is set twice", e.Name)
+			return invalid(FieldEnvName.At(i, j), "%s is set twice", e.Name)
 		case len(e.Value) > 32<<10 || strings.ContainsRune(e.Value, 0):
-			return invalid(FieldEnvValue.at(i, j), "longer than 32 KiB, or has a zero byte")
+			return invalid(FieldEnvValue.At(i, j), "longer than 32 KiB, or has a zero byte")
 		}
 		seen[e.Name] = true
 	}
-	if err := c.Startup.validate(FieldStartup.at(i), startupLimits); err != nil {
+	if err := c.Startup.validate(FieldStartup.At(i), startupLimits); err != nil {
 		return err
 	}
-	if err := c.Liveness.validate(FieldLiveness.at(i), livenessLimits); err != nil {
+	if err := c.Liveness.validate(FieldLiveness.At(i), livenessLimits); err != nil {
 		return err
 	}
-	if err := c.Readiness.validate(FieldReadiness.at(i), readinessLimits); err != nil {
+	if err := c.Readiness.validate(FieldReadiness.At(i), readinessLimits); err != nil {
 		return err
 	}
 	return c.validateResources(i, t)
@@ -149,11 +149,11 @@ const (
 func (c *Container) validateResources(i int, t *Template) error {
 	cpu, err := MilliCPU(c.CPU)
 	if err != nil {
-		return invalid(FieldCPU.at(i), "%v", err)
+		return invalid(FieldCPU.At(i), "%v", err)
 	}
 	memory, err := Bytes(c.Memory)
 	if err != nil {
-		return invalid(FieldMemory.at(i), "%v", err)
+		return invalid(FieldMemory.At(i), "%v", err)
 	}
 	if cpu == 0 {
 		cpu = 1000
@@ -164,17 +164,17 @@ func (c *Container) validateResources(i int, t *Template) error {
 	const mi, gi = int64(1) << 20, int64(1) << 30
 	topCPU, topMemory := t.most()
 	if cpu < 80 || cpu > topCPU || cpu > 1000 && cpu%1000 != 0 || cpu == 3000 || cpu == 5000 || cpu == 7000 {
-		return invalid(FieldCPU.at(i), "Invalid value specified for container resources limits: cpu: %s. Must be 0.08 to 1, 1, 2, 4, 6 or 8", c.CPU)
+		return invalid(FieldCPU.At(i), "Invalid value specified for container resources limits: cpu: %s. Must be 0.08 to 1, 1, 2, 4, 6 or 8", c.CPU)
 	}
 	if cpu < 1000 && t.Concurrency > 1 {
-		return invalid(FieldCPU.at(i), "Total cpu < 1 is not supported with concurrency > 1")
+		return invalid(FieldCPU.At(i), "Total cpu < 1 is not supported with concurrency > 1")
 	}
 	if memory < 128*mi || memory > topMemory {
-		return invalid(FieldMemory.at(i), "Invalid value specified for container resources limits: memory: %s. Must be 128Mi to %dGi", c.Memory, topMemory>>30)
+		return invalid(FieldMemory.At(i), "Invalid value specified for container resources limits: memory: %s. Must be 128Mi to %dGi", c.Memory, topMemory>>30)
 	}
 	for _, x := range []struct{ memory, cpu int64 }{{24 * gi, 8000}, {16 * gi, 6000}, {8 * gi, 4000}, {4 * gi, 2000}, {gi, 1000}, {512 * mi, 500}} {
 		if memory > x.memory && cpu < x.cpu {
-			return invalid(FieldMemory.at(i), "For %s of memory at least %d.%03d cores are needed; set the cpu limit", c.Memory, x.cpu/1000, x.cpu%1000)
+			return invalid(FieldMemory.At(i), "For %s of memory at least %d.%03d cores are needed; set the cpu limit", c.Memory, x.cpu/1000, x.cpu%1000)
 		}
 	}
 	return nil
@@ -185,26 +185,26 @@ func (s *Service) validateTraffic() error {
 	tags := make(map[string]bool)
 	for i, t := range s.Traffic {
 		if t.Latest == (t.Revision != "") {
-			return invalid(FieldTarget.at(i), "either a revision or the latest one is needed, not both")
+			return invalid(FieldTarget.At(i), "either a revision or the latest one is needed, not both")
 		}
 		if t.Revision != "" && !resource.Label(t.Revision, 63) {
-			return invalid(FieldTargetName.at(i), "%q is not a revision name", t.Revision)
+			return invalid(FieldTargetName.At(i), "%q is not a revision name", t.Revision)
 		}
 		if t.Percent < 0 || t.Percent > 100 {
-			return invalid(FieldPercent.at(i), "must be 0 to 100")
+			return invalid(FieldPercent.At(i), "must be 0 to 100")
 		}
 		sum += t.Percent
 		if t.Tag == "" {
 			continue
 		}
 		if !resource.Label(t.Tag, 46) || strings.Contains(t.Tag, TagMark) {
-			return invalid(FieldTag.at(i), "%q must be at most 46 lower-case letters, digits and hyphens and begin with a letter", t.Tag)
+			return invalid(FieldTag.At(i), "%q must be at most 46 lower-case letters, digits and hyphens and begin with a letter", t.Tag)
 		}
 		if len(t.Tag)+len(TagMark)+len(s.Name.ID)+len("-0123456789-aa") > 63 {
-			return invalid(FieldTag.at(i), "tag and service name together are too long for a host name: 63 bytes with the project's hash")
+			return invalid(FieldTag.At(i), "tag and service name together are too long for a host name: 63 bytes with the project's hash")
 		}
 		if tags[t.Tag] {
-			return invalid(FieldTag.at(i), "the tag %q is used twice", t.Tag)
+			return invalid(FieldTag.At(i), "the tag %q is used twice", t.Tag)
 		}
 		tags[t.Tag] = true
 	}
@@ -215,7 +215,7 @@ func (s *Service) validateTraffic() error {
 }
 
 // validateLabels holds labels to Google's rule for them.
-func validateLabels(labels map[string]string, f Field) error {
+func validateLabels(labels map[string]string, f fault.Path) error {
 	if len(labels) > 64 {
 		return invalid(f, "more than 64 labels")
 	}

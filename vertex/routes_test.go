@@ -125,11 +125,11 @@ func TestCheckNamesTheField(t *testing.T) {
 		return &vertex.Request{Turns: []vertex.Turn{{Role: vertex.User, Parts: []vertex.Part{{Text: "x"}}}, {Role: vertex.User, Parts: p}}}
 	}
 	for want, r := range map[string]*vertex.Request{
-		"contents[1].parts[0].inlineData":       ask(vertex.Part{Media: &vertex.Media{}}),
-		"contents[1].parts[1].functionCall":     ask(vertex.Part{}, vertex.Part{Call: &vertex.Call{}}),
-		"contents[1].parts[0].functionResponse": ask(vertex.Part{Reply: &vertex.Reply{}}),
-		"tools":                                 {Tools: []vertex.Tool{{}}},
-		"generationConfig.responseMimeType":     {Config: vertex.Generation{JSON: true}},
+		"turns[1].parts[0].media": ask(vertex.Part{Media: &vertex.Media{}}),
+		"turns[1].parts[1].call":  ask(vertex.Part{}, vertex.Part{Call: &vertex.Call{}}),
+		"turns[1].parts[0].reply": ask(vertex.Part{Reply: &vertex.Reply{}}),
+		"tools":                   {Tools: []vertex.Tool{{}}},
+		"config.json":             {Config: vertex.Generation{JSON: true}},
 	} {
 		err := r.Check(vertex.Abilities{})
 		if f := fault.From(err); f == nil || f.Code != fault.Unimplemented || f.Fields[0].Path != want {

@@ -9,7 +9,6 @@ package vertex
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 
 	"giggle/fault"
 )
@@ -122,26 +121,34 @@ type Backend interface {
 	Count(ctx context.Context, r *Request) (int, error)
 }
 
-// Check fails with Unimplemented, and the field's path in Gemini's form, when a request asks for what a backend can't.
+// The fields of a Request that Check names.
+const (
+	FieldMedia fault.Path = "turns[].parts[].media"
+	FieldCall  fault.Path = "turns[].parts[].call"
+	FieldReply fault.Path = "turns[].parts[].reply"
+	FieldTools fault.Path = "tools"
+	FieldJSON  fault.Path = "config.json"
+)
+
+// Check fails with Unimplemented, and the field, when a request asks for what a backend can't.
 func (r *Request) Check(can Abilities) error {
 	for i, t := range r.Turns {
 		for j, p := range t.Parts {
-			at := fmt.Sprintf("contents[%d].parts[%d]", i, j)
 			switch {
 			case p.Media != nil && !can.Images:
-				return fault.NotImplemented(at+".inlineData", "this model's backend takes no images")
+				return fault.NotImplemented(string(FieldMedia.At(i, j)), "this model's backend takes no images")
 			case p.Call != nil && !can.Tools:
-				return fault.NotImplemented(at+".functionCall", "this model's backend calls no functions")
+				return fault.NotImplemented(string(FieldCall.At(i, j)), "this model's backend calls no functions")
 			case p.Reply != nil && !can.Tools:
-				return fault.NotImplemented(at+".functionResponse", "this model's backend calls no functions")
+				return fault.NotImplemented(string(FieldReply.At(i, j)), "this model's backend calls no functions")
 			}
 		}
 	}
 	if len(r.Tools) > 0 && !can.Tools {
-		return fault.NotImplemented("tools", "this model's backend calls no functions")
+		return fault.NotImplemented(string(FieldTools), "this model's backend calls no functions")
 	}
 	if (r.Config.JSON || r.Config.Schema != nil) && !can.JSON {
-		return fault.NotImplemented("generationConfig.responseMimeType", "this model's backend can't hold itself to JSON")
+		return fault.NotImplemented(string(FieldJSON), "this model's backend can't hold itself to JSON")
 	}
 	return nil
 }

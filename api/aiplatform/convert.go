@@ -17,6 +17,15 @@ import (
 // maxStops is the most stop sequences, from the API reference.
 const maxStops = 5
 
+// fieldNames is what Gemini's API calls the fields of a request.
+var fieldNames = fault.FieldNames{
+	vertex.FieldMedia: "contents[].parts[].inlineData",
+	vertex.FieldCall:  "contents[].parts[].functionCall",
+	vertex.FieldReply: "contents[].parts[].functionResponse",
+	vertex.FieldTools: "tools",
+	vertex.FieldJSON:  "generationConfig.responseMimeType",
+}
+
 // toRequest reads a request, but for the model's name. Safety settings and labels are accepted: there is no classifier that
 // they could set, and no bill.
 func toRequest(r *beta.GenerateContentRequest) (*vertex.Request, error) {

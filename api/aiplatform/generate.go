@@ -42,7 +42,7 @@ func (s *Server) question(ctx context.Context, r *beta.GenerateContentRequest) (
 	if _, q.backend, err = s.Models.Resolve(ctx, n.project, n.model); err != nil {
 		return q, notFound(err, r.GetModel())
 	}
-	return q, q.request.Check(q.backend.Abilities())
+	return q, fieldNames.Translate(q.request.Check(q.backend.Abilities()))
 }
 
 // notFound says in Vertex AI's words which model is not there.
@@ -178,7 +178,7 @@ func (s *Server) CountTokens(ctx context.Context, r *beta.CountTokensRequest) (*
 		return nil, notFound(err, full)
 	}
 	if err := request.Check(backend.Abilities()); err != nil {
-		return nil, err
+		return nil, fieldNames.Translate(err)
 	}
 	count, err := backend.Count(ctx, request)
 	if err != nil {

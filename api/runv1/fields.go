@@ -12,7 +12,7 @@ import (
 )
 
 // fieldNames is what a Knative object calls the fields of the model.
-var fieldNames = func() run.FieldNames {
+var fieldNames = func() fault.FieldNames {
 	const (
 		template   = "spec.template.metadata"
 		scaling    = template + ".annotations[autoscaling.knative.dev/"
@@ -20,7 +20,7 @@ var fieldNames = func() run.FieldNames {
 		containers = spec + ".containers"
 		limits     = containers + "[].resources.limits"
 	)
-	names := run.FieldNames{
+	names := fault.FieldNames{
 		run.FieldName:       "metadata.name",
 		run.FieldLabels:     "metadata.labels",
 		run.FieldMinScale:   "metadata.annotations[run.googleapis.com/minScale]",
@@ -55,7 +55,7 @@ var fieldNames = func() run.FieldNames {
 		run.FieldMemory:     limits + ".memory",
 		run.FieldGPU:        limits + "[nvidia.com/gpu]",
 	}
-	probe := run.FieldNames{
+	probe := fault.FieldNames{
 		run.ProbeInitialDelay:     ".initialDelaySeconds",
 		run.ProbeTimeout:          ".timeoutSeconds",
 		run.ProbePeriod:           ".periodSeconds",
@@ -69,9 +69,9 @@ var fieldNames = func() run.FieldNames {
 		run.ProbeGRPCPort:         ".grpc.port",
 		run.ProbeGRPCService:      ".grpc.service",
 	}
-	names.AddProbe(run.FieldStartup, containers+"[].startupProbe", probe)
-	names.AddProbe(run.FieldLiveness, containers+"[].livenessProbe", probe)
-	names.AddProbe(run.FieldReadiness, containers+"[].readinessProbe", probe)
+	names.Nest(run.FieldStartup, containers+"[].startupProbe", probe)
+	names.Nest(run.FieldLiveness, containers+"[].livenessProbe", probe)
+	names.Nest(run.FieldReadiness, containers+"[].readinessProbe", probe)
 	return names
 }()
 

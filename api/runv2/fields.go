@@ -57,12 +57,12 @@ func copyField(to, from protoreflect.Message, path []string) error {
 }
 
 // fieldNames is what google.cloud.run.v2 calls the fields of the model.
-var fieldNames = func() run.FieldNames {
+var fieldNames = func() fault.FieldNames {
 	const (
 		containers = "template.containers"
 		limits     = containers + "[].resources.limits"
 	)
-	names := run.FieldNames{
+	names := fault.FieldNames{
 		run.FieldName:       "serviceId",
 		run.FieldLabels:     "labels",
 		run.FieldMinScale:   "scaling.minInstanceCount",
@@ -97,7 +97,7 @@ var fieldNames = func() run.FieldNames {
 		run.FieldMemory:     limits + ".memory",
 		run.FieldGPU:        limits + "[nvidia.com/gpu]",
 	}
-	probe := run.FieldNames{
+	probe := fault.FieldNames{
 		run.ProbeInitialDelay:     ".initialDelaySeconds",
 		run.ProbeTimeout:          ".timeoutSeconds",
 		run.ProbePeriod:           ".periodSeconds",
@@ -111,8 +111,8 @@ var fieldNames = func() run.FieldNames {
 		run.ProbeGRPCPort:         ".grpc.port",
 		run.ProbeGRPCService:      ".grpc.service",
 	}
-	names.AddProbe(run.FieldStartup, containers+"[].startupProbe", probe)
-	names.AddProbe(run.FieldLiveness, containers+"[].livenessProbe", probe)
-	names.AddProbe(run.FieldReadiness, containers+"[].readinessProbe", probe)
+	names.Nest(run.FieldStartup, containers+"[].startupProbe", probe)
+	names.Nest(run.FieldLiveness, containers+"[].livenessProbe", probe)
+	names.Nest(run.FieldReadiness, containers+"[].readinessProbe", probe)
 	return names
 }()
