@@ -330,7 +330,7 @@ func (c *Cloud) openServices(context.Context) error {
 	}
 	c.scaler = scale.New(scale.Config{
 		Backend: backend, Max: 100, GPUs: gpus, Prepared: prepared(c.cfg.Prepared, whole), Idle: c.cfg.Idle, Starts: startsPerCore * runtime.NumCPU(), Memory: c.limits.memory, Free: local.Memory,
-		Transport: upstream.New, Now: c.cfg.Now, Log: c.cfg.Log,
+		Transport: gateway.Transport, Probe: upstream.Probe, Now: c.cfg.Now, Log: c.cfg.Log,
 	})
 	c.gateway = gateway.New(gateway.Config{Instances: c.scaler, Invoker: c.identity, Recorder: records{c.entries}, Now: c.cfg.Now, Log: c.cfg.Log})
 	c.services = run.NewServices(c.store, uuid.NewString, letters)

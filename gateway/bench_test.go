@@ -39,7 +39,7 @@ func BenchmarkGateway(b *testing.B) {
 	std := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) }, MaxIdleConnsPerHost: 80, DisableCompression: true}
 	for _, tt := range []struct {
 		name string
-		rt   http.RoundTripper
+		rt   upstream.RoundTripper
 	}{{"direct", nil}, {"bare ReverseProxy", nil}, {"over http.Transport", std}, {"lean", upstream.New(dial, false, 80)}, {"lean, edge in front", upstream.New(dial, false, 80)}} {
 		b.Run(tt.name, func(b *testing.B) {
 			address, rt := app1.Listener.Addr().String(), tt.rt

@@ -43,7 +43,7 @@ func (p *proxy) forward(ctx context.Context, v *visit) {
 	if r.ContentLength == 0 {
 		out.Body = nil
 	}
-	res, err := v.lease.Transport.RoundTrip(out)
+	res, err := roundTripper(v.lease).RoundTrip(out)
 	if err != nil {
 		p.failed(ctx, v, err)
 		return

@@ -33,7 +33,7 @@ const (
 
 // app is a container as the gateway sees it: every lease leads to one test server.
 type app struct {
-	transport http.RoundTripper
+	transport scale.Transport
 	records   recorder
 	mu        sync.Mutex
 	err       error

@@ -112,7 +112,7 @@ func (viaLease) RoundTrip(r *http.Request) (*http.Response, error) {
 	if v == nil {
 		return nil, errors.New("gateway: a request without a lease")
 	}
-	return v.lease.Transport.RoundTrip(r)
+	return roundTripper(v.lease).RoundTrip(r)
 }
 
 // rewrite makes the request that the instance sees, with the headers that Cloud Run sets.

@@ -1,5 +1,5 @@
-// Package upstream sends requests to one instance. It serves package gateway, which gives it a way to dial, and package
-// scale, which keeps one Transport for each instance; it knows nothing of services or of who calls.
+// Package upstream sends requests and probes to one instance. It serves package gateway, and package scale, which keeps
+// what New returns for each instance; it knows nothing of services or of who calls.
 //
 // For plain HTTP/1.1 it does what http.Transport does, without that one's two goroutines for each connection and the
 // hand-offs between them: the goroutine that wants the answer writes the request and reads the answer itself. What is
@@ -29,9 +29,15 @@ const (
 	expectTimeout = time.Second           // for the app's 100 Continue, then the body is sent unasked
 )
 
+// RoundTripper sends requests to one instance.
+type RoundTripper interface {
+	http.RoundTripper
+	CloseIdleConnections()
+}
+
 // New returns what sends requests to an instance, at most concurrency at once, over connections that dial opens:
 // HTTP/1.1, or HTTP/2 without TLS.
-func New(dial func(ctx context.Context) (net.Conn, error), h2c bool, concurrency int) http.RoundTripper {
+func New(dial func(ctx context.Context) (net.Conn, error), h2c bool, concurrency int) RoundTripper {
 	std := &http.Transport{
 		DialContext:         func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) },
 		MaxIdleConnsPerHost: concurrency, IdleConnTimeout: idleTimeout, DisableCompression: true,

@@ -31,7 +31,7 @@ func (p *pool) repeat(r *running, pr run.Probe, result func(err error) (more boo
 	for wait := time.Duration(pr.InitialDelay) * time.Second; sleep(r.ctx, r.Done(), wait); {
 		begin := p.s.cfg.Now()
 		var err error
-		p.awake(r, func() { err = attempt(r.ctx, r.Instance, pr) })
+		p.awake(r, func() { err = p.s.attempt(r.ctx, r.Instance, pr) })
 		select {
 		case <-r.ctx.Done():
 			return

@@ -1,22 +1,20 @@
 package scale
 
-import (
-	"net/http"
-	"time"
-)
+// Transport sends requests to one instance. This package makes none: whoever sends has Config.Transport make it, takes
+// it out of the lease and knows what it is.
+type Transport interface{ CloseIdleConnections() }
 
 // Lease is the right to send one request to one instance. It is shared by requests and must not be changed.
 type Lease struct {
-	Instance  string            // its id
-	Transport http.RoundTripper // sends to the instance, whatever host the request names
-	Cold      bool              // the request waited for an instance to start
-	Started   time.Duration     // what the instance's start took, until its startup probe succeeded
+	Instance  string    // its id
+	Transport Transport // sends to the instance, whatever host the request names
+	Cold      bool      // the request waited for an instance to start
 	release   func()
 	on        *running // in place of release
 }
 
 // NewLease returns a lease, for those who stand in for a Scaler.
-func NewLease(instance string, transport http.RoundTripper, cold bool, release func()) *Lease {
+func NewLease(instance string, transport Transport, cold bool, release func()) *Lease {
 	return &Lease{Instance: instance, Transport: transport, Cold: cold, release: release}
 }
 

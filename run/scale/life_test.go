@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"giggle/fault"
+	"giggle/gateway/upstream"
 	"giggle/resource"
 	"giggle/run"
 	"giggle/run/scale"
@@ -24,7 +25,7 @@ import (
 func scalerWith(t *testing.T, b *backend, change func(*scale.Config), test func(t *testing.T, s *scale.Scaler)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		cfg := scale.Config{Backend: b, Max: 10, Prepared: 2, Idle: 15 * time.Minute, Starts: 8, Now: time.Now, Log: slog.New(slog.DiscardHandler)}
+		cfg := scale.Config{Backend: b, Max: 10, Prepared: 2, Idle: 15 * time.Minute, Starts: 8, Probe: upstream.Probe, Now: time.Now, Log: slog.New(slog.DiscardHandler)}
 		change(&cfg)
 		s := scale.New(cfg)
 		test(t, s)

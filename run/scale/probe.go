@@ -41,7 +41,7 @@ func (p *pool) startup(ctx context.Context, inst Instance) error {
 		err := p.port(ctx, inst, pr)
 		open := err == nil
 		if open && pr.Kind() != "TCP" {
-			err = attempt(ctx, inst, pr)
+			err = p.s.attempt(ctx, inst, pr)
 		}
 		if err == nil {
 			p.sayStarted(inst, pr, tries, standard)
@@ -58,6 +58,20 @@ func (p *pool) startup(ctx context.Context, inst Instance) error {
 	}
 }
 
+// attempt makes one attempt of a probe, which has its defaults.
+func (s *Scaler) attempt(ctx context.Context, inst Instance, pr run.Probe) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(pr.Timeout)*time.Second)
+	defer cancel()
+	if pr.Kind() != "TCP" {
+		return s.cfg.Probe(ctx, inst.Dial, pr)
+	}
+	conn, err := inst.Dial(ctx, pr.TCPPort)
+	if err != nil {
+		return err
+	}
+	return conn.Close()
+}
+
 // port reports whether the probe's port is open.
 func (p *pool) port(ctx context.Context, inst Instance, pr run.Probe) error {
 	tcp := run.Probe{Timeout: pr.Timeout}
@@ -69,7 +83,7 @@ func (p *pool) port(ctx context.Context, inst Instance, pr run.Probe) error {
 	default:
 		tcp.TCPPort = pr.TCPPort
 	}
-	return attempt(ctx, inst, tcp)
+	return p.s.attempt(ctx, inst, tcp)
 }
 
 // sleep waits, and reports false when ctx or the instance ends first.

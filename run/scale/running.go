@@ -3,7 +3,6 @@ package scale
 import (
 	"context"
 	"net"
-	"net/http"
 	"slices"
 	"time"
 )
@@ -11,14 +10,13 @@ import (
 // running is a ready instance. Its fields are guarded by the pool's lock, where they change at all.
 type running struct {
 	Instance
-	pool      *pool
-	warm      *Lease // what every request that did not wait gets
-	transport http.RoundTripper
-	cpu       *cpu
-	gpu       string // its UUID, or ""
-	always    bool   // CPU between requests too
-	ctx       context.Context
-	cancel    context.CancelFunc // ends its probes
+	pool   *pool
+	warm   *Lease // what every request that did not wait gets
+	cpu    *cpu
+	gpu    string // its UUID, or ""
+	always bool   // CPU between requests too
+	ctx    context.Context
+	cancel context.CancelFunc // ends its probes
 
 	inflight int
 	probes   int       // probes under way
@@ -48,10 +46,10 @@ func (r *running) idleBefore(t time.Time) bool {
 func (p *pool) newRunning(inst Instance, c *cpu, begin time.Time) *running {
 	now := p.s.cfg.Now()
 	r := &running{
-		Instance: inst, pool: p, transport: p.transport(inst), cpu: c, always: p.rev.Template.CPUAlways, boosted: p.rev.Template.StartupCPUBoost, idle: now, since: now,
+		Instance: inst, pool: p, cpu: c, always: p.rev.Template.CPUAlways, boosted: p.rev.Template.StartupCPUBoost, idle: now, since: now,
 	}
 	r.ctx, r.cancel = context.WithCancel(p.s.ctx)
-	r.warm = &Lease{Instance: inst.ID(), Transport: r.transport, Started: now.Sub(begin), on: r}
+	r.warm = &Lease{Instance: inst.ID(), Transport: p.transport(inst), on: r}
 	r.billed.begin(begin)
 	if !r.always {
 		r.billed.end(now)
@@ -64,24 +62,13 @@ func (p *pool) newRunning(inst Instance, c *cpu, begin time.Time) *running {
 	return r
 }
 
-// transport sends requests to one instance: HTTP/1.1, or HTTP/2 without TLS when the port is named h2c.
-func (p *pool) transport(inst Instance) http.RoundTripper {
-	port, h2c := p.rev.Template.Containers[0].Port, p.rev.Template.Containers[0].PortName == "h2c"
-	if p.s.cfg.Transport != nil {
-		return p.s.cfg.Transport(func(ctx context.Context) (net.Conn, error) { return inst.Dial(ctx, port) }, h2c, p.most)
+// transport makes what sends requests to one instance: HTTP/1.1, or HTTP/2 without TLS when the port is named h2c.
+func (p *pool) transport(inst Instance) Transport {
+	if p.s.cfg.Transport == nil {
+		return nil
 	}
-	t := &http.Transport{
-		DialContext:         func(ctx context.Context, _, _ string) (net.Conn, error) { return inst.Dial(ctx, port) },
-		MaxIdleConnsPerHost: p.most,
-		DisableCompression:  true,
-		// An app may take as long as the request's own timeout; ours are in the gateway.
-		IdleConnTimeout: p.s.cfg.Idle,
-	}
-	if h2c {
-		t.Protocols = new(http.Protocols)
-		t.Protocols.SetUnencryptedHTTP2(true)
-	}
-	return t
+	c := p.rev.Template.Containers[0]
+	return p.s.cfg.Transport(func(ctx context.Context) (net.Conn, error) { return inst.Dial(ctx, c.Port) }, c.PortName == "h2c", p.most)
 }
 
 // rest has the timer look at an instance that has nothing to do. p.mu is held.
@@ -196,7 +183,7 @@ func (p *pool) stop(r *running, grace time.Duration) {
 		p.s.refill.Store(true)
 		p.s.tasks.Go(func() {
 			r.cpu.restore() // it has all its CPU to shut down
-			if t, ok := r.transport.(interface{ CloseIdleConnections() }); ok {
+			if t := r.warm.Transport; t != nil {
 				t.CloseIdleConnections()
 			}
 			if err := r.Stop(context.Background(), grace); err != nil {

@@ -13,7 +13,6 @@ import (
 	"log/slog"
 	"maps"
 	"net"
-	"net/http"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -73,10 +72,12 @@ type Config struct {
 	// idle instances and prepared ones go early.
 	Free func() (available, whole int64, err error)
 	// Transport returns what sends requests to one instance, at most concurrency at once, over connections that dial
-	// opens; h2c: HTTP/2 without TLS. Nil stands for net/http's. Its CloseIdleConnections is called if it has one.
-	Transport func(dial func(ctx context.Context) (net.Conn, error), h2c bool, concurrency int) http.RoundTripper
-	Now       func() time.Time
-	Log       *slog.Logger
+	// opens; h2c: HTTP/2 without TLS. Nil where nobody sends any.
+	Transport func(dial func(ctx context.Context) (net.Conn, error), h2c bool, concurrency int) Transport
+	// Probe makes one attempt of a probe by HTTP or gRPC, which has its defaults, at ports that dial connects to.
+	Probe func(ctx context.Context, dial func(ctx context.Context, port int) (net.Conn, error), probe run.Probe) error
+	Now   func() time.Time
+	Log   *slog.Logger
 }
 
 // grace is the time between SIGTERM and SIGKILL, 10 s as Cloud Run's container contract says.

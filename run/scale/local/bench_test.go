@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"giggle/gateway"
 	"giggle/run"
 	"giggle/run/scale"
 )
@@ -25,7 +26,7 @@ func BenchmarkWake100(b *testing.B) {
 			image := w.serving(b, "serve", func(t *run.Template) { t.StartupCPUBoost = true })
 			for b.Loop() {
 				b.StopTimer()
-				s := scale.New(scale.Config{Backend: w.Backend, Max: 3, Idle: time.Hour, Starts: starts, Now: time.Now, Log: slog.New(slog.DiscardHandler)})
+				s := scale.New(scale.Config{Backend: w.Backend, Max: 3, Idle: time.Hour, Starts: starts, Transport: gateway.Transport, Now: time.Now, Log: slog.New(slog.DiscardHandler)})
 				var revs []run.Revision
 				for k := range 100 {
 					rev := image

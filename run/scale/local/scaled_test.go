@@ -12,6 +12,8 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
+	"giggle/gateway"
+	"giggle/gateway/upstream"
 	"giggle/run"
 	"giggle/run/scale"
 )
@@ -25,7 +27,8 @@ func (w *world) scaler(t *testing.T) *scale.Scaler {
 func (w *world) scalerWith(t *testing.T, gpus run.GPUs) *scale.Scaler {
 	t.Helper()
 	s := scale.New(scale.Config{
-		Backend: remembering{w}, Max: 3, GPUs: gpus, Idle: time.Hour, Starts: 2, Now: time.Now, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
+		Backend: remembering{w}, Max: 3, GPUs: gpus, Idle: time.Hour, Starts: 2,
+		Transport: gateway.Transport, Probe: upstream.Probe, Now: time.Now, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
 	})
 	t.Cleanup(func() {
 		if err := s.Close(context.Background()); err != nil {
@@ -77,7 +80,7 @@ func send(ctx context.Context, l *scale.Lease, path string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	res, err := l.Transport.RoundTrip(req)
+	res, err := l.Transport.(http.RoundTripper).RoundTrip(req)
 	if err != nil {
 		return "", err
 	}

@@ -1,4 +1,4 @@
-package scale
+package upstream
 
 import (
 	"bytes"
@@ -11,35 +11,25 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"time"
 
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"giggle/run"
 )
 
-// attempt makes one attempt of a probe, which has its defaults.
-func attempt(ctx context.Context, inst Instance, pr run.Probe) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Duration(pr.Timeout)*time.Second)
-	defer cancel()
-	switch pr.Kind() {
-	case "HTTP":
-		return attemptHTTP(ctx, inst, pr)
-	case "GRPC":
-		return attemptGRPC(ctx, inst, pr)
+// Probe makes one attempt of a probe by HTTP or gRPC, which has its defaults, at the port that dial connects to.
+func Probe(ctx context.Context, dial func(ctx context.Context, port int) (net.Conn, error), pr run.Probe) error {
+	if pr.Kind() == "GRPC" {
+		return probeGRPC(ctx, dial, pr)
 	}
-	conn, err := inst.Dial(ctx, pr.TCPPort)
-	if err != nil {
-		return err
-	}
-	return conn.Close()
+	return probeHTTP(ctx, dial, pr)
 }
 
 // client sends one request to a port of an instance.
-func client(inst Instance, port int, h2c bool) (*http.Client, func()) {
+func client(dial func(ctx context.Context, port int) (net.Conn, error), port int, h2c bool) (*http.Client, func()) {
 	t := &http.Transport{
 		DisableKeepAlives: !h2c, DisableCompression: true, MaxResponseHeaderBytes: 64 << 10,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return inst.Dial(ctx, port) },
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx, port) },
 	}
 	if h2c {
 		t.Protocols = new(http.Protocols)
@@ -51,8 +41,8 @@ func client(inst Instance, port int, h2c bool) (*http.Client, func()) {
 	}, t.CloseIdleConnections
 }
 
-// attemptHTTP succeeds with a status of 200 to 399.
-func attemptHTTP(ctx context.Context, inst Instance, pr run.Probe) error {
+// probeHTTP succeeds with a status of 200 to 399.
+func probeHTTP(ctx context.Context, dial func(ctx context.Context, port int) (net.Conn, error), pr run.Probe) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://localhost", nil)
 	if err != nil {
 		return err
@@ -72,7 +62,7 @@ func attemptHTTP(ctx context.Context, inst Instance, pr run.Probe) error {
 		}
 		req.Header.Add(h.Name, h.Value)
 	}
-	c, done := client(inst, pr.HTTPPort, false)
+	c, done := client(dial, pr.HTTPPort, false)
 	defer done()
 	res, err := c.Do(req)
 	if err != nil {
@@ -93,18 +83,18 @@ const (
 	serving      = 1
 )
 
-// attemptGRPC succeeds when the service says that it is SERVING.
-func attemptGRPC(ctx context.Context, inst Instance, pr run.Probe) error {
+// probeGRPC succeeds when the service says that it is SERVING.
+func probeGRPC(ctx context.Context, dial func(ctx context.Context, port int) (net.Conn, error), pr run.Probe) error {
 	var message []byte
 	if pr.GRPCService != "" {
 		message = protowire.AppendString(protowire.AppendTag(nil, healthField, protowire.BytesType), pr.GRPCService)
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://localhost"+healthMethod, bytes.NewReader(frame(message)))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://localhost"+healthMethod, bytes.NewReader(framed(message)))
 	if err != nil {
 		return err
 	}
 	req.Header = http.Header{"Content-Type": {"application/grpc"}, "Te": {"trailers"}, "User-Agent": {"GoogleHC/1.0"}}
-	c, done := client(inst, pr.GRPCPort, true)
+	c, done := client(dial, pr.GRPCPort, true)
 	defer done()
 	res, err := c.Do(req)
 	if err != nil {
@@ -127,8 +117,8 @@ func attemptGRPC(ctx context.Context, inst Instance, pr run.Probe) error {
 	return nil
 }
 
-// frame makes a message one of gRPC's: not compressed, its length in four bytes.
-func frame(message []byte) []byte {
+// framed makes a message one of gRPC's: not compressed, its length in four bytes.
+func framed(message []byte) []byte {
 	n := len(message)
 	return append([]byte{0, byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)}, message...)
 }
