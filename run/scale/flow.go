@@ -21,27 +21,16 @@ func (f *flow) perSecond(now time.Time) float64 {
 	return f.rate
 }
 
-// unserved is how many of the waiting requests the ready instances will not have served by the time that another one would be
-// there, as they went of late. Only those are a reason to start one: a start takes CPU, which the others would lack. p.mu is
-// held.
-func (p *pool) unserved(now time.Time) int {
-	rate := p.flow.perSecond(now)
-	if len(p.ready) == 0 {
-		return p.waiting.n
-	}
-	return max(p.waiting.n-int(rate*p.startTime.Seconds()), 0)
-}
-
-// startForWaiting starts as many instances as the waiting requests need, within the maximum. If that is fewer than the requests
-// would fill, it looks again soon: what serves them may have come to a halt. p.mu is held.
-func (p *pool) startForWaiting() {
-	need := p.unserved(p.s.cfg.Now())
-	for most := p.bounds().max; p.starting*p.most < need && p.starting+len(p.ready) < most; {
-		if !p.startOne() {
+// startForWaitingLocked starts as many instances as the waiting requests need, within the maximum. If that is fewer than the requests
+// would fill, it looks again soon: what serves them may have come to a halt.
+func (p *pool) startForWaitingLocked() {
+	need := p.slots.unserved(p.life.startTime)
+	for most := p.boundsLocked().max; p.life.starting*p.slots.most < need && p.life.starting+len(p.slots.ready) < most; {
+		if !p.startOneLocked() {
 			return
 		}
 	}
-	if need == p.waiting.n || p.looking {
+	if need == p.slots.waiting.n || p.looking {
 		return
 	}
 	p.looking = true
@@ -49,8 +38,8 @@ func (p *pool) startForWaiting() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		p.looking = false
-		if !p.retired && p.waiting.n > 0 && !p.s.cfg.Now().Before(p.retryAt(demandDelay)) {
-			p.startForWaiting()
+		if !p.retired && p.slots.waiting.n > 0 && !p.s.cfg.Now().Before(p.life.retryAt(demandDelay)) {
+			p.startForWaitingLocked()
 		}
 	})
 }

@@ -44,7 +44,7 @@ func (g *gate) enter(ctx context.Context, first bool) error {
 			return ctx.Err()
 		}
 	}
-	g.pass() // it came meanwhile
+	g.passLocked() // it came meanwhile
 	return ctx.Err()
 }
 
@@ -52,10 +52,11 @@ func (g *gate) enter(ctx context.Context, first bool) error {
 func (g *gate) leave() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.pass()
+	g.passLocked()
 }
 
-func (g *gate) pass() {
+// passLocked gives a place to who waits, or to nobody.
+func (g *gate) passLocked() {
 	k := 0
 	if g.turns++; g.turns%4 == 0 || len(g.queues[0]) == 0 {
 		k = 1

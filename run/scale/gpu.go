@@ -49,8 +49,8 @@ func (g *gpus) is(id, kind string) bool {
 	return false
 }
 
-// takeGPU takes what one more instance needs, "" where that is nothing, and reports whether it is to be had. p.mu is held.
-func (p *pool) takeGPU() (id string, ok bool) {
+// takeGPULocked takes what one more instance needs, "" where that is nothing, and reports whether it is to be had.
+func (p *pool) takeGPULocked() (id string, ok bool) {
 	if p.kind == "" {
 		return "", true
 	}
@@ -71,13 +71,13 @@ func (p *pool) giveGPU(id string) {
 	m := p.gpus[id]
 	delete(p.gpus, id)
 	m.end(p.s.cfg.Now())
-	p.count.gpu += m.total
+	p.life.count.gpu += m.total
 	p.mu.Unlock()
 	p.s.gpus.give(id)
 	for _, q := range p.s.all() {
 		q.mu.Lock()
-		if q.kind != "" && !q.retired && p.s.cfg.Now().After(q.retryAt(demandDelay)) {
-			q.startForWaiting()
+		if q.kind != "" && !q.retired && p.s.cfg.Now().After(q.life.retryAt(demandDelay)) {
+			q.startForWaitingLocked()
 		}
 		q.mu.Unlock()
 	}
@@ -91,7 +91,7 @@ func (s *Scaler) makeGPURoom() {
 	}
 	for _, p := range s.all() {
 		p.mu.Lock()
-		wants := p.kind != "" && !p.retired && p.waiting.n > 0 && p.starting == 0 && len(p.ready) < p.bounds().max
+		wants := p.kind != "" && !p.retired && p.slots.waiting.n > 0 && p.life.starting == 0 && len(p.slots.ready) < p.boundsLocked().max
 		p.mu.Unlock()
 		if wants {
 			s.evictGPU(p)
@@ -104,19 +104,21 @@ func (s *Scaler) makeGPURoom() {
 func (s *Scaler) evictGPU(p *pool) {
 	var victim *running
 	now := s.cfg.Now()
-	may := func(q *pool) bool { return len(q.ready) > q.bounds().min || q.rev.Name.Service == p.rev.Name.Service }
+	may := func(q *pool) bool {
+		return len(q.slots.ready) > q.boundsLocked().min || q.rev.Name.Service == p.rev.Name.Service
+	}
 	for _, q := range s.all() {
 		if q == p {
 			continue
 		}
 		q.mu.Lock()
-		for _, r := range q.ending {
+		for _, r := range q.life.ending {
 			if s.gpus.is(r.gpu, p.kind) {
 				q.mu.Unlock()
 				return
 			}
 		}
-		for _, r := range q.ready {
+		for _, r := range q.slots.ready {
 			if s.gpus.is(r.gpu, p.kind) && may(q) && r.idleBefore(now) && (victim == nil || r.idle.Before(victim.idle)) {
 				victim = r
 			}
@@ -130,7 +132,7 @@ func (s *Scaler) evictGPU(p *pool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if victim.inflight == 0 && may(q) {
-		q.stop(victim, grace)
+		q.stopLocked(victim, grace)
 	}
 }
 

@@ -7,8 +7,8 @@ import (
 	"giggle/run"
 )
 
-// startProbes has a ready instance's liveness and readiness looked after until it is stopped. p.mu is held.
-func (p *pool) startProbes(r *running) {
+// startProbesLocked has a ready instance's liveness and readiness looked after until it is stopped.
+func (p *pool) startProbesLocked(r *running) {
 	c := p.rev.Template.Containers[0]
 	if c.Liveness != nil {
 		pr := c.Liveness.WithDefaults(c.Port)
@@ -66,9 +66,9 @@ func (p *pool) liveness(r *running, pr run.Probe) {
 		if r.leaving {
 			return false
 		}
-		p.failed(r.Instance, p.s.cfg.Now().Sub(r.since), endedError(r.ID()))
-		p.stop(r, 0)
-		p.startForWaiting()
+		p.failedLocked(r.Instance, p.s.cfg.Now().Sub(r.since), endedError(r.ID()))
+		p.stopLocked(r, 0)
+		p.startForWaitingLocked()
 		return false
 	})
 }
@@ -94,7 +94,7 @@ func (p *pool) readiness(r *running, pr run.Probe) {
 			r.unready = false
 			p.say(r, fmt.Sprintf("READINESS %s probe succeeded after %s for container %q on %s. The instance will receive new requests.",
 				pr.Kind(), attempts(successes), p.container(), where(pr)))
-			p.serveWaiting()
+			p.slots.serve()
 		}
 		return true
 	})

@@ -1,6 +1,7 @@
 package scale
 
 import (
+	"math"
 	"slices"
 	"time"
 
@@ -70,39 +71,38 @@ func (s *Scaler) tend() {
 func (p *pool) tend(now time.Time, short bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	b := p.bounds()
-	if p.retired || len(p.ready)+p.starting+p.waiting.n == 0 && b.min == 0 {
-		p.load, p.preferred = nil, 1<<30
+	b := p.boundsLocked()
+	if p.retired || len(p.slots.ready)+p.life.starting+p.slots.waiting.n == 0 && b.min == 0 {
+		p.load, p.slots.preferred = nil, math.MaxInt
 		return
 	}
-	desired := p.decide(now, b)
-	if p.waiting.n > 0 && now.After(p.retryAt(demandDelay)) {
-		p.startForWaiting()
+	desired := p.decideLocked(now, b)
+	if p.slots.waiting.n > 0 && now.After(p.life.retryAt(demandDelay)) {
+		p.startForWaitingLocked()
 	}
-	for p.starting+len(p.ready) < min(desired, b.max) && now.After(p.retryAt(minimumDelay)) {
-		if !p.startOne() {
+	for p.life.starting+len(p.slots.ready) < min(desired, b.max) && now.After(p.life.retryAt(minimumDelay)) {
+		if !p.startOneLocked() {
 			break
 		}
 	}
-	p.stopIdle(now, b, desired, short)
+	p.stopIdleLocked(now, b, desired, short)
 }
 
-// decide samples the pool and asks the autoscaler. p.mu is held.
-func (p *pool) decide(now time.Time, b bounds) int {
+// decideLocked samples the pool and asks the autoscaler.
+func (p *pool) decideLocked(now time.Time, b bounds) int {
 	if p.load == nil {
 		p.load = &load{}
 	}
 	l := p.load
+	ready, free := p.slots.serving()
 	in := autoscale.Samples{
-		Queued: p.unserved(now), Concurrency: p.most, Free: p.starting * p.most, Unreachable: p.unrouted,
+		Queued:      p.slots.unserved(p.life.startTime),
+		Concurrency: p.slots.most,
+		Ready:       ready,
+		Free:        free + p.life.starting*p.slots.most,
+		Unreachable: p.unrouted,
 	}
-	for _, r := range p.ready {
-		if !r.unready {
-			in.Ready++
-			in.Free += max(p.most-r.inflight, 0)
-		}
-	}
-	l.requests.Record(now, float64(p.inflight+p.waiting.n))
+	l.requests.Record(now, float64(p.slots.busy()))
 	if span := now.Sub(l.spentAt); span >= time.Second {
 		if !l.spentAt.IsZero() {
 			l.cpu.Record(now, l.spent.Seconds()/span.Seconds())
@@ -113,176 +113,55 @@ func (p *pool) decide(now time.Time, b bounds) int {
 	in.Stable, in.Panic = l.requests.Average(now, stable), l.requests.Average(now, stable/10)
 	in.CPU = l.cpu.Whole(now, stable)
 
-	set := autoscale.Defaults(p.most, float64(p.limit)/1000)
+	set := autoscale.Defaults(p.slots.most, float64(p.limit)/1000)
 	set.Stable = stable
 	// Cloud Run aims higher than 60 % where there are few instances, without saying how much. Here it is all of one
 	// instance, 80 % of two, 70 % of four: a single one is full before there is a second.
-	set.Target = float64(p.most) * (0.6 + 0.4/max(float64(in.Ready), 1))
+	set.Target = float64(p.slots.most) * (0.6 + 0.4/max(float64(in.Ready), 1))
 	set.Min, set.Max = b.min, b.max
 	var desired int
 	desired, l.state = autoscale.Decide(now, in, set, l.state)
-	p.preferred = max(desired, 1)
+	p.slots.preferred = max(desired, 1)
 	return desired
 }
 
-// stopIdle stops the instances that are more than wanted and have been idle too long, longest first; and all that are
-// more than the minimum when none has had a request for that long. p.mu is held.
-func (p *pool) stopIdle(now time.Time, b bounds, desired int, short bool) {
+// stopIdleLocked stops the instances that are more than wanted and have been idle too long, longest first; and all that are
+// more than the minimum when none has had a request for that long.
+func (p *pool) stopIdleLocked(now time.Time, b bounds, desired int, short bool) {
 	idle := p.s.cfg.Idle
 	if short {
 		idle = min(idle, pressedIdle)
 	}
-	quiet := p.inflight+p.waiting.n == 0
+	quiet := p.slots.busy() == 0
 	before := now.Add(-idle)
 	if p.unrouted && (short || !now.Before(p.stay)) {
 		before = now.Add(time.Nanosecond)
 	}
-	for _, r := range p.ready {
+	for _, r := range p.slots.ready {
 		quiet = quiet && r.idleBefore(before)
 	}
 	least := max(b.min, desired)
 	if quiet || p.unrouted {
 		least = b.min
 	}
-	for _, r := range slices.Backward(slices.Clone(p.ready)) { // the preferred ones last
-		if len(p.ready) > least && r.idleBefore(before) {
-			p.stop(r, grace)
+	for _, r := range slices.Backward(slices.Clone(p.slots.ready)) { // the preferred ones last
+		if len(p.slots.ready) > least && r.idleBefore(before) {
+			p.stopLocked(r, grace)
 		}
 	}
-}
-
-// keepPrepared has instances prepared for the revisions at zero that had a request last, as many as there may be. Those with a GPU are
-// not prepared: the container is made with its device, so an instance that does nothing would keep others from it, to save
-// some 20 ms of a start that loads a model.
-func (s *Scaler) keepPrepared(now time.Time) {
-	type candidate struct {
-		p    *pool
-		used time.Time
-	}
-	var all []candidate
-	for _, p := range s.all() {
-		p.mu.Lock()
-		if p.routed && !p.retired && p.kind == "" && (p.prepared != nil || p.preparing || len(p.ready)+p.starting == 0 && p.bounds().min == 0) {
-			all = append(all, candidate{p, p.used})
-		}
-		p.mu.Unlock()
-	}
-	slices.SortStableFunc(all, func(a, b candidate) int { return b.used.Compare(a.used) })
-	for i, c := range all {
-		if i < s.cfg.Prepared {
-			c.p.prepare(now)
-		} else {
-			c.p.mu.Lock()
-			c.p.unprepare()
-			c.p.mu.Unlock()
-		}
-	}
-}
-
-// prepare prepares an instance for a revision at zero, in the background.
-func (p *pool) prepare(now time.Time) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.retired || p.preparing || p.prepared != nil || len(p.ready)+p.starting > 0 {
-		return
-	}
-	if now.Before(p.prepareAfter) {
-		p.s.refill.Store(true) // to look again
-		return
-	}
-	p.preparing = true
-	p.s.tasks.Go(func() {
-		inst, err := p.s.prepareInTurn(p)
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.preparing = false
-		switch {
-		case err != nil:
-			if p.s.ctx.Err() == nil {
-				p.s.cfg.Log.Warn("prepare instance", "revision", p.rev.Name.ID, "err", err)
-			}
-			p.prepareAfter = p.s.cfg.Now().Add(again)
-			p.s.refill.Store(true)
-		case p.retired || p.unrouted || p.prepared != nil || p.s.short.Load():
-			p.discard(inst)
-			p.s.refill.Store(true)
-		default:
-			p.prepared = inst
-		}
-	})
-}
-
-// prepareInTurn prepares few at a time, and lets starts go first. While there are requests it rests in between for several times
-// as long as it took: a hundred containers are seconds of CPU, which those requests would wait for.
-func (s *Scaler) prepareInTurn(p *pool) (Instance, error) {
-	select {
-	case s.preparing <- struct{}{}:
-	case <-s.ctx.Done():
-		return nil, s.ctx.Err()
-	}
-	var rest time.Duration
-	defer func() {
-		if rest == 0 {
-			<-s.preparing
-		} else {
-			time.AfterFunc(rest, func() { <-s.preparing })
-		}
-	}()
-	for s.gate.busy() {
-		t := time.NewTimer(10 * time.Millisecond)
-		select {
-		case <-t.C:
-		case <-s.ctx.Done():
-			t.Stop()
-			return nil, s.ctx.Err()
-		}
-	}
-	begin := s.cfg.Now()
-	inst, err := s.cfg.Backend.Prepare(s.ctx, p.rev, "")
-	if now := s.cfg.Now(); s.serving(now) {
-		rest = restFactor * now.Sub(begin)
-	}
-	return inst, err
-}
-
-// serving reports whether there are requests, or were just now.
-func (s *Scaler) serving(now time.Time) bool {
-	return slices.ContainsFunc(s.all(), func(p *pool) bool {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		return p.waiting.n > 0 || slices.ContainsFunc(p.ready, func(r *running) bool { return !r.idleBefore(now.Add(-servedLately)) })
-	})
-}
-
-// unprepare gives up the prepared instance. p.mu is held.
-func (p *pool) unprepare() {
-	if p.prepared != nil {
-		p.discard(p.prepared)
-		p.prepared = nil
-	}
-}
-
-// dropPrepared gives up all prepared instances.
-func (s *Scaler) dropPrepared() {
-	for _, p := range s.all() {
-		p.mu.Lock()
-		p.unprepare()
-		p.mu.Unlock()
-	}
-	s.refill.Store(true)
 }
 
 // retire ends the pool: nobody new gets in, and instances go when their requests have ended.
 func (p *pool) retire() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.unprepare()
+	p.unprepareLocked()
 	p.retired = true
-	p.waiting.fail(gone())
-	for _, r := range slices.Clone(p.ready) {
+	p.slots.waiting.fail(gone())
+	for _, r := range slices.Clone(p.slots.ready) {
 		r.leaving = true
 		if r.inflight == 0 {
-			p.stop(r, grace)
+			p.stopLocked(r, grace)
 		}
 	}
 }

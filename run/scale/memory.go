@@ -40,7 +40,7 @@ type reservation struct {
 func (m *memory) reserve(p *pool, need int64) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.budget > 0 && m.used+m.sum()+need > m.budget {
+	if m.budget > 0 && m.used+m.sumLocked()+need > m.budget {
 		return false
 	}
 	r := m.reserved[p]
@@ -69,7 +69,8 @@ func (m *memory) settle(p *pool) {
 	}
 }
 
-func (m *memory) sum() (n int64) {
+// sumLocked is what is reserved.
+func (m *memory) sumLocked() (n int64) {
 	for _, r := range m.reserved {
 		n += r.bytes
 	}
@@ -86,7 +87,7 @@ func (m *memory) measured(bytes int64) {
 // pressure reports whether memory is short: the budget is nearly used up, or the machine has less than a twentieth left.
 func (m *memory) pressure() bool {
 	m.mu.Lock()
-	tight := m.budget > 0 && float64(m.used+m.sum()) > pressed*float64(m.budget)
+	tight := m.budget > 0 && float64(m.used+m.sumLocked()) > pressed*float64(m.budget)
 	m.mu.Unlock()
 	if tight || m.free == nil {
 		return tight
@@ -145,7 +146,7 @@ func (s *Scaler) makeRoom(p *pool, need int64) error {
 func (m *memory) now() int64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.used + m.sum()
+	return m.used + m.sumLocked()
 }
 
 // evictOne stops the instance that has been idle longest, of any revision above its minimum.
@@ -154,8 +155,8 @@ func (s *Scaler) evictOne(but *pool) {
 	now := s.cfg.Now()
 	for _, p := range s.all() {
 		p.mu.Lock()
-		if len(p.ready) > p.bounds().min && (p != but || p.waiting.n == 0) {
-			for _, r := range p.ready {
+		if len(p.slots.ready) > p.boundsLocked().min && (p != but || p.slots.waiting.n == 0) {
+			for _, r := range p.slots.ready {
 				if r.idleBefore(now) && (victim == nil || r.idle.Before(victim.idle)) {
 					victim = r
 				}
@@ -169,8 +170,8 @@ func (s *Scaler) evictOne(but *pool) {
 	p := victim.pool
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if victim.inflight == 0 && len(p.ready) > p.bounds().min {
-		p.stop(victim, grace)
+	if victim.inflight == 0 && len(p.slots.ready) > p.boundsLocked().min {
+		p.stopLocked(victim, grace)
 	}
 }
 
@@ -185,14 +186,14 @@ func (s *Scaler) measure() {
 	for _, p := range s.all() {
 		p.mu.Lock()
 		var look []*running
-		for _, r := range p.ready {
+		for _, r := range p.slots.ready {
 			if !r.always && r.usage.CPU > 0 && r.idleBefore(now.Add(-measureEvery)) && round%restingRounds != 0 {
 				total += r.usage.Memory
 				continue
 			}
 			look = append(look, r)
 		}
-		if p.prepared != nil {
+		if p.spare.inst != nil {
 			total += preparedFootprint
 		}
 		p.mu.Unlock()

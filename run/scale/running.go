@@ -3,7 +3,6 @@ package scale
 import (
 	"context"
 	"net"
-	"slices"
 	"time"
 )
 
@@ -42,8 +41,8 @@ func (r *running) idleBefore(t time.Time) bool {
 	return r.inflight == 0 && r.uses == r.seen && r.idle.Before(t)
 }
 
-// newRunning puts an instance that has started to work. p.mu is held.
-func (p *pool) newRunning(inst Instance, c *cpu, begin time.Time) *running {
+// newRunningLocked puts an instance that has started to work.
+func (p *pool) newRunningLocked(inst Instance, c *cpu, begin time.Time) *running {
 	now := p.s.cfg.Now()
 	r := &running{
 		Instance: inst, pool: p, cpu: c, always: p.rev.Template.CPUAlways, boosted: p.rev.Template.StartupCPUBoost, idle: now, since: now,
@@ -68,11 +67,11 @@ func (p *pool) transport(inst Instance) Transport {
 		return nil
 	}
 	c := p.rev.Template.Containers[0]
-	return p.s.cfg.Transport(func(ctx context.Context) (net.Conn, error) { return inst.Dial(ctx, c.Port) }, c.PortName == "h2c", p.most)
+	return p.s.cfg.Transport(func(ctx context.Context) (net.Conn, error) { return inst.Dial(ctx, c.Port) }, c.PortName == "h2c", p.slots.most)
 }
 
-// rest has the timer look at an instance that has nothing to do. p.mu is held.
-func (p *pool) rest(r *running) {
+// restLocked has the timer look at an instance that has nothing to do.
+func (p *pool) restLocked(r *running) {
 	if !r.armed && !r.ended && r.inflight+r.probes == 0 {
 		r.armed = true
 		r.timer.Reset(hysteresis)
@@ -93,7 +92,7 @@ func (p *pool) settle(r *running) {
 		if !r.always {
 			r.billed.end(now)
 		}
-		p.rest(r)
+		p.restLocked(r)
 	case r.always || r.boosted || r.leaving:
 	default:
 		low = true
@@ -109,7 +108,7 @@ func (p *pool) settle(r *running) {
 func (p *pool) endBoost(r *running) {
 	p.mu.Lock()
 	r.boosted = false
-	p.rest(r)
+	p.restLocked(r)
 	p.mu.Unlock()
 	r.cpu.settle(p.limit)
 }
@@ -130,7 +129,7 @@ func (p *pool) awake(r *running, ask func()) {
 	if !r.always && !r.leaving && !r.ended && r.inflight == 0 && r.uses == r.seen {
 		r.billed.end(p.s.cfg.Now())
 	}
-	p.rest(r)
+	p.restLocked(r)
 }
 
 // watch takes an instance that ends by itself out of the pool. As long as there is an instance, Close waits here.
@@ -140,56 +139,46 @@ func (p *pool) watch(r *running) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := p.s.cfg.Now()
-	p.ending = slices.DeleteFunc(p.ending, func(x *running) bool { return x == r })
-	if r.OOM() {
-		p.count.ooms++
-	}
 	if !r.leaving {
 		p.s.cfg.Log.Warn("instance ended", "revision", p.rev.Name.ID, "instance", r.ID(), "why", r.Diagnosis(p.rev.Template.Containers[0].Port))
-		p.failed(r.Instance, now.Sub(r.since), endedError(r.ID()))
-		p.stop(r, 0)
-		p.ending = slices.DeleteFunc(p.ending, func(x *running) bool { return x == r })
+		p.failedLocked(r.Instance, now.Sub(r.since), endedError(r.ID()))
+		p.stopLocked(r, 0)
 	}
 	r.ended = true
 	r.billed.end(now)
-	p.count.billed += r.billed.total
 	if u, err := r.Usage(); err == nil {
 		r.usage = u
 	}
-	p.count.cpu += r.usage.CPU
-	if !p.retired && now.After(p.retryAt(demandDelay)) {
-		p.startForWaiting()
+	p.life.ended(r, r.OOM())
+	if !p.retired && now.After(p.life.retryAt(demandDelay)) {
+		p.startForWaitingLocked()
 	}
 }
 
-// stop takes an instance out of the pool and ends it in the background. p.mu is held.
-func (p *pool) stop(r *running, grace time.Duration) {
+// stopLocked takes an instance out of the pool and ends it in the background.
+func (p *pool) stopLocked(r *running, grace time.Duration) {
 	r.leaving = true
-	for i, x := range p.ready {
-		if x != r {
-			continue
-		}
-		p.ready = append(p.ready[:i:i], p.ready[i+1:]...)
-		r.cancel()
-		r.timer.Stop()
-		if r.boost != nil {
-			r.boost.Stop()
-		}
-		r.armed = true // nothing throttles it any more
-		if !r.ended {
-			p.ending = append(p.ending, r)
-			r.billed.begin(p.s.cfg.Now())
-		}
-		p.s.refill.Store(true)
-		p.s.tasks.Go(func() {
-			r.cpu.restore() // it has all its CPU to shut down
-			if t := r.warm.Transport; t != nil {
-				t.CloseIdleConnections()
-			}
-			if err := r.Stop(context.Background(), grace); err != nil {
-				p.s.cfg.Log.Error("stop instance", "instance", r.ID(), "err", err)
-			}
-		})
+	if !p.slots.remove(r) {
 		return
 	}
+	r.cancel()
+	r.timer.Stop()
+	if r.boost != nil {
+		r.boost.Stop()
+	}
+	r.armed = true // nothing throttles it any more
+	if !r.ended {
+		p.life.ending = append(p.life.ending, r)
+		r.billed.begin(p.s.cfg.Now())
+	}
+	p.s.refill.Store(true)
+	p.s.tasks.Go(func() {
+		r.cpu.restore() // it has all its CPU to shut down
+		if t := r.warm.Transport; t != nil {
+			t.CloseIdleConnections()
+		}
+		if err := r.Stop(context.Background(), grace); err != nil {
+			p.s.cfg.Log.Error("stop instance", "instance", r.ID(), "err", err)
+		}
+	})
 }

@@ -2,10 +2,11 @@
 // when all are at their concurrency, more or fewer as package autoscale decides from what they did in the last minute.
 //
 // The gateway acquires a Lease for each request; the run reconciler has a new revision checked here. How an instance
-// comes to be is its Backend's business. One pool looks after the instances of one revision (pool.go: slots and the
-// queue; flow.go: what the queue needs; starts.go, running.go: their life; cpu.go: throttling; probe.go, health.go:
-// probes; keep.go: what there should be), the Scaler after what they share: places to start (gate.go), memory
-// (memory.go), prepared instances (keep.go).
+// comes to be is its Backend's business, how HTTP gets there that of package gateway. One pool looks after the instances
+// of one revision (pool.go); in it, slots.go has the places for requests and the queue for them, life.go what starts,
+// ends and fails, spare.go the prepared instance. Starts are made in starts.go, running.go is a ready instance, cpu.go
+// its throttling, probe.go and health.go its probes, keep.go what there should be. The Scaler looks after what pools
+// share: places to start (gate.go), memory (memory.go), GPUs (gpu.go), prepared instances.
 package scale
 
 import (
@@ -277,7 +278,7 @@ func (p *pool) unroute(until time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.routed, p.unrouted, p.stay, p.share = false, true, until, bounds{}
-	p.unprepare()
+	p.unprepareLocked()
 }
 
 // Close stops every instance, after its requests or when ctx ends, and returns when none is left.

@@ -13,23 +13,22 @@ import (
 // else than this machine, and must not hold the others up.
 const slow = 200 * time.Millisecond
 
-// startOne starts an instance in the background, unless it needs a GPU and none is free. p.mu is held.
-func (p *pool) startOne() bool {
-	gpu, ok := p.takeGPU()
+// startOneLocked starts an instance in the background, unless it needs a GPU and none is free.
+func (p *pool) startOneLocked() bool {
+	gpu, ok := p.takeGPULocked()
 	if !ok {
 		return false
 	}
-	p.starting++
-	p.count.starts++
+	p.life.begin()
 	if p.load == nil {
 		p.load = &load{}
 	}
-	inst := p.prepared
-	p.prepared = nil
+	inst := p.spare.inst
+	p.spare.inst = nil
 	if inst != nil {
 		p.s.refill.Store(true)
 	}
-	first := len(p.ready) == 0 && p.starting == 1
+	first := len(p.slots.ready) == 0 && p.life.starting == 1
 	p.s.tasks.Go(func() { p.start(inst, gpu, first) })
 	return true
 }
@@ -59,31 +58,27 @@ func (p *pool) start(inst Instance, gpu string, first bool) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.starting--
 	if err != nil {
+		p.life.starting--
 		if p.s.ctx.Err() == nil {
-			p.failed(inst, 0, err)
+			p.failedLocked(inst, 0, err)
 		}
-		if p.starting == 0 && len(p.ready) == 0 { // nobody else will serve those who wait
-			p.waiting.fail(err)
+		if p.life.starting == 0 && len(p.slots.ready) == 0 { // nobody else will serve those who wait
+			p.slots.waiting.fail(err)
 		}
 		return
 	}
-	r := p.newRunning(inst, c, begin)
+	r := p.newRunningLocked(inst, c, begin)
 	r.gpu = gpu
-	took := r.since.Sub(begin)
-	if p.startTime == 0 {
-		p.startTime = took
-	}
-	p.startTime += (took - p.startTime) / 8
-	p.ready = append(p.ready, r)
+	p.life.came(r.since.Sub(begin))
+	p.slots.ready = append(p.slots.ready, r)
 	p.s.tasks.Go(func() { p.watch(r) })
 	if p.retired {
-		p.stop(r, grace)
+		p.stopLocked(r, grace)
 		return
 	}
-	p.serveWaiting()
-	p.startProbes(r)
+	p.slots.serve()
+	p.startProbesLocked(r)
 }
 
 // up prepares an instance where none is prepared, starts it and waits for its startup probe. A failed instance is
@@ -122,29 +117,21 @@ func (p *pool) discard(inst Instance) {
 		}
 		if inst.OOM() {
 			p.mu.Lock()
-			p.count.ooms++
+			p.life.count.ooms++
 			p.mu.Unlock()
 		}
 	})
 }
 
-// soon is within which an end counts as a failed start: the app ran, but hardly.
-const soon = 10 * time.Second
-
-// failed notes that an instance did not come up, or ended by itself after a time. Inst may be nil. p.mu is held.
-func (p *pool) failed(inst Instance, after time.Duration, err error) {
-	if after >= soon {
-		p.failures = 0
-	}
-	p.failures++
-	p.count.failures++
-	p.failedAt, p.failure = p.s.cfg.Now(), err
-	if p.failures < 3 {
+// failedLocked notes that an instance did not come up, or ended by itself after a time. Inst may be nil.
+func (p *pool) failedLocked(inst Instance, after time.Duration, err error) {
+	if !p.life.failed(p.s.cfg.Now(), after, err) {
 		return
 	}
+	n := p.life.failures
 	text := fmt.Sprintf("%d instances in a row failed or ended early. The next start without a request waits %s, one for a request %s.",
-		p.failures, minimumDelay(p.failures), demandDelay(p.failures))
-	p.s.cfg.Log.Warn("instances keep failing", "revision", p.rev.Name.ID, "failures", p.failures, "err", err)
+		n, minimumDelay(n), demandDelay(n))
+	p.s.cfg.Log.Warn("instances keep failing", "revision", p.rev.Name.ID, "failures", n, "err", err)
 	if inst != nil {
 		inst.Say(text)
 	}
@@ -152,26 +139,4 @@ func (p *pool) failed(inst Instance, after time.Duration, err error) {
 
 func endedError(id string) error {
 	return fault.New(fault.Unavailable, "The instance %s ended by itself.", id)
-}
-
-// retryAt is when the next start may be tried, given the delay after so many failures in a row. p.mu is held.
-func (p *pool) retryAt(delay func(failures int) time.Duration) time.Time {
-	if p.failures == 0 {
-		return time.Time{}
-	}
-	return p.failedAt.Add(delay(p.failures))
-}
-
-// minimumDelay is the pause before an instance that only a minimum asks for: 1 s, 2 s, 4 s, … 5 min.
-func minimumDelay(failures int) time.Duration {
-	return min(time.Second<<min(failures-1, 9), 5*time.Minute)
-}
-
-// demandDelay is the pause in which requests are refused instead of starting an instance: none after the first two
-// failures, then 0.5 s, 1 s, … 10 s.
-func demandDelay(failures int) time.Duration {
-	if failures < 3 {
-		return 0
-	}
-	return min(time.Second/2<<min(failures-3, 9), 10*time.Second)
 }

@@ -43,24 +43,31 @@ func (s *Scaler) Stats() []Stats {
 func (p *pool) stats(now time.Time) Stats {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	b := p.bounds()
+	b := p.boundsLocked()
 	st := Stats{
-		Revision: p.rev.Name, Ready: len(p.ready), Starting: p.starting, InFlight: p.inflight, Queued: p.waiting.n, Min: b.min, Max: b.max,
-		Starts: p.count.starts, Failures: p.count.failures, OOMs: p.count.ooms, CPU: p.count.cpu, Billable: p.count.billed,
-		GPUs: len(p.gpus), GPU: p.count.gpu,
+		Revision: p.rev.Name,
+		Ready:    len(p.slots.ready),
+		Starting: p.life.starting,
+		Idle:     p.slots.idle(),
+		InFlight: p.slots.inflight,
+		Queued:   p.slots.waiting.n,
+		Min:      b.min,
+		Max:      b.max,
+		Starts:   p.life.count.starts,
+		Failures: p.life.count.failures,
+		OOMs:     p.life.count.ooms,
+		CPU:      p.life.count.cpu,
+		Billable: p.life.count.billed,
+		GPUs:     len(p.gpus),
+		GPU:      p.life.count.gpu,
 	}
 	for _, m := range p.gpus {
 		st.GPU += m.read(now)
 	}
-	if p.prepared != nil {
+	if p.spare.inst != nil {
 		st.Prepared = 1
 	}
-	for _, r := range p.ready {
-		if r.inflight == 0 {
-			st.Idle++
-		}
-	}
-	for _, rs := range [][]*running{p.ready, p.ending} {
+	for _, rs := range [][]*running{p.slots.ready, p.life.ending} {
 		for _, r := range rs {
 			st.Memory += r.usage.Memory
 			st.CPU += r.usage.CPU
@@ -74,9 +81,9 @@ func (p *pool) stats(now time.Time) Stats {
 func (s *Scaler) Instances() (ready, starting, prepared int) {
 	for _, p := range s.all() {
 		p.mu.Lock()
-		ready += len(p.ready)
-		starting += p.starting
-		if p.prepared != nil {
+		ready += len(p.slots.ready)
+		starting += p.life.starting
+		if p.spare.inst != nil {
 			prepared++
 		}
 		p.mu.Unlock()

@@ -2,6 +2,7 @@ package scale
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"testing"
 	"testing/synctest"
@@ -96,6 +97,64 @@ func TestDelays(t *testing.T) {
 		if got := [2]time.Duration{minimumDelay(failures), demandDelay(failures)}; got != want {
 			t.Errorf("after %d failures %v, want %v", failures, got, want)
 		}
+	}
+}
+
+// Failures in a row put the next start off; an instance that lived for a while ends the row, and one that only came up
+// does not.
+func TestLife(t *testing.T) {
+	begin, broken := time.Unix(1e9, 0), errors.New("broken")
+	var l life
+	if !l.retryAt(minimumDelay).IsZero() {
+		t.Error("a start that never failed has to wait")
+	}
+	for k, tt := range []struct {
+		lived time.Duration // of an instance before it failed
+		row   int           // of failures, after this one
+		often bool
+	}{{0, 1, false}, {earlyEnd - 1, 2, false}, {0, 3, true}, {0, 4, true}, {earlyEnd, 1, false}, {time.Hour, 1, false}, {0, 2, false}} {
+		l.begin()
+		if tt.lived == 0 {
+			l.starting--
+		} else {
+			l.came(time.Second)
+		}
+		at := begin.Add(time.Duration(k) * time.Minute)
+		if often := l.failed(at, tt.lived, broken); often != tt.often || l.failures != tt.row || !errors.Is(l.failure, broken) {
+			t.Errorf("failure %d: %d in a row, often %v, want %d, %v", k, l.failures, often, tt.row, tt.often)
+		}
+		if got := l.retryAt(minimumDelay); !got.Equal(at.Add(minimumDelay(tt.row))) {
+			t.Errorf("failure %d: the next start at %v", k, got.Sub(at))
+		}
+	}
+	if l.starting != 0 || l.count.starts != 7 || l.count.failures != 7 {
+		t.Errorf("%d are starting, counted %+v", l.starting, l.count)
+	}
+}
+
+// What a start takes is remembered as an average in which the last ones count most.
+func TestStartTime(t *testing.T) {
+	var l life
+	for _, tt := range []struct{ took, want time.Duration }{{800, 800}, {0, 700}, {1500, 800}} {
+		l.begin()
+		l.came(tt.took)
+		if l.startTime != tt.want || l.starting != 0 {
+			t.Errorf("after %d: %d, %d are starting", tt.took, l.startTime, l.starting)
+		}
+	}
+}
+
+// What is gone leaves its time and its CPU behind.
+func TestEnded(t *testing.T) {
+	a, b := &running{usage: Usage{CPU: 3}, billed: meter{total: 5}}, &running{}
+	l := life{ending: []*running{b, a}}
+	l.ended(a, true)
+	if len(l.ending) != 1 || l.ending[0] != b || l.count != (counters{ooms: 1, billed: 5, cpu: 3}) {
+		t.Errorf("%+v", l)
+	}
+	l.ended(a, false) // one that was not being stopped
+	if len(l.ending) != 1 || l.count != (counters{ooms: 1, billed: 10, cpu: 6}) {
+		t.Errorf("%+v", l)
 	}
 }
 
