@@ -161,7 +161,7 @@ func (p *pool) release(r *running) {
 
 // releaseLocked ends one request on an instance and sees to what runs out of them.
 func (p *pool) releaseLocked(r *running) {
-	if !p.slots.release(r) {
+	if p.slots.release(r); r.inflight > 0 {
 		return
 	}
 	r.uses++

@@ -25,18 +25,10 @@ func newSlots(most int, now func() time.Time) slots {
 	return slots{most: most, now: now, preferred: math.MaxInt}
 }
 
-// acquire takes a slot of the instance that it returns, nil where all are taken.
-func (s *slots) acquire() *running {
-	r := s.free()
-	if r != nil {
-		s.take(r)
-	}
-	return r
-}
-
-// free returns a ready instance with a free slot, or nil: of few the one with the fewest requests, of many the better of
-// two. Those beyond the preferred ones get a request only when the others are full, so that they become idle.
-func (s *slots) free() *running {
+// acquire takes a slot of the ready instance that it returns, nil where all are taken: of few instances the one with the
+// fewest requests, of many the better of two. Those beyond the preferred ones get a request only when the others are
+// full, so that they become idle.
+func (s *slots) acquire() (r *running) {
 	n := min(len(s.ready), s.preferred)
 	if n > 8 {
 		s.next++
@@ -45,13 +37,19 @@ func (s *slots) free() *running {
 			a = b
 		}
 		if a.takes(s.most) {
-			return a
+			r = a
 		}
 	}
-	if r := least(s.ready[:n], s.most); r != nil {
-		return r
+	if r == nil {
+		r = least(s.ready[:n], s.most)
 	}
-	return least(s.ready[n:], s.most)
+	if r == nil {
+		r = least(s.ready[n:], s.most)
+	}
+	if r != nil {
+		s.take(r)
+	}
+	return r
 }
 
 func least(among []*running, most int) (best *running) {
@@ -73,15 +71,14 @@ func (s *slots) take(r *running) {
 	}
 }
 
-// release ends one request on an instance and hands the slot on. It reports whether the instance has no request left.
-func (s *slots) release(r *running) (idle bool) {
+// release ends one request on an instance and hands the slot on.
+func (s *slots) release(r *running) {
 	s.inflight--
 	r.inflight--
 	s.flow.ended++
 	if s.waiting.n > 0 {
 		s.serve()
 	}
-	return r.inflight == 0
 }
 
 // serve grants free slots to waiting requests.
