@@ -173,8 +173,8 @@ func deployReady(ctx context.Context, r *run) error {
 	})
 }
 
-// settle lets the machine do what a stopped container leaves to do, before the next shot.
-const settle = 30 * time.Millisecond
+// settleTime lets the machine do what a stopped container leaves to do, before the next shot.
+const settleTime = 30 * time.Millisecond
 
 // cold measures the first request to a service at zero, and the bare runtime beside it.
 func (r *run) cold(ctx context.Context, prepared int, name, shot, baseline string, g goal) error {
@@ -189,7 +189,7 @@ func (r *run) cold(ctx context.Context, prepared int, name, shot, baseline strin
 			if err := p.until(ctx, zero(prepared)); err != nil {
 				return err
 			}
-			if err := pause(ctx, settle); err != nil {
+			if err := pause(ctx, settleTime); err != nil {
 				return err
 			}
 			start := time.Now()

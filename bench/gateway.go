@@ -111,7 +111,7 @@ func gatewayLoad(ctx context.Context, r *run) error {
 // inside is a command that runs another in the network namespace of the only instance. One that is being stopped may
 // still listen, so it waits until there is one.
 func (p *platform) inside() ([]string, error) {
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(look) {
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(statusPoll) {
 		pids, err := children(p.cmd.Process.Pid)
 		if err != nil {
 			return nil, err
@@ -339,7 +339,7 @@ func (r *run) startServer(s *server, inside []string) (_ *target, stop func(), e
 			text, _ := os.ReadFile(log.Name()) // for the message only
 			return nil, nil, fmt.Errorf("%s does not listen: %s", s.name, text)
 		}
-		time.Sleep(look)
+		time.Sleep(statusPoll)
 	}
 	return &target{name: s.name, prefix: inside, url: "http://127.0.0.1:" + s.port + "/", pids: func() ([]int, error) {
 		workers, err := children(pid)

@@ -85,7 +85,7 @@ func (p *platform) killModel() error {
 		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && err != syscall.ESRCH {
 			return err
 		}
-		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(look) {
+		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(statusPoll) {
 			if _, err := os.Stat(dir); err != nil {
 				break
 			}

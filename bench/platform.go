@@ -58,8 +58,8 @@ func (r *run) launch(ctx context.Context, data string, flags ...string) (*platfo
 	return p, nil
 }
 
-// look is the time between two looks at the platform's status.
-const look = time.Millisecond
+// statusPoll is the time between two looks at the platform's status.
+const statusPoll = time.Millisecond
 
 // until waits for a state of the platform.
 func (p *platform) until(ctx context.Context, ok func(giggle.Status) bool) error {
@@ -67,7 +67,7 @@ func (p *platform) until(ctx context.Context, ok func(giggle.Status) bool) error
 	defer cancel()
 	socket := shell.Dial(p.data)
 	defer socket.CloseIdleConnections()
-	tick := time.NewTicker(look)
+	tick := time.NewTicker(statusPoll)
 	defer tick.Stop()
 	var last giggle.Status
 	for {

@@ -124,7 +124,7 @@ func answeredBy(ctx context.Context, c *demo.Client, url, revision string) error
 		if strings.HasSuffix(strings.TrimSpace(got), " "+revision) {
 			return nil
 		}
-		if err := pause(ctx, look); err != nil {
+		if err := pause(ctx, statusPoll); err != nil {
 			return err
 		}
 	}

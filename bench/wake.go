@@ -115,7 +115,7 @@ func idleServices(ctx context.Context, r *run) error {
 			return usage{}, err
 		}
 		// The Go runtime gives memory back in the background, for a while.
-		if err := pause(ctx, rest); err != nil {
+		if err := pause(ctx, memoryRest); err != nil {
 			return usage{}, err
 		}
 		return memory(p.cmd.Process.Pid)
@@ -153,5 +153,5 @@ func idleServices(ctx context.Context, r *run) error {
 	return nil
 }
 
-// rest is how long a platform is left alone before its memory is looked at.
-const rest = 3 * time.Second
+// memoryRest is how long a platform is left alone before its memory is looked at.
+const memoryRest = 3 * time.Second

@@ -251,8 +251,8 @@ func (d *Dir) guarded(w io.Writer) io.Writer {
 	})
 }
 
-// window is how many bytes of a file may wait to be written to the disk.
-const window = 8 << 20
+// maxDirty is how many bytes of a file may wait to be written to the disk.
+const maxDirty = 8 << 20
 
 // steady writes to a file so that the disk keeps up. What waits for the disk else, by the gigabyte, makes everybody wait
 // who has to have a few bytes on it: each commit of the store.
@@ -264,9 +264,9 @@ type steady struct {
 
 func (s *steady) Write(p []byte) (int, error) {
 	n, err := s.f.Write(p)
-	if s.end += int64(n); s.end-s.begun >= window {
+	if s.end += int64(n); s.end-s.begun >= maxDirty {
 		// The last window is on the disk before the next one is begun. A file system that can't do this does as it did.
-		last := min(s.begun, window)
+		last := min(s.begun, maxDirty)
 		_ = unix.SyncFileRange(int(s.f.Fd()), s.begun-last, last,
 			unix.SYNC_FILE_RANGE_WAIT_BEFORE|unix.SYNC_FILE_RANGE_WRITE|unix.SYNC_FILE_RANGE_WAIT_AFTER)
 		_ = unix.SyncFileRange(int(s.f.Fd()), s.begun, s.end-s.begun, unix.SYNC_FILE_RANGE_WRITE)

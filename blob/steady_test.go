@@ -14,7 +14,7 @@ func TestSteady(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	content := make([]byte, 3*window+12345)
+	content := make([]byte, 3*maxDirty+12345)
 	rnd := rand.New(rand.NewPCG(1, 2))
 	for i := range content {
 		content[i] = byte(rnd.Uint32())
@@ -24,7 +24,7 @@ func TestSteady(t *testing.T) {
 		t.Fatal(err)
 	}
 	for at := 0; at < len(content); {
-		end := min(len(content), at+rnd.IntN(2*window))
+		end := min(len(content), at+rnd.IntN(2*maxDirty))
 		n, err := d.AppendUpload(t.Context(), id, int64(at), bytes.NewReader(content[at:end]))
 		if err != nil || n != int64(end) {
 			t.Fatal(n, err)

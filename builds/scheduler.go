@@ -28,8 +28,8 @@ type Logs interface {
 	Create(ctx context.Context, b Build) (io.WriteCloser, error)
 }
 
-// Images takes the images that builds make.
-type Images interface {
+// Pusher takes the images that builds make.
+type Pusher interface {
 	// Push puts the image with this manifest digest, which the platform's blobs hold, under the build's image name. It
 	// fails with PermissionDenied when the build's account may not push there.
 	Push(ctx context.Context, b Build, digest string) error
@@ -51,7 +51,7 @@ type Scheduler struct {
 	Store   *store.Store
 	Sources Sources
 	Logs    Logs
-	Images  Images
+	Images  Pusher
 	Builder Builder
 	Steps   Steps
 	Objects ObjectStore

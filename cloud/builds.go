@@ -78,7 +78,7 @@ func (c *Cloud) openBuilds(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	own := make(map[string]func(context.Context, builds.Build) (steps.Builder, error))
+	own := make(map[string]func(context.Context, builds.Build) (steps.OwnImage, error))
 	steps.AddSDK(own, c.foreign.Get)
 	docker, err := c.openDocker(proxies(http.HandlerFunc(dockerfile.NoIdentity)), sockets)
 	if err != nil {

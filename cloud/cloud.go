@@ -104,7 +104,7 @@ type Config struct {
 //	     ┌────────▼─┐  │  ┌──▼──────┐   Acquire   ┌───────┐  Prepare  ┌───────┐   ┌────────┐
 //	     │ rest     │  │  │ gateway ├────────────►│ scale ├──────────►│ local ├──►│ engine │
 //	     │ + guard  │  │  └──▲──────┘             └───▲───┘           └───┬───┘   └───▲────┘
-//	     └────┬─────┘  │     │ Publish                │ Check             │           │
+//	     └────┬─────┘  │     │ Publish                │ EnsureInstance    │           │
 //	     ┌────▼─────┐  │  ┌──┴──────────┐  intent  ┌──┴──────┐        ┌───▼───┐   ┌───┴───┐
 //	     │ api/…    ├──┼─►│ run         ├─────────►│ run     │        │ oci   │◄──┤ build │
 //	     └────┬─────┘  │  │ .Services   │          │.Reconc. │        └───┬───┘   └───▲───┘
@@ -365,15 +365,15 @@ type instances struct {
 	attempts *operation.Attempts
 }
 
-// Check starts the first instance of a revision, which unpacks an image that nobody has seen: what the platform was killed
+// EnsureInstance starts the first instance of a revision, which unpacks an image that nobody has seen: what the platform was killed
 // at twice fails the revision.
-func (i instances) Check(ctx context.Context, rev run.Revision) error {
+func (i instances) EnsureInstance(ctx context.Context, rev run.Revision) error {
 	end, err := i.attempts.Begin(ctx, rev.Name.String())
 	if err != nil {
 		return err
 	}
 	defer end()
-	return i.Scaler.Check(ctx, rev)
+	return i.Scaler.EnsureInstance(ctx, rev)
 }
 
 func (i instances) Drop(rev resource.Revision) {

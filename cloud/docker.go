@@ -107,29 +107,29 @@ func (c *Cloud) programs() []string {
 }
 
 // builder is the image of a docker step, with its build's socket.
-func (d *docker) builder(foreign *mirror.Mirror) func(context.Context, builds.Build) (steps.Builder, error) {
-	return func(_ context.Context, b builds.Build) (steps.Builder, error) {
+func (d *docker) builder(foreign *mirror.Mirror) func(context.Context, builds.Build) (steps.OwnImage, error) {
+	return func(_ context.Context, b builds.Build) (steps.OwnImage, error) {
 		img, err := foreign.Get(dockerImage + ":latest")
 		if fault.Is(err, fault.NotFound) {
-			return steps.Builder{}, fault.New(fault.FailedPrecondition, "The image with the docker CLI is not on this machine. Run `make images`, which makes it.")
+			return steps.OwnImage{}, fault.New(fault.FailedPrecondition, "The image with the docker CLI is not on this machine. Run `make images`, which makes it.")
 		}
 		if err != nil {
-			return steps.Builder{}, err
+			return steps.OwnImage{}, err
 		}
 		socket, err := d.api.Socket(b)
-		return steps.Builder{Image: img, Mounts: []engine.Mount{{Source: socket, Target: "/var/run/docker.sock"}}}, err
+		return steps.OwnImage{Image: img, Mounts: []engine.Mount{{Source: socket, Target: "/var/run/docker.sock"}}}, err
 	}
 }
 
 // stepImages finds the images of steps: those that earlier steps have made come first.
-func (d *docker) stepImages(images *oci.Images, others steps.Images) steps.Images {
+func (d *docker) stepImages(images *oci.Images, others steps.Finder) steps.Finder {
 	return builtImages{d.api, images, others}
 }
 
 type builtImages struct {
 	api    *dockerapi.Server
 	images *oci.Images
-	others steps.Images
+	others steps.Finder
 }
 
 func (i builtImages) Image(ctx context.Context, b builds.Build, name string) (oci.Image, error) {

@@ -238,7 +238,7 @@ func (x *example) path(pattern, on string) string {
 func revision(t *testing.T, c *Cloud) (n int64) {
 	t.Helper()
 	err := c.store.View(t.Context(), func(tx *store.Tx) (err error) {
-		n, err = store.Revision(tx)
+		n, err = store.Cursor(tx)
 		return err
 	})
 	if err != nil {

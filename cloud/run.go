@@ -85,11 +85,11 @@ func (c *Cloud) listenSocket() (err error) {
 	return os.Chmod(path, 0o666) // who is on the other end decides, by its uid
 }
 
-// drain is how long requests in flight have to end when the platform stops.
-const drain = 15 * time.Second
+// drainTimeout is how long requests in flight have to end when the platform stops.
+const drainTimeout = 15 * time.Second
 
-// daily is how often keys are looked at and what has expired is removed.
-const daily = 24 * time.Hour
+// expiryEvery is how often keys are looked at and what has expired is removed.
+const expiryEvery = 24 * time.Hour
 
 // Run serves until ctx ends, then drains: no new connections, requests in flight end, instances stop. Force, when it
 // is closed, cuts the draining short.
@@ -137,7 +137,7 @@ func (c *Cloud) Run(ctx context.Context, force <-chan struct{}) error {
 	actor("socket", func() error { return serve(socket, c.server.Bound(c.socket)) })
 
 	<-failed.Done()
-	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
+	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 	defer cancel()
 	go func() {
 		select {
@@ -164,8 +164,8 @@ func serve(s *http.Server, l net.Listener) error {
 	return nil
 }
 
-// abandoned is how long an upload that nobody goes on with is kept: a week, as Cloud Storage's resumable ones.
-const abandoned = 7 * 24 * time.Hour
+// uploadAge is how long an upload that nobody goes on with is kept: a week, as Cloud Storage's resumable ones.
+const uploadAge = 7 * 24 * time.Hour
 
 // firstHousekeeping is how long after the start it is first due: a platform that is started anew each day is kept, too.
 const firstHousekeeping = 10 * time.Minute
@@ -179,10 +179,10 @@ func (c *Cloud) housekeep(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-due.C:
-			due.Reset(daily)
+			due.Reset(expiryEvery)
 		}
 		_, objects := c.storage.ExpireUploads(ctx)
-		_, pushes := c.blobs.ExpireUploads(ctx, c.cfg.Now().Add(-abandoned))
+		_, pushes := c.blobs.ExpireUploads(ctx, c.cfg.Now().Add(-uploadAge))
 		if err := errors.Join(c.identity.RotateKeys(ctx), c.identity.Expire(ctx), c.operations.Expire(ctx), c.store.Purge(ctx), objects, pushes, c.keepCaches()); err != nil && ctx.Err() == nil {
 			c.cfg.Log.Error("housekeeping", "err", err)
 		}

@@ -255,7 +255,7 @@ func (d *Daemon) start() error {
 	d.cmd = &exec.Cmd{Path: "/proc/self/exe", Args: append([]string{daemonName, d.root}, d.spec.Args...)}
 	d.cmd.Env, d.cmd.Stdout, d.cmd.Stderr, d.cmd.Dir = d.spec.Env, d.spec.Output, d.spec.Output, "/"
 	d.cmd.ExtraFiles = []*os.File{ready}
-	d.cmd.WaitDelay = drain
+	d.cmd.WaitDelay = outputDrainTimeout
 	ids := []syscall.SysProcIDMap{{ContainerID: 0, HostID: int(d.slot.base), Size: slotSize}}
 	d.cmd.SysProcAttr = &syscall.SysProcAttr{
 		// The thread that starts it lives as long as the worker, so the signal comes when the platform ends.
@@ -373,8 +373,8 @@ func (d *Daemon) admit() {
 	}
 }
 
-// announcing bounds how long an announcement takes to be said.
-const announcing = 10 * time.Second
+// announceTimeout bounds how long an announcement takes to be said.
+const announceTimeout = 10 * time.Second
 
 // contain holds a container's group and network for as long as its connection is open.
 func (d *Daemon) contain(c *net.UnixConn, group string) (err error) {
@@ -424,7 +424,7 @@ func (d *Daemon) contain(c *net.UnixConn, group string) (err error) {
 
 // announced reads an announcement: who says it, and with which network.
 func announced(c *net.UnixConn) (pid int, network *os.File, err error) {
-	if err := c.SetReadDeadline(time.Now().Add(announcing)); err != nil {
+	if err := c.SetReadDeadline(time.Now().Add(announceTimeout)); err != nil {
 		return 0, nil, err
 	}
 	rights := make([]byte, unix.CmsgSpace(4))

@@ -58,8 +58,8 @@ type Exit struct {
 // instanceFiles is how many files each process of an instance may have open.
 const instanceFiles = 25_000
 
-// drain bounds how long Done waits for the receiver of the output after the process has ended.
-const drain = 5 * time.Second
+// outputDrainTimeout bounds how long Done waits for the receiver of the output after the process has ended.
+const outputDrainTimeout = 5 * time.Second
 
 // Prepare makes an instance ready to start: everything is there but its process. The caller ends it with Stop, also
 // when it never starts.
@@ -237,7 +237,7 @@ func (i *Instance) abandon() {
 	e := i.e
 	i.freeGPUs() // no process of the caller's has run
 	go func() {
-		ctx, cancel := context.WithTimeout(context.Background(), drain)
+		ctx, cancel := context.WithTimeout(context.Background(), outputDrainTimeout)
 		defer cancel()
 		// The runtime may have left a process behind when it failed or was cut off.
 		if err := e.cgroups.kill(ctx, i.group); err != nil {
@@ -262,7 +262,7 @@ func (i *Instance) wait() {
 	i.last.PeakBytes = i.e.cgroups.peak(i.group)
 	select {
 	case <-i.output.done:
-	case <-time.After(drain):
+	case <-time.After(outputDrainTimeout):
 		i.e.log.Warn("the receiver of an instance's output does not keep up", "instance", i.id)
 	}
 	i.e.mu.Lock()

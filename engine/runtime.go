@@ -43,9 +43,9 @@ func (r *ociRuntime) close() {
 // runtimeEnv is all that the runtime sees of an environment.
 var runtimeEnv = []string{"PATH=" + DefaultPath}
 
-// trial bounds one container of a runtime that is being tried. It takes some 50 ms, and a hundred times as long on an emulated machine
+// runtimeTrialTimeout bounds one container of a runtime that is being tried. It takes some 50 ms, and a hundred times as long on an emulated machine
 // that is busy.
-const trial = 30 * time.Second
+const runtimeTrialTimeout = 30 * time.Second
 
 // pickRuntime takes the first runtime that really runs a container here.
 func (e *Engine) pickRuntime(ctx context.Context, want string) error {
@@ -71,7 +71,7 @@ func (e *Engine) pickRuntime(ctx context.Context, want string) error {
 }
 
 func (e *Engine) tryRuntime(ctx context.Context, name string) error {
-	ctx, cancel := context.WithTimeout(ctx, 2*trial)
+	ctx, cancel := context.WithTimeout(ctx, 2*runtimeTrialTimeout)
 	defer cancel()
 	path, err := findBinary(name)
 	if err != nil {
@@ -105,7 +105,7 @@ func (e *Engine) tryRuntime(ctx context.Context, name string) error {
 
 // probe runs a container that does next to nothing.
 func (e *Engine) probe(ctx context.Context, layer string) error {
-	ctx, cancel := context.WithTimeout(ctx, trial)
+	ctx, cancel := context.WithTimeout(ctx, runtimeTrialTimeout)
 	defer cancel()
 	i, err := e.Prepare(ctx, Spec{ID: "probe", Layers: []string{layer}, Args: []string{"/probe"}, Memory: 64 << 20, CPU: 1000})
 	if err != nil {

@@ -55,8 +55,8 @@ func newProxy(log *slog.Logger) *proxy {
 // lastWords is how long a client has for the answer that its time is over.
 const lastWords = 2 * time.Second
 
-// past is a deadline that ends a read at once.
-var past = time.Unix(1, 0)
+// pastDeadline is a deadline that ends a read at once.
+var pastDeadline = time.Unix(1, 0)
 
 // serve sends a visit's request to the instance that it has a lease on, and the answer to the client. The context has
 // the request's deadline.
@@ -70,7 +70,7 @@ func (p *proxy) serve(ctx context.Context, v *visit) {
 	// instance's slot, beyond the deadline.
 	done := make(chan struct{})
 	cut := context.AfterFunc(ctx, func() {
-		_ = to.SetReadDeadline(past)
+		_ = to.SetReadDeadline(pastDeadline)
 		_ = to.SetWriteDeadline(time.Now().Add(lastWords))
 		close(done)
 	})
@@ -79,7 +79,7 @@ func (p *proxy) serve(ctx context.Context, v *visit) {
 			<-done // it may touch the response only as long as this is not over
 			_ = to.SetWriteDeadline(time.Time{})
 		} else if !v.in.ended.Load() && v.out.status != http.StatusSwitchingProtocols {
-			_ = to.SetReadDeadline(past)
+			_ = to.SetReadDeadline(pastDeadline)
 		}
 	}()
 	if v.to.rev.Template.Containers[0].PortName != "h2c" && plain(r) {

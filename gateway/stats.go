@@ -138,8 +138,8 @@ type allSeries struct {
 	all map[string]map[string]*series // by service, then revision id
 }
 
-// kept is how many revisions of one service are counted; beyond it, those that no route leads to make place.
-const kept = 50
+// maxCountedRevisions is how many revisions of one service are counted; beyond it, those that no route leads to make place.
+const maxCountedRevisions = 50
 
 // of returns the series of a revision.
 func (a *allSeries) of(service string, rev run.Revision) *series {
@@ -163,7 +163,7 @@ func (a *allSeries) prune(service string, to map[string]*destination) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	of := a.all[service]
-	if len(of) <= kept {
+	if len(of) <= maxCountedRevisions {
 		return
 	}
 	routed := make(map[string]bool)

@@ -12,23 +12,23 @@ import (
 	"giggle/run"
 )
 
-// shards is how many parts a table has: a change copies those that it touches, not the whole.
-const shards = 256
+// tableShards is how many parts a table has: a change copies those that it touches, not the whole.
+const tableShards = 256
 
 // table says where the requests for a host go. It never changes: a change makes a new one, which shares what is the same.
 type table struct {
 	seed  maphash.Seed
-	parts [shards]map[string]*destination // by host, in lower case
+	parts [tableShards]map[string]*destination // by host, in lower case
 }
 
-func (t *table) part(host string) int { return int(maphash.String(t.seed, host) % shards) }
+func (t *table) part(host string) int { return int(maphash.String(t.seed, host) % tableShards) }
 
 func (t *table) get(host string) *destination { return t.parts[t.part(host)][host] }
 
 // with returns the table with other destinations; those that are nil are taken out.
 func (t *table) with(changes map[string]*destination) *table {
 	next := *t
-	var copied [shards]bool
+	var copied [tableShards]bool
 	for host, d := range changes {
 		i := t.part(host)
 		if !copied[i] {

@@ -182,7 +182,7 @@ func (g *Repos) Pushes(ctx context.Context) (out []Push, err error) {
 	defer fault.Wrap(&err, "git.Pushes")
 	err = g.cfg.Store.View(ctx, func(tx *store.Tx) error {
 		rows, err := pushes.List(tx, "", "", 0)
-		slices.SortStableFunc(rows, func(a, b store.Row[Push]) int { return int(a.Revision - b.Revision) })
+		slices.SortStableFunc(rows, func(a, b store.Row[Push]) int { return int(a.Cursor - b.Cursor) })
 		for _, row := range rows {
 			out = append(out, row.Value)
 		}

@@ -186,8 +186,8 @@ func (l *Ring) Follow(ctx context.Context, f Filter) iter.Seq2[Entry, error] {
 	}
 }
 
-// batch is how many entries a follower looks at before it lets go of the lock.
-const batch = 256
+// followBatch is how many entries a follower looks at before it lets go of the lock.
+const followBatch = 256
 
 // since returns what a filter wants of the entries from number next on, how many are gone, the number to go on with, and
 // what is closed when there is more; nil when there is already.
@@ -197,7 +197,7 @@ func (r *ring) since(next int64, f *Filter) (out []Entry, lost, at int64, added 
 	if next < r.from {
 		lost, next = r.from-next, r.from
 	}
-	at = min(next+batch, r.to)
+	at = min(next+followBatch, r.to)
 	for ; next < at; next++ {
 		if e := &r.all[next%int64(len(r.all))]; f.wants(e) {
 			out = append(out, *e)

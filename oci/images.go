@@ -121,8 +121,8 @@ type Manifest struct {
 	Layers       []Layer // bottom first
 }
 
-// document bounds a manifest or configuration: the OCI distribution specification asks registries for 4 MiB.
-const document = 4 << 20
+// maxDocument bounds a manifest or configuration: the OCI distribution specification asks registries for 4 MiB.
+const maxDocument = 4 << 20
 
 // Inspect reads the manifest with the given digest, OCI or Docker schema 2. Of an index it takes the image for this
 // machine's platform.
@@ -176,7 +176,7 @@ func (im *Images) document(ctx context.Context, digest string, into any) error {
 		return err
 	}
 	defer f.Close()
-	if info.Size > document {
+	if info.Size > maxDocument {
 		return fault.New(fault.InvalidArgument, "Blob %s has %d bytes, which is too much for a manifest or configuration.", dg, info.Size)
 	}
 	b, err := io.ReadAll(f)

@@ -10,8 +10,8 @@ import (
 	"giggle/store"
 )
 
-// Images resolves image references.
-type Images interface {
+// Resolver resolves image references.
+type Resolver interface {
 	// Resolve returns the reference with its tag replaced by a digest, "HOST/REPO@sha256:…", or a fault whose message
 	// says what is wrong with it.
 	Resolve(ctx context.Context, project, ref string) (string, error)
@@ -19,9 +19,9 @@ type Images interface {
 
 // Instances runs containers of revisions.
 type Instances interface {
-	// Check starts an instance of the revision and returns nil once its startup probe succeeds. A fault's Reason and
+	// EnsureInstance starts an instance of the revision and returns nil once its startup probe succeeds. A fault's Reason and
 	// Message are those of the condition. The instance stays, for the requests to come.
-	Check(ctx context.Context, rev Revision) error
+	EnsureInstance(ctx context.Context, rev Revision) error
 	// Drop stops all instances of a revision that no route leads to any more. It returns at once.
 	Drop(name resource.Revision)
 }
@@ -56,7 +56,7 @@ type RouteTarget struct {
 // step reads everything, computes, acts and writes status, and running it again changes nothing.
 type Reconciler struct {
 	Store     *store.Store
-	Images    Images
+	Images    Resolver
 	Instances Instances
 	Routes    Routes
 	GPUs      GPUs
@@ -64,15 +64,15 @@ type Reconciler struct {
 	Log       *slog.Logger
 }
 
-// parallel is how many revisions are brought up at once; the rest wait for their turn.
-const parallel = 8
+// maxBringingUp is how many revisions are brought up at once; the rest wait for their turn.
+const maxBringingUp = 8
 
 // Run reconciles until ctx ends.
 func (r *Reconciler) Run(ctx context.Context) error {
 	w := r.Store.Watch(services.Kind(), revisions.Kind())
 	defer w.Close()
 	svcQueue := newQueue(ctx, 2, r.Log, r.reconcileService)
-	revQueue := newQueue(ctx, parallel, r.Log, r.reconcileRevision)
+	revQueue := newQueue(ctx, maxBringingUp, r.Log, r.reconcileRevision)
 	defer svcQueue.wait()
 	defer revQueue.wait()
 	var svcCursor, revCursor int64
@@ -204,7 +204,7 @@ func (r *Reconciler) reconcileRevision(ctx context.Context, name string) error {
 			return err
 		}
 	}
-	err = r.Instances.Check(ctx, rev)
+	err = r.Instances.EnsureInstance(ctx, rev)
 	if ctx.Err() != nil {
 		return ctx.Err() // the platform stops: the next start tries again
 	}

@@ -31,7 +31,7 @@ type world struct {
 	routes  map[string]run.Route
 	dropped map[string]bool
 	broken  map[string]string // image → why it does not start
-	hold    chan struct{}     // closed: Check may go on
+	hold    chan struct{}     // closed: EnsureInstance may go on
 	changed chan struct{}     // closed and replaced when a route or a drop comes in
 }
 
@@ -110,7 +110,7 @@ func (w *world) Resolve(_ context.Context, _, ref string) (string, error) {
 	return ref + "@sha256:" + strings.Repeat("0", 64), nil
 }
 
-func (w *world) Check(ctx context.Context, rev run.Revision) error {
+func (w *world) EnsureInstance(ctx context.Context, rev run.Revision) error {
 	w.mu.Lock()
 	hold, why := w.hold, w.broken[rev.Template.Containers[0].Image]
 	w.mu.Unlock()

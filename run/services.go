@@ -37,13 +37,13 @@ func NewServices(st *store.Store, newID func() string, letters func(n int) strin
 
 func fromRow(r store.Row[Service]) Service {
 	s := r.Value
-	s.Version, s.Cursor, s.Created, s.Updated, s.Deleted = r.Version, r.Revision, r.Created, r.Updated, r.Deleted
+	s.Version, s.Cursor, s.Created, s.Updated, s.Deleted = r.Version, r.Cursor, r.Created, r.Updated, r.Deleted
 	return s
 }
 
 func fromRevisionRow(r store.Row[Revision]) Revision {
 	v := r.Value
-	v.Version, v.Cursor, v.Created, v.Updated, v.Deleted = r.Version, r.Revision, r.Created, r.Updated, r.Deleted
+	v.Version, v.Cursor, v.Created, v.Updated, v.Deleted = r.Version, r.Cursor, r.Created, r.Updated, r.Deleted
 	return v
 }
 
@@ -70,7 +70,7 @@ func (s *Services) List(ctx context.Context, in resource.Location, last string, 
 		if err != nil {
 			return err
 		}
-		cursor, err = store.Revision(tx)
+		cursor, err = store.Cursor(tx)
 		return err
 	})
 	return out, cursor, err
@@ -372,7 +372,7 @@ func (s *Services) ListRevisions(ctx context.Context, in resource.Location) (out
 		if err != nil {
 			return err
 		}
-		cursor, err = store.Revision(tx)
+		cursor, err = store.Cursor(tx)
 		return err
 	})
 	return out, cursor, err
@@ -501,7 +501,7 @@ func (s *Services) Gone(ctx context.Context) (next func() ([]string, error), sto
 	defer fault.Wrap(&err, "run.Services.Gone")
 	var cursor int64
 	err = s.store.View(ctx, func(tx *store.Tx) (err error) {
-		cursor, err = store.Revision(tx)
+		cursor, err = store.Cursor(tx)
 		return err
 	})
 	if err != nil {

@@ -14,8 +14,8 @@ import (
 // RunProxyName is the name of the program that `gcloud run services proxy` starts: the giggle binary by another name.
 const RunProxyName = "cloud-run-proxy"
 
-// drain is how long a proxy that ends waits for requests under way.
-const drain = 5 * time.Second
+// drainTimeout is how long a proxy that ends waits for requests under way.
+const drainTimeout = 5 * time.Second
 
 // RunProxy forwards requests to one service on behalf of somebody who may invoke it.
 type RunProxy struct {
@@ -38,7 +38,7 @@ func (p *RunProxy) Serve(ctx context.Context, l net.Listener) error {
 		return err
 	case <-ctx.Done():
 	}
-	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
+	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 	defer cancel()
 	err := s.Shutdown(ending)
 	if errors.Is(err, context.DeadlineExceeded) {

@@ -5,8 +5,8 @@
 // and it holds no bytes of images or uploads: those are in package blob.
 //
 // Every row has two counters (docs/decisions/0003-two-counters.md). Version changes with the intent only and is the
-// lock of a read-modify-write; Revision is given out store-wide with every write, status included, and is the cursor
-// of a watch.
+// lock of a read-modify-write; Cursor is given out store-wide with every write, status included, and is where
+// a watch goes on.
 package store
 
 import (
@@ -32,8 +32,8 @@ import (
 //go:embed migrations/*.sql
 var migrations embed.FS
 
-// batch is the most updates that share one commit, and so one fsync.
-const batch = 64
+// maxBatch is the most updates that share one commit, and so one fsync.
+const maxBatch = 64
 
 // tombstoneAge is how long a deletion stays visible to a watcher that was away.
 const tombstoneAge = time.Hour
@@ -129,7 +129,7 @@ func open(ctx context.Context, cfg Config) (_ *Store, err error) {
 	readers.SetMaxIdleConns(2)
 	s := &Store{
 		readers: readers, writer: writer, now: cfg.Now, admit: cfg.Admit, grown: cfg.Grown, full: cfg.Full, step: cfg.Step,
-		updates: make(chan *update, batch), stop: make(chan struct{}), stopped: make(chan struct{}),
+		updates: make(chan *update, maxBatch), stop: make(chan struct{}), stopped: make(chan struct{}),
 		watchers: make(map[*Watch]struct{}), hangUp: make(chan struct{}),
 	}
 	go s.write()
@@ -230,7 +230,7 @@ func (s *Store) write() {
 				return
 			}
 		}
-		for len(group) < batch {
+		for len(group) < maxBatch {
 			select {
 			case u := <-s.updates:
 				group = append(group, u)

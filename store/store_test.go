@@ -49,8 +49,8 @@ func TestVersions(t *testing.T) {
 	s := open(t, filepath.Join(t.TempDir(), "db"), time.Now)
 	ctx := t.Context()
 	row := create(t, s, "a", "one")
-	if row.Version != 1 || row.Revision != 1 {
-		t.Fatalf("a new row is at version %d revision %d, want 1 1", row.Version, row.Revision)
+	if row.Version != 1 || row.Cursor != 1 {
+		t.Fatalf("a new row is at version %d revision %d, want 1 1", row.Version, row.Cursor)
 	}
 	// A status write must not spoil a client's read-modify-write.
 	err := s.Update(ctx, func(tx *store.Tx) error {
@@ -71,8 +71,8 @@ func TestVersions(t *testing.T) {
 	}
 	row.Value.Text = "two"
 	two, err := update(row)
-	if err != nil || two.Version != 2 || two.Revision != 3 {
-		t.Fatalf("update after a status write: version %d revision %d, %v", two.Version, two.Revision, err)
+	if err != nil || two.Version != 2 || two.Cursor != 3 {
+		t.Fatalf("update after a status write: version %d revision %d, %v", two.Version, two.Cursor, err)
 	}
 	if _, err := update(row); !fault.Is(err, fault.Aborted) {
 		t.Errorf("update of an old version = %v, want ABORTED", err)

@@ -65,13 +65,13 @@ func (tx *Tx) savepoint(fn func(*Tx) error) (err error) {
 
 // Row is one object of a table.
 type Row[T any] struct {
-	Name     string // full resource name, unique in its table
-	Version  int64  // changes with the intent only; what a read-modify-write compares
-	Revision int64  // store-wide, changes with every write; what a watch counts
-	Created  time.Time
-	Updated  time.Time
-	Deleted  bool // only in Changes: the row is gone, Value is its last state
-	Value    T
+	Name    string // full resource name, unique in its table
+	Version int64  // changes with the intent only; what a read-modify-write compares
+	Cursor  int64  // store-wide, changes with every write; what a watch counts
+	Created time.Time
+	Updated time.Time
+	Deleted bool // only in Changes: the row is gone, Value is its last state
+	Value   T
 }
 
 // Table is the rows of one kind. T is stored as JSON; a field that T does not know is lost on the next write, so old
@@ -97,6 +97,7 @@ func (t Table[T]) By(ref func(name string, v T) string) Table[T] {
 // Kind returns the name that Store.Watch takes.
 func (t Table[T]) Kind() string { return t.kind }
 
+// columns are those of Row; cursors are in one named revision.
 const columns = "name, version, revision, created, updated, deleted, data"
 
 // Get returns the row of that name, or NotFound.
@@ -144,8 +145,8 @@ func (t Table[T]) countRows(tx *Tx, query string, args ...any) (n int, err error
 // prefixEnd is a string that sorts after every UTF-8 string with the prefix.
 func prefixEnd(prefix string) string { return prefix + "\xff" }
 
-// Changes returns what has changed after the given revision among the rows whose names start with prefix, deletions
-// included, in the order of their revisions, and the revision to ask with next. It fails with OutOfRange when the
+// Changes returns what has changed after the given cursor among the rows whose names start with prefix, deletions
+// included, in the order of their cursors, and the cursor to ask with next. It fails with OutOfRange when the
 // answer may lack a deletion: list again.
 func (t Table[T]) Changes(tx *Tx, prefix string, after int64) ([]Row[T], int64, error) {
 	var horizon int64
@@ -153,9 +154,9 @@ func (t Table[T]) Changes(tx *Tx, prefix string, after int64) ([]Row[T], int64, 
 		return nil, 0, fmt.Errorf("store: horizon: %w", err)
 	}
 	if after != 0 && after < horizon {
-		return nil, 0, fault.New(fault.OutOfRange, "The changes after revision %d are no longer kept; list again.", after)
+		return nil, 0, fault.New(fault.OutOfRange, "The changes after cursor %d are no longer kept; list again.", after)
 	}
-	now, err := Revision(tx)
+	now, err := Cursor(tx)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -164,11 +165,11 @@ func (t Table[T]) Changes(tx *Tx, prefix string, after int64) ([]Row[T], int64, 
 	return rows, now, err
 }
 
-// Revision returns the last revision that was given out.
-func Revision(tx *Tx) (int64, error) {
+// Cursor returns the last cursor that was given out.
+func Cursor(tx *Tx) (int64, error) {
 	var n int64
 	if err := tx.sql.QueryRowContext(tx.ctx, "SELECT value FROM counters WHERE name = 'revision'").Scan(&n); err != nil {
-		return 0, fmt.Errorf("store: revision: %w", err)
+		return 0, fmt.Errorf("store: cursor: %w", err)
 	}
 	return n, nil
 }
@@ -245,7 +246,7 @@ func (t Table[T]) Delete(tx *Tx, name string) error {
 	return err
 }
 
-// write gives the row the next revision and stores it in place of the one that there is, nil for none.
+// write gives the row the next cursor and stores it in place of the one that there is, nil for none.
 func (t Table[T]) write(tx *Tx, have *Row[T], row Row[T]) (Row[T], error) {
 	if !tx.writable {
 		return row, errors.New("store: a write in View")
@@ -267,12 +268,12 @@ func (t Table[T]) write(tx *Tx, have *Row[T], row Row[T]) (Row[T], error) {
 		ref = t.by(row.Name, row.Value)
 	}
 	q := tx.sql.QueryRowContext(tx.ctx, "UPDATE counters SET value = value + 1 WHERE name = 'revision' RETURNING value")
-	if err := q.Scan(&row.Revision); err != nil {
-		return row, fmt.Errorf("store: next revision: %w", err)
+	if err := q.Scan(&row.Cursor); err != nil {
+		return row, fmt.Errorf("store: next cursor: %w", err)
 	}
 	_, err = tx.sql.ExecContext(tx.ctx,
 		"INSERT OR REPLACE INTO objects (kind, name, version, revision, created, updated, deleted, data, ref) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-		t.kind, row.Name, row.Version, row.Revision, row.Created.UnixNano(), row.Updated.UnixNano(), row.Deleted, data, ref)
+		t.kind, row.Name, row.Version, row.Cursor, row.Created.UnixNano(), row.Updated.UnixNano(), row.Deleted, data, ref)
 	if err != nil {
 		return row, fmt.Errorf("store: write %s %s: %w", t.kind, row.Name, err)
 	}
@@ -304,7 +305,7 @@ func (t Table[T]) scan(scan func(...any) error) (Row[T], error) {
 	var row Row[T]
 	var created, updated int64
 	var data []byte
-	if err := scan(&row.Name, &row.Version, &row.Revision, &created, &updated, &row.Deleted, &data); err != nil {
+	if err := scan(&row.Name, &row.Version, &row.Cursor, &created, &updated, &row.Deleted, &data); err != nil {
 		if errors.Is(err, sql.ErrNoRows) {
 			return row, err
 		}

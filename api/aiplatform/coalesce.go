@@ -8,8 +8,8 @@ import (
 	"giggle/vertex"
 )
 
-// interval is how long text is gathered before it is sent: a message for each token would be mostly frame.
-const interval = 50 * time.Millisecond
+// sendInterval is how long text is gathered before it is sent: a message for each token would be mostly frame.
+const sendInterval = 50 * time.Millisecond
 
 // flow sends the first text at once and gathers what follows.
 type flow struct {
@@ -27,7 +27,7 @@ type flow struct {
 func coalesce(ctx context.Context, send func(int, vertex.Chunk) error) *flow {
 	f := &flow{send: send, done: make(chan struct{})}
 	f.wait.Go(func() {
-		tick := time.NewTicker(interval)
+		tick := time.NewTicker(sendInterval)
 		defer tick.Stop()
 		for {
 			select {

@@ -39,10 +39,10 @@ func (w *world) Resolve(_ context.Context, _, ref string) (string, error) {
 	name, _, _ := strings.Cut(ref, ":")
 	return name + "@sha256:" + strings.Repeat("0", 64), nil
 }
-func (w *world) Check(context.Context, run.Revision) error { return nil }
-func (w *world) Drop(resource.Revision)                    {}
-func (w *world) Publish(run.Route)                         {}
-func (w *world) Remove(resource.Child)                     {}
+func (w *world) EnsureInstance(context.Context, run.Revision) error { return nil }
+func (w *world) Drop(resource.Revision)                             {}
+func (w *world) Publish(run.Route)                                  {}
+func (w *world) Remove(resource.Child)                              {}
 
 func (w *world) CheckActAs(_ context.Context, _ iam.Principal, _ resource.Project, email string) error {
 	if email != "" && email == w.denied {

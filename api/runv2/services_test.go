@@ -48,7 +48,7 @@ func (c *cloud) Resolve(_ context.Context, _, ref string) (string, error) {
 	return name + "@sha256:" + strings.Repeat("0", 64), nil
 }
 
-func (c *cloud) Check(_ context.Context, r run.Revision) error {
+func (c *cloud) EnsureInstance(_ context.Context, r run.Revision) error {
 	if r.Template.Containers[0].Image != "broken" {
 		return nil
 	}

@@ -31,8 +31,8 @@ type Engine interface {
 	Prepare(ctx context.Context, s engine.Spec) (*engine.Instance, error)
 }
 
-// Images makes images: *oci.Images over the platform's blobs.
-type Images interface {
+// Assembler makes images: *oci.Images over the platform's blobs.
+type Assembler interface {
 	AddLayer(ctx context.Context, files []oci.File) (oci.Layer, error)
 	Assemble(ctx context.Context, layers []oci.Layer, cfg configFile) (digest string, manifest []byte, err error)
 }
@@ -46,7 +46,7 @@ type Mirror interface {
 // Config is what New needs.
 type Config struct {
 	Engine Engine
-	Images Images
+	Images Assembler
 	Mirror Mirror
 	Blobs  *blob.Dir // of the platform, where bases are copied to
 	Dir    string    // for sources being built and for the compiler's caches

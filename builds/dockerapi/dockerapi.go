@@ -38,8 +38,8 @@ type Builder interface {
 	Build(ctx context.Context, r dockerfile.Request, log io.Writer) (dockerfile.Image, error)
 }
 
-// Images reads images: *oci.Images.
-type Images interface {
+// Unpacker reads images: *oci.Images.
+type Unpacker interface {
 	Inspect(ctx context.Context, digest string) (oci.Manifest, error)
 	Unpack(ctx context.Context, digest string) (oci.Image, error)
 }
@@ -61,7 +61,7 @@ type Engine interface {
 // Config is what New needs.
 type Config struct {
 	Builder  Builder
-	Images   Images
+	Images   Unpacker
 	Registry Registry
 	Blobs    *blob.Dir
 	Engine   Engine

@@ -23,8 +23,8 @@ import (
 	"giggle/fault"
 )
 
-// inside is the address of the platform's sockets, where BuildKit finds the registry of this package.
-const inside = "169.254.169.254"
+// socketAddress is the address of the platform's sockets, where BuildKit finds the registry of this package.
+const socketAddress = "169.254.169.254"
 
 // foreign are the registries whose images are looked for in the mirror.
 var foreign = []string{
@@ -40,11 +40,11 @@ const (
 	tmpPath    = engine.DaemonState + "/tmp"
 )
 
-// starting bounds how long BuildKit takes until it answers.
-const starting = 30 * time.Second
+// startTimeout bounds how long BuildKit takes until it answers.
+const startTimeout = 30 * time.Second
 
-// connections bounds those of one RUN step to what it finds on port 80.
-const connections = 128
+// maxStepConns bounds those of one RUN step to what it finds on port 80.
+const maxStepConns = 128
 
 // program finds one of BuildKit's programs: in the PATH, then in the directories of the configuration.
 func (b *Builder) program(name string) (string, error) {
@@ -237,7 +237,7 @@ func (p *project) start(ctx context.Context) error {
 	}
 	sockets, steps := b.cfg.Sockets, b.cfg.Sockets
 	sockets.Metadata = func(l net.Listener) { serve(l, p.stage) }
-	steps.Metadata = func(l net.Listener) { serve(netutil.LimitListener(l, connections), b.cfg.Others) }
+	steps.Metadata = func(l net.Listener) { serve(netutil.LimitListener(l, maxStepConns), b.cfg.Others) }
 	p.tail = &tail{}
 	begin := time.Now()
 	d, err := b.cfg.Engine.Daemon(ctx, engine.DaemonSpec{
@@ -276,7 +276,7 @@ func serve(l net.Listener, h http.Handler) {
 
 // answers waits until BuildKit takes connections.
 func (p *project) answers(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, starting)
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
@@ -382,9 +382,9 @@ maxEntries = 20
 enabled = false
 [registry.%q]
 http = true
-`, runtime, b.cfg.Cache>>20, inside)
+`, runtime, b.cfg.Cache>>20, socketAddress)
 	for _, host := range foreign {
-		fmt.Fprintf(&s, "[registry.%q]\nmirrors = [%q]\n", host, inside+"/mirror")
+		fmt.Fprintf(&s, "[registry.%q]\nmirrors = [%q]\n", host, socketAddress+"/mirror")
 	}
 	return s.String()
 }

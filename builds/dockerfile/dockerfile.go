@@ -148,8 +148,8 @@ func (b *Builder) remove(name string) error {
 	return nil
 }
 
-// unused is how long the cache of a project that builds no Dockerfiles any more is kept.
-const unused = 14 * 24 * time.Hour
+// cacheAge is how long the cache of a project that builds no Dockerfiles any more is kept.
+const cacheAge = 14 * 24 * time.Hour
 
 // Keep removes the caches of projects that are gone, and those that nobody has used for long.
 func (b *Builder) Keep(now time.Time, exists func(project string) bool) error {
@@ -164,7 +164,7 @@ func (b *Builder) Keep(now time.Time, exists func(project string) bool) error {
 			errs = append(errs, err)
 			continue
 		}
-		if exists(e.Name()) && now.Sub(st.ModTime()) < unused {
+		if exists(e.Name()) && now.Sub(st.ModTime()) < cacheAge {
 			continue
 		}
 		errs = append(errs, b.forget(e.Name()))
@@ -317,8 +317,8 @@ func (p *project) solve(ctx context.Context, r Request, dir string, log io.Write
 	repository, done := p.stage.open()
 	defer done()
 	j := job{
-		Address: "unix://" + p.socket(), Context: r.Context, Options: r.options(), Image: inside + "/" + repository.name,
-		Accounts: map[string]account{inside: {stageUser, repository.secret}},
+		Address: "unix://" + p.socket(), Context: r.Context, Options: r.options(), Image: socketAddress + "/" + repository.name,
+		Accounts: map[string]account{socketAddress: {stageUser, repository.secret}},
 	}
 	for _, host := range b.cfg.Hosts {
 		j.Accounts[host] = account{"oauth2accesstoken", token}
@@ -391,8 +391,8 @@ type failure struct {
 	last string
 }
 
-// longest bounds a line of the output.
-const longest = 64 << 10
+// maxOutputLine bounds a line of the output.
+const maxOutputLine = 64 << 10
 
 func (f *failure) Write(p []byte) (int, error) {
 	f.mu.Lock()
@@ -402,7 +402,7 @@ func (f *failure) Write(p []byte) (int, error) {
 		i := slices.Index(p, '\n')
 		if i < 0 {
 			f.part = append(f.part, p...)
-			if len(f.part) > longest {
+			if len(f.part) > maxOutputLine {
 				f.line()
 			}
 			return n, nil

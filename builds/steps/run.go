@@ -201,17 +201,17 @@ func (r *run) contain(ctx context.Context, i int, prefix string, st *builds.Step
 }
 
 // image finds a step's image: one of the platform's own builders, one that an earlier step made, or one of a registry.
-func (r *run) image(ctx context.Context, t *builds.Step, prefix string) (Builder, error) {
+func (r *run) image(ctx context.Context, t *builds.Step, prefix string) (OwnImage, error) {
 	if own, ok := r.cfg.Builders[untagged(t.Name)]; ok {
 		if strings.Contains(t.Name, "@") {
-			return Builder{}, fault.New(fault.FailedPrecondition, "%s is Giggle's own; it has no such digest. Leave the digest away.", untagged(t.Name))
+			return OwnImage{}, fault.New(fault.FailedPrecondition, "%s is Giggle's own; it has no such digest. Leave the digest away.", untagged(t.Name))
 		}
 		r.log.say(prefix, "Already have image (with digest): %s", t.Name)
 		return own(ctx, r.build)
 	}
 	r.log.say(prefix, "Pulling image: %s", t.Name)
 	img, err := r.cfg.Images.Image(ctx, r.build, t.Name)
-	return Builder{Image: img}, err
+	return OwnImage{Image: img}, err
 }
 
 // untagged is an image's name without tag and digest.
@@ -224,7 +224,7 @@ func untagged(name string) string {
 }
 
 // spec is a step's container.
-func (r *run) spec(t *builds.Step, img Builder) (engine.Spec, error) {
+func (r *run) spec(t *builds.Step, img OwnImage) (engine.Spec, error) {
 	dir := t.Dir
 	if !path.IsAbs(dir) {
 		dir = path.Join(workspaceDir, dir)

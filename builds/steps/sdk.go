@@ -27,25 +27,25 @@ const sdkDir = "/google-cloud-sdk"
 
 // AddSDK adds the images with gcloud to the builders: an image of the mirror with the Cloud SDK that is installed on
 // this machine mounted in it, read-only.
-func AddSDK(to map[string]func(context.Context, builds.Build) (Builder, error), mirrored func(name string) (oci.Image, error)) {
+func AddSDK(to map[string]func(context.Context, builds.Build) (OwnImage, error), mirrored func(name string) (oci.Image, error)) {
 	for _, name := range gcloudNames {
-		to[name] = func(context.Context, builds.Build) (Builder, error) {
+		to[name] = func(context.Context, builds.Build) (OwnImage, error) {
 			root, err := sdkRoot()
 			if err != nil {
-				return Builder{}, err
+				return OwnImage{}, err
 			}
 			img, err := mirrored(GcloudImage)
 			if fault.Is(err, fault.NotFound) {
-				return Builder{}, fault.New(fault.FailedPrecondition, "The image %s is missing on this machine. Run `make images` in Giggle's repository to make it.", GcloudImage)
+				return OwnImage{}, fault.New(fault.FailedPrecondition, "The image %s is missing on this machine. Run `make images` in Giggle's repository to make it.", GcloudImage)
 			}
 			if err != nil {
-				return Builder{}, err
+				return OwnImage{}, err
 			}
 			img.Config.Entrypoint, img.Config.Cmd = []string{sdkDir + "/bin/gcloud"}, nil
 			if name != gcloudNames[0] {
 				img.Config.Entrypoint, img.Config.Cmd = nil, []string{"/bin/bash"}
 			}
-			return Builder{
+			return OwnImage{
 				Image: img, Mounts: []engine.Mount{{Source: root, Target: sdkDir, ReadOnly: true}},
 				Env: []string{
 					"CLOUDSDK_PYTHON=/usr/bin/python3", "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE=/etc/ssl/certs/ca-certificates.crt",

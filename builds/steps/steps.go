@@ -34,8 +34,8 @@ type Engine interface {
 	Prepare(ctx context.Context, s engine.Spec) (*engine.Instance, error)
 }
 
-// Images finds the images of steps.
-type Images interface {
+// Finder finds the images of steps.
+type Finder interface {
 	// Image returns an image ready to be mounted, by the name that the step gives. It fails with NotFound, and with
 	// PermissionDenied when the build's account may not read it.
 	Image(ctx context.Context, b builds.Build, name string) (oci.Image, error)
@@ -49,8 +49,8 @@ type Store interface {
 	Drop(b builds.Build) error
 }
 
-// Builder is an image of the platform's own in place of one of Google's.
-type Builder struct {
+// OwnImage is an image of the platform's own in place of one of Google's.
+type OwnImage struct {
 	oci.Image
 	Mounts []engine.Mount
 	Env    []string
@@ -59,10 +59,10 @@ type Builder struct {
 // Config is what New needs.
 type Config struct {
 	Engine Engine
-	Images Images
+	Images Finder
 	// Builders are the images that are always the platform's own, by their names without tag:
 	// "gcr.io/cloud-builders/gcloud".
-	Builders map[string]func(ctx context.Context, b builds.Build) (Builder, error)
+	Builders map[string]func(ctx context.Context, b builds.Build) (OwnImage, error)
 	Store    Store  // nil when there is no builder that makes images
 	Dir      string // of the workspaces; what is in it is removed
 	Sockets  func(b builds.Build) engine.Sockets

@@ -81,7 +81,7 @@ func (f *fixture) Write(p []byte) (int, error) {
 func setup(t *testing.T, change func(*steps.Config)) *fixture {
 	t.Helper()
 	f := &fixture{t: t}
-	own := make(map[string]func(context.Context, builds.Build) (steps.Builder, error))
+	own := make(map[string]func(context.Context, builds.Build) (steps.OwnImage, error))
 	dir := os.Getenv("GIGGLE_MIRROR")
 	if dir == "" {
 		dir = "/var/cache/giggle/mirror"

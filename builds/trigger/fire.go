@@ -89,7 +89,7 @@ func (s *Triggers) Run(ctx context.Context) error {
 		again.Reset(time.Hour)
 		if err := s.act(ctx); err != nil && ctx.Err() == nil {
 			s.Log.Error("an event waits", "err", err)
-			again.Reset(retry)
+			again.Reset(eventRetryDelay)
 		}
 	}
 }
@@ -99,8 +99,8 @@ func (s *Triggers) act(ctx context.Context) error {
 	return errors.Join(s.pushes(ctx), s.deliveries(ctx), s.forgetPulls(ctx))
 }
 
-// retry is how long an event waits that could not be acted upon.
-const retry = 5 * time.Second
+// eventRetryDelay is how long an event waits that could not be acted upon.
+const eventRetryDelay = 5 * time.Second
 
 func (s *Triggers) pushes(ctx context.Context) error {
 	events, err := s.Events.Pending(ctx)

@@ -41,8 +41,8 @@ type Delivery struct {
 
 var eventTable = store.NewTable[Delivery]("build.delivery", "Delivery")
 
-// remembered is how long a delivery is known, so that it can't be sent again.
-const remembered = 7 * 24 * time.Hour
+// deliveryAge is how long a delivery is known, so that it can't be sent again.
+const deliveryAge = 7 * 24 * time.Hour
 
 // CheckSignature fails with Unauthenticated unless header, X-Hub-Signature-256, is that of body under the secret.
 func CheckSignature(secret, body []byte, header string) error {
@@ -209,7 +209,7 @@ func (s *Triggers) deliveries(ctx context.Context) error {
 	}
 	var errs []error
 	for _, row := range rows {
-		old := s.Store.Now().Sub(row.Created) > remembered
+		old := s.Store.Now().Sub(row.Created) > deliveryAge
 		if row.Value.Handled && !old {
 			continue
 		}

@@ -30,8 +30,8 @@ const (
 	closed // by Shutdown
 )
 
-// past is a deadline that ends a read at once.
-var past = time.Unix(1, 0)
+// pastDeadline is a deadline that ends a read at once.
+var pastDeadline = time.Unix(1, 0)
 
 // conn is a connection whose requests are plain so far.
 type conn struct {
@@ -287,7 +287,7 @@ func (b *body) end() bool {
 	if b.mu.TryLock() {
 		defer b.mu.Unlock()
 	} else {
-		_ = b.c.SetReadDeadline(past)
+		_ = b.c.SetReadDeadline(pastDeadline)
 		b.mu.Lock()
 		defer b.mu.Unlock()
 	}

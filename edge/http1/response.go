@@ -12,8 +12,8 @@ import (
 	"golang.org/x/net/http/httpguts"
 )
 
-// held is how much of a body waits for the handler's end, so that its length can be said.
-const held = 2 << 10
+// maxHeldBody is how much of a body waits for the handler's end, so that its length can be said.
+const maxHeldBody = 2 << 10
 
 // response is the answer to one request. Unlike net/http's it guesses no Content-Type.
 type response struct {
@@ -92,7 +92,7 @@ func (w *response) Write(p []byte) (int, error) {
 		return len(p), nil
 	}
 	if !w.headSent {
-		if len(w.body)+len(p) <= held {
+		if len(w.body)+len(p) <= maxHeldBody {
 			w.body = append(w.body, p...)
 			return len(p), w.err
 		}
@@ -156,7 +156,7 @@ func (w *response) head(last bool) {
 	if last && w.length < 0 && !w.silent() && len(w.trailers) == 0 && !hasTrailers(h) {
 		w.length = w.written
 	}
-	if last && w.length < 0 && w.r.Method == http.MethodHead && w.written > 0 && w.written <= held {
+	if last && w.length < 0 && w.r.Method == http.MethodHead && w.written > 0 && w.written <= maxHeldBody {
 		w.length = w.written // as for GET
 	}
 	w.chunked = w.length < 0 && !w.silent()

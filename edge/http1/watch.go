@@ -67,7 +67,7 @@ func (w *watch) end() {
 	ended := w.ended
 	w.ended = nil
 	if ended != nil {
-		_ = w.c.SetReadDeadline(past)
+		_ = w.c.SetReadDeadline(pastDeadline)
 	}
 	w.mu.Unlock()
 	if ended != nil {

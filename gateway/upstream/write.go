@@ -103,32 +103,32 @@ var tokens = func() (t [256]bool) {
 	return t
 }()
 
-// frame is the room before a chunk for its length: 4 hexadecimal digits and the end of the line.
-const frame = 6
+// chunkHeadSize is the room before a chunk for its length: 4 hexadecimal digits and the end of the line.
+const chunkHeadSize = 6
 
-const chunk = 32 << 10 // fits into 4 digits
+const maxChunk = 32 << 10 // fits into 4 digits
 
-var chunks = sync.Pool{New: func() any { return new([frame + chunk + 2]byte) }}
+var chunks = sync.Pool{New: func() any { return new([chunkHeadSize + maxChunk + 2]byte) }}
 
 // writeBody sends a request's body, as long as was announced or in chunks. The first error is one of reading it, the
 // second one of writing. Last is set when there is nothing more to read.
 func writeBody(c net.Conn, r *http.Request, last *atomic.Bool) (read, write error) {
-	buf := chunks.Get().(*[frame + chunk + 2]byte)
+	buf := chunks.Get().(*[chunkHeadSize + maxChunk + 2]byte)
 	defer chunks.Put(buf)
 	left := r.ContentLength
 	chunked := left <= 0
 	for {
-		n, err := r.Body.Read(buf[frame : frame+chunk])
+		n, err := r.Body.Read(buf[chunkHeadSize : chunkHeadSize+maxChunk])
 		if n > 0 {
-			out := buf[frame : frame+n]
+			out := buf[chunkHeadSize : chunkHeadSize+n]
 			if chunked {
 				const digits = "0123456789abcdef"
 				for i, shift := 0, 12; i < 4; i, shift = i+1, shift-4 {
 					buf[i] = digits[n>>shift&15]
 				}
 				buf[4], buf[5] = '\r', '\n'
-				buf[frame+n], buf[frame+n+1] = '\r', '\n'
-				out = buf[:frame+n+2]
+				buf[chunkHeadSize+n], buf[chunkHeadSize+n+1] = '\r', '\n'
+				out = buf[:chunkHeadSize+n+2]
 			} else if left -= int64(n); left < 0 {
 				return errors.New("upstream: the request's body is longer than announced"), nil
 			}

@@ -389,7 +389,7 @@ func TestSlowReaderIsTold(t *testing.T) {
 	var last error
 	for e, err := range l.Follow(t.Context(), Filter{}) {
 		if last = err; e.InsertID == "first" {
-			for i := range backlog + 1 {
+			for i := range maxFollowBacklog + 1 {
 				record(t, l, event(fmt.Sprint(i)))
 			}
 		}

@@ -118,8 +118,8 @@ func readFile(path string, most int64, f Filter) ([]Entry, error) {
 	}
 }
 
-// backlog is how many entries a reader that follows may be behind.
-const backlog = 1024
+// maxFollowBacklog is how many entries a reader that follows may be behind.
+const maxFollowBacklog = 1024
 
 // subscriber is a reader that follows.
 type subscriber struct {
@@ -144,7 +144,7 @@ func (s *subscriber) offer(e Entry) {
 // ResourceExhausted when its reader is too slow.
 func (l *Log) Follow(ctx context.Context, f Filter) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
-		sub := &subscriber{make(chan Entry, backlog), make(chan struct{})}
+		sub := &subscriber{make(chan Entry, maxFollowBacklog), make(chan struct{})}
 		l.mu.Lock()
 		l.subscribers[sub] = true
 		l.mu.Unlock()

@@ -9,18 +9,18 @@ import (
 )
 
 const (
-	// throttled is what an instance has between requests, in millicores: the least that the kernel gives.
-	throttled = 10
-	// hysteresis is how long an instance without requests keeps its CPU. Writing a quota takes some 30 µs and restoring it
+	// throttledCPU is what an instance has between requests, in millicores: the least that the kernel gives.
+	throttledCPU = 10
+	// throttleDelay is how long an instance without requests keeps its CPU. Writing a quota takes some 30 µs and restoring it
 	// delays the next request by as much; after a tenth of a second without one, neither shows.
-	hysteresis = 100 * time.Millisecond
-	// boostAfter is how long the boost lasts once an instance has started
+	throttleDelay = 100 * time.Millisecond
+	// boostDuration is how long the boost lasts once an instance has started
 	// (https://cloud.google.com/run/docs/configuring/services/cpu#startup-boost).
-	boostAfter = 10 * time.Second
+	boostDuration = 10 * time.Second
 )
 
-// boosted is the CPU of an instance that starts, in millicores, with the startup boost (same source).
-func boosted(limit int64) int64 {
+// boostedCPU is the CPU of an instance that starts, in millicores, with the startup boost (same source).
+func boostedCPU(limit int64) int64 {
 	switch {
 	case limit <= 1000:
 		return 2000
@@ -48,7 +48,7 @@ func newCPU(inst Instance, t run.Template, fail func(error)) *cpu {
 	limit := limitOf(t)
 	c := &cpu{set: inst.SetCPU, fail: fail, full: limit}
 	if t.StartupCPUBoost {
-		c.full = boosted(limit)
+		c.full = boostedCPU(limit)
 		c.write(c.full)
 	}
 	return c
@@ -87,7 +87,7 @@ func (c *cpu) throttle() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.low.Load() {
-		c.write(throttled)
+		c.write(throttledCPU)
 	}
 }
 

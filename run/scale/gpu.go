@@ -8,8 +8,8 @@ import (
 	"giggle/run"
 )
 
-// deployPatience is how long the check of a new revision waits for a GPU at least: the revision before may still have it.
-const deployPatience = time.Minute
+// gpuPatience is how long the check of a new revision waits for a GPU at least: the revision before may still have it.
+const gpuPatience = time.Minute
 
 // gpus gives the machine's GPUs to instances, each to one at a time: from before the container is made until its last process
 // is gone. Nothing of it is kept: when the platform was killed, the engine ends what was left before anything starts.
@@ -132,7 +132,7 @@ func (s *Scaler) evictGPU(p *pool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if victim.inflight == 0 && may(q) {
-		q.stopLocked(victim, grace)
+		q.stopLocked(victim, stopGrace)
 	}
 }
 

@@ -145,7 +145,7 @@ func TestDeployWithTheOnlyGPU(t *testing.T) {
 		publish(s, old, run.Scaling{})
 		l := acquire(t, s, old)
 		time.AfterFunc(30*time.Second, l.Release)
-		if err := s.Check(t.Context(), next); err != nil {
+		if err := s.EnsureInstance(t.Context(), next); err != nil {
 			t.Fatal(err)
 		}
 		publish(s, next, run.Scaling{})
@@ -154,7 +154,7 @@ func TestDeployWithTheOnlyGPU(t *testing.T) {
 			t.Errorf("the new revision has %d GPUs", now)
 		}
 		// A stranger's minimum stands.
-		if err := s.Check(t.Context(), onGPU("other-1", nil)); !fault.Is(err, fault.ResourceExhausted) || !strings.Contains(err.Error(), "has 1 for nvidia-l4") {
+		if err := s.EnsureInstance(t.Context(), onGPU("other-1", nil)); !fault.Is(err, fault.ResourceExhausted) || !strings.Contains(err.Error(), "has 1 for nvidia-l4") {
 			t.Errorf("%v", err)
 		}
 	})

@@ -11,17 +11,17 @@ import (
 const (
 	// measureEvery is the time between two looks at what instances use.
 	measureEvery = 2 * time.Second
-	// wayBack is how long the instances of a revision that has lost its route stay: a rollback finds them, and they don't end while
+	// rollbackWindow is how long the instances of a revision that has lost its route stay: a rollback finds them, and they don't end while
 	// the next revision's instances start.
-	wayBack = 10 * time.Second
-	// pressedIdle is how long an instance without requests stays while memory is short.
-	pressedIdle = 5 * time.Second
-	// restFactor bounds the share of a core that preparing takes while there are requests: a twenty-fifth for each that may be at it.
-	restFactor = 24
-	// servedLately is when the last request ended where there still are some.
-	servedLately = 100 * time.Millisecond
-	// again is when a revision is prepared anew after that failed.
-	again = 30 * time.Second
+	rollbackWindow = 10 * time.Second
+	// idleWhenShort is how long an instance without requests stays while memory is short.
+	idleWhenShort = 5 * time.Second
+	// prepareRestFactor bounds the share of a core that preparing takes while there are requests: a twenty-fifth for each that may be at it.
+	prepareRestFactor = 24
+	// recentRequest is when the last request ended where there still are some.
+	recentRequest = 100 * time.Millisecond
+	// prepareRetryDelay is when a revision is prepared anew after that failed.
+	prepareRetryDelay = 30 * time.Second
 )
 
 // spend adds CPU time that instances used since the last look.
@@ -130,7 +130,7 @@ func (p *pool) decideLocked(now time.Time, b bounds) int {
 func (p *pool) stopIdleLocked(now time.Time, b bounds, desired int, short bool) {
 	idle := p.s.cfg.Idle
 	if short {
-		idle = min(idle, pressedIdle)
+		idle = min(idle, idleWhenShort)
 	}
 	quiet := p.slots.busy() == 0
 	before := now.Add(-idle)
@@ -146,7 +146,7 @@ func (p *pool) stopIdleLocked(now time.Time, b bounds, desired int, short bool) 
 	}
 	for _, r := range slices.Backward(slices.Clone(p.slots.ready)) { // the preferred ones last
 		if len(p.slots.ready) > least && r.idleBefore(before) {
-			p.stopLocked(r, grace)
+			p.stopLocked(r, stopGrace)
 		}
 	}
 }
@@ -161,7 +161,7 @@ func (p *pool) retire() {
 	for _, r := range slices.Clone(p.slots.ready) {
 		r.leaving = true
 		if r.inflight == 0 {
-			p.stopLocked(r, grace)
+			p.stopLocked(r, stopGrace)
 		}
 	}
 }

@@ -13,10 +13,10 @@ const (
 	leastFootprint = 16 << 20
 	// preparedFootprint is what a prepared container takes (measured: 2.4 MB of which 0.4 are its own).
 	preparedFootprint = 1 << 20
-	// patience is how long a start waits for memory.
-	patience = 10 * time.Second
-	// pressed is the share of the budget from which on idle instances and prepared ones go early.
-	pressed = 0.9
+	// memoryPatience is how long a start waits for memory.
+	memoryPatience = 10 * time.Second
+	// pressureShare is the share of the budget from which on idle instances and prepared ones go early.
+	pressureShare = 0.9
 )
 
 // memory is the machine's memory that instances may use together. Limits are ceilings and may add up to more: what
@@ -87,7 +87,7 @@ func (m *memory) measured(bytes int64) {
 // pressure reports whether memory is short: the budget is nearly used up, or the machine has less than a twentieth left.
 func (m *memory) pressure() bool {
 	m.mu.Lock()
-	tight := m.budget > 0 && float64(m.used+m.sumLocked()) > pressed*float64(m.budget)
+	tight := m.budget > 0 && float64(m.used+m.sumLocked()) > pressureShare*float64(m.budget)
 	m.mu.Unlock()
 	if tight || m.free == nil {
 		return tight
@@ -116,7 +116,7 @@ func (s *Scaler) makeRoom(p *pool, need int64) error {
 	if s.memory.reserve(p, need) {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(s.ctx, patience)
+	ctx, cancel := context.WithTimeout(s.ctx, memoryPatience)
 	defer cancel()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
@@ -171,7 +171,7 @@ func (s *Scaler) evictOne(but *pool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if victim.inflight == 0 && len(p.slots.ready) > p.boundsLocked().min {
-		p.stopLocked(victim, grace)
+		p.stopLocked(victim, stopGrace)
 	}
 }
 

@@ -51,8 +51,8 @@ type load struct {
 // maxWaiting bounds the requests that wait for an instance of one revision.
 const maxWaiting = 1000
 
-// leastWait is how long a request waits for a slot at least, where there is none to be had.
-const leastWait = 10 * time.Second
+// minQueueWait is how long a request waits for a slot at least, where there is none to be had.
+const minQueueWait = 10 * time.Second
 
 func newPool(s *Scaler, rev run.Revision) *pool {
 	p := &pool{
@@ -92,9 +92,9 @@ func (p *pool) acquire(ctx context.Context, insist bool) (*Lease, error) {
 		return r.warm, nil
 	}
 	w, err := p.enqueueLocked(insist)
-	wait := max(leastWait, p.life.startTime*7/2)
+	wait := max(minQueueWait, p.life.startTime*7/2)
 	if insist && p.kind != "" {
-		wait = max(wait, deployPatience)
+		wait = max(wait, gpuPatience)
 	}
 	p.mu.Unlock()
 	if err != nil {
@@ -145,7 +145,7 @@ func (p *pool) enqueueLocked(insist bool) (*waiter, error) {
 func (p *pool) tooMany(insist bool) error {
 	if insist && p.kind != "" {
 		e := fault.New(fault.ResourceExhausted, "No GPU became free for a first instance within %s: this machine has %d for %s, and other instances use them all.",
-			deployPatience, p.s.cfg.GPUs.Count(p.kind), p.kind)
+			gpuPatience, p.s.cfg.GPUs.Count(p.kind), p.kind)
 		e.Reason = "ResourcesUnavailable"
 		return e
 	}
@@ -167,7 +167,7 @@ func (p *pool) releaseLocked(r *running) {
 	r.uses++
 	p.restLocked(r)
 	if r.leaving {
-		p.stopLocked(r, grace)
+		p.stopLocked(r, stopGrace)
 	}
 }
 

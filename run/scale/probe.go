@@ -12,9 +12,9 @@ import (
 // The wait between two looks at a port that is not open yet: short at first, and never so long that it would show
 // beside the time that the app has taken already.
 const (
-	firstLook = 300 * time.Microsecond
-	lastLook  = 20 * time.Millisecond
-	lookShare = 30 // of the time so far
+	minPortPoll   = 300 * time.Microsecond
+	maxPortPoll   = 20 * time.Millisecond
+	portPollShare = 30 // of the time so far
 )
 
 // startup waits for an instance's startup probe. The error's message is what a user reads in the revision's condition.
@@ -47,7 +47,7 @@ func (p *pool) startup(ctx context.Context, inst Instance) error {
 			p.sayStarted(inst, pr, tries, standard)
 			return nil
 		}
-		wait := min(max(time.Since(begin)/lookShare, firstLook), lastLook)
+		wait := min(max(time.Since(begin)/portPollShare, minPortPoll), maxPortPoll)
 		if open {
 			tries++
 			wait = period

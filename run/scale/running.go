@@ -54,9 +54,9 @@ func (p *pool) newRunningLocked(inst Instance, c *cpu, begin time.Time) *running
 		r.billed.end(now)
 	}
 	r.armed = true
-	r.timer = time.AfterFunc(hysteresis, func() { p.settle(r) })
+	r.timer = time.AfterFunc(throttleDelay, func() { p.settle(r) })
 	if r.boosted {
-		r.boost = time.AfterFunc(boostAfter, func() { p.endBoost(r) })
+		r.boost = time.AfterFunc(boostDuration, func() { p.endBoost(r) })
 	}
 	return r
 }
@@ -74,7 +74,7 @@ func (p *pool) transport(inst Instance) Transport {
 func (p *pool) restLocked(r *running) {
 	if !r.armed && !r.ended && r.inflight+r.probes == 0 {
 		r.armed = true
-		r.timer.Reset(hysteresis)
+		r.timer.Reset(throttleDelay)
 	}
 }
 

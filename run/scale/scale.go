@@ -81,11 +81,11 @@ type Config struct {
 	Log   *slog.Logger
 }
 
-// grace is the time between SIGTERM and SIGKILL, 10 s as Cloud Run's container contract says.
-const grace = 10 * time.Second
+// stopGrace is the time between SIGTERM and SIGKILL, 10 s as Cloud Run's container contract says.
+const stopGrace = 10 * time.Second
 
-// preparing bounds the instances that are being prepared for later at once.
-const preparing = 2
+// maxPreparing bounds the instances that are being prepared for later at once.
+const maxPreparing = 2
 
 // Scaler is the instances of all revisions on this machine.
 type Scaler struct {
@@ -114,7 +114,7 @@ var _ run.Instances = (*Scaler)(nil)
 func New(cfg Config) *Scaler {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Scaler{
-		cfg: cfg, gate: newGate(cfg.Starts), ctx: ctx, cancel: cancel, kick: make(chan struct{}, 1), preparing: make(chan struct{}, preparing),
+		cfg: cfg, gate: newGate(cfg.Starts), ctx: ctx, cancel: cancel, kick: make(chan struct{}, 1), preparing: make(chan struct{}, maxPreparing),
 		memory: &memory{budget: cfg.Memory, free: cfg.Free, reserved: make(map[*pool]*reservation)},
 		gpus:   &gpus{all: cfg.GPUs, held: make(map[string]resource.Revision)},
 		pools:  make(map[resource.Revision]*pool), routed: make(map[resource.Child][]resource.Revision),
@@ -165,8 +165,8 @@ func (s *Scaler) Acquire(ctx context.Context, rev run.Revision) (*Lease, error) 
 	return p.acquire(ctx, false)
 }
 
-// Check starts an instance of the revision, unless one is ready, and returns nil once its startup probe succeeds.
-func (s *Scaler) Check(ctx context.Context, rev run.Revision) error {
+// EnsureInstance starts an instance of the revision, unless one is ready, and returns nil once its startup probe succeeds.
+func (s *Scaler) EnsureInstance(ctx context.Context, rev run.Revision) error {
 	p, err := s.pool(&rev)
 	if err != nil {
 		return err
@@ -239,7 +239,7 @@ func (s *Scaler) Remove(service resource.Child) { s.route(service, nil) }
 func (s *Scaler) route(service resource.Child, now []resource.Revision) {
 	s.mu.Lock()
 	before := s.routed[service]
-	until := s.cfg.Now().Add(wayBack)
+	until := s.cfg.Now().Add(rollbackWindow)
 	if now == nil {
 		until = time.Time{} // the service is gone
 		delete(s.routed, service)

@@ -279,7 +279,7 @@ func TestARevisionThatLosesItsRoute(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := s.Check(t.Context(), next); err != nil { // ready, and without a route yet: it must stay
+		if err := s.EnsureInstance(t.Context(), next); err != nil { // ready, and without a route yet: it must stay
 			t.Fatal(err)
 		}
 		time.Sleep(2 * time.Second)
@@ -313,7 +313,7 @@ func TestARevisionThatLosesItsRoute(t *testing.T) {
 func TestNoMinimumWithoutARoute(t *testing.T) {
 	b := &backend{}
 	scaler(t, b, func(t *testing.T, s *scale.Scaler) {
-		if err := s.Check(t.Context(), revision("s-1", func(tt *run.Template) { tt.Scaling.Min = 1 })); err != nil {
+		if err := s.EnsureInstance(t.Context(), revision("s-1", func(tt *run.Template) { tt.Scaling.Min = 1 })); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(50 * time.Second)
@@ -353,9 +353,9 @@ func TestCheckReportsWhyAContainerDoesNotStart(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			scaler(t, tt.b, func(t *testing.T, s *scale.Scaler) {
-				err := s.Check(t.Context(), revision("s-1", nil))
+				err := s.EnsureInstance(t.Context(), revision("s-1", nil))
 				if !fault.Is(err, fault.FailedPrecondition) || !strings.Contains(fault.From(err).Message, tt.want) || fault.From(err).Reason != "HealthCheckContainerError" {
-					t.Errorf("Check = %v, want %q", err, tt.want)
+					t.Errorf("EnsureInstance = %v, want %q", err, tt.want)
 				}
 			})
 		})
@@ -366,7 +366,7 @@ func TestAnInstanceThatDiesIsReplaced(t *testing.T) {
 	b := &backend{}
 	scaler(t, b, func(t *testing.T, s *scale.Scaler) {
 		rev := revision("s-1", nil)
-		if err := s.Check(t.Context(), rev); err != nil {
+		if err := s.EnsureInstance(t.Context(), rev); err != nil {
 			t.Fatal(err)
 		}
 		first, err := s.Acquire(t.Context(), rev)

@@ -62,7 +62,7 @@ func (p *pool) prepare(now time.Time) {
 			if p.s.ctx.Err() == nil {
 				p.s.cfg.Log.Warn("prepare instance", "revision", p.rev.Name.ID, "err", err)
 			}
-			p.spare.after = p.s.cfg.Now().Add(again)
+			p.spare.after = p.s.cfg.Now().Add(prepareRetryDelay)
 			p.s.refill.Store(true)
 		case p.retired || p.unrouted || p.spare.inst != nil || p.s.short.Load():
 			p.discard(inst)
@@ -101,7 +101,7 @@ func (s *Scaler) prepareInTurn(p *pool) (Instance, error) {
 	begin := s.cfg.Now()
 	inst, err := s.cfg.Backend.Prepare(s.ctx, p.rev, "")
 	if now := s.cfg.Now(); s.serving(now) {
-		rest = restFactor * now.Sub(begin)
+		rest = prepareRestFactor * now.Sub(begin)
 	}
 	return inst, err
 }
@@ -111,7 +111,7 @@ func (s *Scaler) serving(now time.Time) bool {
 	return slices.ContainsFunc(s.all(), func(p *pool) bool {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		return p.slots.waiting.n > 0 || slices.ContainsFunc(p.slots.ready, func(r *running) bool { return !r.idleBefore(now.Add(-servedLately)) })
+		return p.slots.waiting.n > 0 || slices.ContainsFunc(p.slots.ready, func(r *running) bool { return !r.idleBefore(now.Add(-recentRequest)) })
 	})
 }
 

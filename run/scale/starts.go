@@ -9,9 +9,9 @@ import (
 	"giggle/fault"
 )
 
-// slow is how long a start keeps its place among those that start at once: an app that takes longer waits for something
+// startPlaceHold is how long a start keeps its place among those that start at once: an app that takes longer waits for something
 // else than this machine, and must not hold the others up.
-const slow = 200 * time.Millisecond
+const startPlaceHold = 200 * time.Millisecond
 
 // startOneLocked starts an instance in the background, unless it needs a GPU and none is free.
 func (p *pool) startOneLocked() bool {
@@ -40,7 +40,7 @@ func (p *pool) start(inst Instance, gpu string, first bool) {
 	var c *cpu
 	if err == nil {
 		leave := sync.OnceFunc(p.s.gate.leave)
-		timer := time.AfterFunc(slow, leave)
+		timer := time.AfterFunc(startPlaceHold, leave)
 		inst, c, err = p.up(inst, gpu)
 		timer.Stop()
 		leave()
@@ -74,7 +74,7 @@ func (p *pool) start(inst Instance, gpu string, first bool) {
 	p.slots.ready = append(p.slots.ready, r)
 	p.s.tasks.Go(func() { p.watch(r) })
 	if p.retired {
-		p.stopLocked(r, grace)
+		p.stopLocked(r, stopGrace)
 		return
 	}
 	p.slots.serve()

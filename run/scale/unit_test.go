@@ -160,7 +160,7 @@ func TestEnded(t *testing.T) {
 
 func TestBoost(t *testing.T) {
 	for limit, want := range map[int64]int64{500: 2000, 1000: 2000, 2000: 4000, 4000: 8000, 6000: 8000, 8000: 8000} {
-		if got := boosted(limit); got != want {
+		if got := boostedCPU(limit); got != want {
 			t.Errorf("%d m become %d, want %d", limit, got, want)
 		}
 	}

@@ -18,8 +18,8 @@ import (
 // writeTime is how long the child may take to read a request: it does nothing else with its input.
 const writeTime = 10 * time.Second
 
-// patience is how long a child that should end may take.
-const patience = 2 * time.Second
+// childEndTimeout is how long a child that should end may take.
+const childEndTimeout = 2 * time.Second
 
 // errEnded is among the causes of a fault which the end of the process brought.
 var errEnded = errors.New("the process ended")
@@ -163,7 +163,7 @@ func (c *child) read(out io.Reader) {
 	if err != nil {
 		_ = c.cmd.Process.Kill()
 	}
-	gone := time.AfterFunc(patience, func() { _ = c.cmd.Process.Kill() }) // it has closed its output: it must be at its end
+	gone := time.AfterFunc(childEndTimeout, func() { _ = c.cmd.Process.Kill() }) // it has closed its output: it must be at its end
 	defer gone.Stop()
 	if wait := c.cmd.Wait(); err == nil {
 		err = wait
@@ -240,7 +240,7 @@ func (c *child) stop() {
 	c.stdin.Close()
 	select {
 	case <-c.ended:
-	case <-time.After(patience):
+	case <-time.After(childEndTimeout):
 		_ = c.cmd.Process.Kill()
 		<-c.ended
 	}

@@ -40,8 +40,8 @@ func TestMain(m *testing.M) {
 			os.Stdin.Read(make([]byte, 1))
 			os.Exit(0)
 		case "hungry":
-			LimitMemory(base)
-			b := make([]byte, 4*base)
+			LimitMemory(baseMemory)
+			b := make([]byte, 4*baseMemory)
 			for i := range b {
 				b[i] = 1
 			}

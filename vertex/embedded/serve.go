@@ -43,8 +43,8 @@ func Serve(ctx context.Context, path string, limit func(bytes uint64), in io.Rea
 	return scan(in, func(r request) { s.take(ctx, r) })
 }
 
-// base is the memory that the process may have beside what the model needs.
-const base = 256 << 20
+// baseMemory is the memory that the process may have beside what the model needs.
+const baseMemory = 256 << 20
 
 // open loads the model.
 func open(path string, limit func(bytes uint64)) (*llama.Model, error) {
@@ -55,7 +55,7 @@ func open(path string, limit func(bytes uint64)) (*llama.Model, error) {
 		}
 	}
 	// The file's bytes, and for each of them at most one number of four bytes.
-	limit(base + 6*uint64(max(size, 0)))
+	limit(baseMemory + 6*uint64(max(size, 0)))
 	var m *llama.Model
 	var err error
 	if path == "" {
@@ -66,7 +66,7 @@ func open(path string, limit func(bytes uint64)) (*llama.Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	limit(base + 6*uint64(size) + 2*Parallel*uint64(m.TextSize())) // twice: slices that grow are copied
+	limit(baseMemory + 6*uint64(size) + 2*Parallel*uint64(m.TextSize())) // twice: slices that grow are copied
 	return m, nil
 }
 

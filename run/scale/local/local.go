@@ -24,8 +24,8 @@ type Engine interface {
 	Prepare(ctx context.Context, s engine.Spec) (*engine.Instance, error)
 }
 
-// Images unpacks images: *oci.Images.
-type Images interface {
+// Unpacker unpacks images: *oci.Images.
+type Unpacker interface {
 	Unpack(ctx context.Context, digest string) (oci.Image, error)
 }
 
@@ -42,7 +42,7 @@ type Caller struct {
 // Backend is the engine with what a revision needs around it.
 type Backend struct {
 	Engine  Engine
-	Images  Images
+	Images  Unpacker
 	Project func(id string) (resource.Project, error)
 	// Account returns the e-mail address of the account that a revision runs as; "" means the project's default.
 	Account func(p resource.Project, email string) string
