@@ -44,7 +44,7 @@ func (d *Dir) Hold(ctx context.Context, dg Digest) (release func(), err error) {
 	if _, err := os.Stat(d.file(dg)); err != nil {
 		return nil, missing(err, dg)
 	}
-	return d.hold(dg), nil
+	return d.holdLocked(dg), nil
 }
 
 // Reserve is Hold for a blob that is still to come: from its first moment to where a Marker finds it, nothing removes it,
@@ -52,11 +52,11 @@ func (d *Dir) Hold(ctx context.Context, dg Digest) (release func(), err error) {
 func (d *Dir) Reserve(dg Digest) (release func()) {
 	d.naming.Lock()
 	defer d.naming.Unlock()
-	return d.hold(dg)
+	return d.holdLocked(dg)
 }
 
-// hold counts who needs a blob. The caller holds d.naming.
-func (d *Dir) hold(dg Digest) (release func()) {
+// holdLocked counts who needs a blob. The lock is d.naming.
+func (d *Dir) holdLocked(dg Digest) (release func()) {
 	d.held[dg]++
 	return func() {
 		d.naming.Lock()

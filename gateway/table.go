@@ -88,9 +88,9 @@ func (g *Gateway) Publish(r run.Route) {
 		of = make(map[string]map[string]*destination)
 		g.known[r.Service.ID] = of
 	}
-	to := g.destinations(r)
+	to := g.destinationsLocked(r)
 	of[r.Service.String()] = to
-	g.swap(r.Service.ID)
+	g.swapLocked(r.Service.ID)
 	g.stats.prune(r.Service.String(), to)
 }
 
@@ -99,7 +99,7 @@ func (g *Gateway) Remove(service resource.Child) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	delete(g.known[service.ID], service.String())
-	g.swap(service.ID)
+	g.swapLocked(service.ID)
 	if len(g.known[service.ID]) == 0 {
 		delete(g.known, service.ID)
 		delete(g.hosts, service.ID)
@@ -107,8 +107,8 @@ func (g *Gateway) Remove(service resource.Child) {
 	g.stats.drop(service.String())
 }
 
-// destinations are a route's, by host. g.mu is held.
-func (g *Gateway) destinations(r run.Route) map[string]*destination {
+// destinationsLocked are a route's, by host.
+func (g *Gateway) destinationsLocked(r run.Route) map[string]*destination {
 	audiences := append([]string{iam.GcloudClientID}, r.CustomAudiences...)
 	for _, h := range r.Hosts {
 		audiences = append(audiences, "https://"+h)
@@ -134,11 +134,11 @@ func (g *Gateway) destinations(r run.Route) map[string]*destination {
 	return out
 }
 
-// swap puts what is known of the services of one id into the table. g.mu is held.
+// swapLocked puts what is known of the services of one id into the table.
 //
 // Beside its own hosts a service has SERVICE.localhost and SERVICE.REGION.localhost, for browsers on this machine, where
 // it is the only one of that name; so have its tags.
-func (g *Gateway) swap(id string) {
+func (g *Gateway) swapLocked(id string) {
 	changes := make(map[string]*destination)
 	for _, host := range g.hosts[id] {
 		changes[host] = nil

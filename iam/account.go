@@ -109,8 +109,8 @@ func (m *IAM) loadAccounts(ctx context.Context) error {
 	return err
 }
 
-// remember puts the state of an account into memory. The caller holds m.write.
-func (m *IAM) remember(email string, s accountState) {
+// rememberLocked puts the state of an account into memory, under m.write.
+func (m *IAM) rememberLocked(email string, s accountState) {
 	next := maps.Clone(*m.accounts.Load())
 	next[email] = s
 	m.accounts.Store(&next)
@@ -284,7 +284,7 @@ func (m *IAM) CreateAccount(ctx context.Context, id string, a Account) (_ Accoun
 	if err != nil {
 		return Account{}, err
 	}
-	m.remember(a.Email, accountState{a.UniqueID, true})
+	m.rememberLocked(a.Email, accountState{a.UniqueID, true})
 	return a, nil
 }
 
@@ -313,7 +313,7 @@ func (m *IAM) UpdateAccount(ctx context.Context, project, id string, change func
 	if err != nil {
 		return Account{}, err
 	}
-	m.remember(a.Email, accountState{a.UniqueID, !a.Disabled})
+	m.rememberLocked(a.Email, accountState{a.UniqueID, !a.Disabled})
 	return a, nil
 }
 
@@ -332,7 +332,7 @@ func (m *IAM) DeleteAccount(ctx context.Context, project, id string) (err error)
 		}
 		a = row.Value
 		gone := deletedAccount{Account: a, Deleted: m.now()}
-		if next, err = m.renameMember(tx, ServiceAccount(a.Email).Member, a.deletedMember()); err != nil {
+		if next, err = m.renameMemberLocked(tx, ServiceAccount(a.Email).Member, a.deletedMember()); err != nil {
 			return err
 		}
 		if c := (*m.policies.Load())[a.Name()]; c != nil { // as it is before the renaming
@@ -351,7 +351,7 @@ func (m *IAM) DeleteAccount(ctx context.Context, project, id string) (err error)
 	if err != nil {
 		return err
 	}
-	m.remember(a.Email, accountState{a.UniqueID, false})
+	m.rememberLocked(a.Email, accountState{a.UniqueID, false})
 	return nil
 }
 
@@ -382,7 +382,7 @@ func (m *IAM) UndeleteAccount(ctx context.Context, project, uniqueID string) (a 
 		if err := deletedAccounts.Delete(tx, uniqueID); err != nil {
 			return err
 		}
-		if next, err = m.renameMember(tx, a.deletedMember(), ServiceAccount(a.Email).Member); err != nil {
+		if next, err = m.renameMemberLocked(tx, a.deletedMember(), ServiceAccount(a.Email).Member); err != nil {
 			return err
 		}
 		if p := row.Value.Policy; p != nil {
@@ -398,7 +398,7 @@ func (m *IAM) UndeleteAccount(ctx context.Context, project, uniqueID string) (a 
 	if err != nil {
 		return Account{}, err
 	}
-	m.remember(a.Email, accountState{a.UniqueID, !a.Disabled})
+	m.rememberLocked(a.Email, accountState{a.UniqueID, !a.Disabled})
 	return a, nil
 }
 

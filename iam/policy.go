@@ -230,9 +230,9 @@ func (m *IAM) exists(tx *store.Tx, name string) error {
 	return err
 }
 
-// renameMember writes every policy that names a member with another name for it, and returns those that it has written.
-// The caller holds m.write.
-func (m *IAM) renameMember(tx *store.Tx, from, to string) (map[string]*compiled, error) {
+// renameMemberLocked writes every policy that names a member with another name for it, and returns those that it has written.
+// The lock is m.write.
+func (m *IAM) renameMemberLocked(tx *store.Tx, from, to string) (map[string]*compiled, error) {
 	changed := make(map[string]*compiled)
 	for name, c := range *m.policies.Load() {
 		if len(c.grants[from]) == 0 {

@@ -94,7 +94,7 @@ func (l *Ring) Append(e Entry) {
 		r.from++
 	}
 	if int64(len(r.all)) == r.to-r.from {
-		r.grow(l.entries)
+		r.growLocked(l.entries)
 	}
 	r.all[r.to%int64(len(r.all))] = e
 	r.to++
@@ -114,8 +114,8 @@ func digits(n int64) int {
 	return d
 }
 
-// grow doubles the room, up to a most. r.mu is held.
-func (r *ring) grow(most int) {
+// growLocked doubles the room, up to a most.
+func (r *ring) growLocked(most int) {
 	more := make([]Entry, min(max(2*len(r.all), 64), most))
 	for n := r.from; n < r.to; n++ {
 		more[n%int64(len(more))] = r.all[n%int64(len(r.all))]

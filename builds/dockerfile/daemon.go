@@ -114,7 +114,7 @@ func (p *project) ensure(ctx context.Context) error {
 		select {
 		case <-p.daemon.Done(): // it crashed
 			p.b.cfg.Log.Error("BuildKit ended by itself", "project", p.id, "err", p.daemon.Err(), "log", p.tail.String())
-			if err := p.stop(); err != nil {
+			if err := p.stopLocked(); err != nil {
 				return err
 			}
 		default:
@@ -124,7 +124,7 @@ func (p *project) ensure(ctx context.Context) error {
 	if err := p.b.place(ctx, p); err != nil {
 		return err
 	}
-	err := p.start(ctx)
+	err := p.startLocked(ctx)
 	if err != nil && p.daemon == nil {
 		p.b.vacate(p)
 	}
@@ -173,11 +173,11 @@ func (b *Builder) vacate(p *project) {
 		p.up = false
 		b.running--
 	}
-	b.news()
+	b.newsLocked()
 }
 
-// news wakes who waits for a place. The builder's lock is held.
-func (b *Builder) news() {
+// newsLocked wakes who waits for a place.
+func (b *Builder) newsLocked() {
 	close(b.changed)
 	b.changed = make(chan struct{})
 }
@@ -191,7 +191,7 @@ func (p *project) release() {
 	}
 	p.since = time.Now()
 	p.idle = time.AfterFunc(b.cfg.Idle, p.rest)
-	b.news()
+	b.newsLocked()
 }
 
 // rest stops a daemon that nobody uses.
@@ -204,13 +204,13 @@ func (p *project) rest() {
 	if used {
 		return
 	}
-	if err := p.stop(); err != nil {
+	if err := p.stopLocked(); err != nil {
 		p.b.cfg.Log.Error("stop BuildKit", "project", p.id, "err", err)
 	}
 }
 
-// start starts BuildKit and waits until it answers. The project's lock is held.
-func (p *project) start(ctx context.Context) error {
+// startLocked starts BuildKit and waits until it answers.
+func (p *project) startLocked(ctx context.Context) error {
 	b := p.b
 	programs := map[string]string{runtime.Name: b.cfg.Binary}
 	for _, name := range []string{"buildkitd", "runc"} {
@@ -260,7 +260,7 @@ func (p *project) start(ctx context.Context) error {
 	}
 	p.daemon = d
 	if err := p.answers(ctx); err != nil {
-		if stopped := p.stop(); stopped != nil {
+		if stopped := p.stopLocked(); stopped != nil {
 			b.cfg.Log.Error("stop BuildKit", "project", p.id, "err", stopped)
 		}
 		return err
@@ -314,8 +314,8 @@ func (p *project) socket() string {
 	return p.daemon.Path(socketPath)
 }
 
-// stop stops BuildKit. The project's lock is held.
-func (p *project) stop() error {
+// stopLocked stops BuildKit.
+func (p *project) stopLocked() error {
 	if p.daemon == nil {
 		return nil
 	}
@@ -344,7 +344,7 @@ func (b *Builder) Close() error {
 		}
 		all = append(all, p)
 	}
-	b.news()
+	b.newsLocked()
 	b.mu.Unlock()
 	errs := make([]error, len(all))
 	var wg sync.WaitGroup
@@ -352,7 +352,7 @@ func (b *Builder) Close() error {
 		wg.Go(func() {
 			p.mu.Lock()
 			defer p.mu.Unlock()
-			errs[i] = p.stop()
+			errs[i] = p.stopLocked()
 		})
 	}
 	wg.Wait()

@@ -149,7 +149,7 @@ func (l *Log) Record(e Event) (err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for s := range l.subscribers {
-		s.offer(entry)
+		s.offerLocked(entry)
 	}
 	return nil
 }
@@ -345,14 +345,14 @@ func (s *stream) append(line []byte) error {
 		if s.writing {
 			s.synced.Wait()
 		} else {
-			s.flush()
+			s.flushLocked()
 		}
 	}
 	return b.err
 }
 
-// flush writes what waits. The caller holds s.mu, which is free while the disk works.
-func (s *stream) flush() {
+// flushLocked writes what waits. Its lock is free while the disk works.
+func (s *stream) flushLocked() {
 	b := s.next
 	s.next, s.writing = new(batch), true
 	file, at := s.file, s.size

@@ -127,8 +127,8 @@ type subscriber struct {
 	behind  chan struct{} // closed when entries were lost
 }
 
-// offer gives an entry to the subscriber. The caller holds the log's mu.
-func (s *subscriber) offer(e Entry) {
+// offerLocked gives an entry to the subscriber. The lock is the log's.
+func (s *subscriber) offerLocked(e Entry) {
 	select {
 	case s.entries <- e:
 	default:
