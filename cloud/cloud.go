@@ -138,7 +138,6 @@ type Cloud struct {
 	images       *oci.Images
 	engine       *engine.Engine
 	limits       limits
-	cards        []engine.GPU // the machine's
 	logs         *local.Logs
 	models       *serving.Serving
 	api          *giggle.Server // the platform's own
@@ -323,7 +322,6 @@ func (c *Cloud) openServices(context.Context) error {
 		Lines: c.containerLine, Now: c.cfg.Now,
 	}
 	gpus := c.findGPUs()
-	backend.GPUs = c.cards
 	_, whole, err := local.Memory()
 	if err != nil {
 		return err
@@ -333,10 +331,9 @@ func (c *Cloud) openServices(context.Context) error {
 		Transport: gateway.Transport, Probe: upstream.Probe, Now: c.cfg.Now, Log: c.cfg.Log,
 	})
 	c.gateway = gateway.New(gateway.Config{Instances: c.scaler, Invoker: c.identity, Recorder: records{c.entries}, Now: c.cfg.Now, Log: c.cfg.Log})
-	c.services = run.NewServices(c.store, uuid.NewString, letters)
-	c.services.GPUs, c.services.Quotas = gpus, c.quotas
+	c.services = run.NewServices(run.Config{Store: c.store, NewID: uuid.NewString, Letters: letters, GPUs: gpus, Quotas: c.quotas})
 	c.reconciler = &run.Reconciler{
-		Store: c.store, Images: runImages{c.artifacts, c.foreign, c.blobs}, Instances: instances{c.scaler, c.logs, operation.NewAttempts(c.store)}, Routes: routes{c.gateway, c.scaler}, GPUs: gpus, Project: c.projects.Find, Log: c.cfg.Log,
+		Services: c.services, Images: runImages{c.artifacts, c.foreign, c.blobs}, Instances: instances{c.scaler, c.logs, operation.NewAttempts(c.store)}, Routes: routes{c.gateway, c.scaler}, Project: c.projects.Find, Log: c.cfg.Log,
 	}
 	return nil
 }

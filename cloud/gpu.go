@@ -20,14 +20,13 @@ func (c *Cloud) findGPUs() run.GPUs {
 	if dirs == nil {
 		dirs = engine.CDIDirs()
 	}
-	c.cards = cards
 	for _, g := range cards {
 		kinds := run.GPUKinds(g.Model, c.cfg.GPUAliases)
 		if err := engine.CheckGPU(dirs, g); err != nil && len(kinds) > 0 {
 			c.cfg.Log.Warn("a GPU that no container can have", "gpu", g.UUID, "err", err)
 		}
 		c.cfg.Log.Info("found a GPU", "model", g.Model, "gpu", g.UUID, "bus", g.Bus, "for", fmt.Sprint(kinds))
-		out.Have = append(out.Have, run.GPU{ID: g.UUID, Model: g.Model, Kinds: kinds})
+		out.Have = append(out.Have, run.GPU{GPU: g, Kinds: kinds})
 	}
 	return out
 }

@@ -57,7 +57,7 @@ func (c *Cloud) Status(ctx context.Context) (giggle.Status, error) {
 	ready, starting, prepared := c.scaler.Instances()
 	var gpus []giggle.GPU
 	for _, g := range c.scaler.GPUs() {
-		gpus = append(gpus, giggle.GPU{UUID: g.ID, Model: g.Model, Types: g.Kinds, Used: g.Holder.ID})
+		gpus = append(gpus, giggle.GPU{UUID: g.UUID, Model: g.Model, Types: g.Kinds, Used: g.Holder.ID})
 	}
 	return giggle.Status{
 		PID:        os.Getpid(),

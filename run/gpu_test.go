@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"giggle/engine"
 	"giggle/fault"
 	"giggle/resource"
 	"giggle/run"
@@ -71,12 +72,14 @@ func TestNoGPU(t *testing.T) {
 	if !fault.Is(err, fault.InvalidArgument) || !strings.Contains(err.Error(), "quota for using GPUs without zonal redundancy") || !strings.Contains(err.Error(), "--gpu-emulation=cpu") {
 		t.Errorf("%v", err)
 	}
-	w.GPUs = run.GPUs{Have: []run.GPU{{ID: "GPU-1", Model: "NVIDIA H100 80GB HBM3"}}}
+	w.restart(t, func(c *run.Config) {
+		c.GPUs = run.GPUs{Have: []run.GPU{{GPU: engine.GPU{UUID: "GPU-1", Model: "NVIDIA H100 80GB HBM3"}}}}
+	})
 	_, err = w.Create(t.Context(), want, "you")
 	if want := "has no nvidia-l4 but NVIDIA H100 80GB HBM3; `giggle up --gpu-type nvidia-l4=\"NVIDIA H100 80GB HBM3\"`"; !fault.Is(err, fault.InvalidArgument) || !strings.Contains(err.Error(), want) {
 		t.Errorf("%v, want %s", err, want)
 	}
-	w.GPUs = run.GPUs{Emulate: true}
+	w.restart(t, func(c *run.Config) { c.GPUs = run.GPUs{Emulate: true} })
 	if _, err := w.Create(t.Context(), want, "you"); err != nil {
 		t.Fatal(err)
 	}
@@ -98,11 +101,9 @@ func TestNoGPU(t *testing.T) {
 	}
 	// The platform starts again with a GPU, and then without.
 	w.settle(t, want, nil)
-	for _, gpus := range []run.GPUs{{Emulate: true, Have: []run.GPU{{ID: "GPU-1", Kinds: run.GPUKinds("NVIDIA L4", nil)}}}, {Emulate: true}} {
+	for _, gpus := range []run.GPUs{{Emulate: true, Have: []run.GPU{{GPU: engine.GPU{UUID: "GPU-1"}, Kinds: run.GPUKinds("NVIDIA L4", nil)}}}, {Emulate: true}} {
 		next, stop := w.RevisionEvents(t.Context(), want.Name.Location, 0)
-		w.stop()
-		w.GPUs = gpus
-		w.start(t)
+		w.restart(t, func(c *run.Config) { c.GPUs = gpus })
 		for (emulated() == "") != (len(gpus.Have) > 0) {
 			if _, err := next(); err != nil {
 				t.Fatal(err)
@@ -123,7 +124,10 @@ func TestQuotaOfGPUs(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
 			l4 := run.GPUKinds("NVIDIA L4", nil)
-			w.GPUs = run.GPUs{Emulate: true, Have: []run.GPU{{ID: "GPU-1", Kinds: l4}, {ID: "GPU-2", Kinds: l4}, {ID: "GPU-3", Kinds: run.GPUKinds("NVIDIA RTX PRO 6000 Blackwell Server Edition", nil)}}}
+			pro := run.GPUKinds("NVIDIA RTX PRO 6000 Blackwell Server Edition", nil)
+			w.restart(t, func(c *run.Config) {
+				c.GPUs = run.GPUs{Emulate: true, Have: []run.GPU{{Kinds: l4}, {Kinds: l4}, {Kinds: pro}}}
+			})
 			want := run.Service{
 				Name: resource.Service("p", "europe-west4", "s"), Scaling: run.Scaling{Max: tt.service},
 				Template: gpuTemplate(func(t *run.Template) { t.Scaling.Max = tt.revision }),

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"giggle/engine"
 	"giggle/fault"
 )
 
@@ -16,10 +17,9 @@ type GPUs struct {
 	Have    []GPU // the machine's
 }
 
-// GPU is one of the machine's GPUs. One instance has it at a time, and all of it.
+// GPU is one of the machine's GPUs, and what services may have it for. One instance has it at a time, and all of it.
 type GPU struct {
-	ID    string   // its UUID
-	Model string   // "NVIDIA L4"
+	engine.GPU
 	Kinds []string // the kinds of Cloud Run that it stands for, none for a GPU that services can't have
 }
 

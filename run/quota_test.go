@@ -15,10 +15,11 @@ import (
 // made. What goes is told to those who want to know what it ran.
 func TestRevisionsAreBounded(t *testing.T) {
 	w := newWorld(t)
-	var err error
-	if w.Quotas, err = quota.New(map[string]int{"revisions": 4}); err != nil {
+	quotas, err := quota.New(map[string]int{"revisions": 4})
+	if err != nil {
 		t.Fatal(err)
 	}
+	w.restart(t, func(c *run.Config) { c.Quotas = quotas })
 	next, stop, err := w.Gone(t.Context())
 	if err != nil {
 		t.Fatal(err)

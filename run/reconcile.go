@@ -55,11 +55,10 @@ type RouteTarget struct {
 // Reconciler makes true what services ask for, and says in their status how far it is. It is level-triggered: each
 // step reads everything, computes, acts and writes status, and running it again changes nothing.
 type Reconciler struct {
-	Store     *store.Store
+	Services  *Services
 	Images    Resolver
 	Instances Instances
 	Routes    Routes
-	GPUs      GPUs
 	Project   func(id string) (resource.Project, error)
 	Log       *slog.Logger
 }
@@ -69,7 +68,7 @@ const maxBringingUp = 8
 
 // Run reconciles until ctx ends.
 func (r *Reconciler) Run(ctx context.Context) error {
-	w := r.Store.Watch(services.Kind(), revisions.Kind())
+	w := r.Services.store.Watch(services.Kind(), revisions.Kind())
 	defer w.Close()
 	svcQueue := newQueue(ctx, 2, r.Log, r.reconcileService)
 	revQueue := newQueue(ctx, maxBringingUp, r.Log, r.reconcileRevision)
@@ -82,7 +81,7 @@ func (r *Reconciler) Run(ctx context.Context) error {
 			return nil
 		case <-w.C:
 		}
-		err := r.Store.View(ctx, func(tx *store.Tx) error {
+		err := r.Services.store.View(ctx, func(tx *store.Tx) error {
 			svcs, next, err := changes(tx, services, svcCursor)
 			if err != nil {
 				return err
@@ -121,7 +120,7 @@ func changes[T any](tx *store.Tx, t store.Table[T], cursor int64) ([]store.Row[T
 // before the first reconcile.
 func (r *Reconciler) PublishAll(ctx context.Context) (err error) {
 	defer fault.Wrap(&err, "run.Reconciler.PublishAll")
-	return r.Store.View(ctx, func(tx *store.Tx) error {
+	return r.Services.store.View(ctx, func(tx *store.Tx) error {
 		rows, err := services.List(tx, "", "", 0)
 		if err != nil {
 			return err
@@ -168,7 +167,7 @@ func concerned(tx *store.Tx, svc *Service) (map[string]Revision, error) {
 // reconcileRevision resolves a new revision's image and tries whether it starts.
 func (r *Reconciler) reconcileRevision(ctx context.Context, name string) error {
 	var rev Revision
-	err := r.Store.View(ctx, func(tx *store.Tx) error {
+	err := r.Services.store.View(ctx, func(tx *store.Tx) error {
 		row, err := revisions.Get(tx, name)
 		rev = fromRevisionRow(row)
 		return err
@@ -183,8 +182,8 @@ func (r *Reconciler) reconcileRevision(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	if r.GPUs.correct(&rev.Template, &rev.Status, r.Store.Now()) {
-		if err := r.setRevision(ctx, rev, func(s *RevisionStatus) { r.GPUs.correct(&rev.Template, s, r.Store.Now()) }); err != nil {
+	if r.Services.gpus.correct(&rev.Template, &rev.Status, r.Services.store.Now()) {
+		if err := r.setRevision(ctx, rev, func(s *RevisionStatus) { r.Services.gpus.correct(&rev.Template, s, r.Services.store.Now()) }); err != nil {
 			return err
 		}
 	}
@@ -226,14 +225,14 @@ func (r *Reconciler) finishRevision(ctx context.Context, rev Revision, cause err
 	}
 	return r.setRevision(ctx, rev, func(s *RevisionStatus) {
 		for _, kind := range []string{Ready, ContainerHealthy, ResourcesAvailable} {
-			s.Conditions = setCondition(s.Conditions, Condition{Type: kind, State: state, Reason: reason, Message: message}, r.Store.Now())
+			s.Conditions = setCondition(s.Conditions, Condition{Type: kind, State: state, Reason: reason, Message: message}, r.Services.store.Now())
 		}
 	})
 }
 
 // setRevision changes a revision's status, unless the revision is gone.
 func (r *Reconciler) setRevision(ctx context.Context, rev Revision, change func(*RevisionStatus)) error {
-	err := r.Store.Update(ctx, func(tx *store.Tx) error {
+	err := r.Services.store.Update(ctx, func(tx *store.Tx) error {
 		row, err := revisions.Get(tx, rev.Name.String())
 		if err != nil {
 			return err
@@ -261,7 +260,7 @@ func (r *Reconciler) reconcileService(ctx context.Context, name string) error {
 		revs, err = concerned(tx, &svc)
 		return err
 	}
-	err := r.Store.View(ctx, read)
+	err := r.Services.store.View(ctx, read)
 	if fault.Is(err, fault.NotFound) {
 		return r.remove(ctx, name)
 	}
@@ -272,7 +271,7 @@ func (r *Reconciler) reconcileService(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	next := computeStatus(&svc, revs, p, r.Store.Now())
+	next := computeStatus(&svc, revs, p, r.Services.store.Now())
 	before, generation := svc.Status, svc.Generation
 	svc.Status = next
 	// First the route, which follows from what is on disk, and then its status, which takes a write to the disk.
@@ -280,7 +279,7 @@ func (r *Reconciler) reconcileService(ctx context.Context, name string) error {
 		return err
 	}
 	// Again inside the one writer, so that status belongs to what is there when it is written.
-	err = r.Store.Update(ctx, func(tx *store.Tx) error {
+	err = r.Services.store.Update(ctx, func(tx *store.Tx) error {
 		if err := read(tx); err != nil {
 			return err
 		}
@@ -327,7 +326,7 @@ func (r *Reconciler) remove(ctx context.Context, name string) error {
 		return err
 	}
 	r.Routes.Remove(n)
-	return r.Store.Update(ctx, func(tx *store.Tx) error {
+	return r.Services.store.Update(ctx, func(tx *store.Tx) error {
 		// The service may have been made anew since: then its revisions are not ours to remove.
 		if _, err := services.Get(tx, name); !fault.Is(err, fault.NotFound) {
 			return err

@@ -24,6 +24,7 @@ const who = "you@giggle.test"
 // world is a run.Services with its reconciler over a real store; images, containers and routes are fakes.
 type world struct {
 	*run.Services
+	cfg   run.Config
 	store *store.Store
 	stop  func()
 
@@ -72,20 +73,30 @@ func newWorld(t *testing.T) *world {
 	n := 0
 	id := func() string { n++; return fmt.Sprintf("id-%d", n) }
 	w := &world{
-		Services: run.NewServices(st, id, func(k int) string { n++; return strings.Repeat(string(rune('a'+n%26)), k) }), store: st,
+		cfg: run.Config{Store: st, NewID: id, Letters: func(k int) string { n++; return strings.Repeat(string(rune('a'+n%26)), k) }}, store: st,
 		routes: map[string]run.Route{}, dropped: map[string]bool{}, broken: map[string]string{}, hold: make(chan struct{}), changed: make(chan struct{}),
 	}
 	close(w.hold)
+	w.Services = run.NewServices(w.cfg)
 	w.start(t)
 	t.Cleanup(func() { w.stop(); _ = st.Close() })
 	return w
+}
+
+// restart has the platform start again with another configuration.
+func (w *world) restart(t *testing.T, change func(*run.Config)) {
+	t.Helper()
+	w.stop()
+	change(&w.cfg)
+	w.Services = run.NewServices(w.cfg)
+	w.start(t)
 }
 
 func (w *world) start(t *testing.T) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &run.Reconciler{
-		Store: w.store, Images: w, Instances: w, Routes: w, GPUs: w.GPUs, Log: slog.New(slog.DiscardHandler),
+		Services: w.Services, Images: w, Instances: w, Routes: w, Log: slog.New(slog.DiscardHandler),
 		Project: func(id string) (resource.Project, error) {
 			return resource.Project{ID: id, Number: "123456789012"}, nil
 		},

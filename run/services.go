@@ -22,17 +22,25 @@ const OperationKind = "run.service"
 // Services is the services and revisions of a platform, as the APIs see them: they write intent, a Reconciler does
 // the work.
 type Services struct {
-	GPUs   GPUs          // what the machine does with services that want one
-	Quotas *quota.Limits // nil is the usual ones
-
 	store   *store.Store
-	newID   func() string // a UUID
+	newID   func() string
 	letters func(n int) string
+	gpus    GPUs
+	quotas  *quota.Limits
 }
 
-// NewServices returns the services in the store. newID makes UUIDs, letters makes n random lower-case letters.
-func NewServices(st *store.Store, newID func() string, letters func(n int) string) *Services {
-	return &Services{store: st, newID: newID, letters: letters}
+// Config is what NewServices needs.
+type Config struct {
+	Store   *store.Store
+	NewID   func() string      // a UUID
+	Letters func(n int) string // n random lower-case letters
+	GPUs    GPUs               // what the machine does with services that want one
+	Quotas  *quota.Limits      // nil is the usual ones
+}
+
+// NewServices returns the services in the store.
+func NewServices(c Config) *Services {
+	return &Services{store: c.Store, newID: c.NewID, letters: c.Letters, gpus: c.GPUs, quotas: c.Quotas}
 }
 
 func fromRow(r store.Row[Service]) Service {
@@ -107,7 +115,7 @@ func (s *Services) Create(ctx context.Context, want Service, by string) (out Ser
 		if err != nil {
 			return err
 		}
-		if err := s.Quotas.Admit(quota.Services, want.Name.Location.String(), have); err != nil {
+		if err := s.quotas.Admit(quota.Services, want.Name.Location.String(), have); err != nil {
 			return err
 		}
 		if err := s.intend(tx, &want, nil, "create", by); err != nil {
@@ -243,10 +251,10 @@ func (s *Services) revise(tx *store.Tx, want *Service, by string) error {
 		Status:   RevisionStatus{Conditions: []Condition{{Type: Ready, State: Unknown, Reason: "Deploying", Since: tx.Now()}}},
 	}
 	rev.Template.Revision = ""
-	if err := s.GPUs.admit(want, &rev.Template); err != nil {
+	if err := s.gpus.admit(want, &rev.Template); err != nil {
 		return err
 	}
-	rev.Status.Conditions = append(rev.Status.Conditions, s.GPUs.condition(&rev.Template, tx.Now())...)
+	rev.Status.Conditions = append(rev.Status.Conditions, s.gpus.condition(&rev.Template, tx.Now())...)
 	have, err := revisions.Get(tx, rev.Name.String())
 	switch {
 	case err == nil && sameJSON(have.Value.Template, rev.Template):
@@ -271,7 +279,7 @@ func (s *Services) revise(tx *store.Tx, want *Service, by string) error {
 func (s *Services) makeRoom(tx *store.Tx, want *Service) error {
 	of := resource.Revision{Service: want.Name}.String()
 	have, err := revisions.Count(tx, of)
-	over := have + 1 - s.Quotas.Of(quota.Revisions)
+	over := have + 1 - s.quotas.Of(quota.Revisions)
 	if err != nil || over <= 0 {
 		return err
 	}
@@ -294,7 +302,7 @@ func (s *Services) makeRoom(tx *store.Tx, want *Service) error {
 		over--
 	}
 	if over > 0 {
-		return s.Quotas.Admit(quota.Revisions, want.Name.String(), have)
+		return s.quotas.Admit(quota.Revisions, want.Name.String(), have)
 	}
 	return nil
 }

@@ -65,7 +65,7 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	n := 0
-	w := &world{store: st, services: run.NewServices(st, func() string { n++; return fmt.Sprintf("uid-%d", n) }, func(k int) string { return strings.Repeat("x", k) })}
+	w := &world{store: st, services: run.NewServices(run.Config{Store: st, NewID: func() string { n++; return fmt.Sprintf("uid-%d", n) }, Letters: func(k int) string { return strings.Repeat("x", k) }})}
 	project := func(ref string) (resource.Project, error) {
 		if ref != "giggle" && ref != "123456789012" {
 			return resource.Project{}, fault.New(fault.NotFound, "Project %q was not found.", ref)
@@ -76,7 +76,7 @@ func newWorld(t *testing.T) *world {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() {
-		done <- (&run.Reconciler{Store: st, Images: w, Instances: w, Routes: w, Project: project, Log: log}).Run(ctx)
+		done <- (&run.Reconciler{Services: w.services, Images: w, Instances: w, Routes: w, Project: project, Log: log}).Run(ctx)
 	}()
 	m := rest.NewMux("run.googleapis.com", rest.Options{Log: log, NewID: func() string { return "request-1" }})
 	runv1.New(runv1.Config{
@@ -489,7 +489,7 @@ func FuzzService(f *testing.F) {
 	w := &world{}
 	m := rest.NewMux("run.googleapis.com", rest.Options{Log: slog.New(slog.DiscardHandler), NewID: func() string { return "r" }})
 	runv1.New(runv1.Config{
-		Services: run.NewServices(st, func() string { return "id" }, func(int) string { return "abc" }), Operations: operation.New(st), ActAs: w.CheckActAs,
+		Services: run.NewServices(run.Config{Store: st, NewID: func() string { return "id" }, Letters: func(int) string { return "abc" }}), Operations: operation.New(st), ActAs: w.CheckActAs,
 		Project: func(string) (resource.Project, error) {
 			return resource.Project{ID: "giggle", Number: "123456789012"}, nil
 		},

@@ -81,7 +81,7 @@ func newCloud(t *testing.T) *cloud {
 		t.Fatal(err)
 	}
 	n := 0
-	services := run.NewServices(st, func() string { n++; return fmt.Sprintf("uid-%d", n) }, func(k int) string { return strings.Repeat("x", k) })
+	services := run.NewServices(run.Config{Store: st, NewID: func() string { n++; return fmt.Sprintf("uid-%d", n) }, Letters: func(k int) string { return strings.Repeat("x", k) }})
 	project := func(ref string) (resource.Project, error) {
 		if ref != "giggle" && ref != "123456789012" {
 			return resource.Project{}, fault.New(fault.NotFound, "Project %q was not found.", ref)
@@ -93,7 +93,7 @@ func newCloud(t *testing.T) *cloud {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() {
-		done <- (&run.Reconciler{Store: st, Images: c, Instances: c, Routes: c, Project: project, Log: log}).Run(ctx)
+		done <- (&run.Reconciler{Services: services, Images: c, Instances: c, Routes: c, Project: project, Log: log}).Run(ctx)
 	}()
 	m := rest.NewMux("run.googleapis.com", rest.Options{Log: log, NewID: func() string { return "request-1" }})
 	operations, pages := operation.New(st), resource.NewPages(ids.PageKey(), time.Now)

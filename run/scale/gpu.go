@@ -20,60 +20,52 @@ type gpus struct {
 	held map[string]resource.Revision // by UUID: who has it
 }
 
-// take takes a free GPU of a kind for a revision. It reports whether there is one.
-func (g *gpus) take(kind string, by resource.Revision) (id string, ok bool) {
+// take takes a free GPU of a kind for a revision, nil where there is none.
+func (g *gpus) take(kind string, by resource.Revision) *run.GPU {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for _, x := range g.all.Have {
-		if _, held := g.held[x.ID]; !held && x.Is(kind) {
-			g.held[x.ID] = by
-			return x.ID, true
+	for i := range g.all.Have {
+		x := &g.all.Have[i]
+		if _, held := g.held[x.UUID]; !held && x.Is(kind) {
+			g.held[x.UUID] = by
+			return x
 		}
 	}
-	return "", false
+	return nil
 }
 
-func (g *gpus) give(id string) {
+func (g *gpus) give(x *run.GPU) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	delete(g.held, id)
+	delete(g.held, x.UUID)
 }
 
-// is reports whether a GPU stands for a kind.
-func (g *gpus) is(id, kind string) bool {
-	for _, x := range g.all.Have {
-		if x.ID == id {
-			return x.Is(kind)
-		}
-	}
-	return false
-}
-
-// takeGPULocked takes what one more instance needs, "" where that is nothing, and reports whether it is to be had.
-func (p *pool) takeGPULocked() (id string, ok bool) {
+// takeGPULocked takes what one more instance needs, nil where that is nothing, and reports whether it is to be had.
+func (p *pool) takeGPULocked() (gpu *run.GPU, ok bool) {
 	if p.kind == "" {
-		return "", true
+		return nil, true
 	}
-	if id, ok = p.s.gpus.take(p.kind, p.rev.Name); ok {
-		m := &meter{}
-		m.begin(p.s.cfg.Now())
-		p.gpus[id] = m
+	if gpu = p.s.gpus.take(p.kind, p.rev.Name); gpu == nil {
+		return nil, false
 	}
-	return id, ok
+	m := &meter{}
+	m.begin(p.s.cfg.Now())
+	p.gpus[gpu.UUID] = m
+	return gpu, true
 }
 
 // giveGPU gives the GPU of an instance that is gone back, and on to who waits for one.
-func (p *pool) giveGPU(id string) {
-	if id == "" {
+func (p *pool) giveGPU(gpu *run.GPU) {
+	if gpu == nil {
 		return
 	}
 	p.mu.Lock()
-	m := p.gpus[id]
-	delete(p.gpus, id)
+	m := p.gpus[gpu.UUID]
+	delete(p.gpus, gpu.UUID)
 	m.end(p.s.cfg.Now())
 	p.life.count.gpu += m.total
 	p.mu.Unlock()
-	p.s.gpus.give(id)
+	p.s.gpus.give(gpu)
 	for _, q := range p.s.all() {
 		q.mu.Lock()
 		if q.kind != "" && !q.retired && p.s.cfg.Now().After(q.life.retryAt(demandDelay)) {
@@ -113,13 +105,13 @@ func (s *Scaler) evictGPU(p *pool) {
 		}
 		q.mu.Lock()
 		for _, r := range q.life.ending {
-			if s.gpus.is(r.gpu, p.kind) {
+			if r.gpu != nil && r.gpu.Is(p.kind) {
 				q.mu.Unlock()
 				return
 			}
 		}
 		for _, r := range q.slots.ready {
-			if s.gpus.is(r.gpu, p.kind) && may(q) && r.idleBefore(now) && (victim == nil || r.idle.Before(victim.idle)) {
+			if r.gpu != nil && r.gpu.Is(p.kind) && may(q) && r.idleBefore(now) && (victim == nil || r.idle.Before(victim.idle)) {
 				victim = r
 			}
 		}
@@ -136,19 +128,19 @@ func (s *Scaler) evictGPU(p *pool) {
 	}
 }
 
-// GPU is one of the machine's GPUs and who has it.
-type GPU struct {
+// HeldGPU is one of the machine's GPUs and who has it.
+type HeldGPU struct {
 	run.GPU
 	Holder resource.Revision // zero while nobody has it
 }
 
 // GPUs lists the machine's GPUs.
-func (s *Scaler) GPUs() []GPU {
+func (s *Scaler) GPUs() []HeldGPU {
 	s.gpus.mu.Lock()
 	defer s.gpus.mu.Unlock()
-	out := make([]GPU, len(s.gpus.all.Have))
+	out := make([]HeldGPU, len(s.gpus.all.Have))
 	for i, x := range s.gpus.all.Have {
-		out[i] = GPU{x, s.gpus.held[x.ID]}
+		out[i] = HeldGPU{x, s.gpus.held[x.UUID]}
 	}
 	return out
 }

@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"giggle/engine"
 	"giggle/fault"
 	"giggle/resource"
 	"giggle/run"
@@ -18,9 +19,9 @@ import (
 
 // cards is a machine with so many L4, and one other card.
 func cards(n int) run.GPUs {
-	g := run.GPUs{Have: []run.GPU{{ID: "GPU-other", Model: "NVIDIA T4"}}}
+	g := run.GPUs{Have: []run.GPU{{GPU: engine.GPU{UUID: "GPU-other", Model: "NVIDIA T4"}}}}
 	for i := range n {
-		g.Have = append(g.Have, run.GPU{ID: fmt.Sprint("GPU-", i), Model: "NVIDIA L4", Kinds: []string{"nvidia-l4"}})
+		g.Have = append(g.Have, run.GPU{GPU: engine.GPU{UUID: fmt.Sprint("GPU-", i), Model: "NVIDIA L4"}, Kinds: []string{"nvidia-l4"}})
 	}
 	return g
 }
@@ -248,7 +249,7 @@ func TestGPUsUnderChurn(t *testing.T) {
 			synctest.Wait()
 			for _, g := range s.GPUs() {
 				if g.Holder.ID != "" {
-					t.Errorf("seed %d: %s is still held by %s", seed, g.ID, g.Holder.ID)
+					t.Errorf("seed %d: %s is still held by %s", seed, g.UUID, g.Holder.ID)
 				}
 			}
 			fresh := onGPU("fresh-1", nil)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"net"
 	"time"
+
+	"giggle/run"
 )
 
 // running is a ready instance. Its fields are guarded by the pool's lock, where they change at all.
@@ -12,8 +14,8 @@ type running struct {
 	pool   *pool
 	warm   *Lease // what every request that did not wait gets
 	cpu    *cpu
-	gpu    string // its UUID, or ""
-	always bool   // CPU between requests too
+	gpu    *run.GPU // nil for none
+	always bool     // CPU between requests too
 	ctx    context.Context
 	cancel context.CancelFunc // ends its probes
 

@@ -26,9 +26,9 @@ import (
 
 // Backend makes instances.
 type Backend interface {
-	// Prepare makes everything ready for an instance of the revision, short of starting the user's process. Gpu is the UUID of the
-	// GPU that the instance has to itself, or "".
-	Prepare(ctx context.Context, rev run.Revision, gpu string) (Instance, error)
+	// Prepare makes everything ready for an instance of the revision, short of starting the user's process. Gpu is the one
+	// that the instance has to itself, or nil.
+	Prepare(ctx context.Context, rev run.Revision, gpu *run.GPU) (Instance, error)
 }
 
 // Instance is one container of a revision.

@@ -85,7 +85,7 @@ func (i *instance) Usage() (scale.Usage, error) {
 	return i.usage, nil
 }
 
-func (b *backend) Prepare(_ context.Context, _ run.Revision, gpu string) (scale.Instance, error) {
+func (b *backend) Prepare(_ context.Context, _ run.Revision, gpu *run.GPU) (scale.Instance, error) {
 	time.Sleep(b.preparation) // in made-up time
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -94,12 +94,15 @@ func (b *backend) Prepare(_ context.Context, _ run.Revision, gpu string) (scale.
 		select {
 		case <-i.done:
 		default:
-			if gpu != "" && i.gpu == gpu {
-				b.both = append(b.both, gpu)
+			if gpu != nil && i.gpu == gpu.UUID {
+				b.both = append(b.both, gpu.UUID)
 			}
 		}
 	}
-	i := &instance{b: b, id: fmt.Sprint("i", b.prepared), done: make(chan struct{}), usage: b.usage, gpu: gpu}
+	i := &instance{b: b, id: fmt.Sprint("i", b.prepared), done: make(chan struct{}), usage: b.usage}
+	if gpu != nil {
+		i.gpu = gpu.UUID
+	}
 	if b.made == nil {
 		b.made = make(map[string]*instance)
 	}

@@ -99,7 +99,7 @@ func (s *Scaler) prepareInTurn(p *pool) (Instance, error) {
 		}
 	}
 	begin := s.cfg.Now()
-	inst, err := s.cfg.Backend.Prepare(s.ctx, p.rev, "")
+	inst, err := s.cfg.Backend.Prepare(s.ctx, p.rev, nil)
 	if now := s.cfg.Now(); s.serving(now) {
 		rest = prepareRestFactor * now.Sub(begin)
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"giggle/fault"
+	"giggle/run"
 )
 
 // startPlaceHold is how long a start keeps its place among those that start at once: an app that takes longer waits for something
@@ -34,7 +35,7 @@ func (p *pool) startOneLocked() bool {
 }
 
 // start brings one instance up, from a prepared one if there is one, and puts it to work.
-func (p *pool) start(inst Instance, gpu string, first bool) {
+func (p *pool) start(inst Instance, gpu *run.GPU, first bool) {
 	err := p.s.admit(p, first)
 	begin := p.s.cfg.Now()
 	var c *cpu
@@ -48,7 +49,7 @@ func (p *pool) start(inst Instance, gpu string, first bool) {
 	} else if inst != nil {
 		p.discard(inst)
 	}
-	if err != nil && gpu != "" {
+	if err != nil && gpu != nil {
 		p.s.tasks.Go(func() {
 			if inst != nil {
 				<-inst.Done()
@@ -83,7 +84,7 @@ func (p *pool) start(inst Instance, gpu string, first bool) {
 
 // up prepares an instance where none is prepared, starts it and waits for its startup probe. A failed instance is
 // returned for its log; it is being stopped.
-func (p *pool) up(inst Instance, gpu string) (Instance, *cpu, error) {
+func (p *pool) up(inst Instance, gpu *run.GPU) (Instance, *cpu, error) {
 	ctx := p.s.ctx
 	if inst == nil {
 		var err error

@@ -18,7 +18,7 @@ import (
 )
 
 // machine makes up a machine with GPUs: the driver's list, a CDI spec, and devices that do no harm.
-func machine(t *testing.T, models ...string) (cdi string, cards []engine.GPU, gpus run.GPUs) {
+func machine(t *testing.T, models ...string) (cdi string, gpus run.GPUs) {
 	t.Helper()
 	dir := t.TempDir()
 	spec := "cdiVersion: 0.5.0\nkind: nvidia.com/gpu\ndevices:\n"
@@ -50,17 +50,16 @@ func machine(t *testing.T, models ...string) (cdi string, cards []engine.GPU, gp
 		t.Fatal(cards, err)
 	}
 	for _, c := range cards {
-		gpus.Have = append(gpus.Have, run.GPU{ID: c.UUID, Model: c.Model, Kinds: run.GPUKinds(c.Model, nil)})
+		gpus.Have = append(gpus.Have, run.GPU{GPU: c, Kinds: run.GPUKinds(c.Model, nil)})
 	}
-	return dir, cards, gpus
+	return dir, gpus
 }
 
 // Containers of two services have a GPU each, and see no other; one without sees none, though its image asks for all; a third
 // gets the one that is given back.
 func TestContainersWithGPUs(t *testing.T) {
-	cdi, cards, gpus := machine(t, "NVIDIA L4", "NVIDIA T4", "NVIDIA L4")
+	cdi, gpus := machine(t, "NVIDIA L4", "NVIDIA T4", "NVIDIA L4")
 	w := newWorldWith(t, []string{cdi})
-	w.GPUs = cards
 	s := w.scalerWith(t, gpus)
 	service := func(name string, gpu int) run.Revision {
 		rev := w.revision(t, v1.Config{Entrypoint: []string{"/app", "serve"}, Env: []string{"NVIDIA_VISIBLE_DEVICES=all"}}, func(c *run.Container) { c.GPU = gpu })

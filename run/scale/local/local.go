@@ -54,7 +54,6 @@ type Backend struct {
 	// Lines, unless it is nil, sees each line that a container writes, and each of the platform's own about it, whose
 	// Stream is "giggle", or "giggle-error" of failures. It must not block.
 	Lines func(rev resource.Revision, instance string, l engine.Line)
-	GPUs  []engine.GPU // the machine's
 	NewID func() string
 	Now   func() time.Time // the time of the platform's own lines; nil means time.Now
 }
@@ -94,9 +93,9 @@ func TrustEnv() []string {
 	return out
 }
 
-// Prepare makes everything ready for an instance of the revision, short of starting its process. Gpu is the UUID of the GPU that it has to
-// itself, or "".
-func (b *Backend) Prepare(ctx context.Context, rev run.Revision, gpu string) (_ scale.Instance, err error) {
+// Prepare makes everything ready for an instance of the revision, short of starting its process. Gpu is the one that it has to
+// itself, or nil.
+func (b *Backend) Prepare(ctx context.Context, rev run.Revision, gpu *run.GPU) (_ scale.Instance, err error) {
 	defer fault.Wrap(&err, "local.Prepare(%s)", rev.Name.ID)
 	_, digest, ok := strings.Cut(rev.Status.ImageDigest, "@")
 	if !ok {
@@ -123,9 +122,9 @@ func (b *Backend) Prepare(ctx context.Context, rev run.Revision, gpu string) (_ 
 	if len(args) == 0 {
 		return nil, failure("ContainerMissing", "The image %s has neither an entrypoint nor a command; set one with --command.", c.Image)
 	}
-	gpus, err := b.gpus(gpu)
-	if err != nil {
-		return nil, err
+	var gpus []engine.GPU
+	if gpu != nil {
+		gpus = []engine.GPU{gpu.GPU}
 	}
 	inst := &instance{id: b.NewID(), memory: memory, now: b.Now}
 	if inst.now == nil {
@@ -144,24 +143,11 @@ func (b *Backend) Prepare(ctx context.Context, rev run.Revision, gpu string) (_ 
 	if err != nil {
 		return nil, fmt.Errorf("%w", refine(err, c.Image, args[0]))
 	}
-	if kind := rev.Template.GPU(); kind != "" && gpu == "" {
+	if kind := rev.Template.GPU(); kind != "" && gpu == nil {
 		inst.Say("Warning: " + run.EmulationWarning(kind))
 	}
 	go inst.sayEnd()
 	return inst, nil
-}
-
-// gpus is what the engine knows of a GPU.
-func (b *Backend) gpus(id string) ([]engine.GPU, error) {
-	if id == "" {
-		return nil, nil
-	}
-	for _, g := range b.GPUs {
-		if g.UUID == id {
-			return []engine.GPU{g}, nil
-		}
-	}
-	return nil, fault.New(fault.Internal, "The machine has no GPU %s.", id)
 }
 
 // log returns where the lines of an instance go.

@@ -162,7 +162,7 @@ func (w *world) revision(t testing.TB, cfg v1.Config, change func(*run.Container
 // start prepares and starts an instance that is stopped with the test.
 func (w *world) start(t *testing.T, rev run.Revision) scale.Instance {
 	t.Helper()
-	i, err := w.Prepare(t.Context(), rev, "")
+	i, err := w.Prepare(t.Context(), rev, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -431,7 +431,7 @@ func TestRefusals(t *testing.T) {
 			if tt.change != nil {
 				tt.change(&rev)
 			}
-			i, err := w.Prepare(t.Context(), rev, "")
+			i, err := w.Prepare(t.Context(), rev, nil)
 			if err == nil { // some runtimes look for the command when it starts
 				defer i.Stop(context.Background(), 0)
 				err = i.Start(t.Context())

@@ -41,7 +41,7 @@ func (w *world) scalerWith(t *testing.T, gpus run.GPUs) *scale.Scaler {
 // remembering is the backend, of which the world remembers what it made.
 type remembering struct{ *world }
 
-func (r remembering) Prepare(ctx context.Context, rev run.Revision, gpu string) (scale.Instance, error) {
+func (r remembering) Prepare(ctx context.Context, rev run.Revision, gpu *run.GPU) (scale.Instance, error) {
 	i, err := r.Backend.Prepare(ctx, rev, gpu)
 	if err == nil {
 		r.made.Store(i.ID(), i)
