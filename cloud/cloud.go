@@ -138,7 +138,6 @@ type Cloud struct {
 	images       *oci.Images
 	engine       *engine.Engine
 	limits       limits
-	logs         *local.Logs
 	models       *serving.Serving
 	api          *giggle.Server // the platform's own
 	owners       giggle.Owners
@@ -315,10 +314,12 @@ func (c *Cloud) openEngine(ctx context.Context) (err error) {
 const startsPerCore = 1
 
 func (c *Cloud) openServices(context.Context) error {
-	c.logs = local.NewLogs(c.path("logs"), c.cfg.Log)
+	if err := os.RemoveAll(c.path("logs")); err != nil { // files of a version before, which nothing reads
+		return err
+	}
 	c.entries = logging.NewRing(logEntries, logBytes)
 	backend := &local.Backend{
-		Engine: c.engine, Images: c.images, Project: c.projects.Find, Account: iam.RuntimeAccount, Sockets: c.sockets, Trust: c.trust, Logs: c.logs, NewID: instanceID,
+		Engine: c.engine, Images: c.images, Project: c.projects.Find, Account: iam.RuntimeAccount, Sockets: c.sockets, Trust: c.trust, NewID: instanceID,
 		Lines: c.containerLine, Now: c.cfg.Now,
 	}
 	gpus := c.findGPUs()
@@ -333,7 +334,7 @@ func (c *Cloud) openServices(context.Context) error {
 	c.gateway = gateway.New(gateway.Config{Instances: c.scaler, Invoker: c.identity, Recorder: records{c.entries}, Now: c.cfg.Now, Log: c.cfg.Log})
 	c.services = run.NewServices(run.Config{Store: c.store, NewID: uuid.NewString, Letters: letters, GPUs: gpus, Quotas: c.quotas})
 	c.reconciler = &run.Reconciler{
-		Services: c.services, Images: runImages{c.artifacts, c.foreign, c.blobs}, Instances: instances{c.scaler, c.logs, operation.NewAttempts(c.store)}, Routes: routes{c.gateway, c.scaler}, Project: c.projects.Find, Log: c.cfg.Log,
+		Services: c.services, Images: runImages{c.artifacts, c.foreign, c.blobs}, Instances: instances{c.scaler, operation.NewAttempts(c.store)}, Routes: routes{c.gateway, c.scaler}, Project: c.projects.Find, Log: c.cfg.Log,
 	}
 	return nil
 }
@@ -355,10 +356,9 @@ func prepared(said int, whole int64) int {
 	return int(min(whole>>27, 128))
 }
 
-// instances is the scaler as the reconciler sees it: what goes with a revision's instances, its logs, goes with them.
+// instances is the scaler as the reconciler sees it.
 type instances struct {
 	*scale.Scaler
-	logs     *local.Logs
 	attempts *operation.Attempts
 }
 
@@ -371,11 +371,6 @@ func (i instances) EnsureInstance(ctx context.Context, rev run.Revision) error {
 	}
 	defer end()
 	return i.Scaler.EnsureInstance(ctx, rev)
-}
-
-func (i instances) Drop(rev resource.Revision) {
-	i.Scaler.Drop(rev)
-	i.logs.Drop(rev)
 }
 
 // routes tells both sides of the data plane.

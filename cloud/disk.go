@@ -31,7 +31,7 @@ func (c *Cloud) openDisk() (err error) {
 			{Name: "Git repositories", Dirs: []string{c.path("git")}, Fix: "`gcloud source repos delete`"},
 			{Name: "builds and their caches", Dirs: []string{c.path("build"), c.path("buildkit"), c.path("docker")}},
 			{Name: "modules and packages", Dirs: []string{c.path("cache")}},
-			{Name: "logs", Dirs: []string{c.path("logs"), c.path("storage"), c.path("audit")}},
+			{Name: "logs", Dirs: []string{c.path("storage"), c.path("audit")}},
 			{Name: "the platform's state", Dirs: []string{c.path("state")}},
 		},
 	})

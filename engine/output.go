@@ -16,6 +16,14 @@ const (
 	maxQueued = 1 << 20   // bytes of lines that wait for Spec.Output
 )
 
+// The streams of lines: those that a process writes, and the platform's own words about it.
+const (
+	Stdout         = "stdout"
+	Stderr         = "stderr"
+	Platform       = "giggle"
+	PlatformErrors = "giggle-error" // what tells of a failure
+)
+
 // output carries a process's lines to Spec.Output. The pipes are read as fast as the process writes; between them and
 // the receiver stands a bounded queue, and what does not fit is dropped and counted.
 type output struct {
@@ -126,7 +134,7 @@ func (o *output) pump() {
 			o.mu.Unlock()
 		}
 		if dropped > 0 {
-			o.deliver(Line{o.now(), "giggle", fmt.Sprintf("%d lines were dropped: the log could not keep up.", dropped)})
+			o.deliver(Line{o.now(), Platform, fmt.Sprintf("%d lines were dropped: the log could not keep up.", dropped)})
 		}
 	}
 }

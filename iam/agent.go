@@ -1,7 +1,6 @@
 package iam
 
 import (
-	"context"
 	"strings"
 
 	"giggle/catalog"
@@ -36,19 +35,8 @@ func agentNumber(email string) (number string, ok bool) {
 	return "", false
 }
 
-// KnownAccount reports whether a service account of that address is there: one of a project's own, or a service agent
-// of a project.
-func (m *IAM) KnownAccount(ctx context.Context, email string) (known bool, err error) {
-	defer fault.Wrap(&err, "iam.KnownAccount")
-	err = m.store.View(ctx, func(tx *store.Tx) (err error) {
-		known, err = knownAccount(tx, email)
-		return err
-	})
-	return known, err
-}
-
-// knownAccount is KnownAccount in a transaction. A project is known by the accounts that it was made with, even if they
-// were deleted since.
+// knownAccount reports whether a service account of that address is there: one of a project's own, or a service agent
+// of a project. A project is known by the accounts that it was made with, even if they were deleted since.
 func knownAccount(tx *store.Tx, email string) (bool, error) {
 	if there, err := hasAccount(tx, email); there || err != nil {
 		return there, err

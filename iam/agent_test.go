@@ -18,8 +18,15 @@ func TestKnownAccounts(t *testing.T) {
 	}
 	check := func(email string, want bool) {
 		t.Helper()
-		if known, err := w.KnownAccount(t.Context(), email); err != nil || known != want {
-			t.Errorf("%s: %v, %v, want %v", email, known, err, want)
+		err := w.store.View(t.Context(), func(tx *store.Tx) error {
+			known, err := iam.KnownAccount(tx, email)
+			if known != want {
+				t.Errorf("%s: %v, want %v", email, known, want)
+			}
+			return err
+		})
+		if err != nil {
+			t.Error(err)
 		}
 	}
 	agents := []string{

@@ -6,22 +6,24 @@ import (
 	"maps"
 	"strings"
 	"time"
+
+	"giggle/engine"
 )
 
 // maxLine bounds what is kept of one line, in bytes; Cloud Logging's entries end at 256 KiB.
 const maxLine = 256 << 10
 
-// Line makes an entry of a line that a container wrote to a stream, "stdout" or "stderr"; of any other stream it is the
-// platform's own word, an error on "giggle-error". A line that is a JSON object becomes the jsonPayload, and the special fields in it what they
+// Line makes an entry of a line that a container wrote to a stream, engine.Stdout or engine.Stderr; of any other stream
+// it is the platform's own word, an error on engine.PlatformErrors. A line that is a JSON object becomes the jsonPayload, and the special fields in it what they
 // stand for (https://cloud.google.com/logging/docs/structured-logging).
 func Line(r Resource, instance, stream, text string, at time.Time) Entry {
 	e := Entry{Log: System, Time: at, Resource: r, Instance: instance}
 	switch stream {
-	case "stdout":
+	case engine.Stdout:
 		e.Log = Stdout
-	case "stderr":
+	case engine.Stderr:
 		e.Log = Stderr
-	case "giggle-error":
+	case engine.PlatformErrors:
 		e.Severity = Error
 	}
 	if len(text) > maxLine {

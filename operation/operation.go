@@ -40,9 +40,6 @@ type Failure struct {
 
 var table = store.NewTable[Operation]("operation", "Operation")
 
-// Kind is the table's name, for Store.Watch.
-func Kind() string { return table.Kind() }
-
 // Open writes a new operation. It fails with AlreadyExists.
 func Open(tx *store.Tx, op Operation) error {
 	_, err := table.Create(tx, op.Name, op)
@@ -73,18 +70,6 @@ func Finish(tx *store.Tx, name string, response any, failure error) error {
 func Get(tx *store.Tx, name string) (Operation, error) {
 	row, err := table.Get(tx, name)
 	return row.Value, err
-}
-
-// Pending returns the operations of a kind that are not done.
-func Pending(tx *store.Tx, kind string) ([]Operation, error) {
-	rows, err := table.List(tx, "", "", 0)
-	var out []Operation
-	for _, r := range rows {
-		if r.Value.Kind == kind && !r.Value.Done {
-			out = append(out, r.Value)
-		}
-	}
-	return out, err
 }
 
 // Operations is the operations of a platform, for those who ask about them.

@@ -37,9 +37,6 @@ func TestLifeOfAnOperation(t *testing.T) {
 		waited <- op
 	}()
 	update(func(tx *store.Tx) error {
-		if p, err := operation.Pending(tx, "test"); err != nil || len(p) != 1 {
-			t.Errorf("Pending = %v, %v", p, err)
-		}
 		return operation.Finish(tx, name, nil, fault.New(fault.NotFound, "gone"))
 	})
 	if op := <-waited; !op.Done || op.Error == nil || op.Error.Code != fault.NotFound {

@@ -105,9 +105,6 @@ func NewMux(host string, opts Options) *Mux {
 	return &Mux{host: host, opts: opts, methods: map[string]*method{}, before: map[string]func(context.Context, *Call) error{}}
 }
 
-// Host returns the host that the Mux was made for.
-func (m *Mux) Host() string { return m.host }
-
 // Bind adds REST bindings to a registered RPC ("/google.longrunning.Operations/GetOperation"): for the mixins whose
 // rules stand in a service's YAML and not in its protos.
 func (m *Mux) Bind(fullMethod string, rules ...HTTPRule) {

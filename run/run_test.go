@@ -171,14 +171,38 @@ func jokes(image string, traffic ...run.Target) run.Service {
 	}
 }
 
+// settled returns the service once its last change has ended, or as it is after a minute.
+func settled(t *testing.T, s *run.Services, name resource.Child) run.Service {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	_, cursor, err := s.List(ctx, name.Location, "", 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next, stop := s.Events(ctx, name.Location, cursor)
+	defer stop()
+	for {
+		svc, err := s.Get(ctx, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if svc.Settled() {
+			return svc
+		}
+		if _, err := next(); err != nil {
+			return svc
+		}
+	}
+}
+
 func (w *world) settle(t *testing.T, svc run.Service, err error) run.Service {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
 	}
-	svc, err = w.WaitSettled(t.Context(), svc.Name, time.Minute)
-	if err != nil || !svc.Settled() {
-		t.Fatalf("did not settle: %+v, %v", svc.Status, err)
+	if svc = settled(t, w.Services, svc.Name); !svc.Settled() {
+		t.Fatalf("did not settle: %+v", svc.Status)
 	}
 	op, err := operation.New(w.store).Get(t.Context(), run.OperationKind, svc.Status.Operation)
 	if err != nil || !op.Done {

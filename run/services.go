@@ -7,7 +7,6 @@ import (
 	"reflect"
 	"slices"
 	"strings"
-	"time"
 
 	"giggle/fault"
 	"giggle/operation"
@@ -461,30 +460,6 @@ func follow[T any](ctx context.Context, st *store.Store, t store.Table[T], prefi
 			}
 		}
 	}, w.Close
-}
-
-// WaitSettled returns the service once its last change has ended, or as it is when the timeout ends. It fails with
-// NotFound when the service is deleted meanwhile.
-func (s *Services) WaitSettled(ctx context.Context, name resource.Child, timeout time.Duration) (Service, error) {
-	w := s.store.Watch(services.Kind())
-	defer w.Close()
-	end := time.NewTimer(timeout)
-	defer end.Stop()
-	for {
-		svc, err := s.Get(ctx, name)
-		if err != nil || svc.Settled() {
-			return svc, err
-		}
-		select {
-		case <-w.C:
-		case <-w.HangUp:
-			return svc, store.ErrStopping
-		case <-end.C:
-			return svc, nil
-		case <-ctx.Done():
-			return svc, ctx.Err()
-		}
-	}
 }
 
 // serviceOf returns the name of the service that a revision's full name belongs to.

@@ -3,8 +3,8 @@
 //
 // It serves api/storage, which has the wire formats, and the products that stage sources and write build logs. Bytes
 // lie in package blob under their digest, everything else is rows in package store. It keeps one generation of an
-// object (no versioning, no soft delete, no lifecycle) and deletes no blob: what it still needs it tells through
-// Digests, and whoever collects garbage knows the other users.
+// object (no versioning, no soft delete, no lifecycle) and deletes no blob: it tells what it has released, and the
+// collector knows the other users.
 package storage
 
 import (
@@ -119,26 +119,6 @@ func (s *Storage) generation(after int64) int64 {
 	defer s.mu.Unlock()
 	s.lastGen = max(s.now().UnixMicro(), s.lastGen+1, after+1)
 	return s.lastGen
-}
-
-// Digests calls fn for the content of every object, so that it is not collected as garbage.
-func (s *Storage) Digests(ctx context.Context, fn func(blob.Digest) error) (err error) {
-	defer fault.Wrap(&err, "storage.Digests")
-	return s.store.View(ctx, func(tx *store.Tx) error {
-		rows, err := objects.List(tx, "", "", 0)
-		if err != nil {
-			return err
-		}
-		for _, r := range rows {
-			if r.Value.Digest == "" {
-				continue
-			}
-			if err := fn(r.Value.Digest); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
 }
 
 func (s *Storage) logFile(id string) string { return filepath.Join(s.logs, id) }

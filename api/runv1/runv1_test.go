@@ -153,11 +153,34 @@ func at(v any, path string) any {
 	return v
 }
 
-func (w *world) ready(t *testing.T, name string) map[string]any {
+// settled returns the service once its last change has ended, or as it is after a minute.
+func settled(t *testing.T, s *run.Services, name resource.Child) run.Service {
 	t.Helper()
-	if _, err := w.services.WaitSettled(t.Context(), resource.Service("giggle", "europe-north1", name), time.Minute); err != nil {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	_, cursor, err := s.List(ctx, name.Location, "", 1)
+	if err != nil {
 		t.Fatal(err)
 	}
+	next, stop := s.Events(ctx, name.Location, cursor)
+	defer stop()
+	for {
+		svc, err := s.Get(ctx, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if svc.Settled() {
+			return svc
+		}
+		if _, err := next(); err != nil {
+			return svc
+		}
+	}
+}
+
+func (w *world) ready(t *testing.T, name string) map[string]any {
+	t.Helper()
+	settled(t, w.services, resource.Service("giggle", "europe-north1", name))
 	code, svc := w.do(t, "GET", regional, services+"/"+name, "")
 	if code != 200 {
 		t.Fatalf("get = %d %v", code, svc)

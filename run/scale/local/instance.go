@@ -57,21 +57,15 @@ func (i *instance) Stop(ctx context.Context, grace time.Duration) error {
 
 // Say writes a line of the platform's own into the container's log.
 func (i *instance) Say(text string) {
-	i.log(engine.Line{Time: i.now(), Stream: platformStream, Text: text})
+	i.log(engine.Line{Time: i.now(), Stream: engine.Platform, Text: text})
 }
-
-// The platform's own lines in a log, and those of them that tell of a failure.
-const (
-	platformStream = "giggle"
-	platformErrors = "giggle-error"
-)
 
 // sayEnd says in the log how the container ended, unless it was told to.
 func (i *instance) sayEnd() {
 	<-i.inner.Done()
 	switch e := i.inner.Exit(); {
 	case e.OOM:
-		i.log(engine.Line{Time: i.now(), Stream: platformErrors, Text: i.outOfMemory()})
+		i.log(engine.Line{Time: i.now(), Stream: engine.PlatformErrors, Text: i.outOfMemory()})
 	case i.stopping.Load():
 	case e.Signal != 0:
 		i.Say(fmt.Sprintf("Container terminated on signal %d.", e.Signal))

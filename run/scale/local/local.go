@@ -33,8 +33,6 @@ type Unpacker interface {
 type Caller struct {
 	Project    resource.Project
 	Region     string
-	Service    string
-	Revision   string
 	InstanceID string
 	Account    string // e-mail address of the service account
 }
@@ -50,9 +48,8 @@ type Backend struct {
 	Sockets func(c Caller) engine.Sockets
 	// Trust is the PEM bundle of certificates that instances trust: the system's and the platform's own CA.
 	Trust []byte
-	Logs  *Logs
 	// Lines, unless it is nil, sees each line that a container writes, and each of the platform's own about it, whose
-	// Stream is "giggle", or "giggle-error" of failures. It must not block.
+	// Stream is engine.Platform, or engine.PlatformErrors of failures. It must not block.
 	Lines func(rev resource.Revision, instance string, l engine.Line)
 	NewID func() string
 	Now   func() time.Time // the time of the platform's own lines; nil means time.Now
@@ -136,12 +133,12 @@ func (b *Backend) Prepare(ctx context.Context, rev run.Revision, gpu *run.GPU) (
 		Memory: memory, CPU: cpu, GPUs: gpus, Files: Files(b.Trust),
 		Output: func(l engine.Line) { inst.tail.add(l); inst.log(l) },
 		Sockets: b.Sockets(Caller{
-			Project: p, Region: rev.Name.Service.Location.Location, Service: rev.Name.Service.ID, Revision: rev.Name.ID,
+			Project: p, Region: rev.Name.Service.Location.Location,
 			InstanceID: inst.id, Account: b.Account(p, rev.Template.ServiceAccount),
 		}),
 	})
 	if err != nil {
-		return nil, fmt.Errorf("%w", refine(err, c.Image, args[0]))
+		return nil, refine(err, c.Image, args[0])
 	}
 	if kind := rev.Template.GPU(); kind != "" && gpu == nil {
 		inst.Say("Warning: " + run.EmulationWarning(kind))
@@ -152,9 +149,7 @@ func (b *Backend) Prepare(ctx context.Context, rev run.Revision, gpu *run.GPU) (
 
 // log returns where the lines of an instance go.
 func (b *Backend) log(rev resource.Revision, id string) func(engine.Line) {
-	out := b.Logs.Open(rev, id)
 	return func(l engine.Line) {
-		out.Write(l)
 		if b.Lines != nil {
 			b.Lines(rev, id, l)
 		}

@@ -90,15 +90,10 @@ func send(ctx context.Context, l *scale.Lease, path string) (string, error) {
 }
 
 // said is the text of a revision's log.
-func (w *world) said(t *testing.T, rev run.Revision) string {
-	t.Helper()
-	all, err := w.Logs.Read(rev.Name, 100)
-	if err != nil {
-		t.Fatal(err)
-	}
+func (w *world) said(rev run.Revision) string {
 	var out []string
-	for _, e := range all {
-		out = append(out, e.Stream+": "+e.Text)
+	for _, l := range w.written(rev) {
+		out = append(out, l.Stream+": "+l.Text)
 	}
 	return strings.Join(out, "\n")
 }
@@ -157,7 +152,7 @@ func TestShutdown(t *testing.T) {
 	answered := make(chan error)
 	go func() {
 		_, err := send(t.Context(), l, "/spin?more=600ms")
-		if strings.Contains(w.said(t, rev), "draining") {
+		if strings.Contains(w.said(rev), "draining") {
 			err = fmt.Errorf("it was told to shut down during a request (%v)", err)
 		}
 		l.Release()
@@ -167,8 +162,8 @@ func TestShutdown(t *testing.T) {
 	if err := <-answered; err != nil {
 		t.Error(err)
 	}
-	until(t, func() (string, bool) { got := w.said(t, rev); return got, strings.Contains(got, "drained") })
-	if got := w.said(t, rev); strings.Contains(got, "Container") {
+	until(t, func() (string, bool) { got := w.said(rev); return got, strings.Contains(got, "drained") })
+	if got := w.said(rev); strings.Contains(got, "Container") {
 		t.Errorf("a container that was told to end is reported: %s", got)
 	}
 }
@@ -186,7 +181,7 @@ func TestOutOfMemory(t *testing.T) {
 	}
 	l.Release()
 	const want = "giggle-error: Memory limit of 64 MiB exceeded with 64 MiB used. Consider increasing the memory limit, see https://cloud.google.com/run/docs/configuring/memory-limits"
-	until(t, func() (string, bool) { got := w.said(t, rev); return got, strings.Contains(got, want) })
+	until(t, func() (string, bool) { got := w.said(rev); return got, strings.Contains(got, want) })
 	until(t, func() (string, bool) { got := fmt.Sprint(s.Stats()); return got, s.Stats()[0].OOMs == 1 })
 	if got, _ := ask(t, s, rev, "/"); got != "hello" {
 		t.Errorf("the next request = %q", got)
@@ -202,7 +197,7 @@ func TestLivenessOfAContainer(t *testing.T) {
 	})
 	_, first := ask(t, s, rev, "/sicken")
 	until(t, func() (string, bool) {
-		got := w.said(t, rev)
+		got := w.said(rev)
 		return got, strings.Contains(got, `LIVENESS HTTP probe failed 2 times consecutively for container "jokes-1" on port 8080 path "/alive". The instance has been shut down.`) &&
 			strings.Contains(got, `STARTUP HTTP probe succeeded after 1 attempt for container "jokes-1" on port 8080 path "/alive".`)
 	})

@@ -1,0 +1,4 @@
+package iam
+
+// KnownAccount is knownAccount, for tests.
+var KnownAccount = knownAccount
