@@ -61,7 +61,8 @@ const (
 // Fields returns all fields that a fault may name, for an API to hold its table of names against.
 func Fields() []fault.Path {
 	out := []fault.Path{
-		FieldName, FieldLabels, FieldMinScale, FieldMaxScale, FieldTraffic, FieldTarget, FieldTargetName, FieldPercent, FieldTag,
+		FieldName, FieldLabels, FieldMinScale, FieldMaxScale,
+		FieldTraffic, FieldTarget, FieldTargetName, FieldPercent, FieldTag,
 		FieldRevision, FieldRevisionLabels, FieldRevisionMinScale, FieldRevisionMaxScale, FieldConcurrency, FieldTimeout,
 		FieldEnvironment, FieldCPUAlways, FieldNodeSelector, FieldAccelerator, FieldContainers,
 		FieldContainer, FieldImage, FieldPort, FieldPortName, FieldEnv, FieldEnvName, FieldEnvValue, FieldLimits, FieldCPU,

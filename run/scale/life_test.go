@@ -70,7 +70,7 @@ func TestThrottling(t *testing.T) {
 		again := acquire(t, s, rev)
 		again.Release()
 		if got := i.limit(); got != 0 {
-			t.Errorf("throttled to %d m within the hysteresis", got)
+			t.Errorf("throttled to %d m within throttleDelay", got)
 		}
 		time.Sleep(time.Second)
 		if got := i.limit(); got != 10 {

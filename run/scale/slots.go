@@ -25,9 +25,9 @@ func newSlots(most int, now func() time.Time) slots {
 	return slots{most: most, now: now, preferred: math.MaxInt}
 }
 
-// acquire takes a slot of the ready instance that it returns, nil where all are taken: of few instances the one with the
-// fewest requests, of many the better of two. Those beyond the preferred ones get a request only when the others are
-// full, so that they become idle.
+// acquire takes a slot of the ready instance that it returns, nil where all are taken: of few instances the one with
+// the fewest requests, of many the better of two. Those beyond the preferred ones get a request only when the others
+// are full, so that they become idle.
 func (s *slots) acquire() (r *running) {
 	n := min(len(s.ready), s.preferred)
 	if n > 8 {
