@@ -11,6 +11,8 @@ export GIGGLE_MIRROR ?= /var/cache/giggle/mirror
 TOOLS := $(dir $(GIGGLE_MIRROR))tools
 # Containers need root; everything that runs one is run through this.
 ROOT := $(shell [ "$$(id -u)" = 0 ] || echo 'sudo -E env "PATH=$$PATH"')
+# Every target installs and builds what it needs itself: these parts. `hack/setup` without one lists them, with what each is for.
+SETUP := @hack/setup
 
 # How long the soak test loads and kills.
 export GIGGLE_SOAK ?= 10m
@@ -26,42 +28,49 @@ build: ## build bin/giggle
 	@mkdir -p bin
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/giggle ./cmd/giggle
 
-setup: ## install the missing OS packages, build BuildKit and make the builder image; a no-op when nothing is missing
-	@hack/setup
-	@$(ROOT) hack/buildkit/build '$(TOOLS)'
-	@$(ROOT) go run ./hack/builder --mirror '$(GIGGLE_MIRROR)'
+setup: ## what running the cloud and building images on it needs; a no-op when nothing is missing
+	$(SETUP) run builder build
 
-images: setup ## make the offline images that Dockerfiles and build steps start from; a no-op when the mirror has them
-	@$(ROOT) go run ./hack/images --mirror '$(GIGGLE_MIRROR)'
+images: ## make the offline images that Dockerfiles and build steps start from; a no-op when the mirror has them
+	$(SETUP) images
 
-images-ollama: images ## build Ollama from its source and make the offline image ollama/ollama; some minutes, once
-	@$(ROOT) hack/ollama/build '$(TOOLS)'
-	@$(ROOT) go run ./hack/images --mirror '$(GIGGLE_MIRROR)' --ollama '$(TOOLS)/ollama' --ollama-version "$$(cut -d' ' -f1 '$(TOOLS)/ollama.version' | tr -d v)"
+images-ollama: ## build Ollama from its source and make the offline image ollama/ollama; some minutes, once
+	$(SETUP) images ollama
 
 terraform: ## build Terraform from its source and get Google's provider from Terraform's registry, for test-terraform; some minutes, once
-	@$(ROOT) hack/terraform/build '$(TOOLS)'
+	$(SETUP) terraform
 
-demo: setup build ## build, deploy and call a service in a temporary directory
+demo: ## build, deploy and call a service in a temporary directory
+	$(SETUP) run builder
+	@$(MAKE) --no-print-directory build
 	@$(ROOT) bin/giggle demo
 
-test: setup images build ## every test, with the real gcloud and real containers
+test: ## every test, with the real gcloud and real containers
+	$(SETUP) run builder build images test
+	@$(MAKE) --no-print-directory build
 	$(ROOT) go test -count=1 -timeout 14m ./...
 
-test-long: setup images build ## soak, big streams, suites by others
+test-long: ## soak, big streams, suites by others
+	$(SETUP) run builder build images test long bench
+	@$(MAKE) --no-print-directory build
 	$(ROOT) go test -p 1 -count=1 -timeout 40m -tags long -run Long $(LONG)
 	go -C test/autoscaler test -count=1 ./...
 
-test-cgroup2: images ## what depends on cgroups, in a guest with Debian's stock kernel and cgroups v2 only; installs QEMU
-	@$(ROOT) hack/machine/setup '$(TOOLS)'
+test-cgroup2: ## what depends on cgroups, in a guest with Debian's stock kernel and cgroups v2 only; installs QEMU
+	$(SETUP) run builder build images test machine
 	$(ROOT) hack/machine/test '$(TOOLS)' '$(GIGGLE_MIRROR)'
 
-test-models: images-ollama build ## module 6 and Gemini from a real Ollama; the embedded model's runtime beside llama.cpp, which npm has prebuilt
+test-models: ## module 6 and Gemini from a real Ollama; the embedded model's runtime beside llama.cpp, which npm has prebuilt
+	$(SETUP) run builder build images test ollama
+	@$(MAKE) --no-print-directory build
 	$(ROOT) env "PATH=$(TOOLS):$$PATH" go test -count=1 -timeout 30m -tags models -run Models ./cmd/giggle
 	@mkdir -p .cache/llama
 	npm install --prefix .cache/llama --ignore-scripts --no-audit --no-fund node-llama-cpp@3.22.1
 	go test -count=1 -tags models -v ./test/llama -judge '$(CURDIR)/.cache/llama'
 
-test-terraform: setup images build terraform ## the real Terraform with Google's provider
+test-terraform: ## the real Terraform with Google's provider
+	$(SETUP) run builder build images test terraform
+	@$(MAKE) --no-print-directory build
 	$(ROOT) env "PATH=$(TOOLS):$$PATH" go test -count=1 -timeout 30m -tags terraform -run Terraform ./cmd/giggle
 
 check: ## format, vet, staticcheck, module files, architecture
@@ -74,7 +83,9 @@ check: ## format, vet, staticcheck, module files, architecture
 	go -C test/autoscaler vet ./...
 	go test ./internal/arch
 
-bench: setup build ## the figures of this machine, baselines beside them
+bench: ## the figures of this machine, baselines beside them
+	$(SETUP) run builder bench
+	@$(MAKE) --no-print-directory build
 	@$(ROOT) bin/giggle bench
 
 clean:

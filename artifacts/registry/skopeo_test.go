@@ -58,7 +58,7 @@ func (w *world) proxy(t *testing.T) string {
 func TestSkopeo(t *testing.T) {
 	bin, err := exec.LookPath("skopeo")
 	if err != nil {
-		t.Fatal("skopeo is not installed: make setup installs it")
+		t.Fatal("skopeo is not installed: hack/setup test installs it")
 	}
 	w := newWorld(t)
 	dir := t.TempDir()

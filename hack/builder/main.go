@@ -1,5 +1,5 @@
 // Command builder makes the image that compiles Go source: the local Go toolchain as one layer, with the standard
-// library compiled already. `make setup` calls it; it does nothing when the mirror has the image of this toolchain.
+// library compiled already. hack/builder/build calls it; it does nothing when the mirror has the image of this toolchain.
 package main
 
 import (
@@ -24,14 +24,15 @@ import (
 
 func main() {
 	dir := flag.String("mirror", "/var/cache/giggle/mirror", "directory of the mirror")
+	std := flag.String("std", "", "build cache that has the standard library already, or most of it; it is completed")
 	flag.Parse()
-	if err := run(context.Background(), *dir); err != nil {
+	if err := run(context.Background(), *dir, *std); err != nil {
 		fmt.Fprintln(os.Stderr, "builder:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, dir string) error {
+func run(ctx context.Context, dir, cache string) error {
 	m, err := mirror.Open(dir)
 	if err != nil {
 		return err
@@ -54,14 +55,12 @@ func run(ctx context.Context, dir string) error {
 			}
 		}
 	}
-	fmt.Fprintf(os.Stderr, "builder: making the Go builder image of %s in %s (once, about a minute)\n", goversion, dir)
-	start := time.Now()
-	cache, err := os.MkdirTemp("", "giggle-builder-")
-	if err != nil {
-		return err
+	if cache == "" {
+		if cache, err = os.MkdirTemp("", "giggle-builder-"); err != nil {
+			return err
+		}
+		defer func() { _ = os.RemoveAll(cache) }()
 	}
-	defer func() { _ = os.RemoveAll(cache) }()
-	fmt.Fprintln(os.Stderr, "builder: compiling the standard library")
 	warm := exec.CommandContext(ctx, filepath.Join(goroot, "bin", "go"), "build", "std")
 	warm.Env = append(os.Environ(), append(buildpack.GoEnv(), "GOWORK=off", "GOCACHE="+cache, "GOROOT="+goroot)...)
 	if out, err := warm.CombinedOutput(); err != nil {
@@ -82,8 +81,7 @@ func run(ctx context.Context, dir string) error {
 		}
 		files = append(files, more...)
 	}
-	fmt.Fprintf(os.Stderr, "builder: packing %d files\n", len(files))
-	err = m.Put(ctx, buildpack.GoImage, "made from the local Go toolchain", time.Now(), func(images *oci.Images) (string, error) {
+	return m.Put(ctx, buildpack.GoImage, "made from the local Go toolchain", time.Now(), func(images *oci.Images) (string, error) {
 		layer, err := images.AddLayer(ctx, files)
 		if err != nil {
 			return "", err
@@ -95,11 +93,6 @@ func run(ctx context.Context, dir string) error {
 		digest, _, err := images.Assemble(ctx, []oci.Layer{layer}, cfg)
 		return digest, err
 	})
-	if err != nil {
-		return err
-	}
-	fmt.Fprintf(os.Stderr, "builder: done in %s\n", time.Since(start).Round(time.Second))
-	return nil
 }
 
 func goEnv(ctx context.Context, name string) (string, error) {
