@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -38,6 +39,7 @@ const (
 	configPath = "/etc/buildkitd.toml"
 	trustPath  = "/etc/giggle-trust.pem"
 	tmpPath    = engine.DaemonState + "/tmp"
+	cachePath  = engine.DaemonState + "/" + cacheDir
 )
 
 // startTimeout bounds how long BuildKit takes until it answers.
@@ -57,7 +59,7 @@ func (b *Builder) program(name string) (string, error) {
 			return p, nil
 		}
 	}
-	return "", fault.New(fault.FailedPrecondition, "Dockerfiles are built with BuildKit, and this machine has no %s. Run `make setup`, which builds it.", name)
+	return "", fault.New(fault.FailedPrecondition, "Dockerfiles are built with BuildKit, and this machine has no %s. Run `hack/setup build` in Giggle's repository, which builds it.", name)
 }
 
 // project is what builds of one project share: a BuildKit with its cache, and what it has pushed.
@@ -226,12 +228,15 @@ func (p *project) startLocked(ctx context.Context) error {
 	if err := errors.Join(os.MkdirAll(dir, 0o700), os.RemoveAll(filepath.Join(dir, "tmp")), os.Mkdir(filepath.Join(dir, "tmp"), 0o700)); err != nil {
 		return err
 	}
+	if err := p.openCaches(filepath.Join(dir, cacheDir)); err != nil {
+		return err
+	}
 	now := time.Now()
 	if err := os.Chtimes(dir, now, now); err != nil { // Keep goes by it
 		return err
 	}
 	in := func(name string) string { return path.Join(engine.DaemonPrograms, name) }
-	plan, err := json.Marshal(runtime.Plan{Runtime: in("runc"), Trust: trustPath, Env: b.cfg.TrustEnv, IDs: engine.IDs})
+	plan, err := json.Marshal(runtime.Plan{Runtime: in("runc"), Trust: trustPath, Env: b.cfg.TrustEnv, IDs: engine.IDs, Caches: cachePath})
 	if err != nil {
 		return err
 	}
@@ -267,6 +272,38 @@ func (p *project) startLocked(ctx context.Context) error {
 	}
 	b.cfg.Log.Debug("BuildKit runs", "project", p.id, "in", time.Since(begin).Round(time.Millisecond))
 	return nil
+}
+
+// cacheDir is where the caches of RUN steps are in a project's directory (package runtime).
+const cacheDir = "caches"
+
+// openCaches makes the caches of a project's RUN steps, which have a quarter of what the project may keep: what has grown out of
+// it since BuildKit was last started begins anew.
+func (p *project) openCaches(dir string) error {
+	if bytes, err := used(dir); err != nil || bytes > p.b.cfg.Cache/4 {
+		if err := p.b.remove(filepath.Join(projects, p.id, cacheDir)); err != nil {
+			return err
+		}
+	}
+	return runtime.MakeCaches(dir)
+}
+
+// used is how many bytes files take; 0 where nothing is there. It fails on what no tool makes, such as paths that are too long.
+func used(dir string) (bytes int64, err error) {
+	err = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			if path == dir && errors.Is(err, fs.ErrNotExist) {
+				return nil
+			}
+			return err
+		}
+		st, err := d.Info()
+		if err == nil {
+			bytes += st.Size()
+		}
+		return err
+	})
+	return bytes, err
 }
 
 func serve(l net.Listener, h http.Handler) {
@@ -382,7 +419,7 @@ maxEntries = 20
 enabled = false
 [registry.%q]
 http = true
-`, runtime, b.cfg.Cache>>20, socketAddress)
+`, runtime, (b.cfg.Cache-b.cfg.Cache/4)>>20, socketAddress)
 	for _, host := range foreign {
 		fmt.Fprintf(&s, "[registry.%q]\nmirrors = [%q]\n", host, socketAddress+"/mirror")
 	}

@@ -228,7 +228,7 @@ CMD ["/out"]
 func TestStepsTrustThePlatform(t *testing.T) {
 	dir := files(t, map[string]string{"Dockerfile": `FROM debian:12
 ENV REQUESTS_CA_BUNDLE /mine
-RUN cat $SSL_CERT_FILE >/seen && echo $REQUESTS_CA_BUNDLE >>/seen && ! echo x >>$SSL_CERT_FILE && test $(ls -A /dev | grep -c giggle) = 1
+RUN cat $SSL_CERT_FILE >/seen && echo $REQUESTS_CA_BUNDLE >>/seen && ! echo x >>$SSL_CERT_FILE && test $(ls -A /dev | grep -c giggle-trust) = 1
 `})
 	img, log, err := try(t, dockerfile.Request{Context: dir})
 	if err != nil {

@@ -235,7 +235,7 @@ func TestNoBuildKit(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = none.Build(t.Context(), dockerfile.Request{Build: job, Context: files(t, map[string]string{"Dockerfile": "FROM scratch\n"})}, io.Discard)
-	if f := fault.From(err); f.Code != fault.FailedPrecondition || !strings.Contains(f.Message, "make setup") {
+	if f := fault.From(err); f.Code != fault.FailedPrecondition || !strings.Contains(f.Message, "hack/setup build") {
 		t.Errorf("got %v", err)
 	}
 	if errors.Is(err, context.Canceled) {

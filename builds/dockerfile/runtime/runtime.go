@@ -10,7 +10,7 @@
 // RUN steps see the platform under Google's names, and others such as registry.ollama.ai, with certificates of its own CA. What
 // makes programs trust them must not be left in an image, and must not change what BuildKit takes a step for in its
 // cache: so it is added here, where the step's container is already described. The bundle is mounted into the
-// container's /dev, which is never a part of a layer.
+// container's /dev, which is never a part of a layer. So are the project's caches (cache.go).
 package runtime
 
 import (
@@ -18,6 +18,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -40,6 +41,7 @@ type Plan struct {
 	Trust   string   // PEM file of the certificates, an absolute path
 	Env     []string // names of the variables that are set to Bundle where a step has not set them
 	IDs     uint32   // how many users and groups there are
+	Caches  string   // directory of the project's caches, an absolute path; "" for none
 }
 
 // PlanFile is where the runtime at a path reads its plan.
@@ -77,9 +79,12 @@ func (p Plan) contain(bundle string) (connection *os.File, err error) {
 		return nil, err
 	}
 	sysfs := filepath.Join(bundle, "sys")
-	b, network, err := p.edit(b, sysfs)
+	b, c, err := p.edit(b, sysfs)
 	if err != nil {
 		return nil, err
+	}
+	for _, dir := range c.compilers {
+		seed(c.root, dir)
 	}
 	if err := os.WriteFile(config, b, 0o600); err != nil { // BuildKit has made it for this one start
 		return nil, err
@@ -103,7 +108,7 @@ func (p Plan) contain(bundle string) (connection *os.File, err error) {
 		return nil, err
 	}
 	ns := -1
-	if network {
+	if c.network {
 		f, err := os.Open("/proc/thread-self/ns/net")
 		if err != nil {
 			return nil, err
@@ -171,30 +176,68 @@ func (o object) set(name string, value any) error {
 	return err
 }
 
-// edit changes a description in the form of the OCI runtime specification. Network says that the container is to have the
-// platform's network: it asks for none of its own.
-func (p Plan) edit(config []byte, sysfs string) (edited []byte, network bool, err error) {
+// container is what a description says.
+type container struct {
+	root      string   // its file system
+	network   bool     // it is to have the platform's network: it asks for none of its own
+	compilers []string // directories of caches of the Go compiler that it sees
+}
+
+// edit changes a description in the form of the OCI runtime specification.
+func (p Plan) edit(config []byte, sysfs string) (edited []byte, c container, err error) {
 	var whole, process, linux object
 	if err := json.Unmarshal(config, &whole); err != nil {
-		return nil, false, err
+		return nil, c, err
 	}
 	if err := errors.Join(whole.get("process", &process), whole.get("linux", &linux)); err != nil {
-		return nil, false, err
+		return nil, c, err
 	}
 	if process == nil || linux == nil {
-		return nil, false, errors.New("no process or no linux is described")
+		return nil, c, errors.New("no process or no linux is described")
 	}
 	var env []string
 	var capabilities map[string][]string
 	var mounts []json.RawMessage
+	var mounted []mount // the same
+	var root struct {
+		Path string `json:"path"`
+	}
 	var namespaces []namespace
-	err = errors.Join(process.get("env", &env), process.get("capabilities", &capabilities), whole.get("mounts", &mounts), linux.get("namespaces", &namespaces))
+	err = errors.Join(
+		process.get("env", &env), process.get("capabilities", &capabilities), linux.get("namespaces", &namespaces),
+		whole.get("mounts", &mounts), whole.get("mounts", &mounted), whole.get("root", &root),
+	)
 	if err != nil {
-		return nil, false, err
+		return nil, c, err
+	}
+	isSet := func(name string) bool {
+		return slices.ContainsFunc(env, func(v string) bool { return strings.HasPrefix(v, name+"=") })
 	}
 	for _, name := range p.Env {
-		if !slices.ContainsFunc(env, func(v string) bool { return strings.HasPrefix(v, name+"=") }) {
+		if !isSet(name) {
 			env = append(env, name+"="+Bundle)
+		}
+	}
+	added := []mount{
+		{"/sys", "bind", sysfs, []string{"rbind", "ro", "nosuid", "nodev", "noexec"}},
+		{Bundle, "bind", p.Trust, []string{"bind", "ro", "nosuid", "nodev", "noexec"}},
+	}
+	c.root = root.Path
+	for _, m := range mounted {
+		if m.Type == "bind" && strings.HasSuffix(m.Destination, "/"+goBuild.place) {
+			c.compilers = append(c.compilers, m.Source)
+		}
+	}
+	if p.Caches != "" {
+		added = append(added, mount{CacheDir, "bind", p.Caches, []string{"rbind", "rw", "nosuid", "nodev"}})
+		for _, k := range caches {
+			if isSet(k.env) || slices.ContainsFunc(mounted, k.isAt) {
+				continue
+			}
+			env = append(env, k.env+"="+path.Join(CacheDir, k.name))
+			if k == goBuild {
+				c.compilers = append(c.compilers, filepath.Join(p.Caches, k.name))
+			}
 		}
 	}
 	for set, names := range capabilities {
@@ -203,17 +246,14 @@ func (p Plan) edit(config []byte, sysfs string) (edited []byte, network bool, er
 	has := func(kind string) bool {
 		return slices.ContainsFunc(namespaces, func(n namespace) bool { return n.Type == kind })
 	}
-	network = !has("network")
+	c.network = !has("network")
 	if !has("user") {
 		namespaces = append(namespaces, namespace{Type: "user"})
 	}
-	for _, m := range []mount{
-		{"/sys", "bind", sysfs, []string{"rbind", "ro", "nosuid", "nodev", "noexec"}},
-		{Bundle, "bind", p.Trust, []string{"bind", "ro", "nosuid", "nodev", "noexec"}},
-	} {
+	for _, m := range added {
 		raw, err := json.Marshal(m)
 		if err != nil {
-			return nil, false, err
+			return nil, c, err
 		}
 		mounts = append(mounts, raw)
 	}
@@ -224,8 +264,8 @@ func (p Plan) edit(config []byte, sysfs string) (edited []byte, network bool, er
 		whole.set("process", process), whole.set("linux", linux), whole.set("mounts", mounts),
 	)
 	if err != nil {
-		return nil, false, err
+		return nil, c, err
 	}
 	edited, err = json.Marshal(whole)
-	return edited, network, err
+	return edited, c, err
 }

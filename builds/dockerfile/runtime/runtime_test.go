@@ -38,11 +38,11 @@ func TestEdit(t *testing.T) {
 			"uidMappings":[{"containerID":0,"hostID":0,"size":10}],"gidMappings":[{"containerID":0,"hostID":0,"size":10}]},
 		"mounts":[{"destination":"/dev","type":"tmpfs"},{"destination":"/sys","type":"bind","source":"/b/sys","options":["rbind","ro","nosuid","nodev","noexec"]},
 			{"destination":"/dev/giggle-trust.pem","type":"bind","source":"/t.pem","options":["bind","ro","nosuid","nodev","noexec"]}],"x":{"a":1}}`
-	out, network, err := p.edit([]byte(in), "/b/sys")
+	out, c, err := p.edit([]byte(in), "/b/sys")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !network {
+	if !c.network {
 		t.Error("a container without a network namespace of its own gets none")
 	}
 	var got, wanted map[string]any
@@ -58,7 +58,7 @@ func TestEdit(t *testing.T) {
 	if !strings.Contains(string(out), "18446744073709551615") {
 		t.Errorf("a number was changed: %s", out)
 	}
-	if _, network, err := p.edit([]byte(`{"process":{},"linux":{"namespaces":[{"type":"network"}]}}`), "/b/sys"); network || err != nil {
+	if _, c, err := p.edit([]byte(`{"process":{},"linux":{"namespaces":[{"type":"network"}]}}`), "/b/sys"); c.network || err != nil {
 		t.Errorf("a container that is to have no network gets one: %v", err)
 	}
 	for _, broken := range []string{
