@@ -19,21 +19,34 @@ const debianPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin
 const gcloudRoot = "/google-cloud-sdk"
 
 // Where build steps and RUN steps find packages: the platform's proxies on the metadata address. Elsewhere Go goes on to
-// the next one; npm needs its variable unset.
+// this machine's own; npm needs its variable unset.
 const (
-	goProxy     = "GOPROXY=http://169.254.169.254/goproxy|https://proxy.golang.org|direct"
+	goProxy     = "GOPROXY=http://169.254.169.254/goproxy"
 	npmRegistry = "npm_config_registry=http://169.254.169.254/npm/"
 )
 
+// packageSources are where this machine gets packages from, by its own settings.
+type packageSources struct {
+	modules string // GOPROXY; "" where it has none
+}
+
+// goProxies is the variable with both.
+func (p packageSources) goProxies() string {
+	if p.modules == "" || p.modules == "off" {
+		return goProxy
+	}
+	return goProxy + "|" + p.modules
+}
+
 // set is the offline images: what the tutorial and most Dockerfiles start from. The names say a version that the
 // original has; what is inside is what Debian and this machine have.
-func set() []image {
+func set(from packageSources) []image {
 	shell := func(cmd ...string) v1.Config { return v1.Config{Env: []string{debianPath}, Cmd: cmd} }
 	builder := func(entrypoint ...string) v1.Config {
 		return v1.Config{Env: []string{debianPath}, Entrypoint: entrypoint, WorkingDir: "/workspace"}
 	}
 	golang := v1.Config{
-		Env: []string{"PATH=/go/bin:/usr/local/go/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "GOPATH=/go", "GOTOOLCHAIN=local", goProxy},
+		Env: []string{"PATH=/go/bin:/usr/local/go/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "GOPATH=/go", "GOTOOLCHAIN=local", from.goProxies()},
 		Cmd: []string{"bash"}, WorkingDir: "/go",
 	}
 	node := shell("node")
@@ -56,7 +69,7 @@ func set() []image {
 	return []image{
 		{names("debian", "latest", "stable", "12", "bookworm", "stable-slim", "12-slim", "bookworm-slim"), []string{"debian"}, shell("bash")},
 		{names("ubuntu", "latest", "22.04", "24.04", "jammy", "noble"), []string{"debian"}, shell("bash")},
-		{names("golang", "latest", "1", "bookworm", "1.22", "1.22-bookworm", "1.23", "1.23-bookworm", "1.24", "1.24-bookworm", "1.25", "1.25-bookworm", "1.26", "1.26-bookworm"), []string{"debian", "tools", "go"}, golang},
+		{names("golang", "latest", "1", "bookworm", "1.22", "1.22-bookworm", "1.23", "1.23-bookworm", "1.24", "1.24-bookworm", "1.25", "1.25-bookworm", "1.26", "1.26-bookworm"), []string{"debian", "tools", "go", "go-cache"}, golang},
 		{names("node", "latest", "lts", "18", "18-slim", "20", "20-slim", "20-bookworm", "20-bookworm-slim", "22", "22-slim", "22-bookworm-slim"), []string{"debian", "node"}, node},
 		{names("python", "latest", "3", "3.11", "3.11-slim", "3.11-bookworm", "3.11-slim-bookworm", "3.12", "3.12-slim", "3.13", "3.13-slim"), []string{"debian", "python"}, shell("python3")},
 		{distroless("static", "latest"), []string{"static"}, static},
@@ -68,7 +81,7 @@ func set() []image {
 		{append(names("gcr.io/google.com/cloudsdktool/cloud-sdk", "latest", "slim"), names("gcr.io/google.com/cloudsdktool/google-cloud-cli", "latest", "slim", "stable")...), []string{"debian", "python", "gcloud"}, sdk},
 		{names("gcr.io/cloud-builders/git", "latest"), []string{"debian", "tools"}, builder("git")},
 		{names("gcr.io/cloud-builders/curl", "latest"), []string{"debian", "tools"}, builder("curl")},
-		{names("gcr.io/cloud-builders/go", "latest"), []string{"debian", "tools", "go"}, goBuilder},
+		{names("gcr.io/cloud-builders/go", "latest"), []string{"debian", "tools", "go", "go-cache"}, goBuilder},
 		{names("gcr.io/serverless-journey/failing", "latest"), []string{"static", "failing"}, v1.Config{Entrypoint: []string{"/failing"}, User: "65532"}},
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 
+	"giggle/builds/dockerfile/runtime"
 	"giggle/fault"
 	"giggle/oci"
 )
@@ -22,6 +24,8 @@ func (w *workshop) files(name string) ([]oci.File, error) {
 		return w.libc()
 	case "go":
 		return w.golang()
+	case "go-cache":
+		return w.goCache()
 	case "node":
 		return w.node()
 	case "docker":
@@ -92,6 +96,32 @@ func (w *workshop) libc() ([]oci.File, error) {
 	return files, nil
 }
 
+// goRoot is where the official image has the toolchain.
+const goRoot = "/usr/local/go"
+
+// goCache is the standard library, compiled as a Dockerfile's `go build` needs it: with cgo, by the image's own C compiler, and
+// without. It is where the platform's RUN steps take it from (builds/dockerfile/runtime).
+func (w *workshop) goCache() ([]oci.File, error) {
+	t, err := w.installed("tools")
+	if err != nil {
+		return nil, err
+	}
+	goroot := output(w.ctx, "go", "env", "GOROOT")
+	if goroot == "" {
+		return nil, fault.New(fault.FailedPrecondition, "`go env GOROOT` failed: is Go on the PATH?")
+	}
+	cache := filepath.Join(t.dir, runtime.WarmCache)
+	if err := errors.Join(os.MkdirAll(filepath.Join(t.dir, goRoot), 0o755), os.MkdirAll(cache, 0o755)); err != nil {
+		return nil, err
+	}
+	build := "export GOENV=off GOFLAGS= GOTOOLCHAIN=local GOCACHE=" + runtime.WarmCache + " PATH=" + goRoot + "/bin:$PATH; unset GOROOT; " +
+		"CGO_ENABLED=0 go build std && CGO_ENABLED=1 go build std"
+	if err := t.run(w.ctx, build, "BIND="+goroot, "AT="+goRoot); err != nil {
+		return nil, fmt.Errorf("go build std: %w", err)
+	}
+	return add(nil, cache, runtime.WarmCache, nil)
+}
+
 // golang is the local toolchain where the official image has it.
 func (w *workshop) golang() ([]oci.File, error) {
 	goroot := output(w.ctx, "go", "env", "GOROOT")
@@ -101,7 +131,7 @@ func (w *workshop) golang() ([]oci.File, error) {
 	files := []oci.File{
 		{Path: "/go", Mode: fs.ModeDir | 0o777}, {Path: "/go/bin", Mode: fs.ModeDir | 0o777}, {Path: "/go/src", Mode: fs.ModeDir | 0o777},
 	}
-	return add(files, goroot, "/usr/local/go", func(rel string, dir bool) bool {
+	return add(files, goroot, goRoot, func(rel string, dir bool) bool {
 		return dir && (rel == "test" || rel == "doc" || rel == "api" || rel == "pkg/obj" || filepath.Base(rel) == "testdata") ||
 			!dir && strings.HasSuffix(rel, "_test.go")
 	})

@@ -65,7 +65,7 @@ func run(ctx context.Context, dir string) error {
 	}
 	w := &workshop{ctx: ctx, mirror: m}
 	defer w.clean()
-	for _, img := range set() {
+	for _, img := range set(registries(ctx)) {
 		label, err := recipeOf(ctx, img)
 		if err != nil {
 			return err
@@ -96,7 +96,7 @@ func recipeOf(ctx context.Context, img image) (string, error) {
 	for _, l := range img.layers {
 		parts = append(parts, l)
 		switch l {
-		case "go":
+		case "go", "go-cache":
 			parts = append(parts, goVersion(ctx))
 		case "node":
 			parts = append(parts, nodeVersion(ctx))
@@ -117,6 +117,11 @@ func output(ctx context.Context, name string, args ...string) string {
 
 func goVersion(ctx context.Context) string   { return output(ctx, "go", "env", "GOVERSION") }
 func nodeVersion(ctx context.Context) string { return output(ctx, "node", "--version") }
+
+// registries are the machine's own settings of where packages come from.
+func registries(ctx context.Context) packageSources {
+	return packageSources{modules: output(ctx, "go", "env", "GOPROXY")}
+}
 
 // workshop makes layers, each once.
 type workshop struct {
@@ -218,6 +223,26 @@ func (w *workshop) debian() (*tree, error) {
 	return t, err
 }
 
+// installed is the smallest tree with packages on top, made once.
+func (w *workshop) installed(name string) (*tree, error) {
+	if t := w.trees[name]; t != nil {
+		return t, nil
+	}
+	base, err := w.debian()
+	if err != nil {
+		return nil, err
+	}
+	t, err := base.copy(w.ctx, filepath.Join(w.dir, name))
+	if err != nil {
+		return nil, err
+	}
+	if err := t.install(w.ctx, packages[name]...); err != nil {
+		return nil, err
+	}
+	w.trees[name] = t
+	return t, nil
+}
+
 func (w *workshop) writeDebian(name string, out io.Writer) error {
 	base, err := w.debian()
 	if err != nil {
@@ -232,12 +257,8 @@ func (w *workshop) writeDebian(name string, out io.Writer) error {
 			return err
 		}
 	}
-	t, err := base.copy(w.ctx, filepath.Join(w.dir, name))
+	t, err := w.installed(name)
 	if err != nil {
-		return err
-	}
-	defer func() { _ = os.RemoveAll(t.dir) }()
-	if err := t.install(w.ctx, packages[name]...); err != nil {
 		return err
 	}
 	_, err = t.layer(w.ctx, out, w.below["debian"])

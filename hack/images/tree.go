@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -19,13 +20,29 @@ type tree struct{ dir string }
 
 // bootstrap makes the smallest Debian that apt works in.
 func bootstrap(ctx context.Context, dir string) (*tree, error) {
-	cmd := exec.CommandContext(ctx, "mmdebstrap", "--quiet", "--variant=minbase", "--include=ca-certificates,netbase,tzdata",
-		"--dpkgopt=force-unsafe-io", `--aptopt=APT::Sandbox::User "root"`, suite, dir)
+	args := []string{
+		"--quiet", "--variant=minbase", "--include=ca-certificates,netbase,tzdata", "--dpkgopt=force-unsafe-io",
+		`--aptopt=APT::Sandbox::User "root"`, suite, dir,
+	}
+	cmd := exec.CommandContext(ctx, "mmdebstrap", append(args, aptSources(ctx)...)...)
 	cmd.Env = append(os.Environ(), "SOURCE_DATE_EPOCH=0", "TMPDIR="+filepath.Dir(dir))
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("mmdebstrap: %w\n%s", err, out)
 	}
 	return &tree{dir}, nil
+}
+
+// aptSources are where this machine gets packages of the suite from, by its own settings, in apt's one-line form. A machine with
+// another system has none: then mmdebstrap takes its own.
+func aptSources(ctx context.Context) (lines []string) {
+	const format = "$(ORIGIN) $(CODENAME) deb $(REPO_URI) $(RELEASE) $(COMPONENT)"
+	for line := range strings.Lines(output(ctx, "apt-get", "indextargets", "--format", format, "Created-By: Packages")) {
+		of, source, _ := strings.Cut(strings.TrimSpace(line), " deb ")
+		if source = "deb " + source; (of == "Debian "+suite || strings.HasPrefix(of, "Debian "+suite+"-")) && !slices.Contains(lines, source) {
+			lines = append(lines, source)
+		}
+	}
+	return lines
 }
 
 // copy makes another tree with the same files.
@@ -36,10 +53,12 @@ func (t *tree) copy(ctx context.Context, dir string) (*tree, error) {
 	return &tree{dir}, nil
 }
 
-// inside is run in the tree, in mount and process namespaces of its own, so that nothing stays mounted or running.
+// inside is run in the tree, in mount and process namespaces of its own, so that nothing stays mounted or running. A directory BIND
+// is seen at AT.
 const inside = `set -e
 mount --bind /dev "$ROOT/dev"
 mount -t proc proc "$ROOT/proc"
+[ -z "${BIND-}" ] || mount --bind "$BIND" "$ROOT$AT"
 cp /etc/resolv.conf "$ROOT/etc/resolv.conf"
 printf '#!/bin/sh\nexit 101\n' >"$ROOT/usr/sbin/policy-rc.d"
 chmod 755 "$ROOT/usr/sbin/policy-rc.d"
@@ -51,10 +70,18 @@ rm -f "$ROOT/usr/sbin/policy-rc.d"
 func (t *tree) install(ctx context.Context, names ...string) error {
 	script := "apt-get -qq update && apt-get -qq -y -o APT::Sandbox::User=root -o Dpkg::Options::=--force-unsafe-io install --no-install-recommends " +
 		strings.Join(names, " ") + " && apt-get clean"
+	if err := t.run(ctx, script, "DEBIAN_FRONTEND=noninteractive"); err != nil {
+		return fmt.Errorf("apt-get install %s: %w", strings.Join(names, " "), err)
+	}
+	return nil
+}
+
+// run runs a shell script in the tree.
+func (t *tree) run(ctx context.Context, script string, env ...string) error {
 	cmd := exec.CommandContext(ctx, "unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", inside, "sh", script)
-	cmd.Env = append(os.Environ(), "ROOT="+t.dir, "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C")
+	cmd.Env = append(append(os.Environ(), "ROOT="+t.dir, "LC_ALL=C"), env...)
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("apt-get install %s: %w\n%s", strings.Join(names, " "), err, out)
+		return fmt.Errorf("%w\n%s", err, out)
 	}
 	return nil
 }
