@@ -73,9 +73,10 @@ func (b *Builder) buildNode(ctx context.Context, job builds.Build, src string, s
 		return "", err
 	}
 	say("Installed in %s", time.Since(start).Round(10*time.Millisecond))
+	// The base names the builds' registry; npm takes an empty variable for none.
 	return b.onBase(ctx, app{
 		base: NodeImage, entry: entry, pack: "nodejs", trees: map[string]string{workspace: src},
-		env: []string{"NODE_ENV=production", "npm_config_registry=https://registry.npmjs.org/", "PATH=/workspace/node_modules/.bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
+		env: []string{"NODE_ENV=production", "npm_config_registry=", "PATH=/workspace/node_modules/.bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
 	})
 }
 

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -54,11 +55,7 @@ func (p *program) cloudFlags(c *cobra.Command, f *cloudFlags) {
 	fl.StringVar(&f.Console, "console", "127.0.0.1:7171", "address of the console; port 0 for any")
 	fl.StringVar(&f.Edge, "edge", "127.0.0.1:7180", "address of plain HTTP and of the CONNECT proxy; port 0 for any")
 	fl.StringVar(&f.Mirror, "mirror", mirror, "directory of foreign images (GIGGLE_MIRROR)")
-	npm := p.getenv("npm_config_registry")
-	if npm == "" {
-		npm = "https://registry.npmjs.org/"
-	}
-	fl.StringVar(&f.Packages, "npm-registry", npm, "npm registry that builds get packages from, through a cache; \"off\" for none (npm_config_registry)")
+	fl.StringVar(&f.Packages, "npm-registry", "", "npm registry that builds get packages from, through a cache; \"off\" for none; empty for this machine's, by its npm")
 	fl.StringVar(&f.Runtime, "runtime", "", "OCI runtime: crun, runc or a path; empty for the first that works")
 	fl.DurationVar(&f.Idle, "idle", 15*time.Minute, "how long an instance without requests stays while memory lasts")
 	fl.IntVar(&f.Prepared, "prepared", -1, "prepared instances kept for services at zero; -1 for one for each 128 MiB of memory, 128 at most")
@@ -122,24 +119,38 @@ func (p *program) config(ctx context.Context, f *cloudFlags, log io.Writer) (clo
 	}
 	cfg.Data, cfg.Version, cfg.Now = data, buildVersion(), time.Now
 	cfg.Log = slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: level}))
-	cfg.Modules = p.modules(ctx)
+	var settings sync.WaitGroup // each is another program's start
+	settings.Go(func() { cfg.Modules = p.setting(ctx, cfg.Log, "GOPROXY", "go", "env", "GOPROXY") })
+	if cfg.Packages == "" {
+		settings.Go(func() {
+			cfg.Packages = p.setting(ctx, cfg.Log, "npm_config_registry", "npm", "config", "get", "registry")
+		})
+	}
+	settings.Wait()
 	if uid, err := strconv.Atoi(p.getenv("SUDO_UID")); err == nil {
 		cfg.OwnerUIDs = []int{uid}
 	}
 	return cfg, nil
 }
 
-// modules is where builds get Go modules from: the machine's own GOPROXY.
-func (p *program) modules(ctx context.Context) string {
-	if v := p.getenv("GOPROXY"); v != "" {
+// setting is what a variable says, or else what a program of this machine prints; "off" where there is neither: then builds have
+// what is cached and what their source brings. Sudo takes the toolchain's usual place out of the PATH.
+func (p *program) setting(ctx context.Context, log *slog.Logger, variable, program string, args ...string) string {
+	if v := p.getenv(variable); v != "" {
 		return v
 	}
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	if out, err := exec.CommandContext(ctx, "go", "env", "GOPROXY").Output(); err == nil && strings.TrimSpace(string(out)) != "" {
-		return strings.TrimSpace(string(out))
+	at, err := exec.LookPath(program)
+	if err != nil {
+		at = filepath.Join("/usr/local/go/bin", program)
 	}
-	return "https://proxy.golang.org"
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, at, args...).Output()
+	if v := strings.TrimSpace(string(out)); err == nil && v != "" {
+		return v
+	}
+	log.Info("builds get no packages from outside", "program", program, "err", err, "set", variable)
+	return "off"
 }
 
 func (p *program) up() *cobra.Command {
