@@ -55,6 +55,7 @@ test-long: ## soak, big streams, suites by others
 	@$(MAKE) --no-print-directory build
 	$(ROOT) go test -p 1 -count=1 -timeout 40m -tags long -run Long $(LONG)
 	go -C test/autoscaler test -count=1 ./...
+	go -C hack/tinymodel test -count=1 ./...
 
 test-cgroup2: ## what depends on cgroups, in a guest with Debian's stock kernel and cgroups v2 only; installs QEMU
 	$(SETUP) run builder build images test machine
@@ -81,6 +82,8 @@ check: ## format, vet, staticcheck, module files, architecture
 	go mod tidy -diff
 	go -C test/autoscaler mod tidy -diff
 	go -C test/autoscaler vet ./...
+	go -C hack/tinymodel mod tidy -diff
+	go -C hack/tinymodel vet ./...
 	go test ./internal/arch
 
 bench: ## the figures of this machine, baselines beside them

@@ -2,7 +2,7 @@
 // the project wrote (corpus/). It makes the text, the vocabulary and the weights, and writes a GGUF file. The same
 // source makes the same file on the same kind of processor.
 //
-// It serves the developers of the project only; what it has made is in vertex/tiny.
+// It serves the developers of the project only; what it has made is vertex/embedded/tiny.gguf.
 package main
 
 import (

@@ -26,7 +26,7 @@ var layers = []struct {
 	{"API layer", []string{"rest"}},
 	{"wire", []string{"edge", "shell", "api", "artifacts/registry", "vertex/registry", "builds/modproxy", "builds/npmproxy", "git/githttp"}},
 	{"composition", []string{"cloud", "bench/demo", "bench"}},
-	{"command", []string{"cmd/giggle", "hack/builder", "hack/images", "hack/roles", "hack/tinymodel", "test/llama", "test/ocilayout"}},
+	{"command", []string{"cmd/giggle", "hack/builder", "hack/images", "hack/roles", "test/llama", "test/ocilayout"}},
 }
 
 // sideways are the imports inside a layer that are meant, each with its reason.
