@@ -183,7 +183,7 @@ func unimplemented(t *testing.T, server *httptest.Server, host, token, method, p
 	if err != nil {
 		t.Fatal(err)
 	}
-	return res.StatusCode == http.StatusNotImplemented && strings.Contains(string(text), "not implemented")
+	return res.StatusCode == http.StatusMethodNotAllowed && strings.Contains(string(text), "not implemented")
 }
 
 // Every API of the catalogue is served, and no other.

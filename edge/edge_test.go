@@ -262,8 +262,20 @@ func TestRouting(t *testing.T) {
 	}
 	// An API that is not there says so in words that clients print, and not as a broken connection.
 	res, got := get(t, f.client(t, true), "https://logging.googleapis.com/v2/entries:list", "")
-	if res.StatusCode != http.StatusNotImplemented || !strings.Contains(got, "The API logging.googleapis.com is not implemented by Giggle.") || !strings.Contains(got, "UNIMPLEMENTED") {
+	if res.StatusCode != http.StatusMethodNotAllowed || !strings.Contains(got, "The API logging.googleapis.com is not implemented by Giggle.") || !strings.Contains(got, "UNIMPLEMENTED") {
 		t.Errorf("an API that is not there = %d %s", res.StatusCode, got)
+	}
+	call, err := http.NewRequestWithContext(t.Context(), "POST", "https://logging.googleapis.com/google.logging.v2.LoggingServiceV2/ListLogEntries", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	call.Header.Set("Content-Type", "application/grpc")
+	if res, err = f.client(t, true).Do(call); err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if h := res.Header; res.StatusCode != 200 || h.Get("Grpc-Status") != "12" || !strings.Contains(h.Get("Grpc-Message"), "logging.googleapis.com") {
+		t.Errorf("the same by gRPC = %d %v", res.StatusCode, h)
 	}
 }
 

@@ -35,7 +35,12 @@ const (
 	Unauthenticated    Code = 16
 )
 
-// codes is the table of google/rpc/code.proto: name and the HTTP status it maps to.
+// unimplementedStatus is the HTTP status of what isn't implemented. code.proto names 501, but gcloud 528 and others who use
+// Google's apitools, and gaxios in Node, take every 5xx for a passing trouble and try again for half a minute; all clients
+// of Google's take a 405 as final (docs/decisions/0017-unimplemented.md).
+const unimplementedStatus = 405
+
+// codes is the table of google/rpc/code.proto: name and the HTTP status it maps to, with one difference.
 var codes = map[Code]struct {
 	name string
 	http int
@@ -51,7 +56,7 @@ var codes = map[Code]struct {
 	FailedPrecondition: {"FAILED_PRECONDITION", 400},
 	Aborted:            {"ABORTED", 409},
 	OutOfRange:         {"OUT_OF_RANGE", 400},
-	Unimplemented:      {"UNIMPLEMENTED", 501},
+	Unimplemented:      {"UNIMPLEMENTED", unimplementedStatus},
 	Internal:           {"INTERNAL", 500},
 	Unavailable:        {"UNAVAILABLE", 503},
 	DataLoss:           {"DATA_LOSS", 500},
@@ -66,7 +71,7 @@ func (c Code) String() string {
 	return "UNKNOWN"
 }
 
-// HTTPStatus returns the HTTP status that google/rpc/code.proto names for the code.
+// HTTPStatus returns the HTTP status that google/rpc/code.proto names for the code, but for Unimplemented, which is 405.
 func (c Code) HTTPStatus() int {
 	if e, ok := codes[c]; ok {
 		return e.http

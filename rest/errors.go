@@ -144,7 +144,11 @@ func (f *Failure) envelope() envelope {
 }
 
 // WriteError writes {"error":{"code","message","status","details"}}.
-func WriteError(w http.ResponseWriter, _ *http.Request, f *Failure) {
+func WriteError(w http.ResponseWriter, r *http.Request, f *Failure) {
+	if isGRPC(r) {
+		writeStatus(w, f)
+		return
+	}
 	Challenge(w, f)
 	body, err := encode(f.envelope(), true)
 	if err != nil { // cannot happen: the envelope is plain data

@@ -84,6 +84,11 @@ func writeStatus(w http.ResponseWriter, f *Failure) {
 	w.WriteHeader(http.StatusOK)
 }
 
+// isGRPC reports whether a request speaks gRPC, whose errors are a status in the trailers of a 200.
+func isGRPC(r *http.Request) bool {
+	return strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc")
+}
+
 // percentEncoded is a text as the header grpc-message has it.
 func percentEncoded(s string) string {
 	var b strings.Builder

@@ -19,7 +19,6 @@ import (
 	"log/slog"
 	"net/http"
 	"sort"
-	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -221,7 +220,7 @@ func (m *Mux) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Goog-Request-Id", id)
 	a := &arrival{id: id, held: claim{bodies: m.opts.Bodies, ctx: r.Context()}}
 	defer a.held.end()
-	if strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
+	if isGRPC(r) {
 		m.serveGRPC(w, r, a)
 		return
 	}

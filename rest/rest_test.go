@@ -255,7 +255,7 @@ func TestTranscoding(t *testing.T) {
 		{"lists and masks", "GET", "/v1/projects/p/locations/l/repositories?fields=repositories(name,format)", "", 200, `{"repositories":[{"format":"DOCKER","name":"a"},{"name":"b"}]}`},
 		{"unknown path", "GET", "/v1/nothing", "", 404, `{"error":{"code":404,"message":"The requested URL /v1/nothing was not found on artifactregistry.googleapis.com.","status":"NOT_FOUND"}}`},
 		{"wrong method", "PUT", repo + "r", "", 404, `{"error":{"code":404,"message":"Method not found: PUT is not a method of /v1/projects/p/locations/l/repositories/r (allowed: DELETE, GET, PATCH).","status":"NOT_FOUND"}}`},
-		{"not implemented", "DELETE", repo + "r", "", 501, `{"error":{"code":501,"message":"Method /google.devtools.artifactregistry.v1.ArtifactRegistry/DeleteRepository is not implemented by Giggle.","status":"UNIMPLEMENTED"}}`},
+		{"not implemented", "DELETE", repo + "r", "", 405, `{"error":{"code":405,"message":"Method /google.devtools.artifactregistry.v1.ArtifactRegistry/DeleteRepository is not implemented by Giggle.","status":"UNIMPLEMENTED"}}`},
 		{"a fault with details", "GET", repo + "gone", "", 404, `{"error":{"code":404,"message":"Repository \"projects/p/locations/l/repositories/gone\" was not found.","status":"NOT_FOUND","details":[` +
 			`{"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":"REPOSITORY_NOT_FOUND","domain":"artifactregistry.googleapis.com","metadata":{"name":"gone"}},` +
 			`{"@type":"type.googleapis.com/google.rpc.Help","links":[{"description":"Make one","url":"https://giggle.test/docs"}]}]}}`},

@@ -231,16 +231,16 @@ func TestRefusals(t *testing.T) {
 		{`{"contents":[{"role":"user"}]}`, 400, "contents[0].parts"},
 		{`{"contents":[{"role":"nobody","parts":[{"text":"x"}]}]}`, 400, "contents[0].role"},
 		{`{"contents":[{"parts":[{}]}]}`, 400, "contents[0].parts[0]"},
-		{`{"contents":[{"parts":[{"fileData":{"fileUri":"gs://a/b","mimeType":"image/png"}}]}]}`, 501, "contents[0].parts[0].fileData"},
-		{`{"contents":[{"parts":[{"inlineData":{"mimeType":"audio/wav","data":"aGk="}}]}]}`, 501, "contents[0].parts[0].inlineData.mimeType"},
-		{`{"contents":[{"parts":[{"inlineData":{"mimeType":"image/png","data":"aGk="}}]}]}`, 501, "contents[0].parts[0].inlineData"},
-		{`{` + hello + `,"cachedContent":"projects/x"}`, 501, "cachedContent"},
-		{`{` + hello + `,"tools":[{"googleSearch":{}}]}`, 501, "tools[0].googleSearch"},
-		{`{` + hello + `,"tools":[{"functionDeclarations":[{"name":"f"}]}]}`, 501, "tools"},
-		{`{` + hello + `,"generationConfig":{"responseMimeType":"application/json"}}`, 501, "generationConfig.responseMimeType"},
-		{`{` + hello + `,"generationConfig":{"responseMimeType":"text/x.enum"}}`, 501, "generationConfig.responseMimeType"},
-		{`{` + hello + `,"generationConfig":{"responseLogprobs":true}}`, 501, "generationConfig.responseLogprobs"},
-		{`{` + hello + `,"generationConfig":{"thinkingConfig":{}}}`, 501, "generationConfig.thinkingConfig"},
+		{`{"contents":[{"parts":[{"fileData":{"fileUri":"gs://a/b","mimeType":"image/png"}}]}]}`, 405, "contents[0].parts[0].fileData"},
+		{`{"contents":[{"parts":[{"inlineData":{"mimeType":"audio/wav","data":"aGk="}}]}]}`, 405, "contents[0].parts[0].inlineData.mimeType"},
+		{`{"contents":[{"parts":[{"inlineData":{"mimeType":"image/png","data":"aGk="}}]}]}`, 405, "contents[0].parts[0].inlineData"},
+		{`{` + hello + `,"cachedContent":"projects/x"}`, 405, "cachedContent"},
+		{`{` + hello + `,"tools":[{"googleSearch":{}}]}`, 405, "tools[0].googleSearch"},
+		{`{` + hello + `,"tools":[{"functionDeclarations":[{"name":"f"}]}]}`, 405, "tools"},
+		{`{` + hello + `,"generationConfig":{"responseMimeType":"application/json"}}`, 405, "generationConfig.responseMimeType"},
+		{`{` + hello + `,"generationConfig":{"responseMimeType":"text/x.enum"}}`, 405, "generationConfig.responseMimeType"},
+		{`{` + hello + `,"generationConfig":{"responseLogprobs":true}}`, 405, "generationConfig.responseLogprobs"},
+		{`{` + hello + `,"generationConfig":{"thinkingConfig":{}}}`, 405, "generationConfig.thinkingConfig"},
 		{`{` + hello + `,"generationConfig":{"temperature":3}}`, 400, "generationConfig.temperature"},
 		{`{` + hello + `,"generationConfig":{"temperature":"NaN"}}`, 400, "generationConfig.temperature"},
 		{`{` + hello + `,"generationConfig":{"candidateCount":9}}`, 400, "generationConfig.candidateCount"},
@@ -269,8 +269,8 @@ func TestWhoMayAskWhat(t *testing.T) {
 	}
 	w.CallAs(t, "", "POST", "/v1/"+modelName+":generateContent", "{"+hello+"}", 401)
 	w.Call(t, "POST", "/v1/"+strings.Replace(modelName, "gemini-2.0-flash-001", "claude", 1)+":generateContent", "{"+hello+"}", 404)
-	w.Call(t, "POST", "/v1/projects/giggle/locations/us-central1/endpoints/1:predict", "{}", 501)
-	w.Call(t, "GET", "/v1/projects/giggle/locations/us-central1/datasets", "", 501)
+	w.Call(t, "POST", "/v1/projects/giggle/locations/us-central1/endpoints/1:predict", "{}", 405)
+	w.Call(t, "GET", "/v1/projects/giggle/locations/us-central1/datasets", "", 405)
 	if out := w.Call(t, "GET", "/v1beta1/publishers/google/models", "", 200); len(out["publisherModels"].([]any)) == 0 {
 		t.Errorf("%v", out)
 	}

@@ -160,11 +160,11 @@ func TestCreate(t *testing.T) {
 func TestRefused(t *testing.T) {
 	w := newWorld(t)
 	for body, status := range map[string]int{
-		`{"format":"MAVEN"}`:                                                                                  http.StatusNotImplemented,
-		`{"format":"DOCKER","kmsKeyName":"k"}`:                                                                http.StatusNotImplemented,
-		`{"format":"DOCKER","mode":"REMOTE_REPOSITORY"}`:                                                      http.StatusNotImplemented,
-		`{"format":"DOCKER","remoteRepositoryConfig":{"description":"d"}}`:                                    http.StatusNotImplemented,
-		`{"format":"DOCKER","vulnerabilityScanningConfig":{"enablementConfig":"INHERITED"}}`:                  http.StatusNotImplemented,
+		`{"format":"MAVEN"}`:                                                                                  http.StatusMethodNotAllowed,
+		`{"format":"DOCKER","kmsKeyName":"k"}`:                                                                http.StatusMethodNotAllowed,
+		`{"format":"DOCKER","mode":"REMOTE_REPOSITORY"}`:                                                      http.StatusMethodNotAllowed,
+		`{"format":"DOCKER","remoteRepositoryConfig":{"description":"d"}}`:                                    http.StatusMethodNotAllowed,
+		`{"format":"DOCKER","vulnerabilityScanningConfig":{"enablementConfig":"INHERITED"}}`:                  http.StatusMethodNotAllowed,
 		`{"description":"no format"}`:                                                                         http.StatusBadRequest,
 		`{"format":"DOCKER","labels":{"Bad":"x"}}`:                                                            http.StatusBadRequest,
 		`{"format":"DOCKER","dockerConfig":{},"vulnerabilityScanningConfig":{"enablementConfig":"DISABLED"}}`: http.StatusOK,
@@ -173,7 +173,7 @@ func TestRefused(t *testing.T) {
 	}
 	w.call(t, w.owner, "POST", parent+"/repositories", `{"format":"DOCKER"}`, http.StatusBadRequest)
 	w.call(t, w.owner, "POST", "/v1/projects/giggle/locations/moon/repositories?repositoryId=r", `{"format":"DOCKER"}`, http.StatusBadRequest)
-	w.call(t, w.owner, "GET", "/v1/"+mine+"/rules", "", http.StatusNotImplemented)
+	w.call(t, w.owner, "GET", "/v1/"+mine+"/rules", "", http.StatusMethodNotAllowed)
 	w.call(t, w.stranger, "GET", "/v1/"+mine, "", http.StatusForbidden)
 	w.call(t, w.stranger, "POST", parent+"/repositories?repositoryId=r", `{"format":"DOCKER"}`, http.StatusForbidden)
 	w.call(t, w.owner, "GET", "/v1/projects/unknown-one/locations/us/repositories", "", http.StatusForbidden)

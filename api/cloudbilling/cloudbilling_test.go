@@ -19,7 +19,7 @@ func TestNothingIsBilled(t *testing.T) {
 			t.Errorf("%s: %v", ref, got)
 		}
 	}
-	w.Call(t, "PUT", "/v1/projects/giggle/billingInfo", `{"billingAccountName":"billingAccounts/000000-000000-000000"}`, 501)
+	w.Call(t, "PUT", "/v1/projects/giggle/billingInfo", `{"billingAccountName":"billingAccounts/000000-000000-000000"}`, 405)
 	for _, tt := range []struct {
 		name, token, path string
 		status            int

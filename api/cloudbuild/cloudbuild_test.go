@@ -199,7 +199,7 @@ func TestRefusals(t *testing.T) {
 		{"approve what needs no approval", w.Owner, "POST", "/v1/" + b.Name.String() + ":approve", `{"approvalResult":{"decision":"APPROVED"}}`, 400},
 		{"an account that one may not act as", w.Owner, "POST", "/v1/projects/giggle/builds",
 			`{"steps":[{"name":"ubuntu"}],"serviceAccount":"projects/giggle/serviceAccounts/x@giggle.iam.gserviceaccount.com","options":{"logging":"NONE"}}`, 403},
-		{"secrets", w.Owner, "POST", "/v1/projects/giggle/builds", `{"steps":[{"name":"ubuntu","secretEnv":["X"]}]}`, 501},
+		{"secrets", w.Owner, "POST", "/v1/projects/giggle/builds", `{"steps":[{"name":"ubuntu","secretEnv":["X"]}]}`, 405},
 		{"a location that is none", w.Owner, "POST", "/v1/projects/giggle/locations/moon/builds", `{"steps":[{"name":"ubuntu"}]}`, 404},
 	} {
 		t.Run(tt.name, func(t *testing.T) { w.CallAs(t, tt.token, tt.method, tt.path, tt.body, tt.status) })

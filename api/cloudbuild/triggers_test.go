@@ -114,7 +114,7 @@ func TestTriggers(t *testing.T) {
 		"second gen":  `{"name":"p","filename":"c","repositoryEventConfig":{"repository":"r"}}`,
 		"CEL filters": `{"name":"p","filename":"c","filter":"true"}`,
 	} {
-		if got := w.Call(t, "POST", triggersPath, body, 501); got["error"] == nil {
+		if got := w.Call(t, "POST", triggersPath, body, 405); got["error"] == nil {
 			t.Errorf("%s: %v", name, got)
 		}
 	}

@@ -97,7 +97,7 @@ func TestKeys(t *testing.T) {
 	if name != "projects/giggle/serviceAccounts/"+email+"/keys/"+f["private_key_id"] {
 		t.Errorf("name %s, file of %s", name, f["private_key_id"])
 	}
-	w.Call(t, "POST", account+"/keys", `{"privateKeyType":"TYPE_PKCS12_FILE"}`, 501)
+	w.Call(t, "POST", account+"/keys", `{"privateKeyType":"TYPE_PKCS12_FILE"}`, 405)
 	got := w.Call(t, "GET", "/v1/"+name+"?publicKeyType=TYPE_X509_PEM_FILE", "", 200)
 	cert, err := base64.StdEncoding.DecodeString(got["publicKeyData"].(string))
 	if err != nil || !strings.HasPrefix(string(cert), "-----BEGIN CERTIFICATE") || got["privateKeyData"] != nil {

@@ -59,7 +59,7 @@ func TestAuditableServices(t *testing.T) {
 		t.Errorf("services = %v", got)
 	}
 	w.Call(t, "POST", "/v1/iamPolicies:queryAuditableServices", `{"fullResourceName":"x"}`, 400)
-	newWorld(t).Call(t, "POST", "/v1/iamPolicies:queryAuditableServices", `{"fullResourceName":"//cloudresourcemanager.googleapis.com/projects/giggle"}`, 501)
+	newWorld(t).Call(t, "POST", "/v1/iamPolicies:queryAuditableServices", `{"fullResourceName":"//cloudresourcemanager.googleapis.com/projects/giggle"}`, 405)
 }
 
 // The older signing methods are on iam.googleapis.com.

@@ -159,7 +159,7 @@ func TestRefusals(t *testing.T) {
 		{"an empty condition", "POST", there + ":setIamPolicy", `{"policy":{"version":3,"bindings":[{"role":"roles/run.invoker","members":["user:a@b.test"],"condition":{}}]}}`, 400, "policy.bindings.condition.title"},
 		{"get version 2", "GET", there + ":getIamPolicy?options.requestedPolicyVersion=2", "", 400, "options.requestedPolicyVersion"},
 		{"get version x", "GET", there + ":getIamPolicy?options.requestedPolicyVersion=x", "", 400, "options.requestedPolicyVersion"},
-		{"audit", "POST", there + ":setIamPolicy", `{"policy":{"auditConfigs":[{"service":"allServices"}]}}`, 501, "policy.auditConfigs"},
+		{"audit", "POST", there + ":setIamPolicy", `{"policy":{"auditConfigs":[{"service":"allServices"}]}}`, 405, "policy.auditConfigs"},
 		{"too many permissions", "POST", there + ":testIamPermissions", `{"permissions":["a.b` + strings.Repeat(`","a.b`, 100) + `"]}`, 400, "permissions"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

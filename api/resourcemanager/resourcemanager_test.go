@@ -54,7 +54,7 @@ func TestRefusals(t *testing.T) {
 		{"no token", "", "GET", "/v1/projects", "", 401},
 		{"bad filter", w.Owner, "GET", "/v1/projects?filter=parent.id:1", "", 400},
 		{"bad query", w.Owner, "GET", "/v3/projects:search?query=what", "", 400},
-		{"no folders", w.Owner, "GET", "/v3/projects?parent=folders/1", "", 501},
+		{"no folders", w.Owner, "GET", "/v3/projects?parent=folders/1", "", 405},
 		{"short id", w.Owner, "POST", "/v1/projects", `{"projectId":"five5"}`, 400},
 		{"upper case", w.Owner, "POST", "/v1/projects", `{"projectId":"Giggles-Two"}`, 400},
 		{"path", w.Owner, "POST", "/v3/projects", `{"projectId":"../giggle"}`, 400},
@@ -69,7 +69,7 @@ func TestRefusals(t *testing.T) {
 		{"permissions on nothing v3", w.Owner, "POST", "/v3/projects/nowhere:testIamPermissions", `{"permissions":["a.b"]}`, 404},
 		{"too many permissions v3", w.Owner, "POST", "/v3/projects/giggle:testIamPermissions", `{"permissions":["a.b` + strings.Repeat(`","a.b`, 100) + `"]}`, 400},
 		{"no policy v3", w.Owner, "POST", "/v3/projects/giggle:setIamPolicy", `{}`, 400},
-		{"delete", w.Owner, "DELETE", "/v3/projects/giggle", "", 501},
+		{"delete", w.Owner, "DELETE", "/v3/projects/giggle", "", 405},
 	} {
 		t.Run(tt.name, func(t *testing.T) { w.CallAs(t, tt.token, tt.method, tt.path, tt.body, tt.status) })
 	}

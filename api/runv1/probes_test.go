@@ -38,7 +38,7 @@ func TestProbes(t *testing.T) {
 		code  int
 		path  string
 	}{
-		"host":     {`"livenessProbe":{"httpGet":{"path":"/","host":"elsewhere"}}`, 501, "livenessProbe.httpGet.host"},
+		"host":     {`"livenessProbe":{"httpGet":{"path":"/","host":"elsewhere"}}`, 405, "livenessProbe.httpGet.host"},
 		"exec":     {`"livenessProbe":{"exec":{"command":["true"]}}`, 400, "livenessProbe.exec"},
 		"two ways": {`"startupProbe":{"httpGet":{"path":"/"},"grpc":{"port":1}}`, 400, "startupProbe"},
 		"by TCP":   {`"readinessProbe":{"tcpSocket":{"port":80}}`, 400, "readinessProbe.tcpSocket"},

@@ -106,14 +106,14 @@ func TestRefusals(t *testing.T) {
 		status           int
 		field            string
 	}{
-		{"worker pool", parent, body(source, image, packs, `"workerPool":"projects/giggle/locations/europe-north1/workerPools/x"`), 501, "workerPool"},
-		{"machine type", parent, body(source, image, packs, `"machineType":"E2_HIGHCPU_8"`), 501, "machineType"},
+		{"worker pool", parent, body(source, image, packs, `"workerPool":"projects/giggle/locations/europe-north1/workerPools/x"`), 405, "workerPool"},
+		{"machine type", parent, body(source, image, packs, `"machineType":"E2_HIGHCPU_8"`), 405, "machineType"},
 		{"another account", parent, body(source, image, packs, `"serviceAccount":"projects/giggle/serviceAccounts/x@giggle.iam.gserviceaccount.com"`), 403, ""},
-		{"function", parent, body(source, image, with+`{"functionTarget":"Hello"}`), 501, "buildpackBuild.functionTarget"},
-		{"automatic updates", parent, body(source, image, with+`{"enableAutomaticUpdates":true}`), 501, "buildpackBuild.enableAutomaticUpdates"},
-		{"project descriptor", parent, body(source, image, with+`{"projectDescriptor":"project.toml"}`), 501, "buildpackBuild.projectDescriptor"},
-		{"another base image", parent, body(source, image, with+`{"baseImage":"ubuntu"}`), 501, "buildpackBuild.baseImage"},
-		{"cache image", parent, body(source, image, with+`{"cacheImageUri":"a/b"}`), 501, "buildpackBuild.cacheImageUri"},
+		{"function", parent, body(source, image, with+`{"functionTarget":"Hello"}`), 405, "buildpackBuild.functionTarget"},
+		{"automatic updates", parent, body(source, image, with+`{"enableAutomaticUpdates":true}`), 405, "buildpackBuild.enableAutomaticUpdates"},
+		{"project descriptor", parent, body(source, image, with+`{"projectDescriptor":"project.toml"}`), 405, "buildpackBuild.projectDescriptor"},
+		{"another base image", parent, body(source, image, with+`{"baseImage":"ubuntu"}`), 405, "buildpackBuild.baseImage"},
+		{"cache image", parent, body(source, image, with+`{"cacheImageUri":"a/b"}`), 405, "buildpackBuild.cacheImageUri"},
 		{"no build type", parent, body(source, image), 400, "buildType"},
 		{"no source", parent, body(image, packs), 400, "storageSource"},
 		{"no object", parent, body(`"storageSource":{"bucket":"b"}`, image, packs), 400, "storageSource"},

@@ -87,7 +87,7 @@ type xmlError struct {
 // xmlCodes are the codes of the XML API (https://cloud.google.com/storage/docs/xml-api/reference-status).
 var xmlCodes = map[int]string{
 	400: "InvalidArgument", 401: "AuthenticationRequired", 403: "AccessDenied", 404: "NoSuchKey", 409: "InvalidBucketState",
-	412: "PreconditionFailed", 416: "InvalidRange", 429: "SlowDown", 501: "NotImplemented", 503: "ServiceUnavailable",
+	412: "PreconditionFailed", 416: "InvalidRange", 429: "SlowDown", 405: "NotImplemented", 503: "ServiceUnavailable",
 }
 
 func writeXMLError(w http.ResponseWriter, _ *http.Request, f *rest.Failure) {

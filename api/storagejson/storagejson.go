@@ -2,7 +2,7 @@
 // of an object by path that the XML API has, which gcloud's build log tail uses.
 //
 // It translates for package giggle/storage and decides nothing itself. ACLs, versioning, life cycle, retention,
-// customer keys and notifications are answered with 501 where a client asks for them.
+// customer keys and notifications are answered with 405 where a client asks for them.
 // Rules: https://cloud.google.com/storage/docs/json_api and …/docs/performing-resumable-uploads.
 package storagejson
 

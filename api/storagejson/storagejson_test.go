@@ -164,12 +164,12 @@ func TestBuckets(t *testing.T) {
 		{"GET", "/storage/v1/b?project=other", "", 404, "notFound"},
 		{"POST", "/storage/v1/b?project=proj-1", `{"name":"bucket"}`, 409, "conflict"},
 		{"POST", "/storage/v1/b?project=proj-1", `{"name":"Bad_"}`, 400, "invalid"},
-		{"POST", "/storage/v1/b?project=proj-1", `{"name":"with-lifecycle","lifecycle":{"rule":[{"action":{"type":"Delete"}}]}}`, 501, "notImplemented"},
+		{"POST", "/storage/v1/b?project=proj-1", `{"name":"with-lifecycle","lifecycle":{"rule":[{"action":{"type":"Delete"}}]}}`, 405, "notImplemented"},
 		{"POST", "/storage/v1/b?project=proj-1", `{"name":1}`, 400, "invalid"},
 		{"DELETE", "/storage/v1/b/bucket", "", 409, "conflict"},
 		{"GET", "/storage/v1/b/bucket?ifMetagenerationMatch=9", "", 200, ""},
 		{"DELETE", "/storage/v1/b/bucket?ifMetagenerationMatch=9", "", 412, "conditionNotMet"},
-		{"GET", "/storage/v1/b/bucket/iam", "", 501, "notImplemented"},
+		{"GET", "/storage/v1/b/bucket/iam", "", 405, "notImplemented"},
 		{"POST", "/storage/v1/unknown", "", 404, "notFound"},
 		{"GET", "/storage/v1/b/bucket/unknown", "", 404, "notFound"},
 		{"GET", "/storage/v1/b/bucket/managedFolders", "", 200, ""},
@@ -362,10 +362,10 @@ func TestObjects(t *testing.T) {
 		{"POST", "/upload" + o + "?uploadType=other&name=x", "x", 400, "", nil},
 		{"POST", "/upload" + o + "?uploadType=media", "x", 400, "", nil},
 		{"POST", "/upload/storage/v1/b/nosuch/o?uploadType=media&name=x", "x", 404, "", nil},
-		{"PATCH", obj, `{"acl":[{"entity":"allUsers"}]}`, 501, "", nil},
+		{"PATCH", obj, `{"acl":[{"entity":"allUsers"}]}`, 405, "", nil},
 		{"POST", o + "/none/rewriteTo/b/bucket/o/x", "", 404, "", nil},
 		{"POST", "/storage/v1/b/secret/o/s/rewriteTo/b/bucket/o/x", "", 403, "", nil},
-		{"GET", o + "?matchGlob=*", "", 501, "", nil},
+		{"GET", o + "?matchGlob=*", "", 405, "", nil},
 	} {
 		res, body := h.do(t, row.method, row.path, row.body, row.header...)
 		if res.StatusCode != row.status || row.want != "" && body != row.want {

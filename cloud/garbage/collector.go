@@ -31,8 +31,7 @@ const Grace = 10 * time.Second
 const PushGrace = 10 * time.Minute
 
 const (
-	collectEvery = time.Hour        // how often everything is looked through for what nobody needs
-	pushGrace    = 10 * time.Minute // for blobs of a repository that a push may count on; grace when the disk is low
+	collectEvery = time.Hour // how often everything is looked through for what nobody needs
 	gatherDelay  = 100 * time.Millisecond
 	retryEvery   = 5 * time.Second  // until what was too young is looked at again
 	watchEvery   = 10 * time.Second // how often it is asked whether the disk is low

@@ -75,7 +75,7 @@ func try(ctx context.Context, project, location string) error {
 	}
 	var refused genai.APIError
 	_, err = client.Models.GenerateContent(ctx, model, ask, &genai.GenerateContentConfig{ResponseMIMEType: "application/json"})
-	if !errors.As(err, &refused) || refused.Code != 501 {
+	if !errors.As(err, &refused) || refused.Code != 405 {
 		return fmt.Errorf("the embedded model can't hold itself to JSON, and said %v", err)
 	}
 	_, err = client.Models.GenerateContent(ctx, "claude", ask, nil)
