@@ -110,7 +110,7 @@ func (c Considered) String() string {
 // grants it on the narrowest resource whose policy counts for name.
 func (m *IAM) Grant(p Principal, permission, name string) fault.Link {
 	role := Role{Name: ownerRole, Title: "Owner"}
-	if r, ok := (*m.roles.Load()).smallest(permission); ok {
+	if r, ok := (*m.roles.Load()).suggested(permission); ok {
 		role = *r
 	}
 	if name == Platform {

@@ -13,7 +13,7 @@ import (
 func TestRefusalSaysWhatHelps(t *testing.T) {
 	w := newWorld(t)
 	for _, tt := range []struct{ permission, on, want string }{
-		{"run.routes.invoke", service, "gcloud run services add-iam-policy-binding jokes --region=europe-north1 --project=giggle --member=user:eve@giggle.test --role=roles/run.servicesInvoker"},
+		{"run.routes.invoke", service, "gcloud run services add-iam-policy-binding jokes --region=europe-north1 --project=giggle --member=user:eve@giggle.test --role=roles/run.invoker"},
 		{"run.services.setIamPolicy", service, "--role=roles/run.admin"},
 		{"run.services.list", "projects/giggle/locations/europe-north1", "gcloud projects add-iam-policy-binding giggle --member=user:eve@giggle.test --role=roles/run."},
 		{"artifactregistry.repositories.downloadArtifacts", "projects/giggle/locations/l/repositories/r", "gcloud artifacts repositories add-iam-policy-binding r --location=l --project=giggle --member=user:eve@giggle.test --role=roles/artifactregistry."},

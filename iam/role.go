@@ -1,6 +1,7 @@
 package iam
 
 import (
+	"cmp"
 	_ "embed"
 	"fmt"
 	"maps"
@@ -101,23 +102,91 @@ func isBasic(name string) bool {
 	return name == ownerRole || name == "roles/editor" || name == "roles/viewer"
 }
 
-// smallest returns the predefined role with the fewest permissions that has the permission: one of the API itself
-// before a basic one. It is false where only the owner has it.
-func (s roleSet) smallest(permission string) (*Role, bool) {
+// suggested returns the predefined role that a person would grant for a permission: one of the API itself before a basic
+// one and before one of another API, one that does least (viewers before users before editors before admins), and of
+// those the one with the fewest permissions. Roles of service agents, of Cloud Storage's old ACLs and for migrations are
+// left for the case that nothing else has it. It is false where only the owner has it.
+func (s roleSet) suggested(permission string) (*Role, bool) {
 	var best *Role
-	less := func(a, b *Role) bool {
-		if isBasic(a.Name) != isBasic(b.Name) {
-			return isBasic(b.Name)
-		}
-		if len(a.Permissions) != len(b.Permissions) {
-			return len(a.Permissions) < len(b.Permissions)
-		}
-		return a.Name < b.Name
-	}
+	var least suggestion
 	for _, r := range s {
-		if strings.HasPrefix(r.Name, "roles/") && r.set[permission] && r.Stage == "GA" && (best == nil || less(r, best)) {
-			best = r
+		if !strings.HasPrefix(r.Name, "roles/") || r.Name == ownerRole || !r.set[permission] || r.off {
+			continue
+		}
+		if x := suggestionOf(r, permission); best == nil || x.less(least) {
+			best, least = r, x
 		}
 	}
 	return best, best != nil
+}
+
+// suggestion is how near a role is to what a person would grant, the least first.
+type suggestion struct {
+	distance int // 0 of the API of the permission, 1 basic, 2 of another API
+	rank     int // of what it lets its members do
+	part     int // 0 for a role that is named by the kind of its members alone: "run.invoker", not "run.servicesInvoker"
+	preview  int // 1 for one that isn't GA
+	size     int
+	name     string
+}
+
+func (a suggestion) less(b suggestion) bool {
+	return cmp.Or(
+		cmp.Compare(a.distance, b.distance),
+		cmp.Compare(a.rank, b.rank),
+		cmp.Compare(a.part, b.part),
+		cmp.Compare(a.preview, b.preview),
+		cmp.Compare(a.size, b.size),
+		cmp.Compare(a.name, b.name),
+	) < 0
+}
+
+const (
+	otherMembers = 1 // rank of those whose kind isn't in members, such as creators and approvers
+	notForPeople = 9
+)
+
+// members are the kinds of members that names of roles end with, with a rank by what these may do.
+var members = map[string]int{
+	"viewer":    0,
+	"reader":    0,
+	"browser":   0,
+	"user":      otherMembers,
+	"invoker":   otherMembers,
+	"developer": 2,
+	"writer":    2,
+	"editor":    3,
+	"admin":     4,
+	"owner":     4,
+}
+
+// notPeoples are parts of the names of roles that nobody grants by hand.
+var notPeoples = []string{"Agent", "legacy", "Migration", "expressMode", "CollectorService", "GeneratorService", "builder"}
+
+func suggestionOf(r *Role, permission string) suggestion {
+	name := strings.TrimPrefix(r.Name, "roles/")
+	api, _, _ := strings.Cut(permission, ".")
+	x := suggestion{distance: 2, rank: otherMembers, part: 1, size: len(r.Permissions), name: name}
+	switch {
+	case strings.HasPrefix(name, api+"."), name == "browser" && api == "resourcemanager":
+		x.distance = 0
+	case isBasic(r.Name):
+		x.distance = 1
+	}
+	last := name[strings.LastIndexByte(name, '.')+1:]
+	for kind, rank := range members {
+		if whole := last == kind; whole || strings.HasSuffix(last, strings.ToUpper(kind[:1])+kind[1:]) {
+			x.rank = rank
+			if whole {
+				x.part = 0
+			}
+		}
+	}
+	if slices.ContainsFunc(notPeoples, func(part string) bool { return strings.Contains(last, part) }) {
+		x.rank = notForPeople
+	}
+	if r.Stage != "GA" {
+		x.preview = 1
+	}
+	return x
 }
