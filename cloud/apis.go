@@ -2,7 +2,6 @@ package cloud
 
 import (
 	"fmt"
-	"maps"
 
 	"github.com/google/uuid"
 
@@ -110,7 +109,7 @@ func (c *Cloud) apis() []api {
 		},
 		{
 			host:  "run.googleapis.com",
-			rules: merge(runv1.Rules, runv2.Rules),
+			rules: runv1.Rules.With(runv2.Rules),
 			servers: []server{
 				runv1.New(runv1.Config{
 					Services:   c.services,
@@ -169,24 +168,19 @@ func (c *Cloud) apis() []api {
 	}
 }
 
-func merge(all ...guard.Rules) guard.Rules {
-	out := make(guard.Rules)
-	for _, rules := range all {
-		maps.Copy(out, rules)
-	}
-	return out
-}
-
 // muxes builds every API's routes, by host.
 func (c *Cloud) muxes() (map[string]*rest.Mux, error) {
 	bodies := rest.NewBodies(rest.DefaultBodies)
 	g := &guard.Guard{Identity: c.identity, Projects: c.projects, Audit: c.audit, Log: c.cfg.Log, Find: c.find}
 	out := make(map[string]*rest.Mux)
 	for _, a := range c.apis() {
-		guarded := guard.API{Host: a.host, Service: a.host, Rules: a.rules, Denied: a.denied}
+		chain, err := g.Chain(guard.API{Host: a.host, Service: a.host, Rules: a.rules, Denied: a.denied})
+		if err != nil {
+			return nil, err
+		}
 		m := rest.NewMux(a.host, rest.Options{
-			Admit:        g.Admit(guarded),
-			Interceptors: g.Interceptors(guarded),
+			Admit:        chain.Admit,
+			Interceptors: chain.Interceptors(),
 			Log:          c.cfg.Log,
 			NewID:        uuid.NewString,
 			Errors:       a.errors,

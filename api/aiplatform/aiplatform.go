@@ -53,34 +53,40 @@ const (
 	predictionV1   = "/google.cloud.aiplatform.v1.PredictionService/"
 	predictionBeta = "/google.cloud.aiplatform.v1beta1.PredictionService/"
 	utilityV1      = "/google.cloud.aiplatform.v1.LlmUtilityService/"
+	gardenV1       = "/google.cloud.aiplatform.v1.ModelGardenService/"
+	gardenBeta     = "/google.cloud.aiplatform.v1beta1.ModelGardenService/"
 	absentRPC      = "aiplatform.other"
+	predict        = "aiplatform.endpoints.predict"
 )
 
 // MaxBody is the largest request in bytes: pictures and sound come in it
 // (https://cloud.google.com/vertex-ai/generative-ai/docs/model-reference/inference, "inlineData").
 const MaxBody = 20 << 20
 
-// Rules says what each RPC needs.
-var Rules = func() guard.Rules {
-	r := guard.Absent(
-		&aiplatformpb.PredictionService_ServiceDesc, &aiplatformpb.LlmUtilityService_ServiceDesc, &aiplatformpb.ModelGardenService_ServiceDesc,
-		&beta.PredictionService_ServiceDesc, &beta.LlmUtilityService_ServiceDesc, &beta.ModelGardenService_ServiceDesc,
-	)
-	r[absentRPC] = guard.Rule{Authenticated: true}
-	const predict = "aiplatform.endpoints.predict"
-	for _, of := range []string{predictionV1, predictionBeta} {
-		r[of+"GenerateContent"] = guard.Rule{Permission: predict, On: "{model}"}
-		r[of+"StreamGenerateContent"] = guard.Rule{Permission: predict, On: "{model}"}
-	}
-	for _, of := range []string{utilityV1, predictionBeta} { // v1 has it in another service
-		r[of+"CountTokens"] = guard.Rule{Permission: predict, On: "{endpoint}"}
-	}
-	// Which models of Google's there are is no secret, and needs no permission there either.
-	r["/google.cloud.aiplatform.v1.ModelGardenService/GetPublisherModel"] = guard.Rule{Authenticated: true}
-	r["/google.cloud.aiplatform.v1beta1.ModelGardenService/GetPublisherModel"] = guard.Rule{Authenticated: true}
-	r["/google.cloud.aiplatform.v1beta1.ModelGardenService/ListPublisherModels"] = guard.Rule{Authenticated: true}
-	return r
-}()
+// Rules says what each RPC needs. Google counts what models answer among the reads of data, which are not logged unless
+// that is turned on; which models of Google's there are is no secret, and needs no permission there either.
+var Rules = guard.Absent(
+	&aiplatformpb.PredictionService_ServiceDesc,
+	&aiplatformpb.LlmUtilityService_ServiceDesc,
+	&aiplatformpb.ModelGardenService_ServiceDesc,
+	&beta.PredictionService_ServiceDesc,
+	&beta.LlmUtilityService_ServiceDesc,
+	&beta.ModelGardenService_ServiceDesc,
+).With(guard.Rules{
+	predictionV1 + "GenerateContent":         {Permission: predict, On: "{model}", Reads: true},
+	predictionV1 + "StreamGenerateContent":   {Permission: predict, On: "{model}", Reads: true},
+	predictionBeta + "GenerateContent":       {Permission: predict, On: "{model}", Reads: true},
+	predictionBeta + "StreamGenerateContent": {Permission: predict, On: "{model}", Reads: true},
+
+	utilityV1 + "CountTokens":      {Permission: predict, On: "{endpoint}"}, // v1 has it in another service
+	predictionBeta + "CountTokens": {Permission: predict, On: "{endpoint}"},
+
+	gardenV1 + "GetPublisherModel":     {Authenticated: true},
+	gardenBeta + "GetPublisherModel":   {Authenticated: true},
+	gardenBeta + "ListPublisherModels": {Authenticated: true},
+
+	absentRPC: {Authenticated: true},
+})
 
 // Denied puts a refusal into Vertex AI's words, which are not IAM's (seen in its users' reports).
 func Denied(e *fault.Error, permission, resource string) {

@@ -9,7 +9,6 @@ package artifactregistry
 import (
 	"context"
 	"encoding/json"
-	"strings"
 
 	"cloud.google.com/go/artifactregistry/apiv1/artifactregistrypb"
 	"cloud.google.com/go/longrunning/autogen/longrunningpb"
@@ -82,36 +81,44 @@ const (
 	locs      = "/" + locations + "/"
 )
 
-// Rules says what each RPC needs. What is not implemented still needs a signed-in caller.
-var Rules = func() guard.Rules {
-	r := guard.Absent(&artifactregistrypb.ArtifactRegistry_ServiceDesc, &longrunningpb.Operations_ServiceDesc)
-	const permission = "artifactregistry.repositories."
-	r[rpc+"ListRepositories"] = guard.Rule{Permission: permission + "list", On: "{parent}"}
-	r[rpc+"CreateRepository"] = guard.Rule{Permission: permission + "create", On: "{parent}"}
-	r[rpc+"GetRepository"] = guard.Rule{Permission: permission + "get", On: "{name}"}
-	r[rpc+"UpdateRepository"] = guard.Rule{Permission: permission + "update", On: "{repository.name}"}
-	r[rpc+"DeleteRepository"] = guard.Rule{Permission: permission + "delete", On: "{name}"}
-	r[rpc+"GetIamPolicy"] = guard.Rule{Permission: permission + "getIamPolicy", On: "{resource}"}
-	r[rpc+"TestIamPermissions"] = guard.Rule{Authenticated: true}
-	r[rpc+"SetIamPolicy"] = guard.Rule{Permission: permission + "setIamPolicy", On: "{resource}"}
-	for _, noun := range []string{"Package", "Version", "Tag", "DockerImage", "File"} {
-		of := "artifactregistry." + strings.ToLower(noun) + "s."
-		r[rpc+"List"+noun+"s"] = guard.Rule{Permission: of + "list", On: "{parent}"}
-		r[rpc+"Get"+noun] = guard.Rule{Permission: of + "get", On: "{name}"}
-	}
-	r[rpc+"DeletePackage"] = guard.Rule{Permission: "artifactregistry.packages.delete", On: "{name}"}
-	r[rpc+"DeleteVersion"] = guard.Rule{Permission: "artifactregistry.versions.delete", On: "{name}"}
-	r[rpc+"BatchDeleteVersions"] = guard.Rule{Permission: "artifactregistry.versions.delete", On: "{parent}"}
-	r[rpc+"CreateTag"] = guard.Rule{Permission: "artifactregistry.tags.create", On: "{parent}"}
-	r[rpc+"UpdateTag"] = guard.Rule{Permission: "artifactregistry.tags.update", On: "{tag.name}"}
-	r[rpc+"DeleteTag"] = guard.Rule{Permission: "artifactregistry.tags.delete", On: "{name}"}
-	r[rpc+"GetProjectSettings"] = guard.Rule{Permission: "artifactregistry.projectsettings.get", On: "{name}"}
-	r[ops+"GetOperation"] = guard.Rule{Permission: permission + "get", On: "{name}"}
-	r[ops+"ListOperations"] = guard.Rule{Permission: permission + "list", On: "{name}"}
-	r[locs+"ListLocations"] = guard.Rule{Permission: "artifactregistry.locations.list", On: "{name}"}
-	r[locs+"GetLocation"] = guard.Rule{Permission: "artifactregistry.locations.get", On: "{name}"}
-	return r
-}()
+// Rules says what each RPC needs.
+var Rules = guard.Absent(
+	&artifactregistrypb.ArtifactRegistry_ServiceDesc,
+	&longrunningpb.Operations_ServiceDesc,
+).With(guard.Rules{
+	rpc + "ListRepositories":   {Permission: "artifactregistry.repositories.list", On: "{parent}"},
+	rpc + "CreateRepository":   {Permission: "artifactregistry.repositories.create", On: "{parent}"},
+	rpc + "GetRepository":      {Permission: "artifactregistry.repositories.get", On: "{name}"},
+	rpc + "UpdateRepository":   {Permission: "artifactregistry.repositories.update", On: "{repository.name}"},
+	rpc + "DeleteRepository":   {Permission: "artifactregistry.repositories.delete", On: "{name}"},
+	rpc + "GetIamPolicy":       {Permission: "artifactregistry.repositories.getIamPolicy", On: "{resource}"},
+	rpc + "SetIamPolicy":       {Permission: "artifactregistry.repositories.setIamPolicy", On: "{resource}"},
+	rpc + "TestIamPermissions": {Authenticated: true},
+
+	rpc + "ListPackages":     {Permission: "artifactregistry.packages.list", On: "{parent}"},
+	rpc + "GetPackage":       {Permission: "artifactregistry.packages.get", On: "{name}"},
+	rpc + "ListVersions":     {Permission: "artifactregistry.versions.list", On: "{parent}"},
+	rpc + "GetVersion":       {Permission: "artifactregistry.versions.get", On: "{name}"},
+	rpc + "ListTags":         {Permission: "artifactregistry.tags.list", On: "{parent}"},
+	rpc + "GetTag":           {Permission: "artifactregistry.tags.get", On: "{name}"},
+	rpc + "ListDockerImages": {Permission: "artifactregistry.dockerimages.list", On: "{parent}"},
+	rpc + "GetDockerImage":   {Permission: "artifactregistry.dockerimages.get", On: "{name}"},
+	rpc + "ListFiles":        {Permission: "artifactregistry.files.list", On: "{parent}"},
+	rpc + "GetFile":          {Permission: "artifactregistry.files.get", On: "{name}"},
+
+	rpc + "DeletePackage":       {Permission: "artifactregistry.packages.delete", On: "{name}"},
+	rpc + "DeleteVersion":       {Permission: "artifactregistry.versions.delete", On: "{name}"},
+	rpc + "BatchDeleteVersions": {Permission: "artifactregistry.versions.delete", On: "{parent}"},
+	rpc + "CreateTag":           {Permission: "artifactregistry.tags.create", On: "{parent}"},
+	rpc + "UpdateTag":           {Permission: "artifactregistry.tags.update", On: "{tag.name}"},
+	rpc + "DeleteTag":           {Permission: "artifactregistry.tags.delete", On: "{name}"},
+	rpc + "GetProjectSettings":  {Permission: "artifactregistry.projectsettings.get", On: "{name}"},
+
+	ops + "GetOperation":   {Permission: "artifactregistry.repositories.get", On: "{name}"},
+	ops + "ListOperations": {Permission: "artifactregistry.repositories.list", On: "{name}"},
+	locs + "ListLocations": {Permission: "artifactregistry.locations.list", On: "{name}"},
+	locs + "GetLocation":   {Permission: "artifactregistry.locations.get", On: "{name}"},
+})
 
 // Register adds the API's routes.
 func (s *Server) Register(m *rest.Mux) {

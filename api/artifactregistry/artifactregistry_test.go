@@ -78,11 +78,12 @@ func newWorld(t *testing.T) *world {
 	}
 	t.Cleanup(func() { _ = log.Close() })
 	g := &guard.Guard{Identity: identity, Projects: projects{}, Audit: log, Log: slog.New(slog.DiscardHandler)}
-	w := &world{Mux: rest.NewMux("artifactregistry.googleapis.com", rest.Options{
-		NewID: uuid.NewString, Interceptors: g.Interceptors(guard.API{
-			Host: "artifactregistry.googleapis.com", Service: "artifactregistry.googleapis.com", Rules: artifactregistry.Rules,
-		}),
-	})}
+	const host = "artifactregistry.googleapis.com"
+	chain, err := g.Chain(guard.API{Host: host, Service: host, Rules: artifactregistry.Rules})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{Mux: rest.NewMux(host, rest.Options{NewID: uuid.NewString, Interceptors: chain.Interceptors()})}
 	w.artifacts, w.blobs = artifacts.New(st, blobs, uuid.NewString), blobs
 	artifactregistry.New(artifactregistry.Config{
 		Artifacts: w.artifacts, Operations: operation.New(st), Policies: identity, Project: projects{}.Find,

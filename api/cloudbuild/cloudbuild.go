@@ -72,22 +72,36 @@ const (
 	ops = operations.RPC
 )
 
-// Rules says what each RPC needs. What is not implemented still needs a signed-in caller.
-var Rules = func() guard.Rules {
-	r := guard.Absent(&cloudbuildpb.CloudBuild_ServiceDesc, &longrunningpb.Operations_ServiceDesc)
-	const named = "{name}|projects/{project_id}"
-	r[rpc+"GetBuild"] = guard.Rule{Permission: "cloudbuild.builds.get", On: named}
-	r[rpc+"ListBuilds"] = guard.Rule{Permission: "cloudbuild.builds.list", On: "{parent}|projects/{project_id}"}
-	r[rpc+"CreateBuild"] = guard.Rule{Permission: "cloudbuild.builds.create", On: "{parent}|projects/{project_id}"}
-	r[rpc+"RetryBuild"] = guard.Rule{Permission: "cloudbuild.builds.create", On: named}
-	r[rpc+"ApproveBuild"] = guard.Rule{Permission: "cloudbuild.builds.approve", On: "{name}"}
-	r[rpc+"CancelBuild"] = guard.Rule{Permission: "cloudbuild.builds.update", On: named}
-	r[rpc+"GetDefaultServiceAccount"] = guard.Rule{Permission: "cloudbuild.builds.get", On: "{name}"}
-	r[ops+"GetOperation"] = guard.Rule{Permission: "cloudbuild.builds.get", On: "{name}"}
-	r[ops+"CancelOperation"] = guard.Rule{Permission: "cloudbuild.builds.update", On: "{name}"}
-	triggerRules(r)
-	return r
-}()
+// Rules says what each RPC needs. Cloud Build has no permissions of their own for triggers.
+var Rules = guard.Absent(&cloudbuildpb.CloudBuild_ServiceDesc, &longrunningpb.Operations_ServiceDesc).With(guard.Rules{
+	rpc + "GetBuild":                 {Permission: "cloudbuild.builds.get", On: named},
+	rpc + "ListBuilds":               {Permission: "cloudbuild.builds.list", On: parented},
+	rpc + "CreateBuild":              {Permission: "cloudbuild.builds.create", On: parented},
+	rpc + "RetryBuild":               {Permission: "cloudbuild.builds.create", On: named},
+	rpc + "ApproveBuild":             {Permission: "cloudbuild.builds.approve", On: "{name}"},
+	rpc + "CancelBuild":              {Permission: "cloudbuild.builds.update", On: named},
+	rpc + "GetDefaultServiceAccount": {Permission: "cloudbuild.builds.get", On: "{name}"},
+
+	rpc + "CreateBuildTrigger": {Permission: "cloudbuild.builds.create", On: parented},
+	rpc + "GetBuildTrigger":    {Permission: "cloudbuild.builds.get", On: named},
+	rpc + "ListBuildTriggers":  {Permission: "cloudbuild.builds.list", On: parented},
+	rpc + "DeleteBuildTrigger": {Permission: "cloudbuild.builds.create", On: named},
+	rpc + "UpdateBuildTrigger": {Permission: "cloudbuild.builds.create", On: "{trigger.resource_name}|projects/{project_id}"},
+	rpc + "RunBuildTrigger":    {Permission: "cloudbuild.builds.create", On: named},
+
+	// Who knows the secret may, with credentials or without.
+	rpc + "ReceiveTriggerWebhook": {Open: true},
+	githubRPC:                     {Open: true},
+
+	ops + "GetOperation":    {Permission: "cloudbuild.builds.get", On: "{name}"},
+	ops + "CancelOperation": {Permission: "cloudbuild.builds.update", On: "{name}"},
+})
+
+// How requests name what they are about: by its name or its parent's, or by a project, which means the location global.
+const (
+	named    = "{name}|projects/{project_id}"
+	parented = "{parent}|projects/{project_id}"
+)
 
 // Register adds the API's routes.
 func (s *Server) Register(m *rest.Mux) {

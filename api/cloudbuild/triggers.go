@@ -15,20 +15,6 @@ import (
 	"giggle/resource"
 )
 
-// triggerRules are the rules of triggers' RPCs. Cloud Build has no permissions of their own for them.
-func triggerRules(r guard.Rules) {
-	const named = "{name}|projects/{project_id}"
-	r[rpc+"CreateBuildTrigger"] = guard.Rule{Permission: "cloudbuild.builds.create", On: "{parent}|projects/{project_id}"}
-	r[rpc+"GetBuildTrigger"] = guard.Rule{Permission: "cloudbuild.builds.get", On: named}
-	r[rpc+"ListBuildTriggers"] = guard.Rule{Permission: "cloudbuild.builds.list", On: "{parent}|projects/{project_id}"}
-	r[rpc+"DeleteBuildTrigger"] = guard.Rule{Permission: "cloudbuild.builds.create", On: named}
-	r[rpc+"UpdateBuildTrigger"] = guard.Rule{Permission: "cloudbuild.builds.create", On: "{trigger.resource_name}|projects/{project_id}"}
-	r[rpc+"RunBuildTrigger"] = guard.Rule{Permission: "cloudbuild.builds.create", On: named}
-	// Whoever knows the secret may, with credentials or without.
-	r[rpc+"ReceiveTriggerWebhook"] = guard.Rule{Open: true}
-	r[githubRPC] = guard.Rule{Open: true}
-}
-
 // triggerName reads which trigger a request means: its name, or a project and an id, which mean the location global. A
 // trigger may be named by what people call it. gcloud 528 names the trigger in the path and in the body.
 func (s *Server) triggerName(name, project, id string) (resource.Child, error) {

@@ -17,7 +17,7 @@ func (g *Guard) record(host string, call *rest.Call, rule Rule, err error) {
 	if call.HTTP == nil { // refused already: it came by no wire that we know
 		return
 	}
-	if refused(fault.From(err)) || !reads(call) {
+	if refused(fault.From(err)) || !reads(call, rule) {
 		g.logged(call, g.Audit.Record(event(host, call, rule, err)))
 	}
 }
@@ -64,14 +64,12 @@ func event(host string, call *rest.Call, rule Rule, err error) audit.Event {
 // readers are the verbs that RPCs begin with when they change nothing.
 var readers = []string{
 	"get", "list", "search", "query", "test", "batchget", "lint", "fetch", "count", "check", "export", "wait",
-	// Google counts what models answer among the reads of data, which are not logged unless somebody turns that on.
-	"generatecontent", "streamgeneratecontent",
 }
 
-// reads reports whether a call changes nothing: by its HTTP method, or by the verb in its name where everything is a
+// reads reports whether a call changes nothing: by its rule, by its HTTP method, or by the verb in its name where everything is a
 // POST ("/google.iam.admin.v1.IAM/GetRole", "cloudresourcemanager.projects.getIamPolicy").
-func reads(call *rest.Call) bool {
-	if call.HTTP.Method == http.MethodGet || call.HTTP.Method == http.MethodHead {
+func reads(call *rest.Call, rule Rule) bool {
+	if rule.Reads || call.HTTP.Method == http.MethodGet || call.HTTP.Method == http.MethodHead {
 		return true
 	}
 	verb := strings.ToLower(call.Method[strings.LastIndexAny(call.Method, "./")+1:])

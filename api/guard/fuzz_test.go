@@ -44,7 +44,11 @@ func FuzzResource(f *testing.F) {
 	f.Fuzz(func(t *testing.T, template, name, project string) {
 		r := httptest.NewRequest("GET", "https://europe-north1-run.googleapis.com/", nil)
 		call := &rest.Call{HTTP: r, Params: map[string]string{"name": name}, Message: &rest.Request{Request: r, Query: url.Values{"project": {project}}}}
-		got, err := g.resource(t.Context(), template, call)
+		templates, err := parseTemplates(template)
+		if err != nil {
+			return // the API does not start
+		}
+		got, err := g.resource(t.Context(), templates, call)
 		if err != nil {
 			if !fault.Is(err, fault.InvalidArgument) && !fault.Is(err, fault.NotFound) {
 				t.Errorf("%q: %v", template, err)

@@ -10,12 +10,11 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"net"
 	"strings"
 
 	"google.golang.org/grpc"
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"giggle/fault"
 	"giggle/iam"
@@ -32,6 +31,8 @@ type Rule struct {
 	// "projects/{project}". {region} is the region in the host name (REGION-run.googleapis.com). Of several, with "|"
 	// between them, the first whose fields are all there: "{name}|projects/{project_id}".
 	On string
+	// Reads means that the RPC changes nothing, though neither its HTTP method nor its name says so.
+	Reads bool
 	// Data means that the RPC is about data in a resource (an object, a token), not about the resource.
 	Data bool
 	// Authenticated means that any authenticated caller may, or that the handler decides who may.
@@ -44,6 +45,13 @@ type Rule struct {
 
 // Rules are the rules of an API by full RPC name.
 type Rules map[string]Rule
+
+// With returns the rules with others over them.
+func (r Rules) With(others Rules) Rules {
+	out := maps.Clone(r)
+	maps.Copy(out, others)
+	return out
+}
 
 // Absent returns rules for all RPCs of some services, none of which is implemented. The API's own rules are put over
 // them: what is implemented and has no rule stays out of reach.
@@ -91,31 +99,6 @@ type Guard struct {
 	Find func(ctx context.Context, collection, id string) (project, canonical string, err error)
 }
 
-// Admit returns what an API's mux asks before it reads a body: it authenticates the caller, and authorises the call
-// where its path and query say what it is about. What only the body says is left to the chain.
-func (g *Guard) Admit(api API) func(ctx context.Context, call *rest.Call) error {
-	return func(ctx context.Context, call *rest.Call) error {
-		rule := api.Rules[call.Method]
-		if rule.Open {
-			return nil
-		}
-		err := g.authenticate(ctx, call, rule, api)
-		if err == nil && rule.Permission != "" {
-			if on, e := g.resource(ctx, rule.On, call); e == nil || !errors.As(e, new(*missing)) {
-				if err = e; err == nil {
-					err = g.authorise(ctx, call, rule, api, on)
-				}
-				_, whole := call.Message.(*rest.Request)
-				call.Admitted = whole || !strings.Contains(rule.On, "|")
-			}
-		}
-		if err != nil {
-			g.record(api.Host, call, rule, err)
-		}
-		return err
-	}
-}
-
 // API is what the guard knows of one API.
 type API struct {
 	Host    string // "run.googleapis.com"
@@ -125,52 +108,27 @@ type API struct {
 	Denied func(e *fault.Error, permission, resource string)
 }
 
-// Interceptors returns the chain for an API.
-func (g *Guard) Interceptors(api API) []rest.Interceptor {
-	return []rest.Interceptor{
-		func(ctx context.Context, call *rest.Call, next rest.Handler) (any, error) {
-			rule := api.Rules[call.Method]
-			if rule.Open {
-				return next(ctx, call)
-			}
-			if err := g.admit(ctx, call, rule, api); err != nil {
-				g.record(api.Host, call, rule, err)
-				return nil, err
-			}
-			if reads(call) {
-				out, err := next(ctx, call)
-				g.record(api.Host, call, rule, err)
-				return out, err
-			}
-			ctx, pending := g.Audit.Begin(ctx, event(api.Host, call, rule, nil))
-			out, err := next(ctx, call)
-			g.logged(call, pending.End(event(api.Host, call, rule, err)))
-			return out, err
-		},
-	}
-}
-
 // admit lets a call pass whose message is known, or says why not.
-func (g *Guard) admit(ctx context.Context, call *rest.Call, rule Rule, api API) error {
+func (g *Guard) admit(ctx context.Context, call *rest.Call, rule compiled, api API) error {
 	if call.Admitted {
 		return nil
 	}
 	if call.Caller == nil {
-		if err := g.authenticate(ctx, call, rule, api); err != nil {
+		if err := g.authenticate(ctx, call, rule.Rule, api); err != nil {
 			return err
 		}
 	}
 	if rule.Permission == "" {
-		if rule.On != "" {
-			call.Resource, _ = g.resource(ctx, rule.On, call) // the handler says what is wrong with it
+		if len(rule.on) > 0 {
+			call.Resource, _ = g.resource(ctx, rule.on, call) // the handler says what is wrong with it
 		}
 		return nil
 	}
-	on, err := g.resource(ctx, rule.On, call)
+	on, err := g.resource(ctx, rule.on, call)
 	if err != nil {
 		return err
 	}
-	return g.authorise(ctx, call, rule, api, on)
+	return g.authorise(ctx, call, rule.Rule, api, on)
 }
 
 // authorise fails when the caller lacks the rule's permission on a resource, or the API is not enabled in its project.
@@ -222,7 +180,7 @@ func (g *Guard) authenticate(ctx context.Context, call *rest.Call, rule Rule, ap
 	case rule.Permission == "" && !rule.Authenticated:
 		return fault.New(fault.PermissionDenied, "%s has no rule that says who may call it.", call.Method)
 	}
-	if err := c.CheckScope(api.Host, call.Method, reads(call)); err != nil {
+	if err := c.CheckScope(api.Host, call.Method, reads(call, rule)); err != nil {
 		return err
 	}
 	// People's calls name the project whose quota they use.
@@ -249,46 +207,6 @@ func Caller(ctx context.Context) iam.Principal {
 		}
 	}
 	return iam.Anonymous
-}
-
-// resource fills a rule's template from the call and names the project by its id.
-func (g *Guard) resource(ctx context.Context, templates string, call *rest.Call) (string, error) {
-	var first error
-	for _, t := range strings.Split(templates, "|") {
-		name, err := fill(t, call)
-		if err == nil {
-			return g.canonical(ctx, name)
-		}
-		if first == nil {
-			first = err
-		}
-	}
-	return "", first
-}
-
-// missing is the error of a call that doesn't say what it is about.
-type missing struct{ error }
-
-func (m *missing) Unwrap() error { return m.error }
-
-// fill puts the fields of a call into one template. It fails with InvalidArgument when one is missing.
-func fill(template string, call *rest.Call) (string, error) {
-	var out strings.Builder
-	for rest := template; rest != ""; {
-		text, after, found := strings.Cut(rest, "{")
-		out.WriteString(text)
-		if !found {
-			break
-		}
-		field, tail, _ := strings.Cut(after, "}")
-		value := valueOf(call, field)
-		if value == "" {
-			return "", &missing{fault.Invalid(field, "is missing")}
-		}
-		out.WriteString(value)
-		rest = tail
-	}
-	return out.String(), nil
 }
 
 // canonical names the project of a resource by its id and a service account by its e-mail address, as policies do, whatever
@@ -337,42 +255,6 @@ func (g *Guard) canonical(ctx context.Context, name string) (string, error) {
 		tail = "/" + tail
 	}
 	return "projects/" + ref + tail + object, nil
-}
-
-// valueOf returns a field of the request by its path: from the REST path's variables, or from the message.
-func valueOf(call *rest.Call, field string) string {
-	if field == "region" {
-		return Region(call.HTTP.Host)
-	}
-	if v := call.Params[field]; v != "" {
-		return v
-	}
-	if _, ok := call.Message.(*rest.Request); ok {
-		return call.Query.Get(field)
-	}
-	m, ok := call.Message.(proto.Message)
-	if !ok {
-		return ""
-	}
-	msg := m.ProtoReflect()
-	path := strings.Split(field, ".")
-	for i, p := range path {
-		fd := msg.Descriptor().Fields().ByName(protoreflect.Name(p))
-		if fd == nil || fd.IsList() || fd.IsMap() {
-			return ""
-		}
-		if i == len(path)-1 {
-			if fd.Kind() == protoreflect.StringKind {
-				return msg.Get(fd).String()
-			}
-			return ""
-		}
-		if fd.Kind() != protoreflect.MessageKind {
-			return ""
-		}
-		msg = msg.Get(fd).Message()
-	}
-	return ""
 }
 
 // Region returns the region in a host such as europe-north1-run.googleapis.com, or "" for run.googleapis.com.

@@ -198,3 +198,21 @@ func TestRegion(t *testing.T) {
 		}
 	}
 }
+
+// A rule that can't be one keeps the API from being served, at the start and not at the first call.
+func TestChainRefusesRules(t *testing.T) {
+	for name, rule := range map[string]guard.Rule{
+		"none":                     {},
+		"a permission on nothing":  {Permission: "a.b.c"},
+		"two":                      {Permission: "a.b.c", On: "{name}", Authenticated: true},
+		"open and absent":          {Open: true, Absent: true},
+		"an open brace":            {Permission: "a.b.c", On: "projects/{project"},
+		"a brace too many":         {Permission: "a.b.c", On: "projects/{{project}"},
+		"no field":                 {Permission: "a.b.c", On: "projects/{}"},
+		"an empty second template": {Permission: "a.b.c", On: "{name}|"},
+	} {
+		if _, err := (&guard.Guard{}).Chain(guard.API{Host: "x", Rules: guard.Rules{"rpc": rule}}); err == nil {
+			t.Errorf("%s was taken", name)
+		}
+	}
+}

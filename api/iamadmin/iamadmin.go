@@ -77,56 +77,53 @@ func New(cfg Config) *Server {
 	return s
 }
 
-const service = "google.iam.admin.v1.IAM"
+const (
+	service = "google.iam.admin.v1.IAM"
+	rpc     = "/" + service + "/"
+)
 
 // Rules says what each RPC needs. What is not implemented still needs a signed-in caller.
-var Rules = func() guard.Rules {
-	r := guard.Absent(rest.Describe(service, &Server{}))
-	for rpc, rule := range map[string]guard.Rule{
-		"CreateServiceAccount":   {Permission: "iam.serviceAccounts.create", On: "{name}"},
-		"ListServiceAccounts":    {Permission: "iam.serviceAccounts.list", On: "{name}"},
-		"GetServiceAccount":      {Permission: "iam.serviceAccounts.get", On: "{name}"},
-		"UpdateServiceAccount":   {Permission: "iam.serviceAccounts.update", On: "{name}"},
-		"PatchServiceAccount":    {Permission: "iam.serviceAccounts.update", On: "{service_account.name}"},
-		"DeleteServiceAccount":   {Permission: "iam.serviceAccounts.delete", On: "{name}"},
-		"UndeleteServiceAccount": {Permission: "iam.serviceAccounts.undelete", On: "{name}"},
-		"EnableServiceAccount":   {Permission: "iam.serviceAccounts.enable", On: "{name}"},
-		"DisableServiceAccount":  {Permission: "iam.serviceAccounts.disable", On: "{name}"},
+var Rules = guard.Absent(rest.Describe(service, &Server{})).With(guard.Rules{
+	rpc + "CreateServiceAccount":   {Permission: "iam.serviceAccounts.create", On: "{name}"},
+	rpc + "ListServiceAccounts":    {Permission: "iam.serviceAccounts.list", On: "{name}"},
+	rpc + "GetServiceAccount":      {Permission: "iam.serviceAccounts.get", On: "{name}"},
+	rpc + "UpdateServiceAccount":   {Permission: "iam.serviceAccounts.update", On: "{name}"},
+	rpc + "PatchServiceAccount":    {Permission: "iam.serviceAccounts.update", On: "{service_account.name}"},
+	rpc + "DeleteServiceAccount":   {Permission: "iam.serviceAccounts.delete", On: "{name}"},
+	rpc + "UndeleteServiceAccount": {Permission: "iam.serviceAccounts.undelete", On: "{name}"},
+	rpc + "EnableServiceAccount":   {Permission: "iam.serviceAccounts.enable", On: "{name}"},
+	rpc + "DisableServiceAccount":  {Permission: "iam.serviceAccounts.disable", On: "{name}"},
 
-		"SignBlob": {Data: true, Permission: "iam.serviceAccounts.signBlob", On: "{name}"},
-		"SignJwt":  {Data: true, Permission: "iam.serviceAccounts.signJwt", On: "{name}"},
+	rpc + "SignBlob": {Data: true, Permission: "iam.serviceAccounts.signBlob", On: "{name}"},
+	rpc + "SignJwt":  {Data: true, Permission: "iam.serviceAccounts.signJwt", On: "{name}"},
 
-		"ListServiceAccountKeys":   {Permission: "iam.serviceAccountKeys.list", On: "{name}"},
-		"GetServiceAccountKey":     {Permission: "iam.serviceAccountKeys.get", On: "{name}"},
-		"CreateServiceAccountKey":  {Permission: "iam.serviceAccountKeys.create", On: "{name}"},
-		"UploadServiceAccountKey":  {Permission: "iam.serviceAccountKeys.create", On: "{name}"},
-		"DeleteServiceAccountKey":  {Permission: "iam.serviceAccountKeys.delete", On: "{name}"},
-		"EnableServiceAccountKey":  {Permission: "iam.serviceAccountKeys.enable", On: "{name}"},
-		"DisableServiceAccountKey": {Permission: "iam.serviceAccountKeys.disable", On: "{name}"},
+	rpc + "ListServiceAccountKeys":   {Permission: "iam.serviceAccountKeys.list", On: "{name}"},
+	rpc + "GetServiceAccountKey":     {Permission: "iam.serviceAccountKeys.get", On: "{name}"},
+	rpc + "CreateServiceAccountKey":  {Permission: "iam.serviceAccountKeys.create", On: "{name}"},
+	rpc + "UploadServiceAccountKey":  {Permission: "iam.serviceAccountKeys.create", On: "{name}"},
+	rpc + "DeleteServiceAccountKey":  {Permission: "iam.serviceAccountKeys.delete", On: "{name}"},
+	rpc + "EnableServiceAccountKey":  {Permission: "iam.serviceAccountKeys.enable", On: "{name}"},
+	rpc + "DisableServiceAccountKey": {Permission: "iam.serviceAccountKeys.disable", On: "{name}"},
 
-		// These ask only for a project's own roles: see there.
-		"ListRoles":           {Authenticated: true},
-		"GetRole":             {Authenticated: true},
-		"QueryGrantableRoles": {Authenticated: true},
+	// These ask only for a project's own roles: see there.
+	rpc + "ListRoles":           {Authenticated: true},
+	rpc + "GetRole":             {Authenticated: true},
+	rpc + "QueryGrantableRoles": {Authenticated: true},
 
-		"QueryTestablePermissions": {Authenticated: true},
+	rpc + "QueryTestablePermissions": {Authenticated: true},
 
-		"CreateRole":   {Permission: "iam.roles.create", On: "{parent}"},
-		"UpdateRole":   {Permission: "iam.roles.update", On: "{name}"},
-		"DeleteRole":   {Permission: "iam.roles.delete", On: "{name}"},
-		"UndeleteRole": {Permission: "iam.roles.undelete", On: "{name}"},
+	rpc + "CreateRole":   {Permission: "iam.roles.create", On: "{parent}"},
+	rpc + "UpdateRole":   {Permission: "iam.roles.update", On: "{name}"},
+	rpc + "DeleteRole":   {Permission: "iam.roles.delete", On: "{name}"},
+	rpc + "UndeleteRole": {Permission: "iam.roles.undelete", On: "{name}"},
 
-		"GetIamPolicy": {Permission: "iam.serviceAccounts.getIamPolicy", On: "{resource}"},
-		"SetIamPolicy": {Permission: "iam.serviceAccounts.setIamPolicy", On: "{resource}"},
+	rpc + "GetIamPolicy": {Permission: "iam.serviceAccounts.getIamPolicy", On: "{resource}"},
+	rpc + "SetIamPolicy": {Permission: "iam.serviceAccounts.setIamPolicy", On: "{resource}"},
 
-		"TestIamPermissions":     {Authenticated: true},
-		"QueryAuditableServices": {Authenticated: true},
-		"LintPolicy":             {Authenticated: true},
-	} {
-		r["/"+service+"/"+rpc] = rule
-	}
-	return r
-}()
+	rpc + "TestIamPermissions":     {Authenticated: true},
+	rpc + "QueryAuditableServices": {Authenticated: true},
+	rpc + "LintPolicy":             {Authenticated: true},
+})
 
 // Register adds the API's routes.
 func (s *Server) Register(m *rest.Mux) { m.RegisterService(rest.Describe(service, s), s) }

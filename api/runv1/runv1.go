@@ -48,46 +48,45 @@ func New(cfg Config) *Server { return &Server{Config: cfg} }
 const knative = "/apis/serving.knative.dev/v1/namespaces/{namespace}"
 
 // Rules says what each RPC needs.
-var Rules = func() guard.Rules {
-	const (
-		location = "projects/{namespace}/locations/{region}"
-		svc      = location + "/services/{id}"
-	)
-	r := guard.Rules{
-		"run.namespaces.services.list":       {Permission: "run.services.list", On: location},
-		"run.namespaces.services.create":     {Permission: "run.services.create", On: location},
-		"run.namespaces.services.get":        {Permission: "run.services.get", On: svc},
-		"run.namespaces.services.replace":    {Permission: "run.services.update", On: svc},
-		"run.namespaces.services.delete":     {Permission: "run.services.delete", On: svc},
-		"run.namespaces.revisions.list":      {Permission: "run.revisions.list", On: location},
-		"run.namespaces.revisions.get":       {Permission: "run.revisions.get", On: location},
-		"run.namespaces.revisions.delete":    {Permission: "run.revisions.delete", On: location},
-		"run.namespaces.configurations.list": {Permission: "run.configurations.list", On: location},
-		"run.namespaces.configurations.get":  {Permission: "run.configurations.get", On: svc},
-		"run.namespaces.routes.list":         {Permission: "run.routes.list", On: location},
-		"run.namespaces.routes.get":          {Permission: "run.routes.get", On: svc},
+var Rules = guard.Rules{
+	"run.namespaces.services.list":       {Permission: "run.services.list", On: location},
+	"run.namespaces.services.create":     {Permission: "run.services.create", On: location},
+	"run.namespaces.services.get":        {Permission: "run.services.get", On: svc},
+	"run.namespaces.services.replace":    {Permission: "run.services.update", On: svc},
+	"run.namespaces.services.delete":     {Permission: "run.services.delete", On: svc},
+	"run.namespaces.revisions.list":      {Permission: "run.revisions.list", On: location},
+	"run.namespaces.revisions.get":       {Permission: "run.revisions.get", On: location},
+	"run.namespaces.revisions.delete":    {Permission: "run.revisions.delete", On: location},
+	"run.namespaces.configurations.list": {Permission: "run.configurations.list", On: location},
+	"run.namespaces.configurations.get":  {Permission: "run.configurations.get", On: svc},
+	"run.namespaces.routes.list":         {Permission: "run.routes.list", On: location},
+	"run.namespaces.routes.get":          {Permission: "run.routes.get", On: svc},
 
-		"run.namespaces.jobs":           {Authenticated: true}, // not implemented, as are those beside them
-		"run.namespaces.domainmappings": {Authenticated: true},
+	"run.namespaces.jobs":           {Authenticated: true}, // not implemented, as are those beside them
+	"run.namespaces.domainmappings": {Authenticated: true},
 
-		"run.projects.locations.list":                        {Permission: "run.locations.list", On: "projects/{project}"},
-		"run.projects.locations.services.list":               {Permission: "run.services.list", On: "{parent}"},
-		"run.projects.locations.services.create":             {Permission: "run.services.create", On: "{parent}"},
-		"run.projects.locations.services.get":                {Permission: "run.services.get", On: "{name}"},
-		"run.projects.locations.services.replace":            {Permission: "run.services.update", On: "{name}"},
-		"run.projects.locations.services.delete":             {Permission: "run.services.delete", On: "{name}"},
-		"run.projects.locations.revisions.list":              {Permission: "run.revisions.list", On: "{parent}"},
-		"run.projects.locations.configurations.list":         {Permission: "run.configurations.list", On: "{parent}"},
-		"run.projects.locations.routes.list":                 {Permission: "run.routes.list", On: "{parent}"},
-		"run.projects.locations.services.getIamPolicy":       {Permission: "run.services.getIamPolicy", On: "{resource}"},
-		"run.projects.locations.services.setIamPolicy":       {Permission: "run.services.setIamPolicy", On: "{resource}"},
-		"run.projects.locations.services.testIamPermissions": {Authenticated: true},
-		"run.projects.locations.operations.wait":             {Permission: "run.operations.get", On: "{name}"},
-		"run.projects.locations.operations.get":              {Permission: "run.operations.get", On: "{name}"},
-		"run.projects.locations.operations.list":             {Permission: "run.operations.list", On: "{parent}"},
-	}
-	return r
-}()
+	"run.projects.locations.list":                        {Permission: "run.locations.list", On: "projects/{project}"},
+	"run.projects.locations.services.list":               {Permission: "run.services.list", On: "{parent}"},
+	"run.projects.locations.services.create":             {Permission: "run.services.create", On: "{parent}"},
+	"run.projects.locations.services.get":                {Permission: "run.services.get", On: "{name}"},
+	"run.projects.locations.services.replace":            {Permission: "run.services.update", On: "{name}"},
+	"run.projects.locations.services.delete":             {Permission: "run.services.delete", On: "{name}"},
+	"run.projects.locations.revisions.list":              {Permission: "run.revisions.list", On: "{parent}"},
+	"run.projects.locations.configurations.list":         {Permission: "run.configurations.list", On: "{parent}"},
+	"run.projects.locations.routes.list":                 {Permission: "run.routes.list", On: "{parent}"},
+	"run.projects.locations.services.getIamPolicy":       {Permission: "run.services.getIamPolicy", On: "{resource}"},
+	"run.projects.locations.services.setIamPolicy":       {Permission: "run.services.setIamPolicy", On: "{resource}"},
+	"run.projects.locations.services.testIamPermissions": {Authenticated: true},
+	"run.projects.locations.operations.wait":             {Permission: "run.operations.get", On: "{name}"},
+	"run.projects.locations.operations.get":              {Permission: "run.operations.get", On: "{name}"},
+	"run.projects.locations.operations.list":             {Permission: "run.operations.list", On: "{parent}"},
+}
+
+// How Knative's paths name what they are about.
+const (
+	location = "projects/{namespace}/locations/{region}"
+	svc      = location + "/services/{id}"
+)
 
 // Register adds the API's routes.
 func (s *Server) Register(m *rest.Mux) {

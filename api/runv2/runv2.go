@@ -7,7 +7,6 @@ package runv2
 
 import (
 	"context"
-	"maps"
 
 	"cloud.google.com/go/longrunning/autogen/longrunningpb"
 	"cloud.google.com/go/run/apiv2/runpb"
@@ -82,32 +81,28 @@ const (
 )
 
 // Rules says what each RPC needs.
-var Rules = func() guard.Rules {
-	r := guard.Rules{
-		rpc + "Builds/SubmitBuild": {Permission: "run.builds.create", On: "{parent}"},
+var Rules = guard.Absent(unimplemented...).With(guard.Rules{
+	rpc + "Builds/SubmitBuild": {Permission: "run.builds.create", On: "{parent}"},
 
-		rpc + "Services/CreateService":      {Permission: "run.services.create", On: "{parent}"},
-		rpc + "Services/GetService":         {Permission: "run.services.get", On: "{name}"},
-		rpc + "Services/ListServices":       {Permission: "run.services.list", On: "{parent}"},
-		rpc + "Services/UpdateService":      {Permission: "run.services.update", On: "{service.name}"},
-		rpc + "Services/DeleteService":      {Permission: "run.services.delete", On: "{name}"},
-		rpc + "Services/GetIamPolicy":       {Permission: "run.services.getIamPolicy", On: "{resource}"},
-		rpc + "Services/SetIamPolicy":       {Permission: "run.services.setIamPolicy", On: "{resource}"},
-		rpc + "Services/TestIamPermissions": {Authenticated: true},
+	rpc + "Services/CreateService":      {Permission: "run.services.create", On: "{parent}"},
+	rpc + "Services/GetService":         {Permission: "run.services.get", On: "{name}"},
+	rpc + "Services/ListServices":       {Permission: "run.services.list", On: "{parent}"},
+	rpc + "Services/UpdateService":      {Permission: "run.services.update", On: "{service.name}"},
+	rpc + "Services/DeleteService":      {Permission: "run.services.delete", On: "{name}"},
+	rpc + "Services/GetIamPolicy":       {Permission: "run.services.getIamPolicy", On: "{resource}"},
+	rpc + "Services/SetIamPolicy":       {Permission: "run.services.setIamPolicy", On: "{resource}"},
+	rpc + "Services/TestIamPermissions": {Authenticated: true},
 
-		rpc + "Revisions/GetRevision":    {Permission: "run.revisions.get", On: "{name}"},
-		rpc + "Revisions/ListRevisions":  {Permission: "run.revisions.list", On: "{parent}"},
-		rpc + "Revisions/DeleteRevision": {Permission: "run.revisions.delete", On: "{name}"},
+	rpc + "Revisions/GetRevision":    {Permission: "run.revisions.get", On: "{name}"},
+	rpc + "Revisions/ListRevisions":  {Permission: "run.revisions.list", On: "{parent}"},
+	rpc + "Revisions/DeleteRevision": {Permission: "run.revisions.delete", On: "{name}"},
 
-		ops + "GetOperation":    {Permission: "run.operations.get", On: "{name}"},
-		ops + "ListOperations":  {Permission: "run.operations.list", On: "{name}"},
-		ops + "WaitOperation":   {Permission: "run.operations.get", On: "{name}"},
-		ops + "DeleteOperation": {Permission: "run.operations.delete", On: "{name}"},
-		ops + "CancelOperation": {Permission: "run.operations.delete", On: "{name}"}, // not implemented
-	}
-	maps.Copy(r, guard.Absent(unimplemented...))
-	return r
-}()
+	ops + "GetOperation":    {Permission: "run.operations.get", On: "{name}"},
+	ops + "ListOperations":  {Permission: "run.operations.list", On: "{name}"},
+	ops + "WaitOperation":   {Permission: "run.operations.get", On: "{name}"},
+	ops + "DeleteOperation": {Permission: "run.operations.delete", On: "{name}"},
+	ops + "CancelOperation": {Permission: "run.operations.delete", On: "{name}"}, // not implemented
+})
 
 // unimplemented are the services that are not.
 var unimplemented = []*grpc.ServiceDesc{

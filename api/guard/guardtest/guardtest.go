@@ -115,8 +115,11 @@ func (w *World) Serve(t testing.TB, host, service string, rules guard.Rules, reg
 func (w *World) ServeAPI(t testing.TB, guarded guard.API, register func(*rest.Mux)) {
 	t.Helper()
 	w.host = guarded.Host
-	g := w.Guard()
-	w.mux = rest.NewMux(w.host, rest.Options{NewID: uuid.NewString, Admit: g.Admit(guarded), Interceptors: g.Interceptors(guarded)})
+	chain, err := w.Guard().Chain(guarded)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.mux = rest.NewMux(w.host, rest.Options{NewID: uuid.NewString, Admit: chain.Admit, Interceptors: chain.Interceptors()})
 	register(w.mux)
 	if err := w.mux.Build(); err != nil {
 		t.Fatal(err)
