@@ -310,7 +310,7 @@ func (c *Cloud) openEngine(ctx context.Context) (err error) {
 }
 
 // startsPerCore is how many instances start at once on each core. More does not bring the last of a hundred forward, but
-// makes the first ones late (docs/decisions/0007).
+// makes the first ones late (docs/measurements/0007-instances.md).
 const startsPerCore = 1
 
 func (c *Cloud) openServices(context.Context) error {
