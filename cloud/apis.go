@@ -168,10 +168,21 @@ func (c *Cloud) apis() []api {
 	}
 }
 
+// guard stands before every API.
+func (c *Cloud) guard() *guard.Guard {
+	return &guard.Guard{
+		Identity: c.identity,
+		Projects: c.projects,
+		Audit:    c.audit,
+		Log:      c.cfg.Log,
+		Find:     c.find,
+	}
+}
+
 // muxes builds every API's routes, by host.
 func (c *Cloud) muxes() (map[string]*rest.Mux, error) {
 	bodies := rest.NewBodies(rest.DefaultBodies)
-	g := &guard.Guard{Identity: c.identity, Projects: c.projects, Audit: c.audit, Log: c.cfg.Log, Find: c.find}
+	g := c.guard()
 	out := make(map[string]*rest.Mux)
 	for _, a := range c.apis() {
 		chain, err := g.Chain(guard.API{Host: a.host, Service: a.host, Rules: a.rules, Denied: a.denied})

@@ -212,3 +212,14 @@ func ParseAccountOrEmail(s string) (Account, error) {
 	}
 	return ParseAccount(s)
 }
+
+// ParseFull reads a full resource name, "//SERVICE.googleapis.com/NAME", and returns SERVICE and NAME. It fails with
+// InvalidArgument for the field.
+func ParseFull(field, s string) (service, name string, err error) {
+	host, name, ok := strings.Cut(strings.TrimPrefix(s, "//"), "/")
+	service, found := strings.CutSuffix(host, ".googleapis.com")
+	if !ok || !found || !strings.HasPrefix(s, "//") {
+		return "", "", fault.Invalid(field, "%.100q is not of the form //SERVICE.googleapis.com/RESOURCE", s)
+	}
+	return service, name, nil
+}

@@ -107,3 +107,15 @@ func TestGlobalsAndAccounts(t *testing.T) {
 		}
 	}
 }
+
+func FuzzFullName(f *testing.F) {
+	for _, s := range []string{"//run.googleapis.com/projects/p", "//x/y", "run.googleapis.com/p", "//.googleapis.com/"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, name string) {
+		service, rest, err := resource.ParseFull("name", name)
+		if err == nil && "//"+service+".googleapis.com/"+rest != name {
+			t.Errorf("%q is %q and %q", name, service, rest)
+		}
+	})
+}

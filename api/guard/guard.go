@@ -209,11 +209,11 @@ func Caller(ctx context.Context) iam.Principal {
 	return iam.Anonymous
 }
 
-// canonical names the project of a resource by its id and a service account by its e-mail address, as policies do, whatever
+// Canonical names the project of a resource by its id and a service account by its e-mail address, as policies do, whatever
 // else the caller called them. An unknown project stays as it is: nobody has
 // a role there, and whether it exists is nobody's business. A name that a handler could read as another than the one
 // asked about is InvalidArgument.
-func (g *Guard) canonical(ctx context.Context, name string) (string, error) {
+func (g *Guard) Canonical(ctx context.Context, name string) (string, error) {
 	rest, ok := strings.CutPrefix(name, "projects/")
 	if !ok {
 		return name, nil

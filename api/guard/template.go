@@ -75,7 +75,7 @@ func (g *Guard) resource(ctx context.Context, templates []template, call *rest.C
 	for _, t := range templates {
 		name, err := t.fill(call)
 		if err == nil {
-			return g.canonical(ctx, name)
+			return g.Canonical(ctx, name)
 		}
 		if first == nil {
 			first = err

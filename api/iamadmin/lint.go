@@ -10,13 +10,14 @@ import (
 
 	"giggle/fault"
 	"giggle/iam"
+	"giggle/resource"
 )
 
 // LintPolicy says what is wrong with the condition of a binding that is still to be set. An answer without results means
 // that nothing is.
 func (s *Server) LintPolicy(_ context.Context, r *adminpb.LintPolicyRequest) (*adminpb.LintPolicyResponse, error) {
 	if r.GetFullResourceName() != "" {
-		if _, _, err := fullName(r.GetFullResourceName()); err != nil {
+		if _, _, err := resource.ParseFull("full_resource_name", r.GetFullResourceName()); err != nil {
 			return nil, err
 		}
 	}
@@ -66,7 +67,7 @@ func offset(expression, message string) int32 {
 
 // QueryAuditableServices lists the services that write audit logs about a resource.
 func (s *Server) QueryAuditableServices(_ context.Context, r *adminpb.QueryAuditableServicesRequest) (*adminpb.QueryAuditableServicesResponse, error) {
-	if _, _, err := fullName(r.GetFullResourceName()); err != nil {
+	if _, _, err := resource.ParseFull("full_resource_name", r.GetFullResourceName()); err != nil {
 		return nil, err
 	}
 	if len(s.Audited) == 0 {

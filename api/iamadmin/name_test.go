@@ -26,15 +26,3 @@ func FuzzAccountName(f *testing.F) {
 		}
 	})
 }
-
-func FuzzFullName(f *testing.F) {
-	for _, s := range []string{"//run.googleapis.com/projects/p", "//x/y", "run.googleapis.com/p", "//.googleapis.com/"} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, name string) {
-		service, resource, err := fullName(name)
-		if err == nil && "//"+service+".googleapis.com/"+resource != name {
-			t.Errorf("%q is %q and %q", name, service, resource)
-		}
-	})
-}

@@ -165,16 +165,6 @@ func (s *Server) changeRole(ctx context.Context, name string, etag []byte, chang
 	return roleToProto(role, adminpb.RoleView_FULL), nil
 }
 
-// fullName reads a full resource name, "//SERVICE.googleapis.com/NAME".
-func fullName(name string) (service, resource string, err error) {
-	host, resource, ok := strings.Cut(strings.TrimPrefix(name, "//"), "/")
-	service, found := strings.CutSuffix(host, ".googleapis.com")
-	if !ok || !found || !strings.HasPrefix(name, "//") {
-		return "", "", fault.Invalid("full_resource_name", "%.100q is not of the form //SERVICE.googleapis.com/RESOURCE", name)
-	}
-	return service, resource, nil
-}
-
 // about reports whether a permission is one of a service: all are of a project's, //cloudresourcemanager.googleapis.com.
 func about(service, permission string) bool {
 	return service == "cloudresourcemanager" || strings.HasPrefix(permission, service+".")
@@ -183,7 +173,7 @@ func about(service, permission string) bool {
 // QueryGrantableRoles lists the roles that a binding on a resource may have: the predefined ones with a permission of
 // its service, and the project's own where the caller may see them.
 func (s *Server) QueryGrantableRoles(ctx context.Context, r *adminpb.QueryGrantableRolesRequest) (*adminpb.QueryGrantableRolesResponse, error) {
-	service, name, err := fullName(r.GetFullResourceName())
+	service, name, err := resource.ParseFull("full_resource_name", r.GetFullResourceName())
 	if err != nil {
 		return nil, err
 	}
@@ -210,7 +200,7 @@ func (s *Server) QueryGrantableRoles(ctx context.Context, r *adminpb.QueryGranta
 
 // QueryTestablePermissions lists the permissions of a resource: those that a custom role may have.
 func (s *Server) QueryTestablePermissions(_ context.Context, r *adminpb.QueryTestablePermissionsRequest) (*adminpb.QueryTestablePermissionsResponse, error) {
-	service, _, err := fullName(r.GetFullResourceName())
+	service, _, err := resource.ParseFull("full_resource_name", r.GetFullResourceName())
 	if err != nil {
 		return nil, err
 	}
