@@ -193,7 +193,7 @@ func (s *Server) explain(_ http.ResponseWriter, r *http.Request, who iam.Princip
 		}
 		permission, resource = entry.Payload.Authorization[0].Permission, entry.Payload.Authorization[0].Resource
 	}
-	p, err := Principal(principal)
+	p, err := iam.ParsePrincipal(principal)
 	if err != nil {
 		return nil, err
 	}
@@ -236,23 +236,6 @@ func withoutPermission(e *audit.Entry) string {
 		return p.MethodName + " came without valid credentials: " + p.Status.Message + "\n"
 	}
 	return p.MethodName + " was not decided by a permission: " + p.Status.Message + "\n"
-}
-
-// Principal reads a principal as people write one: an e-mail address, a member, or "anonymous" or "allUsers" for nobody.
-func Principal(s string) (iam.Principal, error) {
-	switch {
-	case s == "" || s == "anonymous" || s == "allUsers":
-		return iam.Anonymous, nil
-	case strings.Contains(s, ":"):
-	case strings.HasSuffix(s, ".gserviceaccount.com"):
-		s = "serviceAccount:" + s
-	default:
-		s = "user:" + s
-	}
-	if kind, _, _ := strings.Cut(s, ":"); kind != "user" && kind != "serviceAccount" {
-		return iam.Anonymous, fault.Invalid("principal", "%.100q is nobody who can call: write user:EMAIL, serviceAccount:EMAIL or anonymous", s)
-	}
-	return iam.Principal{Member: s}, iam.CheckMember(s)
 }
 
 // Token is a token of the caller's.
