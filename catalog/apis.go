@@ -76,6 +76,10 @@ var apis = []API{
 		Scopes: map[string]Access{"iam": Full},
 	},
 	{
+		Host:  "policytroubleshooter.googleapis.com",
+		Title: "Policy Troubleshooter API",
+	},
+	{
 		Host:   "run.googleapis.com",
 		Title:  "Cloud Run Admin API",
 		Roles:  []string{"run."},

@@ -12,6 +12,7 @@ import (
 	"giggle/api/guard"
 	"giggle/api/iamadmin"
 	"giggle/api/iamcredentials"
+	"giggle/api/policytroubleshooter"
 	"giggle/api/resourcemanager"
 	"giggle/api/runv1"
 	"giggle/api/runv2"
@@ -106,6 +107,14 @@ func (c *Cloud) apis() []api {
 			host:    "iamcredentials.googleapis.com",
 			rules:   iamcredentials.Rules,
 			servers: []server{iamcredentials.New(iamcredentials.Config{Identity: c.identity})},
+		},
+		{
+			host:  "policytroubleshooter.googleapis.com",
+			rules: policytroubleshooter.Rules,
+			servers: []server{policytroubleshooter.New(policytroubleshooter.Config{
+				Identity:  c.identity,
+				Canonical: c.guard().Canonical,
+			})},
 		},
 		{
 			host:  "run.googleapis.com",
