@@ -30,6 +30,8 @@ import (
 	"giggle/builds/steps"
 	"giggle/builds/trigger"
 	"giggle/cloud/asbuild"
+	"giggle/cloud/datadir"
+	"giggle/cloud/dataplane"
 	"giggle/cloud/garbage"
 	"giggle/disk"
 	"giggle/edge"
@@ -177,9 +179,11 @@ func New(ctx context.Context, cfg Config) (_ *Cloud, err error) {
 			err = errors.Join(err, c.undo())
 		}
 	}()
-	if err := c.lockData(); err != nil {
+	release, err := datadir.Lock(cfg.Data)
+	if err != nil {
 		return nil, err
 	}
+	c.onClose(release)
 	for _, step := range []struct {
 		name string
 		do   func(context.Context) error
@@ -322,7 +326,13 @@ func (c *Cloud) openServices(context.Context) error {
 		Engine: c.engine, Images: c.images, Project: c.projects.Find, Account: iam.RuntimeAccount, Sockets: c.sockets, Trust: c.trust, NewID: instanceID,
 		Lines: c.containerLine, Now: c.cfg.Now,
 	}
-	gpus := c.findGPUs()
+	gpus := dataplane.GPUs{
+		Emulate: c.cfg.EmulateGPUs,
+		Aliases: c.cfg.GPUAliases,
+		Devices: c.cfg.Devices,
+		CDI:     c.cfg.CDI,
+		Log:     c.cfg.Log,
+	}.Find()
 	_, whole, err := local.Memory()
 	if err != nil {
 		return err
@@ -334,7 +344,7 @@ func (c *Cloud) openServices(context.Context) error {
 	c.gateway = gateway.New(gateway.Config{Instances: c.scaler, Invoker: c.identity, Recorder: records{c.entries}, Now: c.cfg.Now, Log: c.cfg.Log})
 	c.services = run.NewServices(run.Config{Store: c.store, NewID: uuid.NewString, Letters: letters, GPUs: gpus, Quotas: c.quotas})
 	c.reconciler = &run.Reconciler{
-		Services: c.services, Images: runImages{c.artifacts, c.foreign, c.blobs}, Instances: instances{c.scaler, operation.NewAttempts(c.store)}, Routes: routes{c.gateway, c.scaler}, Project: c.projects.Find, Log: c.cfg.Log,
+		Services: c.services, Images: dataplane.Images{Artifacts: c.artifacts, Foreign: c.foreign, Blobs: c.blobs}, Instances: dataplane.Instances{Scaler: c.scaler, Attempts: operation.NewAttempts(c.store)}, Routes: dataplane.Routes{Gateway: c.gateway, Scaler: c.scaler}, Project: c.projects.Find, Log: c.cfg.Log,
 	}
 	return nil
 }
@@ -355,33 +365,6 @@ func prepared(said int, whole int64) int {
 	}
 	return int(min(whole>>27, 128))
 }
-
-// instances is the scaler as the reconciler sees it.
-type instances struct {
-	*scale.Scaler
-	attempts *operation.Attempts
-}
-
-// EnsureInstance starts the first instance of a revision, which unpacks an image that nobody has seen: what the platform was killed
-// at twice fails the revision.
-func (i instances) EnsureInstance(ctx context.Context, rev run.Revision) error {
-	end, err := i.attempts.Begin(ctx, rev.Name.String())
-	if err != nil {
-		return err
-	}
-	defer end()
-	return i.Scaler.EnsureInstance(ctx, rev)
-}
-
-// routes tells both sides of the data plane.
-type routes struct {
-	gateway *gateway.Gateway
-	scaler  *scale.Scaler
-}
-
-func (r routes) Publish(x run.Route) { r.scaler.Publish(x); r.gateway.Publish(x) }
-
-func (r routes) Remove(n resource.Child) { r.gateway.Remove(n); r.scaler.Remove(n) }
 
 // instanceID makes ids of instances.
 func instanceID() string { return "i" + strings.ReplaceAll(uuid.NewString(), "-", "") }

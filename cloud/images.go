@@ -7,8 +7,6 @@ import (
 
 	"giggle/artifacts"
 	"giggle/artifacts/mirror"
-	"giggle/blob"
-	"giggle/fault"
 	"giggle/oci"
 	"giggle/storage"
 )
@@ -32,30 +30,4 @@ func (c *Cloud) openImages(ctx context.Context) (err error) {
 		Bytes: c.incoming,
 	})
 	return err
-}
-
-// runImages resolves the images of services: those of the registry, then those of the mirror.
-type runImages struct {
-	artifacts *artifacts.Artifacts
-	foreign   *mirror.Mirror
-	blobs     *blob.Dir
-}
-
-func (r runImages) Resolve(ctx context.Context, project, ref string) (string, error) {
-	resolved, missing := r.artifacts.Resolve(ctx, project, ref)
-	if missing == nil {
-		return resolved, nil
-	}
-	name, err := mirror.Familiar(ref)
-	if err != nil {
-		return "", missing
-	}
-	m, err := r.foreign.Copy(ctx, name, r.blobs)
-	if fault.Is(err, fault.NotFound) {
-		return "", missing
-	}
-	if err != nil {
-		return "", err
-	}
-	return mirror.Repository(name) + "@" + m.Digest, nil
 }

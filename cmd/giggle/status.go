@@ -16,7 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"giggle/api/giggle"
-	"giggle/cloud"
+	"giggle/cloud/datadir"
 	"giggle/fault"
 )
 
@@ -109,7 +109,7 @@ func (p *program) reset() *cobra.Command {
 					return fault.New(fault.Canceled, "Nothing was removed.")
 				}
 			}
-			return cloud.Reset(cmd.Context(), abs, slog.New(slog.NewTextHandler(p.stderr, nil)))
+			return datadir.Reset(cmd.Context(), abs, slog.New(slog.NewTextHandler(p.stderr, nil)))
 		},
 	}
 	p.dataFlag(c, &data)

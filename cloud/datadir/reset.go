@@ -1,10 +1,11 @@
-package cloud
+package datadir
 
 import (
 	"context"
 	"errors"
 	"log/slog"
 	"os"
+	"path/filepath"
 
 	"giggle/engine"
 )
@@ -12,14 +13,15 @@ import (
 // Reset removes a data directory, and first of all what a platform that was killed left running. It fails with
 // FailedPrecondition while a platform runs on it.
 func Reset(ctx context.Context, data string, log *slog.Logger) (err error) {
-	c := &Cloud{cfg: Config{Data: data}}
-	if err := c.lockData(); err != nil {
+	release, err := Lock(data)
+	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, c.undo()) }()
+	defer func() { err = errors.Join(err, release()) }()
+	dir := filepath.Join(data, "engine")
 	// Opening an engine reaps; it is the same whether a platform follows or not.
-	if _, err := os.Stat(c.path("engine")); err == nil {
-		e, err := engine.Open(ctx, engine.Config{Dir: c.path("engine"), Log: log})
+	if _, err := os.Stat(dir); err == nil {
+		e, err := engine.Open(ctx, engine.Config{Dir: dir, Log: log})
 		if err != nil {
 			return err
 		}
