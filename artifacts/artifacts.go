@@ -30,22 +30,28 @@ type Blobs interface {
 
 var _ Blobs = (*blob.Dir)(nil)
 
-// Artifacts is all repositories of a platform. It is safe for concurrent use.
-type Artifacts struct {
+// Config is what New needs.
+type Config struct {
+	Store *store.Store
+	Blobs Blobs
+	NewID func() string // of operations
 	// Released hears of blobs and manifests that something in a repository has just ceased to refer to, after it is on
-	// disk: whoever collects garbage asks ForgetIn and Needed then. It may be nil and must not block.
+	// disk: what collects garbage asks ForgetIn and Needed then. It may be nil and must not block.
 	Released func(repository resource.Child, of []blob.Digest)
 	Quotas   *quota.Limits // nil is the usual ones
+}
 
+// Artifacts is all repositories of a platform. It is safe for concurrent use.
+type Artifacts struct {
+	cfg   Config
 	store *store.Store
 	blobs Blobs
-	newID func() string
 	asked recently // blobs of repositories that a push may count on
 }
 
-// New returns the repositories in the store. NewID makes the ids of operations.
-func New(st *store.Store, blobs Blobs, newID func() string) *Artifacts {
-	return &Artifacts{store: st, blobs: blobs, newID: newID, asked: newRecently(st.Now())}
+// New returns the repositories in the store.
+func New(cfg Config) *Artifacts {
+	return &Artifacts{cfg: cfg, store: cfg.Store, blobs: cfg.Blobs, asked: newRecently(cfg.Store.Now())}
 }
 
 // The reasons of faults that the registry's clients tell apart: the error codes of the OCI distribution specification.
@@ -171,8 +177,8 @@ func (a *Artifacts) releasing(ctx context.Context, repository resource.Child, fn
 		gone = nil
 		return fn(tx, func(of ...blob.Digest) { gone = append(gone, of...) })
 	})
-	if err == nil && a.Released != nil && len(gone) > 0 {
-		a.Released(repository, gone)
+	if err == nil && a.cfg.Released != nil && len(gone) > 0 {
+		a.cfg.Released(repository, gone)
 	}
 	return err
 }

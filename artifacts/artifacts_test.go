@@ -45,7 +45,7 @@ func (w *world) open(t *testing.T) {
 	if w.blobs, err = blob.Open(filepath.Join(w.dir, "blobs")); err != nil {
 		t.Fatal(err)
 	}
-	w.Artifacts = artifacts.New(w.store, w.blobs, uuid.NewString)
+	w.Artifacts = artifacts.New(artifacts.Config{Store: w.store, Blobs: w.blobs, NewID: uuid.NewString})
 }
 
 func newWorld(t *testing.T) *world {

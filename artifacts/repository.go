@@ -108,7 +108,7 @@ func (a *Artifacts) CreateRepository(ctx context.Context, r Repository) (op oper
 			if err != nil {
 				return err
 			}
-			if err := a.Quotas.Admit(quota.Repositories, r.Name.Location.String(), have); err != nil {
+			if err := a.cfg.Quotas.Admit(quota.Repositories, r.Name.Location.String(), have); err != nil {
 				return err
 			}
 		}
@@ -161,7 +161,7 @@ func (a *Artifacts) UpdateRepository(ctx context.Context, name resource.Child, c
 
 // done writes an operation on a repository that has done its work in the same transaction.
 func (a *Artifacts) done(tx *store.Tx, target resource.Child, verb string, response any) (operation.Operation, error) {
-	name := resource.Operation(target.Project, target.Location.Location, a.newID()).String()
+	name := resource.Operation(target.Project, target.Location.Location, a.cfg.NewID()).String()
 	err := operation.Open(tx, operation.Operation{Name: name, Kind: OperationKind, Target: target.String(), Verb: verb})
 	if err != nil {
 		return operation.Operation{}, err

@@ -179,13 +179,13 @@ func (c *Cloud) apis() []api {
 
 // guard stands before every API.
 func (c *Cloud) guard() *guard.Guard {
-	return &guard.Guard{
+	return guard.New(guard.Config{
 		Identity: c.identity,
 		Projects: c.projects,
 		Audit:    c.audit,
 		Log:      c.cfg.Log,
 		Find:     c.find,
-	}
+	})
 }
 
 // muxes builds every API's routes, by host.

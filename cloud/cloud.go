@@ -286,10 +286,14 @@ func (c *Cloud) stored(ctx context.Context, project string) (n int64, err error)
 
 // openProjects opens the projects and makes the first one where there is none.
 func (c *Cloud) openProjects(ctx context.Context) (err error) {
-	if c.projects, err = projects.New(ctx, c.store, c.cfg.Now, c.identity.CreateDefaults); err != nil {
+	if c.projects, err = projects.New(ctx, projects.Config{
+		Store:   c.store,
+		Now:     c.cfg.Now,
+		Quotas:  c.quotas,
+		Created: c.identity.CreateDefaults,
+	}); err != nil {
 		return err
 	}
-	c.projects.Quotas = c.quotas
 	if _, err := c.projects.Get(c.cfg.Project); !fault.Is(err, fault.NotFound) {
 		return err
 	}
@@ -322,10 +326,10 @@ func (c *Cloud) openServices(context.Context) error {
 		return err
 	}
 	c.entries = logging.NewRing(logEntries, logBytes)
-	backend := &local.Backend{
+	backend := local.New(local.Config{
 		Engine: c.engine, Images: c.images, Project: c.projects.Find, Account: iam.RuntimeAccount, Sockets: c.sockets, Trust: c.trust, NewID: instanceID,
 		Lines: c.containerLine, Now: c.cfg.Now,
-	}
+	})
 	gpus := dataplane.GPUs{
 		Emulate: c.cfg.EmulateGPUs,
 		Aliases: c.cfg.GPUAliases,
@@ -343,9 +347,9 @@ func (c *Cloud) openServices(context.Context) error {
 	})
 	c.gateway = gateway.New(gateway.Config{Instances: c.scaler, Invoker: c.identity, Recorder: records{c.entries}, Now: c.cfg.Now, Log: c.cfg.Log})
 	c.services = run.NewServices(run.Config{Store: c.store, NewID: uuid.NewString, Letters: letters, GPUs: gpus, Quotas: c.quotas})
-	c.reconciler = &run.Reconciler{
+	c.reconciler = run.NewReconciler(run.ReconcilerConfig{
 		Services: c.services, Images: dataplane.Images{Artifacts: c.artifacts, Foreign: c.foreign, Blobs: c.blobs}, Instances: dataplane.Instances{Scaler: c.scaler, Attempts: operation.NewAttempts(c.store)}, Routes: dataplane.Routes{Gateway: c.gateway, Scaler: c.scaler}, Project: c.projects.Find, Log: c.cfg.Log,
-	}
+	})
 	return nil
 }
 

@@ -23,8 +23,13 @@ func (c *Cloud) openImages(ctx context.Context) (err error) {
 	c.images.Borrow(c.foreign.Layers()) // what is built on a foreign image unpacks its own layers only
 	c.onClose(c.images.Close)
 	c.onClose(func() error { c.background.Wait(); return nil })
-	c.artifacts = artifacts.New(c.store, c.blobs, uuid.NewString)
-	c.artifacts.Released, c.artifacts.Quotas = c.released.Repository, c.quotas
+	c.artifacts = artifacts.New(artifacts.Config{
+		Store:    c.store,
+		Blobs:    c.blobs,
+		NewID:    uuid.NewString,
+		Released: c.released.Repository,
+		Quotas:   c.quotas,
+	})
 	c.storage, err = storage.New(ctx, storage.Options{
 		Store: c.store, Blobs: c.blobs, Logs: c.path("storage"), Now: c.cfg.Now, Admit: c.disk.Admit, Released: c.released.Object, Quotas: c.quotas,
 		Bytes: c.incoming,

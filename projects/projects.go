@@ -38,22 +38,31 @@ var table = store.NewTable[Project]("projects.project", "Project")
 
 // Projects is all projects of a platform. Look-ups read memory only.
 type Projects struct {
-	Quotas *quota.Limits // nil is the usual ones
-
-	store *store.Store
-	now   func() time.Time
-	write sync.Mutex
-	all   atomic.Pointer[map[string]Project] // by id and by number
+	quotas *quota.Limits
+	store  *store.Store
+	now    func() time.Time
+	write  sync.Mutex
+	all    atomic.Pointer[map[string]Project] // by id and by number
 	// created runs in the transaction that makes a project: the accounts that Google manages in one, and its first policy.
 	created func(tx *store.Tx, project, number, owner string) error
 }
 
-// New reads the projects in the store. Created is called in the transaction that makes a project.
-func New(ctx context.Context, st *store.Store, now func() time.Time, created func(tx *store.Tx, project, number, owner string) error) (_ *Projects, err error) {
+// Config is what New needs.
+type Config struct {
+	Store  *store.Store
+	Now    func() time.Time
+	Quotas *quota.Limits // nil is the usual ones
+	// Created is called in the transaction that makes a project: the accounts that Google manages in one, and its first
+	// policy.
+	Created func(tx *store.Tx, project, number, owner string) error
+}
+
+// New reads the projects in the store.
+func New(ctx context.Context, cfg Config) (_ *Projects, err error) {
 	defer fault.Wrap(&err, "projects.New")
-	p := &Projects{store: st, now: now, created: created}
+	p := &Projects{quotas: cfg.Quotas, store: cfg.Store, now: cfg.Now, created: cfg.Created}
 	all := make(map[string]Project)
-	err = st.View(ctx, func(tx *store.Tx) error {
+	err = cfg.Store.View(ctx, func(tx *store.Tx) error {
 		rows, err := table.List(tx, "", "", 0)
 		for _, r := range rows {
 			all[r.Value.ID], all[r.Value.Number] = r.Value, r.Value
@@ -127,7 +136,7 @@ func (p *Projects) Create(ctx context.Context, id, name string, labels map[strin
 		if err != nil {
 			return err
 		}
-		if err := p.Quotas.Admit(quota.Projects, "this platform", have-1); err != nil {
+		if err := p.quotas.Admit(quota.Projects, "this platform", have-1); err != nil {
 			return err
 		}
 		return p.created(tx, x.ID, x.Number, owner)

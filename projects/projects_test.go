@@ -22,7 +22,7 @@ func TestProjectsAndServices(t *testing.T) {
 		made = append(made, id+" "+number+" "+owner)
 		return nil
 	}
-	p, err := projects.New(t.Context(), st, time.Now, created)
+	p, err := projects.New(t.Context(), projects.Config{Store: st, Now: time.Now, Created: created})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,7 +45,7 @@ func TestProjectsAndServices(t *testing.T) {
 	if _, err := p.SetEnabled(t.Context(), "giggle", false, "run.googleapis.com"); err != nil {
 		t.Fatal(err)
 	}
-	again, err := projects.New(t.Context(), st, time.Now, created)
+	again, err := projects.New(t.Context(), projects.Config{Store: st, Now: time.Now, Created: created})
 	if err != nil {
 		t.Fatal(err)
 	}

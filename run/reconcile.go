@@ -52,16 +52,22 @@ type RouteTarget struct {
 	Percent int
 }
 
-// Reconciler makes true what services ask for, and says in their status how far it is. It is level-triggered: each
-// step reads everything, computes, acts and writes status, and running it again changes nothing.
-type Reconciler struct {
+// ReconcilerConfig is what a Reconciler needs.
+type ReconcilerConfig struct {
 	Services  *Services
 	Images    Resolver
 	Instances Instances
 	Routes    Routes
-	Project   func(id string) (resource.Project, error)
+	Project   resource.FindProject
 	Log       *slog.Logger
 }
+
+// Reconciler makes true what services ask for, and says in their status how far it is. It is level-triggered: each
+// step reads everything, computes, acts and writes status, and running it again changes nothing.
+type Reconciler struct{ ReconcilerConfig }
+
+// NewReconciler returns a Reconciler, which works while it is run.
+func NewReconciler(cfg ReconcilerConfig) *Reconciler { return &Reconciler{cfg} }
 
 // maxBringingUp is how many revisions are brought up at once; the rest wait for their turn.
 const maxBringingUp = 8

@@ -95,12 +95,12 @@ func (w *world) restart(t *testing.T, change func(*run.Config)) {
 func (w *world) start(t *testing.T) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	r := &run.Reconciler{
+	r := run.NewReconciler(run.ReconcilerConfig{
 		Services: w.Services, Images: w, Instances: w, Routes: w, Log: slog.New(slog.DiscardHandler),
 		Project: func(id string) (resource.Project, error) {
 			return resource.Project{ID: id, Number: "123456789012"}, nil
 		},
-	}
+	})
 	done := make(chan error, 1)
 	go func() { done <- r.Run(ctx) }()
 	w.stop = func() {

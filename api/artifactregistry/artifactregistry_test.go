@@ -77,14 +77,14 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = log.Close() })
-	g := &guard.Guard{Identity: identity, Projects: projects{}, Audit: log, Log: slog.New(slog.DiscardHandler)}
+	g := guard.New(guard.Config{Identity: identity, Projects: projects{}, Audit: log, Log: slog.New(slog.DiscardHandler)})
 	const host = "artifactregistry.googleapis.com"
 	chain, err := g.Chain(guard.API{Host: host, Service: host, Rules: artifactregistry.Rules})
 	if err != nil {
 		t.Fatal(err)
 	}
 	w := &world{Mux: rest.NewMux(host, rest.Options{NewID: uuid.NewString, Interceptors: chain.Interceptors()})}
-	w.artifacts, w.blobs = artifacts.New(st, blobs, uuid.NewString), blobs
+	w.artifacts, w.blobs = artifacts.New(artifacts.Config{Store: st, Blobs: blobs, NewID: uuid.NewString}), blobs
 	artifactregistry.New(artifactregistry.Config{
 		Artifacts: w.artifacts, Operations: operation.New(st), Policies: identity, Project: projects{}.Find,
 		Pages: resource.NewPages(identity.PageKey(), time.Now),

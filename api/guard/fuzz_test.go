@@ -32,7 +32,7 @@ func FuzzResource(f *testing.F) {
 		f.Add("projects/{project}/locations/{region}", s, s)
 		f.Add("{", s, s)
 	}
-	g := &Guard{Projects: someProjects{}, Find: func(_ context.Context, collection, id string) (project, canonical string, err error) {
+	g := New(Config{Projects: someProjects{}, Find: func(_ context.Context, collection, id string) (project, canonical string, err error) {
 		if collection == "buckets" && id == "b" {
 			return "giggle", id, nil
 		}
@@ -40,7 +40,7 @@ func FuzzResource(f *testing.F) {
 			return "giggle", "a@b.c", nil
 		}
 		return "", "", fault.New(fault.NotFound, "no %s", collection)
-	}}
+	}})
 	f.Fuzz(func(t *testing.T, template, name, project string) {
 		r := httptest.NewRequest("GET", "https://europe-north1-run.googleapis.com/", nil)
 		call := &rest.Call{HTTP: r, Params: map[string]string{"name": name}, Message: &rest.Request{Request: r, Query: url.Values{"project": {project}}}}

@@ -88,8 +88,8 @@ type Recorder interface {
 	Begin(ctx context.Context, e audit.Event) (context.Context, *audit.Pending)
 }
 
-// Guard makes the interceptors of one platform.
-type Guard struct {
+// Config is what a Guard needs.
+type Config struct {
 	Identity Authorizer
 	Projects Projects
 	Audit    Recorder
@@ -98,6 +98,12 @@ type Guard struct {
 	// "projects/_/buckets/NAME", and the one of its ids that policies know it by. It fails with NotFound.
 	Find func(ctx context.Context, collection, id string) (project, canonical string, err error)
 }
+
+// Guard makes the chains of one platform.
+type Guard struct{ Config }
+
+// New returns a Guard.
+func New(cfg Config) *Guard { return &Guard{cfg} }
 
 // API is what the guard knows of one API.
 type API struct {

@@ -211,7 +211,7 @@ func TestChainRefusesRules(t *testing.T) {
 		"no field":                 {Permission: "a.b.c", On: "projects/{}"},
 		"an empty second template": {Permission: "a.b.c", On: "{name}|"},
 	} {
-		if _, err := (&guard.Guard{}).Chain(guard.API{Host: "x", Rules: guard.Rules{"rpc": rule}}); err == nil {
+		if _, err := guard.New(guard.Config{}).Chain(guard.API{Host: "x", Rules: guard.Rules{"rpc": rule}}); err == nil {
 			t.Errorf("%s was taken", name)
 		}
 	}

@@ -76,7 +76,7 @@ func newWorld(t *testing.T) *world {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() {
-		done <- (&run.Reconciler{Services: w.services, Images: w, Instances: w, Routes: w, Project: project, Log: log}).Run(ctx)
+		done <- run.NewReconciler(run.ReconcilerConfig{Services: w.services, Images: w, Instances: w, Routes: w, Project: project, Log: log}).Run(ctx)
 	}()
 	m := rest.NewMux("run.googleapis.com", rest.Options{Log: log, NewID: func() string { return "request-1" }})
 	runv1.New(runv1.Config{

@@ -93,7 +93,7 @@ func newCloud(t *testing.T) *cloud {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() {
-		done <- (&run.Reconciler{Services: services, Images: c, Instances: c, Routes: c, Project: project, Log: log}).Run(ctx)
+		done <- run.NewReconciler(run.ReconcilerConfig{Services: services, Images: c, Instances: c, Routes: c, Project: project, Log: log}).Run(ctx)
 	}()
 	m := rest.NewMux("run.googleapis.com", rest.Options{Log: log, NewID: func() string { return "request-1" }})
 	operations, pages := operation.New(st), resource.NewPages(ids.PageKey(), time.Now)

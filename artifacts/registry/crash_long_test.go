@@ -63,7 +63,7 @@ func TestLongRegistryProcess(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := artifacts.New(st, blobs, uuid.NewString)
+	a := artifacts.New(artifacts.Config{Store: st, Blobs: blobs, NewID: uuid.NewString})
 	w := &world{Artifacts: a, identity: identity}
 	if _, err := a.Repository(ctx, legacyIn("us").Name); fault.Is(err, fault.NotFound) {
 		w.grant(t, "projects/giggle", "roles/owner", "user:you@giggle.test")

@@ -69,7 +69,7 @@ func newWorld(t *testing.T) *world {
 	for _, p := range []string{"giggle", "other-project"} {
 		w.grant(t, "projects/"+p, "roles/owner", "user:you@giggle.test")
 	}
-	w.Artifacts = artifacts.New(st, w.blobs, uuid.NewString)
+	w.Artifacts = artifacts.New(artifacts.Config{Store: st, Blobs: w.blobs, NewID: uuid.NewString})
 	for _, id := range []string{"my-repo", "second"} {
 		w.repository(t, id)
 	}

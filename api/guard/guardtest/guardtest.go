@@ -69,7 +69,7 @@ func New(t testing.TB, governed ...iam.Governed) *World {
 	if w.IAM, err = iam.New(t.Context(), iam.Config{Store: st, Owner: "you@giggle.test", Now: time.Now, Governed: governed}); err != nil {
 		t.Fatal(err)
 	}
-	if w.Projects, err = projects.New(t.Context(), st, time.Now, w.IAM.CreateDefaults); err != nil {
+	if w.Projects, err = projects.New(t.Context(), projects.Config{Store: st, Now: time.Now, Created: w.IAM.CreateDefaults}); err != nil {
 		t.Fatal(err)
 	}
 	w.Pages = resource.NewPages(w.IAM.PageKey(), time.Now)
@@ -94,7 +94,7 @@ func (w *World) Token(t testing.TB, who iam.Principal) string {
 
 // Guard is the real guard over the world. It finds service accounts, and no bucket but "a-bucket" in project giggle.
 func (w *World) Guard() *guard.Guard {
-	return &guard.Guard{Identity: w.IAM, Projects: w.Projects, Audit: w.Audit, Log: slog.New(slog.DiscardHandler), Find: func(ctx context.Context, collection, id string) (project, canonical string, err error) {
+	return guard.New(guard.Config{Identity: w.IAM, Projects: w.Projects, Audit: w.Audit, Log: slog.New(slog.DiscardHandler), Find: func(ctx context.Context, collection, id string) (project, canonical string, err error) {
 		if collection == "buckets" && id == "a-bucket" {
 			return "giggle", id, nil
 		}
@@ -102,7 +102,7 @@ func (w *World) Guard() *guard.Guard {
 			return "", "", fault.New(fault.NotFound, "The specified bucket does not exist.")
 		}
 		return w.IAM.AccountNames(ctx, id)
-	}}
+	}})
 }
 
 // Serve builds the mux that Call calls.

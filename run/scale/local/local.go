@@ -37,11 +37,11 @@ type Caller struct {
 	Account    string // e-mail address of the service account
 }
 
-// Backend is the engine with what a revision needs around it.
-type Backend struct {
+// Config is what a Backend needs.
+type Config struct {
 	Engine  Engine
 	Images  Unpacker
-	Project func(id string) (resource.Project, error)
+	Project resource.FindProject
 	// Account returns the e-mail address of the account that a revision runs as; "" means the project's default.
 	Account func(p resource.Project, email string) string
 	// Sockets returns what answers inside an instance.
@@ -54,6 +54,12 @@ type Backend struct {
 	NewID func() string
 	Now   func() time.Time // the time of the platform's own lines; nil means time.Now
 }
+
+// Backend is the engine with what a revision needs around it.
+type Backend struct{ Config }
+
+// New returns a Backend.
+func New(cfg Config) *Backend { return &Backend{cfg} }
 
 var _ scale.Backend = (*Backend)(nil)
 

@@ -128,7 +128,7 @@ func newWorldWith(t testing.TB, cdi []string) *world {
 		}
 	})
 	w := &world{images: images, callers: make(chan local.Caller, 10)}
-	w.Backend = &local.Backend{
+	w.Backend = local.New(local.Config{
 		Engine: e, Images: images, Trust: ca.Bundle(nil),
 		Lines: func(rev resource.Revision, instance string, l engine.Line) {
 			w.mu.Lock()
@@ -156,7 +156,7 @@ func newWorldWith(t testing.TB, cdi []string) *world {
 				DNS:      func(pc net.PacketConn, l net.Listener) { names.Serve(pc, l) },
 			}
 		},
-	}
+	})
 	return w
 }
 
