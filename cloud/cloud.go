@@ -144,7 +144,7 @@ type Cloud struct {
 	api          *giggle.Server // the platform's own
 	owners       giggle.Owners
 	sessions     shell.Sessions
-	entries      logging.Log // what services say, as entries of Cloud Logging
+	entries      logging.Log // of requests, containers and builds
 	scaler       *scale.Scaler
 	gateway      *gateway.Gateway
 	services     *run.Services
@@ -321,6 +321,12 @@ func (c *Cloud) openEngine(ctx context.Context) (err error) {
 // makes the first ones late (docs/measurements/0007-instances.md).
 const startsPerCore = 1
 
+// What is kept in memory of the log entries of a project's services, and as much of those of its builds.
+const (
+	logEntries = 20_000
+	logBytes   = 16 << 20
+)
+
 func (c *Cloud) openServices(context.Context) error {
 	if err := os.RemoveAll(c.path("logs")); err != nil { // files of a version before, which nothing reads
 		return err
@@ -328,7 +334,7 @@ func (c *Cloud) openServices(context.Context) error {
 	c.entries = logging.NewRing(logEntries, logBytes)
 	backend := local.New(local.Config{
 		Engine: c.engine, Images: c.images, Project: c.projects.Find, Account: iam.RuntimeAccount, Sockets: c.sockets, Trust: c.trust, NewID: instanceID,
-		Lines: c.containerLine, Now: c.cfg.Now,
+		Log: c.entries, Now: c.cfg.Now,
 	})
 	gpus := dataplane.GPUs{
 		Emulate: c.cfg.EmulateGPUs,
@@ -345,7 +351,7 @@ func (c *Cloud) openServices(context.Context) error {
 		Backend: backend, Max: 100, GPUs: gpus, Prepared: prepared(c.cfg.Prepared, whole), Idle: c.cfg.Idle, Starts: startsPerCore * runtime.NumCPU(), Memory: c.limits.memory, Free: local.Memory,
 		Transport: gateway.Transport, Probe: upstream.Probe, Now: c.cfg.Now, Log: c.cfg.Log,
 	})
-	c.gateway = gateway.New(gateway.Config{Instances: c.scaler, Invoker: c.identity, Recorder: records{c.entries}, Now: c.cfg.Now, Log: c.cfg.Log})
+	c.gateway = gateway.New(gateway.Config{Instances: c.scaler, Invoker: c.identity, Recorder: c.entries, Now: c.cfg.Now, Log: c.cfg.Log})
 	c.services = run.NewServices(run.Config{Store: c.store, NewID: uuid.NewString, Letters: letters, GPUs: gpus, Quotas: c.quotas})
 	c.reconciler = run.NewReconciler(run.ReconcilerConfig{
 		Services: c.services, Images: dataplane.Images{Artifacts: c.artifacts, Foreign: c.foreign, Blobs: c.blobs}, Instances: dataplane.Instances{Scaler: c.scaler, Attempts: operation.NewAttempts(c.store)}, Routes: dataplane.Routes{Gateway: c.gateway, Scaler: c.scaler}, Project: c.projects.Find, Log: c.cfg.Log,

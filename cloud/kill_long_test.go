@@ -19,7 +19,7 @@ import (
 	"testing"
 	"time"
 
-	"giggle/logging/audit"
+	"giggle/logging/audit/audittest"
 	"giggle/storage"
 )
 
@@ -170,13 +170,9 @@ func check(t *testing.T, at int, dir string, done []string) {
 	for _, name := range done {
 		had[name] = true
 	}
-	entries, err := c.audit.Read(audit.Filter{})
-	if err != nil {
-		t.Fatal(err)
-	}
 	logged := make(map[string]int)
-	for _, e := range entries {
-		logged[e.Payload.Request.UserAgent]++
+	for _, e := range audittest.Calls(t, c.audit) {
+		logged[e.Request.UserAgent]++
 	}
 	for name := range had {
 		if logged[name] != 1 {

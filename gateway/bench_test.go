@@ -17,14 +17,10 @@ import (
 	"giggle/edge"
 	"giggle/gateway"
 	"giggle/gateway/upstream"
+	"giggle/logging"
 	"giggle/resource"
 	"giggle/run"
 )
-
-// dropped is where the records of a benchmark go.
-type dropped struct{}
-
-func (dropped) Record(*gateway.Record) {}
 
 // BenchmarkGateway is a request over one kept connection, plain HTTP: the gateway's own cost is the time beside "direct".
 // cpu-us/op is of the whole process: client, gateway and app.
@@ -54,7 +50,7 @@ func BenchmarkGateway(b *testing.B) {
 				address = front.Listener.Addr().String()
 			}
 			if rt != nil {
-				g := gateway.New(gateway.Config{Instances: &app{transport: rt}, Invoker: invoker{true}, Recorder: dropped{}, Now: time.Now, Log: slog.New(slog.DiscardHandler)})
+				g := gateway.New(gateway.Config{Instances: &app{transport: rt}, Invoker: invoker{true}, Recorder: logging.NewRing(20_000, 16<<20), Now: time.Now, Log: slog.New(slog.DiscardHandler)})
 				g.Publish(route())
 				front := httptest.NewServer(g)
 				defer front.Close()

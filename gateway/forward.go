@@ -21,7 +21,7 @@ func (p *proxy) forward(ctx context.Context, v *visit) {
 	r, w := v.request, &v.out
 	h := r.Header
 	removeHopByHop(h)
-	setForwarded(h, h, v.record.RemoteIP, r.TLS != nil)
+	setForwarded(h, h, v.asked.RemoteIP, r.TLS != nil)
 	v.trace.set(h)
 	out := (&http.Request{
 		Method: r.Method, Header: h, Host: r.Host, Body: r.Body, ContentLength: r.ContentLength, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,

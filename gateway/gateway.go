@@ -1,5 +1,5 @@
 // Package gateway is the public front of the services: it finds the revision that a request is for, checks that the
-// caller may invoke it, waits for an instance, sends the request there, and makes a record of it.
+// caller may invoke it, waits for an instance, sends the request there, and makes a log entry of it.
 //
 // It reads a routing table that the run reconciler publishes, never the store, and leaves to package scale how
 // instances come and go. TLS and the choice between services and APIs are package edge's.
@@ -110,8 +110,8 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer lease.Release()
 	v.lease = lease
 	defer func() {
-		if v.record.Note == "" && errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			v.record.Note = timedOut.note // in the middle of the answer
+		if v.note == "" && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			v.note = timedOut.note // in the middle of the answer
 		}
 	}()
 	g.proxy.serve(ctx, v)

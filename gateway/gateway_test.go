@@ -37,6 +37,7 @@ type app struct {
 	records   recorder
 	mu        sync.Mutex
 	err       error
+	cold      bool
 	leased    int
 	open      int
 	last      string // the revision that was asked for
@@ -51,7 +52,7 @@ func (a *app) Acquire(_ context.Context, rev run.Revision) (*scale.Lease, error)
 	a.last = rev.Name.ID
 	a.leased++
 	a.open++
-	return scale.NewLease("i1", a.transport, false, func() {
+	return scale.NewLease("i1", a.transport, a.cold, func() {
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		a.open--

@@ -407,7 +407,7 @@ func TestWebSocket(t *testing.T) {
 			}
 		}
 		_ = ws.Close()
-		if r := <-w.records; r.Status != 101 || r.ResponseBytes < 140_000 {
+		if r := <-w.records; r.Request.Status != 101 || r.Request.ResponseSize < 140_000 {
 			t.Errorf("%s: record: %+v", scheme, r)
 		}
 	}
@@ -438,7 +438,7 @@ func TestWebSocketsEnd(t *testing.T) {
 	if _, err := io.Copy(io.Discard, ws); err != nil && strings.Contains(err.Error(), "timeout") {
 		t.Errorf("it is open still: %v", err)
 	}
-	if r := <-w.records; r.Status != 101 || !strings.Contains(r.Note, "maximum request timeout") {
+	if r := <-w.records; r.Request.Status != 101 || !strings.Contains(r.Text, "maximum request timeout") {
 		t.Errorf("record: %+v", r)
 	}
 }
@@ -456,7 +456,7 @@ func TestHalfABody(t *testing.T) {
 	if err := <-read; err == nil {
 		t.Error("the app took half a body for all of it")
 	}
-	if r := <-w.records; r.Status != 499 {
+	if r := <-w.records; r.Request.Status != 499 {
 		t.Errorf("record: %+v", r)
 	}
 }
@@ -474,7 +474,7 @@ func TestStalledBody(t *testing.T) {
 	if err != nil || res.StatusCode != http.StatusGatewayTimeout {
 		t.Errorf("%+v, %v", res, err)
 	}
-	if r := <-w.records; r.Status != 504 {
+	if r := <-w.records; r.Request.Status != 504 {
 		t.Errorf("record: %+v", r)
 	}
 }
@@ -491,7 +491,7 @@ func TestClientThatDoesNotRead(t *testing.T) {
 	w := roadTo(t, false, l.Addr().String(), 1)
 	c, _ := w.dial(t)
 	fmt.Fprintf(c, "GET / HTTP/1.1\r\nHost: %s\r\n\r\n", host)
-	if r := <-w.records; r.Status != 200 || !strings.Contains(r.Note, "maximum request timeout") {
+	if r := <-w.records; r.Request.Status != 200 || !strings.Contains(r.Text, "maximum request timeout") {
 		t.Errorf("record: %+v", r)
 	}
 	res, err := w.client(t, true).Get("https://" + host + "/") // its window is full soon
@@ -499,7 +499,7 @@ func TestClientThatDoesNotRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = res.Body.Close() }()
-	if r := <-w.records; r.Status != 200 || !strings.Contains(r.Note, "maximum request timeout") {
+	if r := <-w.records; r.Request.Status != 200 || !strings.Contains(r.Text, "maximum request timeout") {
 		t.Errorf("record: %+v", r)
 	}
 }

@@ -9,35 +9,13 @@ import (
 	"sync/atomic"
 	"time"
 
-	"giggle/resource"
+	"giggle/logging"
 	"giggle/run/scale"
 )
 
-// Record is what is kept of one request to a service.
-type Record struct {
-	Start         time.Time
-	Latency       time.Duration // until the last byte
-	Method, URL   string        // URL: absolute
-	Protocol      string        // "HTTP/1.1", "HTTP/2"
-	Status        int           // 499: the client left before an answer
-	RequestBytes  int64         // head and body, about: as HTTP/1.1 would have written them
-	ResponseBytes int64
-	UserAgent     string
-	Referer       string
-	RemoteIP      string
-	Service       resource.Child
-	Revision      string
-	Instance      string // id, "" when it reached none
-	Cold          bool   // it waited for the instance to start
-	Trace, Span   string // hexadecimal ids
-	Sampled       bool
-	Note          string // why the gateway itself answered
-}
-
-// Recorder keeps the records of requests. It is called when a request ends, must not block, and keeps what it needs of the
-// record, not the record.
+// Recorder keeps the log entries of requests: a logging.Log. It is called when a request ends, and must not block.
 type Recorder interface {
-	Record(r *Record)
+	Append(e logging.Entry)
 }
 
 // visit is one request on its way through the gateway.
@@ -52,7 +30,8 @@ type visit struct {
 	in          body
 	out         response
 	cell        *cell
-	record      Record
+	asked       logging.Request // what is known of it at its begin
+	note        string          // why the gateway itself answered
 }
 
 // begin notes what of the request is changed later.
@@ -62,12 +41,16 @@ func (v *visit) begin() {
 	v.cell.inFlight.Add(1)
 	v.trace = traceOf(r.Header)
 	size := int64(len(r.Method)+len(r.RequestURI)+len(r.Host)) + 22 // of the request line and Host
-	v.record = Record{
-		Start: v.start, Method: r.Method, Protocol: r.Proto, UserAgent: r.UserAgent(), Referer: r.Referer(), RemoteIP: host(r.RemoteAddr),
-		RequestBytes: size + headerSize(r.Header), Service: v.destination.service, Revision: v.to.rev.Name.ID, Trace: v.trace.id, Span: v.trace.span, Sampled: v.trace.sampled,
+	v.asked = logging.Request{
+		Method:      r.Method,
+		RequestSize: size + headerSize(r.Header),
+		UserAgent:   r.UserAgent(),
+		Referer:     r.Referer(),
+		RemoteIP:    host(r.RemoteAddr),
+		Protocol:    r.Proto,
 	}
 	if r.ProtoMajor == 2 {
-		v.record.Protocol = "HTTP/2"
+		v.asked.Protocol = "HTTP/2"
 	}
 	if r.Body != nil && r.Body != http.NoBody {
 		r.Body = &v.in
@@ -76,7 +59,7 @@ func (v *visit) begin() {
 	}
 }
 
-// end makes the record, also when the answer was cut off.
+// end counts the request and makes its entry, also when the answer was cut off.
 func (v *visit) end() {
 	latency := v.gateway.cfg.Now().Sub(v.start)
 	if v.out.status == 0 {
@@ -86,26 +69,65 @@ func (v *visit) end() {
 		}
 	}
 	v.cell.done(v.out.status, latency)
-	if v.gateway.cfg.Recorder == nil {
-		return
+	if v.gateway.cfg.Recorder != nil {
+		v.gateway.cfg.Recorder.Append(v.entry(latency))
 	}
-	r, rec := v.request, &v.record
-	scheme := "http://"
+}
+
+// entry is the log entry of a request that has ended, as Cloud Run writes it.
+func (v *visit) entry(latency time.Duration) logging.Entry {
+	r, asked := v.request, v.asked // a copy: the entry outlives the visit
+	asked.URL = "http://" + r.Host + r.URL.RequestURI()
 	if r.TLS != nil {
-		scheme = "https://"
+		asked.URL = "https://" + r.Host + r.URL.RequestURI()
 	}
-	rec.URL, rec.Latency, rec.Status = scheme+r.Host+r.URL.RequestURI(), latency, v.out.status
-	rec.RequestBytes += v.in.read.Load()
-	rec.ResponseBytes = v.out.head + v.out.written.Load()
-	if v.lease != nil {
-		rec.Instance, rec.Cold = v.lease.Instance, v.lease.Cold
+	asked.Status, asked.Latency = v.out.status, latency
+	asked.RequestSize += v.in.read.Load()
+	asked.ResponseSize = v.out.head + v.out.written.Load()
+	return logging.Entry{
+		Project:  v.destination.service.Project,
+		Log:      logging.Requests,
+		Time:     v.start,
+		Severity: severity(v.out.status),
+		Resource: v.to.stats.resource,
+		Labels:   v.labels(),
+		Text:     v.note,
+		Request:  &asked,
+		Trace:    v.trace.id,
+		Span:     v.trace.span,
+		Sampled:  v.trace.sampled,
 	}
-	v.gateway.cfg.Recorder.Record(rec)
+}
+
+// severity is how bad a request is that has ended so.
+func severity(status int) logging.Severity {
+	switch {
+	case status >= 500:
+		return logging.Error
+	case status >= 400:
+		return logging.Warning
+	}
+	return logging.Info
+}
+
+// coldLabel is the label of a request that waited for its instance to start.
+const coldLabel = "cold_start"
+
+// labels say which instance a request reached, if it reached one.
+func (v *visit) labels() map[string]string {
+	switch l := v.lease; {
+	case l == nil:
+		return nil
+	case l.Cold:
+		return map[string]string{logging.InstanceLabel: l.Instance, coldLabel: "true"}
+	default:
+		return map[string]string{logging.InstanceLabel: l.Instance}
+	}
 }
 
 // refuse answers with an answer of the gateway's own.
 func (v *visit) refuse(f *refusal) {
-	v.record.Note = f.note
+	v.note = f.note
 	if f == clientLeft {
 		v.out.status = f.status
 		return

@@ -12,18 +12,20 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"giggle/fault"
 	"giggle/gateway"
-	"giggle/resource"
+	"giggle/logging"
 	"giggle/run"
 )
 
-// recorder keeps records and hands them on.
-type recorder chan gateway.Record
+// recorder keeps entries and hands them on.
+type recorder chan logging.Entry
 
-func (r recorder) Record(x *gateway.Record) { r <- *x }
+func (r recorder) Append(e logging.Entry) { r <- e }
 
-func TestRecords(t *testing.T) {
+func TestEntries(t *testing.T) {
 	a, g, front := start(t, true, func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		switch r.URL.Path {
@@ -44,22 +46,31 @@ func TestRecords(t *testing.T) {
 			fmt.Fprint(w, "knock knock")
 		}
 	})
+	type answer struct {
+		status   int
+		severity logging.Severity
+		note     string
+	}
+	ok := answer{200, logging.Info, ""}
+	var resource *logging.Resource
 	for _, tt := range []struct {
 		name, method, path, body string
 		err                      error
-		want                     gateway.Record
+		cold                     bool
+		want                     answer
 		bytes                    int64 // of the answer's body, at least
 	}{
-		{"an answer", "GET", "/a?b=c", "", nil, gateway.Record{Status: 200}, 11},
-		{"a body", "POST", "/", "0123456789", nil, gateway.Record{Status: 200}, 11},
-		{"missing", "GET", "/missing", "", nil, gateway.Record{Status: 404}, 10},
-		{"no instance", "GET", "/", "", fault.New(fault.Unavailable, "x"), gateway.Record{Status: 503, Note: "no available instance"}, 10},
-		{"too many", "GET", "/", "", fault.New(fault.ResourceExhausted, "x"), gateway.Record{Status: 429, Note: "no available instance"}, 14},
-		{"cut off by the app", "GET", "/abort", "", nil, gateway.Record{Status: 200}, 4},
-		{"out of time", "GET", "/slow", "", nil, gateway.Record{Status: 504, Note: "maximum request timeout"}, 10},
-		{"out of time in the middle", "GET", "/stuck", "", nil, gateway.Record{Status: 200, Note: "maximum request timeout"}, 4},
+		{"an answer", "GET", "/a?b=c", "", nil, false, ok, 11},
+		{"a body", "POST", "/", "0123456789", nil, false, ok, 11},
+		{"it waited", "GET", "/", "", nil, true, ok, 11},
+		{"missing", "GET", "/missing", "", nil, false, answer{404, logging.Warning, ""}, 10},
+		{"no instance", "GET", "/", "", fault.New(fault.Unavailable, "x"), false, answer{503, logging.Error, "no available instance"}, 10},
+		{"too many", "GET", "/", "", fault.New(fault.ResourceExhausted, "x"), false, answer{429, logging.Warning, "no available instance"}, 14},
+		{"cut off by the app", "GET", "/abort", "", nil, false, ok, 4},
+		{"out of time", "GET", "/slow", "", nil, false, answer{504, logging.Error, "maximum request timeout"}, 10},
+		{"out of time in the middle", "GET", "/stuck", "", nil, false, answer{200, logging.Info, "maximum request timeout"}, 4},
 	} {
-		a.err = tt.err
+		a.err, a.cold = tt.err, tt.cold
 		r, err := http.NewRequest(tt.method, front.URL+tt.path, strings.NewReader(tt.body))
 		if err != nil {
 			t.Fatal(err)
@@ -73,28 +84,43 @@ func TestRecords(t *testing.T) {
 			_ = res.Body.Close()
 		}
 		got := <-a.records
-		if got.Start.IsZero() || got.Latency <= 0 || got.ResponseBytes < tt.bytes+17 || got.RequestBytes < int64(len(tt.body))+60 || !strings.Contains(got.Note, tt.want.Note) || (tt.want.Note == "") != (got.Note == "") {
+		q := got.Request
+		if got.Time.IsZero() || q.Latency <= 0 || q.ResponseSize < tt.bytes+17 || q.RequestSize < int64(len(tt.body))+60 {
 			t.Errorf("%s: %+v", tt.name, got)
 		}
-		want := gateway.Record{
-			Start: got.Start, Latency: got.Latency, Method: tt.method, URL: "http://" + host + tt.path, Protocol: "HTTP/1.1", Status: tt.want.Status,
-			RequestBytes: got.RequestBytes, ResponseBytes: got.ResponseBytes, UserAgent: "curl/9", Referer: "https://a.test/", RemoteIP: "127.0.0.1",
-			Service: resource.Service("giggle", "europe-north1", "jokes"), Revision: "jokes-1", Instance: "i1", Trace: "0af7651916cd43dd8448eb211c80319c", Span: "b7ad6b7169203331", Note: got.Note,
+		if !strings.Contains(got.Text, tt.want.note) || (tt.want.note == "") != (got.Text == "") {
+			t.Errorf("%s: says %q, want %q", tt.name, got.Text, tt.want.note)
+		}
+		want := logging.Entry{
+			Project: "giggle", Log: logging.Requests, Time: got.Time, Severity: tt.want.severity, Text: got.Text,
+			Resource: logging.Revision(rev("jokes-1").Name), Labels: map[string]string{"instanceId": "i1"},
+			Request: &logging.Request{
+				Method: tt.method, URL: "http://" + host + tt.path, Protocol: "HTTP/1.1", Status: tt.want.status, Latency: q.Latency,
+				RequestSize: q.RequestSize, ResponseSize: q.ResponseSize, UserAgent: "curl/9", Referer: "https://a.test/", RemoteIP: "127.0.0.1",
+			},
+			Trace: "0af7651916cd43dd8448eb211c80319c", Span: "b7ad6b7169203331",
+		}
+		if tt.cold {
+			want.Labels["cold_start"] = "true"
 		}
 		if tt.err != nil {
-			want.Instance = ""
+			want.Labels = nil
 		}
-		if got != want {
-			t.Errorf("%s:\ngot  %+v\nwant %+v", tt.name, got, want)
+		if d := cmp.Diff(want, got); d != "" {
+			t.Errorf("%s: %s", tt.name, d)
 		}
+		if shared := got.Resource; resource != nil && shared != resource {
+			t.Errorf("%s: the resource is made for each request", tt.name)
+		}
+		resource = got.Resource
 	}
 	stats := g.Stats()
-	if len(stats) != 1 || stats[0].Revision != "jokes-1" || stats[0].Requests != [gateway.Classes]uint64{0, 4, 0, 2, 2} || stats[0].InFlight != 0 || stats[0].Latencies.Count() != 8 {
+	if len(stats) != 1 || stats[0].Revision != "jokes-1" || stats[0].Requests != [gateway.Classes]uint64{0, 5, 0, 2, 2} || stats[0].InFlight != 0 || stats[0].Latencies.Count() != 9 {
 		t.Errorf("stats: %+v", stats)
 	}
 }
 
-// A client that leaves takes its request along, and the record says so.
+// A client that leaves takes its request along, and the entry says so.
 func TestClientLeaves(t *testing.T) {
 	arrived, gone := make(chan bool), make(chan bool)
 	a, _, front := start(t, true, func(_ http.ResponseWriter, r *http.Request) {
@@ -116,8 +142,8 @@ func TestClientLeaves(t *testing.T) {
 		t.Error("there is an answer")
 	}
 	<-gone // the instance is told
-	if got := <-a.records; got.Status != 499 || !strings.Contains(got.Note, "closed the connection") {
-		t.Errorf("record: %+v", got)
+	if got := <-a.records; got.Request.Status != 499 || !strings.Contains(got.Text, "closed the connection") {
+		t.Errorf("entry: %+v", got)
 	}
 }
 
@@ -141,8 +167,8 @@ func TestIngress(t *testing.T) {
 			}
 			w := httptest.NewRecorder()
 			g.ServeHTTP(w, r)
-			if rec := <-a.records; w.Code != tt.code || rec.Status != tt.code || (tt.code == 404) != strings.Contains(rec.Note, "ingress") {
-				t.Errorf("%q from %q to %s = %d, record %+v", tt.ingress, tt.project, h, w.Code, rec)
+			if rec := <-a.records; w.Code != tt.code || rec.Request.Status != tt.code || (tt.code == 404) != strings.Contains(rec.Text, "ingress") {
+				t.Errorf("%q from %q to %s = %d, entry %+v", tt.ingress, tt.project, h, w.Code, rec)
 			}
 		}
 	}

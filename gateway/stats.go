@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"giggle/logging"
 	"giggle/resource"
 	"giggle/run"
 )
@@ -84,10 +85,11 @@ type cell struct {
 	_        [64]byte
 }
 
-// series is the counters of one revision. They are made with its first request: most services have none.
+// series is the counters of one revision, and what its requests have in common. The counters are made with its first request: most services have none.
 type series struct {
 	service  resource.Child
 	revision string
+	resource *logging.Resource // the revision, as the entries of its requests have it
 	cells    atomic.Pointer[[]cell]
 }
 
@@ -152,7 +154,7 @@ func (a *allSeries) of(service string, rev run.Revision) *series {
 	}
 	s := of[rev.Name.ID]
 	if s == nil {
-		s = &series{service: rev.Name.Service, revision: rev.Name.ID}
+		s = &series{service: rev.Name.Service, revision: rev.Name.ID, resource: logging.Revision(rev.Name)}
 		of[rev.Name.ID] = s
 	}
 	return s

@@ -1,47 +1,43 @@
-// Package logging keeps what services say: a record of each request and each line of a container, as entries in the
+// Package logging is the platform's log: requests, what containers and builds write, and who did what, as entries in the
 // form of Cloud Logging.
 //
-// It holds the newest entries of each project in memory, within bounds, for those who read and follow them: the
-// giggle command now, Cloud Logging's API and a store on disk later. It doesn't know who writes, and asks nobody
-// whether a reader may read.
+// It holds the newest entries in memory, within bounds, for those who read and follow them; package audit keeps what was
+// done on disk, and is read in the same way. It doesn't know who writes, and asks nobody whether a reader may read.
 package logging
 
 import (
+	"bytes"
 	"encoding/json"
 	"net/url"
 	"strconv"
 	"time"
 )
 
-// The logs that Cloud Run writes (https://cloud.google.com/run/docs/logging).
-const (
-	Requests = "run.googleapis.com/requests"      // one entry a request
-	Stdout   = "run.googleapis.com/stdout"        // what containers write
-	Stderr   = "run.googleapis.com/stderr"        // what containers write to standard error
-	System   = "run.googleapis.com/varlog/system" // what the platform says about an instance
-)
-
-// Entry is a LogEntry of Cloud Logging, as far as services make them. It isn't changed once it is appended.
+// Entry is a LogEntry of Cloud Logging. It isn't changed once it is appended, nor is what it points to: entries share it.
 type Entry struct {
-	Log       string    // one of the logs above, without the project
-	Time      time.Time // of a request: when it came
+	Project   string // id
+	Log       string // such as Requests, without the project
+	Time      time.Time
 	Severity  Severity
-	Resource  Resource
-	Instance  string // label instanceId
-	ID        string // insertId; Append makes one where there is none
-	Trace     string // hexadecimal id, or the name that the application wrote
+	Resource  *Resource         // what it is about; never nil
+	Labels    map[string]string // or nil
+	ID        string            // insertId; Append makes one where there is none
+	Text      string            // textPayload
+	JSON      json.RawMessage   // jsonPayload, an object; or nil
+	Proto     json.RawMessage   // protoPayload, an object with an @type; or nil
+	Request   *Request          // httpRequest; or nil
+	Trace     string            // hexadecimal id, or the name that the application wrote
 	Span      string
 	Sampled   bool
-	Text      string          // textPayload
-	JSON      json.RawMessage // jsonPayload, an object; or nil
-	Labels    map[string]string
-	Request   *Request        // httpRequest; or nil
-	Source    json.RawMessage // sourceLocation, as the application wrote it; or nil
-	Operation json.RawMessage // operation, as the application wrote it; or nil
+	Source    json.RawMessage // sourceLocation, an object; or nil
+	Operation json.RawMessage // operation, an object; or nil
 }
 
-// Resource is the revision that an entry is about: a cloud_run_revision.
-type Resource struct{ Project, Region, Service, Revision string }
+// Resource is a monitored resource: what entries are about.
+type Resource struct {
+	Type   string            `json:"type"`
+	Labels map[string]string `json:"labels"`
+}
 
 // Request is google.logging.type.HttpRequest.
 type Request struct {
@@ -56,11 +52,14 @@ type Request struct {
 	CacheHit, CacheLookup bool
 }
 
-// size is about what an entry takes in memory, in bytes.
+// size is about what an entry takes in memory, in bytes, without what it shares with others.
 func (e *Entry) size() int {
-	n := 320 + len(e.ID) + len(e.Trace) + len(e.Span) + len(e.Text) + len(e.JSON) + len(e.Source) + len(e.Operation)
+	n := 272 + len(e.ID) + len(e.Text) + len(e.JSON) + len(e.Proto) + len(e.Trace) + len(e.Span) + len(e.Source) + len(e.Operation)
+	if len(e.Labels) > 0 {
+		n += 336 // of a map with eight places
+	}
 	for k, v := range e.Labels {
-		n += 48 + len(k) + len(v)
+		n += len(k) + len(v)
 	}
 	if r := e.Request; r != nil {
 		n += 192 + len(r.URL) + len(r.UserAgent) + len(r.Referer) + len(r.RemoteIP)
@@ -74,21 +73,17 @@ type wire struct {
 	LogName      string            `json:"logName"`
 	Timestamp    time.Time         `json:"timestamp"`
 	Severity     Severity          `json:"severity"`
-	Resource     wireResource      `json:"resource"`
+	Resource     *Resource         `json:"resource"`
 	Labels       map[string]string `json:"labels,omitempty"`
 	TextPayload  string            `json:"textPayload,omitempty"`
 	JSONPayload  json.RawMessage   `json:"jsonPayload,omitempty"`
+	ProtoPayload json.RawMessage   `json:"protoPayload,omitempty"`
 	HTTPRequest  *wireRequest      `json:"httpRequest,omitempty"`
 	Trace        string            `json:"trace,omitempty"`
 	SpanID       string            `json:"spanId,omitempty"`
 	TraceSampled bool              `json:"traceSampled,omitempty"`
 	Source       json.RawMessage   `json:"sourceLocation,omitempty"`
 	Operation    json.RawMessage   `json:"operation,omitempty"`
-}
-
-type wireResource struct {
-	Type   string            `json:"type"`
-	Labels map[string]string `json:"labels"`
 }
 
 type wireRequest struct {
@@ -109,33 +104,29 @@ type wireRequest struct {
 
 // MarshalJSON writes the entry as Cloud Logging's REST API does.
 func (e Entry) MarshalJSON() ([]byte, error) {
-	r := e.Resource
 	w := wire{
-		InsertID: e.ID, LogName: "projects/" + r.Project + "/logs/" + url.QueryEscape(e.Log), Timestamp: e.Time.UTC(), Severity: e.Severity,
-		Resource: wireResource{"cloud_run_revision", map[string]string{
-			"project_id": r.Project, "location": r.Region, "service_name": r.Service, "configuration_name": r.Service, "revision_name": r.Revision,
-		}},
-		TextPayload: e.Text, JSONPayload: e.JSON, Trace: traceName(r.Project, e.Trace), SpanID: e.Span, TraceSampled: e.Sampled, Source: e.Source, Operation: e.Operation,
+		InsertID:     e.ID,
+		LogName:      "projects/" + e.Project + "/logs/" + url.QueryEscape(e.Log),
+		Timestamp:    e.Time.UTC(),
+		Severity:     e.Severity,
+		Resource:     e.Resource,
+		Labels:       e.Labels,
+		TextPayload:  e.Text,
+		JSONPayload:  e.JSON,
+		ProtoPayload: e.Proto,
+		HTTPRequest:  wireOf(e.Request),
+		Trace:        traceName(e.Project, e.Trace),
+		SpanID:       e.Span,
+		TraceSampled: e.Sampled,
+		Source:       e.Source,
+		Operation:    e.Operation,
 	}
-	if e.Instance != "" || len(e.Labels) > 0 {
-		w.Labels = make(map[string]string, len(e.Labels)+1)
-		for k, v := range e.Labels {
-			w.Labels[k] = v
-		}
-		if e.Instance != "" {
-			w.Labels["instanceId"] = e.Instance
-		}
-	}
-	if q := e.Request; q != nil {
-		w.HTTPRequest = &wireRequest{
-			Method: q.Method, URL: q.URL, RequestSize: q.RequestSize, Status: q.Status, ResponseSize: q.ResponseSize, UserAgent: q.UserAgent,
-			RemoteIP: q.RemoteIP, ServerIP: q.ServerIP, Referer: q.Referer, CacheLookup: q.CacheLookup, CacheHit: q.CacheHit, Protocol: q.Protocol,
-		}
-		if q.Latency > 0 {
-			w.HTTPRequest.Latency = strconv.FormatFloat(q.Latency.Seconds(), 'f', 9, 64) + "s"
-		}
-	}
-	return json.Marshal(w)
+	// Whether texts are safe in HTML is for the outer encoder to say: it costs six bytes for one.
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	err := enc.Encode(w)
+	return b.Bytes(), err
 }
 
 // UnmarshalJSON reads what MarshalJSON writes.
@@ -144,24 +135,77 @@ func (e *Entry) UnmarshalJSON(b []byte) error {
 	if err := json.Unmarshal(b, &w); err != nil {
 		return err
 	}
-	l := w.Resource.Labels
+	project, log := splitLogName(w.LogName)
 	*e = Entry{
-		Log: logOf(w.LogName), Time: w.Timestamp, Severity: w.Severity, Resource: Resource{l["project_id"], l["location"], l["service_name"], l["revision_name"]},
-		Instance: w.Labels["instanceId"], ID: w.InsertID, Trace: traceID(w.Trace), Span: w.SpanID, Sampled: w.TraceSampled,
-		Text: w.TextPayload, JSON: w.JSONPayload, Labels: w.Labels, Source: w.Source, Operation: w.Operation,
+		Project:   project,
+		Log:       log,
+		Time:      w.Timestamp,
+		Severity:  w.Severity,
+		Resource:  w.Resource,
+		Labels:    w.Labels,
+		ID:        w.InsertID,
+		Text:      w.TextPayload,
+		JSON:      w.JSONPayload,
+		Proto:     w.ProtoPayload,
+		Trace:     traceID(w.Trace),
+		Span:      w.SpanID,
+		Sampled:   w.TraceSampled,
+		Source:    w.Source,
+		Operation: w.Operation,
 	}
-	if delete(e.Labels, "instanceId"); len(e.Labels) == 0 {
-		e.Labels = nil
+	if e.Resource == nil {
+		e.Resource = new(Resource)
 	}
-	if q := w.HTTPRequest; q != nil {
-		latency, err := time.ParseDuration(q.Latency)
-		if err != nil && q.Latency != "" {
-			return err
-		}
-		e.Request = &Request{
-			Method: q.Method, URL: q.URL, Status: q.Status, RequestSize: q.RequestSize, ResponseSize: q.ResponseSize, Latency: latency, UserAgent: q.UserAgent, Referer: q.Referer,
-			RemoteIP: q.RemoteIP, ServerIP: q.ServerIP, Protocol: q.Protocol, CacheHit: q.CacheHit, CacheLookup: q.CacheLookup,
-		}
+	if w.HTTPRequest == nil {
+		return nil
 	}
+	latency, err := time.ParseDuration(w.HTTPRequest.Latency)
+	if err != nil && w.HTTPRequest.Latency != "" {
+		return err
+	}
+	e.Request = w.HTTPRequest.request(latency)
 	return nil
+}
+
+// wireOf is a request on the wire; nil for none.
+func wireOf(q *Request) *wireRequest {
+	if q == nil {
+		return nil
+	}
+	w := &wireRequest{
+		Method:       q.Method,
+		URL:          q.URL,
+		RequestSize:  q.RequestSize,
+		Status:       q.Status,
+		ResponseSize: q.ResponseSize,
+		UserAgent:    q.UserAgent,
+		RemoteIP:     q.RemoteIP,
+		ServerIP:     q.ServerIP,
+		Referer:      q.Referer,
+		CacheLookup:  q.CacheLookup,
+		CacheHit:     q.CacheHit,
+		Protocol:     q.Protocol,
+	}
+	if q.Latency > 0 {
+		w.Latency = strconv.FormatFloat(q.Latency.Seconds(), 'f', 9, 64) + "s"
+	}
+	return w
+}
+
+func (w *wireRequest) request(latency time.Duration) *Request {
+	return &Request{
+		Method:       w.Method,
+		URL:          w.URL,
+		Status:       w.Status,
+		RequestSize:  w.RequestSize,
+		ResponseSize: w.ResponseSize,
+		Latency:      latency,
+		UserAgent:    w.UserAgent,
+		Referer:      w.Referer,
+		RemoteIP:     w.RemoteIP,
+		ServerIP:     w.ServerIP,
+		Protocol:     w.Protocol,
+		CacheHit:     w.CacheHit,
+		CacheLookup:  w.CacheLookup,
+	}
 }

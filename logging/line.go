@@ -6,33 +6,33 @@ import (
 	"maps"
 	"strings"
 	"time"
-
-	"giggle/engine"
 )
 
 // maxLine bounds what is kept of one line, in bytes; Cloud Logging's entries end at 256 KiB.
 const maxLine = 256 << 10
 
-// Line makes an entry of a line that a container wrote to a stream, engine.Stdout or engine.Stderr; of any other stream
-// it is the platform's own word, an error on engine.PlatformErrors. A line that is a JSON object becomes the jsonPayload, and the special fields in it what they
-// stand for (https://cloud.google.com/logging/docs/structured-logging).
-func Line(r Resource, instance, stream, text string, at time.Time) Entry {
-	e := Entry{Log: System, Time: at, Resource: r, Instance: instance}
-	switch stream {
-	case engine.Stdout:
-		e.Log = Stdout
-	case engine.Stderr:
-		e.Log = Stderr
-	case engine.PlatformErrors:
-		e.Severity = Error
-	}
-	if len(text) > maxLine {
-		text = text[:maxLine] + "…"
-	}
-	if e.Log == System || !e.structured(text) {
-		e.Text = strings.ToValidUTF8(text, "�")
+// Plain returns an entry with a line of text as its payload.
+func Plain(e Entry, text string) Entry {
+	e.Text = strings.ToValidUTF8(cut(text), "�")
+	return e
+}
+
+// Line returns an entry with a line that an application wrote as its payload. One that is a JSON object becomes the
+// jsonPayload, and the special fields in it what they stand for
+// (https://cloud.google.com/logging/docs/structured-logging). Labels that the entry has already stay as they are.
+func Line(e Entry, text string) Entry {
+	text = cut(text)
+	if !e.structured(text) {
+		return Plain(e, text)
 	}
 	return e
+}
+
+func cut(text string) string {
+	if len(text) > maxLine {
+		return text[:maxLine] + "…"
+	}
+	return text
 }
 
 // special are the fields of a JSON line that are moved out of the payload.
@@ -57,7 +57,7 @@ func (e *Entry) structured(text string) bool {
 	e.Trace = traceID(clip(str(fields["logging.googleapis.com/trace"]), 512))
 	e.Span = clip(str(fields["logging.googleapis.com/spanId"]), 64)
 	e.Sampled = string(bytes.Trim(fields["logging.googleapis.com/trace_sampled"], `"`)) == "true"
-	e.Labels = labelsOf(fields["logging.googleapis.com/labels"])
+	e.addLabels(fields["logging.googleapis.com/labels"])
 	e.Source = object(fields["logging.googleapis.com/sourceLocation"])
 	e.Operation = object(fields["logging.googleapis.com/operation"])
 	e.Request = requestOf(fields["httpRequest"])
@@ -124,26 +124,27 @@ func timeOf(fields map[string]json.RawMessage, at time.Time) time.Time {
 // maxLabels bounds an entry's labels, as Cloud Logging does.
 const maxLabels = 64
 
-func labelsOf(b json.RawMessage) map[string]string {
+// addLabels adds those that an application gave its line.
+func (e *Entry) addLabels(b json.RawMessage) {
 	var all map[string]json.RawMessage
 	if object(b) == nil || json.Unmarshal(b, &all) != nil {
-		return nil
+		return
 	}
-	var out map[string]string
+	out := make(map[string]string)
+	maps.Copy(out, e.Labels)
 	for k, v := range all {
 		var s string
-		if len(k) > 512 || json.Unmarshal(v, &s) != nil || k == "instanceId" {
+		if _, has := e.Labels[k]; has || len(k) > 512 || json.Unmarshal(v, &s) != nil {
 			continue
 		}
 		if len(out) >= maxLabels {
 			break
 		}
-		if out == nil {
-			out = make(map[string]string)
-		}
 		out[k] = s
 	}
-	return out
+	if len(out) > len(e.Labels) {
+		e.Labels = out
+	}
 }
 
 // requestOf reads an httpRequest that an application wrote, or returns nil.
@@ -153,8 +154,5 @@ func requestOf(b json.RawMessage) *Request {
 		return nil
 	}
 	latency, _ := time.ParseDuration(q.Latency) // one that can't be read is none
-	return &Request{
-		Method: q.Method, URL: q.URL, Status: q.Status, RequestSize: q.RequestSize, ResponseSize: q.ResponseSize, Latency: latency, UserAgent: q.UserAgent, Referer: q.Referer,
-		RemoteIP: q.RemoteIP, ServerIP: q.ServerIP, Protocol: q.Protocol, CacheHit: q.CacheHit, CacheLookup: q.CacheLookup,
-	}
+	return q.request(latency)
 }

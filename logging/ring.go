@@ -3,6 +3,7 @@ package logging
 import (
 	"context"
 	"iter"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strconv"
@@ -11,99 +12,110 @@ import (
 	"sync/atomic"
 )
 
-// Log is where entries are kept: *Ring in memory, a store later.
-type Log interface {
-	// Append keeps an entry. It never waits for a reader.
-	Append(e Entry)
-	// Read returns the newest entries that a filter wants, in the order of time.
-	Read(f Filter) ([]Entry, error)
-	// Follow yields what Read returns and then what comes, until ctx ends. A Lost in the place of the error says that
-	// entries were overwritten before they could be read; it goes on.
-	Follow(ctx context.Context, f Filter) iter.Seq2[Entry, error]
-}
-
-// Lost is how many entries a reader was too slow for.
-type Lost int64
-
-func (l Lost) Error() string { return strconv.FormatInt(int64(l), 10) + " entries were lost" }
-
-// Filter says which entries of a project are wanted. Empty fields want all.
-type Filter struct {
-	Project  string // required
-	Region   string
-	Service  string
-	Revision string
-	Severity Severity // and what is worse
-	Trace    string   // hexadecimal id
-	Limit    int      // of the newest; 0 for all that there are
-}
-
-func (f *Filter) wants(e *Entry) bool {
-	r := &e.Resource
-	return (f.Region == "" || r.Region == f.Region) && (f.Service == "" || r.Service == f.Service) && (f.Revision == "" || r.Revision == f.Revision) &&
-		e.Severity >= f.Severity && (f.Trace == "" || e.Trace == f.Trace)
-}
-
-// Ring keeps the newest entries of each project in memory.
+// Ring keeps the newest entries in memory: so many of each project and type of resource, so that none pushes out
+// another's. A build that writes much takes nothing of what services say.
 type Ring struct {
 	entries, bytes int
-	prefix         string   // of ids, so that they don't repeat after a restart
-	projects       sync.Map // id → *ring
+	prefix         string // of ids, so that they don't repeat after a restart
+	last           atomic.Int64
+
+	rings     atomic.Pointer[map[share]*ring] // copied when there is another
+	followers atomic.Pointer[[]*follower]     // likewise
+	mu        sync.Mutex                      // of who changes those
 }
 
 var _ Log = (*Ring)(nil)
 
-// NewRing returns a log that keeps at most so many entries and about so many bytes of each project.
+// NewRing returns a log that keeps at most so many entries and about so many bytes of each project and type of resource.
 func NewRing(entries, bytes int) *Ring {
-	return &Ring{entries: max(entries, 1), bytes: bytes, prefix: strconv.FormatUint(rand.Uint64(), 36)}
+	l := &Ring{entries: max(entries, 1), bytes: bytes, prefix: strconv.FormatUint(rand.Uint64(), 36)}
+	l.rings.Store(new(map[share]*ring))
+	l.followers.Store(new([]*follower))
+	return l
 }
 
-// ring is one project's entries. Entry number n (from 0, of all that there ever were) is at all[n%len(all)].
+// share is whose entries a ring has.
+type share struct{ project, resource string }
+
+// wantedBy reports whether a filter may want entries of the share.
+func (s share) wantedBy(f *Filter) bool {
+	return (f.Project == "" || f.Project == s.project) && (f.Resource.Type == "" || f.Resource.Type == s.resource)
+}
+
+// ring is the entries of one share. Entry number n (from 0, of all that there ever were) is at all[n%len(all)].
 type ring struct {
-	following atomic.Int32
-
 	mu    sync.Mutex
-	all   []Entry       // grows up to the limit, then is written round
-	from  int64         // the oldest that is there
-	to    int64         // the number of the next
-	bytes int           // about what they take
-	added chan struct{} // closed with the next entry, when somebody follows
+	all   []Entry // grows up to the limit, then is written round
+	from  int64   // the oldest that is there
+	to    int64   // the number of the next
+	bytes int     // about what they take
 }
 
-func (l *Ring) project(id string) *ring {
-	if r, ok := l.projects.Load(id); ok {
-		return r.(*ring)
+// follower is a reader that waits for more.
+type follower struct {
+	filter Filter
+	more   chan struct{} // holds one once there is something that it may want
+}
+
+func (l *Ring) of(s share) *ring {
+	if r := (*l.rings.Load())[s]; r != nil {
+		return r
 	}
-	r, _ := l.projects.LoadOrStore(id, &ring{added: make(chan struct{})})
-	return r.(*ring)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	all := *l.rings.Load()
+	if r := all[s]; r != nil {
+		return r
+	}
+	if all = maps.Clone(all); all == nil {
+		all = make(map[share]*ring)
+	}
+	all[s] = new(ring)
+	l.rings.Store(&all)
+	return all[s]
 }
 
 // Append keeps an entry, in the place of the oldest ones where there are too many.
 func (l *Ring) Append(e Entry) {
-	r := l.project(e.Resource.Project)
+	if e.ID == "" {
+		n := l.last.Add(1)
+		e.ID = l.prefix + strings.Repeat("0", 8-min(8, digits(n))) + strconv.FormatInt(n, 36)
+	}
+	s := share{e.Project, e.Resource.Type}
+	l.of(s).append(e, l.entries, l.bytes)
+	for _, f := range *l.followers.Load() {
+		if s.wantedBy(&f.filter) {
+			f.wake()
+		}
+	}
+}
+
+func (f *follower) wake() {
+	select {
+	case f.more <- struct{}{}:
+	default: // it knows
+	}
+}
+
+func (r *ring) append(e Entry, entries, bytes int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if e.ID == "" {
-		e.ID = l.prefix + strings.Repeat("0", 8-min(8, digits(r.to))) + strconv.FormatInt(r.to, 36)
-	}
 	size := e.size()
-	for n := r.to - r.from; n > 0 && (n >= int64(l.entries) || r.bytes+size > l.bytes); n-- {
-		old := &r.all[r.from%int64(len(r.all))]
+	for n := r.to - r.from; n > 0 && (n >= int64(entries) || r.bytes+size > bytes); n-- {
+		old := r.atLocked(r.from)
 		r.bytes -= old.size()
 		*old = Entry{}
 		r.from++
 	}
 	if int64(len(r.all)) == r.to-r.from {
-		r.growLocked(l.entries)
+		r.growLocked(entries)
 	}
-	r.all[r.to%int64(len(r.all))] = e
+	*r.atLocked(r.to) = e
 	r.to++
 	r.bytes += size
-	if r.following.Load() > 0 {
-		close(r.added)
-		r.added = make(chan struct{})
-	}
 }
+
+func (r *ring) atLocked(n int64) *Entry { return &r.all[n%int64(len(r.all))] }
 
 // digits is how many digits a number has in base 36.
 func digits(n int64) int {
@@ -118,67 +130,104 @@ func digits(n int64) int {
 func (r *ring) growLocked(most int) {
 	more := make([]Entry, min(max(2*len(r.all), 64), most))
 	for n := r.from; n < r.to; n++ {
-		more[n%int64(len(more))] = r.all[n%int64(len(r.all))]
+		more[n%int64(len(more))] = *r.atLocked(n)
 	}
 	r.all = more
 }
 
-// Read returns the newest entries that f wants, in the order of time.
-func (l *Ring) Read(f Filter) ([]Entry, error) {
-	out, _ := l.read(f)
-	return out, nil
+// Read yields the newest entries that f wants, in the order of time.
+func (l *Ring) Read(_ context.Context, f Filter) iter.Seq2[Entry, error] {
+	return func(yield func(Entry, error) bool) {
+		l.read(&f, make(map[*ring]int64), yield)
+	}
 }
 
-// read is Read, and says what number the next entry will have.
-func (l *Ring) read(f Filter) ([]Entry, int64) {
-	r := l.project(f.Project)
+// read is Read, and notes what number the next entry of each ring will have. It reports whether there is to be more.
+func (l *Ring) read(f *Filter, next map[*ring]int64, yield func(Entry, error) bool) bool {
 	var out []Entry
-	r.mu.Lock()
-	// Requests are appended when they end and are as old as their start. So that the newest by time are found, some more
-	// are looked at than are asked for.
-	for n := r.to - 1; n >= r.from && (f.Limit <= 0 || len(out) < 2*f.Limit+64); n-- {
-		if e := &r.all[n%int64(len(r.all))]; f.wants(e) {
-			out = append(out, *e)
+	for s, r := range *l.rings.Load() {
+		if s.wantedBy(f) {
+			var some []Entry
+			some, next[r] = r.newest(f)
+			out = append(out, some...)
 		}
 	}
-	next := r.to
-	r.mu.Unlock()
-	slices.Reverse(out)
 	slices.SortStableFunc(out, func(a, b Entry) int { return a.Time.Compare(b.Time) })
 	if f.Limit > 0 && len(out) > f.Limit {
 		out = out[len(out)-f.Limit:]
 	}
+	for _, e := range out {
+		if !yield(e, nil) {
+			return false
+		}
+	}
+	return true
+}
+
+// batch is how many entries a reader looks at before it lets go of a ring's lock.
+const batch = 256
+
+// newest returns the newest entries that a filter wants, in the order in which they came, and the number of the next.
+func (r *ring) newest(f *Filter) (out []Entry, next int64) {
+	r.mu.Lock()
+	next = r.to
+	r.mu.Unlock()
+	// Requests are appended when they end and are as old as their start. So that the newest by time are found, some more
+	// are looked at than are asked for.
+	most := 2*f.Limit + 64
+	for end := next; end > 0 && (f.Limit <= 0 || len(out) < most); end -= batch {
+		some, lost, _, _ := r.between(end-batch, end, f)
+		slices.Reverse(some)
+		out = append(out, some...)
+		if lost > 0 {
+			break // it is the oldest
+		}
+	}
+	slices.Reverse(out)
 	return out, next
 }
 
-// Follow yields what Read returns, and then what comes in the order in which it comes.
+// between returns what a filter wants of the entries from one number to another, how many of them are gone or never
+// were, the number to go on with, and whether that is the next that comes.
+func (r *ring) between(from, to int64, f *Filter) (out []Entry, lost, next int64, last bool) {
+	r.mu.Lock()
+	if from < r.from {
+		lost, from = r.from-from, r.from
+	}
+	next = max(from, min(to, r.to))
+	for n := from; n < next; n++ {
+		if e := r.atLocked(n); f.plain(e) {
+			out = append(out, *e)
+		}
+	}
+	last = next == r.to
+	r.mu.Unlock()
+	if f.Match != nil {
+		out = slices.DeleteFunc(out, func(e Entry) bool { return !f.Match(&e) })
+	}
+	return out, lost, next, last
+}
+
+// Follow yields what Read does, and then what comes: of each project and type in the order in which it comes.
 func (l *Ring) Follow(ctx context.Context, f Filter) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
-		r := l.project(f.Project)
-		r.following.Add(1)
-		defer r.following.Add(-1)
-		first, next := l.read(f)
-		for _, e := range first {
-			if !yield(e, nil) {
-				return
-			}
+		me := &follower{f, make(chan struct{}, 1)}
+		l.follow(func(all []*follower) []*follower { return append(all, me) })
+		defer l.follow(func(all []*follower) []*follower {
+			return slices.DeleteFunc(all, func(x *follower) bool { return x == me })
+		})
+		next := make(map[*ring]int64) // 0 for a ring that is made meanwhile
+		if !l.read(&f, next, yield) {
+			return
 		}
-		for {
-			batch, lost, at, added := r.since(next, &f)
-			next = at
-			if lost > 0 && !yield(Entry{}, Lost(lost)) {
-				return
-			}
-			for _, e := range batch {
-				if !yield(e, nil) {
+		for ctx.Err() == nil {
+			for s, r := range *l.rings.Load() {
+				if s.wantedBy(&f) && !r.since(next, &f, yield) {
 					return
 				}
 			}
-			if added == nil {
-				continue // there is more
-			}
 			select {
-			case <-added:
+			case <-me.more:
 			case <-ctx.Done():
 				return
 			}
@@ -186,25 +235,28 @@ func (l *Ring) Follow(ctx context.Context, f Filter) iter.Seq2[Entry, error] {
 	}
 }
 
-// followBatch is how many entries a follower looks at before it lets go of the lock.
-const followBatch = 256
+// follow changes who follows.
+func (l *Ring) follow(change func(all []*follower) []*follower) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	all := change(slices.Clone(*l.followers.Load()))
+	l.followers.Store(&all)
+}
 
-// since returns what a filter wants of the entries from number next on, how many are gone, the number to go on with, and
-// what is closed when there is more; nil when there is already.
-func (r *ring) since(next int64, f *Filter) (out []Entry, lost, at int64, added chan struct{}) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if next < r.from {
-		lost, next = r.from-next, r.from
-	}
-	at = min(next+followBatch, r.to)
-	for ; next < at; next++ {
-		if e := &r.all[next%int64(len(r.all))]; f.wants(e) {
-			out = append(out, *e)
+// since yields what has come since a reader was there, and reports whether there is to be more.
+func (r *ring) since(next map[*ring]int64, f *Filter, yield func(Entry, error) bool) bool {
+	for last := false; !last; {
+		var some []Entry
+		var lost int64
+		some, lost, next[r], last = r.between(next[r], next[r]+batch, f)
+		if lost > 0 && !yield(Entry{}, Lost(lost)) {
+			return false
+		}
+		for _, e := range some {
+			if !yield(e, nil) {
+				return false
+			}
 		}
 	}
-	if at == r.to {
-		added = r.added
-	}
-	return out, lost, at, added
+	return true
 }

@@ -15,7 +15,7 @@ import (
 )
 
 func entry(n int) logging.Entry {
-	return logging.Entry{Log: logging.Stdout, Time: at.Add(time.Duration(n) * time.Second), Resource: res, Text: fmt.Sprint(n)}
+	return logging.Entry{Project: "giggle", Log: logging.Stdout, Time: at.Add(time.Duration(n) * time.Second), Resource: res, Text: fmt.Sprint(n)}
 }
 
 func texts(all []logging.Entry) string {
@@ -29,7 +29,7 @@ func texts(all []logging.Entry) string {
 func read(t *testing.T, l logging.Log, f logging.Filter) string {
 	t.Helper()
 	f.Project = "giggle"
-	all, err := l.Read(f)
+	all, err := logging.Collect(l.Read(t.Context(), f))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,23 +45,36 @@ func TestRead(t *testing.T) {
 	}
 	add(1, func(e *logging.Entry) {})
 	add(5, func(e *logging.Entry) { e.Severity = logging.Error })
-	add(3, func(e *logging.Entry) { e.Resource.Revision, e.Trace = "jokes-00002-abc", "abc" })
-	add(4, func(e *logging.Entry) { e.Resource.Service = "other" })
-	add(2, func(e *logging.Entry) { e.Resource.Region = "us-central1" })
-	add(9, func(e *logging.Entry) { e.Resource.Project = "another" })
+	add(3, func(e *logging.Entry) {
+		e.Resource, e.Trace = revision("europe-north1", "jokes", "jokes-00002-abc"), "abc"
+	})
+	add(4, func(e *logging.Entry) { e.Resource, e.ID = revision("europe-north1", "other", "other-1"), "of-4" })
+	add(2, func(e *logging.Entry) { e.Resource = revision("us-central1", "jokes", "jokes-00001-abc") })
+	add(9, func(e *logging.Entry) { e.Project = "another" })
 	for _, tt := range []struct {
 		filter logging.Filter
 		want   string
 	}{
-		{logging.Filter{}, "1 2 3 4 5"}, {logging.Filter{Limit: 2}, "4 5"}, {logging.Filter{Service: "jokes"}, "1 2 3 5"},
-		{logging.Filter{Service: "jokes", Region: "europe-north1"}, "1 3 5"}, {logging.Filter{Revision: "jokes-00002-abc"}, "3"},
-		{logging.Filter{Severity: logging.Warning}, "5"}, {logging.Filter{Trace: "abc"}, "3"}, {logging.Filter{Service: "nobody"}, ""},
+		{logging.Filter{}, "1 2 3 4 5"},
+		{logging.Filter{Limit: 2}, "4 5"},
+		{labelled("service_name", "jokes"), "1 2 3 5"},
+		{labelled("service_name", "jokes", "location", "europe-north1"), "1 3 5"},
+		{labelled("revision_name", "jokes-00002-abc"), "3"},
+		{labelled("service_name", "nobody"), ""},
+		{logging.Filter{Severity: logging.Warning}, "5"},
+		{logging.Filter{Trace: "abc"}, "3"},
+		{logging.Filter{Log: logging.Stdout}, "1 2 3 4 5"},
+		{logging.Filter{Log: logging.Stderr}, ""},
+		{logging.Filter{Resource: logging.Resource{Type: logging.RevisionType}}, "1 2 3 4 5"},
+		{logging.Filter{Resource: logging.Resource{Type: logging.BuildType}}, ""},
+		{logging.Filter{Match: func(e *logging.Entry) bool { return e.Text > "3" }, Limit: 1}, "5"},
+		{logging.Filter{ID: "of-4"}, "4"},
 	} {
 		if got := read(t, l, tt.filter); got != tt.want {
 			t.Errorf("%+v = %q, want %q", tt.filter, got, tt.want)
 		}
 	}
-	all, _ := l.Read(logging.Filter{Project: "giggle"})
+	all, _ := logging.Collect(l.Read(t.Context(), logging.Filter{Project: "giggle"}))
 	ids := make(map[string]bool)
 	for _, e := range all {
 		ids[e.ID] = true
@@ -71,12 +84,72 @@ func TestRead(t *testing.T) {
 	}
 }
 
+func labelled(labels ...string) logging.Filter {
+	f := logging.Filter{Resource: logging.Resource{Labels: make(map[string]string)}}
+	for i := 0; i < len(labels); i += 2 {
+		f.Resource.Labels[labels[i]] = labels[i+1]
+	}
+	return f
+}
+
+// What one type of resource has to say pushes out nothing of another's, nor of another project's.
+func TestRingIsShared(t *testing.T) {
+	l := logging.NewRing(10, 1<<20)
+	build := logging.Build("giggle", "b1", "")
+	l.Append(entry(0))
+	for n := range 1000 {
+		e := entry(n + 1)
+		e.Resource = build
+		l.Append(e)
+		e.Project = "another"
+		l.Append(e)
+	}
+	if got := read(t, l, logging.Filter{Resource: logging.Resource{Type: logging.RevisionType}}); got != "0" {
+		t.Errorf("of what services say is left %q", got)
+	}
+	if got := read(t, l, logging.Filter{}); got != "0 991 992 993 994 995 996 997 998 999 1000" {
+		t.Errorf("of all is left %q", got)
+	}
+	if all, err := logging.Collect(l.Read(t.Context(), logging.Filter{})); err != nil || len(all) != 21 {
+		t.Errorf("of all projects are left %d entries, %v", len(all), err)
+	}
+}
+
+// Who follows everything sees what is about things that weren't there when he began.
+func TestFollowSeesWhatIsNew(t *testing.T) {
+	l := logging.NewRing(10, 1<<20)
+	l.Append(entry(1))
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	var got []string
+	for e, err := range l.Follow(ctx, logging.Filter{}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, e.Project+"/"+e.Resource.Type+"/"+e.Text)
+		next := entry(len(got) + 1)
+		switch len(got) {
+		case 1:
+			next.Resource = logging.Build("giggle", "b1", "")
+		case 2:
+			next.Project = "another"
+		case 3:
+			cancel()
+			continue
+		}
+		l.Append(next)
+	}
+	if want := "giggle/cloud_run_revision/1 giggle/build/2 another/cloud_run_revision/3"; strings.Join(got, " ") != want {
+		t.Errorf("followed %v, want %v", got, want)
+	}
+}
+
 func TestRingIsBounded(t *testing.T) {
-	for name, l := range map[string]*logging.Ring{"by number": logging.NewRing(10, 1<<20), "by bytes": logging.NewRing(1000, 3300)} {
+	for name, l := range map[string]*logging.Ring{"by number": logging.NewRing(10, 1<<20), "by bytes": logging.NewRing(1000, 2950)} {
 		for n := range 1000 {
 			l.Append(entry(n))
 		}
-		all, _ := l.Read(logging.Filter{Project: "giggle"})
+		all, _ := logging.Collect(l.Read(t.Context(), logging.Filter{Project: "giggle"}))
 		if len(all) < 8 || len(all) > 10 || all[len(all)-1].Text != "999" || all[0].Text != fmt.Sprint(1000-len(all)) {
 			t.Errorf("%s: %q is left", name, texts(all))
 		}
@@ -161,7 +234,7 @@ func TestManyAtOnce(t *testing.T) {
 	})
 	writers.Go(func() {
 		for range 200 {
-			if _, err := l.Read(logging.Filter{Project: "giggle", Limit: 10}); err != nil {
+			if _, err := logging.Collect(l.Read(ctx, logging.Filter{Project: "giggle", Limit: 10})); err != nil {
 				t.Error(err)
 			}
 		}

@@ -23,14 +23,15 @@ func traceID(name string) string {
 	return name
 }
 
-// logOf is the id of a log in its full name, or the name where it isn't one.
-func logOf(name string) string {
-	_, id, ok := strings.Cut(name, "/logs/")
-	if !ok {
-		return name
+// splitLogName returns the project and the id of a log by its full name, or the name where it isn't one.
+func splitLogName(name string) (project, log string) {
+	parent, id, ok := strings.Cut(name, "/logs/")
+	project, inProject := strings.CutPrefix(parent, "projects/")
+	if !ok || !inProject {
+		return "", name
 	}
 	if s, err := url.QueryUnescape(id); err == nil {
-		return s
+		id = s
 	}
-	return id
+	return project, id
 }

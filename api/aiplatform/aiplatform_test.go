@@ -13,7 +13,7 @@ import (
 	"giggle/api/guard"
 	"giggle/api/guard/guardtest"
 	"giggle/fault"
-	"giggle/logging/audit"
+	"giggle/logging/audit/audittest"
 	"giggle/rest"
 	"giggle/vertex"
 )
@@ -134,13 +134,13 @@ func TestQuestionsAreNotAudited(t *testing.T) {
 			t.Errorf("%s: %d %s", verb, status, text)
 		}
 	}
-	all, err := w.Audit.Read(audit.Filter{})
-	if err != nil || len(all) != 3 {
-		t.Fatalf("%d entries, %v, want the three that were refused", len(all), err)
+	all := audittest.Calls(t, w.Audit)
+	if len(all) != 3 {
+		t.Fatalf("%d entries, want the three that were refused", len(all))
 	}
-	for _, e := range all {
-		if e.Payload.Status.Code != 7 {
-			t.Errorf("%+v", e.Payload)
+	for _, call := range all {
+		if call.Status.Code != 7 {
+			t.Errorf("%+v", call)
 		}
 	}
 }

@@ -8,10 +8,8 @@ package giggle
 import (
 	"context"
 	"encoding/json"
-	"iter"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -30,17 +28,11 @@ type Identity interface {
 	IDToken(p iam.Principal, audience string) (string, error)
 }
 
-// Audit is the audit log: *audit.Log.
-type Audit interface {
-	Read(f audit.Filter) ([]audit.Entry, error)
-	Follow(ctx context.Context, f audit.Filter) iter.Seq2[audit.Entry, error]
-}
-
 // Config is what a Server needs.
 type Config struct {
 	Identity Identity
-	Audit    Audit
-	Log      logging.Log
+	Audit    logging.Reader // the audit log
+	Log      logging.Reader // all others
 	Models   Models
 	Loads    func() Top      // of all projects
 	Projects func() []string // ids of all projects
@@ -116,60 +108,11 @@ type Error struct {
 	Message string `json:"message"`
 }
 
-// audit answers with entries, one a line: those that there are, and with follow those that come.
-func (s *Server) audit(w http.ResponseWriter, r *http.Request, who iam.Principal) (any, error) {
-	q := r.URL.Query()
-	f := audit.Filter{
-		Project: q.Get("project"), Principal: q.Get("principal"), Method: q.Get("method"), RequestID: q.Get("request"), Refused: q.Get("refused") == "true",
-	}
-	if n := q.Get("limit"); n != "" {
-		var err error
-		if f.Limit, err = strconv.Atoi(n); err != nil || f.Limit < 0 {
-			return nil, fault.Invalid("limit", "%.20q is no number of entries", n)
-		}
-	}
-	projects := s.cfg.Projects()
-	if f.Project != "" {
-		projects = []string{f.Project}
-	}
-	for _, p := range projects {
-		if err := s.cfg.Identity.Authorize(r.Context(), who, "logging.logEntries.list", "projects/"+p); err != nil {
-			return nil, err
-		}
-	}
-	w.Header().Set("Content-Type", "application/json")
-	out := json.NewEncoder(w)
-	if q.Get("follow") != "true" {
-		entries, err := s.cfg.Audit.Read(f)
-		if err != nil {
-			return nil, err
-		}
-		for _, e := range entries {
-			_ = out.Encode(e)
-		}
-		return nil, nil
-	}
-	flush := http.NewResponseController(w)
-	w.WriteHeader(http.StatusOK)
-	_ = flush.Flush()
-	for e, err := range s.cfg.Audit.Follow(r.Context(), f) {
-		if err != nil { // the head is out: what is left is to say it in a line of another form
-			_ = out.Encode(Error{Code: uint32(fault.CodeOf(err)), Message: fault.From(err).Message})
-			return nil, nil
-		}
-		if out.Encode(e) != nil {
-			return nil, nil
-		}
-		_ = flush.Flush()
-	}
-	return nil, nil
-}
-
 // Explanation is why a permission is or was given or refused.
 type Explanation struct {
-	Allowed bool         `json:"allowed"`
-	Text    string       `json:"text"`            // for a person to read, in lines
-	Entry   *audit.Entry `json:"entry,omitempty"` // the call that was asked about
+	Allowed bool           `json:"allowed"`
+	Text    string         `json:"text"`            // for a person to read, in lines
+	Entry   *logging.Entry `json:"entry,omitempty"` // the call that was asked about
 }
 
 // explain says why the principal in the query has a permission on a resource or not, or why the principal of a request
@@ -177,9 +120,9 @@ type Explanation struct {
 func (s *Server) explain(_ http.ResponseWriter, r *http.Request, who iam.Principal) (any, error) {
 	q := r.URL.Query()
 	principal, permission, resource := q.Get("principal"), q.Get("permission"), q.Get("resource")
-	var entry *audit.Entry
+	var entry *logging.Entry
 	if id := q.Get("request"); id != "" {
-		entries, err := s.cfg.Audit.Read(audit.Filter{RequestID: id})
+		entries, err := logging.Collect(s.cfg.Audit.Read(r.Context(), logging.Filter{ID: id}))
 		if err != nil {
 			return nil, err
 		}
@@ -187,11 +130,15 @@ func (s *Server) explain(_ http.ResponseWriter, r *http.Request, who iam.Princip
 			return nil, fault.New(fault.NotFound, "No request %.80q is in the audit log: it holds what changed something and what was refused.", id)
 		}
 		entry = &entries[0]
-		principal = entry.Payload.Authentication.PrincipalSubject
-		if len(entry.Payload.Authorization) == 0 {
-			return Explanation{Text: withoutPermission(entry), Allowed: !entry.Refused(), Entry: entry}, s.mayExplain(r.Context(), who, entry.Payload.ResourceName)
+		call, err := audit.PayloadOf(entry)
+		if err != nil {
+			return nil, err
 		}
-		permission, resource = entry.Payload.Authorization[0].Permission, entry.Payload.Authorization[0].Resource
+		principal = call.Authentication.PrincipalSubject
+		if len(call.Authorization) == 0 {
+			return Explanation{Text: withoutPermission(call), Allowed: !call.Refused(), Entry: entry}, s.mayExplain(r.Context(), who, call.ResourceName)
+		}
+		permission, resource = call.Authorization[0].Permission, call.Authorization[0].Resource
 	}
 	p, err := iam.ParsePrincipal(principal)
 	if err != nil {
@@ -227,8 +174,7 @@ func (s *Server) mayExplain(ctx context.Context, who iam.Principal, resource str
 }
 
 // withoutPermission says what came of a call that no permission of its own decided.
-func withoutPermission(e *audit.Entry) string {
-	p := e.Payload
+func withoutPermission(p audit.Payload) string {
 	if p.Status.Code == 0 {
 		return p.MethodName + " needs no permission of its own, and succeeded.\n"
 	}

@@ -3,12 +3,15 @@ package giggle
 import (
 	"encoding/json"
 	"errors"
+	"iter"
 	"net/http"
+	"net/url"
 	"strconv"
 
 	"giggle/fault"
 	"giggle/iam"
 	"giggle/logging"
+	"giggle/logging/audit"
 )
 
 // maxEntries bounds how many entries a call may ask for.
@@ -21,59 +24,113 @@ type LogLine struct {
 	Error *Error         `json:"error,omitempty"`
 }
 
-// logs answers with the entries of a project's log, one a line: those that there are, and with follow those that come.
+// logs answers with what the services of a project say, or what one of its builds does.
 func (s *Server) logs(w http.ResponseWriter, r *http.Request, who iam.Principal) (any, error) {
 	q := r.URL.Query()
-	f := logging.Filter{
-		Project: q.Get("project"), Region: q.Get("region"), Service: q.Get("service"), Revision: q.Get("revision"), Trace: q.Get("trace"), Limit: 50,
-	}
+	f := logging.Filter{Project: q.Get("project"), Resource: resourceIn(q), Trace: q.Get("trace")}
 	if f.Project == "" {
 		return nil, fault.Invalid("project", "must be said")
 	}
-	if n := q.Get("limit"); n != "" {
-		var err error
-		if f.Limit, err = strconv.Atoi(n); err != nil || f.Limit < 0 || f.Limit > maxEntries {
-			return nil, fault.Invalid("limit", "%.20q is not a number of entries from 0 to %d", n, maxEntries)
-		}
+	var err error
+	if f.Limit, err = limitIn(q, 50); err != nil {
+		return nil, err
 	}
 	if sev := q.Get("severity"); sev != "" {
-		var err error
 		if f.Severity, err = logging.ParseSeverity(sev); err != nil {
 			return nil, err
 		}
 	}
-	if err := s.cfg.Identity.Authorize(r.Context(), who, "logging.logEntries.list", "projects/"+f.Project); err != nil {
+	return nil, s.entries(w, r, who, s.cfg.Log, f)
+}
+
+// resourceIn is the resource whose entries a query asks for.
+func resourceIn(q url.Values) logging.Resource {
+	out := logging.Resource{Type: logging.RevisionType, Labels: make(map[string]string)}
+	labels := map[string]string{"region": "location", "service": "service_name", "revision": "revision_name"}
+	if q.Get("build") != "" {
+		out.Type, labels = logging.BuildType, map[string]string{"build": "build_id"}
+	}
+	for name, label := range labels {
+		if v := q.Get(name); v != "" {
+			out.Labels[label] = v
+		}
+	}
+	return out
+}
+
+// audit answers with the calls in the audit log.
+func (s *Server) audit(w http.ResponseWriter, r *http.Request, who iam.Principal) (any, error) {
+	q := r.URL.Query()
+	f := logging.Filter{
+		Project: q.Get("project"),
+		ID:      q.Get("request"),
+		Match:   audit.Calls{Principal: q.Get("principal"), Method: q.Get("method"), Refused: q.Get("refused") == "true"}.Match,
+	}
+	var err error
+	if f.Limit, err = limitIn(q, 0); err != nil {
 		return nil, err
 	}
-	w.Header().Set("Content-Type", "application/json")
-	out := json.NewEncoder(w)
-	if q.Get("follow") != "true" {
-		entries, err := s.cfg.Log.Read(f)
-		if err != nil {
-			return nil, err
-		}
-		for i := range entries {
-			_ = out.Encode(LogLine{Entry: &entries[i]})
-		}
-		return nil, nil
+	return nil, s.entries(w, r, who, s.cfg.Audit, f)
+}
+
+// limitIn is how many entries a query asks for, 0 being all.
+func limitIn(q url.Values, unsaid int) (int, error) {
+	text := q.Get("limit")
+	if text == "" {
+		return unsaid, nil
 	}
-	flush := http.NewResponseController(w)
-	w.WriteHeader(http.StatusOK)
-	_ = flush.Flush()
-	for e, err := range s.cfg.Log.Follow(r.Context(), f) {
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 0 || n > maxEntries {
+		return 0, fault.Invalid("limit", "%.20q is not a number of entries from 0 to %d", text, maxEntries)
+	}
+	return n, nil
+}
+
+// entries answers with the entries of a log, one a line: those that there are, and with follow those that come.
+func (s *Server) entries(w http.ResponseWriter, r *http.Request, who iam.Principal, from logging.Reader, f logging.Filter) error {
+	projects := []string{f.Project}
+	if f.Project == "" {
+		projects = s.cfg.Projects()
+	}
+	for _, p := range projects {
+		if err := s.cfg.Identity.Authorize(r.Context(), who, "logging.logEntries.list", "projects/"+p); err != nil {
+			return err
+		}
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if r.URL.Query().Get("follow") == "true" {
+		return stream(w, from.Follow(r.Context(), f), true)
+	}
+	return stream(w, from.Read(r.Context(), f), false)
+}
+
+// stream writes entries, one a line, and where somebody waits for them each at once. It returns an error only where the
+// head isn't out yet.
+func stream(w http.ResponseWriter, entries iter.Seq2[logging.Entry, error], waits bool) error {
+	out, flush := json.NewEncoder(w), http.NewResponseController(w)
+	began := waits
+	if waits {
+		w.WriteHeader(http.StatusOK)
+		_ = flush.Flush()
+	}
+	for e, err := range entries {
 		line := LogLine{Entry: &e}
 		var lost logging.Lost
 		switch {
 		case errors.As(err, &lost):
 			line = LogLine{Lost: int64(lost)}
-		case err != nil: // the head is out: what is left is to say it in a line
-			_ = out.Encode(LogLine{Error: &Error{Code: uint32(fault.CodeOf(err)), Message: fault.From(err).Message}})
-			return nil, nil
+		case err != nil && !began:
+			return err
+		case err != nil:
+			line = LogLine{Error: &Error{Code: uint32(fault.CodeOf(err)), Message: fault.From(err).Message}}
 		}
+		began = true
 		if out.Encode(line) != nil {
-			return nil, nil
+			return nil
 		}
-		_ = flush.Flush()
+		if waits {
+			_ = flush.Flush()
+		}
 	}
-	return nil, nil
+	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"iter"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -16,6 +17,7 @@ import (
 	"giggle/fault"
 	"giggle/iam"
 	"giggle/logging"
+	"giggle/resource"
 )
 
 // identity lets everybody read the logs of one project.
@@ -28,7 +30,7 @@ func (identity) Authorize(_ context.Context, _ iam.Principal, permission, resour
 	return fault.New(fault.PermissionDenied, "no %s on %s", permission, resource)
 }
 
-func serve(t *testing.T, l logging.Log, loads giggle.Top) *httptest.Server {
+func serve(t *testing.T, l logging.Reader, loads giggle.Top) *httptest.Server {
 	t.Helper()
 	h := giggle.New(giggle.Config{
 		Identity: identity{}, Log: l, Loads: func() giggle.Top { return loads }, Projects: func() []string { return []string{"giggle", "other"} },
@@ -41,8 +43,8 @@ func serve(t *testing.T, l logging.Log, loads giggle.Top) *httptest.Server {
 
 func entry(n int) logging.Entry {
 	return logging.Entry{
-		Log: logging.Stdout, Time: time.Unix(int64(1_800_000_000+n), 0), Text: fmt.Sprint(n),
-		Resource: logging.Resource{Project: "giggle", Region: "europe-north1", Service: "jokes", Revision: "jokes-1"},
+		Project: "giggle", Log: logging.Stdout, Time: time.Unix(int64(1_800_000_000+n), 0), Text: fmt.Sprint(n),
+		Resource: logging.Revision(resource.Revision{Service: resource.Service("giggle", "europe-north1", "jokes"), ID: "jokes-1"}),
 	}
 }
 
@@ -51,6 +53,9 @@ func TestLogs(t *testing.T) {
 	for n := range 60 {
 		l.Append(entry(n))
 	}
+	build := entry(0)
+	build.Resource, build.Text = logging.Build("giggle", "b1", ""), "Step #0"
+	l.Append(build)
 	s := serve(t, l, giggle.Top{})
 	for _, tt := range []struct {
 		query string
@@ -60,6 +65,10 @@ func TestLogs(t *testing.T) {
 	}{
 		{"project=giggle", 200, 50, `"textPayload":"59"`}, {"project=giggle&limit=0", 200, 60, `"textPayload":"0"`}, {"project=giggle&limit=1&service=jokes", 200, 1, `"59"`},
 		{"project=giggle&service=other", 200, 0, ""}, {"project=giggle&severity=error", 200, 0, ""},
+		{"project=giggle&limit=0&region=europe-north1&revision=jokes-1", 200, 60, `"textPayload":"0"`},
+		{"project=giggle&limit=0&region=us-central1", 200, 0, ""},
+		{"project=giggle&limit=0&build=b1", 200, 1, `"textPayload":"Step #0"`}, {"project=giggle&build=b2", 200, 0, ""},
+		{"project=other&build=b1", 403, 1, "logging.logEntries.list"},
 		{"", 400, 1, "project"}, {"project=other", 403, 1, "logging.logEntries.list"}, {"project=giggle&limit=-1", 400, 1, "limit"}, {"project=giggle&limit=100001", 400, 1, "limit"},
 		{"project=giggle&limit=x", 400, 1, "limit"}, {"project=giggle&severity=loud", 400, 1, "severity"}, {"project=other&follow=true", 403, 1, "logging.logEntries.list"},
 	} {
@@ -92,6 +101,45 @@ func TestLogsAreFollowed(t *testing.T) {
 			t.Fatalf("line %d: %s, %v", n, b, err)
 		}
 		l.Append(entry(n + 1))
+	}
+}
+
+// broken is a log that fails after so many entries.
+type broken struct{ after int }
+
+func (l broken) Read(context.Context, logging.Filter) iter.Seq2[logging.Entry, error] {
+	return func(yield func(logging.Entry, error) bool) {
+		for n := range l.after {
+			if !yield(entry(n), nil) {
+				return
+			}
+		}
+		yield(logging.Entry{}, fault.New(fault.Unavailable, "it is closed"))
+	}
+}
+
+func (l broken) Follow(ctx context.Context, f logging.Filter) iter.Seq2[logging.Entry, error] {
+	return l.Read(ctx, f)
+}
+
+// What fails at once has its status; what fails later is said in a line.
+func TestLogsThatFail(t *testing.T) {
+	for _, tt := range []struct {
+		after int
+		query string
+		code  int
+		lines int
+	}{{0, "", 503, 1}, {2, "", 200, 3}, {0, "&follow=true", 200, 1}, {2, "&follow=true", 200, 3}} {
+		s := serve(t, broken{tt.after}, giggle.Top{})
+		res, err := http.Get(s.URL + "/v1/logs?project=giggle" + tt.query)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := io.ReadAll(res.Body)
+		_ = res.Body.Close()
+		if err != nil || res.StatusCode != tt.code || strings.Count(string(b), "\n") != tt.lines || !strings.Contains(string(b), `"message":"it is closed"`) {
+			t.Errorf("%+v = %d %s, %v", tt, res.StatusCode, b, err)
+		}
 	}
 }
 

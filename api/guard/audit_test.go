@@ -9,6 +9,7 @@ import (
 	"giggle/api/guard"
 	"giggle/api/guard/guardtest"
 	"giggle/fault"
+	"giggle/logging"
 	"giggle/logging/audit"
 	"giggle/rest"
 )
@@ -75,37 +76,46 @@ func TestCallsAreInTheAuditLog(t *testing.T) {
 			t.Errorf("%s made %d entries, want 1", c.what, len(after)-len(before))
 			continue
 		}
-		if got := line(after[len(after)-1]); got != c.want {
+		if got := line(t, after[len(after)-1]); got != c.want {
 			t.Errorf("%s is logged as %q, want %q", c.what, got, c.want)
 		}
 	}
 	for _, e := range entries(t, w) {
-		if p := e.Payload; strings.Contains(p.Status.Message, "hunter2") || strings.Contains(p.Status.Message, "ya29") {
+		if p := payload(t, e); strings.Contains(p.Status.Message, "hunter2") || strings.Contains(p.Status.Message, "ya29") {
 			t.Errorf("a value of a request is in the log: %+v", p)
 		}
-		if e.InsertID == "" || e.Payload.Request.UserAgent != "a-test" || e.Payload.Request.CallerIP == "" {
+		if e.ID == "" || payload(t, e).Request.UserAgent != "a-test" || payload(t, e).Request.CallerIP == "" {
 			t.Errorf("an entry without request id, user agent or address: %+v", e)
 		}
 	}
 }
 
-func entries(t *testing.T, w *guardtest.World) []audit.Entry {
+func entries(t *testing.T, w *guardtest.World) []logging.Entry {
 	t.Helper()
-	all, err := w.Audit.Read(audit.Filter{})
+	all, err := logging.Collect(w.Audit.Read(t.Context(), logging.Filter{}))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return all
 }
 
-func line(e audit.Entry) string {
-	p, granted := e.Payload, "-"
+func payload(t *testing.T, e logging.Entry) audit.Payload {
+	t.Helper()
+	p, err := audit.PayloadOf(&e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func line(t *testing.T, e logging.Entry) string {
+	p, granted := payload(t, e), "-"
 	permission := ""
 	if len(p.Authorization) == 1 {
 		permission = p.Authorization[0].Permission
 		granted = map[bool]string{true: "true", false: "false"}[p.Authorization[0].Granted]
 	}
-	_, name, _ := strings.Cut(e.LogName, "%2F")
+	_, name, _ := strings.Cut(e.Log, "/")
 	code := map[int32]string{0: "0", 3: "3", 7: "7", 16: "16"}[p.Status.Code]
 	return strings.Join([]string{name, p.MethodName, p.Authentication.PrincipalSubject, permission, p.ResourceName, granted, code}, " ")
 }

@@ -20,7 +20,7 @@ import (
 	"giggle/artifacts"
 	"giggle/fault"
 	"giggle/iam"
-	"giggle/logging/audit"
+	"giggle/logging/audit/audittest"
 )
 
 const img = "/v2/giggle/my-repo/jokes"
@@ -203,13 +203,10 @@ func TestAuthorization(t *testing.T) {
 	}
 
 	// Who changed an image, and who was refused what, is in the audit log; who looked at it is not.
-	log, err := w.audit.Read(audit.Filter{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	log := audittest.Calls(t, w.audit)
 	got := make(map[string]int)
 	for _, e := range log {
-		got[fmt.Sprint(e.Payload.MethodName, " ", e.Payload.Authentication.PrincipalEmail, " ", e.Payload.Status.Code)]++
+		got[fmt.Sprint(e.MethodName, " ", e.Authentication.PrincipalEmail, " ", e.Status.Code)]++
 	}
 	wanted := map[string]int{
 		"Docker-PutManifest you@giggle.test 0":    1,
@@ -220,7 +217,7 @@ func TestAuthorization(t *testing.T) {
 	if diff := cmp.Diff(wanted, got); diff != "" {
 		t.Errorf("the audit log (-want +got):\n%s", diff)
 	}
-	if first := log[0].Payload.ResourceName; first != "projects/giggle/locations/europe-north1/repositories/my-repo/dockerImages/jokes@v1" {
+	if first := log[0].ResourceName; first != "projects/giggle/locations/europe-north1/repositories/my-repo/dockerImages/jokes@v1" {
 		t.Errorf("the push is logged as one to %s", first)
 	}
 }

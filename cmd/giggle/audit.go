@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -16,6 +15,7 @@ import (
 
 	"giggle/api/giggle"
 	"giggle/fault"
+	"giggle/logging"
 	"giggle/logging/audit"
 	"giggle/shell"
 )
@@ -46,7 +46,7 @@ func (p *program) audit() *cobra.Command {
 				return err
 			}
 			defer func() { _ = body.Close() }()
-			return p.printAudit(body, asJSON)
+			return p.printEntries(body, asJSON, auditLine)
 		},
 	}
 	p.dataFlag(c, &data)
@@ -61,51 +61,32 @@ func (p *program) audit() *cobra.Command {
 	return c
 }
 
-func (p *program) printAudit(body io.Reader, asJSON bool) error {
-	in := bufio.NewScanner(body)
-	in.Buffer(nil, 1<<20)
-	for in.Scan() {
-		var e struct {
-			audit.Entry
-			giggle.Error
-		}
-		if err := json.Unmarshal(in.Bytes(), &e); err != nil {
-			return err
-		}
-		switch {
-		case e.Code != 0:
-			return fault.New(fault.Code(e.Code), "%s", e.Message)
-		case asJSON:
-			p.printf("%s\n", in.Text())
-		default:
-			p.printf("%s\n", auditLine(e.Entry))
-		}
-	}
-	return in.Err()
-}
-
 // auditLine is an entry in one line for a person to read.
-func auditLine(e audit.Entry) string {
-	who := e.Payload.Authentication.PrincipalEmail
+func auditLine(e *logging.Entry) string {
+	call, err := audit.PayloadOf(e)
+	if err != nil {
+		return err.Error()
+	}
+	who := call.Authentication.PrincipalEmail
 	if who == "" {
 		who = "anonymous"
 	}
-	service, _, _ := strings.Cut(e.Payload.ServiceName, ".")
-	method := e.Payload.MethodName[strings.LastIndexByte(e.Payload.MethodName, '.')+1:]
-	out := []string{e.Timestamp.Local().Format("2006-01-02 15:04:05"), who, service + "/" + method}
-	if e.Payload.ResourceName != "" {
-		out = append(out, e.Payload.ResourceName)
+	service, _, _ := strings.Cut(call.ServiceName, ".")
+	method := call.MethodName[strings.LastIndexByte(call.MethodName, '.')+1:]
+	out := []string{e.Time.Local().Format("2006-01-02 15:04:05"), who, service + "/" + method}
+	if call.ResourceName != "" {
+		out = append(out, call.ResourceName)
 	}
-	if st := e.Payload.Status; st.Code == 0 {
+	if st := call.Status; st.Code == 0 {
 		out = append(out, "ok")
 	} else {
 		out = append(out, fault.Code(st.Code).String())
-		if len(e.Payload.Authorization) > 0 && e.Refused() {
-			out = append(out, e.Payload.Authorization[0].Permission)
+		if len(call.Authorization) > 0 && call.Refused() {
+			out = append(out, call.Authorization[0].Permission)
 		}
 	}
-	if e.Refused() {
-		out = append(out, e.InsertID)
+	if call.Refused() {
+		out = append(out, e.ID)
 	}
 	return strings.Join(out, "  ")
 }

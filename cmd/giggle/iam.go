@@ -9,6 +9,7 @@ import (
 
 	"giggle/api/giggle"
 	"giggle/fault"
+	"giggle/logging/audit"
 )
 
 func (p *program) iam() *cobra.Command {
@@ -74,8 +75,8 @@ func (p *program) iamExplain() *cobra.Command {
 
 func (p *program) printExplanation(e giggle.Explanation) {
 	if e.Entry != nil {
-		p.printf("Request: %s\n", auditLine(*e.Entry))
-		if len(e.Entry.Payload.Authorization) > 0 {
+		p.printf("Request: %s\n", auditLine(e.Entry))
+		if call, err := audit.PayloadOf(e.Entry); err == nil && len(call.Authorization) > 0 {
 			p.printf("As policies are now: ")
 		}
 	}

@@ -24,20 +24,27 @@ func (p *program) logs() *cobra.Command {
 	var data string
 	var follow, asJSON bool
 	var limit int
+	var build string
 	c := &cobra.Command{
-		Use:   "logs [SERVICE]",
-		Short: "Show what a service says: its requests and its containers' lines",
+		Use:   "logs [SERVICE | --build BUILD]",
+		Short: "Show what a service says, its requests and its containers' lines, or what a build says",
 		Long: "Logs shows the newest log entries of a service, or of all services of the project, oldest first: one line for each\n" +
-			"request that ended, and one for each line that a container wrote. With --json each line is a LogEntry of Cloud\n" +
-			"Logging. The newest entries of each project are kept in memory, and gone when the platform stops.",
-		Example: "  giggle logs jokes\n  giggle logs jokes -f --severity WARNING\n  giggle logs jokes --revision jokes-00002-abc --json | jq .httpRequest.latency",
-		Args:    cobra.MaximumNArgs(1),
+			"request that ended, and one for each line that a container wrote. With --build it shows those of a build, by its id:\n" +
+			"one for each line of its log, unless the build's options say GCS_ONLY or NONE. With --json each line is a LogEntry of\n" +
+			"Cloud Logging. The newest entries of the services and of the builds of each project are kept in memory, and gone when\n" +
+			"the platform stops.",
+		Example: "  giggle logs jokes\n  giggle logs jokes -f --severity WARNING\n  giggle logs jokes --revision jokes-00002-abc --json | jq .httpRequest.latency\n" +
+			"  giggle logs -f --build 0b0c1a1e-9c5f-4e6c-8a7e-0d6f3f1d2c4b",
+		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if build != "" && (len(args) > 0 || cmd.Flag("revision").Changed || cmd.Flag("region").Changed) {
+				return usage{fault.New(fault.InvalidArgument, "name a build, or a service with its revision and region")}
+			}
 			q := url.Values{"limit": {strconv.Itoa(limit)}, "follow": {strconv.FormatBool(follow)}}
 			if len(args) > 0 {
 				q.Set("service", args[0])
 			}
-			for _, name := range []string{"project", "region", "revision", "severity"} {
+			for _, name := range []string{"project", "region", "revision", "build", "severity"} {
 				q.Set(name, cmd.Flag(name).Value.String())
 			}
 			if q.Get("project") == "" {
@@ -52,7 +59,8 @@ func (p *program) logs() *cobra.Command {
 				return err
 			}
 			defer func() { _ = body.Close() }()
-			return p.printLogs(body, asJSON, len(args) == 0)
+			named, colours := len(args) == 0, p.onTerminal()
+			return p.printEntries(body, asJSON, func(e *logging.Entry) string { return logLine(e, named, colours) })
 		},
 	}
 	p.dataFlag(c, &data)
@@ -63,13 +71,13 @@ func (p *program) logs() *cobra.Command {
 	f.String("project", "", "another project than the platform's first")
 	f.String("region", "", "only of one region")
 	f.String("revision", "", "only of one revision")
+	f.StringVar(&build, "build", "", "of a build, by its id, in place of services")
 	f.String("severity", "", "only what is at least so bad: DEBUG, INFO, NOTICE, WARNING, ERROR, …")
 	return c
 }
 
-// printLogs prints what the platform answers, a line for each entry.
-func (p *program) printLogs(body io.Reader, asJSON, named bool) error {
-	colours := p.onTerminal()
+// printEntries prints the entries that the platform answers, each in JSON or in the line that text makes of it.
+func (p *program) printEntries(body io.Reader, asJSON bool, text func(e *logging.Entry) string) error {
 	in := bufio.NewReader(body)
 	for {
 		b, err := in.ReadBytes('\n')
@@ -95,7 +103,7 @@ func (p *program) printLogs(body io.Reader, asJSON, named bool) error {
 			}
 			p.printf("%s\n", out)
 		default:
-			p.printf("%s\n", logLine(e, named, colours))
+			p.printf("%s\n", text(e))
 		}
 	}
 }
@@ -117,11 +125,12 @@ const (
 // logLine is an entry in one line for a person to read. Named says whose it is.
 func logLine(e *logging.Entry, named, colours bool) string {
 	out := []string{e.Time.Local().Format("2006-01-02 15:04:05.000")}
-	who := e.Resource.Revision
-	if !named {
-		who = strings.TrimPrefix(who, e.Resource.Service+"-")
+	if who := e.Resource.Labels["revision_name"]; who != "" {
+		if !named {
+			who = strings.TrimPrefix(who, e.Resource.Labels["service_name"]+"-")
+		}
+		out = append(out, who)
 	}
-	out = append(out, who)
 	if r := e.Request; r != nil && e.Log == logging.Requests {
 		out = append(out, fmt.Sprint(r.Status), r.Method, pathOf(r.URL), shortDuration(r.Latency))
 		if e.Labels["cold_start"] == "true" {
@@ -131,7 +140,7 @@ func logLine(e *logging.Entry, named, colours bool) string {
 			out = append(out, e.Text)
 		}
 	} else {
-		if e.Severity != logging.Default {
+		if e.Severity != logging.Default && e.Log != logging.Builds { // a build's lines have no severity of their own
 			out = append(out, e.Severity.String())
 		}
 		out = append(out, payload(e))

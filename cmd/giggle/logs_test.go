@@ -10,16 +10,18 @@ import (
 	"giggle/api/giggle"
 	"giggle/gateway"
 	"giggle/logging"
+	"giggle/resource"
 )
 
 func TestLogLine(t *testing.T) {
-	res := logging.Resource{Project: "giggle", Region: "europe-north1", Service: "jokes", Revision: "jokes-00001-abc"}
+	res := logging.Revision(resource.Revision{Service: resource.Service("giggle", "europe-north1", "jokes"), ID: "jokes-00001-abc"})
 	request := logging.Entry{
 		Log: logging.Requests, Severity: logging.Error, Resource: res, Text: "no instance", Labels: map[string]string{"cold_start": "true"},
 		Request: &logging.Request{Method: "GET", URL: "https://jokes-x-lz.a.run.app/a?b=c", Status: 503, Latency: 1234567 * time.Nanosecond},
 	}
 	text := logging.Entry{Log: logging.Stdout, Resource: res, Text: "\x1b[2Jgone\tquite"}
 	object := logging.Entry{Log: logging.Stderr, Severity: logging.Warning, Resource: res, JSON: json.RawMessage(`{"message":"hm","a":1}`)}
+	line := logging.Entry{Log: logging.Builds, Severity: logging.Info, Resource: logging.Build("giggle", "b1", ""), Text: "Step #0: hello"}
 	for _, tt := range []struct {
 		e              logging.Entry
 		named, colours bool
@@ -28,6 +30,7 @@ func TestLogLine(t *testing.T) {
 		{request, false, false, "00001-abc  503  GET  /a?b=c  1.2ms  cold  no instance"},
 		{request, true, false, "jokes-00001-abc  503  GET  /a?b=c  1.2ms  cold  no instance"},
 		{text, false, false, `00001-abc  \x1b[2Jgone quite`},
+		{line, true, false, "Step #0: hello"},
 		{object, false, false, `00001-abc  WARNING  hm  {"a":1}`},
 		{object, false, true, `00001-abc  WARNING  hm  {"a":1}` + plain},
 	} {
@@ -38,16 +41,17 @@ func TestLogLine(t *testing.T) {
 	}
 }
 
-func TestPrintLogs(t *testing.T) {
+func TestPrintEntries(t *testing.T) {
+	plainText := func(e *logging.Entry) string { return logLine(e, false, false) }
 	var out, errs bytes.Buffer
 	p := &program{stdout: &out, stderr: &errs}
 	in := `{"entry":{"logName":"projects/p/logs/run.googleapis.com%2Fstdout","timestamp":"2026-11-26T20:00:00Z","severity":"DEFAULT","textPayload":"hello"}}` + "\n" +
 		`{"lost":7}` + "\n" + `{"error":{"code":14,"message":"it is over"}}` + "\n"
-	err := p.printLogs(strings.NewReader(in), false, false)
+	err := p.printEntries(strings.NewReader(in), false, plainText)
 	if err == nil || !strings.Contains(err.Error(), "it is over") || !strings.HasSuffix(out.String(), "hello\n") || !strings.Contains(errs.String(), "7 entries") {
 		t.Errorf("%v, %q, %q", err, out.String(), errs.String())
 	}
-	if err := p.printLogs(strings.NewReader(`{"entry":`), false, false); err == nil {
+	if err := p.printEntries(strings.NewReader(`{"entry":`), false, plainText); err == nil {
 		t.Error("an answer that breaks off was taken for all")
 	}
 }

@@ -20,8 +20,8 @@ var layers = []struct {
 }{
 	{"error", []string{"fault"}},
 	{"leaf", []string{"resource", "peer", "quota", "catalog"}},
-	{"mechanism", []string{"blob", "disk", "store", "oci", "engine", "builds/source", "operation", "logging/audit", "vertex/llama", "vertex/embedded"}},
-	{"product", []string{"run", "builds", "artifacts", "git", "iam", "projects", "storage", "metadata", "logging", "vertex", "secrets"}},
+	{"mechanism", []string{"blob", "disk", "store", "oci", "engine", "builds/source", "operation", "logging", "logging/audit", "vertex/llama", "vertex/embedded"}},
+	{"product", []string{"run", "builds", "artifacts", "git", "iam", "projects", "storage", "metadata", "vertex", "secrets"}},
 	{"data plane", []string{"run/scale", "gateway", "vertex/serving"}},
 	{"API layer", []string{"rest"}},
 	{"wire", []string{"edge", "shell", "api", "artifacts/registry", "vertex/registry", "builds/modproxy", "builds/npmproxy", "git/githttp"}},
@@ -34,6 +34,7 @@ var sideways = map[string]string{
 	"oci → blob":                     "images are made of blobs",
 	"operation → store":              "operations are rows",
 	"logging/audit → store":          "an entry goes into the transaction that it is about",
+	"logging/audit → logging":        "its entries are log entries",
 	"vertex/embedded → vertex/llama": "the runner runs a Llama",
 	"gateway → run/scale":            "a request needs a lease",
 	"api → shell":                    "the session that shells are given",

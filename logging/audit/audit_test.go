@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"giggle/fault"
+	"giggle/logging"
 	"giggle/store"
 )
 
@@ -58,12 +59,17 @@ func record(t *testing.T, l *Log, events ...Event) {
 	}
 }
 
-func ids(entries []Entry) string {
+func ids(entries []logging.Entry) string {
 	var out []string
 	for _, e := range entries {
-		out = append(out, e.InsertID)
+		out = append(out, e.ID)
 	}
 	return strings.Join(out, " ")
+}
+
+func read(t *testing.T, l *Log, f logging.Filter) ([]logging.Entry, error) {
+	t.Helper()
+	return logging.Collect(l.Read(t.Context(), f))
 }
 
 func TestEntryHasTheFormOfCloudAuditLogs(t *testing.T) {
@@ -73,10 +79,14 @@ func TestEntryHasTheFormOfCloudAuditLogs(t *testing.T) {
 		event Event
 		want  string
 	}{
-		{event("r1"), `{"logName":"projects/giggle/logs/cloudaudit.googleapis.com%2Factivity","resource":{"type":"audited_resource","labels":{"method":"google.cloud.run.v1.Services.CreateService","project_id":"giggle","service":"run.googleapis.com"}},"timestamp":"2026-11-24T12:00:00Z","severity":"NOTICE","insertId":"r1","protoPayload":{"@type":"type.googleapis.com/google.cloud.audit.AuditLog","serviceName":"run.googleapis.com","methodName":"google.cloud.run.v1.Services.CreateService","resourceName":"projects/giggle/locations/europe-north1/services/jokes","authenticationInfo":{"principalEmail":"you@giggle.test","principalSubject":"user:you@giggle.test"},"authorizationInfo":[{"resource":"projects/giggle/locations/europe-north1/services/jokes","permission":"run.services.create","granted":true}],"requestMetadata":{"callerIp":"127.0.0.1","callerSuppliedUserAgent":"gcloud"},"status":{}}}`},
-		{refused, `{"logName":"projects/giggle/logs/cloudaudit.googleapis.com%2Factivity","resource":{"type":"audited_resource","labels":{"method":"google.cloud.run.v1.Services.CreateService","project_id":"giggle","service":"run.googleapis.com"}},"timestamp":"2026-11-24T12:00:00Z","severity":"ERROR","insertId":"r2","protoPayload":{"@type":"type.googleapis.com/google.cloud.audit.AuditLog","serviceName":"run.googleapis.com","methodName":"google.cloud.run.v1.Services.CreateService","resourceName":"projects/giggle/locations/europe-north1/services/jokes","authenticationInfo":{"principalEmail":"you@giggle.test","principalSubject":"user:you@giggle.test"},"authorizationInfo":[{"resource":"projects/giggle/locations/europe-north1/services/jokes","permission":"run.services.create","granted":false}],"requestMetadata":{"callerIp":"127.0.0.1","callerSuppliedUserAgent":"gcloud"},"status":{"code":7,"message":"Permission denied."}}}`},
+		{event("r1"), `{"insertId":"r1","logName":"projects/giggle/logs/cloudaudit.googleapis.com%2Factivity","timestamp":"2026-11-24T12:00:00Z","severity":"NOTICE","resource":{"type":"audited_resource","labels":{"method":"google.cloud.run.v1.Services.CreateService","project_id":"giggle","service":"run.googleapis.com"}},"protoPayload":{"@type":"type.googleapis.com/google.cloud.audit.AuditLog","serviceName":"run.googleapis.com","methodName":"google.cloud.run.v1.Services.CreateService","resourceName":"projects/giggle/locations/europe-north1/services/jokes","authenticationInfo":{"principalEmail":"you@giggle.test","principalSubject":"user:you@giggle.test"},"authorizationInfo":[{"resource":"projects/giggle/locations/europe-north1/services/jokes","permission":"run.services.create","granted":true}],"requestMetadata":{"callerIp":"127.0.0.1","callerSuppliedUserAgent":"gcloud"},"status":{}}}`},
+		{refused, `{"insertId":"r2","logName":"projects/giggle/logs/cloudaudit.googleapis.com%2Factivity","timestamp":"2026-11-24T12:00:00Z","severity":"ERROR","resource":{"type":"audited_resource","labels":{"method":"google.cloud.run.v1.Services.CreateService","project_id":"giggle","service":"run.googleapis.com"}},"protoPayload":{"@type":"type.googleapis.com/google.cloud.audit.AuditLog","serviceName":"run.googleapis.com","methodName":"google.cloud.run.v1.Services.CreateService","resourceName":"projects/giggle/locations/europe-north1/services/jokes","authenticationInfo":{"principalEmail":"you@giggle.test","principalSubject":"user:you@giggle.test"},"authorizationInfo":[{"resource":"projects/giggle/locations/europe-north1/services/jokes","permission":"run.services.create","granted":false}],"requestMetadata":{"callerIp":"127.0.0.1","callerSuppliedUserAgent":"gcloud"},"status":{"code":7,"message":"Permission denied."}}}`},
 	} {
-		got, err := json.Marshal(c.event.entry(time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)))
+		e, err := c.event.entry(time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := json.Marshal(e)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -94,19 +104,19 @@ func TestReadFilters(t *testing.T) {
 	data.Data, data.Method = true, "storage.objects.insert"
 	record(t, l, event("r1"), other, refused, data)
 	for name, c := range map[string]struct {
-		filter Filter
+		filter logging.Filter
 		want   string
 	}{
-		"all":       {Filter{}, "r1 r2 r3 r4"},
-		"project":   {Filter{Project: "another"}, "r2"},
-		"principal": {Filter{Principal: "bot@another.iam.gserviceaccount.com"}, "r2"},
-		"member":    {Filter{Principal: "user:you@giggle.test"}, "r1 r3 r4"},
-		"method":    {Filter{Method: "OBJECTS.insert"}, "r4"},
-		"request":   {Filter{RequestID: "r3"}, "r3"},
-		"refused":   {Filter{Refused: true}, "r3"},
-		"limit":     {Filter{Limit: 2}, "r3 r4"},
+		"all":       {logging.Filter{}, "r1 r2 r3 r4"},
+		"project":   {logging.Filter{Project: "another"}, "r2"},
+		"principal": {logging.Filter{Match: Calls{Principal: "bot@another.iam.gserviceaccount.com"}.Match}, "r2"},
+		"member":    {logging.Filter{Match: Calls{Principal: "user:you@giggle.test"}.Match}, "r1 r3 r4"},
+		"method":    {logging.Filter{Match: Calls{Method: "OBJECTS.insert"}.Match}, "r4"},
+		"request":   {logging.Filter{ID: "r3"}, "r3"},
+		"refused":   {logging.Filter{Match: Calls{Refused: true}.Match}, "r3"},
+		"limit":     {logging.Filter{Limit: 2}, "r3 r4"},
 	} {
-		got, err := l.Read(c.filter)
+		got, err := read(t, l, c.filter)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -131,7 +141,7 @@ func TestHalfALineIsCutOffAtOpen(t *testing.T) {
 	_ = f.Close()
 	l = open(t, dir, 0)
 	record(t, l, event("r3"))
-	got, err := l.Read(Filter{})
+	got, err := read(t, l, logging.Filter{})
 	if err != nil || ids(got) != "r1 r3" {
 		t.Errorf("read %s (%v), want r1 r3", ids(got), err)
 	}
@@ -152,13 +162,13 @@ func TestOldFilesGo(t *testing.T) {
 	if len(files) != kept[dataAccess].files {
 		t.Errorf("%d files are kept, want %d", len(files), kept[dataAccess].files)
 	}
-	got, err := l.Read(Filter{Limit: 3})
+	got, err := read(t, l, logging.Filter{Limit: 3})
 	if err != nil || ids(got) != "r37 r38 r39" {
 		t.Errorf("the newest are %s (%v), want r37 r38 r39", ids(got), err)
 	}
 	l = open(t, dir, 1)
 	record(t, l, data("again"))
-	if got, err = l.Read(Filter{Limit: 2}); err != nil || ids(got) != "again r39" && ids(got) != "r39 again" {
+	if got, err = read(t, l, logging.Filter{Limit: 2}); err != nil || ids(got) != "again r39" && ids(got) != "r39 again" {
 		t.Errorf("after opening again the newest are %s (%v)", ids(got), err)
 	}
 }
@@ -170,7 +180,7 @@ func TestActivityGoesByAge(t *testing.T) {
 	for i := range 40 {
 		record(t, l, event(fmt.Sprintf("r%d", i)))
 	}
-	if got, err := l.Read(Filter{}); err != nil || len(got) != 40 {
+	if got, err := read(t, l, logging.Filter{}); err != nil || len(got) != 40 {
 		t.Fatalf("%d of 40 entries are kept (%v)", len(got), err)
 	}
 	old := l.cfg.Now().Add(-kept[activity].age - time.Hour)
@@ -180,7 +190,7 @@ func TestActivityGoesByAge(t *testing.T) {
 		}
 	}
 	record(t, l, event("last"))
-	if got, err := l.Read(Filter{}); err != nil || len(got) != 36 || got[0].InsertID != "r5" {
+	if got, err := read(t, l, logging.Filter{}); err != nil || len(got) != 36 || got[0].ID != "r5" {
 		t.Errorf("%d entries are kept (%v), want those that aren't old", len(got), err)
 	}
 }
@@ -222,8 +232,8 @@ func TestActivityIsBounded(t *testing.T) {
 				t.Fatalf("only %d bytes in %d files are left of %d", got, files, most)
 			}
 		}
-		entries, err := l.Read(Filter{})
-		if err != nil || len(entries) == 0 || entries[len(entries)-1].InsertID != fmt.Sprintf("r%d.", n) {
+		entries, err := read(t, l, logging.Filter{})
+		if err != nil || len(entries) == 0 || entries[len(entries)-1].ID != fmt.Sprintf("r%d.", n) {
 			t.Errorf("of %d entries are left %d, %v; the newest must be", n, len(entries), err)
 		}
 		if most == 0 && len(entries) != n {
@@ -244,7 +254,7 @@ func TestRefusalsAreBounded(t *testing.T) {
 	for _, member := range []string{"", "user:stranger@giggle.test"} {
 		e := event("n")
 		e.Member, e.Code = member, codePermissionDenied
-		before, err := l.Read(Filter{Refused: true})
+		before, err := read(t, l, logging.Filter{Match: Calls{Refused: true}.Match})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -252,7 +262,7 @@ func TestRefusalsAreBounded(t *testing.T) {
 			e.UserAgent, e.Message, e.Resource = strings.Repeat("<\x01", 9000), strings.Repeat("m", 9000), strings.Repeat("r", 9000)
 			record(t, l, e)
 		}
-		after, err := l.Read(Filter{Refused: true})
+		after, err := read(t, l, logging.Filter{Match: Calls{Refused: true}.Match})
 		if n := len(after) - len(before); err != nil || n > 2*refusedOfOne { // a second may have begun in between
 			t.Errorf("%d refusals of %q are kept (%v), want at most %d a second", n, member, err, refusedOfOne)
 		}
@@ -260,7 +270,7 @@ func TestRefusalsAreBounded(t *testing.T) {
 		l.second = 0 // the next second
 		l.mu.Unlock()
 		record(t, l, e)
-		after, _ = l.Read(Filter{Refused: true})
+		after, _ = read(t, l, logging.Filter{Match: Calls{Refused: true}.Match})
 		if last := after[len(after)-1]; last.Labels["giggle.dev/omitted"] == "" {
 			t.Errorf("the next entry of %q says nothing of those that were left out", member)
 		}
@@ -272,7 +282,7 @@ func TestRefusalsAreBounded(t *testing.T) {
 	if len(files) > kept[refused].files {
 		t.Errorf("%d files of refusals are kept", len(files))
 	}
-	if got, err := l.Read(Filter{Principal: "you@giggle.test"}); err != nil || len(got) != 1 {
+	if got, err := read(t, l, logging.Filter{Match: Calls{Principal: "you@giggle.test"}.Match}); err != nil || len(got) != 1 {
 		t.Errorf("of what was done %d entries are left (%v)", len(got), err)
 	}
 }
@@ -325,17 +335,17 @@ func TestChangesHaveTheirEntry(t *testing.T) {
 		}
 		st, l = start()
 	}
-	got, err := l.Read(Filter{})
+	got, err := read(t, l, logging.Filter{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	var have []string
 	for _, e := range got {
-		m := e.Payload.Metadata
-		if m == nil || len(m.Changed) != 1 || m.Changed[0] != "test.thing thing-of-"+e.InsertID {
-			t.Errorf("the entry %s says that %+v was changed", e.InsertID, m)
+		m := payload(t, &e).Metadata
+		if m == nil || len(m.Changed) != 1 || m.Changed[0] != "test.thing thing-of-"+e.ID {
+			t.Errorf("the entry %s says that %+v was changed", e.ID, m)
 		}
-		have = append(have, e.InsertID)
+		have = append(have, e.ID)
 	}
 	slices.Sort(have)
 	if !slices.Equal(have, []string{"ended", "killed"}) {
@@ -352,7 +362,11 @@ func TestChangesHaveTheirEntry(t *testing.T) {
 func TestTextsAreBounded(t *testing.T) {
 	e := event("r1")
 	e.UserAgent, e.Message, e.Resource = strings.Repeat("u", 1<<20), "\xff\x00"+strings.Repeat("m", 1<<20), strings.Repeat("r", 1<<20)
-	line, err := json.Marshal(e.entry(time.Now()))
+	entry, err := e.entry(time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	line, err := encode(entry)
 	if err != nil || len(line) > 8<<10 {
 		t.Errorf("an entry of %d bytes (%v)", len(line), err)
 	}
@@ -364,14 +378,14 @@ func TestFollow(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	var got []string
-	for e, err := range l.Follow(ctx, Filter{Limit: 1}) {
+	for e, err := range l.Follow(ctx, logging.Filter{Limit: 1}) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got = append(got, e.InsertID); e.InsertID == "r2" {
+		if got = append(got, e.ID); e.ID == "r2" {
 			record(t, l, event("r3"))
 		}
-		if e.InsertID == "r3" {
+		if e.ID == "r3" {
 			break
 		}
 	}
@@ -387,8 +401,8 @@ func TestSlowReaderIsTold(t *testing.T) {
 	l := open(t, t.TempDir(), 0)
 	record(t, l, event("first"))
 	var last error
-	for e, err := range l.Follow(t.Context(), Filter{}) {
-		if last = err; e.InsertID == "first" {
+	for e, err := range l.Follow(t.Context(), logging.Filter{}) {
+		if last = err; e.ID == "first" {
 			for i := range maxFollowBacklog + 1 {
 				record(t, l, event(fmt.Sprint(i)))
 			}
@@ -412,10 +426,10 @@ func TestConcurrentWriters(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	got, err := l.Read(Filter{})
+	got, err := read(t, l, logging.Filter{})
 	seen := make(map[string]bool)
 	for _, e := range got {
-		seen[e.InsertID] = true
+		seen[e.ID] = true
 	}
 	if err != nil || len(seen) != 100 || len(got) != 100 {
 		t.Errorf("%d entries of %d calls (%v), want 100", len(got), len(seen), err)

@@ -1,8 +1,12 @@
 package audit
 
 import (
+	"encoding/json"
 	"strings"
 	"time"
+
+	"giggle/fault"
+	"giggle/logging"
 )
 
 // Event is one call as the guard of an API saw it. Texts from outside are cut to a sane length when it is written.
@@ -48,25 +52,8 @@ const (
 	codeUnauthenticated  = 16
 )
 
-// Entry is an entry of the log: a LogEntry of Cloud Logging that holds an AuditLog, in their JSON form
+// Payload is google.cloud.audit.AuditLog, the protoPayload of an entry
 // (https://cloud.google.com/logging/docs/audit/understanding-audit-logs).
-type Entry struct {
-	LogName   string            `json:"logName"`
-	Resource  MonitoredResource `json:"resource"`
-	Timestamp time.Time         `json:"timestamp"`
-	Severity  string            `json:"severity"` // "NOTICE" for a success, "ERROR" else
-	InsertID  string            `json:"insertId"` // the request id
-	Labels    map[string]string `json:"labels,omitempty"`
-	Payload   Payload           `json:"protoPayload"`
-}
-
-// MonitoredResource is what the entry is about, as Cloud Logging names it.
-type MonitoredResource struct {
-	Type   string            `json:"type"`
-	Labels map[string]string `json:"labels"`
-}
-
-// Payload is google.cloud.audit.AuditLog.
 type Payload struct {
 	Type           string          `json:"@type"`
 	ServiceName    string          `json:"serviceName"`
@@ -141,6 +128,20 @@ func clipTo(limit int, s string) string {
 	}, strings.ToValidUTF8(s, "\uFFFD"))
 }
 
+// PayloadOf is what an entry of the audit log holds. It fails where the entry is none of it.
+func PayloadOf(e *logging.Entry) (Payload, error) {
+	var p Payload
+	if err := json.Unmarshal(e.Proto, &p); err != nil || p.Type != payloadType {
+		return Payload{}, fault.New(fault.InvalidArgument, "The log entry %.80q holds no %s.", e.ID, payloadType)
+	}
+	return p, nil
+}
+
+// Refused reports whether the call was refused.
+func (p *Payload) Refused() bool {
+	return p.Status.Code == codePermissionDenied || p.Status.Code == codeUnauthenticated
+}
+
 // stream is where the event is kept: refusals, which cost their caller nothing, apart from what was done.
 func (e Event) stream() string {
 	switch {
@@ -152,56 +153,64 @@ func (e Event) stream() string {
 	return activity
 }
 
-// name is the log of Cloud Logging that the event belongs to.
-func (e Event) name() string {
+// payloadType is the type of what the entries hold, and resourceType that of what they are about.
+const (
+	payloadType  = "type.googleapis.com/google.cloud.audit.AuditLog"
+	resourceType = "audited_resource"
+)
+
+// log is the log of Cloud Logging that the event belongs to.
+func (e Event) log() string {
 	if e.Data || e.Member == "" {
-		return dataAccess
+		return "cloudaudit.googleapis.com/" + dataAccess
 	}
-	return activity
+	return "cloudaudit.googleapis.com/" + activity
 }
 
-func (e Event) entry(now time.Time) Entry {
+func (e Event) entry(now time.Time) (logging.Entry, error) {
 	clip := func(s string) string { return clipTo(maxText, s) }
 	if e.Refused() {
 		clip = func(s string) string { return clipTo(maxRefusedText, s) }
 	}
-	project := e.Project
+	project := clip(e.Project)
 	if project == "" {
 		project = "-"
 	}
 	_, email, _ := strings.Cut(e.Member, ":")
 	service, method := clip(e.Service), clip(strings.ReplaceAll(strings.TrimPrefix(e.Method, "/"), "/", "."))
-	out := Entry{
-		LogName:   "projects/" + clip(project) + "/logs/cloudaudit.googleapis.com%2F" + e.name(),
-		Resource:  MonitoredResource{"audited_resource", map[string]string{"project_id": clip(project), "service": service, "method": method}},
-		Timestamp: now.UTC(), Severity: "NOTICE", InsertID: e.RequestID,
-		Payload: Payload{
-			Type: "type.googleapis.com/google.cloud.audit.AuditLog", ServiceName: service, MethodName: method, ResourceName: clip(e.Resource),
-			Authentication: Authentication{PrincipalEmail: email, PrincipalSubject: e.Member},
-			Request:        RequestMetadata{CallerIP: e.Caller, UserAgent: clip(e.UserAgent)},
-			Status:         Status{Code: e.Code, Message: clip(e.Message)},
-		},
-	}
-	if e.Code != 0 {
-		out.Severity = "ERROR"
+	p := Payload{
+		Type:           payloadType,
+		ServiceName:    service,
+		MethodName:     method,
+		ResourceName:   clip(e.Resource),
+		Authentication: Authentication{PrincipalEmail: email, PrincipalSubject: e.Member},
+		Request:        RequestMetadata{CallerIP: e.Caller, UserAgent: clip(e.UserAgent)},
+		Status:         Status{Code: e.Code, Message: clip(e.Message)},
 	}
 	if len(e.Delta) > 0 {
-		out.Payload.ServiceData = &ServiceData{"type.googleapis.com/google.iam.v1.logging.AuditData", PolicyDelta{e.Delta}}
+		p.ServiceData = &ServiceData{"type.googleapis.com/google.iam.v1.logging.AuditData", PolicyDelta{e.Delta}}
 	}
 	if len(e.Changed) > 0 {
-		m := &Metadata{}
+		p.Metadata = &Metadata{}
 		for _, c := range e.Changed {
-			m.Changed = append(m.Changed, clip(c))
+			p.Metadata.Changed = append(p.Metadata.Changed, clip(c))
 		}
-		out.Payload.Metadata = m
 	}
 	if e.Permission != "" && e.Resource != "" {
-		out.Payload.Authorization = []Authorization{{Resource: clip(e.Resource), Permission: e.Permission, Granted: !e.Refused()}}
+		p.Authorization = []Authorization{{Resource: clip(e.Resource), Permission: e.Permission, Granted: !e.Refused()}}
 	}
-	return out
-}
-
-// Refused reports whether the entry is of a call that was refused.
-func (e Entry) Refused() bool {
-	return e.Payload.Status.Code == codePermissionDenied || e.Payload.Status.Code == codeUnauthenticated
+	payload, err := encode(p)
+	out := logging.Entry{
+		Project:  project,
+		Log:      e.log(),
+		Time:     now,
+		Severity: logging.Notice,
+		Resource: &logging.Resource{Type: resourceType, Labels: map[string]string{"project_id": project, "service": service, "method": method}},
+		ID:       e.RequestID,
+		Proto:    payload,
+	}
+	if e.Code != 0 {
+		out.Severity = logging.Error
+	}
+	return out, err
 }

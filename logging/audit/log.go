@@ -1,5 +1,5 @@
-// Package audit is the platform's audit log: who called what, on which resource, and what came of it, in the form of
-// Cloud Audit Logs.
+// Package audit is the platform's audit log: who called what, on which resource, and what came of it. Its entries are
+// those of package logging with a payload in the form of Cloud Audit Logs, and it is read as logging reads.
 //
 // The guard of the APIs and the registry write to it; `giggle audit` reads it. An event is on the disk when Record
 // returns, and one that was begun is there with the change that it is about. It keeps no bodies of requests and no
@@ -129,7 +129,10 @@ func (l *Log) Close() error {
 func (l *Log) Record(e Event) (err error) {
 	defer fault.Wrap(&err, "audit.Record")
 	now := l.cfg.Now()
-	entry := e.entry(now)
+	entry, err := e.entry(now)
+	if err != nil {
+		return err
+	}
 	if e.Refused() {
 		omitted, ok := l.admit(now, e.Member)
 		if !ok {
@@ -154,12 +157,12 @@ func (l *Log) Record(e Event) (err error) {
 	return nil
 }
 
-// encode is an entry as a line.
-func encode(e Entry) ([]byte, error) {
+// encode is an entry, or its payload, as a line.
+func encode(x any) ([]byte, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	err := enc.Encode(e)
+	enc.SetEscapeHTML(false) // six bytes for one
+	err := enc.Encode(x)
 	return b.Bytes(), err
 }
 

@@ -56,7 +56,11 @@ func (p *Pending) line(changed []store.Changed) (store.Line, error) {
 		p.event.change(c.Kind + " " + c.Name)
 	}
 	p.kept = true
-	text, err := encode(p.event.entry(p.log.cfg.Now()))
+	entry, err := p.event.entry(p.log.cfg.Now())
+	if err != nil {
+		return store.Line{}, err
+	}
+	text, err := encode(entry)
 	return store.Line{ID: p.event.RequestID, Text: text}, err
 }
 

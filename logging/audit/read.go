@@ -13,31 +13,46 @@ import (
 	"strings"
 
 	"giggle/fault"
+	"giggle/logging"
 )
 
-// Filter says which entries are wanted. The zero Filter wants the whole log.
-type Filter struct {
-	Project   string // id
+// Calls is which calls are wanted. Empty fields want all.
+type Calls struct {
 	Principal string // e-mail address or member
 	Method    string // a part of the method's name, any case
-	RequestID string
-	Refused   bool // refused calls only
-	Limit     int  // of the newest; 0 for all that there are
+	Refused   bool   // refused calls only
 }
 
-func (f Filter) wants(e Entry) bool {
-	p := e.Payload
-	return (f.Project == "" || e.Resource.Labels["project_id"] == f.Project) &&
-		(f.Principal == "" || p.Authentication.PrincipalEmail == f.Principal || p.Authentication.PrincipalSubject == f.Principal) &&
-		(f.Method == "" || strings.Contains(strings.ToLower(p.ServiceName+"/"+p.MethodName), strings.ToLower(f.Method))) &&
-		(f.RequestID == "" || e.InsertID == f.RequestID) &&
-		(!f.Refused || e.Refused())
+// Match reports whether an entry is of such a call, for a logging.Filter.
+func (c Calls) Match(e *logging.Entry) bool {
+	p, err := PayloadOf(e)
+	return err == nil &&
+		(c.Principal == "" || p.Authentication.PrincipalEmail == c.Principal || p.Authentication.PrincipalSubject == c.Principal) &&
+		(c.Method == "" || strings.Contains(strings.ToLower(p.ServiceName+"/"+p.MethodName), strings.ToLower(c.Method))) &&
+		(!c.Refused || p.Refused())
 }
 
-// Read returns the entries that a filter wants, oldest first.
-func (l *Log) Read(f Filter) (_ []Entry, err error) {
+var _ logging.Reader = (*Log)(nil)
+
+// Read yields the entries that a filter wants, oldest first.
+func (l *Log) Read(_ context.Context, f logging.Filter) iter.Seq2[logging.Entry, error] {
+	return func(yield func(logging.Entry, error) bool) {
+		all, err := l.read(&f)
+		if err != nil {
+			yield(logging.Entry{}, err)
+			return
+		}
+		for _, e := range all {
+			if !yield(e, nil) {
+				return
+			}
+		}
+	}
+}
+
+func (l *Log) read(f *logging.Filter) (_ []logging.Entry, err error) {
 	defer fault.Wrap(&err, "audit.Read")
-	var all []Entry
+	var all []logging.Entry
 	for _, s := range l.streams {
 		entries, err := s.read(f)
 		if err != nil {
@@ -45,7 +60,7 @@ func (l *Log) Read(f Filter) (_ []Entry, err error) {
 		}
 		all = append(all, entries...)
 	}
-	slices.SortStableFunc(all, func(a, b Entry) int { return a.Timestamp.Compare(b.Timestamp) })
+	slices.SortStableFunc(all, func(a, b logging.Entry) int { return a.Time.Compare(b.Time) })
 	if f.Limit > 0 && len(all) > f.Limit {
 		all = all[len(all)-f.Limit:]
 	}
@@ -53,7 +68,7 @@ func (l *Log) Read(f Filter) (_ []Entry, err error) {
 }
 
 // read goes through the files from the newest until there is enough.
-func (s *stream) read(f Filter) ([]Entry, error) {
+func (s *stream) read(f *logging.Filter) ([]logging.Entry, error) {
 	s.mu.Lock()
 	numbers, err := s.segments()
 	newest, size := s.number, s.size
@@ -61,7 +76,7 @@ func (s *stream) read(f Filter) ([]Entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	var out []Entry
+	var out []logging.Entry
 	for _, number := range slices.Backward(numbers) {
 		if number > newest {
 			continue
@@ -82,7 +97,7 @@ func (s *stream) read(f Filter) ([]Entry, error) {
 	return out, nil
 }
 
-func readFile(path string, most int64, f Filter) ([]Entry, error) {
+func readFile(path string, most int64, f *logging.Filter) ([]logging.Entry, error) {
 	file, err := os.Open(path)
 	if errors.Is(err, os.ErrNotExist) { // removed by now
 		return nil, nil
@@ -91,7 +106,7 @@ func readFile(path string, most int64, f Filter) ([]Entry, error) {
 		return nil, err
 	}
 	defer func() { _ = file.Close() }()
-	var out []Entry
+	var out []logging.Entry
 	in := bufio.NewReader(io.LimitReader(file, most))
 	for {
 		line, err := in.ReadSlice('\n')
@@ -108,11 +123,11 @@ func readFile(path string, most int64, f Filter) ([]Entry, error) {
 			}
 			line = append(slices.Clone(line), rest...)
 		}
-		if f.RequestID != "" && !bytes.Contains(line, []byte(f.RequestID)) { // spares the decoding
+		if f.ID != "" && !bytes.Contains(line, []byte(f.ID)) { // spares the decoding
 			continue
 		}
-		var e Entry
-		if json.Unmarshal(line, &e) == nil && f.wants(e) {
+		var e logging.Entry
+		if json.Unmarshal(line, &e) == nil && f.Wants(&e) {
 			out = append(out, e)
 		}
 	}
@@ -123,12 +138,12 @@ const maxFollowBacklog = 1024
 
 // subscriber is a reader that follows.
 type subscriber struct {
-	entries chan Entry
+	entries chan logging.Entry
 	behind  chan struct{} // closed when entries were lost
 }
 
 // offerLocked gives an entry to the subscriber. The lock is the log's.
-func (s *subscriber) offerLocked(e Entry) {
+func (s *subscriber) offerLocked(e logging.Entry) {
 	select {
 	case s.entries <- e:
 	default:
@@ -142,9 +157,9 @@ func (s *subscriber) offerLocked(e Entry) {
 
 // Follow yields the entries that a filter wants as Read does, and then those that come, until ctx ends. It ends with
 // ResourceExhausted when its reader is too slow.
-func (l *Log) Follow(ctx context.Context, f Filter) iter.Seq2[Entry, error] {
-	return func(yield func(Entry, error) bool) {
-		sub := &subscriber{make(chan Entry, maxFollowBacklog), make(chan struct{})}
+func (l *Log) Follow(ctx context.Context, f logging.Filter) iter.Seq2[logging.Entry, error] {
+	return func(yield func(logging.Entry, error) bool) {
+		sub := &subscriber{make(chan logging.Entry, maxFollowBacklog), make(chan struct{})}
 		l.mu.Lock()
 		l.subscribers[sub] = true
 		l.mu.Unlock()
@@ -153,14 +168,14 @@ func (l *Log) Follow(ctx context.Context, f Filter) iter.Seq2[Entry, error] {
 			delete(l.subscribers, sub)
 			l.mu.Unlock()
 		}()
-		old, err := l.Read(f)
+		old, err := l.read(&f)
 		if err != nil {
-			yield(Entry{}, err)
+			yield(logging.Entry{}, err)
 			return
 		}
 		seen := make(map[key]bool, len(old)) // what is read and offered comes once
 		for _, e := range old {
-			seen[e.key()] = true
+			seen[keyOf(&e)] = true
 			if !yield(e, nil) {
 				return
 			}
@@ -168,11 +183,11 @@ func (l *Log) Follow(ctx context.Context, f Filter) iter.Seq2[Entry, error] {
 		for {
 			select {
 			case e := <-sub.entries:
-				if f.wants(e) && !seen[e.key()] && !yield(e, nil) {
+				if f.Wants(&e) && !seen[keyOf(&e)] && !yield(e, nil) {
 					return
 				}
 			case <-sub.behind:
-				yield(Entry{}, fault.New(fault.ResourceExhausted, "Entries came faster than they were read. Follow again."))
+				yield(logging.Entry{}, fault.New(fault.ResourceExhausted, "Entries came faster than they were read. Follow again."))
 				return
 			case <-ctx.Done():
 				return
@@ -187,4 +202,6 @@ type key struct {
 	nanoseconds     int64
 }
 
-func (e Entry) key() key { return key{e.InsertID, e.Payload.MethodName, e.Timestamp.UnixNano()} }
+func keyOf(e *logging.Entry) key {
+	return key{e.ID, e.Resource.Labels["method"], e.Time.UnixNano()}
+}

@@ -48,9 +48,7 @@ type Config struct {
 	Sockets func(c Caller) engine.Sockets
 	// Trust is the PEM bundle of certificates that instances trust: the system's and the platform's own CA.
 	Trust []byte
-	// Lines, unless it is nil, sees each line that a container writes, and each of the platform's own about it, whose
-	// Stream is engine.Platform, or engine.PlatformErrors of failures. It must not block.
-	Lines func(rev resource.Revision, instance string, l engine.Line)
+	Log   Log // nil for none
 	NewID func() string
 	Now   func() time.Time // the time of the platform's own lines; nil means time.Now
 }
@@ -151,15 +149,6 @@ func (b *Backend) Prepare(ctx context.Context, rev run.Revision, gpu *run.GPU) (
 	}
 	go inst.sayEnd()
 	return inst, nil
-}
-
-// log returns where the lines of an instance go.
-func (b *Backend) log(rev resource.Revision, id string) func(engine.Line) {
-	return func(l engine.Line) {
-		if b.Lines != nil {
-			b.Lines(rev, id, l)
-		}
-	}
 }
 
 // failure is a fault that becomes a revision's condition.

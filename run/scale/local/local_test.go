@@ -27,6 +27,7 @@ import (
 	"giggle/edge"
 	"giggle/engine"
 	"giggle/fault"
+	"giggle/logging"
 	"giggle/oci"
 	"giggle/resource"
 	"giggle/run"
@@ -62,24 +63,24 @@ type world struct {
 	callers chan local.Caller
 	made    sync.Map // instances by id, of a scaler
 
-	mu    sync.Mutex
-	lines []line
+	mu      sync.Mutex
+	entries []logging.Entry
 }
 
-// line is one that an instance wrote, or the platform about it.
-type line struct {
-	engine.Line
-	revision resource.Revision
-	instance string
+// Append makes the world the log of its instances.
+func (w *world) Append(e logging.Entry) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.entries = append(w.entries, e)
 }
 
 // written is what was written about a revision's instances.
-func (w *world) written(rev run.Revision) (out []line) {
+func (w *world) written(rev run.Revision) (out []logging.Entry) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, l := range w.lines {
-		if l.revision == rev.Name {
-			out = append(out, l)
+	for _, e := range w.entries {
+		if e.Resource.Labels["revision_name"] == rev.Name.ID {
+			out = append(out, e)
 		}
 	}
 	return out
@@ -130,11 +131,7 @@ func newWorldWith(t testing.TB, cdi []string) *world {
 	w := &world{images: images, callers: make(chan local.Caller, 10)}
 	w.Backend = local.New(local.Config{
 		Engine: e, Images: images, Trust: ca.Bundle(nil),
-		Lines: func(rev resource.Revision, instance string, l engine.Line) {
-			w.mu.Lock()
-			defer w.mu.Unlock()
-			w.lines = append(w.lines, line{l, rev, instance})
-		},
+		Log:   w,
 		NewID: func() string { return "i" + strings.ReplaceAll(uuid.NewString(), "-", "") },
 		Project: func(id string) (resource.Project, error) {
 			if id != "giggle" {
@@ -420,12 +417,12 @@ func TestOutputIsSeen(t *testing.T) {
 		all := w.written(rev)
 		texts := map[string]string{}
 		for _, l := range all {
-			if l.instance != i.ID() || l.Time.IsZero() {
-				t.Fatalf("line %+v", l)
+			if l.Labels["instanceId"] != i.ID() || l.Time.IsZero() {
+				t.Fatalf("entry %+v", l)
 			}
-			texts[l.Stream] = l.Text
+			texts[l.Log] = l.Text
 		}
-		return fmt.Sprint(all), texts["stdout"] == "knock knock" && texts["stderr"] == "who is there"
+		return fmt.Sprint(all), texts[logging.Stdout] == "knock knock" && texts[logging.Stderr] == "who is there"
 	})
 }
 

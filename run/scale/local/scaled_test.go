@@ -93,7 +93,7 @@ func send(ctx context.Context, l *scale.Lease, path string) (string, error) {
 func (w *world) said(rev run.Revision) string {
 	var out []string
 	for _, l := range w.written(rev) {
-		out = append(out, l.Stream+": "+l.Text)
+		out = append(out, l.Severity.String()+": "+l.Text)
 	}
 	return strings.Join(out, "\n")
 }
@@ -180,7 +180,7 @@ func TestOutOfMemory(t *testing.T) {
 		t.Error("200 MB fit into 64 MiB")
 	}
 	l.Release()
-	const want = "giggle-error: Memory limit of 64 MiB exceeded with 64 MiB used. Consider increasing the memory limit, see https://cloud.google.com/run/docs/configuring/memory-limits"
+	const want = "ERROR: Memory limit of 64 MiB exceeded with 64 MiB used. Consider increasing the memory limit, see https://cloud.google.com/run/docs/configuring/memory-limits"
 	until(t, func() (string, bool) { got := w.said(rev); return got, strings.Contains(got, want) })
 	until(t, func() (string, bool) { got := fmt.Sprint(s.Stats()); return got, s.Stats()[0].OOMs == 1 })
 	if got, _ := ask(t, s, rev, "/"); got != "hello" {
