@@ -60,6 +60,7 @@ type Options struct {
 const (
 	LoggingNone      = "NONE"
 	LoggingCloud     = "CLOUD_LOGGING_ONLY"
+	loggingBucket    = "GCS_ONLY"
 	loggingOld       = "STACKDRIVER_ONLY" // the old name of LoggingCloud
 	AllowLoose       = "ALLOW_LOOSE"
 	Immediately      = "-" // in WaitFor

@@ -97,8 +97,8 @@ func (s *Builds) Submit(ctx context.Context, in resource.Location, r Request) (o
 	return s.open(ctx, b)
 }
 
-// placeLog says where the log goes: to the user's bucket, else to the platform's own. There is no Cloud Logging here,
-// so CLOUD_LOGGING_ONLY keeps the log in the bucket, too, where gcloud finds it; NONE keeps none.
+// placeLog says where the log goes: to the user's bucket, else to the platform's own. CLOUD_LOGGING_ONLY keeps the log
+// in the bucket, too, where gcloud finds it; NONE keeps none.
 func (b *Build) placeLog() error {
 	logging := b.Spec.Options.Logging
 	none := logging == LoggingNone || logging == LoggingCloud || logging == loggingOld
@@ -123,6 +123,12 @@ func (b *Build) placeLog() error {
 		b.LogsIn, b.LogsDir = "", ""
 	}
 	return nil
+}
+
+// LogsEntries reports whether the lines of the build's log are entries in Cloud Logging, too: they are unless its options
+// say GCS_ONLY or NONE (https://cloud.google.com/build/docs/api/reference/rest/v1/projects.builds#loggingmode).
+func (b *Build) LogsEntries() bool {
+	return b.Spec == nil || b.Spec.Options.Logging != loggingBucket && b.Spec.Options.Logging != LoggingNone
 }
 
 // Refuse records a build that could not begin, as a failure with a reason: what asked for it is not there to be told.

@@ -50,6 +50,8 @@ func (c *Cloud) openBuilds(ctx context.Context) error {
 		Dir:        c.path("build"), // where sources are unpacked, too
 		Writer:     c.disk.Writer,
 		Background: c.background.Go,
+		Entries:    c.entries,
+		Now:        c.cfg.Now,
 		Log:        c.cfg.Log,
 	})
 	c.builds.Quotas = c.quotas

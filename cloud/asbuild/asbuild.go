@@ -9,11 +9,13 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"time"
 
 	"giggle/artifacts"
 	"giggle/blob"
 	"giggle/git"
 	"giggle/iam"
+	"giggle/logging"
 	"giggle/oci"
 	"giggle/resource"
 	"giggle/storage"
@@ -57,6 +59,11 @@ type Repos interface {
 	Archive(ctx context.Context, r git.Repo, commit, dir string, w io.Writer) error
 }
 
+// Entries keeps the lines of builds' logs as log entries: a logging.Log.
+type Entries interface {
+	Append(e logging.Entry)
+}
+
 // Config is what builds act on.
 type Config struct {
 	Project   resource.FindProject
@@ -73,6 +80,8 @@ type Config struct {
 	Writer func(w io.Writer) io.Writer
 	// Background runs what nobody waits for.
 	Background func(func())
+	Entries    Entries
+	Now        func() time.Time
 	Log        *slog.Logger
 }
 

@@ -8,6 +8,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"giggle/artifacts"
 	"giggle/blob"
@@ -16,6 +19,7 @@ import (
 	"giggle/fault"
 	"giggle/git"
 	"giggle/iam"
+	"giggle/logging"
 	"giggle/oci"
 	"giggle/resource"
 	"giggle/storage"
@@ -26,7 +30,11 @@ type platform struct {
 	may  []string // "PERMISSION on RESOURCE"
 	did  []string
 	full bool
+
+	entries []logging.Entry
 }
+
+func (p *platform) Append(e logging.Entry) { p.entries = append(p.entries, e) }
 
 func (p *platform) do(format string, args ...any) {
 	p.did = append(p.did, fmt.Sprintf(format, args...))
@@ -144,6 +152,8 @@ func newAccess(t *testing.T, may ...string) (*asbuild.Access, *platform) {
 		Dir:        t.TempDir(),
 		Writer:     func(w io.Writer) io.Writer { return w },
 		Background: func(do func()) { do() },
+		Entries:    p,
+		Now:        func() time.Time { return time.Unix(1_800_000_000, 0) },
 		Log:        slog.New(slog.DiscardHandler),
 	}), p
 }
@@ -305,6 +315,47 @@ func TestReplacing(t *testing.T) {
 		p.full = true
 		if _, err := a.Put(t.Context(), build(), "out", "file", strings.NewReader("x")); err != nil && fault.CodeOf(err) != code || err == nil && code != 0 {
 			t.Errorf("may %q: %v", may, err)
+		}
+	}
+}
+
+// Each line of a build's log is an entry, unless the build's options say otherwise.
+func TestLinesBecomeEntries(t *testing.T) {
+	spec := func(mode string) *builds.Spec { return &builds.Spec{Options: builds.Options{Logging: mode}} }
+	for name, tt := range map[string]struct {
+		spec    *builds.Spec
+		entries bool
+	}{
+		"a source's": {nil, true}, "unsaid": {spec(""), true}, "legacy": {spec("LEGACY"), true}, "only entries": {spec(builds.LoggingCloud), true},
+		"only entries, by the old name": {spec("STACKDRIVER_ONLY"), true}, "only the object": {spec("GCS_ONLY"), false}, "none": {spec(builds.LoggingNone), false},
+	} {
+		a, p := newAccess(t)
+		b := build()
+		b.Spec, b.Trigger = tt.spec, "t-1"
+		log, err := a.Create(t.Context(), b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, text := range []string{"starting\nStep", " #0: hello\r\n", "end"} {
+			if n, err := io.WriteString(log, text); n != len(text) || err != nil {
+				t.Errorf("%s: wrote %d, %v", name, n, err)
+			}
+		}
+		if err := log.Close(); err != nil {
+			t.Error(err)
+		}
+		var want []logging.Entry
+		for _, text := range []string{"starting", "Step #0: hello", "end"} {
+			want = append(want, logging.Entry{
+				Project: "proj-1", Log: "cloudbuild", Time: time.Unix(1_800_000_000, 0), Severity: logging.Info, Text: text,
+				Resource: &logging.Resource{Type: "build", Labels: map[string]string{"project_id": "proj-1", "build_id": "b-1", "build_trigger_id": "t-1"}},
+			})
+		}
+		if !tt.entries {
+			want = nil
+		}
+		if d := cmp.Diff(want, p.entries); d != "" {
+			t.Errorf("%s: %s", name, d)
 		}
 	}
 }
