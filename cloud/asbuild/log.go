@@ -10,8 +10,8 @@ import (
 	"giggle/storage"
 )
 
-// Create begins the log of a build: an object that grows, and an entry for each line. The platform itself writes to the project's own bucket of
-// logs; to one that the user named, the build's account does.
+// Create begins the log of a build: an object that grows, and an entry for each line. The platform itself writes the
+// object to the project's own bucket of logs; to one that the user named, the build's account does.
 func (a *Access) Create(ctx context.Context, b builds.Build) (io.WriteCloser, error) {
 	object, err := a.logObject(ctx, b)
 	if err != nil || !b.LogsEntries() {
