@@ -89,10 +89,8 @@ func (s *Scheduler) push(ctx context.Context, b Build, w Workspace, say func(str
 	}
 	for i, name := range b.Spec.Images {
 		say("Pushing %s", name)
-		one := b
-		one.Image = name
 		start := s.Store.Now()
-		if err := s.Images.Push(ctx, one, digests[i]); err != nil {
+		if err := s.Images.Push(ctx, b, name, digests[i]); err != nil {
 			return err
 		}
 		say("%s: digest: %s", name, digests[i])

@@ -30,9 +30,9 @@ type Logs interface {
 
 // Pusher takes the images that builds make.
 type Pusher interface {
-	// Push puts the image with this manifest digest, which the platform's blobs hold, under the build's image name. It
-	// fails with PermissionDenied when the build's account may not push there.
-	Push(ctx context.Context, b Build, digest string) error
+	// Push gives the image with this manifest digest, which the platform's blobs hold, a name. It fails with
+	// PermissionDenied when the build's account may not push there.
+	Push(ctx context.Context, b Build, image, digest string) error
 }
 
 // Builder makes an image of a source.
@@ -283,7 +283,7 @@ func (s *Scheduler) run(ctx context.Context, b Build) (digest string, pushed tim
 	}
 	say("PUSH\nPushing %s", b.Image)
 	start := time.Now()
-	if err := s.Images.Push(ctx, b, digest); err != nil {
+	if err := s.Images.Push(ctx, b, b.Image, digest); err != nil {
 		return "", 0, err
 	}
 	say("digest: %s", digest)

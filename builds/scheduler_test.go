@@ -122,7 +122,7 @@ func (l openLog) Close() error {
 	return err
 }
 
-func (i images) Push(ctx context.Context, b builds.Build, digest string) error {
+func (i images) Push(ctx context.Context, _ builds.Build, image, digest string) error {
 	if i.platform.Push != nil {
 		if err := i.platform.Push(ctx); err != nil {
 			return err
@@ -130,7 +130,7 @@ func (i images) Push(ctx context.Context, b builds.Build, digest string) error {
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.pushed[b.Image] = digest
+	i.pushed[image] = digest
 	return nil
 }
 

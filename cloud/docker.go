@@ -82,7 +82,7 @@ func (c *Cloud) openDocker(proxies http.Handler, sockets func(builds.Build) engi
 		return nil, err
 	}
 	api, err := dockerapi.New(dockerapi.Config{
-		Builder: files, Images: c.images, Registry: c.asBuild.Docker(), Blobs: c.blobs, Engine: c.engine, Familiar: mirror.Familiar, Dir: c.path("docker"), Unpacker: c.unpacker(),
+		Builder: files, Images: c.images, Registry: c.asBuild, Blobs: c.blobs, Engine: c.engine, Familiar: mirror.Familiar, Dir: c.path("docker"), Unpacker: c.unpacker(),
 		Shared:  func(b builds.Build) string { return c.path("build", "steps", b.Name.ID) },
 		Sockets: sockets, Groups: c.limits.buildGroups, Files: local.Files(c.trust), Env: local.TrustEnv(), Memory: stepMemory, Pids: stepPids, NewID: instanceID, Now: c.cfg.Now, Log: c.cfg.Log,
 	})

@@ -85,8 +85,8 @@ type Config struct {
 	Log        *slog.Logger
 }
 
-// Access acts as the accounts of builds. It is the scheduler's Sources, Logs, Images and Objects, and the Images of
-// steps.
+// Access acts as the accounts of builds. It is the scheduler's Sources, Logs, Images and Objects, the Images of steps, and
+// the Registry of docker steps.
 type Access struct{ cfg Config }
 
 // New returns what acts as the accounts of builds.

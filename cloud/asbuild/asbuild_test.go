@@ -164,11 +164,11 @@ func build() builds.Build {
 		Project: "proj-1",
 		Account: "builder@giggle.test",
 		Source:  builds.Source{Bucket: "uploads", Object: "src.tgz"},
-		Image:   "europe-north1-docker.pkg.dev/123/apps/jokes:v1",
 	}
 }
 
 const (
+	image  = "europe-north1-docker.pkg.dev/123/apps/jokes:v1"
 	apps   = "projects/proj-1/locations/europe-north1/repositories/apps"
 	object = "projects/owner-1/buckets/out/objects/file"
 )
@@ -216,14 +216,14 @@ func TestAsTheBuildsAccount(t *testing.T) {
 		},
 		{
 			"push",
-			func(ctx context.Context, a *asbuild.Access) error { return a.Push(ctx, build(), "sha256:new") },
+			func(ctx context.Context, a *asbuild.Access) error { return a.Push(ctx, build(), image, "sha256:new") },
 			[]string{"artifactregistry.repositories.uploadArtifacts on " + apps},
 			"push europe-north1-docker.pkg.dev/123/apps/jokes:v1 sha256:new, unpack sha256:new",
 		},
 		{
 			"push from a docker step to gcr.io",
 			func(ctx context.Context, a *asbuild.Access) error {
-				return a.Docker().Push(ctx, build(), "gcr.io/proj-1/jokes", "sha256:new")
+				return a.Push(ctx, build(), "gcr.io/proj-1/jokes", "sha256:new")
 			},
 			[]string{
 				"artifactregistry.repositories.uploadArtifacts on " + legacy,
@@ -234,7 +234,7 @@ func TestAsTheBuildsAccount(t *testing.T) {
 		{
 			"find a step's image",
 			func(ctx context.Context, a *asbuild.Access) error {
-				_, err := a.Image(ctx, build(), build().Image)
+				_, err := a.Image(ctx, build(), image)
 				return err
 			},
 			[]string{"artifactregistry.repositories.downloadArtifacts on " + apps},
@@ -243,7 +243,7 @@ func TestAsTheBuildsAccount(t *testing.T) {
 		{
 			"pull in a docker step",
 			func(ctx context.Context, a *asbuild.Access) error {
-				_, err := a.Docker().Pull(ctx, build(), build().Image)
+				_, err := a.Pull(ctx, build(), image)
 				return err
 			},
 			[]string{"artifactregistry.repositories.downloadArtifacts on " + apps},
@@ -281,7 +281,7 @@ func TestWithoutPermission(t *testing.T) {
 	if img, err := a.Image(ctx, build(), "ubuntu"); err != nil || img.Digest != "sha256:foreign" {
 		t.Errorf("a foreign image: %v, %v", img, err)
 	}
-	if digest, err := a.Docker().Pull(ctx, build(), "docker.io/library/ubuntu"); err != nil || digest != "sha256:foreign" {
+	if digest, err := a.Pull(ctx, build(), "docker.io/library/ubuntu"); err != nil || digest != "sha256:foreign" {
 		t.Errorf("pulled %s, %v", digest, err)
 	}
 	b := build()

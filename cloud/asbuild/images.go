@@ -36,10 +36,10 @@ func (a *Access) manifest(ctx context.Context, b builds.Build, ref artifacts.Ref
 	return a.cfg.Artifacts.Manifest(ctx, ref)
 }
 
-// Push gives the image that a build has made its name. It fails with PermissionDenied where the build's account may not
+// Push gives an image that a build has made a name. It fails with PermissionDenied where the build's account may not
 // write to the repository.
-func (a *Access) Push(ctx context.Context, b builds.Build, digest string) error {
-	ref, err := artifacts.ParseReference(b.Image)
+func (a *Access) Push(ctx context.Context, b builds.Build, image, digest string) error {
+	ref, err := artifacts.ParseReference(image)
 	if err != nil {
 		return err
 	}
@@ -57,13 +57,13 @@ func (a *Access) Push(ctx context.Context, b builds.Build, digest string) error 
 			return err
 		}
 	}
-	if err := a.cfg.Artifacts.Push(ctx, b.Image, digest); err != nil {
+	if err := a.cfg.Artifacts.Push(ctx, image, digest); err != nil {
 		return err
 	}
 	// What was built is about to be deployed: its layers are unpacked by the time that the client asks for it.
 	a.cfg.Background(func() {
 		if _, err := a.cfg.Images.Unpack(context.WithoutCancel(ctx), digest); err != nil {
-			a.cfg.Log.Warn("unpack a new image", "image", b.Image, "err", err)
+			a.cfg.Log.Warn("unpack a new image", "image", image, "err", err)
 		}
 	})
 	return nil
@@ -97,16 +97,9 @@ func (a *Access) mirrored(name string) (oci.Image, error) {
 	return img, err
 }
 
-// Docker is where docker steps pull from and push to.
-type Docker struct{ access *Access }
-
-// Docker returns where docker steps pull from and push to, as their builds' accounts.
-func (a *Access) Docker() Docker { return Docker{a} }
-
-// Pull returns the digest of an image, all of which is in the platform's blobs then. It fails with NotFound, and with
-// PermissionDenied where the build's account may not read from the repository.
-func (d Docker) Pull(ctx context.Context, b builds.Build, name string) (string, error) {
-	a := d.access
+// Pull returns the digest of an image for a docker step, all of which is in the platform's blobs then. It fails with
+// NotFound, and with PermissionDenied where the build's account may not read from the repository.
+func (a *Access) Pull(ctx context.Context, b builds.Build, name string) (string, error) {
 	familiar, err := mirror.Familiar(name)
 	if err != nil {
 		return "", err
@@ -122,10 +115,4 @@ func (d Docker) Pull(ctx context.Context, b builds.Build, name string) (string, 
 	}
 	m, err := a.manifest(ctx, b, ref)
 	return string(m.Digest), err
-}
-
-// Push gives an image that a step has made its name.
-func (d Docker) Push(ctx context.Context, b builds.Build, name, digest string) error {
-	b.Image = name
-	return d.access.Push(ctx, b, digest)
 }
