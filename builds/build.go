@@ -1,14 +1,13 @@
 // Package builds is Cloud Build's domain: builds as rows, and the scheduler that runs them a few at a time.
 //
-// The API's wire forms are in api/cloudbuild and api/runv2. How a source becomes an image is a Builder's business
-// (builds/buildpack), how steps run that of Steps (builds/steps); where sources, logs and images are is behind interfaces
-// that storage and artifacts fill. Triggers come with a later change.
+// A build is steps. A deploy from source is a build with one step that is built in (Builtin): it is submitted, queued and run
+// like any other. The API's wire forms are in api/cloudbuild and api/runv2. How steps run is the business of Steps
+// (builds/steps); where sources, logs and images are is behind interfaces that storage and artifacts fill.
 package builds
 
 import (
 	"context"
 	"encoding/json"
-	"strings"
 	"time"
 
 	"giggle/fault"
@@ -47,26 +46,19 @@ type Build struct {
 	Status   Status
 	Detail   string // why it ended so, for people
 	Source   Source
-	Image    string            // where the image goes, "HOST/REPO" or with a tag
-	Env      map[string]string // build variables, such as GOOGLE_BUILDABLE
-	Docker   bool              // the source has a Dockerfile to be built
+	Spec     Spec // with its substitutions in place
+	Given    Spec // as it was asked for
 	Tags     []string
 	Account  string // e-mail address of the service account that it runs as
 	Creator  string // e-mail address of who asked for it
 	Timeout  time.Duration
 	LogsIn   string // bucket of the log object
 	LogsDir  string // directory in it, "" or with a slash at its end
-	Digest   string // of the image, once it is there
 	Started  time.Time
 	Finished time.Time
-	Pushed   time.Duration // time that the push took
-
-	// What is below is there for builds of steps only.
-	Spec     *Spec        // with its substitutions in place; nil for a build of a source
-	Given    *Spec        // as it was asked for
 	Steps    []StepStatus // by the index in Spec.Steps
-	Images   []Pushed
-	Objects  int // files uploaded
+	Images   []Pushed     // that are pushed
+	Objects  int          // files uploaded
 	Approval *Approval
 	Trigger  string // id of the trigger that asked for it, or ""
 
@@ -90,6 +82,9 @@ type Repo struct {
 	Tag    string
 	Dir    string // where in it the build begins, "" for all of it
 }
+
+// given reports whether there is any source.
+func (s *Source) given() bool { return s.Bucket != "" || s.Repo != nil }
 
 // LogObject is the name of a build's log in its bucket, as gcloud 528 makes it from the build's id.
 func (b *Build) LogObject() string { return b.LogsDir + "log-" + b.Name.ID + ".txt" }
@@ -124,34 +119,13 @@ type Builds struct {
 	newID func() string
 }
 
-// NewBuilds returns the builds in the store. newID makes UUIDs.
+// New returns the builds in the store. newID makes UUIDs.
 func New(st *store.Store, newID func() string) *Builds { return &Builds{store: st, newID: newID} }
 
 func fromRow(r store.Row[Build]) Build {
 	b := r.Value
 	b.Created, b.Version = r.Created, r.Version
 	return b
-}
-
-// Create queues a build in a location and opens its operation. It fails with InvalidArgument and the path of the
-// field.
-func (s *Builds) Create(ctx context.Context, in resource.Location, b Build) (out Build, err error) {
-	defer fault.Wrap(&err, "build.Create(%s)", in)
-	if b.Source.Bucket == "" || b.Source.Object == "" {
-		return Build{}, fault.Invalid("storageSource", "bucket and object are needed")
-	}
-	if b.Image == "" || strings.ContainsAny(b.Image, " \t\n@") {
-		return Build{}, fault.Invalid("imageUri", "%.100q is not a place for an image", b.Image)
-	}
-	if b.Timeout == 0 {
-		b.Timeout = DefaultTimeout
-	}
-	if b.Timeout < 0 || b.Timeout > MaxTimeout {
-		return Build{}, fault.Invalid("timeout", "must be at most 24 hours")
-	}
-	b.Name = resource.Build(in.Project, in.Location, s.newID())
-	b.Project, b.Status = in.Project, Queued
-	return s.open(ctx, b)
 }
 
 // open writes a new build and its operation.

@@ -46,6 +46,9 @@ func (s *Spec) check() error {
 	if s.Options.DiskGB < 0 || s.Options.DiskGB > 4000 {
 		return fault.Invalid("options.diskSizeGb", "must be at most 4000")
 	}
+	if err := s.checkBuiltin(); err != nil {
+		return err
+	}
 	ids := make(map[string]int)
 	uses := make(map[string]int) // of volumes
 	for i := range s.Steps {
@@ -67,7 +70,7 @@ func (s *Spec) check() error {
 		return fault.Invalid("images", "%d are too many; %d are the most", len(s.Images), maxImages)
 	}
 	for i, name := range s.Images {
-		if name == "" || strings.ContainsAny(name, " \t\n@\x00") || len(name) > 1000 {
+		if !IsImageName(name) {
 			return fault.Invalid(fmt.Sprintf("images[%d]", i), "%.100q is not a place for an image", name)
 		}
 	}
@@ -133,6 +136,11 @@ func (s *Spec) checkStep(i int, ids, uses map[string]int) error {
 		ids[t.ID] = i
 	}
 	return checkVolumes(at("volumes"), t.Volumes, uses)
+}
+
+// IsImageName reports whether a build may push an image by a name: anything but a digest, as far as can be told beforehand.
+func IsImageName(name string) bool {
+	return name != "" && !strings.ContainsAny(name, " \t\n@\x00") && len(name) <= 1000
 }
 
 func escapes(dir string) bool {

@@ -14,8 +14,8 @@ import (
 
 // Steps runs the steps of builds: builds/steps.
 type Steps interface {
-	// Open makes what a build's steps share, with its source unpacked; source is nil for a build without one. What is
-	// open is to be closed.
+	// Open makes what a build's steps share, with its source; source is nil for a build without one. It is read until Close,
+	// which must follow.
 	Open(ctx context.Context, b Build, source io.ReadSeeker, size int64) (Workspace, error)
 }
 
@@ -38,12 +38,12 @@ type ObjectStore interface {
 	Put(ctx context.Context, b Build, bucket, object string, r io.Reader) (generation int64, err error)
 }
 
-// execute runs a build of steps: source, steps, images, objects.
+// execute runs a build: source, steps, images, objects.
 func (s *Scheduler) execute(ctx context.Context, b Build, log io.Writer, say func(string, ...any)) (err error) {
 	var source io.ReadSeekCloser
 	var size int64
 	say("starting build %q\n\nFETCHSOURCE", b.Name.ID)
-	if b.Source.Bucket != "" || b.Source.Repo != nil {
+	if b.Source.given() {
 		if r := b.Source.Repo; r != nil {
 			say("Fetching commit %s of the repository %s", r.Commit, r.Name)
 		} else {
@@ -95,7 +95,7 @@ func (s *Scheduler) push(ctx context.Context, b Build, w Workspace, say func(str
 		}
 		say("%s: digest: %s", name, digests[i])
 		pushed := Pushed{Name: name, Digest: digests[i], Started: start, Finished: s.Store.Now()}
-		s.note(ctx, b, func(b *Build) { b.Images = append(b.Images, pushed); b.Pushed += pushed.Finished.Sub(start) })
+		s.note(ctx, b, func(b *Build) { b.Images = append(b.Images, pushed) })
 	}
 	return nil
 }
@@ -152,11 +152,11 @@ func (s *Scheduler) note(ctx context.Context, b Build, change func(*Build)) {
 	}
 }
 
-// interrupted is why a build of steps ended that the platform did not see to its end.
+// interrupted is why a build ended that the platform did not see to its end.
 const interrupted = "The platform stopped while the build ran. Its steps may have done things that a second run would do twice: submit it again, or use `gcloud builds retry`."
 
-// sweep ends what no run will end: builds of steps that were working when the platform was killed, and builds that
-// have waited too long. It returns when it is due next.
+// sweep ends what no run will end: builds that were working when the platform was killed, unless they run again, and builds
+// that have waited too long. It returns when it is due next.
 func (s *Scheduler) sweep(ctx context.Context) (next time.Time, err error) {
 	type ending struct {
 		name   string
@@ -175,7 +175,7 @@ func (s *Scheduler) sweep(ctx context.Context) (next time.Time, err error) {
 			b := fromRow(r)
 			_, runs := s.running[r.Name]
 			switch {
-			case b.Spec == nil || b.Status.Terminal() || runs:
+			case b.Status.Terminal() || runs || b.Status == Working && b.Spec.repeatable():
 			case b.Status == Working:
 				over = append(over, ending{r.Name, InternalError, interrupted})
 			case b.Status == Queued:

@@ -63,7 +63,7 @@ func (o objects) Put(_ context.Context, _ builds.Build, bucket, object string, r
 func (p *platform) runSteps(f *fakeSteps) (stop func()) {
 	p.t.Helper()
 	s := &builds.Scheduler{
-		Store: p.store, Sources: sources{p}, Logs: logs{p}, Images: images{p}, Builder: builder{p}, Steps: f, Objects: objects{p}, Slots: 1,
+		Store: p.store, Sources: sources{p}, Logs: logs{p}, Images: images{p}, Steps: f, Objects: objects{p}, Slots: 1,
 		Begin: operation.NewAttempts(p.store).Begin,
 		Log:   slog.New(slog.NewTextHandler(p.t.Output(), nil)),
 	}

@@ -179,12 +179,7 @@ func compare(field, op, value string) (Filter, error) {
 	}
 	get, ok := texts[field]
 	if key, is := strings.CutPrefix(field, "substitutions."); is {
-		get, ok = func(b *Build) []string {
-			if b.Spec == nil {
-				return nil
-			}
-			return []string{b.Spec.Substitutions[key]}
-		}, true
+		get, ok = func(b *Build) []string { return []string{b.Spec.Substitutions[key]} }, true
 	}
 	if !ok {
 		return nil, fault.Invalid("filter", "%.50q is not a field that builds are chosen by", field)
@@ -216,13 +211,7 @@ var times = map[string]func(*Build) time.Time{
 
 var texts = func() map[string]func(*Build) []string {
 	id := func(b *Build) []string { return []string{b.Name.ID} }
-	images := func(b *Build) []string {
-		out := []string{b.Image}
-		if b.Spec != nil {
-			out = b.Spec.Images
-		}
-		return out
-	}
+	images := func(b *Build) []string { return b.Spec.Images }
 	account := func(b *Build) []string {
 		return []string{b.Account, "projects/" + b.Project + "/serviceAccounts/" + b.Account}
 	}

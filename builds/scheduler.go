@@ -35,24 +35,15 @@ type Pusher interface {
 	Push(ctx context.Context, b Build, image, digest string) error
 }
 
-// Builder makes an image of a source.
-type Builder interface {
-	// Build returns the digest of the image's manifest, which the platform's blobs hold then. What the user should
-	// know as it goes is written to log. A fault's message is the build's failure for people; an error that is none
-	// is ours.
-	Build(ctx context.Context, b Build, source io.ReadSeeker, size int64, log io.Writer) (digest string, err error)
-}
-
-// Scheduler runs queued builds, a few at a time and the oldest first. A build of a source that was working when the
-// platform was killed is run again: the same source makes the same image. It is not when it was running at two such
-// ends, which it may have been the cause of. One of steps ends at once: a step may have done something that must not be
-// done twice.
+// Scheduler runs queued builds, a few at a time and the oldest first. A build that was working when the platform was killed
+// ends with a reason at the next start: a step may have done something that must not be done twice. What is built in may be
+// done twice, and is: the same source makes the same image. It is not when it was running at two such ends, which it may have
+// been the cause of.
 type Scheduler struct {
 	Store   *store.Store
 	Sources Sources
 	Logs    Logs
 	Images  Pusher
-	Builder Builder
 	Steps   Steps
 	Objects ObjectStore
 	Slots   int // builds at once
@@ -70,7 +61,7 @@ var (
 	errTimeout   = errors.New("the build ran out of time")
 )
 
-// Run runs builds until ctx ends. Builds that are working then are run again by the next Run.
+// Run runs builds until ctx ends. What is built in and working then is run again by the next Run.
 func (s *Scheduler) Run(ctx context.Context) error {
 	s.running = make(map[string]context.CancelCauseFunc)
 	w := s.Store.Watch(builds.Kind())
@@ -174,12 +165,10 @@ func (s *Scheduler) work(ctx context.Context, b Build) {
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, b.Timeout, errTimeout)
 	defer cancel()
-	var digest string
-	var pushed time.Duration
 	finish, err := s.Begin(ctx, b.Name.String())
 	if err == nil {
 		defer finish()
-		digest, pushed, err = s.run(ctx, started)
+		err = s.run(ctx, started)
 	}
 	status, detail := outcome(ctx, b, err)
 	switch status {
@@ -194,9 +183,6 @@ func (s *Scheduler) work(ctx context.Context, b Build) {
 		row, err := builds.Get(tx, b.Name.String())
 		if err != nil || row.Value.Status.Terminal() {
 			return err
-		}
-		if b.Spec == nil {
-			row.Value.Digest, row.Value.Pushed = digest, pushed
 		}
 		_, err = end(tx, row, status, detail)
 		return err
@@ -216,9 +202,9 @@ func outcome(ctx context.Context, b Build, err error) (Status, string) {
 		return Cancelled, "Build was cancelled."
 	case errors.Is(cause, errTimeout):
 		return Timeout, fmt.Sprintf("The build did not end within its timeout of %s.", b.Timeout)
-	case cause != nil && b.Spec != nil:
+	case cause != nil && !b.Spec.repeatable():
 		return InternalError, interrupted
-	case fault.Is(err, fault.DeadlineExceeded) && b.Spec != nil:
+	case cause == nil && fault.Is(err, fault.DeadlineExceeded):
 		return Timeout, fault.From(err).Message
 	case cause != nil:
 		return Working, "The platform stops; the build runs again at its next start."
@@ -229,7 +215,7 @@ func outcome(ctx context.Context, b Build, err error) (Status, string) {
 	return InternalError, fault.From(err).Message
 }
 
-// start marks the build as working.
+// start marks the build as working, as if it had never been begun.
 func (s *Scheduler) start(ctx context.Context, b Build) (out Build, err error) {
 	err = s.Store.Update(ctx, func(tx *store.Tx) error {
 		row, err := builds.Get(tx, b.Name.String())
@@ -240,6 +226,7 @@ func (s *Scheduler) start(ctx context.Context, b Build) (out Build, err error) {
 			return fault.New(fault.Canceled, "The build has ended.")
 		}
 		row.Value.Status, row.Value.Started = Working, tx.Now()
+		row.Value.Steps, row.Value.Images = make([]StepStatus, len(row.Value.Spec.Steps)), nil
 		row, err = builds.SetStatus(tx, row)
 		out = fromRow(row)
 		return err
@@ -247,11 +234,11 @@ func (s *Scheduler) start(ctx context.Context, b Build) (out Build, err error) {
 	return out, err
 }
 
-// run fetches the source, builds and pushes. All of the log is readable when it returns.
-func (s *Scheduler) run(ctx context.Context, b Build) (digest string, pushed time.Duration, err error) {
+// run runs a build with its log. All of the log is readable when it returns.
+func (s *Scheduler) run(ctx context.Context, b Build) (err error) {
 	log, err := s.Logs.Create(ctx, b)
 	if err != nil {
-		return "", 0, err
+		return err
 	}
 	say := func(format string, args ...any) { _, _ = fmt.Fprintf(log, format+"\n", args...) }
 	defer func() {
@@ -267,27 +254,7 @@ func (s *Scheduler) run(ctx context.Context, b Build) (digest string, pushed tim
 		}
 		err = errors.Join(err, log.Close())
 	}()
-	if b.Spec != nil {
-		return "", 0, s.execute(ctx, b, log, say)
-	}
-	say("starting build %q\n\nFETCHSOURCE\nFetching storage object: gs://%s/%s#%d", b.Name.ID, b.Source.Bucket, b.Source.Object, b.Source.Generation)
-	source, size, err := s.Sources.Open(ctx, b)
-	if err != nil {
-		return "", 0, err
-	}
-	defer func() { _ = source.Close() }() // it was only read
-	say("BUILD")
-	digest, err = s.Builder.Build(ctx, b, source, size, log)
-	if err != nil {
-		return "", 0, err
-	}
-	say("PUSH\nPushing %s", b.Image)
-	start := time.Now()
-	if err := s.Images.Push(ctx, b, b.Image, digest); err != nil {
-		return "", 0, err
-	}
-	say("digest: %s", digest)
-	return digest, time.Since(start), nil
+	return s.execute(ctx, b, log, say)
 }
 
 func newestFirst(bs []Build) {

@@ -50,6 +50,12 @@ type buildLog struct {
 
 func newPlatform(t *testing.T) *platform {
 	t.Helper()
+	return openPlatform(t, filepath.Join(t.TempDir(), "giggle.db"))
+}
+
+// openPlatform opens a platform's state.
+func openPlatform(t *testing.T, file string) *platform {
+	t.Helper()
 	p := &platform{t: t, logs: map[string]*buildLog{}, pushed: map[string]string{}}
 	clock := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 	var mu sync.Mutex
@@ -60,7 +66,7 @@ func newPlatform(t *testing.T) *platform {
 		return clock
 	}
 	var err error
-	if p.store, err = store.Open(t.Context(), filepath.Join(t.TempDir(), "giggle.db"), now); err != nil {
+	if p.store, err = store.Open(t.Context(), file, now); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { p.store.Close() })
@@ -77,7 +83,6 @@ func newPlatform(t *testing.T) *platform {
 type sources struct{ *platform }
 type logs struct{ *platform }
 type images struct{ *platform }
-type builder struct{ *platform }
 
 type nothing struct {
 	*strings.Reader
@@ -134,18 +139,37 @@ func (i images) Push(ctx context.Context, _ builds.Build, image, digest string) 
 	return nil
 }
 
-func (x builder) Build(ctx context.Context, b builds.Build, source io.ReadSeeker, size int64, log io.Writer) (string, error) {
-	if x.platform.Build == nil {
-		return "sha256:" + b.Name.ID, nil
+// builtIn is a workspace whose one step is built in, and does what the platform's Build says.
+func (p *platform) builtIn(b builds.Build) *fakeSteps {
+	f := &fakeSteps{made: map[string]string{}}
+	f.run = func(ctx context.Context, log io.Writer, report func(int, builds.StepStatus)) (err error) {
+		report(0, builds.StepStatus{Status: builds.Working, Started: p.store.Now()})
+		digest := "sha256:" + b.Name.ID
+		if p.Build != nil {
+			digest, err = p.Build(ctx, b, log)
+		}
+		if err != nil {
+			return err
+		}
+		f.made[b.Spec.Steps[0].Image] = digest
+		report(0, builds.StepStatus{Status: builds.Success, Finished: p.store.Now()})
+		return nil
 	}
-	return x.platform.Build(ctx, b, log)
+	return f
+}
+
+// opener opens the workspaces of builds.
+type opener func(b builds.Build) *fakeSteps
+
+func (o opener) Open(_ context.Context, b builds.Build, _ io.ReadSeeker, _ int64) (builds.Workspace, error) {
+	return o(b), nil
 }
 
 // run runs a scheduler until the test ends, or until stop, which waits for its end.
 func (p *platform) run(slots int) (stop func()) {
 	p.t.Helper()
 	s := &builds.Scheduler{
-		Store: p.store, Sources: sources{p}, Logs: logs{p}, Images: images{p}, Builder: builder{p}, Slots: slots,
+		Store: p.store, Sources: sources{p}, Logs: logs{p}, Images: images{p}, Steps: opener(p.builtIn), Slots: slots,
 		Begin: operation.NewAttempts(p.store).Begin,
 		Log:   slog.New(slog.NewTextHandler(p.t.Output(), nil)),
 	}
@@ -162,17 +186,26 @@ func (p *platform) run(slots int) (stop func()) {
 	return stop
 }
 
-func (p *platform) create(change func(*builds.Build)) builds.Build {
+const app = "europe-north1-docker.pkg.dev/p1/r/app"
+
+// create submits a deploy from source.
+func (p *platform) create(change func(*builds.Request)) builds.Build {
 	p.t.Helper()
-	b := builds.Build{Source: builds.Source{Bucket: "src", Object: "a.zip", Generation: 7}, Image: "europe-north1-docker.pkg.dev/p1/r/app"}
-	if change != nil {
-		change(&b)
+	return p.submit(func(r *builds.Request) {
+		r.Spec = builds.ImageOf(builds.Buildpack, app, map[string]string{"GOOGLE_ENTRYPOINT": "run $PORT"})
+		r.Source = builds.Source{Bucket: "src", Object: "a.zip", Generation: 7}
+		if change != nil {
+			change(r)
+		}
+	})
+}
+
+// digest is that of the image that a build has pushed.
+func digest(b builds.Build) string {
+	if len(b.Images) == 0 {
+		return ""
 	}
-	b, err := p.builds.Create(p.t.Context(), here, b)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	return b
+	return b.Images[0].Digest
 }
 
 // end waits until a build has ended, and returns it.
@@ -216,7 +249,7 @@ func TestOutcomes(t *testing.T) {
 	crash := errors.New("disk on fire at /secret/path")
 	for name, tc := range map[string]struct {
 		set    func(*platform)
-		change func(*builds.Build)
+		change func(*builds.Request)
 		status builds.Status
 		detail string // part of the detail
 		log    string // end of the log
@@ -243,7 +276,7 @@ func TestOutcomes(t *testing.T) {
 				<-ctx.Done()
 				return "", ctx.Err()
 			}
-		}, change: func(b *builds.Build) { b.Timeout = time.Millisecond }, status: builds.Timeout, detail: "timeout of 1ms", log: "timeout of 1ms.\n"},
+		}, change: func(r *builds.Request) { r.Timeout = time.Millisecond }, status: builds.Timeout, detail: "timeout of 1ms", log: "timeout of 1ms.\n"},
 		"a deadline of another": {set: func(p *platform) {
 			p.Build = func(context.Context, builds.Build, io.Writer) (string, error) { return "", context.DeadlineExceeded }
 		}, status: builds.InternalError, detail: "Internal error", log: "ERROR: Internal error encountered.\n"},
@@ -270,12 +303,12 @@ func TestOutcomes(t *testing.T) {
 			if b.Started.IsZero() || !b.Finished.After(b.Started) || b.Started.Before(b.Created) {
 				t.Errorf("created %v, started %v, finished %v", b.Created, b.Started, b.Finished)
 			}
-			digest := ""
+			want := ""
 			if tc.status == builds.Success {
-				digest = "sha256:b001"
+				want = "sha256:b001"
 			}
-			if p.pushed[b.Image] != digest || b.Digest != digest {
-				t.Errorf("pushed %v, digest %q", p.pushed, b.Digest)
+			if p.pushed[app] != want || digest(b) != want {
+				t.Errorf("pushed %v, images %v", p.pushed, b.Images)
 			}
 			op, err := p.ops.Get(t.Context(), builds.OperationKind, resource.Operation(here.Project, here.Location, b.Name.ID).String())
 			if err != nil || !op.Done || (op.Error != nil) != (tc.status != builds.Success) {
@@ -358,8 +391,8 @@ func TestCancel(t *testing.T) {
 	}
 	stop()
 	for _, b := range []builds.Build{working, queued} {
-		if got := p.end(b); got.Status != builds.Cancelled || got.Digest != "" {
-			t.Errorf("%s is %s with %q", b.Name.ID, got.Status, got.Digest)
+		if got := p.end(b); got.Status != builds.Cancelled || digest(got) != "" {
+			t.Errorf("%s is %s with %q", b.Name.ID, got.Status, digest(got))
 		}
 	}
 	if l := p.log(working).String(); !strings.HasSuffix(l, "Build was cancelled.\n") {
@@ -368,7 +401,7 @@ func TestCancel(t *testing.T) {
 	if p.logs[queued.Name.ID] != nil {
 		t.Error("the queued build has run")
 	}
-	if _, ok := p.pushed[working.Image]; !ok || len(p.pushed) != 1 {
+	if _, ok := p.pushed[app]; !ok || len(p.pushed) != 1 {
 		t.Errorf("pushed %v", p.pushed)
 	}
 	op, err := p.ops.Get(t.Context(), builds.OperationKind, resource.Operation(here.Project, here.Location, working.Name.ID).String())
@@ -394,7 +427,7 @@ func TestPlatformStops(t *testing.T) {
 	p.run(1)
 	<-begun
 	close(release)
-	if got := p.end(b); got.Status != builds.Success || got.Digest == "" {
+	if got := p.end(b); got.Status != builds.Success || digest(got) == "" {
 		t.Errorf("ended as %s", got.Status)
 	}
 	if l := p.log(b).String(); strings.Contains(l, "runs again") || !strings.HasSuffix(l, "DONE\n") {
@@ -402,26 +435,37 @@ func TestPlatformStops(t *testing.T) {
 	}
 }
 
-func TestCreate(t *testing.T) {
+func TestSubmit(t *testing.T) {
 	p := newPlatform(t)
-	for name, change := range map[string]func(*builds.Build){
-		"no bucket":  func(b *builds.Build) { b.Source.Bucket = "" },
-		"no object":  func(b *builds.Build) { b.Source.Object = "" },
-		"no image":   func(b *builds.Build) { b.Image = "" },
-		"bad image":  func(b *builds.Build) { b.Image = "a b" },
-		"digest":     func(b *builds.Build) { b.Image = "a@sha256:1" },
-		"too long":   func(b *builds.Build) { b.Timeout = 25 * time.Hour },
-		"time lapse": func(b *builds.Build) { b.Timeout = -1 },
-	} {
-		b := builds.Build{Source: builds.Source{Bucket: "b", Object: "o"}, Image: "i"}
-		change(&b)
-		if _, err := p.builds.Create(t.Context(), here, b); !fault.Is(err, fault.InvalidArgument) {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
 	b := p.create(nil)
 	if b.Status != builds.Queued || b.Timeout != builds.DefaultTimeout || b.Project != "p1" || b.LogObject() != "log-b001.txt" {
 		t.Errorf("created %+v", b)
+	}
+	if got := b.Spec.Steps[0].Variables()["GOOGLE_ENTRYPOINT"]; got != "run $PORT" { // a shell's variable, no substitution
+		t.Errorf("the entrypoint is %q", got)
+	}
+	for name, change := range map[string]func(*builds.Request){
+		"no source":    func(r *builds.Request) { r.Source = builds.Source{} },
+		"no object":    func(r *builds.Request) { r.Source.Object = "" },
+		"no image":     func(r *builds.Request) { r.Spec = builds.ImageOf(builds.Buildpack, "", nil) },
+		"bad image":    func(r *builds.Request) { r.Spec = builds.ImageOf(builds.Buildpack, "a b", nil) },
+		"digest":       func(r *builds.Request) { r.Spec = builds.ImageOf(builds.Buildpack, "a@sha256:1", nil) },
+		"bad variable": func(r *builds.Request) { r.Spec = builds.ImageOf(builds.Buildpack, "a", map[string]string{"": "x"}) },
+		"no builder":   func(r *builds.Request) { r.Spec = builds.ImageOf("magic", "a", nil) },
+		"too many":     func(r *builds.Request) { r.Spec.Steps = append(r.Spec.Steps, builds.Step{Name: "ubuntu"}) },
+		"bad tag":      func(r *builds.Request) { r.Tags = []string{"a b"} },
+		"too long":     func(r *builds.Request) { r.Timeout = 25 * time.Hour },
+		"time lapse":   func(r *builds.Request) { r.Timeout = -1 },
+	} {
+		r := builds.Request{
+			Spec:    builds.ImageOf(builds.Buildpack, "i", nil),
+			Source:  builds.Source{Bucket: "b", Object: "o"},
+			Account: func(context.Context, string) (string, error) { return "builder@x", nil },
+		}
+		change(&r)
+		if _, err := p.builds.Submit(t.Context(), here, r); !fault.Is(err, fault.InvalidArgument) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 	other := p.create(nil)
 	list, err := p.builds.List(t.Context(), resource.Location{Project: "p1", Location: "-"})

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Spec is what a build of steps does: the part of a cloudbuild.yaml that runs.
+// Spec is what a build does: the part of a cloudbuild.yaml that runs.
 type Spec struct {
 	Steps         []Step
 	Images        []string // to be pushed from the build's image store once all steps have succeeded
@@ -17,9 +17,11 @@ type Spec struct {
 	Account       string        // as the user wrote it; "" for the project's default
 }
 
-// Step is one container of a build.
+// Step is one container of a build, or what is built in in its place.
 type Step struct {
-	Name           string // of the image
+	Name           string  // of the image
+	Builtin        Builtin // does the step in place of a container; "" for nearly all
+	Image          string  // that a built-in step makes
 	ID             string
 	Args           []string
 	Env            []string // "KEY=value"
@@ -69,7 +71,7 @@ const (
 )
 
 // clone copies a spec deeply, so that one can be expanded and the other kept.
-func (s *Spec) clone() *Spec {
+func (s *Spec) clone() Spec {
 	out := *s
 	out.Steps = slices.Clone(s.Steps)
 	for i := range out.Steps {
@@ -78,7 +80,7 @@ func (s *Spec) clone() *Spec {
 	}
 	out.Images, out.Objects.Paths = slices.Clone(s.Images), slices.Clone(s.Objects.Paths)
 	out.Options.Env, out.Options.Volumes = slices.Clone(s.Options.Env), slices.Clone(s.Options.Volumes)
-	return &out
+	return out
 }
 
 // automaps reports whether a step sees the substitutions as environment variables.

@@ -11,7 +11,7 @@ import (
 	"giggle/store"
 )
 
-// Request is a build of steps that is asked for.
+// Request is a build that is asked for.
 type Request struct {
 	Spec    Spec
 	ID      string // of the build; "" for a new one. One that is there already is AlreadyExists
@@ -39,7 +39,7 @@ type Approval struct {
 	URL      string
 }
 
-// Submit checks a build of steps, puts its substitutions in place and queues it. It fails with InvalidArgument and
+// Submit checks a build, puts its substitutions in place and queues it. It fails with InvalidArgument and
 // the path of the field, before anything runs.
 func (s *Builds) Submit(ctx context.Context, in resource.Location, r Request) (out Build, err error) {
 	defer fault.Wrap(&err, "build.Submit(%s)", in)
@@ -51,6 +51,9 @@ func (s *Builds) Submit(ctx context.Context, in resource.Location, r Request) (o
 	}
 	if r.Source.Bucket == "" != (r.Source.Object == "") {
 		return Build{}, fault.Invalid("source.storageSource", "bucket and object are needed")
+	}
+	if !r.Source.given() && r.Spec.BuiltIn() != nil {
+		return Build{}, fault.Invalid("source", "an image can't be made of no source")
 	}
 	given := r.Spec.clone()
 	if r.ID == "" {
@@ -139,7 +142,7 @@ func (s *Builds) Refuse(ctx context.Context, in resource.Location, r Request, wh
 	}
 	b := Build{
 		Name: resource.Build(in.Project, in.Location, r.ID), Project: in.Project, Status: Queued, Source: r.Source, Creator: r.Creator, Trigger: r.Trigger,
-		Timeout: DefaultTimeout, Tags: r.Tags, Spec: &Spec{Substitutions: r.Spec.Substitutions},
+		Timeout: DefaultTimeout, Tags: r.Tags, Spec: Spec{Substitutions: r.Spec.Substitutions},
 	}
 	b.Given = b.Spec.clone()
 	err = s.store.Update(ctx, func(tx *store.Tx) error {
@@ -153,16 +156,12 @@ func (s *Builds) Refuse(ctx context.Context, in resource.Location, r Request, wh
 	return out, err
 }
 
-// Again returns the request of a build, to be submitted anew. It fails with FailedPrecondition on a build of another
-// kind or one that has not ended.
+// Again returns the request of a build, to be submitted anew. It fails with FailedPrecondition on one that has not ended.
 func (b *Build) Again() (Request, error) {
-	if b.Given == nil {
-		return Request{}, fault.New(fault.FailedPrecondition, "Build %s was made by a deploy from source: deploy again.", b.Name.ID)
-	}
 	if !b.Status.Terminal() {
 		return Request{}, fault.New(fault.FailedPrecondition, "Build %s has not ended.", b.Name.ID)
 	}
-	return Request{Spec: *b.Given.clone(), Source: b.Source, Trigger: b.Trigger, Tags: slices.Clone(b.Tags), Timeout: b.Timeout, NeedsApproval: b.Approval != nil}, nil
+	return Request{Spec: b.Given.clone(), Source: b.Source, Trigger: b.Trigger, Tags: slices.Clone(b.Tags), Timeout: b.Timeout, NeedsApproval: b.Approval != nil}, nil
 }
 
 // Approve decides on a build that waits for an approval. It fails with FailedPrecondition on one that does not.

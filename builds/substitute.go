@@ -33,10 +33,10 @@ type expander struct {
 
 // expand returns the spec with all substitutions in place, and the tags. own are the platform's built-in values, used
 // the substitutions that something else needed.
-func (s *Spec) expand(own map[string]string, tags []string, used map[string]bool) (*Spec, []string, error) {
+func (s *Spec) expand(own map[string]string, tags []string, used map[string]bool) (Spec, []string, error) {
 	x := &expander{values: maps.Clone(own), loose: s.Options.Substitution == AllowLoose, used: used}
 	if len(s.Substitutions) > maxSubstitutions {
-		return nil, nil, fault.Invalid("substitutions", "%d are too many; %d are the most", len(s.Substitutions), maxSubstitutions)
+		return Spec{}, nil, fault.Invalid("substitutions", "%d are too many; %d are the most", len(s.Substitutions), maxSubstitutions)
 	}
 	for _, k := range settable {
 		x.values[k] = ""
@@ -46,26 +46,26 @@ func (s *Spec) expand(own map[string]string, tags []string, used map[string]bool
 		v := s.Substitutions[k]
 		switch {
 		case slices.Contains(fixed, k):
-			return nil, nil, fault.Invalid("substitutions", "key %q is set by Cloud Build and can't be given", k)
+			return Spec{}, nil, fault.Invalid("substitutions", "key %q is set by Cloud Build and can't be given", k)
 		case !slices.Contains(settable, k) && !substitutionKey().MatchString(k):
-			return nil, nil, fault.Invalid("substitutions", "key %.100q must start with '_' and consist of upper-case letters, digits and '_'", k)
+			return Spec{}, nil, fault.Invalid("substitutions", "key %.100q must start with '_' and consist of upper-case letters, digits and '_'", k)
 		case len(v) > maxValue || !utf8.ValidString(v) || strings.Contains(v, "\x00"):
-			return nil, nil, fault.Invalid("substitutions", "the value of %q must be text of at most %d bytes", k, maxValue)
+			return Spec{}, nil, fault.Invalid("substitutions", "the value of %q must be text of at most %d bytes", k, maxValue)
 		}
 		x.values[k] = v
 	}
 	if s.Options.Dynamic {
 		if err := x.dynamic(keys); err != nil {
-			return nil, nil, err
+			return Spec{}, nil, err
 		}
 	}
 	out, tags, err := x.spec(s, tags)
 	if err != nil {
-		return nil, nil, err
+		return Spec{}, nil, err
 	}
 	for _, k := range keys {
 		if !x.used[k] && !x.loose && strings.HasPrefix(k, "_") {
-			return nil, nil, fault.Invalid("substitutions", "key %q in the substitution data is not matched in the template", k)
+			return Spec{}, nil, fault.Invalid("substitutions", "key %q in the substitution data is not matched in the template", k)
 		}
 	}
 	out.Substitutions = maps.Clone(s.Substitutions)
@@ -167,7 +167,7 @@ func (x *expander) list(field string, in []string) error {
 }
 
 // spec expands all fields in which substitutions count. A script is not one of them: it sees them as variables.
-func (x *expander) spec(in *Spec, tags []string) (*Spec, []string, error) {
+func (x *expander) spec(in *Spec, tags []string) (Spec, []string, error) {
 	s, tags := in.clone(), slices.Clone(tags)
 	var errs []error
 	one := func(field string, p *string) {
@@ -192,7 +192,10 @@ func (x *expander) spec(in *Spec, tags []string) (*Spec, []string, error) {
 		}{{"name", &t.Name}, {"id", &t.ID}, {"dir", &t.Dir}, {"entrypoint", &t.Entrypoint}} {
 			one(at(f.name), f.text)
 		}
-		errs = append(errs, x.list(at("args"), t.Args), x.list(at("env"), t.Env), x.list(at("waitFor"), t.WaitFor))
+		errs = append(errs, x.list(at("args"), t.Args), x.list(at("waitFor"), t.WaitFor))
+		if t.Builtin == "" { // the variables of a deploy from source are no templates
+			errs = append(errs, x.list(at("env"), t.Env))
+		}
 		volumes(at("volumes"), t.Volumes)
 		if in.automaps(t) {
 			for _, k := range slices.Sorted(maps.Keys(x.values)) {

@@ -27,7 +27,7 @@ func FuzzFilter(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, s string) {
 		if filter, err := ParseFilter(s); err == nil {
-			filter(&Build{Spec: &Spec{}})
+			filter(&Build{Spec: Spec{}})
 		}
 	})
 }

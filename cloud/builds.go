@@ -86,9 +86,11 @@ func (c *Cloud) openBuilds(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	own[dockerImage] = docker.builder(c.foreign)
+	steps.AddDocker(own, c.foreign.Get, docker.api.Socket)
 	c.steps, err = steps.New(steps.Config{
-		Engine: c.engine, Images: docker.stepImages(c.images, c.asBuild), Builders: own, Dir: c.path("build", "steps"), Files: local.Files(c.trust), Env: local.TrustEnv(),
+		Engine: c.engine, Images: c.asBuild, Builders: own,
+		BuiltIn: map[builds.Builtin]steps.SourceBuilder{builds.Buildpack: packs, builds.Dockerfile: docker.files},
+		Dir:     c.path("build", "steps"), Files: local.Files(c.trust), Env: local.TrustEnv(),
 		Sockets: sockets, Groups: c.limits.buildGroups, Store: docker.api, Unpacker: c.unpacker(),
 		Memory: stepMemory, Pids: stepPids, Disk: buildDisk, Admit: c.disk.Admit, Parallel: stepSlots, NewID: instanceID, Now: c.cfg.Now, Log: c.cfg.Log,
 	})
@@ -100,7 +102,6 @@ func (c *Cloud) openBuilds(ctx context.Context) error {
 		Sources: c.asBuild,
 		Logs:    c.asBuild,
 		Images:  c.asBuild,
-		Builder: sourceBuilder{docker.files, packs, c.disk},
 		Steps:   c.steps,
 		Objects: c.asBuild,
 		Slots:   buildSlots,

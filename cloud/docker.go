@@ -2,7 +2,6 @@ package cloud
 
 import (
 	"context"
-	"io"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -12,13 +11,10 @@ import (
 	"giggle/builds"
 	"giggle/builds/dockerapi"
 	"giggle/builds/dockerfile"
-	"giggle/builds/steps"
-	"giggle/disk"
 	"giggle/engine"
 	"giggle/fault"
 	"giggle/iam"
 	"giggle/metadata"
-	"giggle/oci"
 	"giggle/resource"
 	"giggle/run/scale/local"
 )
@@ -35,9 +31,6 @@ const (
 	dockerDaemons = 4        // BuildKits at once
 	dockerCache   = 10 << 30 // bytes of BuildKit's cache, of each project
 )
-
-// dockerImage is the image of docker steps: the CLI, which finds the platform's own Docker API at its socket.
-const dockerImage = "gcr.io/cloud-builders/docker"
 
 // docker is what builds Dockerfiles, for steps and for deploys of a source.
 type docker struct {
@@ -104,58 +97,4 @@ func (c *Cloud) keepCaches() error {
 // programs is where BuildKit's programs are looked for when the PATH has none: `make setup` builds them beside the mirror.
 func (c *Cloud) programs() []string {
 	return []string{filepath.Join(filepath.Dir(c.cfg.Mirror), "tools"), "/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"}
-}
-
-// builder is the image of a docker step, with its build's socket.
-func (d *docker) builder(foreign *mirror.Mirror) func(context.Context, builds.Build) (steps.OwnImage, error) {
-	return func(_ context.Context, b builds.Build) (steps.OwnImage, error) {
-		img, err := foreign.Get(dockerImage + ":latest")
-		if fault.Is(err, fault.NotFound) {
-			return steps.OwnImage{}, fault.New(fault.FailedPrecondition, "The image with the docker CLI is not on this machine. Run `make images`, which makes it.")
-		}
-		if err != nil {
-			return steps.OwnImage{}, err
-		}
-		socket, err := d.api.Socket(b)
-		return steps.OwnImage{Image: img, Mounts: []engine.Mount{{Source: socket, Target: "/var/run/docker.sock"}}}, err
-	}
-}
-
-// stepImages finds the images of steps: those that earlier steps have made come first.
-func (d *docker) stepImages(images *oci.Images, others steps.Finder) steps.Finder {
-	return builtImages{d.api, images, others}
-}
-
-type builtImages struct {
-	api    *dockerapi.Server
-	images *oci.Images
-	others steps.Finder
-}
-
-func (i builtImages) Image(ctx context.Context, b builds.Build, name string) (oci.Image, error) {
-	if digest, err := i.api.Find(ctx, b, name); err == nil {
-		return i.images.Unpack(ctx, digest)
-	}
-	return i.others.Image(ctx, b, name)
-}
-
-// sourceBuilder builds a source by its Dockerfile where that is asked for, else by packs.
-type sourceBuilder struct {
-	files *dockerfile.Builder
-	packs builds.Builder
-	disk  *disk.Disk
-}
-
-func (s sourceBuilder) Build(ctx context.Context, b builds.Build, source io.ReadSeeker, size int64, log io.Writer) (digest string, err error) {
-	if err := s.disk.Admit(0); err != nil {
-		return "", err
-	}
-	watched, stop := s.disk.Watch(ctx) // whoever builds writes by means of many programs
-	defer stop()
-	if b.Docker {
-		digest, err = s.files.BuildSource(watched, b, source, size, log)
-	} else {
-		digest, err = s.packs.Build(watched, b, source, size, log)
-	}
-	return digest, disk.Cause(watched, err)
 }

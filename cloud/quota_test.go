@@ -1,6 +1,7 @@
 package cloud
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
@@ -79,7 +80,11 @@ func TestQuotas(t *testing.T) {
 				return err
 			}},
 		{quota.Builds, 0, func(i int) error {
-			_, err := c.builds.Create(ctx, here, builds.Build{Source: builds.Source{Bucket: "b", Object: "o"}, Image: "x"})
+			_, err := c.builds.Submit(ctx, here, builds.Request{
+				Spec:    builds.ImageOf(builds.Buildpack, "x", nil),
+				Source:  builds.Source{Bucket: "b", Object: "o"},
+				Account: func(context.Context, string) (string, error) { return "builder@x", nil },
+			})
 			return err
 		}, func(int) error {
 			all, err := c.builds.List(ctx, here)

@@ -53,9 +53,12 @@ func newWorld(t *testing.T) *world {
 // create queues a build.
 func (w *world) create(t *testing.T, project, location string) builds.Build {
 	t.Helper()
-	b, err := w.builds.Create(t.Context(), resource.Location{Project: project, Location: location}, builds.Build{
-		Source: builds.Source{Bucket: "sources", Object: "source.zip", Generation: 7}, Image: "europe-north1-docker.pkg.dev/giggle/r/jokes",
-		Account: iam.BuildAccount(w.Project.Number), LogsIn: "logs", Tags: []string{"a-tag"},
+	b, err := w.builds.Submit(t.Context(), resource.Location{Project: project, Location: location}, builds.Request{
+		Source:  builds.Source{Bucket: "sources", Object: "source.zip", Generation: 7},
+		Spec:    builds.ImageOf(builds.Buildpack, "europe-north1-docker.pkg.dev/giggle/r/jokes", nil),
+		Account: func(context.Context, string) (string, error) { return iam.BuildAccount(w.Project.Number), nil },
+		LogsIn:  "logs",
+		Tags:    []string{"a-tag"},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -203,6 +206,29 @@ func TestRefusals(t *testing.T) {
 		{"a location that is none", w.Owner, "POST", "/v1/projects/giggle/locations/moon/builds", `{"steps":[{"name":"ubuntu"}]}`, 404},
 	} {
 		t.Run(tt.name, func(t *testing.T) { w.CallAs(t, tt.token, tt.method, tt.path, tt.body, tt.status) })
+	}
+}
+
+// A deploy from source is a build with one step: it is shown with it, found, and can be retried.
+func TestSourceBuild(t *testing.T) {
+	w := newWorld(t)
+	b := w.create(t, "giggle", "global")
+	const image = "europe-north1-docker.pkg.dev/giggle/r/jokes"
+	have := w.Call(t, "GET", "/v1/"+b.Name.String(), "", 200)
+	steps, _ := have["steps"].([]any)
+	if len(steps) != 1 || fmt.Sprint(have["images"]) != "["+image+"]" || have["queueTtl"] != "3600s" || have["results"] != nil {
+		t.Fatalf("%v", have)
+	}
+	if step := steps[0].(map[string]any); step["name"] != "gcr.io/k8s-skaffold/pack" || step["status"] != "QUEUED" {
+		t.Errorf("the step is %v", step)
+	}
+	if got := guardtest.Names(w.Call(t, "GET", "/v1/projects/giggle/builds?filter="+url.QueryEscape("images="+image), "", 200), "builds", "id"); len(got) != 1 {
+		t.Errorf("found %v", got)
+	}
+	w.Call(t, "POST", "/v1/"+b.Name.String()+":cancel", "{}", 200)
+	again := w.Call(t, "POST", "/v1/"+b.Name.String()+":retry", "{}", 200)["metadata"].(map[string]any)["build"].(map[string]any)
+	if again["id"] == b.Name.ID || fmt.Sprint(again["source"]) != fmt.Sprint(have["source"]) || fmt.Sprint(again["steps"]) != fmt.Sprint(steps) {
+		t.Errorf("retried as %v", again)
 	}
 }
 

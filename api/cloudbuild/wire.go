@@ -42,14 +42,7 @@ func ToProto(b *builds.Build, p resource.Project) *cloudbuildpb.Build {
 	if b.Status == builds.Failure || b.Status == builds.InternalError {
 		w.FailureInfo = &cloudbuildpb.Build_FailureInfo{Type: cloudbuildpb.Build_FailureInfo_USER_BUILD_STEP, Detail: b.Detail}
 	}
-	if b.Spec != nil {
-		specToProto(b, w)
-		return w
-	}
-	w.Images, w.Options = []string{b.Image}, &cloudbuildpb.BuildOptions{Logging: cloudbuildpb.BuildOptions_LEGACY}
-	if b.Status == builds.Success {
-		w.Results = &cloudbuildpb.Results{Images: []*cloudbuildpb.BuiltImage{{Name: b.Image, Digest: b.Digest}}}
-	}
+	specToProto(b, w)
 	return w
 }
 
@@ -67,9 +60,9 @@ func repoSource(p resource.Project, r *builds.Repo, branch, tag string) *cloudbu
 	return w
 }
 
-// specToProto writes what only a build of steps has.
+// specToProto writes what a build is to do, and how far it is.
 func specToProto(b *builds.Build, w *cloudbuildpb.Build) {
-	s, o := b.Spec, &b.Spec.Options
+	s, o := &b.Spec, &b.Spec.Options
 	w.Images, w.Substitutions = s.Images, s.Substitutions
 	ttl := s.QueueTTL
 	if ttl == 0 {
@@ -96,7 +89,7 @@ func specToProto(b *builds.Build, w *cloudbuildpb.Build) {
 	if w.Artifacts != nil {
 		w.Artifacts.Images = s.Images
 	}
-	ran := false
+	ran := len(b.Images) > 0
 	digests := make([]string, len(s.Steps))
 	var firstStart, lastEnd time.Time
 	for i := range s.Steps {

@@ -1,6 +1,7 @@
 package runv2
 
 import (
+	"cmp"
 	"context"
 
 	"cloud.google.com/go/cloudbuild/apiv1/v2/cloudbuildpb"
@@ -60,46 +61,42 @@ func (s *Builds) SubmitBuild(ctx context.Context, r *runpb.SubmitBuildRequest) (
 		return nil, fault.NotImplemented("machineType", "builds have the machine that Giggle runs on")
 	}
 	src := r.GetStorageSource()
-	b := builds.Build{
-		Source: builds.Source{Bucket: src.GetBucket(), Object: src.GetObject(), Generation: src.GetGeneration()},
-		Image:  r.GetImageUri(), Tags: r.GetTags(), Account: s.cfg.Account(p), Creator: guard.Caller(ctx).Email(),
+	if src.GetBucket() == "" || src.GetObject() == "" {
+		return nil, fault.Invalid("storageSource", "bucket and object are needed")
 	}
+	if !builds.IsImageName(r.GetImageUri()) {
+		return nil, fault.Invalid("imageUri", "%.100q is not a place for an image", r.GetImageUri())
+	}
+	spec, err := toSpec(r)
+	if err != nil {
+		return nil, err
+	}
+	logs, err := s.cfg.LogsBucket(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	// Logs go to the platform's own bucket whoever the build runs as.
+	spec.LogsBucket = "gs://" + logs
 	if sa := r.GetServiceAccount(); sa != "" {
 		a, err := resource.ParseAccountOrEmail(sa)
 		if err != nil || !a.In(p) {
 			return nil, fault.Invalid("serviceAccount", "%.200q is not projects/PROJECT/serviceAccounts/EMAIL of this project", sa)
 		}
-		if a.ID != b.Account {
+		if a.ID != s.cfg.Account(p) { // which builds run as anyway
 			if err := s.cfg.ActAs(ctx, guard.Caller(ctx), p, a.ID); err != nil {
 				return nil, err
 			}
-			b.Account = a.ID
+			spec.Account = a.ID
 		}
 	}
-	switch t := r.GetBuildType().(type) {
-	case *runpb.SubmitBuildRequest_BuildpackBuild:
-		switch p := t.BuildpackBuild; {
-		case p.GetFunctionTarget() != "":
-			return nil, fault.NotImplemented("buildpackBuild.functionTarget", "functions are not implemented")
-		case p.GetBaseImage() != "" && p.GetBaseImage() != defaultBase:
-			return nil, fault.NotImplemented("buildpackBuild.baseImage", "base images are the builder's choice so far")
-		case p.GetCacheImageUri() != "":
-			return nil, fault.NotImplemented("buildpackBuild.cacheImageUri", "cache images are not implemented; builds are cached without one")
-		case p.GetProjectDescriptor() != "":
-			return nil, fault.NotImplemented("buildpackBuild.projectDescriptor", "project descriptors are not implemented")
-		case p.GetEnableAutomaticUpdates():
-			return nil, fault.NotImplemented("buildpackBuild.enableAutomaticUpdates", "automatic base image updates are not implemented")
-		}
-		b.Env = t.BuildpackBuild.GetEnvironmentVariables()
-	case *runpb.SubmitBuildRequest_DockerBuild_:
-		b.Docker = true
-	default:
-		return nil, fault.Invalid("buildType", "buildpackBuild or dockerBuild is needed")
-	}
-	if b.LogsIn, err = s.cfg.LogsBucket(ctx, p); err != nil {
-		return nil, err
-	}
-	made, err := s.cfg.Builds.Create(ctx, in, b)
+	made, err := s.cfg.Builds.Submit(ctx, in, builds.Request{
+		Spec:          spec,
+		Source:        builds.Source{Bucket: src.GetBucket(), Object: src.GetObject(), Generation: src.GetGeneration()},
+		Tags:          r.GetTags(),
+		Creator:       guard.Caller(ctx).Email(),
+		ProjectNumber: p.Number,
+		Account:       func(_ context.Context, given string) (string, error) { return cmp.Or(given, s.cfg.Account(p)), nil },
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -110,4 +107,35 @@ func (s *Builds) SubmitBuild(ctx context.Context, r *runpb.SubmitBuildRequest) (
 	return &runpb.SubmitBuildResponse{
 		BuildOperation: &longrunningpb.Operation{Name: resource.Operation(p.ID, in.Location, made.Name.ID).String(), Metadata: meta},
 	}, nil
+}
+
+// toSpec reads what makes the image.
+func toSpec(r *runpb.SubmitBuildRequest) (builds.Spec, error) {
+	switch t := r.GetBuildType().(type) {
+	case *runpb.SubmitBuildRequest_BuildpackBuild:
+		p := t.BuildpackBuild
+		return builds.ImageOf(builds.Buildpack, r.GetImageUri(), p.GetEnvironmentVariables()), checkBuildpack(p)
+	case *runpb.SubmitBuildRequest_DockerBuild_:
+		return builds.ImageOf(builds.Dockerfile, r.GetImageUri(), nil), nil
+	}
+	return builds.Spec{}, fault.Invalid("buildType", "buildpackBuild or dockerBuild is needed")
+}
+
+// checkBuildpack refuses what buildpacks can't do here.
+func checkBuildpack(p *runpb.SubmitBuildRequest_BuildpacksBuild) error {
+	switch {
+	case p.GetFunctionTarget() != "":
+		return fault.NotImplemented("buildpackBuild.functionTarget", "functions are not implemented")
+	case p.GetBaseImage() != "" && p.GetBaseImage() != defaultBase:
+		return fault.NotImplemented("buildpackBuild.baseImage", "base images are the builder's choice so far")
+	case p.GetCacheImageUri() != "":
+		return fault.NotImplemented("buildpackBuild.cacheImageUri",
+			"cache images are not implemented; builds are cached without one")
+	case p.GetProjectDescriptor() != "":
+		return fault.NotImplemented("buildpackBuild.projectDescriptor", "project descriptors are not implemented")
+	case p.GetEnableAutomaticUpdates():
+		return fault.NotImplemented("buildpackBuild.enableAutomaticUpdates",
+			"automatic base image updates are not implemented")
+	}
+	return nil
 }

@@ -83,7 +83,7 @@ func TestSubmitBuild(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if b.Source != (builds.Source{Bucket: "run-sources", Object: "services/jokes/1.zip", Generation: 7}) || b.Docker || b.Env["GOOGLE_BUILDABLE"] != "./cmd" ||
+	if b.Source != (builds.Source{Bucket: "run-sources", Object: "services/jokes/1.zip", Generation: 7}) || b.Spec.Steps[0].Builtin != builds.Buildpack || b.Spec.Steps[0].Variables()["GOOGLE_BUILDABLE"] != "./cmd" ||
 		b.Account != iam.BuildAccount(w.Project.Number) || b.Creator != "you@giggle.test" || b.LogsIn != w.Project.Number+".cloudbuild-logs" || len(b.Tags) != 1 {
 		t.Errorf("queued: %+v", b)
 	}
@@ -93,7 +93,7 @@ func TestDockerBuild(t *testing.T) {
 	w := newWorld(t)
 	w.Call(t, "POST", "/v2/projects/"+w.Project.Number+"/locations/europe-north1/builds:submit", body(source, image, `"dockerBuild":{}`), 200)
 	all, err := w.builds.List(t.Context(), resource.Location{Project: "giggle", Location: "europe-north1"})
-	if err != nil || len(all) != 1 || !all[0].Docker {
+	if err != nil || len(all) != 1 || all[0].Spec.Steps[0].Builtin != builds.Dockerfile {
 		t.Errorf("queued: %+v, %v", all, err)
 	}
 }

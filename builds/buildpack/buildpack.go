@@ -73,8 +73,6 @@ type Builder struct {
 	seed sync.Mutex
 }
 
-var _ builds.Builder = (*Builder)(nil)
-
 // New returns a builder. What builds left behind when the platform was killed is removed.
 func New(cfg Config) (*Builder, error) {
 	b := &Builder{cfg: cfg}
@@ -93,9 +91,18 @@ func (b *Builder) path(elem ...string) string {
 	return filepath.Join(append([]string{b.cfg.Dir}, elem...)...)
 }
 
-// Build unpacks the source, finds out what it is, and builds it.
-func (b *Builder) Build(ctx context.Context, job builds.Build, archive io.ReadSeeker, size int64, log io.Writer) (digest string, err error) {
-	defer fault.Wrap(&err, "buildpack.Build(%s)", job.Name.ID)
+// task is what is built, and how.
+type task struct {
+	builds.Build
+	Env map[string]string // build variables, such as GOOGLE_BUILDABLE
+}
+
+// BuildSource unpacks the source, finds out what it is, and builds it. It returns the image's digest.
+func (b *Builder) BuildSource(
+	ctx context.Context, of builds.Build, step builds.Step, archive io.ReadSeeker, size int64, log io.Writer,
+) (digest string, err error) {
+	defer fault.Wrap(&err, "buildpack.BuildSource(%s)", of.Name.ID)
+	job := task{Build: of, Env: step.Variables()}
 	work, err := os.MkdirTemp(b.path("work"), job.Name.ID+"-")
 	if err != nil {
 		return "", err

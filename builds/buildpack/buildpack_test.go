@@ -167,9 +167,9 @@ func (f *fixture) build(src files, env map[string]string) (digest, log string, e
 func (f *fixture) buildAt(ctx context.Context, archive []byte, env map[string]string) (digest, log string, err error) {
 	f.t.Helper()
 	var out syncBuffer
-	job := builds.Build{Name: resource.Build("p1", "europe-north1", "b1"), Project: "p1", Env: env}
+	job := builds.Build{Name: resource.Build("p1", "europe-north1", "b1"), Project: "p1"}
 	begin := time.Now()
-	digest, err = f.builder.Build(ctx, job, bytes.NewReader(archive), int64(len(archive)), &out)
+	digest, err = f.builder.BuildSource(ctx, job, builds.ImageOf(builds.Buildpack, "app", env).Steps[0], bytes.NewReader(archive), int64(len(archive)), &out)
 	f.t.Logf("%v after %v; log:\n%s", err, time.Since(begin).Round(time.Millisecond), out.String())
 	left, e := os.ReadDir(filepath.Join(f.dir, "build", "work"))
 	if e != nil || len(left) != 0 {

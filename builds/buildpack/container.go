@@ -6,7 +6,6 @@ import (
 	"strings"
 	"sync"
 
-	"giggle/builds"
 	"giggle/engine"
 	"giggle/fault"
 )
@@ -25,12 +24,12 @@ const (
 
 // contain runs one program of a build to its end, in a container of its own. The spec needs layers, arguments,
 // environment and mounts; the rest is set here. It returns the exit status and the last lines of output.
-func (b *Builder) contain(ctx context.Context, job builds.Build, spec engine.Spec, say func(string, ...any)) (exit engine.Exit, tail []string, err error) {
+func (b *Builder) contain(ctx context.Context, job task, spec engine.Spec, say func(string, ...any)) (exit engine.Exit, tail []string, err error) {
 	var mu sync.Mutex
 	spec.ID, spec.Dir, spec.Memory, spec.Pids, spec.Disk = b.cfg.NewID(), workspace, buildMemory, buildPids, true
-	spec.Files, spec.Sockets = b.cfg.Files, b.cfg.Sockets(job)
+	spec.Files, spec.Sockets = b.cfg.Files, b.cfg.Sockets(job.Build)
 	if b.cfg.Groups != nil {
-		spec.Groups = b.cfg.Groups(job)
+		spec.Groups = b.cfg.Groups(job.Build)
 	}
 	spec.Output = func(l engine.Line) {
 		say("%s", l.Text)

@@ -18,7 +18,6 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
-	"giggle/builds"
 	"giggle/engine"
 	"giggle/fault"
 	"giggle/oci"
@@ -51,7 +50,7 @@ const (
 type configFile = v1.ConfigFile
 
 // buildGo compiles the program and makes the image.
-func (b *Builder) buildGo(ctx context.Context, job builds.Build, src, out string, say func(string, ...any)) (string, error) {
+func (b *Builder) buildGo(ctx context.Context, job task, src, out string, say func(string, ...any)) (string, error) {
 	toolchain, err := b.cfg.Mirror.Get(GoImage)
 	if fault.Is(err, fault.NotFound) {
 		return "", fault.New(fault.FailedPrecondition, "The Go builder image is missing on this machine. Run `make setup` in Giggle's repository to make it.")
@@ -96,7 +95,7 @@ func (b *Builder) buildGo(ctx context.Context, job builds.Build, src, out string
 const ShellImage = "debian:latest"
 
 // compileGo compiles a package of a source and returns the program.
-func (b *Builder) compileGo(ctx context.Context, job builds.Build, toolchain oci.Image, src, pkg, out string, say func(string, ...any)) (*os.File, error) {
+func (b *Builder) compileGo(ctx context.Context, job task, toolchain oci.Image, src, pkg, out string, say func(string, ...any)) (*os.File, error) {
 	version := toolchain.Config.Labels[VersionLabel]
 	args, err := goArgs(src, pkg, version, job.Env)
 	if err != nil {
@@ -231,7 +230,7 @@ func ignored(file string) bool {
 }
 
 // compile runs the compiler in its container.
-func (b *Builder) compile(ctx context.Context, job builds.Build, toolchain oci.Image, args []string, src, out, cache string, say func(string, ...any)) error {
+func (b *Builder) compile(ctx context.Context, job task, toolchain oci.Image, args []string, src, out, cache string, say func(string, ...any)) error {
 	env := append(GoEnv(), "HOME=/tmp", "PATH="+GoRoot+"/bin", "GOCACHE=/cache/go-build", "GOMODCACHE=/cache/mod", "GOPROXY=http://169.254.169.254/goproxy")
 	if more := job.Env["GOFLAGS"]; more != "" {
 		env = append(env, "GOFLAGS="+goflags+" "+more) // the later one holds
@@ -278,7 +277,7 @@ func hint(tail []string) string {
 }
 
 // assemble makes the image: base, program, source.
-func (b *Builder) assemble(ctx context.Context, job builds.Build, src string, program *os.File, toolchain oci.Image) (string, error) {
+func (b *Builder) assemble(ctx context.Context, job task, src string, program *os.File, toolchain oci.Image) (string, error) {
 	base, err := b.base.layer(ctx, b.cfg, toolchain)
 	if err != nil {
 		return "", err

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"giggle/builds"
 	"giggle/engine"
 	"giggle/fault"
 )
@@ -24,7 +23,7 @@ type manifest struct {
 
 // buildNode installs the dependencies with npm, runs the source's build script, and makes the image
 // (https://cloud.google.com/docs/buildpacks/nodejs).
-func (b *Builder) buildNode(ctx context.Context, job builds.Build, src string, say func(string, ...any)) (string, error) {
+func (b *Builder) buildNode(ctx context.Context, job task, src string, say func(string, ...any)) (string, error) {
 	text, err := readSource(src, "package.json", maxManifest)
 	if err != nil {
 		return "", err

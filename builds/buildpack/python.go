@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"giggle/builds"
 	"giggle/engine"
 	"giggle/fault"
 )
@@ -22,7 +21,7 @@ const pipLayer = "/layers/google.python.pip/pip"
 
 // buildPython installs the requirements with pip and makes the image (https://cloud.google.com/docs/buildpacks/python).
 // Packages come out of a directory of the source: a package index is not implemented.
-func (b *Builder) buildPython(ctx context.Context, job builds.Build, src, out string, say func(string, ...any)) (string, error) {
+func (b *Builder) buildPython(ctx context.Context, job task, src, out string, say func(string, ...any)) (string, error) {
 	requirements, err := readSource(src, "requirements.txt", maxManifest)
 	if err != nil {
 		return "", err

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-
-	"giggle/builds"
 )
 
 // server is the source of the program that serves a site: compiled like any other, in a container.
@@ -16,7 +14,7 @@ import (
 var server []byte
 
 // buildStatic makes an image of the files and a small web server.
-func (b *Builder) buildStatic(ctx context.Context, job builds.Build, src, out string, say func(string, ...any)) (string, error) {
+func (b *Builder) buildStatic(ctx context.Context, job task, src, out string, say func(string, ...any)) (string, error) {
 	dir, err := os.MkdirTemp(b.path("work"), "server-")
 	if err != nil {
 		return "", err
@@ -29,7 +27,7 @@ func (b *Builder) buildStatic(ctx context.Context, job builds.Build, src, out st
 	if err != nil {
 		return "", err
 	}
-	program, err := b.compileGo(ctx, builds.Build{Project: job.Project, Name: job.Name, Account: job.Account}, toolchain, dir, ".", out, say)
+	program, err := b.compileGo(ctx, task{Build: job.Build}, toolchain, dir, ".", out, say)
 	if err != nil {
 		return "", err
 	}

@@ -159,6 +159,15 @@ func (s *Server) Find(_ context.Context, b builds.Build, name string) (digest st
 	return "", fault.New(fault.NotFound, "The build made no image %q.", name)
 }
 
+// Image returns an image that a build has made, ready to be mounted, or NotFound.
+func (s *Server) Image(ctx context.Context, b builds.Build, name string) (oci.Image, error) {
+	digest, err := s.Find(ctx, b, name)
+	if err != nil {
+		return oci.Image{}, err
+	}
+	return s.cfg.Images.Unpack(ctx, digest)
+}
+
 // Drop ends a build's Docker: its containers are stopped, its images forgotten.
 func (s *Server) Drop(b builds.Build) error {
 	s.mu.Lock()

@@ -433,7 +433,9 @@ func (f *failure) flush() {
 }
 
 // BuildSource unpacks an uploaded source and builds its Dockerfile. It returns the image's digest.
-func (b *Builder) BuildSource(ctx context.Context, job builds.Build, archive io.ReadSeeker, size int64, log io.Writer) (digest string, err error) {
+func (b *Builder) BuildSource(
+	ctx context.Context, job builds.Build, _ builds.Step, archive io.ReadSeeker, size int64, log io.Writer,
+) (digest string, err error) {
 	defer fault.Wrap(&err, "dockerfile.BuildSource(%s)", job.Name.ID)
 	dir, err := os.MkdirTemp(b.path(work), "source-")
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"giggle/artifacts/mirror"
+	"giggle/builds"
 	"giggle/builds/dockerfile"
 	"giggle/fault"
 )
@@ -168,7 +169,7 @@ func TestForkBomb(t *testing.T) {
 }
 
 func TestSourceBombs(t *testing.T) {
-	if _, err := builder.BuildSource(t.Context(), job, strings.NewReader("no archive"), 10, io.Discard); !fault.Is(err, fault.InvalidArgument) {
+	if _, err := builder.BuildSource(t.Context(), job, builds.Step{}, strings.NewReader("no archive"), 10, io.Discard); !fault.Is(err, fault.InvalidArgument) {
 		t.Errorf("no archive: %v", err)
 	}
 }

@@ -351,7 +351,7 @@ func TestLinksInContext(t *testing.T) {
 		t.Fatal(err)
 	}
 	var log bytes.Buffer
-	digest, err := builder.BuildSource(t.Context(), job, bytes.NewReader(archive.Bytes()), int64(archive.Len()), &log)
+	digest, err := builder.BuildSource(t.Context(), job, builds.Step{}, bytes.NewReader(archive.Bytes()), int64(archive.Len()), &log)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, &log)
 	}
@@ -382,7 +382,7 @@ func TestLinksInContext(t *testing.T) {
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := builder.BuildSource(t.Context(), job, bytes.NewReader(archive.Bytes()), int64(archive.Len()), io.Discard); !fault.Is(err, fault.FailedPrecondition) {
+	if _, err := builder.BuildSource(t.Context(), job, builds.Step{}, bytes.NewReader(archive.Bytes()), int64(archive.Len()), io.Discard); !fault.Is(err, fault.FailedPrecondition) {
 		t.Errorf("a Dockerfile of the host: %v", err)
 	}
 }

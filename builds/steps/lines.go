@@ -55,6 +55,48 @@ func (l *lines) line(prefix, text string) {
 	}
 }
 
+// writer returns what writes the output of a step that is a stream. Its end must follow.
+func (l *lines) writer(prefix string) *stream { return &stream{lines: l, prefix: prefix} }
+
+// stream cuts what is written into lines.
+type stream struct {
+	lines  *lines
+	prefix string
+
+	mu   sync.Mutex
+	part []byte // of a line whose end is not there yet
+}
+
+// maxPart is the most bytes of a line that are held back.
+const maxPart = 64 << 10
+
+func (s *stream) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for line := range bytes.Lines(p) {
+		s.part = append(s.part, line...)
+		if bytes.HasSuffix(line, []byte("\n")) || len(s.part) > maxPart {
+			s.passLocked()
+		}
+	}
+	return len(p), nil
+}
+
+// passLocked passes the line on.
+func (s *stream) passLocked() {
+	s.lines.line(s.prefix, string(bytes.TrimSuffix(s.part, []byte("\n"))))
+	s.part = s.part[:0]
+}
+
+// end passes on what is left without an end of line.
+func (s *stream) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.part) > 0 {
+		s.passLocked()
+	}
+}
+
 func (l *lines) flush() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -98,7 +98,12 @@ func (r *run) step(ctx context.Context, i int) error {
 		inner, cancel = context.WithTimeout(ctx, t.Timeout)
 	}
 	defer cancel()
-	err := r.contain(inner, i, prefix, &st, func() { r.report(i, st) })
+	var err error
+	if t.Builtin != "" {
+		err = r.buildIn(inner, t, prefix)
+	} else {
+		err = r.contain(inner, i, prefix, &st, func() { r.report(i, st) })
+	}
 	st.Finished = r.cfg.Now()
 	failed := func(why string) error {
 		return fault.New(fault.FailedPrecondition, "build step %d %q failed: %s", i, t.Name, why)
@@ -123,10 +128,11 @@ func (r *run) step(ctx context.Context, i int) error {
 		}
 	case err != nil:
 		st.Status = builds.Failure
-		if f := fault.From(err); f.Code != fault.Internal {
-			err = failed(f.Message)
-		} else {
+		switch f := fault.From(err); {
+		case f.Code == fault.Internal:
 			st.Status = builds.InternalError
+		case t.Builtin == "": // what is built in says what failed
+			err = failed(f.Message)
 		}
 	default:
 		st.Status = builds.Success
@@ -145,6 +151,24 @@ func (r *run) step(ctx context.Context, i int) error {
 	r.mu.Unlock()
 	r.report(i, st)
 	return err
+}
+
+// buildIn makes the image of a step that is built in.
+func (r *run) buildIn(ctx context.Context, t *builds.Step, prefix string) error {
+	by, ok := r.cfg.BuiltIn[t.Builtin]
+	if !ok {
+		return fault.New(fault.Unimplemented, "Nothing here makes an image of a source by %q.", t.Builtin)
+	}
+	log := r.log.writer(prefix)
+	digest, err := by.BuildSource(ctx, r.build, *t, r.source, r.size, log)
+	log.end()
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.made[t.Image] = digest
+	return nil
 }
 
 // exitError is a step that ended with a status other than 0.
@@ -210,6 +234,11 @@ func (r *run) image(ctx context.Context, t *builds.Step, prefix string) (OwnImag
 		return own(ctx, r.build)
 	}
 	r.log.say(prefix, "Pulling image: %s", t.Name)
+	if r.cfg.Store != nil {
+		if img, err := r.cfg.Store.Image(ctx, r.build, t.Name); !fault.Is(err, fault.NotFound) {
+			return OwnImage{Image: img}, err
+		}
+	}
 	img, err := r.cfg.Images.Image(ctx, r.build, t.Name)
 	return OwnImage{Image: img}, err
 }

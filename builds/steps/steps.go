@@ -1,9 +1,9 @@
 // Package steps runs the steps of Cloud Build's builds: each is a container of the engine, as hardened as a service's,
-// and all of one build share /workspace, /builder/home and their volumes.
+// and all of one build share /workspace, /builder/home and their volumes. What is built in runs in place of a container.
 //
-// It serves package build, whose scheduler says which build runs and what becomes of its images and files. Where a
-// step's image is, and what answers on its sockets, is behind interfaces that cloud fills. It builds no image: the
-// store of those that steps make is another's.
+// It serves package builds, whose scheduler says which build runs and what becomes of its images and files. Where a
+// step's image is, what answers on its sockets and what is built in is behind interfaces that cloud fills. It builds no image
+// itself: the store of those that steps make is another's.
 package steps
 
 import (
@@ -45,8 +45,19 @@ type Finder interface {
 type Store interface {
 	// Find returns the digest of an image, or NotFound.
 	Find(ctx context.Context, b builds.Build, name string) (digest string, err error)
+	// Image returns an image ready to be mounted, or NotFound.
+	Image(ctx context.Context, b builds.Build, name string) (oci.Image, error)
 	// Drop forgets the images of a build.
 	Drop(b builds.Build) error
+}
+
+// SourceBuilder makes an image of a source: what is built in.
+type SourceBuilder interface {
+	// BuildSource returns the digest of the image's manifest, which the platform's blobs hold then. What the user should know
+	// as it goes is written to log. A fault's message is the build's failure for people; an error that is none is ours.
+	BuildSource(
+		ctx context.Context, b builds.Build, step builds.Step, source io.ReadSeeker, size int64, log io.Writer,
+	) (digest string, err error)
 }
 
 // OwnImage is an image of the platform's own in place of one of Google's.
@@ -63,6 +74,7 @@ type Config struct {
 	// Builders are the images that are always the platform's own, by their names without tag:
 	// "gcr.io/cloud-builders/gcloud".
 	Builders map[string]func(ctx context.Context, b builds.Build) (OwnImage, error)
+	BuiltIn  map[builds.Builtin]SourceBuilder
 	Store    Store  // nil when there is no builder that makes images
 	Dir      string // of the workspaces; what is in it is removed
 	Sockets  func(b builds.Build) engine.Sockets
@@ -107,18 +119,25 @@ type workspace struct {
 	dir   string
 	until time.Time // it is kept until then, where it is kept
 
+	source io.ReadSeeker // for what is built in, which unpacks it by rules of its own
+	size   int64
+
 	mu     sync.Mutex
+	made   map[string]string   // digests of images that are made by what is built in
 	specs  map[int]engine.Spec // of the steps that were started
 	failed int                 // the step that ended the build, -1 for none
 }
 
-// Open makes a build's directories, with its source in /workspace.
+// Open makes a build's directories, with its source in /workspace. It fails with ResourceExhausted when the disk is full.
 func (r *Runner) Open(ctx context.Context, b builds.Build, archive io.ReadSeeker, size int64) (_ builds.Workspace, err error) {
 	defer fault.Wrap(&err, "steps.Open(%s)", b.Name.ID)
 	if err := r.kept.expire(r.cfg.Now()); err != nil {
 		return nil, err
 	}
-	w := &workspace{Runner: r, build: b, dir: filepath.Join(r.cfg.Dir, b.Name.ID), specs: make(map[int]engine.Spec), failed: -1}
+	if err := r.cfg.Admit(0); err != nil {
+		return nil, err
+	}
+	w := &workspace{Runner: r, build: b, dir: filepath.Join(r.cfg.Dir, b.Name.ID), specs: make(map[int]engine.Spec), made: make(map[string]string), failed: -1}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, os.RemoveAll(w.dir))
@@ -132,7 +151,10 @@ func (r *Runner) Open(ctx context.Context, b builds.Build, archive io.ReadSeeker
 			return nil, err
 		}
 	}
-	if size > 0 {
+	switch {
+	case b.Spec.BuiltIn() != nil:
+		w.source, w.size = archive, size
+	case size > 0:
 		limits := source.DefaultLimits
 		limits.Bytes = min(limits.Bytes, r.cfg.Disk)
 		limits.AnyLinks = true // as those that the steps make there
@@ -158,6 +180,12 @@ func (w *workspace) mkdir(elem ...string) error {
 
 // Image returns the digest of an image that the steps made.
 func (w *workspace) Image(ctx context.Context, name string) (string, error) {
+	w.mu.Lock()
+	digest, ok := w.made[name]
+	w.mu.Unlock()
+	if ok {
+		return digest, nil
+	}
 	if w.cfg.Store == nil {
 		return "", fault.New(fault.NotFound, "The build made no image %q.", name)
 	}

@@ -2,6 +2,7 @@ package steps_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -122,7 +123,7 @@ func (f *fixture) run(ctx context.Context, look func(builds.Workspace), spec ...
 			spec[i].Name = host
 		}
 	}
-	b := builds.Build{Name: resource.Build("giggle", "global", f.id()), Project: "giggle", Spec: &builds.Spec{Steps: spec}}
+	b := builds.Build{Name: resource.Build("giggle", "global", f.id()), Project: "giggle", Spec: builds.Spec{Steps: spec}}
 	w, err := f.runner.Open(ctx, b, nil, 0)
 	if err != nil {
 		f.t.Fatal(err)
@@ -221,12 +222,77 @@ func TestCancel(t *testing.T) {
 	}
 }
 
+// maker is what is built in, in these tests.
+type maker func(ctx context.Context, b builds.Build, step builds.Step, source io.Reader, log io.Writer) (string, error)
+
+func (m maker) BuildSource(
+	ctx context.Context, b builds.Build, step builds.Step, source io.ReadSeeker, _ int64, log io.Writer,
+) (string, error) {
+	return m(ctx, b, step, source, log)
+}
+
+// What is built in runs as a step: with its log, its status and its image, and no container. It says itself what failed.
+func TestBuiltIn(t *testing.T) {
+	full := fault.DiskFull(nil)
+	for name, tt := range map[string]struct {
+		err    error
+		admit  error // why the disk takes nothing more
+		code   fault.Code
+		text   string
+		status builds.Status
+	}{
+		"made":              {status: builds.Success},
+		"failed":            {err: fault.New(fault.FailedPrecondition, "go build failed"), code: fault.FailedPrecondition, text: "go build failed", status: builds.Failure},
+		"ours":              {err: io.ErrUnexpectedEOF, code: fault.Internal, text: "Internal error encountered.", status: builds.InternalError},
+		"disk":              {admit: full, code: fault.ResourceExhausted, text: full.Message},
+		"of another's time": {err: context.DeadlineExceeded, code: fault.Internal, text: "Internal error encountered.", status: builds.InternalError},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := setup(t, func(cfg *steps.Config) {
+				cfg.Admit = func(int64) error { return tt.admit }
+				cfg.BuiltIn = map[builds.Builtin]steps.SourceBuilder{
+					builds.Buildpack: maker(func(_ context.Context, _ builds.Build, step builds.Step, source io.Reader, log io.Writer) (string, error) {
+						text, err := io.ReadAll(source)
+						_, _ = fmt.Fprintf(log, "of %s by %v\nno end", text, step.Variables())
+						return "sha256:made", cmp.Or(err, tt.err)
+					}),
+				}
+			})
+			b := builds.Build{Name: resource.Build("giggle", "global", f.id()), Spec: builds.ImageOf(builds.Buildpack, "h/app", map[string]string{"A": "b"})}
+			w, err := f.runner.Open(t.Context(), b, strings.NewReader("source"), 6)
+			if err == nil {
+				f.status = make([]builds.StepStatus, 1)
+				err = w.Run(t.Context(), f, func(i int, s builds.StepStatus) { f.status[i] = s })
+				if got := f.log.String(); got != "of source by map[A:b]\nno end\n" {
+					t.Errorf("the log is %q", got)
+				}
+				if got := f.status[0]; got.Status != tt.status || got.Started.IsZero() || got.Finished.Before(got.Started) {
+					t.Errorf("the step is %+v", got)
+				}
+				digest, err := w.Image(t.Context(), "h/app")
+				if made := tt.status == builds.Success; made && digest != "sha256:made" || !made && !fault.Is(err, fault.NotFound) {
+					t.Errorf("the image is %q, %v", digest, err)
+				}
+				if _, err := f.runner.OpenShell(b.Name.ID, ""); !fault.Is(err, fault.NotFound) {
+					t.Errorf("a shell where no container was: %v", err)
+				}
+				if err := w.Close(); err != nil {
+					t.Error(err)
+				}
+			}
+			if (err != nil) != (tt.code != 0) || err != nil && (fault.CodeOf(err) != tt.code || fault.From(err).Message != tt.text) {
+				t.Errorf("ended with %v", err)
+			}
+		})
+	}
+}
+
 // A line of 100 MB neither fills the memory nor stops the build.
 func TestLongLine(t *testing.T) {
 	f := setup(t, nil)
 	var before, after runtime.MemStats
 	out := &counter{}
-	b := builds.Build{Name: resource.Build("giggle", "global", "long"), Spec: &builds.Spec{Steps: []builds.Step{{Name: host, Script: "head -c 100000000 /dev/zero | tr '\\0' x; echo; echo end"}}}}
+	b := builds.Build{Name: resource.Build("giggle", "global", "long"), Spec: builds.Spec{Steps: []builds.Step{{Name: host, Script: "head -c 100000000 /dev/zero | tr '\\0' x; echo; echo end"}}}}
 	w, err := f.runner.Open(t.Context(), b, nil, 0)
 	if err != nil {
 		t.Fatal(err)
