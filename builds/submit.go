@@ -131,7 +131,7 @@ func (b *Build) placeLog() error {
 // LogsEntries reports whether the lines of the build's log are entries in Cloud Logging, too: they are unless its options
 // say GCS_ONLY or NONE (https://cloud.google.com/build/docs/api/reference/rest/v1/projects.builds#loggingmode).
 func (b *Build) LogsEntries() bool {
-	return b.Spec == nil || b.Spec.Options.Logging != loggingBucket && b.Spec.Options.Logging != LoggingNone
+	return b.Spec.Options.Logging != loggingBucket && b.Spec.Options.Logging != LoggingNone
 }
 
 // Refuse records a build that could not begin, as a failure with a reason: what asked for it is not there to be told.

@@ -100,7 +100,10 @@ func specToProto(b *builds.Build, w *cloudbuildpb.Build) {
 		x := &cloudbuildpb.BuildStep{
 			Name: t.Name, Id: t.ID, Args: t.Args, Env: t.Env, Dir: t.Dir, Entrypoint: t.Entrypoint, Script: t.Script, WaitFor: t.WaitFor,
 			Volumes: fromVolumes(t.Volumes), AutomapSubstitutions: t.Automap, AllowFailure: t.AllowFailure, AllowExitCodes: t.AllowExitCodes,
-			ExitCode: st.ExitCode, Timing: span(st.Started, st.Finished), PullTiming: span(st.Started, st.Pulled),
+			ExitCode: st.ExitCode, Timing: span(st.Started, st.Finished),
+		}
+		if t.Builtin == "" { // what is built in has no image to be pulled
+			x.PullTiming = span(st.Started, st.Pulled)
 		}
 		if t.Timeout > 0 {
 			x.Timeout = durationpb.New(t.Timeout)

@@ -31,7 +31,7 @@ func TestLinesBecomeEntries(t *testing.T) {
 		{engine.PlatformErrors, "no memory", logging.Entry{Log: logging.System, Severity: logging.Error, Text: "no memory"}},
 	} {
 		var got kept
-		(&Backend{Log: &got}).log(rev, "i1")(engine.Line{Time: at, Stream: tt.stream, Text: tt.text})
+		New(Config{Log: &got}).log(rev, "i1")(engine.Line{Time: at, Stream: tt.stream, Text: tt.text})
 		tt.want.Project, tt.want.Time, tt.want.Resource, tt.want.Labels = "giggle", at, logging.Revision(rev), map[string]string{"instanceId": "i1"}
 		if d := cmp.Diff(tt.want, got.Entry); d != "" {
 			t.Errorf("%s %q: %s", tt.stream, tt.text, d)
