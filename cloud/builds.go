@@ -17,6 +17,7 @@ import (
 	"giggle/builds/steps"
 	"giggle/cloud/asbuild"
 	"giggle/cloud/garbage"
+	"giggle/cloud/limits"
 	"giggle/engine"
 	"giggle/iam"
 	"giggle/metadata"
@@ -25,12 +26,9 @@ import (
 	"giggle/run/scale/local"
 )
 
-// What builds may take of this machine: builds and steps at once, and what each step and each build may use.
+// What builds may take of this machine, beside their limits.
 const (
-	buildSlots = 2
-	stepSlots  = 4
-	stepMemory = 4 << 30 // bytes
-	stepPids   = 2048
+	buildSlots = 2        // builds at once
 	buildDisk  = 20 << 30 // bytes
 )
 
@@ -75,7 +73,7 @@ func (c *Cloud) openBuilds(ctx context.Context) error {
 	packs, err := buildpack.New(buildpack.Config{
 		Engine: c.engine, Images: c.images, Mirror: c.foreign, Blobs: c.blobs, Dir: c.path("build"), SystemTrust: c.systemTrust, Files: local.Files(c.trust),
 		SumDB: modules.SumDB, Unpacker: c.unpacker(), NewID: instanceID, Log: c.cfg.Log,
-		Sockets: sockets, Groups: c.limits.buildGroups,
+		Sockets: sockets, Groups: c.limits.BuildGroups,
 	})
 	if err != nil {
 		return err
@@ -88,11 +86,25 @@ func (c *Cloud) openBuilds(ctx context.Context) error {
 	}
 	steps.AddDocker(own, c.foreign.Get, docker.api.Socket)
 	c.steps, err = steps.New(steps.Config{
-		Engine: c.engine, Images: c.asBuild, Builders: own,
-		BuiltIn: map[builds.Builtin]steps.SourceBuilder{builds.Buildpack: packs, builds.Dockerfile: docker.files},
-		Dir:     c.path("build", "steps"), Files: local.Files(c.trust), Env: local.TrustEnv(),
-		Sockets: sockets, Groups: c.limits.buildGroups, Store: docker.api, Unpacker: c.unpacker(),
-		Memory: stepMemory, Pids: stepPids, Disk: buildDisk, Admit: c.disk.Admit, Parallel: stepSlots, NewID: instanceID, Now: c.cfg.Now, Log: c.cfg.Log,
+		Engine:   c.engine,
+		Images:   c.asBuild,
+		Builders: own,
+		BuiltIn:  map[builds.Builtin]steps.SourceBuilder{builds.Buildpack: packs, builds.Dockerfile: docker.files},
+		Store:    docker.api,
+		Dir:      c.path("build", "steps"),
+		Sockets:  sockets,
+		Groups:   c.limits.BuildGroups,
+		Files:    local.Files(c.trust),
+		Env:      local.TrustEnv(),
+		Memory:   limits.StepMemory,
+		Pids:     limits.StepPids,
+		Disk:     buildDisk,
+		Admit:    c.disk.Admit,
+		Parallel: limits.Steps,
+		Unpacker: c.unpacker(),
+		NewID:    instanceID,
+		Now:      c.cfg.Now,
+		Log:      c.cfg.Log,
 	})
 	if err != nil {
 		return err

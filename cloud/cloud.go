@@ -33,6 +33,7 @@ import (
 	"giggle/cloud/datadir"
 	"giggle/cloud/dataplane"
 	"giggle/cloud/garbage"
+	"giggle/cloud/limits"
 	"giggle/disk"
 	"giggle/edge"
 	"giggle/engine"
@@ -139,7 +140,7 @@ type Cloud struct {
 	foreign      *mirror.Mirror
 	images       *oci.Images
 	engine       *engine.Engine
-	limits       limits
+	limits       limits.Limits
 	models       *serving.Serving
 	api          *giggle.Server // the platform's own
 	owners       giggle.Owners
@@ -306,9 +307,9 @@ func (c *Cloud) openEngine(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	c.limits = share(c.cfg.Memory, whole)
+	c.limits = limits.Of(c.cfg.Memory, whole)
 	c.engine, err = engine.Open(ctx, engine.Config{
-		Dir: c.path("engine"), Runtime: c.cfg.Runtime, Log: c.cfg.Log, Now: c.cfg.Now, CDI: c.cfg.CDI, Memory: c.limits.all,
+		Dir: c.path("engine"), Runtime: c.cfg.Runtime, Log: c.cfg.Log, Now: c.cfg.Now, CDI: c.cfg.CDI, Memory: c.limits.All,
 	})
 	if err != nil {
 		return err
@@ -348,7 +349,7 @@ func (c *Cloud) openServices(context.Context) error {
 		return err
 	}
 	c.scaler = scale.New(scale.Config{
-		Backend: backend, Max: 100, GPUs: gpus, Prepared: prepared(c.cfg.Prepared, whole), Idle: c.cfg.Idle, Starts: startsPerCore * runtime.NumCPU(), Memory: c.limits.memory, Free: local.Memory,
+		Backend: backend, Max: 100, GPUs: gpus, Prepared: prepared(c.cfg.Prepared, whole), Idle: c.cfg.Idle, Starts: startsPerCore * runtime.NumCPU(), Memory: c.limits.Serving, Free: local.Memory,
 		Transport: gateway.Transport, Probe: upstream.Probe, Now: c.cfg.Now, Log: c.cfg.Log,
 	})
 	c.gateway = gateway.New(gateway.Config{Instances: c.scaler, Invoker: c.identity, Recorder: c.entries, Now: c.cfg.Now, Log: c.cfg.Log})
@@ -357,14 +358,6 @@ func (c *Cloud) openServices(context.Context) error {
 		Services: c.services, Images: dataplane.Images{Artifacts: c.artifacts, Foreign: c.foreign, Blobs: c.blobs}, Instances: dataplane.Instances{Scaler: c.scaler, Attempts: operation.NewAttempts(c.store)}, Routes: dataplane.Routes{Gateway: c.gateway, Scaler: c.scaler}, Project: c.projects.Find, Log: c.cfg.Log,
 	})
 	return nil
-}
-
-// memoryBudget is what all instances may use together: what was said, else four fifths of the machine's memory.
-func memoryBudget(said, whole int64) int64 {
-	if said > 0 {
-		return said
-	}
-	return whole / 5 * 4
 }
 
 // prepared is how many prepared instances are kept: as many as was said, else at most 1 % of the machine's memory of

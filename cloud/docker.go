@@ -11,6 +11,7 @@ import (
 	"giggle/builds"
 	"giggle/builds/dockerapi"
 	"giggle/builds/dockerfile"
+	"giggle/cloud/limits"
 	"giggle/engine"
 	"giggle/fault"
 	"giggle/iam"
@@ -18,14 +19,6 @@ import (
 	"giggle/resource"
 	"giggle/run/scale/local"
 )
-
-// dockerLimits are what builds of Dockerfiles may take of a machine with so much memory: all together, those of one project, its RUN
-// steps, one of them. Each leaves something to what is beside it.
-func dockerLimits(memory int64) (all, project, steps, step engine.Limits) {
-	all = engine.Limits{Memory: min(8<<30, memory/2), Pids: 12288}
-	part := all.Memory / 16
-	return all, engine.Limits{Memory: 12 * part, Pids: 3072}, engine.Limits{Memory: 11 * part, Pids: 2560}, engine.Limits{Memory: 8 * part, Pids: 2048}
-}
 
 const (
 	dockerDaemons = 4        // BuildKits at once
@@ -51,16 +44,12 @@ func (c *Cloud) openDocker(proxies http.Handler, sockets func(builds.Build) engi
 		name, _, _ := strings.Cut(v, "=")
 		trustEnv = append(trustEnv, name)
 	}
-	_, memory, err := local.Memory()
-	if err != nil {
-		return nil, err
-	}
-	all, project, runs, run := dockerLimits(memory)
+	l := c.limits.Dockerfiles
 	files, err := dockerfile.New(dockerfile.Config{
 		Engine: c.engine, Mirror: c.foreign, Familiar: mirror.Familiar, Blobs: c.blobs, Dir: c.path("buildkit"), Path: c.programs(),
 		Trust: c.trust, Binary: c.cfg.Binary, Unpacker: c.unpacker(), TrustEnv: trustEnv, Files: local.Files(c.trust),
 		Sockets: c.socketsFor(metadata.Identity{}, nil), Others: proxies, Hosts: hosts,
-		All: all, Project: project, Steps: runs, Step: run, Daemons: dockerDaemons, Cache: dockerCache, Log: c.cfg.Log,
+		All: l.All, Project: l.Project, Steps: l.Steps, Step: l.Step, Daemons: dockerDaemons, Cache: dockerCache, Log: c.cfg.Log,
 		Token: func(_ context.Context, b builds.Build) (string, error) {
 			token, _, err := c.identity.AccessToken(iam.ServiceAccount(b.Account), []string{iam.ScopeCloudPlatform})
 			return token, err
@@ -77,7 +66,7 @@ func (c *Cloud) openDocker(proxies http.Handler, sockets func(builds.Build) engi
 	api, err := dockerapi.New(dockerapi.Config{
 		Builder: files, Images: c.images, Registry: c.asBuild, Blobs: c.blobs, Engine: c.engine, Familiar: mirror.Familiar, Dir: c.path("docker"), Unpacker: c.unpacker(),
 		Shared:  func(b builds.Build) string { return c.path("build", "steps", b.Name.ID) },
-		Sockets: sockets, Groups: c.limits.buildGroups, Files: local.Files(c.trust), Env: local.TrustEnv(), Memory: stepMemory, Pids: stepPids, NewID: instanceID, Now: c.cfg.Now, Log: c.cfg.Log,
+		Sockets: sockets, Groups: c.limits.BuildGroups, Files: local.Files(c.trust), Env: local.TrustEnv(), Memory: limits.StepMemory, Pids: limits.StepPids, NewID: instanceID, Now: c.cfg.Now, Log: c.cfg.Log,
 	})
 	if err != nil {
 		return nil, err
