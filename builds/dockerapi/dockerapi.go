@@ -263,7 +263,11 @@ func (x *session) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if f.Code == fault.Internal {
 		x.cfg.Log.Error("docker in a build", "build", x.build.Name, "call", r.URL.Path, "err", err)
 	}
-	reply(w, f.Code.HTTPStatus(), map[string]string{"message": f.Message})
+	status := f.Code.HTTPStatus()
+	if f.Code == fault.Unimplemented { // as Docker's daemons have it, and no client retries it
+		status = http.StatusNotImplemented
+	}
+	reply(w, status, map[string]string{"message": f.Message})
 }
 
 func reply(w http.ResponseWriter, status int, v any) {
