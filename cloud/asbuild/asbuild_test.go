@@ -321,12 +321,12 @@ func TestReplacing(t *testing.T) {
 
 // Each line of a build's log is an entry, unless the build's options say otherwise.
 func TestLinesBecomeEntries(t *testing.T) {
-	spec := func(mode string) *builds.Spec { return &builds.Spec{Options: builds.Options{Logging: mode}} }
+	spec := func(mode string) builds.Spec { return builds.Spec{Options: builds.Options{Logging: mode}} }
 	for name, tt := range map[string]struct {
-		spec    *builds.Spec
+		spec    builds.Spec
 		entries bool
 	}{
-		"a source's": {nil, true}, "unsaid": {spec(""), true}, "legacy": {spec("LEGACY"), true}, "only entries": {spec(builds.LoggingCloud), true},
+		"unsaid": {spec(""), true}, "legacy": {spec("LEGACY"), true}, "only entries": {spec(builds.LoggingCloud), true},
 		"only entries, by the old name": {spec("STACKDRIVER_ONLY"), true}, "only the object": {spec("GCS_ONLY"), false}, "none": {spec(builds.LoggingNone), false},
 	} {
 		a, p := newAccess(t)
