@@ -62,8 +62,9 @@ const (
 	ReasonManifestInvalid = "MANIFEST_INVALID"      // InvalidArgument
 	ReasonManifestBlob    = "MANIFEST_BLOB_UNKNOWN" // InvalidArgument: a manifest refers to what is not there
 	ReasonNameInvalid     = "NAME_INVALID"          // InvalidArgument
-	ReasonInUse           = "UNSUPPORTED"           // FailedPrecondition: what something else refers to can't go before it
-	ReasonImmutable       = "DENIED"                // FailedPrecondition: the repository's tags stay what they are
+	// FailedPrecondition: what something else refers to can't go before it
+	ReasonInUse     = "UNSUPPORTED"
+	ReasonImmutable = "DENIED" // FailedPrecondition: the repository's tags stay what they are
 )
 
 func withReason(reason string, code fault.Code, format string, args ...any) *fault.Error {
@@ -171,7 +172,9 @@ func (a *Artifacts) DeleteBlob(ctx context.Context, repository resource.Child, d
 }
 
 // releasing is Update for what takes something out of a repository: it tells Released of it once it is on disk.
-func (a *Artifacts) releasing(ctx context.Context, repository resource.Child, fn func(tx *store.Tx, released func(...blob.Digest)) error) error {
+func (a *Artifacts) releasing(
+	ctx context.Context, repository resource.Child, fn func(tx *store.Tx, released func(...blob.Digest)) error,
+) error {
 	var gone []blob.Digest
 	err := a.store.Update(ctx, func(tx *store.Tx) error {
 		gone = nil
@@ -197,7 +200,8 @@ func (a *Artifacts) deleteBlob(tx *store.Tx, repository resource.Child, d blob.D
 	for _, r := range rows {
 		for _, ref := range r.Value.Blobs {
 			if ref == d {
-				return withReason(ReasonInUse, fault.FailedPrecondition, "Blob %s is part of manifest %s: delete that first.", d, r.Value.Digest)
+				return withReason(ReasonInUse, fault.FailedPrecondition,
+					"Blob %s is part of manifest %s: delete that first.", d, r.Value.Digest)
 			}
 		}
 	}

@@ -82,7 +82,8 @@ func (w *world) assemble(t *testing.T, content string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	digest, _, err := images.Assemble(t.Context(), []oci.Layer{layer}, v1.ConfigFile{OS: "linux", Architecture: "amd64"})
+	digest, _, err := images.Assemble(t.Context(), []oci.Layer{layer},
+		v1.ConfigFile{OS: "linux", Architecture: "amd64"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,7 +107,8 @@ func TestPushAndResolve(t *testing.T) {
 	w.open(t) // what was acknowledged is there after a crash
 
 	for ref, digest := range map[string]string{
-		"jokes": one, "jokes:latest": one, "jokes:good": one, "jokes@" + one: one, "jokes:gone@" + one: one, "team/jokes:v2": two,
+		"jokes": one, "jokes:latest": one, "jokes:good": one, "jokes@" + one: one, "jokes:gone@" + one: one,
+		"team/jokes:v2": two,
 	} {
 		name, _, _ := strings.Cut(ref, "@")
 		name, _, _ = strings.Cut(name, ":")
@@ -131,7 +133,8 @@ func TestPushAndResolve(t *testing.T) {
 		{"giggle", host + "other", artifacts.ReasonContainerMissing, "Image '" + host + "other' not found."},
 		{"giggle", host + "jokes:v9", artifacts.ReasonContainerMissing, "not found."},
 		{"giggle", host + "team/jokes@" + one, artifacts.ReasonContainerMissing, "not found."}, // another image's
-		{"giggle", strings.Replace(host, "my-repo", "gone", 1) + "jokes", artifacts.ReasonContainerMissing, "not found."},
+		{"giggle", strings.Replace(host, "my-repo", "gone", 1) +
+			"jokes", artifacts.ReasonContainerMissing, "not found."},
 		{"giggle", "nginx", artifacts.ReasonContainerMissing, "giggle images add"},
 		{"giggle", "gcr.io/cloudrun/hello", artifacts.ReasonContainerMissing, "giggle images add"},
 		{"giggle", host + "UPPER", artifacts.ReasonContainerMissing, "not the name of an image"},
@@ -195,7 +198,8 @@ func TestRepositories(t *testing.T) {
 		t.Fatal(err)
 	}
 	var made artifacts.Repository
-	if err := json.Unmarshal(op.Response, &made); err != nil || !op.Done || op.Verb != "create" || made.Name != repository("my-repo").Name || made.Created.IsZero() {
+	if err := json.Unmarshal(op.Response, &made); err != nil || !op.Done || op.Verb != "create" ||
+		made.Name != repository("my-repo").Name || made.Created.IsZero() {
 		t.Errorf("operation %+v, response %+v, %v", op, made, err)
 	}
 	w.open(t)
@@ -218,7 +222,10 @@ func TestRepositories(t *testing.T) {
 		{func(r *artifacts.Repository) { r.Name.Location.Location = "moon" }, fault.InvalidArgument, "parent"},
 		{func(r *artifacts.Repository) { r.Name.Location.Location = "EU" }, fault.InvalidArgument, "parent"},
 		{func(r *artifacts.Repository) { r.Labels = map[string]string{"A": "b"} }, fault.InvalidArgument, "repository.labels"},
-		{func(r *artifacts.Repository) { r.Description = strings.Repeat("x", 1025) }, fault.InvalidArgument, "repository.description"},
+		{func(r *artifacts.Repository) {
+			r.Description = strings.Repeat("x",
+				1025)
+		}, fault.InvalidArgument, "repository.description"},
 	} {
 		r := repository("another")
 		tt.change(&r)
@@ -316,8 +323,10 @@ func TestParseReference(t *testing.T) {
 		}
 	}
 	for _, in := range []string{
-		"", "jokes", "docker.pkg.dev/p-1234/r/i", "moon-docker.pkg.dev/p-1234/r/i", "us-docker.pkg.dev/p-1234/r", host, host + "a//b", host + "a/", host + "..",
-		host + "jokes:", host + "jokes:-x", host + "jokes@", host + "jokes@sha256:x", host + strings.Repeat("a", 300), strings.Repeat("a", 1000),
+		"", "jokes", "docker.pkg.dev/p-1234/r/i", "moon-docker.pkg.dev/p-1234/r/i", "us-docker.pkg.dev/p-1234/r", host,
+		host + "a//b", host + "a/", host + "..",
+		host + "jokes:", host + "jokes:-x", host + "jokes@", host + "jokes@sha256:x", host + strings.Repeat("a", 300),
+		strings.Repeat("a", 1000),
 		"https://" + host + "jokes", "EUROPE-NORTH1-docker.pkg.dev/giggle/my-repo/jokes", host + "jokes:v1:v2",
 	} {
 		if got, err := artifacts.ParseReference(in); err == nil {
@@ -327,7 +336,8 @@ func TestParseReference(t *testing.T) {
 }
 
 func FuzzParseReference(f *testing.F) {
-	for _, s := range []string{host + "jokes", host + "a/b:v1", host + "i@sha256:" + strings.Repeat("0", 64), "us-docker.pkg.dev/a/b/c", "nginx:1", "@:@/"} {
+	for _, s := range []string{host + "jokes", host + "a/b:v1", host + "i@sha256:" + strings.Repeat("0", 64),
+		"us-docker.pkg.dev/a/b/c", "nginx:1", "@:@/"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
@@ -347,7 +357,9 @@ func FuzzParseReference(f *testing.F) {
 
 func FuzzParseManifest(f *testing.F) {
 	for _, s := range []string{
-		`{"schemaVersion":2,"manifests":[]}`, `{"schemaVersion":2,"config":{"digest":"sha256:` + strings.Repeat("0", 64) + `","size":2},"layers":[{"size":-1}]}`,
+		`{"schemaVersion":2,"manifests":[]}`,
+		`{"schemaVersion":2,"config":{"digest":"sha256:` + strings.Repeat("0", 64) +
+			`","size":2},"layers":[{"size":-1}]}`,
 		`{"schemaVersion":1}`, `null`, `[]`, `{"schemaVersion":2,"subject":{"digest":"x"},"manifests":null}`,
 	} {
 		f.Add([]byte(s), "application/vnd.oci.image.manifest.v1+json")

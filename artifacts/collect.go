@@ -52,8 +52,8 @@ func (a *Artifacts) Digests(ctx context.Context) (all []blob.Digest, err error) 
 	return all, err
 }
 
-// Needed calls keep for those of the blobs that a repository has, or that are manifests. What a manifest is made of, its
-// repository has.
+// Needed calls keep for those of the blobs that a repository has, or that are manifests. What a manifest is made of,
+// its repository has.
 func (a *Artifacts) Needed(ctx context.Context, of []blob.Digest, keep func(blob.Digest)) (err error) {
 	defer fault.Wrap(&err, "artifacts.Needed")
 	return a.store.View(ctx, func(tx *store.Tx) error {
@@ -75,7 +75,9 @@ func (a *Artifacts) Needed(ctx context.Context, of []blob.Digest, keep func(blob
 
 // ForgetIn is Forget for some blobs of one repository. It returns those that it does not have any more, and those that
 // it has because they are too young: a push may count on them.
-func (a *Artifacts) ForgetIn(ctx context.Context, repository resource.Child, of []blob.Digest, since time.Time) (gone, later []blob.Digest, err error) {
+func (a *Artifacts) ForgetIn(
+	ctx context.Context, repository resource.Child, of []blob.Digest, since time.Time,
+) (gone, later []blob.Digest, err error) {
 	defer fault.Wrap(&err, "artifacts.ForgetIn(%s)", repository)
 	err = a.store.Update(ctx, func(tx *store.Tx) error {
 		gone, later = nil, nil

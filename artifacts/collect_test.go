@@ -40,7 +40,8 @@ func (p *pusher) push(ctx context.Context) error {
 	for range 1 + p.rand.IntN(3) {
 		c := content(p.rand.IntN(8))
 		d := blob.FromBytes([]byte(c))
-		layers = append(layers, fmt.Sprintf(`{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":%q,"size":%d}`, d, len(c)))
+		layers = append(layers,
+			fmt.Sprintf(`{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":%q,"size":%d}`, d, len(c)))
 		_, err := p.Blob(ctx, image.Repository, d)
 		if fault.Is(err, fault.NotFound) {
 			err = p.MountBlob(ctx, image.Repository, other, d)
@@ -131,10 +132,11 @@ func TestCollectBesidePushes(t *testing.T) {
 					}
 					continue
 				}
-				// What a client was told is there may go away before its manifest comes, here where nothing is young for
-				// long: it is told so, and pushes again.
+				// What a client was told is there may go away before its manifest comes, here where nothing is young
+				// for long: it is told so, and pushes again.
 				err := p.push(t.Context())
-				if reason := fault.From(err); err != nil && reason.Reason != artifacts.ReasonManifestBlob && reason.Reason != artifacts.ReasonBlob {
+				if reason := fault.From(err); err != nil && reason.Reason != artifacts.ReasonManifestBlob &&
+					reason.Reason != artifacts.ReasonBlob {
 					t.Errorf("push: %v", err)
 				}
 				p.check(t)
@@ -170,7 +172,8 @@ func TestCollectBesidePushes(t *testing.T) {
 		t.Errorf("%d blobs are left when all is deleted, want 1", c.Kept)
 	}
 	if removed == 0 || forgot == 0 {
-		t.Errorf("in %d rounds, %d blobs were removed and %d forgotten beside the pushes: nothing was tried", rounds, removed, forgot)
+		t.Errorf("in %d rounds, %d blobs were removed and %d forgotten beside the pushes: nothing was tried", rounds,
+			removed, forgot)
 	}
 	t.Logf("%d rounds: %d removed, %d forgotten, then %d", rounds, removed, forgot, c.Removed)
 }

@@ -27,7 +27,8 @@ func (a *Artifacts) Resolve(ctx context.Context, project, ref string) (_ string,
 	}
 	if r.Repository.Project != project && IsLegacy(r.Repository) {
 		return "", withReason(ReasonContainerMissing, fault.NotFound,
-			"Image '%s' not found in project %s. Foreign images come from the local mirror (`giggle images add`).", ref, project)
+			"Image '%s' not found in project %s. Foreign images come from the local mirror (`giggle images add`).", ref,
+			project)
 	}
 	if r.Repository.Project != project {
 		return "", withReason(ReasonContainerDenied, fault.PermissionDenied,
@@ -35,7 +36,12 @@ func (a *Artifacts) Resolve(ctx context.Context, project, ref string) (_ string,
 	}
 	m, err := a.Manifest(ctx, r)
 	if fault.Is(err, fault.NotFound) {
-		return "", &fault.Error{Code: fault.NotFound, Message: "Image '" + ref + "' not found.", Reason: ReasonContainerMissing, Cause: err}
+		return "", &fault.Error{
+			Code:    fault.NotFound,
+			Message: "Image '" + ref + "' not found.",
+			Reason:  ReasonContainerMissing,
+			Cause:   err,
+		}
 	}
 	if err != nil {
 		return "", err
@@ -43,9 +49,9 @@ func (a *Artifacts) Resolve(ctx context.Context, project, ref string) (_ string,
 	return r.Name() + "@" + string(m.Digest), nil
 }
 
-// Push puts a manifest whose bytes and blobs are in the platform's store under a name, "HOST/PROJECT/REPOSITORY/IMAGE:TAG":
-// it is how a build delivers its image. The manifests of an index come with it. It fails with NotFound when there is no
-// such repository.
+// Push puts a manifest whose bytes and blobs are in the platform's store under a name,
+// "HOST/PROJECT/REPOSITORY/IMAGE:TAG": it is how a build delivers its image. The manifests of an index come with it. It
+// fails with NotFound when there is no such repository.
 func (a *Artifacts) Push(ctx context.Context, name, digest string) (err error) {
 	defer fault.Wrap(&err, "artifacts.Push(%.200s, %.80s)", name, digest)
 	ref, err := ParseReference(name)

@@ -69,7 +69,8 @@ func (d descriptor) foreign() bool {
 // fails with InvalidArgument.
 func ParseManifest(body []byte, mediaType string) (Manifest, error) {
 	bad := func(format string, args ...any) (Manifest, error) {
-		return Manifest{}, withReason(ReasonManifestInvalid, fault.InvalidArgument, "The manifest is invalid: %s.", fmt.Sprintf(format, args...))
+		return Manifest{}, withReason(ReasonManifestInvalid, fault.InvalidArgument, "The manifest is invalid: %s.",
+			fmt.Sprintf(format, args...))
 	}
 	if len(body) > MaxManifest {
 		return bad("it has more than %d bytes", MaxManifest)
@@ -105,7 +106,11 @@ func ParseManifest(body []byte, mediaType string) (Manifest, error) {
 		return bad("its media type is %.100q, but it was sent as %.100q", doc.MediaType, said)
 	}
 	m := Manifest{
-		MediaType: said, Size: int64(len(body)), ArtifactType: doc.ArtifactType, Annotations: doc.Annotations, sizes: map[blob.Digest]int64{},
+		MediaType:    said,
+		Size:         int64(len(body)),
+		ArtifactType: doc.ArtifactType,
+		Annotations:  doc.Annotations,
+		sizes:        map[blob.Digest]int64{},
 	}
 	if len(doc.Layers)+len(doc.Manifests) > maxReferences {
 		return bad("it refers to more than %d blobs or manifests", maxReferences)

@@ -32,7 +32,8 @@ func (i Image) name() string { return i.Repository.String() + "/packages/" + url
 // ParsePackage reads the resource name of a package, "projects/P/locations/L/repositories/R/packages/IMAGE", whose
 // IMAGE has its slashes escaped. It fails with InvalidArgument.
 func ParsePackage(name string) (Image, error) {
-	bad := fault.New(fault.InvalidArgument, "%.200q is not the name of a package: want projects/P/locations/L/repositories/R/packages/IMAGE.", name)
+	bad := fault.New(fault.InvalidArgument,
+		"%.200q is not the name of a package: want projects/P/locations/L/repositories/R/packages/IMAGE.", name)
 	of, id, ok := strings.Cut(name, "/packages/")
 	repository, err := resource.ParseChild("repositories", of)
 	if err != nil || !ok {
@@ -140,7 +141,8 @@ func ParseImage(location, path string) (Image, error) {
 	}
 	project, rest, _ := strings.Cut(path, "/")
 	repository, image, ok := strings.Cut(rest, "/")
-	if !ok || !resource.ProjectID(project) && !resource.IsProjectNumber(project) || !repositoryID(location, repository) {
+	if !ok || !resource.ProjectID(project) && !resource.IsProjectNumber(project) ||
+		!repositoryID(location, repository) {
 		return Image{}, bad
 	}
 	return Image{resource.Repository(project, location, repository), image}, nil

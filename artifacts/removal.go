@@ -44,7 +44,8 @@ func deleteManifest(tx *store.Tx, image Image, d blob.Digest, force bool) (m Man
 		}
 		if !force {
 			return m, withReason(ReasonInUse, fault.FailedPrecondition,
-				"%s@%s has the tag %q; delete the tag first, or delete both by force (gcloud: --delete-tags).", image, d, r.Value.Name)
+				"%s@%s has the tag %q; delete the tag first, or delete both by force (gcloud: --delete-tags).", image,
+				d, r.Value.Name)
 		}
 		if err := deleteTag(tx, repository, image, r.Value.Name); err != nil {
 			return m, err
@@ -56,7 +57,9 @@ func deleteManifest(tx *store.Tx, image Image, d blob.Digest, force bool) (m Man
 // DeleteVersions removes versions of an image, all or none of them, and returns the operation of it, which is done. A
 // version that is tagged goes with its tags, if force is true; one that an index refers to goes with that index only.
 // It fails with NotFound and FailedPrecondition.
-func (a *Artifacts) DeleteVersions(ctx context.Context, image Image, digests []blob.Digest, force bool) (op operation.Operation, err error) {
+func (a *Artifacts) DeleteVersions(
+	ctx context.Context, image Image, digests []blob.Digest, force bool,
+) (op operation.Operation, err error) {
 	defer fault.Wrap(&err, "artifacts.DeleteVersions(%s)", image)
 	err = a.releasing(ctx, image.Repository, func(tx *store.Tx, released func(...blob.Digest)) error {
 		rows, err := manifests.List(tx, image.version(""), "", 0)
@@ -69,7 +72,8 @@ func (a *Artifacts) DeleteVersions(ctx context.Context, image Image, digests []b
 			}
 			for _, d := range r.Value.Manifests {
 				if slices.Contains(digests, d) {
-					return withReason(ReasonInUse, fault.FailedPrecondition, "%s@%s is part of index %s: delete that first.", image, d, r.Value.Digest)
+					return withReason(ReasonInUse, fault.FailedPrecondition,
+						"%s@%s is part of index %s: delete that first.", image, d, r.Value.Digest)
 				}
 			}
 		}

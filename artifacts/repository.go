@@ -68,11 +68,15 @@ func (r Repository) check() error {
 	case r.Format == "":
 		return fault.Invalid("repository.format", "is missing; gcloud sets it with --repository-format=docker")
 	case r.Format != Docker:
-		return fault.NotImplemented("repository.format", "repositories of the format %.30s are not implemented, only DOCKER", r.Format)
+		return fault.NotImplemented("repository.format",
+			"repositories of the format %.30s are not implemented, only DOCKER", r.Format)
 	case !isLocation(r.Name.Location.Location):
-		return fault.Invalid("parent", "%.60q is not a location of Artifact Registry; `gcloud artifacts locations list` shows them", r.Name.Location.Location)
+		return fault.Invalid("parent",
+			"%.60q is not a location of Artifact Registry; `gcloud artifacts locations list` shows them",
+			r.Name.Location.Location)
 	case !repositoryID(r.Name.Location.Location, r.Name.ID):
-		return fault.Invalid("repositoryId", "%.80q is not 1 to 63 lower-case letters, digits and hyphens that start with a letter and do not end with a hyphen", r.Name.ID)
+		return fault.Invalid("repositoryId",
+			"%.80q is not 1 to 63 lower-case letters, digits and hyphens that start with a letter and do not end with a hyphen", r.Name.ID)
 	case len(r.Description) > maxDescription:
 		return fault.Invalid("repository.description", "is longer than %d bytes", maxDescription)
 	case len(r.Labels) > maxLabels:
@@ -87,7 +91,8 @@ func (r Repository) check() error {
 	}
 	for k, v := range r.Labels {
 		if !labelKey().MatchString(k) || !labelValue().MatchString(v) {
-			return fault.Invalid("repository.labels", "label %.70q=%.70q: want lower-case letters, digits, _ and -, at most 63 characters, and a key that starts with a letter", k, v)
+			return fault.Invalid("repository.labels",
+				"label %.70q=%.70q: want lower-case letters, digits, _ and -, at most 63 characters, and a key that starts with a letter", k, v)
 		}
 	}
 	return nil
@@ -140,7 +145,9 @@ func (a *Artifacts) CreateOnPush(ctx context.Context, name resource.Child) error
 
 // UpdateRepository changes what change changes in a repository: its description, labels, tag immutability and cleanup
 // policies. It fails with NotFound and InvalidArgument.
-func (a *Artifacts) UpdateRepository(ctx context.Context, name resource.Child, change func(*Repository)) (r Repository, err error) {
+func (a *Artifacts) UpdateRepository(
+	ctx context.Context, name resource.Child, change func(*Repository),
+) (r Repository, err error) {
 	defer fault.Wrap(&err, "artifacts.UpdateRepository(%s)", name)
 	err = a.store.Update(ctx, func(tx *store.Tx) error {
 		have, err := getRepository(tx, name)
@@ -195,7 +202,9 @@ func getRepository(tx *store.Tx, name resource.Child) (Repository, error) {
 
 // Repositories returns the repositories of a project and location by name, after the one called last, at most limit of
 // them (all for 0). A "-" for the project or the location stands for all.
-func (a *Artifacts) Repositories(ctx context.Context, in resource.Location, last string, limit int) (out []Repository, err error) {
+func (a *Artifacts) Repositories(
+	ctx context.Context, in resource.Location, last string, limit int,
+) (out []Repository, err error) {
 	defer fault.Wrap(&err, "artifacts.Repositories(%s)", in)
 	prefix := "projects/"
 	if in.Project != "-" {
@@ -252,7 +261,8 @@ func (a *Artifacts) DeleteRepository(ctx context.Context, name resource.Child) (
 			return err
 		}
 		err = errors.Join(
-			deleteAll(tx, blobs, name), deleteAll(tx, packages, name), deleteAll(tx, manifests, name), deleteAll(tx, tags, name))
+			deleteAll(tx, blobs, name), deleteAll(tx, packages, name), deleteAll(tx, manifests, name),
+			deleteAll(tx, tags, name))
 		if err != nil {
 			return err
 		}

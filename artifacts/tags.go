@@ -86,7 +86,9 @@ func (a *Artifacts) CreateTag(ctx context.Context, image Image, name string, d b
 	})
 }
 
-func (a *Artifacts) tag(ctx context.Context, image Image, name string, d blob.Digest, allow func(*store.Tx) error) (t Tag, err error) {
+func (a *Artifacts) tag(
+	ctx context.Context, image Image, name string, d blob.Digest, allow func(*store.Tx) error,
+) (t Tag, err error) {
 	if !IsTag(name) {
 		return t, fault.Invalid("tagId", "%.150q is not a tag", name)
 	}

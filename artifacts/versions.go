@@ -17,7 +17,10 @@ var (
 	packages  = store.NewTable[Package]("artifacts.package", "Package")
 	manifests = store.NewTable[Manifest]("artifacts.manifest", "Manifest").
 			By(func(_ string, m Manifest) string { return string(m.Digest) }).
-			Sum(func(_ *store.Tx, name string, m Manifest) (string, int64, error) { return storedIn(name), m.Size, nil })
+			Sum(func(_ *store.Tx, name string, m Manifest) (string, int64, error) {
+			return storedIn(name), m.Size,
+				nil
+		})
 	tags = store.NewTable[Tag]("artifacts.tag", "Tag")
 )
 
@@ -27,7 +30,9 @@ func (i Image) tag(t string) string          { return i.name() + "/tags/" + t }
 // PutManifest adds a manifest to an image and sets tags on it, if there are any. Its digest is want or, for "",
 // sha256. What it refers to must be there before it, in the repository; it is seen whole or not at all. It fails with
 // NotFound (repository) and InvalidArgument.
-func (a *Artifacts) PutManifest(ctx context.Context, image Image, tags []string, want blob.Digest, mediaType string, body []byte) (m Manifest, err error) {
+func (a *Artifacts) PutManifest(
+	ctx context.Context, image Image, tags []string, want blob.Digest, mediaType string, body []byte,
+) (m Manifest, err error) {
 	defer fault.Wrap(&err, "artifacts.PutManifest(%s)", image)
 	if m, err = ParseManifest(body, mediaType); err != nil {
 		return m, err
@@ -69,13 +74,15 @@ func addManifest(tx *store.Tx, image Image, names []string, m Manifest) error {
 		return err
 	}
 	unknown := func(what string, d blob.Digest) error {
-		return withReason(ReasonManifestBlob, fault.InvalidArgument, "The manifest refers to %s %s, which %s does not have.", what, d, image)
+		return withReason(ReasonManifestBlob, fault.InvalidArgument,
+			"The manifest refers to %s %s, which %s does not have.", what, d, image)
 	}
 	size := func(d blob.Digest, have int64) error {
 		if have == m.sizes[d] {
 			return nil
 		}
-		return withReason(ReasonManifestInvalid, fault.InvalidArgument, "The manifest says that %s has %d bytes; it has %d.", d, m.sizes[d], have)
+		return withReason(ReasonManifestInvalid, fault.InvalidArgument,
+			"The manifest says that %s has %d bytes; it has %d.", d, m.sizes[d], have)
 	}
 	for _, d := range m.Blobs {
 		b, err := getBlob(tx, image.Repository, d)
@@ -101,7 +108,8 @@ func addManifest(tx *store.Tx, image Image, names []string, m Manifest) error {
 			return err
 		}
 	}
-	if _, err := packages.Create(tx, image.name(), Package{Image: image}); err != nil && !fault.Is(err, fault.AlreadyExists) {
+	if _, err := packages.Create(tx, image.name(), Package{Image: image}); err != nil &&
+		!fault.Is(err, fault.AlreadyExists) {
 		return err
 	}
 	// The same bytes may come again, under another media type if they name none themselves.
@@ -183,7 +191,8 @@ func (a *Artifacts) read(ctx context.Context, d blob.Digest) ([]byte, error) {
 	}
 	defer r.Close()
 	if info.Size > MaxManifest {
-		return nil, withReason(ReasonManifestInvalid, fault.InvalidArgument, "%s has %d bytes: too much for a manifest.", d, info.Size)
+		return nil, withReason(ReasonManifestInvalid, fault.InvalidArgument,
+			"%s has %d bytes: too much for a manifest.", d, info.Size)
 	}
 	return io.ReadAll(r)
 }

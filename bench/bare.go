@@ -139,7 +139,8 @@ func hideUnified() error {
 	if err != nil {
 		return err
 	}
-	return syscall.Mount("tmpfs", unified, "tmpfs", syscall.MS_NOSUID|syscall.MS_NODEV|syscall.MS_NOEXEC, "mode=0700,size=16m")
+	return syscall.Mount("tmpfs", unified, "tmpfs", syscall.MS_NOSUID|syscall.MS_NODEV|syscall.MS_NOEXEC,
+		"mode=0700,size=16m")
 }
 
 // shooter starts containers.

@@ -67,7 +67,8 @@ type benchmark struct {
 func benchmarks() []benchmark {
 	return []benchmark{
 		{"coldstart", []string{"up_ready"}, "`giggle up` on existing data, until its socket answers", 10, upReady},
-		{"coldstart", []string{"idle_rss", "idle_rss_total", "idle_prepared"}, "memory of a fresh platform with one service at zero", 10, idleMemory},
+		{"coldstart", []string{"idle_rss", "idle_rss_total",
+			"idle_prepared"}, "memory of a fresh platform with one service at zero", 10, idleMemory},
 		{"coldstart", []string{"deploy_ready"}, "deploy of an image that the registry has, until Ready", 20, deployReady},
 		{"coldstart", []string{"cold_prepared"}, "zero to the answer over HTTPS, container prepared", 60, coldPrepared},
 		{"coldstart", []string{"cold_unprepared"}, "zero to the answer over HTTPS, nothing prepared", 60, coldUnprepared},
@@ -75,13 +76,18 @@ func benchmarks() []benchmark {
 		{"scale", []string{"wake_25"}, "25 services at zero, prepared, asked at once", 5, wake25},
 		{"scale", []string{"wake_100"}, "100 services at zero, prepared, asked at once", 3, wake100},
 		{"scale", []string{"ramp"}, "one service from zero to 3,000 requests/s, in seconds", 10, ramp},
-		{"gateway", []string{"gateway_rps", "gateway_cpu"}, "requests through the gateway, nginx and haproxy beside it, rounds of 5 s", 3, gatewayLoad},
+		{"gateway", []string{"gateway_rps",
+			"gateway_cpu"}, "requests through the gateway, nginx and haproxy beside it, rounds of 5 s", 3, gatewayLoad},
 		{"rollout", []string{"traffic_change"}, "another revision gets the traffic, at 1,000 requests/s", 10, trafficChange},
 		{"rollout", []string{"rollout_p95"}, "new revisions at 1,000 requests/s", 5, rollout},
-		{"models", []string{"embedded_first_token", "embedded_first_token_warm"}, "request to first text of the embedded model, with no process of it and with one", 40, firstToken},
-		{"models", []string{"vertex_overhead", "vertex_overhead_grpc"}, "what Vertex AI adds to a model's server", 300, overhead},
+		{"models", []string{"embedded_first_token",
+			"embedded_first_token_warm"},
+			"request to first text of the embedded model, with no process of it and with one", 40, firstToken},
+		{"models", []string{"vertex_overhead",
+			"vertex_overhead_grpc"}, "what Vertex AI adds to a model's server", 300, overhead},
 		{"models", []string{"vertex_streams_50"}, "50 streams at once, each read to its end", 5, streams50},
-		{"idle", []string{"idle_rss_1000", "idle_rss_1000_used"}, "memory that 1,000 services at zero take", 1000, idleServices},
+		{"idle", []string{"idle_rss_1000",
+			"idle_rss_1000_used"}, "memory that 1,000 services at zero take", 1000, idleServices},
 	}
 }
 
@@ -113,7 +119,8 @@ func Groups() []string {
 }
 
 func (b benchmark) isOneOf(names []string) bool {
-	return len(names) == 0 || slices.Contains(names, b.group) || slices.ContainsFunc(b.names, func(n string) bool { return slices.Contains(names, n) })
+	return len(names) == 0 || slices.Contains(names, b.group) ||
+		slices.ContainsFunc(b.names, func(n string) bool { return slices.Contains(names, n) })
 }
 
 // run is one run of some benchmarks.
@@ -205,7 +212,15 @@ func (g goal) met(r Result) bool {
 
 // times adds a series with its baseline, nil for none.
 func (r *run) times(name string, s series, baseline string, base series, g goal) {
-	res := Result{Name: name, Unit: "ms", N: len(s), P50: s.quantile(0.5), P95: s.quantile(0.95), P99: s.quantile(0.99), Goal: g.String()}
+	res := Result{
+		Name: name,
+		Unit: "ms",
+		N:    len(s),
+		P50:  s.quantile(0.5),
+		P95:  s.quantile(0.95),
+		P99:  s.quantile(0.99),
+		Goal: g.String(),
+	}
 	res.Value = res.P50
 	if len(base) > 0 {
 		res.Baseline, res.BaselineValue = baseline, base.quantile(0.5)
@@ -221,7 +236,8 @@ func (r *run) last() *Result { return &r.results[len(r.results)-1] }
 // Table prints a report for people.
 func (rep Report) Table(w io.Writer) error {
 	m := rep.Machine
-	fmt.Fprintf(w, "\n%s, %d CPUs, %d MB, Linux %s, %s, giggle %s, %s\n\n", m.CPU, m.CPUs, m.MemoryMB, m.Kernel, m.Runtime, m.Giggle, m.Time.Format(time.DateOnly))
+	fmt.Fprintf(w, "\n%s, %d CPUs, %d MB, Linux %s, %s, giggle %s, %s\n\n", m.CPU, m.CPUs, m.MemoryMB, m.Kernel,
+		m.Runtime, m.Giggle, m.Time.Format(time.DateOnly))
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(tw, "name\tn\tp50\tp95\tp99\tunit\tbeside it\tits p50\tratio\tgoal\tspread\t")
 	for _, r := range rep.Results {
@@ -236,7 +252,8 @@ func (rep Report) Table(w io.Writer) error {
 				verdict = "✗ " + r.Goal
 			}
 		}
-		fmt.Fprintf(tw, "%s\t%d\t%.1f\t%.1f\t%.1f\t%s\t%s\t%s\t%s\t%s\t%s\t\n", r.Name, r.N, r.P50, r.P95, r.P99, r.Unit, base, value, ratio, verdict, r.Spread)
+		fmt.Fprintf(tw, "%s\t%d\t%.1f\t%.1f\t%.1f\t%s\t%s\t%s\t%s\t%s\t%s\t\n", r.Name, r.N, r.P50, r.P95, r.P99,
+			r.Unit, base, value, ratio, verdict, r.Spread)
 	}
 	if err := tw.Flush(); err != nil {
 		return err

@@ -71,7 +71,8 @@ func TestGoals(t *testing.T) {
 // The form that scripts read.
 func TestReport(t *testing.T) {
 	r := &run{}
-	r.times("cold_prepared", series{10 * time.Millisecond, 20 * time.Millisecond}, "bare start", series{10 * time.Millisecond}, goal{p50: 15})
+	r.times("cold_prepared", series{10 * time.Millisecond, 20 * time.Millisecond}, "bare start",
+		series{10 * time.Millisecond}, goal{p50: 15})
 	r.megabytes("idle_rss", []float64{61.5}, 60, "anonymous ≤ 60 MB")
 	rep := Report{Machine: Machine{CPU: "Z80", CPUs: 1}, Results: r.results}
 	b, err := json.Marshal(rep)
@@ -85,12 +86,14 @@ func TestReport(t *testing.T) {
 	if err := json.Unmarshal(b, &got); err != nil {
 		t.Fatal(err)
 	}
-	for _, key := range []string{"name", "unit", "n", "p50", "p95", "p99", "value", "baseline", "baseline_value", "ratio", "goal"} {
+	for _, key := range []string{"name", "unit", "n", "p50", "p95", "p99", "value", "baseline", "baseline_value",
+		"ratio", "goal"} {
 		if _, ok := got.Results[0][key]; !ok {
 			t.Errorf("%q is missing in %s", key, b)
 		}
 	}
-	if got.Results[0]["value"] != 10.0 || got.Results[0]["ratio"] != 1.0 || got.Results[1]["value"] != 61.5 || got.Results[1]["met"] != false {
+	if got.Results[0]["value"] != 10.0 || got.Results[0]["ratio"] != 1.0 || got.Results[1]["value"] != 61.5 ||
+		got.Results[1]["met"] != false {
 		t.Errorf("results = %s", b)
 	}
 	var table bytes.Buffer
@@ -142,7 +145,12 @@ const wrkSays = `Running 1s test @ http://127.0.0.1:8090/
 
 func TestWrk(t *testing.T) {
 	got, err := parseWrk(wrkSays + "Requests/sec:  25213.05\nTransfer/sec:      3.82MB\n")
-	if want := (wrkRun{requests: 25263, rate: 25213.05, p50: 1630 * time.Microsecond, p99: 950 * time.Microsecond}); err != nil || got != want {
+	if want := (wrkRun{
+		requests: 25263,
+		rate:     25213.05,
+		p50:      1630 * time.Microsecond,
+		p99:      950 * time.Microsecond,
+	}); err != nil || got != want {
 		t.Errorf("got %+v, %v", got, err)
 	}
 	got, err = parseWrk(wrkSays + "  Socket errors: connect 0, read 0, write 0, timeout 1\nRequests/sec:  1.00\n")
@@ -190,7 +198,8 @@ func TestNames(t *testing.T) {
 		}
 	}
 	for _, b := range benchmarks() {
-		if !b.isOneOf(nil) || !b.isOneOf([]string{b.group}) || !b.isOneOf(b.names[len(b.names)-1:]) || b.isOneOf([]string{"nothing"}) {
+		if !b.isOneOf(nil) || !b.isOneOf([]string{b.group}) || !b.isOneOf(b.names[len(b.names)-1:]) ||
+			b.isOneOf([]string{"nothing"}) {
 			t.Errorf("%s can't be chosen", b.names[0])
 		}
 	}
@@ -221,7 +230,8 @@ func TestMemory(t *testing.T) {
 // Every benchmark runs, on a real platform, and leaves nothing behind.
 func TestRun(t *testing.T) {
 	runs(t, []string{"up_ready", "idle_rss", "deploy_ready", "cold_prepared", "cold_unprepared", "source_build"},
-		"up_ready", "idle_rss", "idle_rss_total", "idle_prepared", "deploy_ready", "cold_prepared", "cold_unprepared", "source_build")
+		"up_ready", "idle_rss", "idle_rss_total", "idle_prepared", "deploy_ready", "cold_prepared", "cold_unprepared",
+		"source_build")
 }
 
 // runs runs benchmarks once, briefly, and looks for their results and for what they leave behind.
@@ -239,7 +249,14 @@ func runs(t *testing.T, names []string, want ...string) {
 	if err := os.Chmod(os.Getenv("TMPDIR"), 0o711); err != nil {
 		t.Fatal(err)
 	}
-	rep, err := Run(t.Context(), Config{Binary: binary, Mirror: mirror, N: 2, Length: time.Second, Environ: os.Environ(), Out: io.Discard}, names)
+	rep, err := Run(t.Context(), Config{
+		Binary:  binary,
+		Mirror:  mirror,
+		N:       2,
+		Length:  time.Second,
+		Environ: os.Environ(),
+		Out:     io.Discard,
+	}, names)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -249,7 +266,8 @@ func runs(t *testing.T, names []string, want ...string) {
 		if i >= len(want) || r.Name != want[i] || r.N < 2 || r.Value <= 0 && !few || r.P95 < r.P50 {
 			t.Errorf("result %d = %+v", i, r)
 		}
-		if (strings.HasPrefix(r.Name, "cold") || strings.HasPrefix(r.Name, "wake") || strings.HasPrefix(r.Name, "gateway") || r.Name == "rollout_p95") && (r.BaselineValue <= 0 || r.Ratio <= 0) {
+		if (strings.HasPrefix(r.Name, "cold") || strings.HasPrefix(r.Name, "wake") ||
+			strings.HasPrefix(r.Name, "gateway") || r.Name == "rollout_p95") && (r.BaselineValue <= 0 || r.Ratio <= 0) {
 			t.Errorf("%s has no baseline: %+v", r.Name, r)
 		}
 	}
@@ -278,7 +296,8 @@ func runs(t *testing.T, names []string, want ...string) {
 
 func TestUnknownPlatform(t *testing.T) {
 	r := &run{dir: t.TempDir(), cfg: Config{Binary: "/bin/false"}}
-	if _, err := r.launch(t.Context(), t.TempDir()); err == nil || !strings.Contains(err.Error(), "the platform ended") {
+	if _, err := r.launch(t.Context(), t.TempDir()); err == nil ||
+		!strings.Contains(err.Error(), "the platform ended") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -144,7 +144,15 @@ func numbers(name, unit string, values []float64) Result {
 	for i, v := range values {
 		s[i] = time.Duration(v * float64(time.Millisecond)) // a series' quantiles are in thousandths of a millisecond
 	}
-	res := Result{Name: name, Unit: unit, N: len(s), P50: s.quantile(0.5), P95: s.quantile(0.95), P99: s.quantile(0.99), Met: true}
+	res := Result{
+		Name: name,
+		Unit: unit,
+		N:    len(s),
+		P50:  s.quantile(0.5),
+		P95:  s.quantile(0.95),
+		P99:  s.quantile(0.99),
+		Met:  true,
+	}
 	res.Value = res.P50
 	return res
 }
@@ -259,7 +267,8 @@ func (r *run) goBuild(ctx context.Context, out string, number int) (_ time.Durat
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(src)) }()
 	cmd := exec.CommandContext(ctx, "go", "build", "-o", out, "-ldflags=-s -w", ".")
-	cmd.Dir, cmd.Env = src, append(slices.Clone(r.cfg.Environ), append(buildpack.GoEnv(), "GOCACHE="+filepath.Join(r.dir, "go-build"))...)
+	cmd.Dir, cmd.Env = src, append(slices.Clone(r.cfg.Environ),
+		append(buildpack.GoEnv(), "GOCACHE="+filepath.Join(r.dir, "go-build"))...)
 	start := time.Now()
 	if text, err := cmd.CombinedOutput(); err != nil {
 		return 0, fmt.Errorf("go build: %w\n%s", err, text)

@@ -39,73 +39,83 @@ func gatewayLoad(ctx context.Context, r *run) error {
 	if _, err := exec.LookPath("nsenter"); err != nil {
 		return missing{"nsenter"}
 	}
-	return r.withHello(ctx, []string{"--idle", "40ms", "--prepared", "0"}, func(p *platform, c *demo.Client) (err error) {
-		// Always one, and with CPU also for requests that do not come through the gateway.
-		url, err := c.Deploy(ctx, "busy", r.image, func(svc map[string]any) {
-			template := svc["spec"].(map[string]any)["template"].(map[string]any)
-			template["metadata"].(map[string]any)["annotations"] = map[string]string{
-				"autoscaling.knative.dev/minScale": "1", "autoscaling.knative.dev/maxScale": "1", "run.googleapis.com/cpu-throttling": "false",
-			}
-		})
-		if err == nil {
-			err = c.AllowAll(ctx, "busy")
-		}
-		if err != nil {
-			return err
-		}
-		defer func() { // none that runs for ever is left to the other benchmarks
-			_, e := c.Deploy(ctx, "busy", r.image, nil)
-			err = errors.Join(err, e)
-		}()
-		if _, err := c.Get(ctx, url); err != nil {
-			return err
-		}
-		socket := shell.Dial(p.data)
-		defer socket.CloseIdleConnections()
-		st, err := status(ctx, socket)
-		if err != nil {
-			return err
-		}
-		host, err := hostOf(url)
-		if err != nil {
-			return err
-		}
-		// The hello service's own instance goes, this one stays.
-		if err := p.until(ctx, func(st giggle.Status) bool { return st.Instances["ready"] == 1 && st.Instances["starting"] == 0 }); err != nil {
-			return err
-		}
-		inside, err := p.inside()
-		if err != nil {
-			return err
-		}
-		platformPID := p.cmd.Process.Pid
-		targets := []*target{
-			{name: "giggle", url: "http://" + st.Edge + "/", host: host, pids: func() ([]int, error) { return []int{platformPID}, nil }},
-			{name: "direct", prefix: inside, url: "http://127.0.0.1:8080/"},
-		}
-		for _, server := range []*server{nginx(), haproxy()} {
-			t, stop, err := r.startServer(server, inside)
-			if errors.As(err, new(missing)) {
-				fmt.Fprintf(r.cfg.Out, "  without %s: %v\n", server.name, err)
-				continue
+	return r.withHello(ctx, []string{"--idle", "40ms", "--prepared", "0"},
+		func(p *platform, c *demo.Client) (err error) {
+			// Always one, and with CPU also for requests that do not come through the gateway.
+			url, err := c.Deploy(ctx, "busy", r.image, func(svc map[string]any) {
+				template := svc["spec"].(map[string]any)["template"].(map[string]any)
+				template["metadata"].(map[string]any)["annotations"] = map[string]string{
+					"autoscaling.knative.dev/minScale": "1", "autoscaling.knative.dev/maxScale": "1",
+					"run.googleapis.com/cpu-throttling": "false",
+				}
+			})
+			if err == nil {
+				err = c.AllowAll(ctx, "busy")
 			}
 			if err != nil {
 				return err
 			}
-			defer stop()
-			targets = append(targets, t)
-		}
-		for round := range r.n + 1 { // the first one warms up
-			for i := range targets {
-				t := targets[(i+round)%len(targets)]
-				if err := t.measure(ctx, r.length(), round > 0); err != nil {
-					return fmt.Errorf("%s: %w", t.name, err)
+			defer func() { // none that runs for ever is left to the other benchmarks
+				_, e := c.Deploy(ctx, "busy", r.image, nil)
+				err = errors.Join(err, e)
+			}()
+			if _, err := c.Get(ctx, url); err != nil {
+				return err
+			}
+			socket := shell.Dial(p.data)
+			defer socket.CloseIdleConnections()
+			st, err := status(ctx, socket)
+			if err != nil {
+				return err
+			}
+			host, err := hostOf(url)
+			if err != nil {
+				return err
+			}
+			// The hello service's own instance goes, this one stays.
+			if err := p.until(ctx, func(st giggle.Status) bool {
+				return st.Instances["ready"] == 1 &&
+					st.Instances["starting"] == 0
+			}); err != nil {
+				return err
+			}
+			inside, err := p.inside()
+			if err != nil {
+				return err
+			}
+			platformPID := p.cmd.Process.Pid
+			targets := []*target{
+				{
+					name: "giggle",
+					url:  "http://" + st.Edge + "/",
+					host: host,
+					pids: func() ([]int, error) { return []int{platformPID}, nil },
+				},
+				{name: "direct", prefix: inside, url: "http://127.0.0.1:8080/"},
+			}
+			for _, server := range []*server{nginx(), haproxy()} {
+				t, stop, err := r.startServer(server, inside)
+				if errors.As(err, new(missing)) {
+					fmt.Fprintf(r.cfg.Out, "  without %s: %v\n", server.name, err)
+					continue
+				}
+				if err != nil {
+					return err
+				}
+				defer stop()
+				targets = append(targets, t)
+			}
+			for round := range r.n + 1 { // the first one warms up
+				for i := range targets {
+					t := targets[(i+round)%len(targets)]
+					if err := t.measure(ctx, r.length(), round > 0); err != nil {
+						return fmt.Errorf("%s: %w", t.name, err)
+					}
 				}
 			}
-		}
-		r.gatewayFigures(targets)
-		return nil
-	})
+			r.gatewayFigures(targets)
+			return nil
+		})
 }
 
 // inside is a command that runs another in the network namespace of the only instance. One that is being stopped may
@@ -134,7 +144,8 @@ func listens(pid, port int) bool {
 			continue // it has ended
 		}
 		for _, line := range strings.Split(string(b), "\n") {
-			if f := strings.Fields(line); len(f) > 3 && strings.HasSuffix(f[1], fmt.Sprintf(":%04X", port)) && f[3] == "0A" {
+			if f := strings.Fields(line); len(f) > 3 && strings.HasSuffix(f[1], fmt.Sprintf(":%04X", port)) &&
+				f[3] == "0A" {
 				return true
 			}
 		}
@@ -209,7 +220,8 @@ func (r *run) gatewayFigures(targets []*target) {
 		if t.failed != nil {
 			note = append(note, fmt.Sprintf("%s failed: %s", t.name, strings.Join(t.failed, ", ")))
 		}
-		note = append(note, fmt.Sprintf("%s %.0f/s, %.0f µs, p50 %.1f, p99 %.1f ms", t.name, median(t.rates), median(t.cpus), t.p50.quantile(0.5), t.p99.quantile(0.5)))
+		note = append(note, fmt.Sprintf("%s %.0f/s, %.0f µs, p50 %.1f, p99 %.1f ms", t.name, median(t.rates),
+			median(t.cpus), t.p50.quantile(0.5), t.p99.quantile(0.5)))
 	}
 	add := func(name, unit, text string, of func(*target) []float64, met func(ratio float64) bool) {
 		values := of(by["giggle"])
@@ -220,12 +232,14 @@ func (r *run) gatewayFigures(targets []*target) {
 			for i, v := range of(base) {
 				ratios = append(ratios, values[i]/v)
 			}
-			res.Baseline, res.BaselineValue, res.Ratio = "nginx", median(of(base)), float64(int(median(ratios)*100+0.5))/100
+			res.Baseline, res.BaselineValue, res.Ratio = "nginx", median(of(base)), float64(int(median(ratios)*100+
+				0.5))/100
 			res.Goal, res.Met = text, met(res.Ratio)
 		}
 		r.results = append(r.results, res)
 	}
-	add("gateway_rps", "requests/s", "≥ 0.7 × nginx, no error", func(t *target) []float64 { return t.rates }, func(x float64) bool { return x >= 0.7 && by["giggle"].failed == nil })
+	add("gateway_rps", "requests/s", "≥ 0.7 × nginx, no error", func(t *target) []float64 { return t.rates },
+		func(x float64) bool { return x >= 0.7 && by["giggle"].failed == nil })
 	r.last().Note = strings.Join(note, "; ")
 	add("gateway_cpu", "µs", "", func(t *target) []float64 { return t.cpus }, func(x float64) bool { return true })
 }
@@ -253,7 +267,8 @@ events { worker_connections 1024; }
 http {
 	log_format json escape=json '{"time":"$time_iso8601","remote":"$remote_addr","method":"$request_method","uri":"$request_uri","status":$status,"size":$body_bytes_sent,"agent":"$http_user_agent","latency":$request_time,"upstream":"$upstream_addr"}';
 	access_log ` + dir + `/access.log json;
-	client_body_temp_path ` + dir + `; proxy_temp_path ` + dir + `; fastcgi_temp_path ` + dir + `; uwsgi_temp_path ` + dir + `; scgi_temp_path ` + dir + `;
+	client_body_temp_path ` + dir + `; proxy_temp_path ` + dir + `; fastcgi_temp_path ` + dir + `; uwsgi_temp_path ` +
+			dir + `; scgi_temp_path ` + dir + `;
 	upstream app { server 127.0.0.1:8080; keepalive 64; keepalive_requests 10000000; }
 	server {
 		listen 127.0.0.1:8090;

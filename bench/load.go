@@ -184,7 +184,8 @@ func ramp(ctx context.Context, r *run) error {
 			return err
 		}
 		length := time.Duration(r.n) * time.Second
-		took, failed, note := judge(l.run(ctx, func(t time.Duration) float64 { return top * t.Seconds() / length.Seconds() }, after(length)))
+		took, failed, note := judge(l.run(ctx,
+			func(t time.Duration) float64 { return top * t.Seconds() / length.Seconds() }, after(length)))
 		r.times("ramp", took, "", nil, goal{})
 		r.last().Goal, r.last().Met, r.last().Note = "no error", failed == 0, note
 		return nil

@@ -27,7 +27,13 @@ type Machine struct {
 }
 
 func thisMachine(ctx context.Context, cfg Config) Machine {
-	m := Machine{CPU: field("/proc/cpuinfo", "model name"), CPUs: runtime.NumCPU(), Go: runtime.Version(), Giggle: cfg.Version, Time: time.Now().UTC()}
+	m := Machine{
+		CPU:    field("/proc/cpuinfo", "model name"),
+		CPUs:   runtime.NumCPU(),
+		Go:     runtime.Version(),
+		Giggle: cfg.Version,
+		Time:   time.Now().UTC(),
+	}
 	if kb, err := strconv.Atoi(strings.TrimSuffix(field("/proc/meminfo", "MemTotal"), " kB")); err == nil {
 		m.MemoryMB = kb >> 10
 	}

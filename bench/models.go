@@ -31,7 +31,8 @@ func (r *run) withModels(ctx context.Context, do func(p *platform, c *demo.Clien
 	return r.withPlatform(ctx, []string{"--model-requests-per-minute", "0"}, do)
 }
 
-// firstToken measures from the request to the first text of the embedded model, over TLS: with no process of the model, and with one.
+// firstToken measures from the request to the first text of the embedded model, over TLS: with no process of the model,
+// and with one.
 func firstToken(ctx context.Context, r *run) error {
 	return r.withModels(ctx, func(p *platform, c *demo.Client) error {
 		var cold, warm series
@@ -104,16 +105,21 @@ const (
 )
 
 func modelURL(c *demo.Client, model, verb string) string {
-	return "https://aiplatform.googleapis.com/v1/projects/" + c.Project() + "/locations/us-central1/publishers/google/models/" + model + ":" + verb
+	return "https://aiplatform.googleapis.com/v1/projects/" + c.Project() +
+		"/locations/us-central1/publishers/google/models/" + model + ":" + verb
 }
 
 func body(text string) io.Reader {
-	b, _ := json.Marshal(map[string]any{"contents": []any{map[string]any{"role": "user", "parts": []any{map[string]string{"text": text}}}}}) // strings
+	// strings
+	b, _ := json.Marshal(map[string]any{"contents": []any{map[string]any{"role": "user",
+		"parts": []any{map[string]string{"text": text}}}}})
 	return bytes.NewReader(b)
 }
 
 // post sends one question and returns the answer's body.
-func post(ctx context.Context, url string, in io.Reader, send func(*http.Request) (*http.Response, error)) (io.ReadCloser, error) {
+func post(
+	ctx context.Context, url string, in io.Reader, send func(*http.Request) (*http.Response, error),
+) (io.ReadCloser, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, in)
 	if err != nil {
 		return nil, err
@@ -196,7 +202,8 @@ func (r *run) withFake(ctx context.Context, f *fake, do func(c *demo.Client, dir
 	return r.withModels(ctx, func(p *platform, c *demo.Client) error {
 		socket := shell.Dial(p.data)
 		defer socket.CloseIdleConnections()
-		route, err := json.Marshal(map[string]string{"project": c.Project(), "model": fakeModel, "backend": "ollama://" + l.Addr().String() + "/fake"})
+		route, err := json.Marshal(map[string]string{"project": c.Project(), "model": fakeModel,
+			"backend": "ollama://" + l.Addr().String() + "/fake"})
 		if err != nil {
 			return err
 		}
@@ -214,7 +221,8 @@ func (r *run) withFake(ctx context.Context, f *fake, do func(c *demo.Client, dir
 		client := &http.Client{Transport: &http.Transport{}}
 		defer client.CloseIdleConnections()
 		return do(c, func() error {
-			in := strings.NewReader(`{"model":"fake","messages":[{"role":"user","content":"` + question + `"}],"stream":true}`)
+			in := strings.NewReader(`{"model":"fake","messages":[{"role":"user","content":"` + question +
+				`"}],"stream":true}`)
 			return drain(post(ctx, "http://"+l.Addr().String()+"/api/chat", in, client.Do))
 		})
 	})
@@ -228,8 +236,8 @@ func drain(out io.ReadCloser, err error) error {
 	return errors.Join(err, out.Close())
 }
 
-// overhead measures what Vertex AI adds to a backend: the same question over REST and gRPC, both over TLS, and to the backend itself, one
-// after the other.
+// overhead measures what Vertex AI adds to a backend: the same question over REST and gRPC, both over TLS, and to the
+// backend itself, one after the other.
 func overhead(ctx context.Context, r *run) error {
 	return r.withFake(ctx, &fake{pieces: 1}, func(c *demo.Client, direct func() error) error {
 		ways := []func() error{
@@ -255,14 +263,15 @@ func overhead(ctx context.Context, r *run) error {
 				more = append(more, d-times[0][k])
 			}
 			r.times(name, more, "", nil, goal{p50: 1})
-			r.last().Note = fmt.Sprintf("p50 %.2f ms through Vertex AI, %.2f ms to the backend itself", times[i+1].quantile(0.5), times[0].quantile(0.5))
+			r.last().Note = fmt.Sprintf("p50 %.2f ms through Vertex AI, %.2f ms to the backend itself",
+				times[i+1].quantile(0.5), times[0].quantile(0.5))
 		}
 		return nil
 	})
 }
 
-// grpc asks the fake model over gRPC. The message is written by hand (GenerateContentRequest: contents = 2, model = 5; Content: role = 1,
-// parts = 2; Part: text = 1): no more of gRPC is needed here.
+// grpc asks the fake model over gRPC. The message is written by hand (GenerateContentRequest: contents = 2, model = 5;
+// Content: role = 1, parts = 2; Part: text = 1): no more of gRPC is needed here.
 func grpc(ctx context.Context, c *demo.Client) error {
 	field := func(number byte, value []byte) []byte { // of less than 16 KiB
 		n := len(value)
@@ -275,7 +284,9 @@ func grpc(ctx context.Context, c *demo.Client) error {
 	content := append(field(1, []byte("user")), field(2, field(1, []byte(question)))...)
 	message := append(field(2, content), field(5, []byte(strings.TrimSuffix(name, ":")))...)
 	frame := append([]byte{0, 0, 0, byte(len(message) >> 8), byte(len(message))}, message...)
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://aiplatform.googleapis.com/google.cloud.aiplatform.v1.PredictionService/GenerateContent", bytes.NewReader(frame))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost,
+		"https://aiplatform.googleapis.com/google.cloud.aiplatform.v1.PredictionService/GenerateContent",
+		bytes.NewReader(frame))
 	if err != nil {
 		return err
 	}
@@ -289,7 +300,8 @@ func grpc(ctx context.Context, c *demo.Client) error {
 		return err
 	}
 	if status := res.Trailer.Get("Grpc-Status") + res.Header.Get("Grpc-Status"); status != "0" {
-		return fmt.Errorf("gRPC status %q: %s%s", status, res.Trailer.Get("Grpc-Message"), res.Header.Get("Grpc-Message"))
+		return fmt.Errorf("gRPC status %q: %s%s", status, res.Trailer.Get("Grpc-Message"),
+			res.Header.Get("Grpc-Message"))
 	}
 	return nil
 }
@@ -297,40 +309,42 @@ func grpc(ctx context.Context, c *demo.Client) error {
 // streams50 reads 50 streams at once and looks whether each piece of each came, in order.
 func streams50(ctx context.Context, r *run) error {
 	const parallel, pieces = 50, 100
-	return r.withFake(ctx, &fake{pieces: pieces, pause: 5 * time.Millisecond}, func(c *demo.Client, _ func() error) error {
-		var want strings.Builder
-		for i := range pieces {
-			fmt.Fprintf(&want, "%d ", i)
-		}
-		var mu sync.Mutex
-		var whole series
-		var failed []string
-		for range r.n {
-			var wg sync.WaitGroup
-			for range parallel {
-				wg.Go(func() {
-					start := time.Now()
-					var got strings.Builder
-					err := stream(ctx, c, fakeModel, func(text string) { got.WriteString(text) })
-					mu.Lock()
-					defer mu.Unlock()
-					whole = append(whole, time.Since(start))
-					if err != nil {
-						failed = append(failed, err.Error())
-					} else if got.String() != want.String() {
-						failed = append(failed, fmt.Sprintf("%.60q came", got.String()))
-					}
-				})
+	return r.withFake(ctx, &fake{pieces: pieces, pause: 5 * time.Millisecond},
+		func(c *demo.Client, _ func() error) error {
+			var want strings.Builder
+			for i := range pieces {
+				fmt.Fprintf(&want, "%d ", i)
 			}
-			wg.Wait()
-		}
-		r.times("vertex_streams_50", whole, "", nil, goal{})
-		last := r.last()
-		last.Goal, last.Met = "every piece, in order", len(failed) == 0
-		last.Note = fmt.Sprintf("%d streams of %d pieces in some 0.5 s, %d at once; %d failed", len(whole), pieces, parallel, len(failed))
-		if len(failed) > 0 {
-			last.Note += ": " + failed[0]
-		}
-		return nil
-	})
+			var mu sync.Mutex
+			var whole series
+			var failed []string
+			for range r.n {
+				var wg sync.WaitGroup
+				for range parallel {
+					wg.Go(func() {
+						start := time.Now()
+						var got strings.Builder
+						err := stream(ctx, c, fakeModel, func(text string) { got.WriteString(text) })
+						mu.Lock()
+						defer mu.Unlock()
+						whole = append(whole, time.Since(start))
+						if err != nil {
+							failed = append(failed, err.Error())
+						} else if got.String() != want.String() {
+							failed = append(failed, fmt.Sprintf("%.60q came", got.String()))
+						}
+					})
+				}
+				wg.Wait()
+			}
+			r.times("vertex_streams_50", whole, "", nil, goal{})
+			last := r.last()
+			last.Goal, last.Met = "every piece, in order", len(failed) == 0
+			last.Note = fmt.Sprintf("%d streams of %d pieces in some 0.5 s, %d at once; %d failed", len(whole), pieces,
+				parallel, len(failed))
+			if len(failed) > 0 {
+				last.Note += ": " + failed[0]
+			}
+			return nil
+		})
 }

@@ -71,7 +71,8 @@ func (p *peer) close() {
 	_ = p.ns.Close()
 }
 
-// firstByte asks the app on port 8080, again and again until it listens, and tells when the first byte of its answer came.
+// firstByte asks the app on port 8080, again and again until it listens, and tells when the first byte of its answer
+// came.
 func (p *peer) firstByte(ctx context.Context, every time.Duration) <-chan answered {
 	out := make(chan answered, 1)
 	p.ask <- func() {

@@ -39,7 +39,8 @@ func (r *run) launch(ctx context.Context, data string, flags ...string) (*platfo
 		return nil, err
 	}
 	args := append([]string{
-		"up", "--data", data, "--project", "giggle-bench", "--address", address, "--https-port", "0", "--http-port", "0", "--dns-port", "0",
+		"up", "--data", data, "--project", "giggle-bench", "--address", address, "--https-port", "0", "--http-port",
+		"0", "--dns-port", "0",
 		"--console", "127.0.0.1:0", "--edge", "127.0.0.1:0", "--mirror", r.cfg.Mirror, "--runtime", r.cfg.Runtime,
 	}, flags...)
 	p := &platform{data: data, cmd: exec.Command(r.cfg.Binary, args...), log: log, ended: make(chan struct{})}
@@ -157,7 +158,9 @@ func atZero(st giggle.Status) bool {
 }
 
 // withPlatform runs a platform.
-func (r *run) withPlatform(ctx context.Context, flags []string, do func(p *platform, c *demo.Client) error) (err error) {
+func (r *run) withPlatform(
+	ctx context.Context, flags []string, do func(p *platform, c *demo.Client) error,
+) (err error) {
 	p, err := r.launch(ctx, r.data, flags...)
 	if err != nil {
 		return err

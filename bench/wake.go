@@ -28,26 +28,27 @@ func (r *run) wake(ctx context.Context, services int, name string, g goal) error
 	}
 	var s, base series
 	// They stay until the last one has started, and go before the next round.
-	err = r.withHello(ctx, []string{"--idle", "4s", "--prepared", strconv.Itoa(prepared)}, func(p *platform, c *demo.Client) error {
-		urls, err := r.deployMany(ctx, c, services)
-		if err != nil {
-			return err
-		}
-		// The first round is not counted: it opens the connections and mints the certificates.
-		for round := range r.n + 1 {
-			if err := p.until(ctx, zero(min(prepared, services+1))); err != nil { // and the hello service itself
-				return err
-			}
-			took, err := atOnce(ctx, c, urls)
+	err = r.withHello(ctx, []string{"--idle", "4s", "--prepared", strconv.Itoa(prepared)},
+		func(p *platform, c *demo.Client) error {
+			urls, err := r.deployMany(ctx, c, services)
 			if err != nil {
 				return err
 			}
-			if round > 0 {
-				s = append(s, took...)
+			// The first round is not counted: it opens the connections and mints the certificates.
+			for round := range r.n + 1 {
+				if err := p.until(ctx, zero(min(prepared, services+1))); err != nil { // and the hello service itself
+					return err
+				}
+				took, err := atOnce(ctx, c, urls)
+				if err != nil {
+					return err
+				}
+				if round > 0 {
+					s = append(s, took...)
+				}
 			}
-		}
-		return p.until(ctx, zero(min(prepared, services+1)))
-	})
+			return p.until(ctx, zero(min(prepared, services+1)))
+		})
 	// Beside it, but not at the same time: the platform is gone, and all its containers.
 	for round := 0; err == nil && round < r.n; round++ {
 		var took series

@@ -20,7 +20,8 @@ type wrkRun struct {
 
 // wrk loads a URL over 50 connections. Prefix is a command that it is run by.
 func wrk(ctx context.Context, prefix []string, length time.Duration, url, host string) (wrkRun, error) {
-	args := append(append([]string(nil), prefix...), "wrk", "-t2", "-c50", "--latency", fmt.Sprintf("-d%ds", max(1, int(length.Seconds()))))
+	args := append(append([]string(nil), prefix...), "wrk", "-t2", "-c50", "--latency",
+		fmt.Sprintf("-d%ds", max(1, int(length.Seconds()))))
 	if host != "" {
 		args = append(args, "-H", "Host: "+host)
 	}

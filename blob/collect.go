@@ -20,7 +20,8 @@ type Marker interface {
 
 // Needer is a Marker that can tell of some blobs whether they are needed, without looking at all that it has.
 type Needer interface {
-	// Needed calls keep for those of the blobs that are needed. What it reads must be of one moment, not before the call.
+	// Needed calls keep for those of the blobs that are needed. What it reads must be of one moment, not before the
+	// call.
 	Needed(ctx context.Context, of []Digest, keep func(Digest)) error
 }
 
@@ -47,8 +48,8 @@ func (d *Dir) Hold(ctx context.Context, dg Digest) (release func(), err error) {
 	return d.holdLocked(dg), nil
 }
 
-// Reserve is Hold for a blob that is still to come: from its first moment to where a Marker finds it, nothing removes it,
-// however long that takes and however young blobs are removed.
+// Reserve is Hold for a blob that is still to come: from its first moment to where a Marker finds it, nothing removes
+// it, however long that takes and however young blobs are removed.
 func (d *Dir) Reserve(dg Digest) (release func()) {
 	d.naming.Lock()
 	defer d.naming.Unlock()
@@ -76,9 +77,9 @@ func rejuvenate(file string) error {
 	return unix.UtimesNanoAt(unix.AT_FDCWD, file, []unix.Timespec{now, now}, 0)
 }
 
-// Collect removes the blobs that no marker needs and that nobody holds, and nobody has put or held since the given time, which is in
-// the past by more than the clock of the file system is coarse. Puts and reads go on beside it: it holds them up for no
-// longer than one removal takes. A crash leaves what it was about to remove.
+// Collect removes the blobs that no marker needs and that nobody holds, and nobody has put or held since the given
+// time, which is in the past by more than the clock of the file system is coarse. Puts and reads go on beside it: it
+// holds them up for no longer than one removal takes. A crash leaves what it was about to remove.
 func (d *Dir) Collect(ctx context.Context, since time.Time, markers ...Marker) (c Collected, err error) {
 	defer fault.Wrap(&err, "blob.Collect")
 	needed := make(map[Digest]bool)
@@ -108,9 +109,11 @@ func (d *Dir) Collect(ctx context.Context, since time.Time, markers ...Marker) (
 	return c, err
 }
 
-// Release is Collect for some blobs only: those that somebody has just ceased to need. It returns those of them that nobody
-// needs but that are held or too young, to be asked for again.
-func (d *Dir) Release(ctx context.Context, these []Digest, since time.Time, needers ...Needer) (c Collected, later []Digest, err error) {
+// Release is Collect for some blobs only: those that somebody has just ceased to need. It returns those of them that
+// nobody needs but that are held or too young, to be asked for again.
+func (d *Dir) Release(
+	ctx context.Context, these []Digest, since time.Time, needers ...Needer,
+) (c Collected, later []Digest, err error) {
 	defer fault.Wrap(&err, "blob.Release")
 	needed := make(map[Digest]bool)
 	for _, n := range needers {

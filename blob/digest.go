@@ -28,7 +28,8 @@ func ParseDigest(s string) (Digest, error) {
 	algorithm, digits, _ := strings.Cut(s, ":")
 	a, ok := algorithms[algorithm]
 	if !ok || len(digits) != a.digits || strings.Trim(digits, "0123456789abcdef") != "" {
-		return "", fault.New(fault.InvalidArgument, "%.140q is not a digest: want sha256: or sha512: and its lower-case hexadecimal digits.", s)
+		return "", fault.New(fault.InvalidArgument,
+			"%.140q is not a digest: want sha256: or sha512: and its lower-case hexadecimal digits.", s)
 	}
 	return Digest(s), nil
 }

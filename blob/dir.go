@@ -45,7 +45,13 @@ type Dir struct {
 // process are removed; its resumable uploads stay.
 func Open(path string) (_ *Dir, err error) {
 	defer fault.Wrap(&err, "blob.Open(%s)", path)
-	d := &Dir{path: path, admit: func(int64) error { return nil }, step: func(string) {}, held: map[Digest]int{}, uploads: map[string]*upload{}}
+	d := &Dir{
+		path:    path,
+		admit:   func(int64) error { return nil },
+		step:    func(string) {},
+		held:    map[Digest]int{},
+		uploads: map[string]*upload{},
+	}
 	if err := os.RemoveAll(d.tmp()); err != nil {
 		return nil, err
 	}
@@ -187,8 +193,8 @@ func (d *Dir) Delete(ctx context.Context, dg Digest) (err error) {
 	return syncDir(filepath.Dir(name))
 }
 
-// Walk calls fn for every blob, in the order of their digests, until fn returns an error, which it returns. Blobs that come or go
-// meanwhile may or may not be seen.
+// Walk calls fn for every blob, in the order of their digests, until fn returns an error, which it returns. Blobs that
+// come or go meanwhile may or may not be seen.
 func (d *Dir) Walk(ctx context.Context, fn func(Info) error) (err error) {
 	defer fault.Wrap(&err, "blob.Walk")
 	for _, algorithm := range []string{"sha256", "sha512"} {
@@ -254,8 +260,8 @@ func (d *Dir) guarded(w io.Writer) io.Writer {
 // maxDirty is how many bytes of a file may wait to be written to the disk.
 const maxDirty = 8 << 20
 
-// steady writes to a file so that the disk keeps up. What waits for the disk else, by the gigabyte, makes everybody wait
-// who has to have a few bytes on it: each commit of the store.
+// steady writes to a file so that the disk keeps up. What waits for the disk else, by the gigabyte, makes everybody
+// wait who has to have a few bytes on it: each commit of the store.
 type steady struct {
 	f     *os.File
 	end   int64 // of what was written

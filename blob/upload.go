@@ -86,7 +86,8 @@ func (d *Dir) AppendUpload(ctx context.Context, id string, offset int64, r io.Re
 		return 0, err
 	}
 	if offset != size {
-		return size, fault.New(fault.OutOfRange, "The upload has %d bytes: it can't go on from offset %d.", size, offset)
+		return size, fault.New(fault.OutOfRange, "The upload has %d bytes: it can't go on from offset %d.", size,
+			offset)
 	}
 	// The file first: on a short write the hash would know bytes that the file lacks, so it counts what was written.
 	to := &steady{f: f, end: size, begun: size}

@@ -1,8 +1,8 @@
 // Package builds is Cloud Build's domain: builds as rows, and the scheduler that runs them a few at a time.
 //
-// A build is steps. A deploy from source is a build with one step that is built in (Builtin): it is submitted, queued and run
-// like any other. The API's wire forms are in api/cloudbuild and api/runv2. How steps run is the business of Steps
-// (builds/steps); where sources, logs and images are is behind interfaces that storage and artifacts fill.
+// A build is steps. A deploy from source is a build with one step that is built in (Builtin): it is submitted, queued
+// and run like any other. The API's wire forms are in api/cloudbuild and api/runv2. How steps run is the business of
+// Steps (builds/steps); where sources, logs and images are is behind interfaces that storage and artifacts fill.
 package builds
 
 import (
@@ -156,7 +156,13 @@ func (s *Builds) add(tx *store.Tx, b Build) (store.Row[Build], error) {
 	if err != nil {
 		return row, err
 	}
-	return row, operation.Open(tx, operation.Operation{Name: op.String(), Kind: OperationKind, Target: b.Name.String(), Verb: "build", Metadata: meta})
+	return row, operation.Open(tx, operation.Operation{
+		Name:     op.String(),
+		Kind:     OperationKind,
+		Target:   b.Name.String(),
+		Verb:     "build",
+		Metadata: meta,
+	})
 }
 
 // Get returns a build, or NotFound.
@@ -213,7 +219,8 @@ func (s *Builds) Cancel(ctx context.Context, name resource.Child) (b Build, err 
 			return err
 		}
 		if row.Value.Status.Terminal() {
-			return fault.New(fault.FailedPrecondition, "Cannot cancel build %s: it has ended (%s).", name.ID, row.Value.Status)
+			return fault.New(fault.FailedPrecondition, "Cannot cancel build %s: it has ended (%s).", name.ID,
+				row.Value.Status)
 		}
 		b, err = end(tx, row, Cancelled, "Build was cancelled.")
 		return err

@@ -8,8 +8,8 @@ import (
 	"giggle/fault"
 )
 
-// Builtin is what does a step in place of a container: it makes an image of the build's source. A deploy from source is a
-// build with one such step; no configuration can ask for one.
+// Builtin is what does a step in place of a container: it makes an image of the build's source. A deploy from source is
+// a build with one such step; no configuration can ask for one.
 type Builtin string
 
 // What there is built in.
@@ -53,12 +53,12 @@ func (s *Spec) BuiltIn() *Step {
 	return nil
 }
 
-// repeatable reports whether a build that was interrupted is run again. What is built in makes the same image of the same
-// source, while a container may have done something that must not be done twice.
+// repeatable reports whether a build that was interrupted is run again. What is built in makes the same image of the
+// same source, while a container may have done something that must not be done twice.
 func (s *Spec) repeatable() bool { return s.BuiltIn() != nil }
 
-// checkBuiltin refuses a built-in step that is not alone: it has the source as it was uploaded, and what other steps make of
-// it could lead anywhere.
+// checkBuiltin refuses a built-in step that is not alone: it has the source as it was uploaded, and what other steps
+// make of it could lead anywhere.
 func (s *Spec) checkBuiltin() error {
 	t := s.BuiltIn()
 	switch {

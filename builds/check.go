@@ -62,7 +62,8 @@ func (s *Spec) check() error {
 	for i := range s.Steps {
 		for j, v := range s.Steps[i].Volumes {
 			if uses[v.Name] < 2 {
-				return fault.Invalid(fmt.Sprintf("steps[%d].volumes[%d]", i, j), "the volume %q is used by one step only", v.Name)
+				return fault.Invalid(fmt.Sprintf("steps[%d].volumes[%d]", i, j),
+					"the volume %q is used by one step only", v.Name)
 			}
 		}
 	}
@@ -102,7 +103,8 @@ func (s *Spec) checkStep(i int, ids, uses map[string]int) error {
 	}
 	for j, a := range t.Args {
 		if len(a) > maxArg || strings.Contains(a, "\x00") {
-			return fault.Invalid(fmt.Sprintf("steps[%d].args[%d]", i, j), "is longer than %d bytes or has a zero byte", maxArg)
+			return fault.Invalid(fmt.Sprintf("steps[%d].args[%d]", i, j), "is longer than %d bytes or has a zero byte",
+				maxArg)
 		}
 	}
 	if err := checkEnv(at("env"), t.Env); err != nil {
@@ -138,7 +140,8 @@ func (s *Spec) checkStep(i int, ids, uses map[string]int) error {
 	return checkVolumes(at("volumes"), t.Volumes, uses)
 }
 
-// IsImageName reports whether a build may push an image by a name: anything but a digest, as far as can be told beforehand.
+// IsImageName reports whether a build may push an image by a name: anything but a digest, as far as can be told
+// beforehand.
 func IsImageName(name string) bool {
 	return name != "" && !strings.ContainsAny(name, " \t\n@\x00") && len(name) <= 1000
 }
@@ -204,8 +207,10 @@ func (s *Spec) checkObjects() error {
 		return fault.Invalid("artifacts.objects.paths", "at least one is needed")
 	}
 	for i, p := range o.Paths {
-		if _, err := path.Match(p, ""); err != nil || p == "" || path.IsAbs(p) && !strings.HasPrefix(p, "/workspace/") || escapes(p) {
-			return fault.Invalid(fmt.Sprintf("artifacts.objects.paths[%d]", i), "%.100q is not a pattern of files in the workspace", p)
+		if _, err := path.Match(p, ""); err != nil || p == "" ||
+			path.IsAbs(p) && !strings.HasPrefix(p, "/workspace/") || escapes(p) {
+			return fault.Invalid(fmt.Sprintf("artifacts.objects.paths[%d]", i),
+				"%.100q is not a pattern of files in the workspace", p)
 		}
 	}
 	return nil
@@ -224,7 +229,8 @@ func checkTags(tags []string) error {
 	}
 	for i, t := range tags {
 		if !tagForm().MatchString(t) {
-			return fault.Invalid(fmt.Sprintf("tags[%d]", i), "%.100q is not a tag: letters, digits, '_', '.' and '-'", t)
+			return fault.Invalid(fmt.Sprintf("tags[%d]", i), "%.100q is not a tag: letters, digits, '_', '.' and '-'",
+				t)
 		}
 	}
 	return nil

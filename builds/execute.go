@@ -14,8 +14,8 @@ import (
 
 // Steps runs the steps of builds: builds/steps.
 type Steps interface {
-	// Open makes what a build's steps share, with its source; source is nil for a build without one. It is read until Close,
-	// which must follow.
+	// Open makes what a build's steps share, with its source; source is nil for a build without one. It is read until
+	// Close, which must follow.
 	Open(ctx context.Context, b Build, source io.ReadSeeker, size int64) (Workspace, error)
 }
 
@@ -85,7 +85,8 @@ func (s *Scheduler) push(ctx context.Context, b Build, w Workspace, say func(str
 		}
 	}
 	if len(missing) > 0 {
-		return fault.New(fault.FailedPrecondition, "failed to find one or more images after execution of build steps: [%s]", strings.Join(missing, " "))
+		return fault.New(fault.FailedPrecondition,
+			"failed to find one or more images after execution of build steps: [%s]", strings.Join(missing, " "))
 	}
 	for i, name := range b.Spec.Images {
 		say("Pushing %s", name)
@@ -127,7 +128,8 @@ func (s *Scheduler) upload(ctx context.Context, b Build, w Workspace, say func(s
 			return err
 		}
 		if n == before {
-			return fault.New(fault.FailedPrecondition, "failed to upload artifacts: no file of the workspace matches %q", p)
+			return fault.New(fault.FailedPrecondition,
+				"failed to upload artifacts: no file of the workspace matches %q", p)
 		}
 		say("%s: %d matching files uploaded", p, n-before)
 	}
@@ -155,8 +157,8 @@ func (s *Scheduler) note(ctx context.Context, b Build, change func(*Build)) {
 // interrupted is why a build ended that the platform did not see to its end.
 const interrupted = "The platform stopped while the build ran. Its steps may have done things that a second run would do twice: submit it again, or use `gcloud builds retry`."
 
-// sweep ends what no run will end: builds that were working when the platform was killed, unless they run again, and builds
-// that have waited too long. It returns when it is due next.
+// sweep ends what no run will end: builds that were working when the platform was killed, unless they run again, and
+// builds that have waited too long. It returns when it is due next.
 func (s *Scheduler) sweep(ctx context.Context) (next time.Time, err error) {
 	type ending struct {
 		name   string
@@ -184,7 +186,8 @@ func (s *Scheduler) sweep(ctx context.Context) (next time.Time, err error) {
 					ttl = DefaultQueueTTL
 				}
 				if at := b.Created.Add(ttl); !at.After(s.Store.Now()) {
-					over = append(over, ending{r.Name, Expired, fmt.Sprintf("The build waited longer than its queueTtl of %s.", ttl)})
+					over = append(over,
+						ending{r.Name, Expired, fmt.Sprintf("The build waited longer than its queueTtl of %s.", ttl)})
 				} else if next.IsZero() || at.Before(next) {
 					next = at
 				}

@@ -63,9 +63,15 @@ func (o objects) Put(_ context.Context, _ builds.Build, bucket, object string, r
 func (p *platform) runSteps(f *fakeSteps) (stop func()) {
 	p.t.Helper()
 	s := &builds.Scheduler{
-		Store: p.store, Sources: sources{p}, Logs: logs{p}, Images: images{p}, Steps: f, Objects: objects{p}, Slots: 1,
-		Begin: operation.NewAttempts(p.store).Begin,
-		Log:   slog.New(slog.NewTextHandler(p.t.Output(), nil)),
+		Store:   p.store,
+		Sources: sources{p},
+		Logs:    logs{p},
+		Images:  images{p},
+		Steps:   f,
+		Objects: objects{p},
+		Slots:   1,
+		Begin:   operation.NewAttempts(p.store).Begin,
+		Log:     slog.New(slog.NewTextHandler(p.t.Output(), nil)),
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)
@@ -108,25 +114,53 @@ func TestEndsOfSteps(t *testing.T) {
 		log    string // its end
 		pushed string // an image or object that must be there
 	}{
-		"success":  {status: builds.Success, log: "BUILD\nPUSH\nDONE\n"},
-		"a source": {change: func(r *builds.Request) { r.Source = builds.Source{Bucket: "b", Object: "o"} }, status: builds.Success, log: "gs://b/o#0\nBUILD\nPUSH\nDONE\n"},
-		"images": {steps: fakeSteps{made: map[string]string{"h/a": "sha256:a"}}, change: func(r *builds.Request) { r.Spec.Images = []string{"h/a"} },
-			status: builds.Success, log: "Pushing h/a\nh/a: digest: sha256:a\nDONE\n", pushed: "h/a"},
-		"missing images": {steps: fakeSteps{made: map[string]string{"h/a": "sha256:a"}}, change: func(r *builds.Request) { r.Spec.Images = []string{"h/a", "h/b"} },
-			status: builds.Failure, detail: `failed to find one or more images after execution of build steps: ["h/b"]`},
+		"success": {status: builds.Success, log: "BUILD\nPUSH\nDONE\n"},
+		"a source": {
+			change: func(r *builds.Request) { r.Source = builds.Source{Bucket: "b", Object: "o"} },
+			status: builds.Success,
+			log:    "gs://b/o#0\nBUILD\nPUSH\nDONE\n",
+		},
+		"images": {
+			steps:  fakeSteps{made: map[string]string{"h/a": "sha256:a"}},
+			change: func(r *builds.Request) { r.Spec.Images = []string{"h/a"} },
+			status: builds.Success,
+			log:    "Pushing h/a\nh/a: digest: sha256:a\nDONE\n",
+			pushed: "h/a",
+		},
+		"missing images": {
+			steps:  fakeSteps{made: map[string]string{"h/a": "sha256:a"}},
+			change: func(r *builds.Request) { r.Spec.Images = []string{"h/a", "h/b"} },
+			status: builds.Failure,
+			detail: `failed to find one or more images after execution of build steps: ["h/b"]`,
+		},
 		"objects": {steps: fakeSteps{files: map[string]string{"a.txt": "x"}}, change: func(r *builds.Request) {
 			r.Spec.Objects = builds.Objects{Location: "gs://b/d", Paths: []string{"a.txt"}}
 		}, status: builds.Success, log: "1 total artifacts uploaded to gs://b/d\nDONE\n", pushed: "b/d/a.txt"},
 		"no such file": {change: func(r *builds.Request) {
 			r.Spec.Objects = builds.Objects{Location: "gs://b/d", Paths: []string{"a.txt"}}
 		}, status: builds.Failure, detail: `no file of the workspace matches "a.txt"`},
-		"failure": {steps: fakeSteps{run: func(_ context.Context, _ io.Writer, report func(int, builds.StepStatus)) error {
-			report(0, builds.StepStatus{Status: builds.Failure, ExitCode: 4})
-			return fault.New(fault.FailedPrecondition, "build step 0 failed")
-		}}, status: builds.Failure, detail: "build step 0 failed", log: "ERROR\nERROR: build step 0 failed\n"},
-		"ours": {steps: fakeSteps{run: func(context.Context, io.Writer, func(int, builds.StepStatus)) error { return fmt.Errorf("/secret") }},
-			status: builds.InternalError, detail: "Internal error"},
-		"build's time": {steps: fakeSteps{run: wait}, change: func(r *builds.Request) { r.Timeout = time.Millisecond }, status: builds.Timeout, log: "TIMEOUT\nERROR: The build did not end within its timeout of 1ms.\n"},
+		"failure": {
+			steps: fakeSteps{run: func(_ context.Context, _ io.Writer, report func(int, builds.StepStatus)) error {
+				report(0, builds.StepStatus{Status: builds.Failure, ExitCode: 4})
+				return fault.New(fault.FailedPrecondition, "build step 0 failed")
+			}},
+			status: builds.Failure,
+			detail: "build step 0 failed",
+			log:    "ERROR\nERROR: build step 0 failed\n",
+		},
+		"ours": {
+			steps: fakeSteps{
+				run: func(context.Context, io.Writer, func(int, builds.StepStatus)) error { return fmt.Errorf("/secret") },
+			},
+			status: builds.InternalError,
+			detail: "Internal error",
+		},
+		"build's time": {
+			steps:  fakeSteps{run: wait},
+			change: func(r *builds.Request) { r.Timeout = time.Millisecond },
+			status: builds.Timeout,
+			log:    "TIMEOUT\nERROR: The build did not end within its timeout of 1ms.\n",
+		},
 		"step's time": {steps: fakeSteps{run: func(context.Context, io.Writer, func(int, builds.StepStatus)) error {
 			return fault.New(fault.DeadlineExceeded, "build step 0 timed out")
 		}}, status: builds.Timeout, detail: "build step 0 timed out"},
@@ -168,13 +202,17 @@ func TestStopAndCrash(t *testing.T) {
 		}})
 		working := p.submit(nil)
 		queued := p.submit(nil)
-		p.until(working, func(b builds.Build) bool { return b.Status == builds.Working && b.Steps[0].Status == builds.Working })
+		p.until(working, func(b builds.Build) bool {
+			return b.Status == builds.Working &&
+				b.Steps[0].Status == builds.Working
+		})
 		stop()
 		if crash { // as a kill leaves it
 			p.set(working, builds.Working)
 		}
 		stop = p.runSteps(&fakeSteps{})
-		if b := p.end(working); b.Status != builds.InternalError || !strings.Contains(b.Detail, "stopped while the build ran") {
+		if b := p.end(working); b.Status != builds.InternalError ||
+			!strings.Contains(b.Detail, "stopped while the build ran") {
 			t.Errorf("crash %t: the working one ended as %s %q", crash, b.Status, b.Detail)
 		}
 		if b := p.end(queued); b.Status != builds.Success {
@@ -225,14 +263,16 @@ func TestApproval(t *testing.T) {
 		if got, _ := p.builds.Get(t.Context(), b.Name); got.Status != builds.Pending {
 			t.Fatalf("without an approval: %s", got.Status)
 		}
-		if _, err := p.builds.Approve(t.Context(), b.Name, builds.Approval{Approver: "a@b", Rejected: b.Name == no.Name}); err != nil {
+		if _, err := p.builds.Approve(t.Context(), b.Name,
+			builds.Approval{Approver: "a@b", Rejected: b.Name == no.Name}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if a, b := p.end(yes).Status, p.end(no).Status; a != builds.Success || b != builds.Cancelled {
 		t.Errorf("approved: %s, rejected: %s", a, b)
 	}
-	if _, err := p.builds.Approve(t.Context(), yes.Name, builds.Approval{Approver: "a@b"}); !fault.Is(err, fault.FailedPrecondition) {
+	if _, err := p.builds.Approve(t.Context(), yes.Name, builds.Approval{Approver: "a@b"}); !fault.Is(err,
+		fault.FailedPrecondition) {
 		t.Errorf("twice: %v", err)
 	}
 }
@@ -254,7 +294,8 @@ func TestCancelSteps(t *testing.T) {
 		t.Errorf("%s, step %s", b.Status, b.Steps[0].Status)
 	}
 	// The slot is free again once the container is gone.
-	if b := p.submit(nil); p.until(b, func(b builds.Build) bool { return b.Status == builds.Working }).Status != builds.Working {
+	if b := p.submit(nil); p.until(b,
+		func(b builds.Build) bool { return b.Status == builds.Working }).Status != builds.Working {
 		t.Error("the next does not run")
 	}
 }

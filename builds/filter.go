@@ -204,9 +204,12 @@ func parseTime(s string) (time.Time, error) {
 }
 
 var times = map[string]func(*Build) time.Time{
-	"create_time": func(b *Build) time.Time { return b.Created }, "createTime": func(b *Build) time.Time { return b.Created },
-	"start_time": func(b *Build) time.Time { return b.Started }, "startTime": func(b *Build) time.Time { return b.Started },
-	"finish_time": func(b *Build) time.Time { return b.Finished }, "finishTime": func(b *Build) time.Time { return b.Finished },
+	"create_time": func(b *Build) time.Time { return b.Created },
+	"createTime":  func(b *Build) time.Time { return b.Created },
+	"start_time":  func(b *Build) time.Time { return b.Started },
+	"startTime":   func(b *Build) time.Time { return b.Started },
+	"finish_time": func(b *Build) time.Time { return b.Finished },
+	"finishTime":  func(b *Build) time.Time { return b.Finished },
 }
 
 var texts = func() map[string]func(*Build) []string {
@@ -219,15 +222,18 @@ var texts = func() map[string]func(*Build) []string {
 		return func(b *Build) []string { return []string{get(b)} }
 	}
 	trigger := func(b *Build) []string { return []string{b.Trigger} }
-	bucket, object := source(func(b *Build) string { return b.Source.Bucket }), source(func(b *Build) string { return b.Source.Object })
+	bucket := source(func(b *Build) string { return b.Source.Bucket })
+	object := source(func(b *Build) string { return b.Source.Object })
 	return map[string]func(*Build) []string{
 		"status": func(b *Build) []string { return []string{string(b.Status)} },
 		"tags":   func(b *Build) []string { return b.Tags },
 		"id":     id, "build_id": id, "buildId": id,
 		"images": images, "image": images, "results.images.name": images,
 		"service_account": account, "serviceAccount": account,
-		"project_id": func(b *Build) []string { return []string{b.Project} }, "projectId": func(b *Build) []string { return []string{b.Project} },
+		"project_id": func(b *Build) []string { return []string{b.Project} },
+		"projectId":  func(b *Build) []string { return []string{b.Project} },
 		"trigger_id": trigger, "build_trigger_id": trigger, "buildTriggerId": trigger,
-		"source.storage_source.bucket": bucket, "source.storageSource.bucket": bucket, "source.storage_source.object": object, "source.storageSource.object": object,
+		"source.storage_source.bucket": bucket, "source.storageSource.bucket": bucket,
+		"source.storage_source.object": object, "source.storageSource.object": object,
 	}
 }()

@@ -35,10 +35,10 @@ type Pusher interface {
 	Push(ctx context.Context, b Build, image, digest string) error
 }
 
-// Scheduler runs queued builds, a few at a time and the oldest first. A build that was working when the platform was killed
-// ends with a reason at the next start: a step may have done something that must not be done twice. What is built in may be
-// done twice, and is: the same source makes the same image. It is not when it was running at two such ends, which it may have
-// been the cause of.
+// Scheduler runs queued builds, a few at a time and the oldest first. A build that was working when the platform was
+// killed ends with a reason at the next start: a step may have done something that must not be done twice. What is
+// built in may be done twice, and is: the same source makes the same image. It is not when it was running at two such
+// ends, which it may have been the cause of.
 type Scheduler struct {
 	Store   *store.Store
 	Sources Sources

@@ -169,9 +169,14 @@ func (o opener) Open(_ context.Context, b builds.Build, _ io.ReadSeeker, _ int64
 func (p *platform) run(slots int) (stop func()) {
 	p.t.Helper()
 	s := &builds.Scheduler{
-		Store: p.store, Sources: sources{p}, Logs: logs{p}, Images: images{p}, Steps: opener(p.builtIn), Slots: slots,
-		Begin: operation.NewAttempts(p.store).Begin,
-		Log:   slog.New(slog.NewTextHandler(p.t.Output(), nil)),
+		Store:   p.store,
+		Sources: sources{p},
+		Logs:    logs{p},
+		Images:  images{p},
+		Steps:   opener(p.builtIn),
+		Slots:   slots,
+		Begin:   operation.NewAttempts(p.store).Begin,
+		Log:     slog.New(slog.NewTextHandler(p.t.Output(), nil)),
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)
@@ -255,12 +260,18 @@ func TestOutcomes(t *testing.T) {
 		log    string // end of the log
 	}{
 		"success": {set: func(*platform) {}, status: builds.Success, log: "digest: sha256:b001\nDONE\n"},
-		"failure": {set: func(p *platform) {
-			p.Build = func(_ context.Context, _ builds.Build, log io.Writer) (string, error) {
-				fmt.Fprintln(log, "main.go:3: syntax error")
-				return "", fmt.Errorf("wrapped: %w", fault.New(fault.FailedPrecondition, "go build failed:\nmain.go:3: syntax error"))
-			}
-		}, status: builds.Failure, detail: "main.go:3: syntax error", log: "ERROR: go build failed:\nmain.go:3: syntax error\n"},
+		"failure": {
+			set: func(p *platform) {
+				p.Build = func(_ context.Context, _ builds.Build, log io.Writer) (string, error) {
+					fmt.Fprintln(log, "main.go:3: syntax error")
+					return "", fmt.Errorf("wrapped: %w",
+						fault.New(fault.FailedPrecondition, "go build failed:\nmain.go:3: syntax error"))
+				}
+			},
+			status: builds.Failure,
+			detail: "main.go:3: syntax error",
+			log:    "ERROR: go build failed:\nmain.go:3: syntax error\n",
+		},
 		"ours": {set: func(p *platform) {
 			p.Build = func(context.Context, builds.Build, io.Writer) (string, error) { return "", crash }
 		}, status: builds.InternalError, detail: "Internal error", log: "ERROR: Internal error encountered.\n"},
@@ -271,15 +282,29 @@ func TestOutcomes(t *testing.T) {
 				return fault.New(fault.NotFound, `Repository "r" not found.`)
 			}
 		}, status: builds.Failure, detail: "not found", log: "ERROR: Repository \"r\" not found.\n"},
-		"timeout": {set: func(p *platform) {
-			p.Build = func(ctx context.Context, _ builds.Build, _ io.Writer) (string, error) {
-				<-ctx.Done()
-				return "", ctx.Err()
-			}
-		}, change: func(r *builds.Request) { r.Timeout = time.Millisecond }, status: builds.Timeout, detail: "timeout of 1ms", log: "timeout of 1ms.\n"},
-		"a deadline of another": {set: func(p *platform) {
-			p.Build = func(context.Context, builds.Build, io.Writer) (string, error) { return "", context.DeadlineExceeded }
-		}, status: builds.InternalError, detail: "Internal error", log: "ERROR: Internal error encountered.\n"},
+		"timeout": {
+			set: func(p *platform) {
+				p.Build = func(ctx context.Context, _ builds.Build, _ io.Writer) (string, error) {
+					<-ctx.Done()
+					return "", ctx.Err()
+				}
+			},
+			change: func(r *builds.Request) { r.Timeout = time.Millisecond },
+			status: builds.Timeout,
+			detail: "timeout of 1ms",
+			log:    "timeout of 1ms.\n",
+		},
+		"a deadline of another": {
+			set: func(p *platform) {
+				p.Build = func(context.Context, builds.Build, io.Writer) (string, error) {
+					return "",
+						context.DeadlineExceeded
+				}
+			},
+			status: builds.InternalError,
+			detail: "Internal error",
+			log:    "ERROR: Internal error encountered.\n",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := newPlatform(t)
@@ -291,7 +316,8 @@ func TestOutcomes(t *testing.T) {
 				t.Errorf("ended as %s %q", b.Status, b.Detail)
 			}
 			l := p.log(b)
-			if !strings.HasPrefix(l.String(), `starting build "b001"`) || !strings.HasSuffix(l.String(), tc.log) || strings.Contains(l.String(), "secret") {
+			if !strings.HasPrefix(l.String(), `starting build "b001"`) || !strings.HasSuffix(l.String(), tc.log) ||
+				strings.Contains(l.String(), "secret") {
 				t.Errorf("log:\n%s", l)
 			}
 			if !l.closed || l.early != builds.Working {
@@ -310,7 +336,8 @@ func TestOutcomes(t *testing.T) {
 			if p.pushed[app] != want || digest(b) != want {
 				t.Errorf("pushed %v, images %v", p.pushed, b.Images)
 			}
-			op, err := p.ops.Get(t.Context(), builds.OperationKind, resource.Operation(here.Project, here.Location, b.Name.ID).String())
+			op, err := p.ops.Get(t.Context(), builds.OperationKind,
+				resource.Operation(here.Project, here.Location, b.Name.ID).String())
 			if err != nil || !op.Done || (op.Error != nil) != (tc.status != builds.Success) {
 				t.Errorf("operation = %+v, %v", op, err)
 			}
@@ -404,7 +431,8 @@ func TestCancel(t *testing.T) {
 	if _, ok := p.pushed[app]; !ok || len(p.pushed) != 1 {
 		t.Errorf("pushed %v", p.pushed)
 	}
-	op, err := p.ops.Get(t.Context(), builds.OperationKind, resource.Operation(here.Project, here.Location, working.Name.ID).String())
+	op, err := p.ops.Get(t.Context(), builds.OperationKind,
+		resource.Operation(here.Project, here.Location, working.Name.ID).String())
 	if err != nil || op.Error == nil {
 		t.Errorf("operation = %+v, %v", op, err)
 	}
@@ -438,24 +466,29 @@ func TestPlatformStops(t *testing.T) {
 func TestSubmit(t *testing.T) {
 	p := newPlatform(t)
 	b := p.create(nil)
-	if b.Status != builds.Queued || b.Timeout != builds.DefaultTimeout || b.Project != "p1" || b.LogObject() != "log-b001.txt" {
+	if b.Status != builds.Queued || b.Timeout != builds.DefaultTimeout || b.Project != "p1" ||
+		b.LogObject() != "log-b001.txt" {
 		t.Errorf("created %+v", b)
 	}
-	if got := b.Spec.Steps[0].Variables()["GOOGLE_ENTRYPOINT"]; got != "run $PORT" { // a shell's variable, no substitution
+	// a shell's variable, no substitution
+	if got := b.Spec.Steps[0].Variables()["GOOGLE_ENTRYPOINT"]; got != "run $PORT" {
 		t.Errorf("the entrypoint is %q", got)
 	}
 	for name, change := range map[string]func(*builds.Request){
-		"no source":    func(r *builds.Request) { r.Source = builds.Source{} },
-		"no object":    func(r *builds.Request) { r.Source.Object = "" },
-		"no image":     func(r *builds.Request) { r.Spec = builds.ImageOf(builds.Buildpack, "", nil) },
-		"bad image":    func(r *builds.Request) { r.Spec = builds.ImageOf(builds.Buildpack, "a b", nil) },
-		"digest":       func(r *builds.Request) { r.Spec = builds.ImageOf(builds.Buildpack, "a@sha256:1", nil) },
-		"bad variable": func(r *builds.Request) { r.Spec = builds.ImageOf(builds.Buildpack, "a", map[string]string{"": "x"}) },
-		"no builder":   func(r *builds.Request) { r.Spec = builds.ImageOf("magic", "a", nil) },
-		"too many":     func(r *builds.Request) { r.Spec.Steps = append(r.Spec.Steps, builds.Step{Name: "ubuntu"}) },
-		"bad tag":      func(r *builds.Request) { r.Tags = []string{"a b"} },
-		"too long":     func(r *builds.Request) { r.Timeout = 25 * time.Hour },
-		"time lapse":   func(r *builds.Request) { r.Timeout = -1 },
+		"no source": func(r *builds.Request) { r.Source = builds.Source{} },
+		"no object": func(r *builds.Request) { r.Source.Object = "" },
+		"no image":  func(r *builds.Request) { r.Spec = builds.ImageOf(builds.Buildpack, "", nil) },
+		"bad image": func(r *builds.Request) { r.Spec = builds.ImageOf(builds.Buildpack, "a b", nil) },
+		"digest":    func(r *builds.Request) { r.Spec = builds.ImageOf(builds.Buildpack, "a@sha256:1", nil) },
+		"bad variable": func(r *builds.Request) {
+			r.Spec = builds.ImageOf(builds.Buildpack, "a",
+				map[string]string{"": "x"})
+		},
+		"no builder": func(r *builds.Request) { r.Spec = builds.ImageOf("magic", "a", nil) },
+		"too many":   func(r *builds.Request) { r.Spec.Steps = append(r.Spec.Steps, builds.Step{Name: "ubuntu"}) },
+		"bad tag":    func(r *builds.Request) { r.Tags = []string{"a b"} },
+		"too long":   func(r *builds.Request) { r.Timeout = 25 * time.Hour },
+		"time lapse": func(r *builds.Request) { r.Timeout = -1 },
 	} {
 		r := builds.Request{
 			Spec:    builds.ImageOf(builds.Buildpack, "i", nil),
@@ -472,13 +505,16 @@ func TestSubmit(t *testing.T) {
 	if err != nil || len(list) != 2 || list[0].Name != other.Name || list[1].Name != b.Name {
 		t.Errorf("list = %v, %v: want newest first", list, err)
 	}
-	if list, err := p.builds.List(t.Context(), resource.Location{Project: "p2", Location: "-"}); err != nil || len(list) != 0 {
+	if list, err := p.builds.List(t.Context(), resource.Location{Project: "p2", Location: "-"}); err != nil ||
+		len(list) != 0 {
 		t.Errorf("another project sees %v, %v", list, err)
 	}
-	if _, err := p.builds.Get(t.Context(), resource.Build("p1", here.Location, "none")); !fault.Is(err, fault.NotFound) {
+	if _, err := p.builds.Get(t.Context(), resource.Build("p1", here.Location, "none")); !fault.Is(err,
+		fault.NotFound) {
 		t.Errorf("get: %v", err)
 	}
-	if _, err := p.builds.Cancel(t.Context(), resource.Build("p1", here.Location, "none")); !fault.Is(err, fault.NotFound) {
+	if _, err := p.builds.Cancel(t.Context(), resource.Build("p1", here.Location, "none")); !fault.Is(err,
+		fault.NotFound) {
 		t.Errorf("cancel: %v", err)
 	}
 }
@@ -498,7 +534,8 @@ func TestBuildThatEndsThePlatform(t *testing.T) {
 		return "", nil
 	}
 	p.run(1)
-	if got := p.end(b); got.Status != builds.InternalError || !strings.Contains(got.Detail, "stopped uncleanly 2 times") {
+	if got := p.end(b); got.Status != builds.InternalError ||
+		!strings.Contains(got.Detail, "stopped uncleanly 2 times") {
 		t.Errorf("ended as %s: %s", got.Status, got.Detail)
 	}
 }

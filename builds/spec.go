@@ -76,7 +76,8 @@ func (s *Spec) clone() Spec {
 	out.Steps = slices.Clone(s.Steps)
 	for i := range out.Steps {
 		t := &out.Steps[i]
-		t.Args, t.Env, t.WaitFor, t.Volumes = slices.Clone(t.Args), slices.Clone(t.Env), slices.Clone(t.WaitFor), slices.Clone(t.Volumes)
+		t.Args, t.Env = slices.Clone(t.Args), slices.Clone(t.Env)
+		t.WaitFor, t.Volumes = slices.Clone(t.WaitFor), slices.Clone(t.Volumes)
 	}
 	out.Images, out.Objects.Paths = slices.Clone(s.Images), slices.Clone(s.Objects.Paths)
 	out.Options.Env, out.Options.Volumes = slices.Clone(s.Options.Env), slices.Clone(s.Options.Volumes)

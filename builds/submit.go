@@ -60,10 +60,19 @@ func (s *Builds) Submit(ctx context.Context, in resource.Location, r Request) (o
 		r.ID = s.newID()
 	}
 	b := Build{
-		Name: resource.Build(in.Project, in.Location, r.ID), Project: in.Project, Status: Queued, Source: r.Source, Creator: r.Creator, Trigger: r.Trigger,
-		Timeout: r.Timeout, LogsIn: r.LogsIn, Given: given, Tags: r.Tags,
+		Name:    resource.Build(in.Project, in.Location, r.ID),
+		Project: in.Project,
+		Status:  Queued,
+		Source:  r.Source,
+		Creator: r.Creator,
+		Trigger: r.Trigger,
+		Timeout: r.Timeout,
+		LogsIn:  r.LogsIn,
+		Given:   given,
+		Tags:    r.Tags,
 	}
-	own := map[string]string{"PROJECT_ID": in.Project, "PROJECT_NUMBER": r.ProjectNumber, "BUILD_ID": b.Name.ID, "LOCATION": in.Location}
+	own := map[string]string{"PROJECT_ID": in.Project, "PROJECT_NUMBER": r.ProjectNumber, "BUILD_ID": b.Name.ID,
+		"LOCATION": in.Location}
 	// The account comes first: other fields may name it.
 	x := &expander{values: map[string]string{}, loose: true, used: map[string]bool{}}
 	for k, v := range given.Substitutions {
@@ -79,7 +88,8 @@ func (s *Builds) Submit(ctx context.Context, in resource.Location, r Request) (o
 	if b.Account, err = r.Account(ctx, account); err != nil {
 		return Build{}, err
 	}
-	own["SERVICE_ACCOUNT_EMAIL"], own["SERVICE_ACCOUNT"] = b.Account, "projects/"+in.Project+"/serviceAccounts/"+b.Account
+	own["SERVICE_ACCOUNT_EMAIL"], own["SERVICE_ACCOUNT"] = b.Account, "projects/"+in.Project+"/serviceAccounts/"+
+		b.Account
 	if b.Spec, b.Tags, err = given.expand(own, r.Tags, x.used); err != nil {
 		return Build{}, err
 	}
@@ -119,8 +129,9 @@ func (b *Build) placeLog() error {
 		}
 		b.LogsIn, b.LogsDir = bucket, dir
 	case b.Spec.Account != "" && !none:
-		return fault.New(fault.InvalidArgument, "if 'build.service_account' is specified, the build must either (a) specify 'build.logs_bucket', "+
-			"(b) use the REGIONAL_USER_OWNED_BUCKET build.options.default_logs_bucket_behavior option, or (c) use either CLOUD_LOGGING_ONLY / NONE logging options")
+		return fault.New(fault.InvalidArgument,
+			"if 'build.service_account' is specified, the build must either (a) specify 'build.logs_bucket', "+
+				"(b) use the REGIONAL_USER_OWNED_BUCKET build.options.default_logs_bucket_behavior option, or (c) use either CLOUD_LOGGING_ONLY / NONE logging options")
 	}
 	if logging == LoggingNone {
 		b.LogsIn, b.LogsDir = "", ""
@@ -128,8 +139,8 @@ func (b *Build) placeLog() error {
 	return nil
 }
 
-// LogsEntries reports whether the lines of the build's log are entries in Cloud Logging, too: they are unless its options
-// say GCS_ONLY or NONE (https://cloud.google.com/build/docs/api/reference/rest/v1/projects.builds#loggingmode).
+// LogsEntries reports whether the lines of the build's log are entries in Cloud Logging, too: they are unless its
+// options say GCS_ONLY or NONE (https://cloud.google.com/build/docs/api/reference/rest/v1/projects.builds#loggingmode).
 func (b *Build) LogsEntries() bool {
 	return b.Spec.Options.Logging != loggingBucket && b.Spec.Options.Logging != LoggingNone
 }
@@ -141,8 +152,15 @@ func (s *Builds) Refuse(ctx context.Context, in resource.Location, r Request, wh
 		r.ID = s.newID()
 	}
 	b := Build{
-		Name: resource.Build(in.Project, in.Location, r.ID), Project: in.Project, Status: Queued, Source: r.Source, Creator: r.Creator, Trigger: r.Trigger,
-		Timeout: DefaultTimeout, Tags: r.Tags, Spec: Spec{Substitutions: r.Spec.Substitutions},
+		Name:    resource.Build(in.Project, in.Location, r.ID),
+		Project: in.Project,
+		Status:  Queued,
+		Source:  r.Source,
+		Creator: r.Creator,
+		Trigger: r.Trigger,
+		Timeout: DefaultTimeout,
+		Tags:    r.Tags,
+		Spec:    Spec{Substitutions: r.Spec.Substitutions},
 	}
 	b.Given = b.Spec.clone()
 	err = s.store.Update(ctx, func(tx *store.Tx) error {
@@ -156,12 +174,20 @@ func (s *Builds) Refuse(ctx context.Context, in resource.Location, r Request, wh
 	return out, err
 }
 
-// Again returns the request of a build, to be submitted anew. It fails with FailedPrecondition on one that has not ended.
+// Again returns the request of a build, to be submitted anew. It fails with FailedPrecondition on one that has not
+// ended.
 func (b *Build) Again() (Request, error) {
 	if !b.Status.Terminal() {
 		return Request{}, fault.New(fault.FailedPrecondition, "Build %s has not ended.", b.Name.ID)
 	}
-	return Request{Spec: b.Given.clone(), Source: b.Source, Trigger: b.Trigger, Tags: slices.Clone(b.Tags), Timeout: b.Timeout, NeedsApproval: b.Approval != nil}, nil
+	return Request{
+		Spec:          b.Given.clone(),
+		Source:        b.Source,
+		Trigger:       b.Trigger,
+		Tags:          slices.Clone(b.Tags),
+		Timeout:       b.Timeout,
+		NeedsApproval: b.Approval != nil,
+	}, nil
 }
 
 // Approve decides on a build that waits for an approval. It fails with FailedPrecondition on one that does not.
@@ -173,7 +199,8 @@ func (s *Builds) Approve(ctx context.Context, name resource.Child, a Approval) (
 			return err
 		}
 		if row.Value.Status != Pending {
-			return fault.New(fault.FailedPrecondition, "Build %s does not wait for an approval: it is %s.", name.ID, row.Value.Status)
+			return fault.New(fault.FailedPrecondition, "Build %s does not wait for an approval: it is %s.", name.ID,
+				row.Value.Status)
 		}
 		a.Time = tx.Now()
 		row.Value.Approval = &a

@@ -18,7 +18,8 @@ const maxValue = 4000
 
 // settable are the built-in substitutions that a caller may give; a trigger would.
 var settable = []string{
-	"TRIGGER_NAME", "TRIGGER_BUILD_CONFIG_PATH", "COMMIT_SHA", "REVISION_ID", "SHORT_SHA", "REPO_NAME", "REPO_FULL_NAME", "BRANCH_NAME", "TAG_NAME", "REF_NAME",
+	"TRIGGER_NAME", "TRIGGER_BUILD_CONFIG_PATH", "COMMIT_SHA", "REVISION_ID", "SHORT_SHA", "REPO_NAME",
+	"REPO_FULL_NAME", "BRANCH_NAME", "TAG_NAME", "REF_NAME",
 }
 
 // fixed are the built-in substitutions that only the platform knows.
@@ -36,7 +37,8 @@ type expander struct {
 func (s *Spec) expand(own map[string]string, tags []string, used map[string]bool) (Spec, []string, error) {
 	x := &expander{values: maps.Clone(own), loose: s.Options.Substitution == AllowLoose, used: used}
 	if len(s.Substitutions) > maxSubstitutions {
-		return Spec{}, nil, fault.Invalid("substitutions", "%d are too many; %d are the most", len(s.Substitutions), maxSubstitutions)
+		return Spec{}, nil, fault.Invalid("substitutions", "%d are too many; %d are the most", len(s.Substitutions),
+			maxSubstitutions)
 	}
 	for _, k := range settable {
 		x.values[k] = ""
@@ -48,9 +50,12 @@ func (s *Spec) expand(own map[string]string, tags []string, used map[string]bool
 		case slices.Contains(fixed, k):
 			return Spec{}, nil, fault.Invalid("substitutions", "key %q is set by Cloud Build and can't be given", k)
 		case !slices.Contains(settable, k) && !substitutionKey().MatchString(k):
-			return Spec{}, nil, fault.Invalid("substitutions", "key %.100q must start with '_' and consist of upper-case letters, digits and '_'", k)
+			return Spec{}, nil,
+				fault.Invalid("substitutions",
+					"key %.100q must start with '_' and consist of upper-case letters, digits and '_'", k)
 		case len(v) > maxValue || !utf8.ValidString(v) || strings.Contains(v, "\x00"):
-			return Spec{}, nil, fault.Invalid("substitutions", "the value of %q must be text of at most %d bytes", k, maxValue)
+			return Spec{}, nil,
+				fault.Invalid("substitutions", "the value of %q must be text of at most %d bytes", k, maxValue)
 		}
 		x.values[k] = v
 	}
@@ -65,7 +70,8 @@ func (s *Spec) expand(own map[string]string, tags []string, used map[string]bool
 	}
 	for _, k := range keys {
 		if !x.used[k] && !x.loose && strings.HasPrefix(k, "_") {
-			return Spec{}, nil, fault.Invalid("substitutions", "key %q in the substitution data is not matched in the template", k)
+			return Spec{}, nil,
+				fault.Invalid("substitutions", "key %q in the substitution data is not matched in the template", k)
 		}
 	}
 	out.Substitutions = maps.Clone(s.Substitutions)
@@ -149,7 +155,9 @@ func (x *expander) text(field, s string) (string, error) {
 		case strings.HasPrefix(name, "_"):
 			missing = fault.Invalid(field, "key in the template %q is not matched in the substitution data", name)
 		default:
-			missing = fault.Invalid(field, "key in the template %q is not a valid built-in substitution; write $$%s for a variable of the shell", name, name)
+			missing = fault.Invalid(field,
+				"key in the template %q is not a valid built-in substitution; write $$%s for a variable of the shell",
+				name, name)
 		}
 		return "", true
 	})
@@ -204,7 +212,8 @@ func (x *expander) spec(in *Spec, tags []string) (Spec, []string, error) {
 			}
 		}
 	}
-	errs = append(errs, x.list("images", s.Images), x.list("artifacts.objects.paths", s.Objects.Paths), x.list("tags", tags))
+	errs = append(errs, x.list("images", s.Images), x.list("artifacts.objects.paths", s.Objects.Paths),
+		x.list("tags", tags))
 	one("artifacts.objects.location", &s.Objects.Location)
 	one("logsBucket", &s.LogsBucket)
 	return s, tags, first(errs...)

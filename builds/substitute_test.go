@@ -7,7 +7,8 @@ import (
 
 // Whatever the text, expansion ends, stays in its bounds, and leaves text without "$" alone.
 func FuzzExpand(f *testing.F) {
-	for _, s := range []string{"$_A", "${_A%b*}", "${_A//[!a-c]/x}", "${_A:1:-1}", "${_A:-${_B:-$_A}}", "$$$_A}", "${_A/#\\//}", "${_A^^}", "${_A##[}"} {
+	for _, s := range []string{"$_A", "${_A%b*}", "${_A//[!a-c]/x}", "${_A:1:-1}", "${_A:-${_B:-$_A}}", "$$$_A}",
+		"${_A/#\\//}", "${_A^^}", "${_A##[}"} {
 		f.Add(s, "abcb")
 	}
 	f.Fuzz(func(t *testing.T, s, v string) {
@@ -22,7 +23,8 @@ func FuzzExpand(f *testing.F) {
 }
 
 func FuzzFilter(f *testing.F) {
-	for _, s := range []string{`status="WORKING" OR status="QUEUED"`, "tags=a AND (NOT build_id=x)", "create_time>=2026-01-01T00:00:00+01:00", "-status:x", `substitutions._A!="b c"`, "((("} {
+	for _, s := range []string{`status="WORKING" OR status="QUEUED"`, "tags=a AND (NOT build_id=x)",
+		"create_time>=2026-01-01T00:00:00+01:00", "-status:x", `substitutions._A!="b c"`, "((("} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
@@ -33,7 +35,10 @@ func FuzzFilter(f *testing.F) {
 }
 
 func TestNeeds(t *testing.T) {
-	s := &Spec{Steps: []Step{{ID: "a"}, {ID: "b", WaitFor: []string{"-"}}, {}, {WaitFor: []string{"b"}}, {WaitFor: []string{"a", "b"}}, {}}}
+	s := &Spec{
+		Steps: []Step{{ID: "a"}, {ID: "b", WaitFor: []string{"-"}}, {}, {WaitFor: []string{"b"}},
+			{WaitFor: []string{"a", "b"}}, {}},
+	}
 	for i, want := range [][]int{nil, nil, {0, 1}, {1}, {0, 1}, {0, 1, 2, 3, 4}} {
 		got := s.Needs(i)
 		if len(got) != len(want) {

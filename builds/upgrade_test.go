@@ -47,8 +47,10 @@ func old(t *testing.T, file string) {
 	for id, fields := range oldRows {
 		name := resource.Build(here.Project, here.Location, id)
 		err := st.Update(t.Context(), func(tx *store.Tx) error {
-			_, err := rows.Create(tx, name.String(), json.RawMessage(`{"Name":{"Project":"p1","Location":"europe-north1",
-				"Collection":"builds","ID":"`+id+`"},"Project":"p1","Source":{"Bucket":"src","Object":"a.zip","Generation":7,"Repo":null},
+			_, err := rows.Create(tx, name.String(),
+				json.RawMessage(`{"Name":{"Project":"p1","Location":"europe-north1",
+				"Collection":"builds","ID":"`+id+
+					`"},"Project":"p1","Source":{"Bucket":"src","Object":"a.zip","Generation":7,"Repo":null},
 				"Creator":"you@x","Timeout":3600000000000,"LogsIn":"42.logs","LogsDir":"",`+fields+`}`))
 			return err
 		})
@@ -103,7 +105,8 @@ func TestUpgrade(t *testing.T) {
 		if s.Name != want.Name || s.Builtin != tt.by || s.Image != want.Image || !slices.Equal(s.Env, tt.env) {
 			t.Errorf("%s: the step is %+v", tt.id, s)
 		}
-		if !slices.Equal(b.Spec.Images, []string{want.Image}) || digest(b) != tt.digest || b.Steps[0].Status != tt.step {
+		if !slices.Equal(b.Spec.Images, []string{want.Image}) || digest(b) != tt.digest ||
+			b.Steps[0].Status != tt.step {
 			t.Errorf("%s: images %v, pushed %v, %s", tt.id, b.Spec.Images, b.Images, b.Steps[0].Status)
 		}
 		if b.Spec.Account != tt.account || b.Spec.LogsBucket != "gs://42.logs" || len(b.Given.Steps) != 1 {
@@ -118,7 +121,8 @@ func TestUpgrade(t *testing.T) {
 		}
 		r.Account = func(_ context.Context, given string) (string, error) { return given, nil }
 		again, err := p.builds.Submit(t.Context(), here, r)
-		if err != nil || again.Spec.Steps[0].Builtin != b.Spec.Steps[0].Builtin || again.LogsIn != b.LogsIn || again.Account != b.Spec.Account {
+		if err != nil || again.Spec.Steps[0].Builtin != b.Spec.Steps[0].Builtin || again.LogsIn != b.LogsIn ||
+			again.Account != b.Spec.Account {
 			t.Errorf("%s again: %+v, %v", id, again, err)
 		}
 		if _, err := p.builds.Cancel(t.Context(), again.Name); err != nil {
@@ -134,7 +138,8 @@ func TestUpgrade(t *testing.T) {
 	}
 	p.run(1)
 	for _, id := range []string{"queued", "working"} {
-		if b := p.end(get(id)); b.Status != builds.Success || digest(b) != "sha256:"+id || p.pushed["h/p/r/"+id] != "sha256:"+id {
+		if b := p.end(get(id)); b.Status != builds.Success || digest(b) != "sha256:"+id ||
+			p.pushed["h/p/r/"+id] != "sha256:"+id {
 			t.Errorf("%s ended as %s %q", id, b.Status, b.Detail)
 		}
 	}

@@ -53,7 +53,8 @@ type Resource struct {
 	// name with its slashes. "" is the project.
 	Name string
 	// Type is what conditions call it, behind the host: "Service"
-	// (https://cloud.google.com/iam/docs/conditions-resource-attributes; built the same way for the kinds left out there).
+	// (https://cloud.google.com/iam/docs/conditions-resource-attributes; built the same way for the kinds left out
+	// there).
 	Type string
 	// Policy means that it can have a policy of its own, which everything below it inherits.
 	Policy bool
@@ -82,8 +83,8 @@ func Hosts() []string {
 	return out
 }
 
-// KnowsRole reports whether a role with that name, "roles/run.invoker", would be a predefined one of an API here, all of
-// whose roles are known.
+// KnowsRole reports whether a role with that name, "roles/run.invoker", would be a predefined one of an API here, all
+// of whose roles are known.
 func KnowsRole(name string) bool {
 	name, ok := strings.CutPrefix(name, "roles/")
 	return ok && slices.ContainsFunc(apis, func(a API) bool {

@@ -84,7 +84,8 @@ func TestParent(t *testing.T) {
 			t.Errorf("the parent of %s: %q, %v, want %q", tt.name, got, ok, tt.want)
 		}
 	}
-	if n := testing.AllocsPerRun(100, func() { catalog.Parent("projects/p/locations/l/services/s/revisions/r") }); n > 0 {
+	if n := testing.AllocsPerRun(100,
+		func() { catalog.Parent("projects/p/locations/l/services/s/revisions/r") }); n > 0 {
 		t.Errorf("Parent takes memory %v times", n)
 	}
 }

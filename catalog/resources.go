@@ -62,8 +62,8 @@ var governed = func() (out []string) {
 }()
 
 // Parent returns the resource whose policy a resource inherits: the nearest one above it that can have a policy, which
-// is its project where there is no other; or false for a project. It takes no memory: each request to a service comes by
-// here.
+// is its project where there is no other; or false for a project. It takes no memory: each request to a service comes
+// by here.
 func Parent(name string) (string, bool) {
 	rest, ok := strings.CutPrefix(name, "projects/")
 	if !ok {

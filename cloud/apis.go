@@ -165,10 +165,14 @@ func (c *Cloud) apis() []api {
 			host:  "storage.googleapis.com",
 			rules: storagejson.Rules,
 			servers: []server{storagejson.New(storagejson.Config{
-				Storage:  c.storage,
-				Pages:    c.pages,
-				Project:  find,
-				Allow:    storagejson.Access{Identity: c.identity, Buckets: c.storage, Enabled: c.projects.CheckEnabled}.Allow,
+				Storage: c.storage,
+				Pages:   c.pages,
+				Project: find,
+				Allow: storagejson.Access{
+					Identity: c.identity,
+					Buckets:  c.storage,
+					Enabled:  c.projects.CheckEnabled,
+				}.Allow,
 				Policies: c.identity,
 				Base:     edge.Base,
 			})},

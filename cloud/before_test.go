@@ -52,8 +52,8 @@ func unpackData(t *testing.T, archive, into string) {
 }
 
 // A data directory of the version before opens, and all that was in it is there: it was made by gcloud on the commit
-// 60fdc24, with a service deployed from source and then changed, a build of steps, an object, accounts, a role, policies
-// and repositories.
+// 60fdc24, with a service deployed from source and then changed, a build of steps, an object, accounts, a role,
+// policies and repositories.
 func TestDataOfTheVersionBefore(t *testing.T) {
 	made := time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC)
 	c := newCloudWith(t, func(cfg *Config) {
@@ -67,15 +67,20 @@ func TestDataOfTheVersionBefore(t *testing.T) {
 	all := muxes(t, c)
 	const in = "projects/giggle/locations/"
 	for _, tt := range []struct{ host, method, path, want string }{
-		{"run.googleapis.com", "GET", "/v2/" + in + "europe-north1/services/jokes", `"latestReadyRevision": "` + in + `europe-north1/services/jokes/revisions/jokes-00002-`},
+		{"run.googleapis.com", "GET", "/v2/" + in + "europe-north1/services/jokes", `"latestReadyRevision": "` + in +
+			`europe-north1/services/jokes/revisions/jokes-00002-`},
 		{"run.googleapis.com", "GET", "/v2/" + in + "europe-north1/services/jokes/revisions", "jokes-00001-"},
 		{"run.googleapis.com", "GET", "/v2/" + in + "europe-north1/services/jokes:getIamPolicy", "allUsers"},
 		{"run.googleapis.com", "GET", "/v2/" + in + "europe-north1/operations", `"done": true`},
 		{"cloudbuild.googleapis.com", "GET", "/v1/" + in + "global/builds", `"status": "SUCCESS"`},
-		{"cloudbuild.googleapis.com", "GET", "/v1/" + in + "europe-north1/builds", `europe-north1-docker.pkg.dev/giggle/cloud-run-source-deploy/jokes`},
-		{"cloudbuild.googleapis.com", "GET", "/v1/" + in + "europe-north1/builds", `"name": "gcr.io/k8s-skaffold/pack"`},
-		{"artifactregistry.googleapis.com", "GET", "/v1/" + in + "europe-north1/repositories", "/repositories/cloud-run-source-deploy"},
-		{"artifactregistry.googleapis.com", "GET", "/v1/" + in + "europe-north1/repositories/cloud-run-source-deploy/packages", "/packages/jokes"},
+		{"cloudbuild.googleapis.com", "GET", "/v1/" + in +
+			"europe-north1/builds", `europe-north1-docker.pkg.dev/giggle/cloud-run-source-deploy/jokes`},
+		{"cloudbuild.googleapis.com", "GET", "/v1/" + in +
+			"europe-north1/builds", `"name": "gcr.io/k8s-skaffold/pack"`},
+		{"artifactregistry.googleapis.com", "GET", "/v1/" + in +
+			"europe-north1/repositories", "/repositories/cloud-run-source-deploy"},
+		{"artifactregistry.googleapis.com", "GET", "/v1/" + in +
+			"europe-north1/repositories/cloud-run-source-deploy/packages", "/packages/jokes"},
 		{"storage.googleapis.com", "GET", "/storage/v1/b/kept-bucket/o/hello.txt", `"size": "6"`},
 		{"iam.googleapis.com", "GET", "/v1/projects/giggle/serviceAccounts/teller@giggle.iam.gserviceaccount.com", `"uniqueId"`},
 		{"iam.googleapis.com", "GET", "/v1/projects/giggle/roles/teller", "run.services.get"},

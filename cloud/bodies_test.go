@@ -25,9 +25,9 @@ func (f *flood) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Without a credential nobody makes the platform read: of a body without an end, sent to every route, not a byte is taken
-// where the route needs a caller, and a bounded number where a secret or a signature stands in for one. What was read
-// isn't kept.
+// Without a credential nobody makes the platform read: of a body without an end, sent to every route, not a byte is
+// taken where the route needs a caller, and a bounded number where a secret or a signature stands in for one. What was
+// read isn't kept.
 func TestNothingIsReadWithoutACredential(t *testing.T) {
 	c := newCloud(t)
 	all := muxes(t, c)
@@ -140,8 +140,11 @@ func TestManyPartsAreNotDecoded(t *testing.T) {
 	raw = append(build, raw...) // CreateBuildRequest.build is field 2
 	frame := append([]byte{0}, binary.BigEndian.AppendUint32(nil, uint32(len(raw)))...)
 	for name, req := range map[string]*http.Request{
-		"REST": httptest.NewRequest("POST", "https://cloudbuild.googleapis.com/v1/projects/giggle/builds", strings.NewReader(text)),
-		"gRPC": httptest.NewRequest("POST", "https://cloudbuild.googleapis.com/google.devtools.cloudbuild.v1.CloudBuild/CreateBuild", strings.NewReader(string(append(frame, raw...)))),
+		"REST": httptest.NewRequest("POST", "https://cloudbuild.googleapis.com/v1/projects/giggle/builds",
+			strings.NewReader(text)),
+		"gRPC": httptest.NewRequest("POST",
+			"https://cloudbuild.googleapis.com/google.devtools.cloudbuild.v1.CloudBuild/CreateBuild",
+			strings.NewReader(string(append(frame, raw...)))),
 	} {
 		t.Run(name, func(t *testing.T) {
 			req.Header.Set("Authorization", "Bearer "+token)

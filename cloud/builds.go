@@ -53,11 +53,23 @@ func (c *Cloud) openBuilds(ctx context.Context) error {
 		Log:        c.cfg.Log,
 	})
 	c.builds.Quotas = c.quotas
-	modules, err := modproxy.New(modproxy.Config{Dir: c.path("cache", "modules"), Upstream: c.cfg.Modules, Now: c.cfg.Now, Log: c.cfg.Log, Guard: c.disk.Writer})
+	modules, err := modproxy.New(modproxy.Config{
+		Dir:      c.path("cache", "modules"),
+		Upstream: c.cfg.Modules,
+		Now:      c.cfg.Now,
+		Log:      c.cfg.Log,
+		Guard:    c.disk.Writer,
+	})
 	if err != nil {
 		return err
 	}
-	packages, err := npmproxy.New(npmproxy.Config{Dir: c.path("cache", "npm"), Upstream: cmp.Or(c.cfg.Packages, "off"), Now: c.cfg.Now, Log: c.cfg.Log, Guard: c.disk.Writer})
+	packages, err := npmproxy.New(npmproxy.Config{
+		Dir:      c.path("cache", "npm"),
+		Upstream: cmp.Or(c.cfg.Packages, "off"),
+		Now:      c.cfg.Now,
+		Log:      c.cfg.Log,
+		Guard:    c.disk.Writer,
+	})
 	if err != nil {
 		return err
 	}
@@ -71,9 +83,19 @@ func (c *Cloud) openBuilds(ctx context.Context) error {
 	}
 	sockets := func(b builds.Build) engine.Sockets { return c.socketsFor(c.buildIdentity(b), proxies) }
 	packs, err := buildpack.New(buildpack.Config{
-		Engine: c.engine, Images: c.images, Mirror: c.foreign, Blobs: c.blobs, Dir: c.path("build"), SystemTrust: c.systemTrust, Files: local.Files(c.trust),
-		SumDB: modules.SumDB, Unpacker: c.unpacker(), NewID: instanceID, Log: c.cfg.Log,
-		Sockets: sockets, Groups: c.limits.BuildGroups,
+		Engine:      c.engine,
+		Images:      c.images,
+		Mirror:      c.foreign,
+		Blobs:       c.blobs,
+		Dir:         c.path("build"),
+		SystemTrust: c.systemTrust,
+		Files:       local.Files(c.trust),
+		SumDB:       modules.SumDB,
+		Unpacker:    c.unpacker(),
+		NewID:       instanceID,
+		Log:         c.cfg.Log,
+		Sockets:     sockets,
+		Groups:      c.limits.BuildGroups,
 	})
 	if err != nil {
 		return err
@@ -144,7 +166,12 @@ func (c *Cloud) buildIdentity(b builds.Build) metadata.Identity {
 		p = resource.Project{ID: b.Project} // the project of a running build is not deleted
 	}
 	return metadata.Identity{
-		ProjectID: p.ID, ProjectNumber: p.Number, Region: b.Name.Location.Location, InstanceID: b.Name.ID, Account: b.Account, Scopes: []string{iam.ScopeCloudPlatform},
+		ProjectID:     p.ID,
+		ProjectNumber: p.Number,
+		Region:        b.Name.Location.Location,
+		InstanceID:    b.Name.ID,
+		Account:       b.Account,
+		Scopes:        []string{iam.ScopeCloudPlatform},
 	}
 }
 

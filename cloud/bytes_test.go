@@ -54,8 +54,8 @@ func storedOf(t *testing.T, c *Cloud, project string) (n int64) {
 	return n
 }
 
-// What is counted of a project is what it stores, whatever is put, replaced, copied, composed, logged, uploaded, pushed,
-// mounted and deleted, and no more than the quota.
+// What is counted of a project is what it stores, whatever is put, replaced, copied, composed, logged, uploaded,
+// pushed, mounted and deleted, and no more than the quota.
 func TestStoredBytesAreThoseOfTheRows(t *testing.T) {
 	const most, logged = 8_000, 50
 	c := newCloudWith(t, func(cfg *Config) { cfg.Quotas = map[string]int{"stored-bytes": most} })
@@ -81,7 +81,10 @@ func TestStoredBytesAreThoseOfTheRows(t *testing.T) {
 		return b
 	}
 	image := func() artifacts.Image {
-		return artifacts.Image{Repository: resource.Repository(projects[r.IntN(2)], "europe-north1", fmt.Sprint("r", r.IntN(2))), Path: fmt.Sprint("i", r.IntN(2))}
+		return artifacts.Image{
+			Repository: resource.Repository(projects[r.IntN(2)], "europe-north1", fmt.Sprint("r", r.IntN(2))),
+			Path:       fmt.Sprint("i", r.IntN(2)),
+		}
 	}
 	add := func(in resource.Child, b []byte) (blob.Digest, error) {
 		info, err := c.blobs.Put(ctx, bytes.NewReader(b), "")
@@ -110,7 +113,8 @@ func TestStoredBytesAreThoseOfTheRows(t *testing.T) {
 		},
 		"update": func() error {
 			in := insert()
-			_, err := c.storage.UpdateObject(ctx, in.Bucket, in.Name, 0, storage.Conditions{}, func(a *storage.Attrs) error { a.ContentType = "x"; return nil })
+			_, err := c.storage.UpdateObject(ctx, in.Bucket, in.Name, 0, storage.Conditions{},
+				func(a *storage.Attrs) error { a.ContentType = "x"; return nil })
 			return err
 		},
 		"log": func() error {
@@ -129,14 +133,16 @@ func TestStoredBytesAreThoseOfTheRows(t *testing.T) {
 				return err
 			}
 			half := len(b) / 2
-			if _, _, err = c.storage.Append(ctx, in.Bucket, u.ID, 0, -1, bytes.NewReader(b[:half]), nil); err == nil && r.IntN(2) == 0 {
+			if _, _, err = c.storage.Append(ctx, in.Bucket, u.ID, 0, -1, bytes.NewReader(b[:half]), nil); err == nil &&
+				r.IntN(2) == 0 {
 				_, _, err = c.storage.Append(ctx, in.Bucket, u.ID, int64(half), -1, bytes.NewReader(b[half:]), nil)
 				return err
 			}
 			return errors.Join(err, c.storage.AbortUpload(ctx, in.Bucket, u.ID))
 		},
 		"repository": func() error {
-			_, err := c.artifacts.CreateRepository(ctx, artifacts.Repository{Name: image().Repository, Format: artifacts.Docker})
+			_, err := c.artifacts.CreateRepository(ctx,
+				artifacts.Repository{Name: image().Repository, Format: artifacts.Docker})
 			return err
 		},
 		"push": func() error {
@@ -153,7 +159,8 @@ func TestStoredBytesAreThoseOfTheRows(t *testing.T) {
 			digests = append(digests, d)
 			m := fmt.Sprintf(`{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json",
 				"config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":%q,"size":2},
-				"layers":[{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":%q,"size":%d}]}`, config, d, len(layer))
+				"layers":[{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":%q,"size":%d}]}`, config, d,
+				len(layer))
 			_, err = c.artifacts.PutManifest(ctx, i, []string{"t"}, "", "", []byte(m))
 			return err
 		},
@@ -169,9 +176,17 @@ func TestStoredBytesAreThoseOfTheRows(t *testing.T) {
 			}
 			return c.artifacts.DeleteBlob(ctx, image().Repository, digests[r.IntN(len(digests))])
 		},
-		"delete an image":      func() error { _, err := c.artifacts.DeletePackage(ctx, image()); return err },
-		"delete a repository":  func() error { _, err := c.artifacts.DeleteRepository(ctx, image().Repository); return err },
-		"forget what is loose": func() error { _, err := c.artifacts.Forget(ctx, time.Now().Add(time.Hour)); return err },
+		"delete an image": func() error { _, err := c.artifacts.DeletePackage(ctx, image()); return err },
+		"delete a repository": func() error {
+			_, err := c.artifacts.DeleteRepository(ctx,
+				image().Repository)
+			return err
+		},
+		"forget what is loose": func() error {
+			_, err := c.artifacts.Forget(ctx,
+				time.Now().Add(time.Hour))
+			return err
+		},
 	}
 	var names []string
 	for name := range steps {
@@ -194,7 +209,8 @@ func TestStoredBytesAreThoseOfTheRows(t *testing.T) {
 		}
 		for _, p := range projects {
 			counted, err := c.stored(ctx, p)
-			if want := storedOf(t, c, p); err != nil || counted != want || counted > most+6*logged { // a log that has ended is kept
+			// a log that has ended is kept
+			if want := storedOf(t, c, p); err != nil || counted != want || counted > most+6*logged {
 				t.Fatalf("after %d steps, the last of them %s: %d bytes of %s are counted, %v; there are %d of at most %d", i+1, name, counted, p, err, want, most)
 			}
 			if err := c.incoming.Admit(ctx, p, most-counted); err != nil { // negative where logs have used more
@@ -237,7 +253,10 @@ func TestProjectAtItsQuota(t *testing.T) {
 		if _, err := c.storage.CreateBucket(ctx, storage.Bucket{Name: "bucket-of-" + p, Project: p}); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := c.artifacts.CreateRepository(ctx, artifacts.Repository{Name: resource.Repository(p, "europe-north1", "docker"), Format: artifacts.Docker}); err != nil {
+		if _, err := c.artifacts.CreateRepository(ctx, artifacts.Repository{
+			Name:   resource.Repository(p, "europe-north1", "docker"),
+			Format: artifacts.Docker,
+		}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -278,14 +297,16 @@ func TestProjectAtItsQuota(t *testing.T) {
 		{"an object of unknown size", "POST", fresh, false, http.StatusRequestEntityTooLarge, "quotaExceeded"},
 		{"a chunk", "PATCH", begin("giggle"), true, http.StatusForbidden, "DENIED"},
 		{"a chunk of unknown size", "PATCH", begin("giggle"), false, http.StatusForbidden, "DENIED"},
-		{"a whole blob", "POST", registry + "/v2/giggle/docker/image/blobs/uploads/?digest=sha256:" + strings.Repeat("0", 64), false, http.StatusForbidden, "DENIED"},
+		{"a whole blob", "POST", registry + "/v2/giggle/docker/image/blobs/uploads/?digest=sha256:" +
+			strings.Repeat("0", 64), false, http.StatusForbidden, "DENIED"},
 	} {
 		body, length := &endless{}, int64(-1)
 		if tt.announced {
 			length = 64 << 20
 		}
 		w := call(tt.method, tt.url, io.LimitReader(body, 64<<20), length)
-		if w.Code != tt.status || !strings.Contains(w.Body.String(), tt.code) || !strings.Contains(w.Body.String(), "--quota stored-bytes=") {
+		if w.Code != tt.status || !strings.Contains(w.Body.String(), tt.code) ||
+			!strings.Contains(w.Body.String(), "--quota stored-bytes=") {
 			t.Errorf("%s: %d %s", tt.what, w.Code, w.Body)
 		}
 		if limit := int64(2 << 20); body.n > limit || tt.announced && body.n > 0 {
@@ -315,7 +336,8 @@ func TestProjectAtItsQuota(t *testing.T) {
 	if w := call("POST", put("other-project"), bytes.NewReader(make([]byte, most)), most); w.Code != http.StatusOK {
 		t.Errorf("another project, all that it may have: %d %s", w.Code, w.Body)
 	}
-	if w := call("POST", put("giggle"), bytes.NewReader(make([]byte, 1000)), 1000); w.Code != http.StatusRequestEntityTooLarge {
+	if w := call("POST", put("giggle"), bytes.NewReader(make([]byte, 1000)),
+		1000); w.Code != http.StatusRequestEntityTooLarge {
 		t.Errorf("beside the uploads: %d %s", w.Code, w.Body)
 	}
 	if _, err := c.blobs.ExpireUploads(context.WithoutCancel(ctx), time.Now().Add(time.Hour)); err != nil {

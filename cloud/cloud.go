@@ -75,22 +75,26 @@ type Config struct {
 	Console         string // HOST:PORT of the console
 	Edge            string // HOST:PORT of the plain edge and the CONNECT proxy
 	Runtime         string // OCI runtime, "" for the first that works
-	Binary          string // giggle's own program: language models' processes and the runtime of RUN steps are started from it; "" for this one, which then builds no Dockerfiles
-	EmulateGPUs     bool   // services that want a GPU of which there is none run on the CPU, with a condition that says so
-	GPUAliases      []run.GPUAlias
-	Devices         string   // directory in whose proc/ the GPU driver's list lies; "" for the machine's own
-	CDI             []string // directories of CDI specs; nil for the usual ones
+	// giggle's own program: language models' processes and the runtime of RUN steps are started from it; "" for this
+	// one, which then builds no Dockerfiles
+	Binary string
+	// services that want a GPU of which there is none run on the CPU, with a condition that says so
+	EmulateGPUs bool
+	GPUAliases  []run.GPUAlias
+	Devices     string   // directory in whose proc/ the GPU driver's list lies; "" for the machine's own
+	CDI         []string // directories of CDI specs; nil for the usual ones
 	// ModelRequests is how many requests a project may make of one language model in a minute; 0 for any number.
 	ModelRequests int
 	Quotas        map[string]int // of package quota, in place of the usual ones
 	Idle          time.Duration  // how long an instance without requests stays
-	Prepared      int            // prepared instances for services at zero; negative for one for each 128 MiB of the machine's memory, 128 at most
-	Memory        int64          // bytes that all instances may use together; 0 for four fifths of the machine's
-	Modules       string         // GOPROXY list that builds' modules are fetched from
-	Packages      string         // URL of the npm registry that builds' packages are fetched from, or "off"
-	Version       string
-	Log           *slog.Logger
-	Now           func() time.Time
+	// prepared instances for services at zero; negative for one for each 128 MiB of the machine's memory, 128 at most
+	Prepared int
+	Memory   int64  // bytes that all instances may use together; 0 for four fifths of the machine's
+	Modules  string // GOPROXY list that builds' modules are fetched from
+	Packages string // URL of the npm registry that builds' packages are fetched from, or "off"
+	Version  string
+	Log      *slog.Logger
+	Now      func() time.Time
 	// Step is told of each step of every write to the store and to the blobs, for tests that end the process there; it
 	// may be nil.
 	Step func(step string)
@@ -235,14 +239,23 @@ func (c *Cloud) openState(ctx context.Context) (err error) {
 		return err
 	}
 	c.store, err = store.New(ctx, store.Config{
-		File: c.path("state", "giggle.db"), Now: c.cfg.Now, Admit: c.disk.AdmitRows, Grown: c.quotas.AdmitSum, Full: c.ballast.Drop, Step: c.cfg.Step,
+		File:  c.path("state", "giggle.db"),
+		Now:   c.cfg.Now,
+		Admit: c.disk.AdmitRows,
+		Grown: c.quotas.AdmitSum,
+		Full:  c.ballast.Drop,
+		Step:  c.cfg.Step,
 	})
 	if err != nil {
 		return err
 	}
 	c.onClose(c.store.Close)
 	if c.audit, err = audit.Open(audit.Config{
-		Dir: c.path("audit"), Now: c.cfg.Now, Most: c.auditMost, Journal: c.store, Full: c.auditBallast.Drop,
+		Dir:     c.path("audit"),
+		Now:     c.cfg.Now,
+		Most:    c.auditMost,
+		Journal: c.store,
+		Full:    c.auditBallast.Drop,
 	}); err != nil {
 		return err
 	}
@@ -309,7 +322,12 @@ func (c *Cloud) openEngine(ctx context.Context) (err error) {
 	}
 	c.limits = limits.Of(c.cfg.Memory, whole)
 	c.engine, err = engine.Open(ctx, engine.Config{
-		Dir: c.path("engine"), Runtime: c.cfg.Runtime, Log: c.cfg.Log, Now: c.cfg.Now, CDI: c.cfg.CDI, Memory: c.limits.All,
+		Dir:     c.path("engine"),
+		Runtime: c.cfg.Runtime,
+		Log:     c.cfg.Log,
+		Now:     c.cfg.Now,
+		CDI:     c.cfg.CDI,
+		Memory:  c.limits.All,
 	})
 	if err != nil {
 		return err
@@ -318,8 +336,8 @@ func (c *Cloud) openEngine(ctx context.Context) (err error) {
 	return nil
 }
 
-// startsPerCore is how many instances start at once on each core. More does not bring the last of a hundred forward, but
-// makes the first ones late (docs/measurements/0007-instances.md).
+// startsPerCore is how many instances start at once on each core. More does not bring the last of a hundred forward,
+// but makes the first ones late (docs/measurements/0007-instances.md).
 const startsPerCore = 1
 
 // What is kept in memory of the log entries of a project's services, and as much of those of its builds.
@@ -334,8 +352,15 @@ func (c *Cloud) openServices(context.Context) error {
 	}
 	c.entries = logging.NewRing(logEntries, logBytes)
 	backend := local.New(local.Config{
-		Engine: c.engine, Images: c.images, Project: c.projects.Find, Account: iam.RuntimeAccount, Sockets: c.sockets, Trust: c.trust, NewID: instanceID,
-		Log: c.entries, Now: c.cfg.Now,
+		Engine:  c.engine,
+		Images:  c.images,
+		Project: c.projects.Find,
+		Account: iam.RuntimeAccount,
+		Sockets: c.sockets,
+		Trust:   c.trust,
+		NewID:   instanceID,
+		Log:     c.entries,
+		Now:     c.cfg.Now,
 	})
 	gpus := dataplane.GPUs{
 		Emulate: c.cfg.EmulateGPUs,
@@ -349,13 +374,40 @@ func (c *Cloud) openServices(context.Context) error {
 		return err
 	}
 	c.scaler = scale.New(scale.Config{
-		Backend: backend, Max: 100, GPUs: gpus, Prepared: prepared(c.cfg.Prepared, whole), Idle: c.cfg.Idle, Starts: startsPerCore * runtime.NumCPU(), Memory: c.limits.Serving, Free: local.Memory,
-		Transport: gateway.Transport, Probe: upstream.Probe, Now: c.cfg.Now, Log: c.cfg.Log,
+		Backend:   backend,
+		Max:       100,
+		GPUs:      gpus,
+		Prepared:  prepared(c.cfg.Prepared, whole),
+		Idle:      c.cfg.Idle,
+		Starts:    startsPerCore * runtime.NumCPU(),
+		Memory:    c.limits.Serving,
+		Free:      local.Memory,
+		Transport: gateway.Transport,
+		Probe:     upstream.Probe,
+		Now:       c.cfg.Now,
+		Log:       c.cfg.Log,
 	})
-	c.gateway = gateway.New(gateway.Config{Instances: c.scaler, Invoker: c.identity, Recorder: c.entries, Now: c.cfg.Now, Log: c.cfg.Log})
-	c.services = run.NewServices(run.Config{Store: c.store, NewID: uuid.NewString, Letters: letters, GPUs: gpus, Quotas: c.quotas})
+	c.gateway = gateway.New(gateway.Config{
+		Instances: c.scaler,
+		Invoker:   c.identity,
+		Recorder:  c.entries,
+		Now:       c.cfg.Now,
+		Log:       c.cfg.Log,
+	})
+	c.services = run.NewServices(run.Config{
+		Store:   c.store,
+		NewID:   uuid.NewString,
+		Letters: letters,
+		GPUs:    gpus,
+		Quotas:  c.quotas,
+	})
 	c.reconciler = run.NewReconciler(run.ReconcilerConfig{
-		Services: c.services, Images: dataplane.Images{Artifacts: c.artifacts, Foreign: c.foreign, Blobs: c.blobs}, Instances: dataplane.Instances{Scaler: c.scaler, Attempts: operation.NewAttempts(c.store)}, Routes: dataplane.Routes{Gateway: c.gateway, Scaler: c.scaler}, Project: c.projects.Find, Log: c.cfg.Log,
+		Services:  c.services,
+		Images:    dataplane.Images{Artifacts: c.artifacts, Foreign: c.foreign, Blobs: c.blobs},
+		Instances: dataplane.Instances{Scaler: c.scaler, Attempts: operation.NewAttempts(c.store)},
+		Routes:    dataplane.Routes{Gateway: c.gateway, Scaler: c.scaler},
+		Project:   c.projects.Find,
+		Log:       c.cfg.Log,
 	})
 	return nil
 }

@@ -44,9 +44,17 @@ func newCloudWith(t *testing.T, change func(*Config)) *Cloud {
 	t.Helper()
 	dir := t.TempDir()
 	cfg := Config{
-		Data: filepath.Join(dir, "data"), Mirror: filepath.Join(dir, "mirror"), Project: "giggle", Owner: "you@giggle.test",
-		Address: "127.71.90.1", Console: "127.0.0.1:0", Edge: "127.0.0.1:0", Idle: time.Minute, Version: "test", Now: time.Now,
-		Log: slog.New(slog.DiscardHandler),
+		Data:    filepath.Join(dir, "data"),
+		Mirror:  filepath.Join(dir, "mirror"),
+		Project: "giggle",
+		Owner:   "you@giggle.test",
+		Address: "127.71.90.1",
+		Console: "127.0.0.1:0",
+		Edge:    "127.0.0.1:0",
+		Idle:    time.Minute,
+		Version: "test",
+		Now:     time.Now,
+		Log:     slog.New(slog.DiscardHandler),
 	}
 	change(&cfg)
 	c, err := New(t.Context(), cfg)
@@ -151,7 +159,8 @@ func TestDisabledAPI(t *testing.T) {
 	req.Header.Set("Authorization", "Bearer "+token)
 	w := httptest.NewRecorder()
 	muxes(t, c)["run.googleapis.com"].ServeHTTP(w, req)
-	if w.Code != http.StatusForbidden || !strings.Contains(w.Body.String(), "SERVICE_DISABLED") || !strings.Contains(w.Body.String(), "gcloud services enable run.googleapis.com") {
+	if w.Code != http.StatusForbidden || !strings.Contains(w.Body.String(), "SERVICE_DISABLED") ||
+		!strings.Contains(w.Body.String(), "gcloud services enable run.googleapis.com") {
 		t.Errorf("a call to a disabled API = %d %s", w.Code, w.Body)
 	}
 }
@@ -213,7 +222,8 @@ func TestCoverage(t *testing.T) {
 		server.StartTLS()
 		pool := x509.NewCertPool()
 		pool.AddCert(server.Certificate())
-		conn, err := grpc.NewClient(server.Listener.Addr().String(), grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: pool, ServerName: "example.com"})))
+		conn, err := grpc.NewClient(server.Listener.Addr().String(),
+			grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: pool, ServerName: "example.com"})))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -226,11 +236,13 @@ func TestCoverage(t *testing.T) {
 			if strings.HasPrefix(r.RPC, "/") {
 				// An empty message is one of every type.
 				err := conn.Invoke(ctx, r.RPC, &emptypb.Empty{}, &emptypb.Empty{})
-				if s := status.Convert(err); s.Code() == codes.Unimplemented && strings.Contains(s.Message(), "not implemented") {
+				if s := status.Convert(err); s.Code() == codes.Unimplemented &&
+					strings.Contains(s.Message(), "not implemented") {
 					state = "not implemented"
 				}
 			}
-			if r.Method != "" && !strings.HasPrefix(r.RPC, "/") && unimplemented(t, server, a.host, token, r.Method, r.Pattern) {
+			if r.Method != "" && !strings.HasPrefix(r.RPC, "/") &&
+				unimplemented(t, server, a.host, token, r.Method, r.Pattern) {
 				state = "not implemented"
 			}
 			rpc := "`" + strings.TrimPrefix(r.RPC, "/") + "`"

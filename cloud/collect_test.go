@@ -19,7 +19,8 @@ func TestCollectKeepsWhatIsNeeded(t *testing.T) {
 	if _, err := c.storage.CreateBucket(ctx, storage.Bucket{Name: "kept", Project: "giggle"}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.storage.Put(ctx, storage.Insert{Bucket: "kept", Name: "o"}, strings.NewReader("an object")); err != nil {
+	if _, err := c.storage.Put(ctx, storage.Insert{Bucket: "kept", Name: "o"},
+		strings.NewReader("an object")); err != nil {
 		t.Fatal(err)
 	}
 	orphan, err := c.blobs.Put(ctx, strings.NewReader("nobody's"), "")
@@ -48,7 +49,8 @@ func TestCollectKeepsWhatIsNeeded(t *testing.T) {
 		t.Errorf("the object is %q, %v", b, err)
 	}
 	var marked []blob.Digest
-	if err := c.garbage.Revisions().Mark(ctx, func(d blob.Digest) { marked = append(marked, d) }); err != nil || len(marked) != 0 {
+	if err := c.garbage.Revisions().Mark(ctx, func(d blob.Digest) { marked = append(marked, d) }); err != nil ||
+		len(marked) != 0 {
 		t.Errorf("without revisions, marked %v, %v", marked, err)
 	}
 }

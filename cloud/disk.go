@@ -23,9 +23,14 @@ const (
 func (c *Cloud) openDisk() (err error) {
 	c.released = garbage.NewReleased()
 	c.disk = disk.New(disk.Config{
-		Dir: c.cfg.Data, Full: c.released.Full,
+		Dir:  c.cfg.Data,
+		Full: c.released.Full,
 		Parts: []disk.Part{
-			{Name: "objects and images", Dirs: []string{c.path("blobs")}, Fix: "`gcloud storage rm` or `gcloud artifacts docker images delete`"},
+			{
+				Name: "objects and images",
+				Dirs: []string{c.path("blobs")},
+				Fix:  "`gcloud storage rm` or `gcloud artifacts docker images delete`",
+			},
 			{Name: "unpacked images", Dirs: []string{c.path("layers")}, Fix: "deleting services and images"},
 			{Name: "models", Dirs: []string{c.path("models")}, Fix: "`giggle models rm`"},
 			{Name: "Git repositories", Dirs: []string{c.path("git")}, Fix: "`gcloud source repos delete`"},

@@ -31,8 +31,8 @@ type docker struct {
 	api   *dockerapi.Server
 }
 
-// openDocker puts BuildKit and the Docker API together. Proxies is what RUN steps find on port 80 beside the registry of
-// base images.
+// openDocker puts BuildKit and the Docker API together. Proxies is what RUN steps find on port 80 beside the registry
+// of base images.
 func (c *Cloud) openDocker(proxies http.Handler, sockets func(builds.Build) engine.Sockets) (*docker, error) {
 	var hosts []string
 	for _, location := range append(resource.Regions(), resource.MultiRegions()...) {
@@ -46,10 +46,27 @@ func (c *Cloud) openDocker(proxies http.Handler, sockets func(builds.Build) engi
 	}
 	l := c.limits.Dockerfiles
 	files, err := dockerfile.New(dockerfile.Config{
-		Engine: c.engine, Mirror: c.foreign, Familiar: mirror.Familiar, Blobs: c.blobs, Dir: c.path("buildkit"), Path: c.programs(),
-		Trust: c.trust, Binary: c.cfg.Binary, Unpacker: c.unpacker(), TrustEnv: trustEnv, Files: local.Files(c.trust),
-		Sockets: c.socketsFor(metadata.Identity{}, nil), Others: proxies, Hosts: hosts,
-		All: l.All, Project: l.Project, Steps: l.Steps, Step: l.Step, Daemons: dockerDaemons, Cache: dockerCache, Log: c.cfg.Log,
+		Engine:   c.engine,
+		Mirror:   c.foreign,
+		Familiar: mirror.Familiar,
+		Blobs:    c.blobs,
+		Dir:      c.path("buildkit"),
+		Path:     c.programs(),
+		Trust:    c.trust,
+		Binary:   c.cfg.Binary,
+		Unpacker: c.unpacker(),
+		TrustEnv: trustEnv,
+		Files:    local.Files(c.trust),
+		Sockets:  c.socketsFor(metadata.Identity{}, nil),
+		Others:   proxies,
+		Hosts:    hosts,
+		All:      l.All,
+		Project:  l.Project,
+		Steps:    l.Steps,
+		Step:     l.Step,
+		Daemons:  dockerDaemons,
+		Cache:    dockerCache,
+		Log:      c.cfg.Log,
 		Token: func(_ context.Context, b builds.Build) (string, error) {
 			token, _, err := c.identity.AccessToken(iam.ServiceAccount(b.Account), []string{iam.ScopeCloudPlatform})
 			return token, err
@@ -64,9 +81,24 @@ func (c *Cloud) openDocker(proxies http.Handler, sockets func(builds.Build) engi
 		return nil, err
 	}
 	api, err := dockerapi.New(dockerapi.Config{
-		Builder: files, Images: c.images, Registry: c.asBuild, Blobs: c.blobs, Engine: c.engine, Familiar: mirror.Familiar, Dir: c.path("docker"), Unpacker: c.unpacker(),
-		Shared:  func(b builds.Build) string { return c.path("build", "steps", b.Name.ID) },
-		Sockets: sockets, Groups: c.limits.BuildGroups, Files: local.Files(c.trust), Env: local.TrustEnv(), Memory: limits.StepMemory, Pids: limits.StepPids, NewID: instanceID, Now: c.cfg.Now, Log: c.cfg.Log,
+		Builder:  files,
+		Images:   c.images,
+		Registry: c.asBuild,
+		Blobs:    c.blobs,
+		Engine:   c.engine,
+		Familiar: mirror.Familiar,
+		Dir:      c.path("docker"),
+		Unpacker: c.unpacker(),
+		Shared:   func(b builds.Build) string { return c.path("build", "steps", b.Name.ID) },
+		Sockets:  sockets,
+		Groups:   c.limits.BuildGroups,
+		Files:    local.Files(c.trust),
+		Env:      local.TrustEnv(),
+		Memory:   limits.StepMemory,
+		Pids:     limits.StepPids,
+		NewID:    instanceID,
+		Now:      c.cfg.Now,
+		Log:      c.cfg.Log,
 	})
 	if err != nil {
 		return nil, err
@@ -83,7 +115,9 @@ func (c *Cloud) keepCaches() error {
 	})
 }
 
-// programs is where BuildKit's programs are looked for when the PATH has none: `make setup` builds them beside the mirror.
+// programs is where BuildKit's programs are looked for when the PATH has none: `make setup` builds them beside the
+// mirror.
 func (c *Cloud) programs() []string {
-	return []string{filepath.Join(filepath.Dir(c.cfg.Mirror), "tools"), "/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"}
+	return []string{filepath.Join(filepath.Dir(c.cfg.Mirror), "tools"), "/usr/local/sbin", "/usr/local/bin",
+		"/usr/sbin", "/usr/bin", "/sbin", "/bin"}
 }

@@ -24,7 +24,8 @@ import (
 )
 
 // systemBundles are where distributions keep the certificates that the machine trusts.
-var systemBundles = []string{"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem", "/etc/ssl/ca-bundle.pem"}
+var systemBundles = []string{"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt",
+	"/etc/ssl/cert.pem", "/etc/ssl/ca-bundle.pem"}
 
 // openTrust opens the platform's CA and the bundle that containers and shells trust.
 func (c *Cloud) openTrust(context.Context) (err error) {
@@ -57,19 +58,40 @@ func (c *Cloud) openEdge(context.Context) error {
 		hosts[host] = tokens
 	}
 	hosts[githttp.Host] = c.gitHost()
-	// llama.cpp's threads wait for one another by spinning: where one shares its processor with the platform or with another
-	// service, all of them crawl. Half of them are as many as there are cores on most machines, and leave one free on small ones.
+	// llama.cpp's threads wait for one another by spinning: where one shares its processor with the platform or with
+	// another service, all of them crawl. Half of them are as many as there are cores on most machines, and leave one
+	// free on small ones.
 	threads := max(1, runtime.NumCPU()/2)
-	hosts[modelregistry.Host] = modelregistry.New(modelregistry.Config{Library: c.models.Library(), Project: c.cfg.Project, Threads: threads, Log: c.cfg.Log})
+	hosts[modelregistry.Host] = modelregistry.New(modelregistry.Config{
+		Library: c.models.Library(),
+		Project: c.cfg.Project,
+		Threads: threads,
+		Log:     c.cfg.Log,
+	})
 	c.router = edge.NewRouter(edge.Routes{
-		API: hosts, Service: c.gateway, Storage: muxes["storage.googleapis.com"],
+		API:     hosts,
+		Service: c.gateway,
+		Storage: muxes["storage.googleapis.com"],
 		Registry: registry.New(registry.Config{
-			Artifacts: c.artifacts, Blobs: c.blobs, Identity: c.identity, Project: c.projects.Find, Audit: c.audit, NewID: uuid.NewString, Log: c.cfg.Log,
-			Admit: c.room, Bytes: c.incoming,
+			Artifacts: c.artifacts,
+			Blobs:     c.blobs,
+			Identity:  c.identity,
+			Project:   c.projects.Find,
+			Audit:     c.audit,
+			NewID:     uuid.NewString,
+			Log:       c.cfg.Log,
+			Admit:     c.room,
+			Bytes:     c.incoming,
 		}),
 		Console: http.HandlerFunc(c.serveConsole),
 	})
-	c.server = edge.NewServer(edge.Config{CA: c.ca, Router: c.router, Log: c.cfg.Log, Direct: true, Owner: c.owners.Is})
+	c.server = edge.NewServer(edge.Config{
+		CA:     c.ca,
+		Router: c.router,
+		Log:    c.cfg.Log,
+		Direct: true,
+		Owner:  c.owners.Is,
+	})
 	c.inner = edge.NewDNS(edge.DNSConfig{Address: netip.MustParseAddr(insideAddress), TTL: time.Second})
 	c.onClose(func() error { c.inner.Close(); return nil })
 	return nil
@@ -81,8 +103,12 @@ const insideAddress = "169.254.169.254"
 // sockets is what answers inside an instance: it knows which instance calls by the listener.
 func (c *Cloud) sockets(caller local.Caller) engine.Sockets {
 	s := c.socketsFor(metadata.Identity{
-		ProjectID: caller.Project.ID, ProjectNumber: caller.Project.Number, Region: caller.Region, InstanceID: caller.InstanceID,
-		Account: caller.Account, Scopes: []string{iam.ScopeCloudPlatform},
+		ProjectID:     caller.Project.ID,
+		ProjectNumber: caller.Project.Number,
+		Region:        caller.Region,
+		InstanceID:    caller.InstanceID,
+		Account:       caller.Account,
+		Scopes:        []string{iam.ScopeCloudPlatform},
 	}, nil)
 	// What comes through an instance's own socket is internal to its project, for the ingress settings of services.
 	s.Edge = c.edgeInside(caller.InstanceID, func(ctx context.Context, _ net.Conn) context.Context {

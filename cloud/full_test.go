@@ -67,9 +67,17 @@ func (f *full) start() {
 	f.Helper()
 	var err error
 	f.Cloud, err = New(f.Context(), Config{
-		Data: filepath.Join(f.dir, "data"), Mirror: filepath.Join(f.TempDir(), "mirror"), Project: "giggle", Owner: "you@giggle.test",
-		Address: "127.71.90.1", Console: "127.0.0.1:0", Edge: "127.0.0.1:0", Idle: time.Minute, Version: "test", Log: slog.New(slog.DiscardHandler),
-		Now: func() time.Time { return time.Now().Add(time.Duration(f.later.Load())) },
+		Data:    filepath.Join(f.dir, "data"),
+		Mirror:  filepath.Join(f.TempDir(), "mirror"),
+		Project: "giggle",
+		Owner:   "you@giggle.test",
+		Address: "127.71.90.1",
+		Console: "127.0.0.1:0",
+		Edge:    "127.0.0.1:0",
+		Idle:    time.Minute,
+		Version: "test",
+		Log:     slog.New(slog.DiscardHandler),
+		Now:     func() time.Time { return time.Now().Add(time.Duration(f.later.Load())) },
 	})
 	if err != nil {
 		f.Fatalf("start: %v", err)
@@ -147,8 +155,8 @@ func (f *full) put(name string, size int) error {
 
 func TestFullDisk(t *testing.T) { testFullDisk(t, 0, 4<<10, 1<<20, 12<<20, 31<<20) }
 
-// testFullDisk holds, with whatever is left of the disk: what adds to it is refused, and says why; what was there is served;
-// a delete works and gives its bytes back at once; and the platform starts again.
+// testFullDisk holds, with whatever is left of the disk: what adds to it is refused, and says why; what was there is
+// served; a delete works and gives its bytes back at once; and the platform starts again.
 func testFullDisk(t *testing.T, left ...int64) {
 	f := &full{T: t, dir: smallDisk(t, 300<<20)}
 	f.start()
@@ -158,7 +166,8 @@ func testFullDisk(t *testing.T, left ...int64) {
 	if err := f.put("kept", 100<<10); err != nil {
 		t.Fatal(err)
 	}
-	if status, text := f.call("POST", "https://artifactregistry.googleapis.com/v1/projects/giggle/locations/europe-north1/repositories?repositoryId=docker", `{"format": "DOCKER"}`); status >= 300 {
+	if status, text := f.call("POST",
+		"https://artifactregistry.googleapis.com/v1/projects/giggle/locations/europe-north1/repositories?repositoryId=docker", `{"format": "DOCKER"}`); status >= 300 {
 		t.Fatal(text)
 	}
 	const big = 8 << 20
@@ -177,27 +186,34 @@ func testFullDisk(t *testing.T, left ...int64) {
 			{"POST", "https://storage.googleapis.com/upload/storage/v1/b/full/o?uploadType=media&name=more", strings.Repeat("more", 1000), false},
 			{"POST", "https://storage.googleapis.com/upload/storage/v1/b/full/o?uploadType=resumable&name=more", "{}", false},
 			{"POST", "https://storage.googleapis.com/storage/v1/b/full/o/composed/compose", `{"sourceObjects": [{"name": "kept"}, {"name": "kept"}]}`, false},
-			{"POST", "https://europe-north1-docker.pkg.dev/v2/giggle/docker/image/blobs/uploads/?digest=" + string(blob.FromBytes([]byte("layer"))), "layer", false},
-			{"POST", "https://storage.googleapis.com/storage/v1/b?project=giggle", fmt.Sprintf(`{"name": "bucket-%d"}`, i), true},
+			{"POST", "https://europe-north1-docker.pkg.dev/v2/giggle/docker/image/blobs/uploads/?digest=" +
+				string(blob.FromBytes([]byte("layer"))), "layer", false},
+			{"POST", "https://storage.googleapis.com/storage/v1/b?project=giggle", fmt.Sprintf(`{"name": "bucket-%d"}`,
+				i), true},
 			{"POST", fmt.Sprintf("https://artifactregistry.googleapis.com/v1/projects/giggle/locations/europe-north1/repositories?repositoryId=r%d", i), `{"format": "DOCKER"}`, true},
 			{"POST", "https://iam.googleapis.com/v1/projects/giggle/serviceAccounts", fmt.Sprintf(`{"accountId": "account-%d"}`, i), true},
-			{"POST", "https://run.googleapis.com/v2/projects/giggle/locations/europe-north1/services?serviceId=" + fmt.Sprintf("s%d", i), `{"template": {"containers": [{"image": "x"}]}}`, true},
+			{"POST", "https://run.googleapis.com/v2/projects/giggle/locations/europe-north1/services?serviceId=" +
+				fmt.Sprintf("s%d", i), `{"template": {"containers": [{"image": "x"}]}}`, true},
 		} {
 			status, text := f.call(c.method, c.url, c.body)
-			refused := (status == http.StatusTooManyRequests || status == http.StatusInsufficientStorage || status == http.StatusRequestEntityTooLarge) && strings.Contains(text, "The platform's disk is full")
+			refused := (status == http.StatusTooManyRequests || status == http.StatusInsufficientStorage ||
+				status == http.StatusRequestEntityTooLarge) && strings.Contains(text, "The platform's disk is full")
 			if status < 300 && c.rows && leave >= 15<<20 {
 				continue
 			}
-			if storageHost := strings.Contains(c.url, "//storage."); !refused || storageHost != (status == http.StatusRequestEntityTooLarge) {
+			if storageHost := strings.Contains(c.url, "//storage."); !refused ||
+				storageHost != (status == http.StatusRequestEntityTooLarge) {
 				t.Errorf("%s: %s %s = %d %.300s", at, c.method, c.url, status, text)
 			}
 		}
 
-		if status, text := f.call("GET", "https://storage.googleapis.com/storage/v1/b/full/o/kept?alt=media", ""); status != http.StatusOK || len(text) != 100<<10 {
+		if status, text := f.call("GET", "https://storage.googleapis.com/storage/v1/b/full/o/kept?alt=media",
+			""); status != http.StatusOK || len(text) != 100<<10 {
 			t.Errorf("%s: an object that is there = %d, %d bytes", at, status, len(text))
 		}
 		before := f.free()
-		if status, text := f.call("DELETE", "https://storage.googleapis.com/storage/v1/b/full/o/"+name, ""); status >= 300 {
+		if status, text := f.call("DELETE", "https://storage.googleapis.com/storage/v1/b/full/o/"+name,
+			""); status >= 300 {
 			t.Fatalf("%s: delete = %d %.300s", at, status, text)
 		}
 		f.later.Add(int64(2 * garbage.Grace)) // the object has been there for a while
@@ -208,7 +224,8 @@ func testFullDisk(t *testing.T, left ...int64) {
 			t.Errorf("%s: the delete of %d bytes gave %d back", at, big, back)
 		}
 
-		if err := errors.Join(f.ballast.Restore(), f.auditBallast.Restore()); err != nil { // as it is tried from time to time
+		// as it is tried from time to time
+		if err := errors.Join(f.ballast.Restore(), f.auditBallast.Restore()); err != nil {
 			t.Error(err)
 		}
 
@@ -307,7 +324,10 @@ func TestUnpackedImagesGiveBack(t *testing.T) {
 	var later time.Duration
 	c := newCloudWith(t, func(cfg *Config) { cfg.Now = func() time.Time { return time.Now().Add(later) } })
 	ctx := t.Context()
-	if _, err := c.artifacts.CreateRepository(ctx, artifacts.Repository{Name: resource.Repository("giggle", "europe-north1", "docker"), Format: artifacts.Docker}); err != nil {
+	if _, err := c.artifacts.CreateRepository(ctx, artifacts.Repository{
+		Name:   resource.Repository("giggle", "europe-north1", "docker"),
+		Format: artifacts.Docker,
+	}); err != nil {
 		t.Fatal(err)
 	}
 	layer := func(name string) oci.Layer {

@@ -31,8 +31,14 @@ func (c *Cloud) openImages(ctx context.Context) (err error) {
 		Quotas:   c.quotas,
 	})
 	c.storage, err = storage.New(ctx, storage.Options{
-		Store: c.store, Blobs: c.blobs, Logs: c.path("storage"), Now: c.cfg.Now, Admit: c.disk.Admit, Released: c.released.Object, Quotas: c.quotas,
-		Bytes: c.incoming,
+		Store:    c.store,
+		Blobs:    c.blobs,
+		Logs:     c.path("storage"),
+		Now:      c.cfg.Now,
+		Admit:    c.disk.Admit,
+		Released: c.released.Object,
+		Quotas:   c.quotas,
+		Bytes:    c.incoming,
 	})
 	return err
 }

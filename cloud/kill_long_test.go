@@ -110,8 +110,8 @@ func TestLongKilled(t *testing.T) {
 	_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 }
 
-// A kill at every step of every write, one after the other: what was acknowledged is there and in the audit log, nothing
-// is there by half, and no policy is without its resource.
+// A kill at every step of every write, one after the other: what was acknowledged is there and in the audit log,
+// nothing is there by half, and no policy is without its resource.
 func TestLongKillBetweenWrites(t *testing.T) {
 	for at := 1; ; at++ {
 		dir := t.TempDir()
@@ -207,11 +207,14 @@ func check(t *testing.T, at int, dir string, done []string) {
 		expect("the copy", two.Code, must, mustNot)
 	}
 	must, mustNot = there("account", "gone")
-	expect("the account", get("iam.googleapis.com", "/v1/projects/giggle/serviceAccounts/short-lived@giggle.iam.gserviceaccount.com").Code, must, mustNot)
+	expect("the account", get("iam.googleapis.com",
+		"/v1/projects/giggle/serviceAccounts/short-lived@giggle.iam.gserviceaccount.com").Code, must, mustNot)
 	must, mustNot = there("repository", "close")
-	expect("the repository", get("artifactregistry.googleapis.com", "/v1/projects/giggle/locations/europe-north1/repositories/r").Code, must, mustNot)
+	expect("the repository", get("artifactregistry.googleapis.com",
+		"/v1/projects/giggle/locations/europe-north1/repositories/r").Code, must, mustNot)
 	must, mustNot = there("source", "")
-	expect("the source repository", get("sourcerepo.googleapis.com", "/v1/projects/giggle/repos/app").Code, must, mustNot)
+	expect("the source repository", get("sourcerepo.googleapis.com", "/v1/projects/giggle/repos/app").Code, must,
+		mustNot)
 	must, mustNot = there("project", "")
 	expect("the project", get("cloudresourcemanager.googleapis.com", "/v1/projects/made-at-a-kill").Code, must, mustNot)
 	// A bucket of the name that was dropped has no policy of the one before.
@@ -224,7 +227,8 @@ func check(t *testing.T, at int, dir string, done []string) {
 		if p := c.identity.Policy("projects/giggle/buckets/a-bucket-to-kill"); len(p.Bindings) > 0 {
 			t.Errorf("step %d: a policy is there without its bucket", at)
 		}
-	} else if page, err := c.storage.List(t.Context(), storage.Query{Bucket: "a-bucket-to-kill", Limit: 10}); err == nil {
+	} else if page, err := c.storage.List(t.Context(),
+		storage.Query{Bucket: "a-bucket-to-kill", Limit: 10}); err == nil {
 		for _, o := range page.Objects {
 			if _, r, err := c.storage.Open(t.Context(), o.Bucket, o.Name, 0, storage.Conditions{}); err != nil {
 				t.Errorf("step %d: the object %s has no bytes: %v", at, o.Name, err)

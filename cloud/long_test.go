@@ -68,9 +68,18 @@ func startLive(t *testing.T, address string, idle time.Duration) *live {
 	t.Helper()
 	dir := t.TempDir()
 	c, err := New(t.Context(), Config{
-		Data: filepath.Join(dir, "data"), Mirror: filepath.Join(dir, "mirror"), Project: "giggle", Owner: "you@giggle.test",
-		Address: address, Console: "127.0.0.1:0", Edge: "127.0.0.1:0", Idle: idle, Prepared: 32, Version: "test", Now: time.Now,
-		Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
+		Data:     filepath.Join(dir, "data"),
+		Mirror:   filepath.Join(dir, "mirror"),
+		Project:  "giggle",
+		Owner:    "you@giggle.test",
+		Address:  address,
+		Console:  "127.0.0.1:0",
+		Edge:     "127.0.0.1:0",
+		Idle:     idle,
+		Prepared: 32,
+		Version:  "test",
+		Now:      time.Now,
+		Log:      slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -153,7 +162,12 @@ func (p *live) deploy(t *testing.T) (url, image string) {
 	}
 	img, err := mutate.AppendLayers(empty.Image, l)
 	if err == nil {
-		img, err = mutate.ConfigFile(img, &v1.ConfigFile{OS: "linux", Architecture: "amd64", Config: v1.Config{Entrypoint: []string{"/app"}}, RootFS: must(img.ConfigFile()).RootFS})
+		img, err = mutate.ConfigFile(img, &v1.ConfigFile{
+			OS:           "linux",
+			Architecture: "amd64",
+			Config:       v1.Config{Entrypoint: []string{"/app"}},
+			RootFS:       must(img.ConfigFile()).RootFS,
+		})
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -166,7 +180,8 @@ func (p *live) deploy(t *testing.T) (url, image string) {
 	tr.MaxConnsPerHost = 0
 	defer tr.CloseIdleConnections()
 	auth := &authn.Basic{Username: "oauth2accesstoken", Password: p.token}
-	if err := remote.Write(ref, img, remote.WithTransport(tr), remote.WithAuth(auth), remote.WithContext(t.Context())); err != nil {
+	if err := remote.Write(ref, img, remote.WithTransport(tr), remote.WithAuth(auth),
+		remote.WithContext(t.Context())); err != nil {
 		t.Fatal(err)
 	}
 	image = ref.String()
@@ -304,7 +319,8 @@ func TestLongRequestsWhileRedeploying(t *testing.T) {
 			if _, err := p.client.Deploy(t.Context(), "app", image, nil); err != nil {
 				t.Errorf("redeploy %d: %v", i+1, err)
 			}
-			t.Logf("redeploy %d after %d requests took %s", i+1, count.Load(), time.Since(began).Round(time.Millisecond))
+			t.Logf("redeploy %d after %d requests took %s", i+1, count.Load(),
+				time.Since(began).Round(time.Millisecond))
 		}
 	}()
 	grown := peak(t, func() {
@@ -325,7 +341,8 @@ func TestLongRequestsWhileRedeploying(t *testing.T) {
 	revisions.Range(func(any, any) bool { seen++; return true })
 	took := time.Since(start)
 	t.Logf("%d requests over %d connections in %s (%.0f/s), %d failed, %d revisions answered, resident memory grew by %.1f MB (with the client's)",
-		count.Load(), conns.Load(), took.Round(time.Millisecond), float64(count.Load())/took.Seconds(), failed.Load(), seen, float64(grown)/1e6)
+		count.Load(), conns.Load(), took.Round(time.Millisecond), float64(count.Load())/took.Seconds(), failed.Load(),
+		seen, float64(grown)/1e6)
 	if failed.Load() > 0 {
 		t.Errorf("%d requests failed", failed.Load())
 	}
@@ -371,13 +388,16 @@ func TestLongObject(t *testing.T) {
 	tr := p.transport()
 	defer tr.CloseIdleConnections()
 	client := &http.Client{Transport: tr}
-	p.call(t, client, "POST", "https://storage.googleapis.com/storage/v1/b?project=giggle", `{"name":"a-big-bucket","location":"europe-north1"}`, 200)
+	p.call(t, client, "POST", "https://storage.googleapis.com/storage/v1/b?project=giggle",
+		`{"name":"a-big-bucket","location":"europe-north1"}`, 200)
 
 	sum := sha256.New()
 	in := io.TeeReader(content(), sum)
 	grown := peak(t, func() {
 		start := time.Now()
-		res := p.send(t, client, "POST", "https://storage.googleapis.com/upload/storage/v1/b/a-big-bucket/o?uploadType=resumable&name=big", strings.NewReader("{}"), 200,
+		res := p.send(t, client, "POST",
+			"https://storage.googleapis.com/upload/storage/v1/b/a-big-bucket/o?uploadType=resumable&name=big",
+			strings.NewReader("{}"), 200,
 			"Content-Type", "application/json", "X-Upload-Content-Length", strconv.Itoa(gib))
 		at := res.Header.Get("Location")
 		const piece = gib / 4
@@ -387,7 +407,8 @@ func TestLongObject(t *testing.T) {
 				want = 200
 			}
 			res := p.send(t, client, "PUT", at, io.LimitReader(in, piece), want,
-				"Content-Range", fmt.Sprintf("bytes %d-%d/%d", from, from+piece-1, gib), "Content-Length", strconv.Itoa(piece))
+				"Content-Range", fmt.Sprintf("bytes %d-%d/%d", from, from+piece-1, gib), "Content-Length",
+				strconv.Itoa(piece))
 			if got := res.Header.Get("Range"); want == 308 && got != fmt.Sprintf("bytes=0-%d", from+piece-1) {
 				t.Fatalf("after %d bytes the upload has %q", from+piece, got)
 			}
@@ -404,13 +425,15 @@ func TestLongObject(t *testing.T) {
 		start := time.Now()
 		const piece = gib / 8
 		for from := int64(0); from < gib; from += piece {
-			req := p.request(t, "GET", "https://storage.googleapis.com/storage/v1/b/a-big-bucket/o/big?alt=media", nil, "Range", fmt.Sprintf("bytes=%d-%d", from, from+piece-1))
+			req := p.request(t, "GET", "https://storage.googleapis.com/storage/v1/b/a-big-bucket/o/big?alt=media", nil,
+				"Range", fmt.Sprintf("bytes=%d-%d", from, from+piece-1))
 			res, err := client.Do(req)
 			if err != nil {
 				t.Fatal(err)
 			}
 			n, err := io.Copy(back, res.Body)
-			if err := errors.Join(err, res.Body.Close()); err != nil || n != piece || res.StatusCode != http.StatusPartialContent {
+			if err := errors.Join(err, res.Body.Close()); err != nil || n != piece ||
+				res.StatusCode != http.StatusPartialContent {
 				t.Fatalf("%d bytes from %d: %d, %v", n, from, res.StatusCode, err)
 			}
 		}
@@ -505,7 +528,9 @@ func (p *live) request(t *testing.T, method, url string, body io.Reader, headers
 }
 
 // send sends a request and returns its answer, read to the end.
-func (p *live) send(t *testing.T, client *http.Client, method, url string, body io.Reader, status int, headers ...string) *http.Response {
+func (p *live) send(
+	t *testing.T, client *http.Client, method, url string, body io.Reader, status int, headers ...string,
+) *http.Response {
 	t.Helper()
 	res, err := client.Do(p.request(t, method, url, body, headers...))
 	if err != nil {
@@ -548,7 +573,8 @@ func TestLongZeroAndBack(t *testing.T) {
 			t.Fatalf("round %d: %v", i, err)
 		}
 		body, err := io.ReadAll(res.Body)
-		if err := errors.Join(err, res.Body.Close()); err != nil || res.StatusCode != 200 || !strings.HasPrefix(string(body), "app-") {
+		if err := errors.Join(err, res.Body.Close()); err != nil || res.StatusCode != 200 ||
+			!strings.HasPrefix(string(body), "app-") {
 			t.Fatalf("round %d: %d %.300q %v", i, res.StatusCode, body, err)
 		}
 		if i == rounds/10 {

@@ -18,7 +18,8 @@ import (
 
 // wider are the RPCs that need more than their rule says, with a role that has it all: who copies reads, too.
 var wider = map[string]string{
-	"storage.objects.compose": "roles/storage.objectAdmin", "storage.objects.copy": "roles/storage.objectAdmin", "storage.objects.rewrite": "roles/storage.objectAdmin",
+	"storage.objects.compose": "roles/storage.objectAdmin", "storage.objects.copy": "roles/storage.objectAdmin",
+	"storage.objects.rewrite": "roles/storage.objectAdmin",
 }
 
 // outside are the beginnings of paths that are in no project: nobody has a role there.
@@ -46,7 +47,8 @@ func TestMatrix(t *testing.T) {
 			x := newExample(t, c, routes)
 			call := func(token string) (status int, denied, changed bool) {
 				before := revision(t, c)
-				req := httptest.NewRequest(r.Method, "https://"+a.host+x.path(r.Pattern, rule.On), strings.NewReader("{}"))
+				req := httptest.NewRequest(r.Method, "https://"+a.host+x.path(r.Pattern, rule.On),
+					strings.NewReader("{}"))
 				req.Host = "europe-north1-" + a.host
 				req.Header.Set("Content-Type", "application/json")
 				if token != "" {
@@ -61,7 +63,8 @@ func TestMatrix(t *testing.T) {
 			what := fmt.Sprintf("%s: %s %s", a.host, r.Method, r.Pattern)
 
 			for caller, token := range map[string]string{
-				"nobody": "", "garbage": "ya29.garbage", "an expired token": x.expired, "a disabled account": x.disabled, "a deleted account": x.deleted,
+				"nobody": "", "garbage": "ya29.garbage", "an expired token": x.expired,
+				"a disabled account": x.disabled, "a deleted account": x.deleted,
 				"a revoked token": x.revoked,
 			} {
 				if status, _, changed := call(token); status != http.StatusUnauthorized || changed {
@@ -160,7 +163,8 @@ func newExample(t *testing.T, c *Cloud, n int) *example {
 	x.disabled = token(iam.ServiceAccount(email("disabled")), time.Hour)
 	x.deleted = token(iam.ServiceAccount(email("deleted-one")), time.Hour)
 	x.bind(t, "roles/owner", x.project, "serviceAccount:"+email("disabled"), "serviceAccount:"+email("deleted-one"))
-	_, err = c.identity.UpdateAccount(ctx, x.project, email("disabled"), func(a *iam.Account) error { a.Disabled = true; return nil })
+	_, err = c.identity.UpdateAccount(ctx, x.project, email("disabled"),
+		func(a *iam.Account) error { a.Disabled = true; return nil })
 	must(err)
 	must(c.identity.DeleteAccount(ctx, x.project, email("deleted-one")))
 	who := iam.User(fmt.Sprintf("caller-%d@giggle.test", n))
@@ -186,7 +190,10 @@ func (x *example) bind(t *testing.T, role string, more ...string) {
 		platform = []iam.Binding{{Role: role, Members: members}}
 	}
 	for name, bindings := range map[string][]iam.Binding{
-		"projects/" + x.project: nil, "projects/another-project": nil, "projects/" + project: {{Role: role, Members: members}},
+		"projects/" + x.project: nil, "projects/another-project": nil, "projects/" + project: {{
+			Role:    role,
+			Members: members,
+		}},
 		iam.Platform: platform,
 	} {
 		if _, err := x.c.identity.SetPolicy(t.Context(), name, iam.Policy{Bindings: bindings}); err != nil {
@@ -203,7 +210,8 @@ var (
 // path fills a route's pattern with what the example has.
 func (x *example) path(pattern, on string) string {
 	named := map[string]string{
-		"projects/": x.project, "locations/": "europe-north1", "serviceAccounts/": x.account, "buckets/": x.bucket, "b/": x.bucket,
+		"projects/": x.project, "locations/": "europe-north1", "serviceAccounts/": x.account, "buckets/": x.bucket,
+		"b/": x.bucket,
 	}
 	p := variables.ReplaceAllStringFunc(pattern, func(v string) string {
 		m := variables.FindStringSubmatch(v)

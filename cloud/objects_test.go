@@ -22,23 +22,35 @@ func TestObjectsAreGuardedByTheirNames(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"pub/x", "pub/y", "secret/x"} {
-		if _, err := c.storage.Put(ctx, storage.Insert{Bucket: bucket, Name: name}, strings.NewReader("first")); err != nil {
+		if _, err := c.storage.Put(ctx, storage.Insert{Bucket: bucket, Name: name},
+			strings.NewReader("first")); err != nil {
 			t.Fatal(err)
 		}
 	}
-	public := iam.Condition{Title: "public", Expression: `resource.name.startsWith("projects/_/buckets/` + bucket + `/objects/pub/")`}
+	public := iam.Condition{
+		Title:      "public",
+		Expression: `resource.name.startsWith("projects/_/buckets/` + bucket + `/objects/pub/")`,
+	}
 	bind := func(who iam.Principal, role string) iam.ConditionalBinding {
-		return iam.ConditionalBinding{Binding: iam.Binding{Role: role, Members: []string{who.Member}}, Condition: public}
+		return iam.ConditionalBinding{
+			Binding:   iam.Binding{Role: role, Members: []string{who.Member}},
+			Condition: public,
+		}
 	}
 	admin, creator := iam.User("admin@giggle.test"), iam.User("creator@giggle.test")
-	_, err := c.identity.SetPolicy(ctx, "projects/giggle/buckets/"+bucket, iam.Policy{Version: 3, Conditional: []iam.ConditionalBinding{
-		bind(admin, "roles/storage.objectAdmin"), bind(creator, "roles/storage.objectCreator"), bind(creator, "roles/storage.objectViewer"),
-	}})
+	_, err := c.identity.SetPolicy(ctx, "projects/giggle/buckets/"+bucket, iam.Policy{
+		Version: 3,
+		Conditional: []iam.ConditionalBinding{
+			bind(admin, "roles/storage.objectAdmin"), bind(creator, "roles/storage.objectCreator"),
+			bind(creator, "roles/storage.objectViewer"),
+		},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	multipart := func(name string) string {
-		return "--b\r\nContent-Type: application/json\r\n\r\n{\"name\":\"" + name + "\"}\r\n--b\r\n\r\nsecond\r\n--b--\r\n"
+		return "--b\r\nContent-Type: application/json\r\n\r\n{\"name\":\"" + name +
+			"\"}\r\n--b\r\n\r\nsecond\r\n--b--\r\n"
 	}
 	const upload = "/upload/storage/v1/b/" + bucket + "/o?uploadType="
 	const o = "/storage/v1/b/" + bucket + "/o/"
@@ -57,25 +69,36 @@ func TestObjectsAreGuardedByTheirNames(t *testing.T) {
 		{"replace", admin, "POST", upload + "media&name=pub/y", "second", 200, "", "pub/y"},
 
 		{"another name in the query", admin, "POST", upload + "media&name=secret/x", "second", 403, "secret/x", ""},
-		{"two names in the query", admin, "POST", upload + "media&name=pub/x&name=secret/x", "second", 200, "secret/x", ""},
-		{"two names, one hidden by a semicolon", admin, "POST", upload + "media&name=pub/x;y&name=secret/x", "second", 200, "secret/x", "pub/x;y"},
-		{"another name in the metadata", admin, "POST", upload + "multipart", multipart("secret/x"), 403, "secret/x", ""},
-		{"another name in a resumable upload", admin, "POST", upload + "resumable", `{"name":"secret/x"}`, 403, "secret/x", ""},
+		{"two names in the query", admin, "POST", upload +
+			"media&name=pub/x&name=secret/x", "second", 200, "secret/x", ""},
+		{"two names, one hidden by a semicolon", admin, "POST", upload +
+			"media&name=pub/x;y&name=secret/x", "second", 200, "secret/x", "pub/x;y"},
+		{"another name in the metadata", admin, "POST", upload +
+			"multipart", multipart("secret/x"), 403, "secret/x", ""},
+		{"another name in a resumable upload", admin, "POST", upload +
+			"resumable", `{"name":"secret/x"}`, 403, "secret/x", ""},
 		{"another by path", admin, "GET", "/" + bucket + "/secret/x", "", 403, "", ""},
 		{"another by path, escaped", admin, "GET", "/" + bucket + "/secret%2Fx", "", 403, "", ""},
 		{"another by path, escaped twice", admin, "GET", "/" + bucket + "/secret%252Fx", "", 403, "", ""},
 		{"another by a copy", admin, "POST", o + "secret%2Fx/copyTo/b/" + bucket + "/o/pub%2Fz", "", 403, "", ""},
-		{"to another by a copy", admin, "POST", o + "pub%2Fx/copyTo/b/" + bucket + "/o/secret%2Fx", "", 403, "secret/x", ""},
-		{"another composed", admin, "POST", o + "pub%2Fz/compose", `{"sourceObjects":[{"name":"secret/x"}]}`, 403, "", ""},
+		{"to another by a copy", admin, "POST", o + "pub%2Fx/copyTo/b/" + bucket +
+			"/o/secret%2Fx", "", 403, "secret/x", ""},
+		{"another composed", admin, "POST", o +
+			"pub%2Fz/compose", `{"sourceObjects":[{"name":"secret/x"}]}`, 403, "", ""},
 
 		{"create as a creator", creator, "POST", upload + "media&name=pub/new3", "second", 200, "", "pub/new3"},
 		{"replace as a creator", creator, "POST", upload + "media&name=pub/x", "third", 403, "", ""},
 		{"replace by metadata as a creator", creator, "POST", upload + "multipart", multipart("pub/x"), 403, "", ""},
-		{"replace by a resumable upload as a creator", creator, "POST", upload + "resumable", `{"name":"pub/x"}`, 403, "", ""},
-		{"replace by a copy as a creator", creator, "POST", o + "pub%2Fnew1/copyTo/b/" + bucket + "/o/pub%2Fx", "", 403, "", ""},
-		{"replace by a rewrite as a creator", creator, "POST", o + "pub%2Fnew1/rewriteTo/b/" + bucket + "/o/pub%2Fx", "", 403, "", ""},
-		{"replace by composing as a creator", creator, "POST", o + "pub%2Fx/compose", `{"sourceObjects":[{"name":"pub/new1"}]}`, 403, "", ""},
-		{"a copy to a new name as a creator", creator, "POST", o + "pub%2Fnew1/copyTo/b/" + bucket + "/o/pub%2Fnew4", "", 200, "", "pub/new4"},
+		{"replace by a resumable upload as a creator", creator, "POST", upload +
+			"resumable", `{"name":"pub/x"}`, 403, "", ""},
+		{"replace by a copy as a creator", creator, "POST", o + "pub%2Fnew1/copyTo/b/" + bucket +
+			"/o/pub%2Fx", "", 403, "", ""},
+		{"replace by a rewrite as a creator", creator, "POST", o + "pub%2Fnew1/rewriteTo/b/" + bucket +
+			"/o/pub%2Fx", "", 403, "", ""},
+		{"replace by composing as a creator", creator, "POST", o +
+			"pub%2Fx/compose", `{"sourceObjects":[{"name":"pub/new1"}]}`, 403, "", ""},
+		{"a copy to a new name as a creator", creator, "POST", o + "pub%2Fnew1/copyTo/b/" + bucket +
+			"/o/pub%2Fnew4", "", 200, "", "pub/new4"},
 	} {
 		t.Run(tt.what, func(t *testing.T) {
 			token, _, err := c.identity.AccessTokenFor(tt.who, nil, time.Hour)
@@ -114,16 +137,22 @@ func TestReservedBuckets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{storage.LogsBucketName(p), storage.LogsBucketName(resource.Project{Number: "123456789012"}), "x.googleusercontent.com"} {
+	for _, name := range []string{storage.LogsBucketName(p),
+		storage.LogsBucketName(resource.Project{Number: "123456789012"}), "x.googleusercontent.com"} {
 		if _, err := c.storage.CreateBucket(t.Context(), storage.Bucket{Name: name, Project: "giggle"}); err == nil {
 			t.Errorf("%s was made", name)
 		}
 	}
 	// And a project's logs go to no bucket of another project, which may be there since before that was so.
-	if _, err := c.storage.CreateBucket(t.Context(), storage.Bucket{Name: storage.LogsBucketName(p), Project: "another-project", Reserved: true}); err != nil {
+	if _, err := c.storage.CreateBucket(t.Context(), storage.Bucket{
+		Name:     storage.LogsBucketName(p),
+		Project:  "another-project",
+		Reserved: true,
+	}); err != nil {
 		t.Fatal(err)
 	}
-	if name, err := c.storage.LogsBucket(t.Context(), p); err == nil || !strings.Contains(err.Error(), "another project's") {
+	if name, err := c.storage.LogsBucket(t.Context(), p); err == nil ||
+		!strings.Contains(err.Error(), "another project's") {
 		t.Errorf("the logs go to %s (%v)", name, err)
 	}
 }

@@ -53,7 +53,11 @@ func TestQuotas(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		cert := &x509.Certificate{SerialNumber: big.NewInt(int64(i + 1)), Subject: pkix.Name{CommonName: "x"}, NotAfter: time.Now().Add(time.Hour)}
+		cert := &x509.Certificate{
+			SerialNumber: big.NewInt(int64(i + 1)),
+			Subject:      pkix.Name{CommonName: "x"},
+			NotAfter:     time.Now().Add(time.Hour),
+		}
 		der, err := x509.CreateCertificate(rand.Reader, cert, cert, &key.PublicKey, key)
 		if err != nil {
 			t.Fatal(err)
@@ -94,17 +98,26 @@ func TestQuotas(t *testing.T) {
 			return err
 		}},
 		{quota.Triggers, 0, func(i int) error {
-			_, err := c.triggers.Create(ctx, here, trigger.Trigger{Autodetect: true, Title: fmt.Sprintf("t%d", i), Webhook: &trigger.Webhook{Secret: "projects/giggle/secrets/s/versions/1"}})
+			_, err := c.triggers.Create(ctx, here, trigger.Trigger{
+				Autodetect: true,
+				Title:      fmt.Sprintf("t%d", i),
+				Webhook:    &trigger.Webhook{Secret: "projects/giggle/secrets/s/versions/1"},
+			})
 			return err
 		}, nil},
 		{quota.Repositories, 0, func(i int) error {
-			_, err := c.artifacts.CreateRepository(ctx, artifacts.Repository{Name: resource.Repository("giggle", here.Location, fmt.Sprintf("r%d", i)), Format: artifacts.Docker})
+			_, err := c.artifacts.CreateRepository(ctx, artifacts.Repository{
+				Name:   resource.Repository("giggle", here.Location, fmt.Sprintf("r%d", i)),
+				Format: artifacts.Docker,
+			})
 			return err
 		}, func(i int) error {
-			_, err := c.artifacts.DeleteRepository(ctx, resource.Repository("giggle", here.Location, fmt.Sprintf("r%d", i)))
+			_, err := c.artifacts.DeleteRepository(ctx,
+				resource.Repository("giggle", here.Location, fmt.Sprintf("r%d", i)))
 			return err
 		}},
-		{quota.GitRepositories, 0, func(i int) error { _, err := c.repos.Create(ctx, "giggle", fmt.Sprintf("git-%d", i)); return err },
+		{quota.GitRepositories, 0,
+			func(i int) error { _, err := c.repos.Create(ctx, "giggle", fmt.Sprintf("git-%d", i)); return err },
 			func(i int) error { return c.repos.Delete(ctx, "giggle", fmt.Sprintf("git-%d", i)) }},
 		{quota.Buckets, 0, func(i int) error {
 			_, err := c.storage.CreateBucket(ctx, storage.Bucket{Name: fmt.Sprintf("bucket-%d", i), Project: "giggle"})
@@ -113,7 +126,8 @@ func TestQuotas(t *testing.T) {
 			return c.storage.DeleteBucket(ctx, fmt.Sprintf("bucket-%d", i), storage.Conditions{})
 		}},
 		{quota.StoredBytes, 0, func(i int) error {
-			_, err := c.storage.Put(ctx, storage.Insert{Bucket: firstBucket(t, c), Name: fmt.Sprint(i)}, strings.NewReader("x"))
+			_, err := c.storage.Put(ctx, storage.Insert{Bucket: firstBucket(t, c), Name: fmt.Sprint(i)},
+				strings.NewReader("x"))
 			return err
 		}, func(i int) error {
 			return c.storage.Delete(ctx, firstBucket(t, c), fmt.Sprint(i), 0, storage.Conditions{})
@@ -127,7 +141,8 @@ func TestQuotas(t *testing.T) {
 			return err
 		}, nil},
 		{quota.Roles, 0, func(i int) error {
-			_, err := c.identity.CreateRole(ctx, "giggle", fmt.Sprintf("role%d", i), iam.Role{Permissions: []string{"run.services.get"}})
+			_, err := c.identity.CreateRole(ctx, "giggle", fmt.Sprintf("role%d", i),
+				iam.Role{Permissions: []string{"run.services.get"}})
 			return err
 		}, nil},
 	} {
@@ -144,7 +159,8 @@ func TestQuotas(t *testing.T) {
 					made, last = max(made, 0)+1, i
 					return
 				}
-				if code := fault.CodeOf(err); code != fault.ResourceExhausted && !(q.name == quota.Keys && code == fault.FailedPrecondition) {
+				if code := fault.CodeOf(err); code != fault.ResourceExhausted &&
+					!(q.name == quota.Keys && code == fault.FailedPrecondition) {
 					t.Errorf("%s: %v", q.name, err)
 				}
 				if want := "giggle up --quota " + string(q.name); !strings.Contains(err.Error(), want) {

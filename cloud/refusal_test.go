@@ -19,15 +19,18 @@ import (
 	"giggle/storage"
 )
 
-// A client that sends a long body to its end before it reads anything is told why it is refused, in the protocol that it
-// speaks, wherever in the body that came to light.
+// A client that sends a long body to its end before it reads anything is told why it is refused, in the protocol that
+// it speaks, wherever in the body that came to light.
 func TestRefusalsAreHeardAfterTheBody(t *testing.T) {
 	c := newCloudWith(t, func(cfg *Config) { cfg.Quotas = map[string]int{"stored-bytes": 3 << 20} })
 	ctx := t.Context()
 	if _, err := c.storage.CreateBucket(ctx, storage.Bucket{Name: "a-small-bucket", Project: "giggle"}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.artifacts.CreateRepository(ctx, artifacts.Repository{Name: resource.Repository("giggle", "europe-north1", "docker"), Format: artifacts.Docker}); err != nil {
+	if _, err := c.artifacts.CreateRepository(ctx, artifacts.Repository{
+		Name:   resource.Repository("giggle", "europe-north1", "docker"),
+		Format: artifacts.Docker,
+	}); err != nil {
 		t.Fatal(err)
 	}
 	token, _, err := c.identity.AccessTokenFor(c.identity.Owner(), nil, time.Hour)
@@ -60,7 +63,8 @@ func TestRefusalsAreHeardAfterTheBody(t *testing.T) {
 		if chunked {
 			length = "Transfer-Encoding: chunked"
 		}
-		if _, err := fmt.Fprintf(conn, "%s %s HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\n%s\r\n\r\n", method, path, host, credential, length); err != nil {
+		if _, err := fmt.Fprintf(conn, "%s %s HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\n%s\r\n\r\n", method,
+			path, host, credential, length); err != nil {
 			t.Fatal(err)
 		}
 		for n := 0; n < size; n += len(part) {
@@ -93,9 +97,17 @@ func TestRefusalsAreHeardAfterTheBody(t *testing.T) {
 		return d.DialContext(ctx, "tcp", secure)
 	}
 	begin := func() string { // of an upload to the repository
-		client := &http.Client{Transport: &http.Transport{DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dialTLS(ctx, registry) }}}
+		client := &http.Client{
+			Transport: &http.Transport{
+				DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+					return dialTLS(ctx,
+						registry)
+				},
+			},
+		}
 		defer client.CloseIdleConnections()
-		req, _ := http.NewRequestWithContext(ctx, "POST", "https://"+registry+"/v2/giggle/docker/image/blobs/uploads/", nil)
+		req, _ := http.NewRequestWithContext(ctx, "POST", "https://"+registry+"/v2/giggle/docker/image/blobs/uploads/",
+			nil)
 		req.Header.Set("Authorization", "Bearer "+token)
 		res, err := client.Do(req)
 		if err != nil {
@@ -114,7 +126,10 @@ func TestRefusalsAreHeardAfterTheBody(t *testing.T) {
 	}{
 		{"an object", "POST", object, func() string { return media }, token, http.StatusRequestEntityTooLarge, `"quotaExceeded"`},
 		{"an object of nobody", "POST", object, func() string { return media }, "ya29.garbage", http.StatusUnauthorized, `"code": 401`},
-		{"no bucket", "POST", object, func() string { return strings.Replace(media, "a-small", "no-such", 1) }, token, http.StatusNotFound, `"code": 404`},
+		{"no bucket", "POST", object, func() string {
+			return strings.Replace(media, "a-small", "no-such",
+				1)
+		}, token, http.StatusNotFound, `"code": 404`},
 		{"no route", "POST", object, func() string { return "/upload/nowhere" }, token, http.StatusNotFound, `"code": 404`},
 		{"a chunk of a blob", "PATCH", registry, begin, token, http.StatusForbidden, `"DENIED"`},
 		{"a chunk of nobody", "PATCH", registry, begin, "ya29.garbage", http.StatusUnauthorized, `"UNAUTHORIZED"`},
@@ -147,7 +162,10 @@ func TestRefusalsAreHeardAfterTheBody(t *testing.T) {
 			t.Run(name+", HTTP/2", func(t *testing.T) {
 				client := &http.Client{Transport: &http.Transport{
 					ForceAttemptHTTP2: true,
-					DialTLSContext:    func(ctx context.Context, _, _ string) (net.Conn, error) { return dialTLS(ctx, tt.host, "h2") },
+					DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+						return dialTLS(ctx,
+							tt.host, "h2")
+					},
 				}}
 				defer client.CloseIdleConnections()
 				var in io.Reader = bytes.NewReader(make([]byte, size))

@@ -28,7 +28,9 @@ type listeners struct {
 // Listen binds every socket. A port that is taken is an error that names the flag that moves it.
 func (c *Cloud) Listen() (err error) {
 	if ip, err := netip.ParseAddr(c.cfg.Address); err != nil || !ip.IsLoopback() {
-		return fault.New(fault.InvalidArgument, "--address %q is not a loopback address such as 127.71.71.1; Giggle listens on loopback only.", c.cfg.Address)
+		return fault.New(fault.InvalidArgument,
+			"--address %q is not a loopback address such as 127.71.71.1; Giggle listens on loopback only.",
+			c.cfg.Address)
 	}
 	tcp := func(flag, address string) net.Listener {
 		if err != nil {
@@ -58,7 +60,8 @@ func (c *Cloud) Listen() (err error) {
 	}
 	// The same port for UDP as for TCP.
 	if c.dnsUDP, err = net.ListenPacket("udp", c.dnsTCP.Addr().String()); err != nil {
-		return fault.New(fault.FailedPrecondition, "Can't listen on UDP %s (%v). Move it with --address or --dns-port.", c.dnsTCP.Addr(), err)
+		return fault.New(fault.FailedPrecondition, "Can't listen on UDP %s (%v). Move it with --address or --dns-port.",
+			c.dnsTCP.Addr(), err)
 	}
 	c.onClose(func() error { _ = c.dnsUDP.Close(); return nil })
 	return c.listenSocket()
@@ -102,7 +105,11 @@ func (c *Cloud) Run(ctx context.Context, force <-chan struct{}) error {
 	if err != nil {
 		return err
 	}
-	outer := edge.NewDNS(edge.DNSConfig{Address: self, TTL: time.Minute, Resolvers: edge.Resolvers(string(resolv), self)})
+	outer := edge.NewDNS(edge.DNSConfig{
+		Address:   self,
+		TTL:       time.Minute,
+		Resolvers: edge.Resolvers(string(resolv), self),
+	})
 	if err := c.reconciler.PublishAll(ctx); err != nil {
 		return err
 	}
@@ -131,7 +138,11 @@ func (c *Cloud) Run(ctx context.Context, force <-chan struct{}) error {
 	actor("HTTPS", func() error { return c.server.ServeLocal(c.https) })
 	actor("HTTP", func() error { return c.server.ServeRedirect(c.http) })
 	actor("plain edge", func() error { return c.server.ServePlain(c.plain, nil) })
-	console := &http.Server{Handler: http.HandlerFunc(c.serveConsole), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute}
+	console := &http.Server{
+		Handler:           http.HandlerFunc(c.serveConsole),
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       time.Minute,
+	}
 	actor("console", func() error { return serve(console, c.server.Bound(c.console)) })
 	socket := c.api.HTTP()
 	actor("socket", func() error { return serve(socket, c.server.Bound(c.socket)) })
@@ -183,7 +194,8 @@ func (c *Cloud) housekeep(ctx context.Context) error {
 		}
 		_, objects := c.storage.ExpireUploads(ctx)
 		_, pushes := c.blobs.ExpireUploads(ctx, c.cfg.Now().Add(-uploadAge))
-		if err := errors.Join(c.identity.RotateKeys(ctx), c.identity.Expire(ctx), c.operations.Expire(ctx), c.store.Purge(ctx), objects, pushes, c.keepCaches()); err != nil && ctx.Err() == nil {
+		if err := errors.Join(c.identity.RotateKeys(ctx), c.identity.Expire(ctx), c.operations.Expire(ctx),
+			c.store.Purge(ctx), objects, pushes, c.keepCaches()); err != nil && ctx.Err() == nil {
 			c.cfg.Log.Error("housekeeping", "err", err)
 		}
 	}

@@ -13,17 +13,20 @@ import (
 func TestScopes(t *testing.T) {
 	c := newCloud(t)
 	all := muxes(t, c)
-	if _, err := c.storage.CreateBucket(t.Context(), storage.Bucket{Name: "a-bucket-of-scopes", Project: "giggle"}); err != nil {
+	if _, err := c.storage.CreateBucket(t.Context(),
+		storage.Bucket{Name: "a-bucket-of-scopes", Project: "giggle"}); err != nil {
 		t.Fatal(err)
 	}
 	type call struct{ host, method, path, body string }
 	var (
-		readBucket   = call{"storage.googleapis.com", "GET", "/storage/v1/b/a-bucket-of-scopes", ""}
-		writeObject  = call{"storage.googleapis.com", "POST", "/upload/storage/v1/b/a-bucket-of-scopes/o?uploadType=media&name=x", "x"}
+		readBucket  = call{"storage.googleapis.com", "GET", "/storage/v1/b/a-bucket-of-scopes", ""}
+		writeObject = call{"storage.googleapis.com", "POST",
+			"/upload/storage/v1/b/a-bucket-of-scopes/o?uploadType=media&name=x", "x"}
 		bucketPolicy = call{"storage.googleapis.com", "PUT", "/storage/v1/b/a-bucket-of-scopes/iam", "{}"}
 		services     = call{"run.googleapis.com", "GET", "/v2/projects/giggle/locations/europe-north1/services", ""}
-		policy       = call{"cloudresourcemanager.googleapis.com", "POST", "/v1/projects/giggle:setIamPolicy", `{"policy":{"bindings":[{"role":"roles/owner","members":["user:you@giggle.test"]}]}}`}
-		readPolicy   = call{"cloudresourcemanager.googleapis.com", "POST", "/v1/projects/giggle:getIamPolicy", "{}"}
+		policy       = call{"cloudresourcemanager.googleapis.com", "POST", "/v1/projects/giggle:setIamPolicy",
+			`{"policy":{"bindings":[{"role":"roles/owner","members":["user:you@giggle.test"]}]}}`}
+		readPolicy = call{"cloudresourcemanager.googleapis.com", "POST", "/v1/projects/giggle:getIamPolicy", "{}"}
 	)
 	every := []call{readBucket, writeObject, bucketPolicy, services, policy, readPolicy}
 	const root = "https://www.googleapis.com/auth/"
@@ -58,7 +61,8 @@ func TestScopes(t *testing.T) {
 			all[x.host].ServeHTTP(w, r)
 			refused := strings.Contains(w.Body.String(), "insufficient authentication scopes")
 			if (w.Code == 200) != want || refused == want {
-				t.Errorf("%q: %s %s = %d, want it allowed: %v: %.200s", tt.scopes, x.method, x.path, w.Code, want, w.Body)
+				t.Errorf("%q: %s %s = %d, want it allowed: %v: %.200s", tt.scopes, x.method, x.path, w.Code, want,
+					w.Body)
 			}
 		}
 	}

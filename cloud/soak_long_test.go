@@ -108,7 +108,8 @@ func TestLongSoak(t *testing.T) {
 	settled := s.rest(t)
 	s.load(t, urls, length, func(ctx context.Context) { s.havoc(ctx, t, image, names) })
 	left := s.rest(t)
-	t.Logf("%d requests answered, %d cut by %d kills of instances and %d of the platform", s.answered.Load(), s.cut.Load(), len(s.deaths), len(s.outages))
+	t.Logf("%d requests answered, %d cut by %d kills of instances and %d of the platform", s.answered.Load(),
+		s.cut.Load(), len(s.deaths), len(s.outages))
 	t.Logf("before: %+v", settled)
 	t.Logf("after:  %+v", left)
 	if len(s.outages) == 0 || len(s.deaths) == 0 {
@@ -144,7 +145,8 @@ func (s *soak) up(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = log.Close() }()
-	cmd := exec.Command(s.binary, "up", "--data", s.data, "--address", "127.71.95.1", "--console", "127.0.0.1:0", "--edge", "127.0.0.1:0", "--idle", "5s")
+	cmd := exec.Command(s.binary, "up", "--data", s.data, "--address", "127.71.95.1", "--console", "127.0.0.1:0",
+		"--edge", "127.0.0.1:0", "--idle", "5s")
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -330,18 +332,21 @@ func (s *soak) ask(t *testing.T, client *http.Client, urls []string, random *ran
 	}
 	to := time.Since(s.start)
 	switch {
-	case err == nil && status == 200 && string(body) == id+"\n"+string(sent) && res.Header.Get("Service") == []string{"one", "two"}[which]:
+	case err == nil && status == 200 && string(body) == id+"\n"+string(sent) &&
+		res.Header.Get("Service") == []string{"one", "two"}[which]:
 		s.answered.Add(1)
 	case err == nil && status == 200:
 		if s.wrong.Add(1) >= 20 {
 			return
 		}
-		t.Errorf("a wrong answer to %s of %d bytes: %s, %d bytes, %.80q", query, len(sent), res.Header.Get("Service"), len(body), body)
+		t.Errorf("a wrong answer to %s of %d bytes: %s, %d bytes, %.80q", query, len(sent), res.Header.Get("Service"),
+			len(body), body)
 	case s.killedIn(from, to):
 		s.cut.Add(1)
 	default:
 		if s.wrong.Add(1) < 20 {
-			t.Errorf("%s %s at %s, %s long, with nothing killed: %d %.200q %v", method, query, from.Round(time.Millisecond), (to - from).Round(time.Millisecond), status, body, err)
+			t.Errorf("%s %s at %s, %s long, with nothing killed: %d %.200q %v", method, query,
+				from.Round(time.Millisecond), (to - from).Round(time.Millisecond), status, body, err)
 		}
 	}
 }
@@ -439,7 +444,8 @@ func childrenOf(parent int) (out []int) {
 	all, _ := filepath.Glob("/proc/[0-9]*/stat")
 	for _, f := range all {
 		b, _ := os.ReadFile(f) // it may have ended
-		if fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:])); len(fields) > 1 && fields[1] == strconv.Itoa(parent) {
+		if fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:])); len(fields) > 1 &&
+			fields[1] == strconv.Itoa(parent) {
 			if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(f))); err == nil {
 				out = append(out, pid)
 			}

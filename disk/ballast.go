@@ -36,15 +36,16 @@ func (d *Disk) Ballast(path string, size int64) (_ *Ballast, err error) {
 	return b, b.Restore()
 }
 
-// Drop lets the ballast go, and reports whether it was there: whether it is worth trying again what found the disk full.
+// Drop lets the ballast go, and reports whether it was there: whether it is worth trying again what found the disk
+// full.
 func (b *Ballast) Drop() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return os.Remove(b.path) == nil
 }
 
-// Restore makes the ballast again where it is gone and the disk has half as much again as it takes. That may be in what is kept back, which
-// is for deletes, too.
+// Restore makes the ballast again where it is gone and the disk has half as much again as it takes. That may be in what
+// is kept back, which is for deletes, too.
 func (b *Ballast) Restore() (err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -41,9 +41,10 @@ type Part struct {
 
 // Space is what a file system has.
 type Space struct {
-	Free, Total         int64 // bytes
-	FreeInodes, Inodes  int64 // 0 of 0 where there is no limit
-	Reserve, RowReserve int64 // bytes that are kept back from what grows, and of them those kept back from new rows, too
+	Free, Total        int64 // bytes
+	FreeInodes, Inodes int64 // 0 of 0 where there is no limit
+	// bytes that are kept back from what grows, and of them those kept back from new rows, too
+	Reserve, RowReserve int64
 }
 
 // Config is what New needs.
@@ -88,7 +89,10 @@ func statfs(dir string) (s Space, err error) {
 		return s, fmt.Errorf("statfs %s: %w", dir, err)
 	}
 	return Space{
-		Free: int64(st.Bavail) * st.Bsize, Total: int64(st.Blocks) * st.Bsize, FreeInodes: int64(st.Ffree), Inodes: int64(st.Files),
+		Free:       int64(st.Bavail) * st.Bsize,
+		Total:      int64(st.Blocks) * st.Bsize,
+		FreeInodes: int64(st.Ffree),
+		Inodes:     int64(st.Files),
 	}, nil
 }
 
@@ -145,7 +149,8 @@ func (d *Disk) refuse(s Space) error {
 	return e
 }
 
-// How old an answer about what is big may be, how long it is looked for, and how long a refusal waits for the first one.
+// How old an answer about what is big may be, how long it is looked for, and how long a refusal waits for the first
+// one.
 const (
 	usesAge  = time.Minute
 	usesTime = 5 * time.Second

@@ -20,12 +20,14 @@ import (
 // What is kept back follows the file system's size: enough on a small one, not too much on a big one.
 func TestReserve(t *testing.T) {
 	for _, c := range []struct{ total, reserve int64 }{
-		{100 << 20, 100 << 20 / 8}, {300 << 20, 32 << 20}, {3 << 30, 3 << 30 / 50}, {40 << 30, 40 << 30 / 50}, {4 << 40, 1 << 30},
+		{100 << 20, 100 << 20 / 8}, {300 << 20, 32 << 20}, {3 << 30, 3 << 30 / 50}, {40 << 30, 40 << 30 / 50},
+		{4 << 40, 1 << 30},
 	} {
 		s := disk.Space{Total: c.total}
 		d := disk.New(disk.Config{Measure: func(string) (disk.Space, error) { return s, nil }})
 		if got, err := d.Space(); err != nil || got.Reserve != c.reserve || got.RowReserve != c.reserve/2 {
-			t.Errorf("of %d bytes %d are kept back (%d of rows, %v), want %d", c.total, got.Reserve, got.RowReserve, err, c.reserve)
+			t.Errorf("of %d bytes %d are kept back (%d of rows, %v), want %d", c.total, got.Reserve, got.RowReserve,
+				err, c.reserve)
 		}
 		for _, at := range []struct {
 			free, n                int64
@@ -42,10 +44,12 @@ func TestReserve(t *testing.T) {
 			{low: true},
 		} {
 			s.Free = at.free
-			if got := d.Admit(at.n); (got == nil) != at.bytes || got != nil && fault.From(got).Reason != fault.ReasonDiskFull {
+			if got := d.Admit(at.n); (got == nil) != at.bytes ||
+				got != nil && fault.From(got).Reason != fault.ReasonDiskFull {
 				t.Errorf("%d free of %d, %d more: %v", at.free, c.total, at.n, got)
 			}
-			if got := d.AdmitRows(); (got == nil) != at.rows || got != nil && fault.CodeOf(got) != fault.ResourceExhausted {
+			if got := d.AdmitRows(); (got == nil) != at.rows ||
+				got != nil && fault.CodeOf(got) != fault.ResourceExhausted {
 				t.Errorf("%d free of %d, rows: %v", at.free, c.total, got)
 			}
 			if d.Low() != at.low {
@@ -63,7 +67,8 @@ func TestInodes(t *testing.T) {
 		t.Errorf("1001 inodes: %v", err)
 	}
 	s.FreeInodes = 999
-	if err := d.Admit(1); !fault.Is(err, fault.ResourceExhausted) || !strings.Contains(err.Error(), "inodes") || !d.Low() {
+	if err := d.Admit(1); !fault.Is(err, fault.ResourceExhausted) || !strings.Contains(err.Error(), "inodes") ||
+		!d.Low() {
 		t.Errorf("999 inodes: %v", err)
 	}
 	s.Inodes, s.FreeInodes = 0, 0 // as btrfs says
@@ -85,14 +90,18 @@ func TestRefusal(t *testing.T) {
 	}
 	told := 0
 	d := disk.New(disk.Config{
-		Dir: dir, Full: func() { told++ }, Measure: func(string) (disk.Space, error) { return disk.Space{Free: 7 << 20, Total: 1 << 30}, nil },
+		Dir:     dir,
+		Full:    func() { told++ },
+		Measure: func(string) (disk.Space, error) { return disk.Space{Free: 7 << 20, Total: 1 << 30}, nil },
 		Parts: []disk.Part{
-			{Name: "objects", Dirs: []string{filepath.Join(dir, "blobs")}, Fix: "`gcloud storage rm`"}, {Name: "layers", Dirs: []string{filepath.Join(dir, "layers")}},
+			{Name: "objects", Dirs: []string{filepath.Join(dir, "blobs")}, Fix: "`gcloud storage rm`"},
+			{Name: "layers", Dirs: []string{filepath.Join(dir, "layers")}},
 			{Name: "nothing", Dirs: []string{filepath.Join(dir, "missing"), filepath.Join(dir, "empty")}},
 		},
 	})
 	err := d.Admit(0)
-	for _, want := range []string{"The platform's disk is full: 7 MiB are free, and 32 MiB are kept back", "Most is taken by layers (5 MiB); objects (3 MiB), which `gcloud storage rm` gives back"} {
+	for _, want := range []string{"The platform's disk is full: 7 MiB are free, and 32 MiB are kept back",
+		"Most is taken by layers (5 MiB); objects (3 MiB), which `gcloud storage rm` gives back"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v\nlacks %q", err, want)
 		}
@@ -161,7 +170,8 @@ func TestBallast(t *testing.T) {
 		for err == nil {
 			_, err = f.Write(make([]byte, 64<<10))
 		}
-		if e := fault.From(fmt.Errorf("write: %w", err)); e.Code != fault.ResourceExhausted || e.Reason != fault.ReasonDiskFull {
+		if e := fault.From(fmt.Errorf("write: %w", err)); e.Code != fault.ResourceExhausted ||
+			e.Reason != fault.ReasonDiskFull {
 			t.Fatalf("a full disk is said as %v", e)
 		}
 	}

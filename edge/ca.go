@@ -42,13 +42,17 @@ const (
 // impersonate a bank. The list is whole from the first start, because a trusted root cannot grow later: the cloud's own
 // names, and the hosts that builds and pulls go through.
 var constrained = []string{
-	"googleapis.com", "run.app", "pkg.dev", "gcr.io", "accounts.google.com", "cloud.google.com", "source.developers.google.com",
+	"googleapis.com", "run.app", "pkg.dev", "gcr.io", "accounts.google.com", "cloud.google.com",
+	"source.developers.google.com",
 	"google.internal", "googleusercontent.com", "cloudfunctions.net", "cloud.goog",
 	"docker.io", "docker.com", "quay.io", "ghcr.io", "registry.k8s.io", "mcr.microsoft.com",
 	"ollama.ai", "ollama.com", "huggingface.co", "hf.co",
-	"golang.org", "go.dev", "npmjs.org", "npmjs.com", "yarnpkg.com", "nodejs.org", "pypi.org", "pythonhosted.org", "python.org",
-	"repo.maven.apache.org", "repo1.maven.org", "rubygems.org", "crates.io", "rust-lang.org", "nuget.org", "packagist.org",
-	"debian.org", "ubuntu.com", "alpinelinux.org", "github.com", "githubusercontent.com", "githubassets.com", "gitlab.com", "sigstore.dev",
+	"golang.org", "go.dev", "npmjs.org", "npmjs.com", "yarnpkg.com", "nodejs.org", "pypi.org", "pythonhosted.org",
+	"python.org",
+	"repo.maven.apache.org", "repo1.maven.org", "rubygems.org", "crates.io", "rust-lang.org", "nuget.org",
+	"packagist.org",
+	"debian.org", "ubuntu.com", "alpinelinux.org", "github.com", "githubusercontent.com", "githubassets.com",
+	"gitlab.com", "sigstore.dev",
 	"localhost", "giggle.test",
 }
 
@@ -98,7 +102,8 @@ func OpenCA(dir string, now func() time.Time) (_ *CA, err error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := writeFile(keyPath, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600); err != nil {
+		if err := writeFile(keyPath, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}),
+			0o600); err != nil {
 			return nil, err
 		}
 	} else if ca.key, err = parseKey(keyPEM); err != nil {
@@ -123,7 +128,8 @@ func OpenCA(dir string, now func() time.Time) (_ *CA, err error) {
 		return nil, fmt.Errorf("%s and %s do not belong together", CertFile, KeyFile)
 	}
 	if now().After(ca.cert.NotAfter) {
-		return nil, fmt.Errorf("%s has expired on %s: remove it and its key, start again and trust the new one", CertFile, ca.cert.NotAfter.Format(time.DateOnly))
+		return nil, fmt.Errorf("%s has expired on %s: remove it and its key, start again and trust the new one",
+			CertFile, ca.cert.NotAfter.Format(time.DateOnly))
 	}
 	ca.pem = pem.EncodeToMemory(block)
 	ca.leafKey, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -152,8 +158,11 @@ func selfSign(key *ecdsa.PrivateKey, now time.Time) ([]byte, error) {
 		return nil, err
 	}
 	t := &x509.Certificate{
-		SerialNumber:                serial,
-		Subject:                     pkix.Name{Organization: []string{"Giggle Cloud Platform"}, CommonName: "Giggle local CA " + fmt.Sprintf("%x", serial.Bytes()[:4])},
+		SerialNumber: serial,
+		Subject: pkix.Name{
+			Organization: []string{"Giggle Cloud Platform"},
+			CommonName:   "Giggle local CA " + fmt.Sprintf("%x", serial.Bytes()[:4]),
+		},
 		NotBefore:                   now.Add(-skew),
 		NotAfter:                    now.Add(caLife),
 		KeyUsage:                    x509.KeyUsageCertSign | x509.KeyUsageCRLSign,

@@ -148,8 +148,13 @@ func (d *DNS) answer(m *dns.Msg, q dns.Question, a netip.Addr) {
 	m.Authoritative = true
 	if (q.Qtype == dns.TypeA || q.Qtype == dns.TypeANY) && a.Is4() {
 		m.Answer = []dns.RR{&dns.A{
-			Hdr: dns.RR_Header{Name: q.Name, Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: uint32(d.cfg.TTL / time.Second)},
-			A:   a.AsSlice(),
+			Hdr: dns.RR_Header{
+				Name:   q.Name,
+				Rrtype: dns.TypeA,
+				Class:  dns.ClassINET,
+				Ttl:    uint32(d.cfg.TTL / time.Second),
+			},
+			A: a.AsSlice(),
 		}}
 	}
 }

@@ -77,10 +77,14 @@ func TestNameConstraints(t *testing.T) {
 		t.Error("the constraints are not critical, or the root may have sub-CAs")
 	}
 	for _, name := range []string{
-		"run.googleapis.com", "europe-north1-run.googleapis.com", "good---jokes-abc-lz.a.run.app", "europe-north1-docker.pkg.dev", "gcr.io", "eu.gcr.io",
-		"accounts.google.com", "console.cloud.google.com", "metadata.google.internal", "source.developers.google.com", "registry-1.docker.io",
-		"registry.ollama.ai", "proxy.golang.org", "sum.golang.org", "registry.npmjs.org", "pypi.org", "files.pythonhosted.org", "deb.debian.org",
-		"github.com", "localhost", "jokes.localhost", "x.giggle.test", "1.cloudbuild-logs.googleusercontent.com", "169.254.169.254", "127.71.71.1", "::1",
+		"run.googleapis.com", "europe-north1-run.googleapis.com", "good---jokes-abc-lz.a.run.app",
+		"europe-north1-docker.pkg.dev", "gcr.io", "eu.gcr.io",
+		"accounts.google.com", "console.cloud.google.com", "metadata.google.internal", "source.developers.google.com",
+		"registry-1.docker.io",
+		"registry.ollama.ai", "proxy.golang.org", "sum.golang.org", "registry.npmjs.org", "pypi.org",
+		"files.pythonhosted.org", "deb.debian.org",
+		"github.com", "localhost", "jokes.localhost", "x.giggle.test", "1.cloudbuild-logs.googleusercontent.com",
+		"169.254.169.254", "127.71.71.1", "::1",
 	} {
 		leaf, err := ca.Leaf(name)
 		if err != nil {
@@ -95,7 +99,8 @@ func TestNameConstraints(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	for _, name := range []string{"example.com", "google.com", "www.google.com", "evilgoogleapis.com", "10.0.0.1", "169.254.169.253", "com", ""} {
+	for _, name := range []string{"example.com", "google.com", "www.google.com", "evilgoogleapis.com", "10.0.0.1",
+		"169.254.169.253", "com", ""} {
 		if _, err := ca.Leaf(name); err == nil {
 			t.Errorf("a leaf for %q", name)
 		}
@@ -146,9 +151,13 @@ type callerKey struct{}
 func newRouter() *edge.Router {
 	return edge.NewRouter(edge.Routes{
 		API: map[string]http.Handler{
-			"run.googleapis.com": tell("run"), "oauth2.googleapis.com": tell("oauth2"), "accounts.google.com": tell("accounts"), "registry.ollama.ai": tell("ollama"),
+			"run.googleapis.com": tell("run"), "oauth2.googleapis.com": tell("oauth2"),
+			"accounts.google.com": tell("accounts"), "registry.ollama.ai": tell("ollama"),
 		},
-		Service: tell("service"), Registry: tell("registry"), Storage: tell("storage"), Console: tell("console"),
+		Service:  tell("service"),
+		Registry: tell("registry"),
+		Storage:  tell("storage"),
+		Console:  tell("console"),
 	})
 }
 
@@ -204,7 +213,10 @@ func (f *front) client(t *testing.T, h2 bool) *http.Client {
 		},
 	}
 	t.Cleanup(tr.CloseIdleConnections)
-	return &http.Client{Transport: tr, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	return &http.Client{
+		Transport:     tr,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
 }
 
 func get(t *testing.T, c *http.Client, u, host string) (*http.Response, string) {
@@ -236,23 +248,30 @@ func TestRouting(t *testing.T) {
 			proto = "HTTP/2.0"
 		}
 		for u, want := range map[string]string{
-			"https://run.googleapis.com/v1/a%2Fb":                "run " + proto + " run.googleapis.com /v1/a%2Fb ",
-			"https://europe-north1-run.googleapis.com/v1":        "run " + proto + " europe-north1-run.googleapis.com /v1 ",
-			"https://run.europe-north1.rep.googleapis.com/":      "run " + proto + " run.europe-north1.rep.googleapis.com / ",
-			"https://accounts.google.com/o":                      "accounts " + proto + " accounts.google.com /o ",
-			"https://registry.ollama.ai/v2/":                     "ollama " + proto + " registry.ollama.ai /v2/ ",
-			"https://good---jokes-abc-lz.a.run.app/":             "service " + proto + " good---jokes-abc-lz.a.run.app / ",
-			"https://europe-north1-docker.pkg.dev/v2/":           "registry " + proto + " europe-north1-docker.pkg.dev /v2/ ",
-			"https://eu.gcr.io/v2/":                              "registry " + proto + " eu.gcr.io /v2/ ",
-			"https://storage.googleapis.com/b/o":                 "storage " + proto + " storage.googleapis.com /b/o ",
-			"https://my-bucket.storage.googleapis.com/o%2Fp?x=1": "storage " + proto + " storage.googleapis.com /my-bucket/o%2Fp ",
-			"https://console.cloud.google.com/run":               "console " + proto + " console.cloud.google.com /run ",
+			"https://run.googleapis.com/v1/a%2Fb": "run " + proto + " run.googleapis.com /v1/a%2Fb ",
+			"https://europe-north1-run.googleapis.com/v1": "run " + proto +
+				" europe-north1-run.googleapis.com /v1 ",
+			"https://run.europe-north1.rep.googleapis.com/": "run " + proto +
+				" run.europe-north1.rep.googleapis.com / ",
+			"https://accounts.google.com/o":  "accounts " + proto + " accounts.google.com /o ",
+			"https://registry.ollama.ai/v2/": "ollama " + proto + " registry.ollama.ai /v2/ ",
+			"https://good---jokes-abc-lz.a.run.app/": "service " + proto +
+				" good---jokes-abc-lz.a.run.app / ",
+			"https://europe-north1-docker.pkg.dev/v2/": "registry " + proto +
+				" europe-north1-docker.pkg.dev /v2/ ",
+			"https://eu.gcr.io/v2/":              "registry " + proto + " eu.gcr.io /v2/ ",
+			"https://storage.googleapis.com/b/o": "storage " + proto + " storage.googleapis.com /b/o ",
+			"https://my-bucket.storage.googleapis.com/o%2Fp?x=1": "storage " + proto +
+				" storage.googleapis.com /my-bucket/o%2Fp ",
+			"https://console.cloud.google.com/run": "console " + proto +
+				" console.cloud.google.com /run ",
 		} {
 			if res, got := get(t, c, u, ""); got != want || res.StatusCode != 200 {
 				t.Errorf("%s = %d %q, want %q", u, res.StatusCode, got, want)
 			}
 		}
-		if res, _ := get(t, c, "https://run.googleapis.com/", "oauth2.googleapis.com"); res.StatusCode != http.StatusMisdirectedRequest {
+		if res, _ := get(t, c, "https://run.googleapis.com/",
+			"oauth2.googleapis.com"); res.StatusCode != http.StatusMisdirectedRequest {
 			t.Errorf("a coalesced connection got %d", res.StatusCode)
 		}
 	}
@@ -262,10 +281,13 @@ func TestRouting(t *testing.T) {
 	}
 	// An API that is not there says so in words that clients print, and not as a broken connection.
 	res, got := get(t, f.client(t, true), "https://logging.googleapis.com/v2/entries:list", "")
-	if res.StatusCode != http.StatusMethodNotAllowed || !strings.Contains(got, "The API logging.googleapis.com is not implemented by Giggle.") || !strings.Contains(got, "UNIMPLEMENTED") {
+	if res.StatusCode != http.StatusMethodNotAllowed ||
+		!strings.Contains(got, "The API logging.googleapis.com is not implemented by Giggle.") ||
+		!strings.Contains(got, "UNIMPLEMENTED") {
 		t.Errorf("an API that is not there = %d %s", res.StatusCode, got)
 	}
-	call, err := http.NewRequestWithContext(t.Context(), "POST", "https://logging.googleapis.com/google.logging.v2.LoggingServiceV2/ListLogEntries", nil)
+	call, err := http.NewRequestWithContext(t.Context(), "POST",
+		"https://logging.googleapis.com/google.logging.v2.LoggingServiceV2/ListLogEntries", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -274,7 +296,8 @@ func TestRouting(t *testing.T) {
 		t.Fatal(err)
 	}
 	res.Body.Close()
-	if h := res.Header; res.StatusCode != 200 || h.Get("Grpc-Status") != "12" || !strings.Contains(h.Get("Grpc-Message"), "logging.googleapis.com") {
+	if h := res.Header; res.StatusCode != 200 || h.Get("Grpc-Status") != "12" ||
+		!strings.Contains(h.Get("Grpc-Message"), "logging.googleapis.com") {
 		t.Errorf("the same by gRPC = %d %v", res.StatusCode, h)
 	}
 }
@@ -283,11 +306,13 @@ func TestMarkedListenerAndNoSNI(t *testing.T) {
 	f := start(t, edge.Config{}, func(ctx context.Context, c net.Conn) context.Context {
 		return context.WithValue(ctx, callerKey{}, "instance-7")
 	})
-	if _, got := get(t, f.client(t, true), "https://run.googleapis.com/", ""); got != "run HTTP/2.0 run.googleapis.com / instance-7" {
+	if _, got := get(t, f.client(t, true), "https://run.googleapis.com/",
+		""); got != "run HTTP/2.0 run.googleapis.com / instance-7" {
 		t.Errorf("got %q", got)
 	}
 	// A client that knows only the address gets a leaf for the address.
-	if _, got := get(t, f.client(t, false), "https://127.0.0.1/_/run.googleapis.com/v1", ""); got != "run HTTP/1.1 run.googleapis.com /v1 instance-7" {
+	if _, got := get(t, f.client(t, false), "https://127.0.0.1/_/run.googleapis.com/v1",
+		""); got != "run HTTP/1.1 run.googleapis.com /v1 instance-7" {
 		t.Errorf("got %q", got)
 	}
 }
@@ -308,7 +333,11 @@ func TestPlainEdge(t *testing.T) {
 		p := new(http.Protocols)
 		p.SetHTTP1(!h2)
 		p.SetHTTP2(h2)
-		tr := &http.Transport{Proxy: http.ProxyURL(proxyURL), TLSClientConfig: &tls.Config{RootCAs: f.pool}, Protocols: p}
+		tr := &http.Transport{
+			Proxy:           http.ProxyURL(proxyURL),
+			TLSClientConfig: &tls.Config{RootCAs: f.pool},
+			Protocols:       p,
+		}
 		t.Cleanup(tr.CloseIdleConnections)
 		return &http.Client{Transport: tr}
 	}
@@ -318,10 +347,16 @@ func TestPlainEdge(t *testing.T) {
 		{"h1", "http://jokes-1.europe-north1.run.app/x", "", "service HTTP/1.1 jokes-1.europe-north1.run.app /x "},
 		{"h1", "http://outside.test/x", "", "outside HTTP/1.1 outside.test /x "},
 		{"direct", "http://" + f.plain + "/x", "jokes.localhost:7180", "service HTTP/1.1 jokes.localhost:7180 /x "},
-		{"direct", "http://" + f.plain + "/_/run.googleapis.com/v1/a%2Fb?q=1", "", "run HTTP/1.1 run.googleapis.com /v1/a%2Fb "},
-		{"direct", "http://" + f.plain + "/_/b.storage.googleapis.com/o", "", "storage HTTP/1.1 storage.googleapis.com /b/o "},
-		{"direct", "http://" + f.plain + "/_/example.com/", "", "{\n  \"error\": {\n    \"code\": 404,\n    \"message\": \"Giggle does not serve the host \\\"example.com\\\".\",\n    \"status\": \"NOT_FOUND\"\n  }\n}\n"},
-		{"direct", "http://" + f.plain + "/_/127.0.0.1/_/run.googleapis.com/", "", "{\n  \"error\": {\n    \"code\": 404,\n    \"message\": \"Giggle does not serve the host \\\"127.0.0.1\\\".\",\n    \"status\": \"NOT_FOUND\"\n  }\n}\n"},
+		{"direct", "http://" + f.plain +
+			"/_/run.googleapis.com/v1/a%2Fb?q=1", "", "run HTTP/1.1 run.googleapis.com /v1/a%2Fb "},
+		{"direct", "http://" + f.plain +
+			"/_/b.storage.googleapis.com/o", "", "storage HTTP/1.1 storage.googleapis.com /b/o "},
+		{"direct", "http://" + f.plain +
+			"/_/example.com/", "",
+			"{\n  \"error\": {\n    \"code\": 404,\n    \"message\": \"Giggle does not serve the host \\\"example.com\\\".\",\n    \"status\": \"NOT_FOUND\"\n  }\n}\n"},
+		{"direct", "http://" + f.plain +
+			"/_/127.0.0.1/_/run.googleapis.com/", "",
+			"{\n  \"error\": {\n    \"code\": 404,\n    \"message\": \"Giggle does not serve the host \\\"127.0.0.1\\\".\",\n    \"status\": \"NOT_FOUND\"\n  }\n}\n"},
 	}
 	for _, row := range rows {
 		c := map[string]*http.Client{"h1": proxied(false), "h2": proxied(true), "direct": {}}[row.how]
@@ -450,7 +485,11 @@ func serveDNS(t *testing.T, cfg edge.DNSConfig) string {
 }
 
 func TestDNS(t *testing.T) {
-	up := serveDNS(t, edge.DNSConfig{Address: netip.MustParseAddr("10.9.8.7"), TTL: time.Minute, Owns: func(n string) bool { return n == "example.com" }})
+	up := serveDNS(t, edge.DNSConfig{
+		Address: netip.MustParseAddr("10.9.8.7"),
+		TTL:     time.Minute,
+		Owns:    func(n string) bool { return n == "example.com" },
+	})
 	silent, err := net.ListenPacket("udp", "127.0.0.1:0") // a resolver that never answers
 	if err != nil {
 		t.Fatal(err)
@@ -461,7 +500,10 @@ func TestDNS(t *testing.T) {
 	machine := serveDNS(t, edge.DNSConfig{Address: ours, TTL: time.Second, Resolvers: []string{refusing, up}})
 	instance := serveDNS(t, edge.DNSConfig{Address: netip.MustParseAddr("169.254.169.254"), TTL: time.Second})
 	offline := serveDNS(t, edge.DNSConfig{Address: ours, Resolvers: []string{refusing}})
-	hanging := serveDNS(t, edge.DNSConfig{Address: ours, Resolvers: []string{silent.LocalAddr().String(), silent.LocalAddr().String(), silent.LocalAddr().String()}})
+	hanging := serveDNS(t, edge.DNSConfig{
+		Address:   ours,
+		Resolvers: []string{silent.LocalAddr().String(), silent.LocalAddr().String(), silent.LocalAddr().String()},
+	})
 
 	rows := []struct {
 		server, name string
@@ -504,7 +546,8 @@ func TestDNS(t *testing.T) {
 				got += rr.(*dns.A).A.String()
 			}
 			if in.Rcode != row.rcode || got != row.want {
-				t.Errorf("%s %s %s = %s %q, want %s %q", network, row.name, dns.TypeToString[row.qtype], dns.RcodeToString[in.Rcode], got, dns.RcodeToString[row.rcode], row.want)
+				t.Errorf("%s %s %s = %s %q, want %s %q", network, row.name, dns.TypeToString[row.qtype],
+					dns.RcodeToString[in.Rcode], got, dns.RcodeToString[row.rcode], row.want)
 			}
 		}
 	}
@@ -516,21 +559,43 @@ func TestDNS(t *testing.T) {
 
 func TestParseName(t *testing.T) {
 	for host, want := range map[string]edge.Name{
-		"RUN.googleapis.com:443":                 {Class: edge.API, Host: "run.googleapis.com", API: "run.googleapis.com"},
-		"us-central1-aiplatform.googleapis.com.": {Class: edge.API, Host: "us-central1-aiplatform.googleapis.com", API: "aiplatform.googleapis.com", Region: "us-central1"},
-		"run.europe-north1.rep.googleapis.com":   {Class: edge.API, Host: "run.europe-north1.rep.googleapis.com", API: "run.googleapis.com", Region: "europe-north1"},
-		"www.googleapis.com":                     {Class: edge.API, Host: "www.googleapis.com", API: "www.googleapis.com"},
-		"a.b.storage.googleapis.com":             {Class: edge.Storage, Host: "a.b.storage.googleapis.com", Bucket: "a.b"},
-		"x.y.googleapis.com":                     {Host: "x.y.googleapis.com"},
-		"googleapis.com":                         {Host: "googleapis.com"},
-		"europe-npm.pkg.dev":                     {Host: "europe-npm.pkg.dev"},
-		"run.app":                                {Host: "run.app"},
-		"[::1]:80":                               {Host: "::1"},
-		"::1":                                    {Host: "::1"},
-		"a..b":                                   {},
-		"a b":                                    {},
-		"a/../b":                                 {},
-		"":                                       {},
+		"RUN.googleapis.com:443": {
+			Class: edge.API,
+			Host:  "run.googleapis.com",
+			API:   "run.googleapis.com",
+		},
+		"us-central1-aiplatform.googleapis.com.": {
+			Class:  edge.API,
+			Host:   "us-central1-aiplatform.googleapis.com",
+			API:    "aiplatform.googleapis.com",
+			Region: "us-central1",
+		},
+		"run.europe-north1.rep.googleapis.com": {
+			Class:  edge.API,
+			Host:   "run.europe-north1.rep.googleapis.com",
+			API:    "run.googleapis.com",
+			Region: "europe-north1",
+		},
+		"www.googleapis.com": {
+			Class: edge.API,
+			Host:  "www.googleapis.com",
+			API:   "www.googleapis.com",
+		},
+		"a.b.storage.googleapis.com": {
+			Class:  edge.Storage,
+			Host:   "a.b.storage.googleapis.com",
+			Bucket: "a.b",
+		},
+		"x.y.googleapis.com": {Host: "x.y.googleapis.com"},
+		"googleapis.com":     {Host: "googleapis.com"},
+		"europe-npm.pkg.dev": {Host: "europe-npm.pkg.dev"},
+		"run.app":            {Host: "run.app"},
+		"[::1]:80":           {Host: "::1"},
+		"::1":                {Host: "::1"},
+		"a..b":               {},
+		"a b":                {},
+		"a/../b":             {},
+		"":                   {},
 	} {
 		if got := edge.ParseName(host); got != want {
 			t.Errorf("%q = %+v, want %+v", host, got, want)
@@ -548,7 +613,13 @@ func FuzzRouter(f *testing.F) {
 		if err != nil {
 			return
 		}
-		r := &http.Request{Method: "GET", Host: host, URL: u, Header: http.Header{}, Proto: "HTTP/1.1"}
+		r := &http.Request{
+			Method: "GET",
+			Host:   host,
+			URL:    u,
+			Header: http.Header{},
+			Proto:  "HTTP/1.1",
+		}
 		w := httptest.NewRecorder()
 		rt.ServeHTTP(w, r)
 		if n := edge.ParseName(host); n != edge.ParseName(n.Host) && n.Host != "" {

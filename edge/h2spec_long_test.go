@@ -21,14 +21,18 @@ import (
 // h2spec, the conformance suite of HTTP/2, against both listeners (test/h2spec pins it).
 func TestLongH2Spec(t *testing.T) {
 	suite := filepath.Join(t.TempDir(), "h2spec")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-C", "../test/h2spec", "-o", suite, "github.com/summerwind/h2spec/cmd/h2spec").CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-C", "../test/h2spec", "-o", suite,
+		"github.com/summerwind/h2spec/cmd/h2spec").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		fmt.Fprint(w, strings.Repeat("knock ", 100))
 	})
-	s := edge.NewServer(edge.Config{CA: newCA(t, t.TempDir(), time.Now), Router: edge.NewRouter(edge.Routes{API: map[string]http.Handler{"127.0.0.1": h}})})
+	s := edge.NewServer(edge.Config{
+		CA:     newCA(t, t.TempDir(), time.Now),
+		Router: edge.NewRouter(edge.Routes{API: map[string]http.Handler{"127.0.0.1": h}}),
+	})
 	t.Cleanup(func() {
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel()
@@ -51,7 +55,8 @@ func TestLongH2Spec(t *testing.T) {
 			}
 			go func() { _ = tt.serve(l, nil) }()
 			_, port, _ := net.SplitHostPort(l.Addr().String())
-			out, err := exec.CommandContext(t.Context(), suite, append(tt.flags, "--host", "127.0.0.1", "--port", port, "--timeout", "5")...).CombinedOutput()
+			out, err := exec.CommandContext(t.Context(), suite,
+				append(tt.flags, "--host", "127.0.0.1", "--port", port, "--timeout", "5")...).CombinedOutput()
 			var exit *exec.ExitError
 			if err != nil && !errors.As(err, &exit) {
 				t.Fatal(err)

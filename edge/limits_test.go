@@ -77,12 +77,14 @@ func TestSlowClients(t *testing.T) {
 			t.Errorf("a connection without a handshake is cut after %v", d)
 		}
 		secure := func() *tls.Conn {
-			return tls.Client(l.dial(), &tls.Config{RootCAs: pool, ServerName: served, NextProtos: []string{"http/1.1"}})
+			return tls.Client(l.dial(),
+				&tls.Config{RootCAs: pool, ServerName: served, NextProtos: []string{"http/1.1"}})
 		}
 		slow := secure()
 		var writer sync.WaitGroup
 		writer.Go(func() {
-			for _, err := io.WriteString(slow, "GET / HTTP/1.1\r\n"); err == nil; _, err = io.WriteString(slow, "A: b\r\n") {
+			for _, err := io.WriteString(slow, "GET / HTTP/1.1\r\n"); err == nil; _, err = io.WriteString(slow,
+				"A: b\r\n") {
 				time.Sleep(time.Second) // in made-up time
 			}
 		})
@@ -115,7 +117,8 @@ func TestConnectionsAreBounded(t *testing.T) {
 	}
 	s, pool := edgeOn(t, l, 2)
 	dial := func() (*tls.Conn, error) {
-		return tls.Dial("tcp", l.Addr().String(), &tls.Config{RootCAs: pool, ServerName: served, NextProtos: []string{"http/1.1"}})
+		return tls.Dial("tcp", l.Addr().String(),
+			&tls.Config{RootCAs: pool, ServerName: served, NextProtos: []string{"http/1.1"}})
 	}
 	first, err1 := dial()
 	second, err2 := dial()
@@ -150,7 +153,13 @@ func TestSessionsAreResumed(t *testing.T) {
 	s, pool := edgeOn(t, l, 0)
 	defer func() { _ = s.Shutdown(t.Context()) }()
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
-		config := &tls.Config{RootCAs: pool, ServerName: served, NextProtos: []string{"http/1.1"}, ClientSessionCache: tls.NewLRUClientSessionCache(1), MaxVersion: version}
+		config := &tls.Config{
+			RootCAs:            pool,
+			ServerName:         served,
+			NextProtos:         []string{"http/1.1"},
+			ClientSessionCache: tls.NewLRUClientSessionCache(1),
+			MaxVersion:         version,
+		}
 		for again := range 2 {
 			c, err := tls.Dial("tcp", l.Addr().String(), config)
 			if err != nil {
@@ -215,7 +224,8 @@ func TestInadequateTLS(t *testing.T) {
 	}
 	s, pool := edgeOn(t, l, 0)
 	defer func() { _ = s.Shutdown(t.Context()) }()
-	for suite, want := range map[uint16]bool{tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA: false, tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256: true} {
+	for suite, want := range map[uint16]bool{tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA: false,
+		tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256: true} {
 		p := new(http.Protocols)
 		p.SetHTTP2(true)
 		transport := &http.Transport{

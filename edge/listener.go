@@ -28,8 +28,8 @@ func (s *Server) local(l net.Listener) *listener {
 	return &listener{Listener: l, s: s, users: &users{open: make(map[int]int)}}
 }
 
-// Bound is a listener whose connections local users have as they have those that the Server serves: for the platform's other
-// doors on this machine.
+// Bound is a listener whose connections local users have as they have those that the Server serves: for the platform's
+// other doors on this machine.
 func (s *Server) Bound(l net.Listener) net.Listener { return s.local(l) }
 
 // users counts the connections of local users.
@@ -62,8 +62,8 @@ func (l *listener) Accept() (net.Conn, error) {
 const noUser = -1
 
 // enter reports whether a connection, the nth that is open, may stay. While a quarter of the connections is not in use
-// nobody is asked who they are. Beyond it a user other than the owner has an eighth of them, and all of these a quarter:
-// half stays for the owner.
+// nobody is asked who they are. Beyond it a user other than the owner has an eighth of them, and all of these a
+// quarter: half stays for the owner.
 func (l *listener) enter(c net.Conn, n int) (uid int, ok bool) {
 	limit := l.s.cfg.Conns
 	if l.users == nil || n <= limit/4 {
@@ -116,7 +116,8 @@ func (c *conn) Close() error {
 // NetConn is the connection below, for who asks the kernel about it.
 func (c *conn) NetConn() net.Conn { return c.Conn }
 
-// CloseWrite passes the half-close through, which net/http makes when it ends a connection that is still being written to.
+// CloseWrite passes the half-close through, which net/http makes when it ends a connection that is still being written
+// to.
 func (c *conn) CloseWrite() error {
 	if h, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return h.CloseWrite()

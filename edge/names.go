@@ -37,7 +37,8 @@ func CleanHost(s string) string {
 	if len(s) > 260 {
 		return ""
 	}
-	if i := strings.LastIndexByte(s, ':'); i >= 0 && !strings.HasSuffix(s, "]") && (strings.Count(s, ":") == 1 || strings.Contains(s[:i], "]")) {
+	if i := strings.LastIndexByte(s, ':'); i >= 0 && !strings.HasSuffix(s, "]") &&
+		(strings.Count(s, ":") == 1 || strings.Contains(s[:i], "]")) {
 		s = s[:i]
 	}
 	s = strings.TrimSuffix(strings.ToLower(s), ".")

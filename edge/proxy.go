@@ -62,7 +62,8 @@ func (p *plainEdge) connect(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if !p.s.cfg.Direct {
-		refuse(w, r, fault.New(fault.PermissionDenied, "%s is not one of Giggle's hosts, and tunnels to other hosts are off.", r.Host))
+		refuse(w, r, fault.New(fault.PermissionDenied,
+			"%s is not one of Giggle's hosts, and tunnels to other hosts are off.", r.Host))
 		return
 	}
 	if err := p.mayTunnel(r); err != nil {
@@ -127,7 +128,8 @@ var hopByHop = []string{"Proxy-Connection", "Proxy-Authorization"}
 // forward is the plain-HTTP proxy for hosts that are not ours.
 func (p *plainEdge) forward(w http.ResponseWriter, r *http.Request) {
 	if !p.s.cfg.Direct || OwnName(r.Host) || r.URL.Scheme != "http" {
-		refuse(w, r, fault.New(fault.PermissionDenied, "%s is not one of Giggle's hosts, and forwarding to other hosts is off.", r.Host))
+		refuse(w, r, fault.New(fault.PermissionDenied,
+			"%s is not one of Giggle's hosts, and forwarding to other hosts is off.", r.Host))
 		return
 	}
 	if err := p.mayTunnel(r); err != nil {
@@ -167,7 +169,8 @@ func (p *plainEdge) mayTunnel(r *http.Request) error {
 		ok = err == nil && p.s.cfg.Owner(uid)
 	}
 	if !ok {
-		return fault.New(fault.PermissionDenied, "%s is not one of Giggle's hosts; this proxy reaches others for the owner of the cloud only.", r.Host)
+		return fault.New(fault.PermissionDenied,
+			"%s is not one of Giggle's hosts; this proxy reaches others for the owner of the cloud only.", r.Host)
 	}
 	return nil
 }
@@ -191,11 +194,12 @@ func (a remoteAddr) String() string { return string(a) }
 var errInside = errors.New("edge: an address of this machine or its link")
 
 func inside(host string) error {
-	return fault.New(fault.PermissionDenied, "%s is on this machine or its link, where this proxy reaches nothing: name it in NO_PROXY.", host)
+	return fault.New(fault.PermissionDenied,
+		"%s is on this machine or its link, where this proxy reaches nothing: name it in NO_PROXY.", host)
 }
 
-// onlyOutside is a net.Dialer's Control: it sees the address after the name was resolved. What listens on loopback trusts
-// who is on this machine, and not whom the platform dials for.
+// onlyOutside is a net.Dialer's Control: it sees the address after the name was resolved. What listens on loopback
+// trusts who is on this machine, and not whom the platform dials for.
 func onlyOutside(_, address string, _ syscall.RawConn) error {
 	a, err := netip.ParseAddrPort(address)
 	if err != nil {
@@ -228,7 +232,12 @@ func (t *tunnels) init() {
 
 func (t *tunnels) transport(dial func(context.Context, string, string) (net.Conn, error)) *http.Transport {
 	t.once.Do(func() {
-		t.trans = &http.Transport{DialContext: dial, IdleConnTimeout: time.Minute, MaxIdleConns: 32, DisableCompression: true}
+		t.trans = &http.Transport{
+			DialContext:        dial,
+			IdleConnTimeout:    time.Minute,
+			MaxIdleConns:       32,
+			DisableCompression: true,
+		}
 	})
 	return t.trans
 }

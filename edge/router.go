@@ -13,11 +13,12 @@ import (
 
 // Routes is where the Router sends each class of host. A nil handler means that the class is not served.
 type Routes struct {
-	API      map[string]http.Handler // by host without region: "run.googleapis.com", "accounts.google.com", "registry.ollama.ai"
-	Service  http.Handler            // *.run.app, *.localhost
-	Registry http.Handler            // *-docker.pkg.dev, gcr.io, *.gcr.io
-	Storage  http.Handler            // storage.googleapis.com; a bucket in the host is moved into the path
-	Console  http.Handler            // console.cloud.google.com
+	// by host without region: "run.googleapis.com", "accounts.google.com", "registry.ollama.ai"
+	API      map[string]http.Handler
+	Service  http.Handler // *.run.app, *.localhost
+	Registry http.Handler // *-docker.pkg.dev, gcr.io, *.gcr.io
+	Storage  http.Handler // storage.googleapis.com; a bucket in the host is moved into the path
+	Console  http.Handler // console.cloud.google.com
 }
 
 // Router picks the handler of a request by its :authority or Host, and by nothing else. It is immutable.
@@ -35,7 +36,8 @@ const overridePrefix = "/_/"
 // Serves reports whether the Router has a handler for a host.
 func (rt *Router) Serves(host string) bool { return rt.handler(ParseName(host)) != nil }
 
-// owns reports whether a request for the host is ours to answer: served, or one of Google's that we have not and say so.
+// owns reports whether a request for the host is ours to answer: served, or one of Google's that we have not and say
+// so.
 func (rt *Router) owns(host string) bool { return rt.Serves(host) || OwnName(CleanHost(host)) }
 
 func (rt *Router) handler(n Name) http.Handler {

@@ -48,8 +48,8 @@ type Config struct {
 	Direct bool
 	// Dial opens those tunnels; nil is a net.Dialer that reaches neither this machine nor its neighbourhood.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
-	// Owner reports whether a local user may use the proxy for hosts that are not ours, and all connections there are. Nil:
-	// everybody is.
+	// Owner reports whether a local user may use the proxy for hosts that are not ours, and all connections there are.
+	// Nil: everybody is.
 	Owner func(uid int) bool
 	// User returns the local user at the other end of a connection; nil is peer.User.
 	User func(c net.Conn) (uid int, err error)
@@ -87,7 +87,12 @@ func NewServer(cfg Config) *Server {
 	if cfg.User == nil {
 		cfg.User = peer.User
 	}
-	s := &Server{cfg: cfg, tls: cfg.CA.TLSConfig(cfg.Router.owns), inner: newHandover(), fronts: make(map[*http1.Listener]bool)}
+	s := &Server{
+		cfg:    cfg,
+		tls:    cfg.CA.TLSConfig(cfg.Router.owns),
+		inner:  newHandover(),
+		fronts: make(map[*http1.Listener]bool),
+	}
 	s.secure = s.newHTTP(cfg.Router, true) // its HTTP/2 is passed on without TLS
 	s.plain = s.newHTTP(&plainEdge{s}, true)
 	s.redirect = s.newHTTP(http.HandlerFunc(s.redirectToTLS), false)
@@ -101,9 +106,17 @@ func (s *Server) newHTTP(h http.Handler, h2c bool) *http.Server {
 	p.SetHTTP2(true)
 	p.SetUnencryptedHTTP2(h2c)
 	return &http.Server{
-		Handler: withTLSState(h), Protocols: p, ReadHeaderTimeout: readHeaderTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
+		Handler:           withTLSState(h),
+		Protocols:         p,
+		ReadHeaderTimeout: readHeaderTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
 		HTTP2: &http.HTTP2Config{
-			MaxConcurrentStreams: maxStreams, MaxReadFrameSize: maxFrame, SendPingTimeout: pingAfter, PingTimeout: pingTimeout, WriteByteTimeout: stuckTimeout,
+			MaxConcurrentStreams: maxStreams,
+			MaxReadFrameSize:     maxFrame,
+			SendPingTimeout:      pingAfter,
+			PingTimeout:          pingTimeout,
+			WriteByteTimeout:     stuckTimeout,
 		},
 		ConnContext: connContext,
 		ErrorLog:    log.New(debugWriter{s.cfg.Log}, "", 0),
@@ -120,12 +133,20 @@ func withTLSState(h http.Handler) http.Handler {
 	})
 }
 
-// serveFront has h serve what is left of l's connections when the plain requests for services, which are most, are taken out of them:
-// http1 serves those. Without a config there is no TLS.
+// serveFront has h serve what is left of l's connections when the plain requests for services, which are most, are
+// taken out of them: http1 serves those. Without a config there is no TLS.
 func (s *Server) serveFront(h *http.Server, l net.Listener, config *tls.Config) error {
 	front := http1.Listen(l, http1.Config{
-		TLS: config, Handler: s.cfg.Router, Context: marked, HeadTimeout: readHeaderTimeout, IdleTimeout: idleTimeout, Log: s.cfg.Log,
-		Takes: func(host string) bool { return s.cfg.Router.to.Service != nil && ParseName(host).Class == Service },
+		TLS:         config,
+		Handler:     s.cfg.Router,
+		Context:     marked,
+		HeadTimeout: readHeaderTimeout,
+		IdleTimeout: idleTimeout,
+		Log:         s.cfg.Log,
+		Takes: func(host string) bool {
+			return s.cfg.Router.to.Service != nil &&
+				ParseName(host).Class == Service
+		},
 	})
 	s.mu.Lock()
 	s.fronts[front] = true
@@ -157,8 +178,8 @@ func (s *Server) ServeTLS(l net.Listener, mark ConnContext) error {
 	return s.serveFront(s.secure, s.listener(l, mark), s.tls)
 }
 
-// ServeLocal is ServeTLS on a listener that all users of this machine reach: none but the owner gets more than a part of
-// the connections that there are.
+// ServeLocal is ServeTLS on a listener that all users of this machine reach: none but the owner gets more than a part
+// of the connections that there are.
 func (s *Server) ServeLocal(l net.Listener) error {
 	s.once.Do(s.serveInner)
 	return s.serveFront(s.secure, s.local(l), s.tls)

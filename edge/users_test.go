@@ -50,7 +50,8 @@ func TestProxyReachesNothingInside(t *testing.T) {
 	_, port, _ := net.SplitHostPort(inside.Listener.Addr().String())
 	f := start(t, edge.Config{Direct: true}, nil)
 	for _, host := range []string{
-		"127.0.0.1", "127.1.2.3", "localhost.localdomain", "0.0.0.0", "[::1]", "[::ffff:127.0.0.1]", "[::]", "169.254.169.254", "[fe80::1]", "224.0.0.1",
+		"127.0.0.1", "127.1.2.3", "localhost.localdomain", "0.0.0.0", "[::1]", "[::ffff:127.0.0.1]", "[::]",
+		"169.254.169.254", "[fe80::1]", "224.0.0.1",
 	} {
 		for _, method := range []string{http.MethodConnect, http.MethodGet} {
 			if status, body := viaProxy(t, f.plain, method, "http://"+host+":"+port); status < 400 {

@@ -57,7 +57,8 @@ func BenchmarkColdStart(b *testing.B) {
 				if err := i.Stop(b.Context(), 0); err != nil {
 					b.Fatal(err)
 				}
-				prepare, first, stop = append(prepare, t1.Sub(t0)), append(first, t2.Sub(t1)), append(stop, time.Since(t2))
+				prepare, first, stop = append(prepare, t1.Sub(t0)), append(first, t2.Sub(t1)), append(stop,
+					time.Since(t2))
 				time.Sleep(30 * time.Millisecond) // the background's share
 			}
 			quantiles(b, "prepare", prepare)

@@ -23,7 +23,8 @@ var capabilities = []string{
 var (
 	maskedPaths = []string{
 		"/proc/asound", "/proc/acpi", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
-		"/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware", "/sys/devices/virtual/powercap",
+		"/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware",
+		"/sys/devices/virtual/powercap",
 	}
 	readonlyPaths = []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}
 )
@@ -35,11 +36,31 @@ const shmSize = "size=64m"
 func instanceMounts() []specs.Mount {
 	return []specs.Mount{
 		{Destination: "/proc", Type: "proc", Source: "proc", Options: []string{"nosuid", "noexec", "nodev"}},
-		{Destination: "/dev", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "noexec", "strictatime", "mode=755", "size=64k"}},
-		{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Options: []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}},
-		{Destination: "/dev/shm", Type: "tmpfs", Source: "shm", Options: []string{"nosuid", "noexec", "nodev", "mode=1777", shmSize}},
+		{
+			Destination: "/dev",
+			Type:        "tmpfs",
+			Source:      "tmpfs",
+			Options:     []string{"nosuid", "noexec", "strictatime", "mode=755", "size=64k"},
+		},
+		{
+			Destination: "/dev/pts",
+			Type:        "devpts",
+			Source:      "devpts",
+			Options:     []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"},
+		},
+		{
+			Destination: "/dev/shm",
+			Type:        "tmpfs",
+			Source:      "shm",
+			Options:     []string{"nosuid", "noexec", "nodev", "mode=1777", shmSize},
+		},
 		// Without its own view, a process (a JVM, say) would size itself by the machine.
-		{Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup", Options: []string{"ro", "nosuid", "noexec", "nodev"}},
+		{
+			Destination: "/sys/fs/cgroup",
+			Type:        "cgroup",
+			Source:      "cgroup",
+			Options:     []string{"ro", "nosuid", "noexec", "nodev"},
+		},
 	}
 }
 
@@ -68,7 +89,9 @@ func (e *Engine) bundle(i *Instance, s *Spec, u user) (*specs.Spec, error) {
 		Hostname: hostname,
 		Root:     &specs.Root{Path: "root"},
 		Process: &specs.Process{
-			Args: s.Args, Env: env, Cwd: dir,
+			Args: s.Args,
+			Env:  env,
+			Cwd:  dir,
 			User: specs.User{UID: u.uid, GID: u.gid, AdditionalGids: u.groups},
 			Capabilities: &specs.LinuxCapabilities{
 				Bounding: capabilities, Effective: capabilities, Permitted: capabilities,
@@ -82,9 +105,11 @@ func (e *Engine) bundle(i *Instance, s *Spec, u user) (*specs.Spec, error) {
 		Mounts: instanceMounts(),
 		Linux: &specs.Linux{
 			CgroupsPath: e.cgroups.path(i.group),
-			UIDMappings: ids, GIDMappings: ids,
+			UIDMappings: ids,
+			GIDMappings: ids,
 			Namespaces: []specs.LinuxNamespace{
-				{Type: specs.PIDNamespace}, {Type: specs.IPCNamespace}, {Type: specs.UTSNamespace}, {Type: specs.MountNamespace},
+				{Type: specs.PIDNamespace}, {Type: specs.IPCNamespace}, {Type: specs.UTSNamespace},
+				{Type: specs.MountNamespace},
 				{Type: specs.UserNamespace}, {Type: specs.CgroupNamespace},
 				{Type: specs.NetworkNamespace, Path: fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), i.net.Fd())},
 			},
@@ -107,7 +132,8 @@ func (e *Engine) resources(s *Spec) *specs.LinuxResources {
 		pids = 4096
 	}
 	r := &specs.LinuxResources{
-		Devices: []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}}, // the runtime allows null, zero and their kind
+		// the runtime allows null, zero and their kind
+		Devices: []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}},
 		Pids:    &specs.LinuxPids{Limit: &pids},
 	}
 	if s.Memory > 0 {
@@ -117,9 +143,8 @@ func (e *Engine) resources(s *Spec) *specs.LinuxResources {
 		}
 	}
 	if s.CPU > 0 {
-		// The weight only: under the quota, the runtime's own work in the container would be throttled as well. It comes
-		// when the container stands.
-		// One core is the kernel's default weight.
+		// The weight only: under the quota, the runtime's own work in the container would be throttled as well. It
+		// comes when the container stands. One core is the kernel's default weight.
 		if e.cgroups.v2 { // by its own name: the runtimes make 39 of v1's default, and newer ones 100
 			r.Unified = map[string]string{"cpu.weight": strconv.FormatInt(min(max(s.CPU/10, 1), 10_000), 10)}
 		} else {

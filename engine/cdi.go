@@ -13,7 +13,8 @@ import (
 )
 
 // CDIDirs are where a machine keeps its CDI specs, files that say what a container needs to use a device: nodes, driver
-// libraries, variables, hooks (https://github.com/cncf-tags/container-device-interface, SPEC.md). NVIDIA's toolkit writes them.
+// libraries, variables, hooks (https://github.com/cncf-tags/container-device-interface, SPEC.md). NVIDIA's toolkit
+// writes them.
 func CDIDirs() []string { return slices.Clone(cdi.DefaultSpecDirs) }
 
 // visible is the variable by which images ask the older of NVIDIA's two ways, a hook in the runtime, for GPUs.
@@ -35,8 +36,8 @@ func readCDI(dirs []string) (*cdi.Cache, error) {
 	return cdi.NewCache(cdi.WithSpecDirs(dirs...), cdi.WithAutoRefresh(false))
 }
 
-// findCDI returns the CDI device that is the GPU and nothing else: the one with its UUID for a name, else the one with its
-// device node alone among the nodes of GPUs.
+// findCDI returns the CDI device that is the GPU and nothing else: the one with its UUID for a name, else the one with
+// its device node alone among the nodes of GPUs.
 func findCDI(cache *cdi.Cache, dirs []string, g GPU) (*cdi.Device, error) {
 	const kind = "nvidia.com/gpu="
 	if d := cache.GetDevice(kind + g.UUID); d != nil {
@@ -68,8 +69,8 @@ func findCDI(cache *cdi.Cache, dirs []string, g GPU) (*cdi.Device, error) {
 
 var gpuNode = regexp.MustCompile(`^/dev/(nvidia[0-9]+|nvidia-caps/nvidia-cap[0-9]+)$`)
 
-// gpuNodes are the nodes that a device brings which stand for a GPU or, below nvidia-caps, for a slice of one. Others, such as
-// /dev/nvidiactl, come with every GPU.
+// gpuNodes are the nodes that a device brings which stand for a GPU or, below nvidia-caps, for a slice of one. Others,
+// such as /dev/nvidiactl, come with every GPU.
 func gpuNodes(d *cdi.Device) (nodes []string) {
 	for _, n := range d.ContainerEdits.DeviceNodes {
 		if gpuNode.MatchString(n.Path) {
@@ -82,7 +83,8 @@ func gpuNodes(d *cdi.Device) (nodes []string) {
 // giveGPUs puts into a container's configuration what its GPUs need, and sees to it that one without any gets none.
 func (e *Engine) giveGPUs(i *Instance, spec *specs.Spec, gpus []GPU) error {
 	if len(gpus) == 0 {
-		spec.Linux.MaskedPaths = append(slices.Clone(maskedPaths), "/proc/driver/nvidia") // which cards there are is none of its business
+		// which cards there are is none of its business
+		spec.Linux.MaskedPaths = append(slices.Clone(maskedPaths), "/proc/driver/nvidia")
 		// Images for GPUs have all of them here, for a runtime with NVIDIA's hook (--runtime may name one).
 		if _, ok := getenv(spec.Process.Env, visible); ok {
 			spec.Process.Env = append(spec.Process.Env, visible+"=void")
@@ -109,7 +111,12 @@ func (e *Engine) giveGPUs(i *Instance, spec *specs.Spec, gpus []GPU) error {
 		}
 	}
 	if _, err := cache.InjectDevices(spec, names...); err != nil {
-		return &fault.Error{Code: fault.FailedPrecondition, Reason: "ResourcesUnavailable", Message: "The GPU can't be given to the container: " + err.Error() + ".", Cause: err}
+		return &fault.Error{
+			Code:    fault.FailedPrecondition,
+			Reason:  "ResourcesUnavailable",
+			Message: "The GPU can't be given to the container: " + err.Error() + ".",
+			Cause:   err,
+		}
 	}
 	if err := refuseCDI(spec); err != nil {
 		return err
@@ -118,28 +125,33 @@ func (e *Engine) giveGPUs(i *Instance, spec *specs.Spec, gpus []GPU) error {
 	return nil
 }
 
-// refuseCDI refuses what would not happen here: the engine starts and clears away containers without the runtime's help.
+// refuseCDI refuses what would not happen here: the engine starts and clears away containers without the runtime's
+// help.
 func refuseCDI(spec *specs.Spec) error {
 	h := spec.Hooks
 	switch {
 	case h != nil && len(h.Poststart) > 0:
-		return fault.NotImplemented("containerEdits.hooks[poststart]", "the CDI spec of the GPU has a hook that Giggle doesn't run")
+		return fault.NotImplemented("containerEdits.hooks[poststart]",
+			"the CDI spec of the GPU has a hook that Giggle doesn't run")
 	case h != nil && len(h.Poststop) > 0:
-		return fault.NotImplemented("containerEdits.hooks[poststop]", "the CDI spec of the GPU has a hook that Giggle doesn't run")
+		return fault.NotImplemented("containerEdits.hooks[poststop]",
+			"the CDI spec of the GPU has a hook that Giggle doesn't run")
 	case len(spec.Linux.NetDevices) > 0:
-		return fault.NotImplemented("containerEdits.netDevices", "the CDI spec of the GPU has network devices, which Giggle doesn't move")
+		return fault.NotImplemented("containerEdits.netDevices",
+			"the CDI spec of the GPU has network devices, which Giggle doesn't move")
 	case spec.Linux.IntelRdt != nil:
 		return fault.NotImplemented("containerEdits.intelRdt", "the CDI spec of the GPU has it")
 	}
 	return nil
 }
 
-// plainMounts makes device nodes and mounts what every runtime can do in a user namespace. A node can't be made there, so it is the
-// host's, shown at its place; the runtimes would look for it on the host at the container's path. Driver files need no
-// owners of their own, which not every runtime and file system could map: all may read them.
+// plainMounts makes device nodes and mounts what every runtime can do in a user namespace. A node can't be made there,
+// so it is the host's, shown at its place; the runtimes would look for it on the host at the container's path. Driver
+// files need no owners of their own, which not every runtime and file system could map: all may read them.
 func plainMounts(spec *specs.Spec, hosts map[string]string) {
 	for i := range spec.Mounts {
-		spec.Mounts[i].Options = slices.DeleteFunc(spec.Mounts[i].Options, func(o string) bool { return o == "idmap" || o == "ridmap" })
+		spec.Mounts[i].Options = slices.DeleteFunc(spec.Mounts[i].Options,
+			func(o string) bool { return o == "idmap" || o == "ridmap" })
 		spec.Mounts[i].UIDMappings, spec.Mounts[i].GIDMappings = nil, nil
 	}
 	for _, d := range spec.Linux.Devices {
@@ -147,7 +159,12 @@ func plainMounts(spec *specs.Spec, hosts map[string]string) {
 		if host == "" {
 			host = d.Path
 		}
-		spec.Mounts = append(spec.Mounts, specs.Mount{Destination: d.Path, Type: "bind", Source: host, Options: []string{"bind", "rw", "nosuid", "noexec", "rprivate"}})
+		spec.Mounts = append(spec.Mounts, specs.Mount{
+			Destination: d.Path,
+			Type:        "bind",
+			Source:      host,
+			Options:     []string{"bind", "rw", "nosuid", "noexec", "rprivate"},
+		})
 	}
 	spec.Linux.Devices = nil
 }

@@ -93,7 +93,8 @@ func (c *cgroups) hideUnified() (err error) {
 	if err := unix.Unmount(c.unified, unix.MNT_DETACH); err != nil {
 		return fmt.Errorf("unmount %s: %w", c.unified, err)
 	}
-	if err := unix.Mount("tmpfs", c.unified, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=0700,size=16m"); err != nil {
+	if err := unix.Mount("tmpfs", c.unified, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC,
+		"mode=0700,size=16m"); err != nil {
 		return fmt.Errorf("cover %s: %w", c.unified, err)
 	}
 	c.cover, err = os.OpenRoot(c.unified)

@@ -13,8 +13,8 @@ const (
 )
 
 // connections counts what all instances have open to the platform's listeners, each of which takes one of the process's
-// descriptors. An instance may open one more while it has fewer than are left: however many there are that take what they
-// get, as much as each of them has is left for the others.
+// descriptors. An instance may open one more while it has fewer than are left: however many there are that take what
+// they get, as much as each of them has is left for the others.
 type connections struct {
 	mu   sync.Mutex
 	left int
@@ -102,7 +102,8 @@ func (c *counted) Close() error {
 	return err
 }
 
-// CloseWrite passes the half-close through, which net/http makes when it ends a connection that is still being written to.
+// CloseWrite passes the half-close through, which net/http makes when it ends a connection that is still being written
+// to.
 func (c *counted) CloseWrite() error {
 	if h, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return h.CloseWrite()

@@ -36,7 +36,11 @@ func flood(t *testing.T, of *connections) flooded {
 			}()
 		}
 	}
-	closes, err := serve(ns, Sockets{Metadata: hello, Edge: hello, DNS: func(_ net.PacketConn, l net.Listener) { hello(l) }}, &share{of: of})
+	closes, err := serve(ns, Sockets{
+		Metadata: hello,
+		Edge:     hello,
+		DNS:      func(_ net.PacketConn, l net.Listener) { hello(l) },
+	}, &share{of: of})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -29,7 +29,11 @@ func victim(dir string) {
 	check(err)
 	for id, disk := range map[string]bool{"running": false, "on disk": true, "prepared": false} {
 		i, err := e.Prepare(context.Background(), engine.Spec{
-			ID: id, Layers: []string{os.Getenv("GIGGLE_TEST_LAYER")}, Args: []string{"/app", "deaf"}, Memory: 64 << 20, Disk: disk,
+			ID:     id,
+			Layers: []string{os.Getenv("GIGGLE_TEST_LAYER")},
+			Args:   []string{"/app", "deaf"},
+			Memory: 64 << 20,
+			Disk:   disk,
 		})
 		check(err)
 		if id != "prepared" {
@@ -135,7 +139,8 @@ func TestNoRuntime(t *testing.T) {
 	}
 	for _, runtime := range []string{"/bin/true", script, "nowhere-to-be-found", "/nowhere"} {
 		dir := t.TempDir()
-		_, err := engine.Open(t.Context(), engine.Config{Dir: dir, Runtime: runtime, Log: slog.New(slog.DiscardHandler)})
+		_, err := engine.Open(t.Context(),
+			engine.Config{Dir: dir, Runtime: runtime, Log: slog.New(slog.DiscardHandler)})
 		if !fault.Is(err, fault.FailedPrecondition) || !strings.Contains(err.Error(), runtime) {
 			t.Errorf("%s: %v", runtime, err)
 		}
@@ -152,7 +157,8 @@ func TestRuntimeScript(t *testing.T) {
 			t.Fatal(err)
 		}
 		wrapped := open(t, script)
-		if got := mustGet(t, start(t, wrapped, serving("wrapped")), "/"); got != "hello" || wrapped.Runtime() != e.Runtime() {
+		if got := mustGet(t, start(t, wrapped, serving("wrapped")), "/"); got != "hello" ||
+			wrapped.Runtime() != e.Runtime() {
 			t.Errorf("%s: %q", wrapped.Runtime(), got)
 		}
 	})
@@ -167,12 +173,15 @@ func TestNoIdmap(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	err := syscall.Mount("overlay", at, "overlay", 0, fmt.Sprintf("lowerdir=%s,upperdir=%s/upper,workdir=%s/work", lower, dir, dir))
+	err := syscall.Mount("overlay", at, "overlay", 0,
+		fmt.Sprintf("lowerdir=%s,upperdir=%s/upper,workdir=%s/work", lower, dir, dir))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer syscall.Unmount(at, 0)
-	if _, err := engine.Open(t.Context(), engine.Config{Dir: at, Log: slog.Default()}); !fault.Is(err, fault.FailedPrecondition) || !strings.Contains(err.Error(), "ext4") {
+	if _, err := engine.Open(t.Context(),
+		engine.Config{Dir: at, Log: slog.Default()}); !fault.Is(err, fault.FailedPrecondition) ||
+		!strings.Contains(err.Error(), "ext4") {
 		t.Errorf("got %v", err)
 	}
 	traces(t, at)

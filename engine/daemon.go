@@ -42,10 +42,11 @@ const (
 // BuildKit's. It works for strangers, so it is a stranger to the host itself: root in a user namespace of its own, with
 // a file system that holds the host's /usr and what is named here.
 type DaemonSpec struct {
-	ID       string            // letters, digits and hyphens
-	Args     []string          // a path in its own file system first
-	Env      []string          //
-	Dir      string            // a directory of the host: its DaemonState. Owners are mapped: what is root's inside is root's in it
+	ID   string   // letters, digits and hyphens
+	Args []string // a path in its own file system first
+	Env  []string //
+	// a directory of the host: its DaemonState. Owners are mapped: what is root's inside is root's in it
+	Dir      string
 	Programs map[string]string // programs of the host by their names in DaemonPrograms
 	Files    []File            // other files that it finds, also laid over the host's for the commands of Start
 	Output   io.Writer
@@ -84,10 +85,17 @@ type Daemon struct {
 const daemons = "daemons"
 
 // Daemon starts a program with namespaces of its own: users, mounts, processes, network. It is killed when the platform
-// is, and all that it has started with it: it is the first process of its process namespace. The caller ends it with Stop.
+// is, and all that it has started with it: it is the first process of its process namespace. The caller ends it with
+// Stop.
 func (e *Engine) Daemon(ctx context.Context, s DaemonSpec) (_ *Daemon, err error) {
 	defer fault.Wrap(&err, "engine.Daemon(%s)", s.ID)
-	d := &Daemon{e: e, spec: s, group: path.Join(daemons, s.ID), root: filepath.Join(e.run, "daemon-"+s.ID), done: make(chan struct{})}
+	d := &Daemon{
+		e:     e,
+		spec:  s,
+		group: path.Join(daemons, s.ID),
+		root:  filepath.Join(e.run, "daemon-"+s.ID),
+		done:  make(chan struct{}),
+	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.release())
@@ -129,10 +137,12 @@ func (e *Engine) Daemon(ctx context.Context, s DaemonSpec) (_ *Daemon, err error
 
 // furnish makes the daemon's file system. It runs on the worker, whose mounts nobody else sees.
 func (d *Daemon) furnish() error {
-	if err := unix.Mount("tmpfs", d.root, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0755,"+daemonRootSize); err != nil {
+	if err := unix.Mount("tmpfs", d.root, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV,
+		"mode=0755,"+daemonRootSize); err != nil {
 		return &os.PathError{Op: "mount tmpfs", Path: d.root, Err: err}
 	}
-	for _, dir := range []string{"proc", "sys", "dev", "etc", "usr", DaemonPrograms, DaemonState, DaemonRun, "tmp", "var/lib"} {
+	for _, dir := range []string{"proc", "sys", "dev", "etc", "usr", DaemonPrograms, DaemonState, DaemonRun, "tmp",
+		"var/lib"} {
 		if err := os.MkdirAll(d.in(dir), 0o755); err != nil {
 			return err
 		}
@@ -259,10 +269,14 @@ func (d *Daemon) start() error {
 	ids := []syscall.SysProcIDMap{{ContainerID: 0, HostID: int(d.slot.base), Size: slotSize}}
 	d.cmd.SysProcAttr = &syscall.SysProcAttr{
 		// The thread that starts it lives as long as the worker, so the signal comes when the platform ends.
-		Pdeathsig: syscall.SIGKILL, Setpgid: true,
-		Cloneflags:  unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS,
-		UidMappings: ids, GidMappings: ids, GidMappingsEnableSetgroups: true,
-		Credential: &syscall.Credential{},
+		Pdeathsig: syscall.SIGKILL,
+		Setpgid:   true,
+		Cloneflags: unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWPID |
+			unix.CLONE_NEWIPC | unix.CLONE_NEWUTS,
+		UidMappings:                ids,
+		GidMappings:                ids,
+		GidMappingsEnableSetgroups: true,
+		Credential:                 &syscall.Credential{},
 	}
 	err = d.worker.do(func() error {
 		if err := unix.Setns(d.net.Fd(), unix.CLONE_NEWNET); err != nil {
@@ -288,7 +302,8 @@ func (d *Daemon) start() error {
 	return err
 }
 
-// IsDaemonInit reports whether this process was started to become a daemon. Such a process calls DaemonInit first of all.
+// IsDaemonInit reports whether this process was started to become a daemon. Such a process calls DaemonInit first of
+// all.
 func IsDaemonInit(args []string) bool { return len(args) > 0 && args[0] == daemonName }
 
 // DaemonInit makes its file system the process's own and becomes the daemon. It returns only when that fails.
@@ -311,7 +326,8 @@ func DaemonInit(args, environ []string) error {
 		{"make mounts private", func() error { return unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "") }},
 		{"bind the root", func() error { return unix.Mount(root, root, "", unix.MS_BIND|unix.MS_REC, "") }},
 		{"mount /proc", func() error {
-			return unix.Mount("proc", filepath.Join(root, "proc"), "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "")
+			return unix.Mount("proc", filepath.Join(root, "proc"), "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC,
+				"")
 		}},
 		{"chdir", func() error { return unix.Chdir(root) }},
 		{"pivot_root", func() error { return unix.PivotRoot(".", ".") }}, // the old root lies over the new one now
@@ -325,8 +341,8 @@ func DaemonInit(args, environ []string) error {
 	return &os.PathError{Op: "exec", Path: argv[0], Err: unix.Exec(argv[0], argv, environ)}
 }
 
-// Gate is a connection to the platform of a process inside a daemon that is about to become a container. It must stay open as long as the
-// container lives, whatever the process becomes: its end is the container's.
+// Gate is a connection to the platform of a process inside a daemon that is about to become a container. It must stay
+// open as long as the container lives, whatever the process becomes: its end is the container's.
 type Gate struct{ c *net.UnixConn }
 
 // OpenGate connects, in the daemon's own network.
@@ -335,8 +351,8 @@ func OpenGate() (*Gate, error) {
 	return &Gate{c}, err
 }
 
-// Announce has the platform put this process into a group of its own, with limits, and, where network is the descriptor of a network
-// namespace, furnish that one as a container's. It returns what keeps the connection open.
+// Announce has the platform put this process into a group of its own, with limits, and, where network is the descriptor
+// of a network namespace, furnish that one as a container's. It returns what keeps the connection open.
 func (g *Gate) Announce(network int) (connection *os.File, err error) {
 	c := g.c
 	defer func() { _ = c.Close() }() // the file is another descriptor
@@ -449,7 +465,10 @@ func announced(c *net.UnixConn) (pid int, network *os.File, err error) {
 	}
 	var who *unix.Ucred
 	var got error
-	if err := raw.Control(func(fd uintptr) { who, got = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); err != nil {
+	if err := raw.Control(func(fd uintptr) {
+		who, got = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET,
+			unix.SO_PEERCRED)
+	}); err != nil {
 		return 0, network, err
 	}
 	if got != nil {

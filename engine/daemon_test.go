@@ -35,10 +35,18 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
-func script(t *testing.T, e *engine.Engine, dir, text string, change func(*engine.DaemonSpec)) (*engine.Daemon, *lockedBuffer) {
+func script(
+	t *testing.T, e *engine.Engine, dir, text string, change func(*engine.DaemonSpec),
+) (*engine.Daemon, *lockedBuffer) {
 	t.Helper()
 	out := &lockedBuffer{}
-	s := engine.DaemonSpec{ID: "test", Args: []string{"/bin/sh", "-c", text}, Env: []string{"PATH=/usr/bin:/bin"}, Dir: dir, Output: out}
+	s := engine.DaemonSpec{
+		ID:     "test",
+		Args:   []string{"/bin/sh", "-c", text},
+		Env:    []string{"PATH=/usr/bin:/bin"},
+		Dir:    dir,
+		Output: out,
+	}
 	if change != nil {
 		change(&s)
 	}
@@ -79,7 +87,8 @@ echo end`, func(s *engine.DaemonSpec) {
 			t.Errorf("the daemon %s", bad)
 		}
 	}
-	for _, want := range []string{"pid 1\n", "1000:2000\n", "this\n", "lo\n", "tool\n", "mounts in its own\n", "end\n"} {
+	for _, want := range []string{"pid 1\n", "1000:2000\n", "this\n", "lo\n", "tool\n", "mounts in its own\n",
+		"end\n"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q is missing", want)
 		}
@@ -101,7 +110,8 @@ echo end`, func(s *engine.DaemonSpec) {
 func TestDaemonLimits(t *testing.T) {
 	e := open(t, "")
 	const forks = `n=0; while [ $n -lt 60 ]; do sleep 600 & n=$((n+1)); done; echo $n are there`
-	d, out := script(t, e, t.TempDir(), forks, func(s *engine.DaemonSpec) { s.Whole, s.All = engine.Limits{Pids: 30}, engine.Limits{Pids: 200} })
+	d, out := script(t, e, t.TempDir(), forks,
+		func(s *engine.DaemonSpec) { s.Whole, s.All = engine.Limits{Pids: 30}, engine.Limits{Pids: 200} })
 	<-d.Done()
 	if err := d.Stop(0); err != nil {
 		t.Error(err)
@@ -109,8 +119,10 @@ func TestDaemonLimits(t *testing.T) {
 	if strings.Contains(out.String(), "60 are there") {
 		t.Error("60 processes within a limit of 30")
 	}
-	first, _ := script(t, e, t.TempDir(), forks+"; wait", func(s *engine.DaemonSpec) { s.All = engine.Limits{Pids: 80} })
-	second, _ := script(t, e, t.TempDir(), forks, func(s *engine.DaemonSpec) { s.ID, s.All = "other", engine.Limits{Pids: 80} })
+	first, _ := script(t, e, t.TempDir(), forks+"; wait",
+		func(s *engine.DaemonSpec) { s.All = engine.Limits{Pids: 80} })
+	second, _ := script(t, e, t.TempDir(), forks,
+		func(s *engine.DaemonSpec) { s.ID, s.All = "other", engine.Limits{Pids: 80} })
 	select {
 	case <-second.Done():
 	case <-first.Done():
@@ -129,8 +141,12 @@ func victimOfDaemon(dir string) {
 	e, err := engine.Open(context.Background(), engine.Config{Dir: dir, Log: slog.Default()})
 	if err == nil {
 		_, err = e.Daemon(context.Background(), engine.DaemonSpec{
-			ID: "test", Args: []string{"/bin/sh", "-c", "(setsid sleep 987654 &) ; sleep 987654 & echo ready; trap '' TERM; wait"}, Env: []string{"PATH=/usr/bin:/bin"},
-			Dir: os.Getenv("GIGGLE_TEST_LAYER"), Output: os.Stdout,
+			ID: "test",
+			Args: []string{"/bin/sh", "-c",
+				"(setsid sleep 987654 &) ; sleep 987654 & echo ready; trap '' TERM; wait"},
+			Env:    []string{"PATH=/usr/bin:/bin"},
+			Dir:    os.Getenv("GIGGLE_TEST_LAYER"),
+			Output: os.Stdout,
 		})
 	}
 	if err != nil {

@@ -39,7 +39,8 @@ type Config struct {
 	Now     func() time.Time // the time of log lines; nil means time.Now
 	CDI     []string         // directories of CDI specs; nil means CDIDirs()
 	Memory  int64            // bytes of all instances and daemons together; 0 sets no limit
-	Pids    int64            // processes and threads of them together; 0 means three quarters of what the kernel can have
+	// processes and threads of them together; 0 means three quarters of what the kernel can have
+	Pids int64
 }
 
 // Engine runs containers. It is safe for concurrent use.
@@ -90,9 +91,13 @@ func Open(ctx context.Context, cfg Config) (_ *Engine, err error) {
 	}
 	sum := sha256.Sum256([]byte(dir))
 	e := &Engine{
-		dir: dir, key: hex.EncodeToString(sum[:6]), log: cfg.Log, now: cfg.Now,
-		instances: map[string]*Instance{}, layers: map[string][]string{},
-		creates: make(chan struct{}, 4*runtime.NumCPU()),
+		dir:       dir,
+		key:       hex.EncodeToString(sum[:6]),
+		log:       cfg.Log,
+		now:       cfg.Now,
+		instances: map[string]*Instance{},
+		layers:    map[string][]string{},
+		creates:   make(chan struct{}, 4*runtime.NumCPU()),
 	}
 	if e.now == nil {
 		e.now = time.Now
@@ -177,7 +182,8 @@ func (e *Engine) furnish() error {
 		if err := e.cgroups.hideUnified(); err != nil {
 			return err
 		}
-		if err := unix.Mount("tmpfs", e.tmpfs(), "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0711,size=256m"); err != nil {
+		if err := unix.Mount("tmpfs", e.tmpfs(), "tmpfs", unix.MS_NOSUID|unix.MS_NODEV,
+			"mode=0711,size=256m"); err != nil {
 			return &os.PathError{Op: "mount tmpfs", Path: e.tmpfs(), Err: err}
 		}
 		e.base, err = os.OpenRoot(e.tmpfs())
@@ -205,7 +211,11 @@ func lock(dir string) (*os.File, error) {
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		f.Close()
-		return nil, &fault.Error{Code: fault.FailedPrecondition, Message: "Another Giggle runs on " + dir + ".", Cause: err}
+		return nil, &fault.Error{
+			Code:    fault.FailedPrecondition,
+			Message: "Another Giggle runs on " + dir + ".",
+			Cause:   err,
+		}
 	}
 	return f, nil
 }
@@ -281,8 +291,8 @@ func (e *Engine) register(id string, layers []string) (name string, err error) {
 	return name, nil
 }
 
-// Layers returns the directories that instances are made of now, in no order, some of them more than once: what must not
-// be removed.
+// Layers returns the directories that instances are made of now, in no order, some of them more than once: what must
+// not be removed.
 func (e *Engine) Layers() (dirs []string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -100,13 +100,15 @@ func traces(t *testing.T, dir string) {
 	t.Helper()
 	sum := sha256.Sum256([]byte(dir))
 	key := "giggle-" + hex.EncodeToString(sum[:6])
-	for _, pattern := range []string{"/run/" + key, "/sys/fs/cgroup/" + key, "/sys/fs/cgroup/*/" + key, filepath.Join(dir, "disk/*")} {
+	for _, pattern := range []string{"/run/" + key, "/sys/fs/cgroup/" + key, "/sys/fs/cgroup/*/" + key,
+		filepath.Join(dir, "disk/*")} {
 		if left, _ := filepath.Glob(pattern); len(left) > 0 {
 			t.Errorf("left behind: %v", left)
 		}
 	}
 	// crun writes below the unified tree's mount point, where it must be taken out of the way.
-	below := exec.Command("unshare", "-m", "sh", "-c", "umount /sys/fs/cgroup/unified 2>/dev/null && ls /sys/fs/cgroup/unified")
+	below := exec.Command("unshare", "-m", "sh", "-c",
+		"umount /sys/fs/cgroup/unified 2>/dev/null && ls /sys/fs/cgroup/unified")
 	if out, _ := below.Output(); strings.Contains(string(out), key) {
 		t.Errorf("left behind below the unified tree: %s", key)
 	}
@@ -272,7 +274,14 @@ func mustGet(t *testing.T, i *engine.Instance, path string, query ...string) str
 
 // serving is a spec whose app serves on 8080.
 func serving(id string) engine.Spec {
-	return engine.Spec{ID: id, Args: []string{"/app", "serve"}, Env: []string{"PORT=8080"}, Memory: 256 << 20, CPU: 1000, Pids: 100}
+	return engine.Spec{
+		ID:     id,
+		Args:   []string{"/app", "serve"},
+		Env:    []string{"PORT=8080"},
+		Memory: 256 << 20,
+		CPU:    1000,
+		Pids:   100,
+	}
 }
 
 func unmarshal[T any](t *testing.T, text string) (v T) {

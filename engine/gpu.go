@@ -25,9 +25,9 @@ type GPU struct {
 // gpuInformation is what the kernel driver tells of each GPU, one directory for each by PCI address.
 const gpuInformation = "proc/driver/nvidia/gpus/*/information"
 
-// GPUs lists the NVIDIA GPUs of the machine that the kernel driver may use, in the order of their PCI addresses, which is also
-// nvidia-smi's. Root is where /proc lies: "/", or another directory in tests. It runs no program and loads no library.
-// One that can't be read is left out, and the error says so beside those that can.
+// GPUs lists the NVIDIA GPUs of the machine that the kernel driver may use, in the order of their PCI addresses, which
+// is also nvidia-smi's. Root is where /proc lies: "/", or another directory in tests. It runs no program and loads no
+// library. One that can't be read is left out, and the error says so beside those that can.
 func GPUs(root string) (found []GPU, err error) {
 	defer fault.Wrap(&err, "engine.GPUs")
 	files, err := filepath.Glob(filepath.Join(root, gpuInformation))
@@ -45,7 +45,8 @@ func GPUs(root string) (found []GPU, err error) {
 	}
 	slices.SortFunc(found, func(a, b GPU) int { return cmp.Compare(a.Bus, b.Bus) })
 	if len(bad) > 0 {
-		return found, fault.New(fault.FailedPrecondition, "The NVIDIA driver's list can't be read: %s.", strings.Join(bad, "; "))
+		return found, fault.New(fault.FailedPrecondition, "The NVIDIA driver's list can't be read: %s.",
+			strings.Join(bad, "; "))
 	}
 	return found, nil
 }

@@ -32,16 +32,22 @@ func TestFindGPUs(t *testing.T) {
 	}{
 		"none": {nil, nil, ""},
 		"two, in the bus's order": {map[string]string{
-			"0000:81:00.0": information("NVIDIA L4", uuid(2), "0000:81:00.0", 0), "0000:01:00.0": information("NVIDIA L40S", uuid(1), "0000:01:00.0", 1),
+			"0000:81:00.0": information("NVIDIA L4", uuid(2), "0000:81:00.0", 0),
+			"0000:01:00.0": information("NVIDIA L40S", uuid(1), "0000:01:00.0", 1),
 		}, []engine.GPU{{uuid(1), "NVIDIA L40S", "0000:01:00.0", 1}, {uuid(2), "NVIDIA L4", "0000:81:00.0", 0}}, ""},
-		"excluded": {map[string]string{"a": strings.Replace(information("NVIDIA L4", uuid(1), "0000:01:00.0", 0), "Excluded:\t No", "Excluded:\t Yes", 1)}, nil, ""},
+		"excluded": {map[string]string{"a": strings.Replace(information("NVIDIA L4", uuid(1), "0000:01:00.0", 0),
+			"Excluded:\t No", "Excluded:\t Yes", 1)}, nil, ""},
 		"not initialised beside another": {map[string]string{
-			"0000:01:00.0": information("NVIDIA L4", "GPU-????????-????-????-????-????????????", "0000:01:00.0", 0), "0000:02:00.0": information("NVIDIA L4", uuid(2), "0000:02:00.0", 1),
+			"0000:01:00.0": information("NVIDIA L4", "GPU-????????-????-????-????-????????????", "0000:01:00.0", 0),
+			"0000:02:00.0": information("NVIDIA L4", uuid(2), "0000:02:00.0", 1),
 		}, []engine.GPU{{uuid(2), "NVIDIA L4", "0000:02:00.0", 1}}, "run nvidia-smi once"},
-		"no minor":        {map[string]string{"a": "Model: NVIDIA L4\nGPU UUID: " + uuid(1) + "\nBus Location: 0000:01:00.0\n"}, nil, "no device minor"},
-		"a minor of text": {map[string]string{"a": information("x", uuid(1), "0000:01:00.0", 0) + "Device Minor: ../../sda\n"}, nil, "is no number"},
-		"no UUID":         {map[string]string{"a": information("NVIDIA L4", "GPU-1/../2", "0000:01:00.0", 0)}, nil, "is not a GPU's UUID"},
-		"no text":         {map[string]string{"a": ""}, nil, "is not a GPU's UUID"},
+		"no minor": {map[string]string{"a": "Model: NVIDIA L4\nGPU UUID: " + uuid(1) +
+			"\nBus Location: 0000:01:00.0\n"}, nil, "no device minor"},
+		"a minor of text": {map[string]string{"a": information("x", uuid(1), "0000:01:00.0", 0) +
+			"Device Minor: ../../sda\n"}, nil, "is no number"},
+		"no UUID": {map[string]string{"a": information("NVIDIA L4", "GPU-1/../2", "0000:01:00.0",
+			0)}, nil, "is not a GPU's UUID"},
+		"no text": {map[string]string{"a": ""}, nil, "is not a GPU's UUID"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			root := t.TempDir()
@@ -52,7 +58,8 @@ func TestFindGPUs(t *testing.T) {
 			if !slices.Equal(got, tt.want) {
 				t.Errorf("%+v, want %+v", got, tt.want)
 			}
-			if tt.fails == "" && err != nil || tt.fails != "" && (err == nil || !strings.Contains(err.Error(), tt.fails)) {
+			if tt.fails == "" && err != nil ||
+				tt.fails != "" && (err == nil || !strings.Contains(err.Error(), tt.fails)) {
 				t.Errorf("%v, want %q", err, tt.fails)
 			}
 		})
@@ -78,7 +85,8 @@ type rig struct {
 
 type object = map[string]any
 
-// newRig makes one whose GPUs have the devices of /dev/null, /dev/zero and /dev/full. Uuids: whether the spec names the GPUs by UUID.
+// newRig makes one whose GPUs have the devices of /dev/null, /dev/zero and /dev/full. Uuids: whether the spec names the
+// GPUs by UUID.
 func newRig(t *testing.T, uuids bool, change func(spec object)) rig {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "gpus-") // not t.TempDir, in which the container's root, a stranger, can't walk
@@ -87,7 +95,8 @@ func newRig(t *testing.T, uuids bool, change func(spec object)) rig {
 	}
 	t.Cleanup(func() {
 		os.RemoveAll(dir)
-		locks, _ := filepath.Glob(fmt.Sprintf("/run/giggle-gpus/GPU-%08x-*", os.Getpid())) // which stay on a machine, whose GPUs are few
+		// which stay on a machine, whose GPUs are few
+		locks, _ := filepath.Glob(fmt.Sprintf("/run/giggle-gpus/GPU-%08x-*", os.Getpid()))
 		for _, l := range locks {
 			os.Remove(l)
 		}
@@ -111,11 +120,14 @@ func newRig(t *testing.T, uuids bool, change func(spec object)) rig {
 		if uuids {
 			name = g.UUID
 		}
-		devices = append(devices, object{"name": name, "containerEdits": object{"deviceNodes": []object{{"path": fmt.Sprintf("/dev/nvidia%d", g.Minor), "hostPath": node}}}})
+		devices = append(devices,
+			object{"name": name, "containerEdits": object{"deviceNodes": []object{{"path": fmt.Sprintf("/dev/nvidia%d",
+				g.Minor), "hostPath": node}}}})
 	}
 	all := object{"deviceNodes": []object{}}
 	for _, d := range devices {
-		all["deviceNodes"] = append(all["deviceNodes"].([]object), d["containerEdits"].(object)["deviceNodes"].([]object)...)
+		all["deviceNodes"] = append(all["deviceNodes"].([]object),
+			d["containerEdits"].(object)["deviceNodes"].([]object)...)
 	}
 	write(t, filepath.Join(dir, "libcuda.so.1"), "the driver's library")
 	hook := filepath.Join(dir, "hook")
@@ -125,12 +137,16 @@ func newRig(t *testing.T, uuids bool, change func(spec object)) rig {
 		t.Fatal(err)
 	}
 	spec := object{
-		"cdiVersion": "0.5.0", "kind": "nvidia.com/gpu", "devices": append(devices, object{"name": "all", "containerEdits": all}),
+		"cdiVersion": "0.5.0", "kind": "nvidia.com/gpu", "devices": append(devices,
+			object{"name": "all", "containerEdits": all}),
 		"containerEdits": object{
 			"env":         []string{"NVIDIA_VISIBLE_DEVICES=void"},
 			"deviceNodes": []object{{"path": "/dev/nvidiactl", "hostPath": "/dev/urandom"}},
-			"mounts":      []object{{"hostPath": filepath.Join(dir, "libcuda.so.1"), "containerPath": "/usr/lib/libcuda.so.1", "options": []string{"ro", "nosuid", "nodev", "rbind", "rprivate"}}},
-			"hooks":       []object{{"hookName": "createContainer", "path": hook, "args": []string{"nvidia-cdi-hook", "update-ldcache", "--folder", "/usr/lib"}}},
+			"mounts": []object{{"hostPath": filepath.Join(dir,
+				"libcuda.so.1"), "containerPath": "/usr/lib/libcuda.so.1",
+				"options": []string{"ro", "nosuid", "nodev", "rbind", "rprivate"}}},
+			"hooks": []object{{"hookName": "createContainer", "path": hook, "args": []string{"nvidia-cdi-hook",
+				"update-ldcache", "--folder", "/usr/lib"}}},
 		},
 	}
 	if change != nil {
@@ -144,8 +160,8 @@ func newRig(t *testing.T, uuids bool, change func(spec object)) rig {
 	return r
 }
 
-// Of three GPUs an instance has the node, the library and the variables of its own; its neighbour without one has nothing,
-// whatever its image asks for.
+// Of three GPUs an instance has the node, the library and the variables of its own; its neighbour without one has
+// nothing, whatever its image asks for.
 func TestGPUOfAnInstance(t *testing.T) {
 	for _, runtime := range runtimes(t) {
 		for name, uuids := range map[string]bool{"named by UUID": true, "named by number": false} {
@@ -190,7 +206,8 @@ func TestGPUOfAnInstance(t *testing.T) {
 					}
 				}
 				told, err := os.ReadFile(r.seen)
-				if err != nil || !strings.Contains(string(told), "update-ldcache --folder /usr/lib") || !strings.Contains(string(told), `"bundle"`) {
+				if err != nil || !strings.Contains(string(told), "update-ldcache --folder /usr/lib") ||
+					!strings.Contains(string(told), `"bundle"`) {
 					t.Errorf("the hook was told %q, %v", told, err)
 				}
 			})
@@ -198,12 +215,13 @@ func TestGPUOfAnInstance(t *testing.T) {
 	}
 }
 
-// The device that is given may be used as the CDI spec says, though every container is refused it otherwise: the devices of the other
-// tests are those that all have.
+// The device that is given may be used as the CDI spec says, though every container is refused it otherwise: the
+// devices of the other tests are those that all have.
 func TestGPUDeviceIsAllowed(t *testing.T) {
 	var st unix.Stat_t
 	var found string
-	for _, path := range []string{"/dev/cpu_dma_latency", "/dev/fuse", "/dev/loop-control", "/dev/hpet"} { // opening them does nothing
+	// opening them does nothing
+	for _, path := range []string{"/dev/cpu_dma_latency", "/dev/fuse", "/dev/loop-control", "/dev/hpet"} {
 		if f, err := os.Open(path); err == nil {
 			f.Close()
 			if err := unix.Stat(path, &st); err != nil {
@@ -284,11 +302,13 @@ func TestGPUOfTwoPlatforms(t *testing.T) {
 	r := newRig(t, true, nil)
 	s := serving("first")
 	s.Layers, s.GPUs = []string{layer}, r.gpus[1:2]
-	one, two := openWith(t, engine.Config{Dir: t.TempDir(), CDI: r.cdi}), openWith(t, engine.Config{Dir: t.TempDir(), CDI: r.cdi})
+	one, two := openWith(t, engine.Config{Dir: t.TempDir(), CDI: r.cdi}), openWith(t,
+		engine.Config{Dir: t.TempDir(), CDI: r.cdi})
 	first := start(t, one, s)
 	s.ID = "second"
 	for name, e := range map[string]*engine.Engine{"the same": one, "the other": two} {
-		if _, err := e.Prepare(t.Context(), s); !fault.Is(err, fault.ResourceExhausted) || !strings.Contains(err.Error(), r.gpus[1].UUID) {
+		if _, err := e.Prepare(t.Context(), s); !fault.Is(err, fault.ResourceExhausted) ||
+			!strings.Contains(err.Error(), r.gpus[1].UUID) {
 			t.Errorf("%s platform: %v", name, err)
 		}
 	}

@@ -13,8 +13,8 @@ import (
 // gpuLocks is where each GPU that is in use has a file that is locked: for all engines of the machine.
 const gpuLocks = "/run/giggle-gpus"
 
-// lockGPUs takes the GPUs for the instance. It fails with ResourceExhausted when another instance has one of them, of this
-// engine or of another platform's: callers share GPUs out, but platforms know nothing of each other.
+// lockGPUs takes the GPUs for the instance. It fails with ResourceExhausted when another instance has one of them, of
+// this engine or of another platform's: callers share GPUs out, but platforms know nothing of each other.
 func (i *Instance) lockGPUs(gpus []GPU) error {
 	if err := os.MkdirAll(gpuLocks, 0o700); err != nil {
 		return err
@@ -31,7 +31,12 @@ func (i *Instance) lockGPUs(gpus []GPU) error {
 		i.gpus = append(i.gpus, f)
 		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		if errors.Is(err, unix.EWOULDBLOCK) {
-			return &fault.Error{Code: fault.ResourceExhausted, Reason: "ResourcesUnavailable", Message: "The GPU " + g.UUID + " (" + g.Model + ") is in use by an instance of another platform on this machine."}
+			return &fault.Error{
+				Code:   fault.ResourceExhausted,
+				Reason: "ResourcesUnavailable",
+				Message: "The GPU " + g.UUID + " (" + g.Model +
+					") is in use by an instance of another platform on this machine.",
+			}
 		}
 		if err != nil {
 			return os.NewSyscallError("flock", err)

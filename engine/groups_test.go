@@ -16,7 +16,11 @@ func crowd(t *testing.T, e *engine.Engine, id string, bytes, threads int, groups
 	t.Helper()
 	l := newLog()
 	i := start(t, e, engine.Spec{
-		ID: id, Args: []string{"/app", "crowd", fmt.Sprint(bytes), fmt.Sprint(threads)}, Memory: 512 << 20, Groups: groups, Output: l.add,
+		ID:     id,
+		Args:   []string{"/app", "crowd", fmt.Sprint(bytes), fmt.Sprint(threads)},
+		Memory: 512 << 20,
+		Groups: groups,
+		Output: l.add,
 	})
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -53,7 +57,9 @@ func TestGroups(t *testing.T) {
 				{"the first of a project", 100, mine, true},
 				{"one more than it may have", 100, mine, false},
 				{"another project's", 100, theirs, true},
-				{"a third one's, where all builds have what they may", 100, []engine.Group{builds, {Name: "third"}}, false},
+				{"a third one's, where all builds have what they may", 100, []engine.Group{builds, {
+					Name: "third",
+				}}, false},
 				{"one that is no build", 100, nil, true},
 				{"one more than all may have", 100, nil, false},
 			} {

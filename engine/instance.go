@@ -72,7 +72,14 @@ func (e *Engine) Prepare(ctx context.Context, s Spec) (_ *Instance, err error) {
 	if err != nil {
 		return nil, err
 	}
-	i := &Instance{e: e, id: s.ID, name: name, group: name, started: make(chan struct{}), done: make(chan struct{})}
+	i := &Instance{
+		e:       e,
+		id:      s.ID,
+		name:    name,
+		group:   name,
+		started: make(chan struct{}),
+		done:    make(chan struct{}),
+	}
 	defer func() {
 		if err != nil {
 			i.abandon()
@@ -162,8 +169,8 @@ func (i *Instance) create(ctx context.Context, s *Spec) error {
 	} else if err := s.Terminal.Chown(int(i.slot.base+u.uid), int(i.slot.base+u.gid)); err != nil { // to be opened anew
 		return err
 	}
-	// Not to be cut off: half a container can't be cleared away without losing track of a process. It takes some 25 ms, and on an
-	// emulated machine, with forty others, a thousand times as long.
+	// Not to be cut off: half a container can't be cleared away without losing track of a process. It takes some 25 ms,
+	// and on an emulated machine, with forty others, a thousand times as long.
 	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Minute)
 	defer cancel()
 	if err := e.call(bounded, i, stdio, "create", "--bundle", ".", "--pid-file", "pid"); err != nil {
@@ -208,8 +215,8 @@ func (i *Instance) pipes(u user, streams map[string]*os.File) (ends []*os.File, 
 			}
 		}
 	}()
-	// Standard input ends at once. It must not be /dev/null: crun gives its three standard files to the container's root,
-	// and this one would be the host's.
+	// Standard input ends at once. It must not be /dev/null: crun gives its three standard files to the container's
+	// root, and this one would be the host's.
 	stdin, w, err := os.Pipe()
 	if err != nil {
 		return nil, err
@@ -342,8 +349,8 @@ func (i *Instance) Start(ctx context.Context) (err error) {
 	return i.err
 }
 
-// Dial connects to a TCP port of the process, from the instance's own network, at an address that is not the loopback's: a process
-// that listens on 127.0.0.1 only refuses, as on Cloud Run.
+// Dial connects to a TCP port of the process, from the instance's own network, at an address that is not the
+// loopback's: a process that listens on 127.0.0.1 only refuses, as on Cloud Run.
 func (i *Instance) Dial(ctx context.Context, port int) (net.Conn, error) {
 	if port < 1 || port > 65535 {
 		return nil, fault.Invalid("port", "%d is not a port.", port)
@@ -413,8 +420,8 @@ func (i *Instance) Usage() (_ Usage, err error) {
 	return i.e.cgroups.usage(i.group)
 }
 
-// Stop ends the instance and returns when its process is gone: SIGTERM first, and SIGKILL after grace, when ctx ends, or
-// at once where the process would never see a SIGTERM. It may be called often, also after the end.
+// Stop ends the instance and returns when its process is gone: SIGTERM first, and SIGKILL after grace, when ctx ends,
+// or at once where the process would never see a SIGTERM. It may be called often, also after the end.
 func (i *Instance) Stop(ctx context.Context, grace time.Duration) (err error) {
 	defer fault.Wrap(&err, "engine.Stop(%s)", i.id)
 	if grace > 0 && i.wasStarted() && i.hearsTerm() {

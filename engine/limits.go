@@ -18,8 +18,9 @@ import (
 // controllers are what the limits of instances need of cgroups.
 var controllers = []string{"cpu", "memory", "pids"}
 
-// delegate makes the engine's own group on the unified tree and has the controllers handed down into it: there, each level enables them
-// for the next (cgroups(7)). The runtimes do the same, but leave out in silence what they can't enable, and with it the limit.
+// delegate makes the engine's own group on the unified tree and has the controllers handed down into it: there, each
+// level enables them for the next (cgroups(7)). The runtimes do the same, but leave out in silence what they can't
+// enable, and with it the limit.
 func (c *cgroups) delegate() error {
 	if !c.v2 {
 		return nil
@@ -30,11 +31,14 @@ func (c *cgroups) delegate() error {
 		return err
 	}
 	if missing := MissingControllers(string(b)); len(missing) > 0 {
-		return fault.New(fault.FailedPrecondition, "The cgroup tree at %s has no controller for %s. %s", root, strings.Join(missing, " and "), EnableControllers)
+		return fault.New(fault.FailedPrecondition, "The cgroup tree at %s has no controller for %s. %s", root,
+			strings.Join(missing, " and "), EnableControllers)
 	}
 	own := filepath.Join(root, c.parent)
 	if err := os.Mkdir(own, 0o755); errors.Is(err, unix.EROFS) {
-		return fault.New(fault.FailedPrecondition, "The cgroup tree at %s is read-only, as in a container that is not privileged. Limits need it writable.", root)
+		return fault.New(fault.FailedPrecondition,
+			"The cgroup tree at %s is read-only, as in a container that is not privileged. Limits need it writable.",
+			root)
 	} else if err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
@@ -53,7 +57,8 @@ func (c *cgroups) delegate() error {
 // EnableControllers says how the kernel gets controllers that it lacks.
 const EnableControllers = "Start the kernel with cgroup_enable=memory and without cgroup_disable; in a container, have the groups above it hand them down."
 
-// MissingControllers lists the controllers that the limits of instances need and a cgroup.controllers file (cgroups(7)) does not have.
+// MissingControllers lists the controllers that the limits of instances need and a cgroup.controllers file (cgroups(7))
+// does not have.
 func MissingControllers(file string) (missing []string) {
 	have := strings.Fields(file)
 	for _, controller := range controllers {
@@ -69,8 +74,9 @@ func enable(group string) error {
 	return os.WriteFile(filepath.Join(group, "cgroup.subtree_control"), []byte("+"+strings.Join(controllers, " +")), 0)
 }
 
-// evacuate moves the processes of a group into one below. Only the machine's first group may have both processes and controllers for
-// those below; in a container, the first group that is seen is another one, and has the container's processes in it.
+// evacuate moves the processes of a group into one below. Only the machine's first group may have both processes and
+// controllers for those below; in a container, the first group that is seen is another one, and has the container's
+// processes in it.
 func evacuate(group, into string) error {
 	leaf := filepath.Join(group, into)
 	if err := os.Mkdir(leaf, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
@@ -86,7 +92,8 @@ func evacuate(group, into string) error {
 			return nil
 		}
 		for _, pid := range pids {
-			if err := os.WriteFile(filepath.Join(leaf, "cgroup.procs"), []byte(pid), 0); err != nil && !errors.Is(err, unix.ESRCH) {
+			if err := os.WriteFile(filepath.Join(leaf, "cgroup.procs"), []byte(pid), 0); err != nil &&
+				!errors.Is(err, unix.ESRCH) {
 				return fmt.Errorf("move process %s: %w", pid, err)
 			}
 		}
@@ -130,8 +137,8 @@ func kernelPids() int64 {
 	return most
 }
 
-// nest makes the groups that an instance is in, each below the one before, with their limits, and returns the path of the
-// last. The kernel counts all that is in a group and below it.
+// nest makes the groups that an instance is in, each below the one before, with their limits, and returns the path of
+// the last. The kernel counts all that is in a group and below it.
 func (c *cgroups) nest(groups []Group) (path string, err error) {
 	for _, g := range groups {
 		path = filepath.Join(path, "group-"+g.Name)
@@ -176,7 +183,8 @@ func (c *cgroups) limit(name string, memory, pids int64) error {
 		}
 		return os.WriteFile(c.file(name, controller, file), []byte(strconv.FormatInt(value, 10)), 0)
 	}
-	return errors.Join(set("memory", "memory.limit_in_bytes", "memory.max", memory), set("pids", "pids.max", "pids.max", pids))
+	return errors.Join(set("memory", "memory.limit_in_bytes", "memory.max", memory),
+		set("pids", "pids.max", "pids.max", pids))
 }
 
 // enter moves a process into a group, in all trees.

@@ -55,7 +55,8 @@ func TestDelegate(t *testing.T) {
 
 func TestMissingControllers(t *testing.T) {
 	for file, want := range map[string][]string{
-		"cpu memory pids": nil, "pids misc memory cpu\n": nil, "": {"cpu", "memory", "pids"}, "cpuset,cpu memory\npids": {"cpu"},
+		"cpu memory pids": nil, "pids misc memory cpu\n": nil, "": {"cpu", "memory", "pids"},
+		"cpuset,cpu memory\npids": {"cpu"},
 	} {
 		if got := MissingControllers(file); !slices.Equal(got, want) {
 			t.Errorf("%q: %q, want %q", file, got, want)
@@ -63,8 +64,8 @@ func TestMissingControllers(t *testing.T) {
 	}
 }
 
-// On the kernel's own unified tree, which hybrid machines have as well: a group's processes are moved into one below it, and are killed
-// there with those of the group above.
+// On the kernel's own unified tree, which hybrid machines have as well: a group's processes are moved into one below
+// it, and are killed there with those of the group above.
 func TestUnifiedTree(t *testing.T) {
 	found, err := findCgroups("giggle-test-" + fmt.Sprint(os.Getpid()))
 	if err != nil {

@@ -41,7 +41,8 @@ func manyAtOnce(t *testing.T, e *engine.Engine) {
 				t.Error(err)
 				return
 			}
-			for path, query := range map[string][2]string{"/get": {"url", "http://169.254.169.254/"}, "/read": {"path", "/etc/name"}} {
+			for path, query := range map[string][2]string{"/get": {"url", "http://169.254.169.254/"},
+				"/read": {"path", "/etc/name"}} {
 				if got, err := get(t, i, 8080, path, query[0], query[1]); err != nil || got != id {
 					t.Errorf("%s of %s = %q, %v", path, id, got, err)
 				}

@@ -134,7 +134,8 @@ func (o *output) pump() {
 			o.mu.Unlock()
 		}
 		if dropped > 0 {
-			o.deliver(Line{o.now(), Platform, fmt.Sprintf("%d lines were dropped: the log could not keep up.", dropped)})
+			o.deliver(Line{o.now(), Platform,
+				fmt.Sprintf("%d lines were dropped: the log could not keep up.", dropped)})
 		}
 	}
 }

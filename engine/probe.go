@@ -21,7 +21,8 @@ var probeText = map[string][]byte{
 	},
 }
 
-// writeProbe makes a layer that holds the least program there is, so that a runtime can be tried with nothing installed.
+// writeProbe makes a layer that holds the least program there is, so that a runtime can be tried with nothing
+// installed.
 func writeProbe(layer string) error {
 	text, ok := probeText[runtime.GOARCH]
 	if !ok {

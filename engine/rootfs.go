@@ -42,7 +42,8 @@ func (e *Engine) buildRoot(i *Instance, s *Spec) (err error) {
 	if err := unix.Mount("tmpfs", r.dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, options); err != nil {
 		return &os.PathError{Op: "mount tmpfs", Path: r.dir, Err: err}
 	}
-	// Overlay's options must fit one page: with the directory as the thread's own working directory, a layer takes 4 bytes.
+	// Overlay's options must fit one page: with the directory as the thread's own working directory, a layer takes 4
+	// bytes.
 	if err := unix.Chdir(r.dir); err != nil {
 		return err
 	}
@@ -102,12 +103,14 @@ func (e *Engine) tryIdmap() error {
 			return os.NewSyscallError("open_tree", err)
 		}
 		defer unix.Close(tree)
-		err = unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(userns)})
+		err = unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH,
+			&unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(userns)})
 		if err != nil {
 			return &fault.Error{
-				Code:    fault.FailedPrecondition,
-				Message: "The file system of " + e.dir + " can't be idmapped. Use a data directory on ext4, xfs or btrfs, with Linux 5.19 or newer.",
-				Cause:   os.NewSyscallError("mount_setattr", err),
+				Code: fault.FailedPrecondition,
+				Message: "The file system of " + e.dir +
+					" can't be idmapped. Use a data directory on ext4, xfs or btrfs, with Linux 5.19 or newer.",
+				Cause: os.NewSyscallError("mount_setattr", err),
 			}
 		}
 		return nil
@@ -159,7 +162,8 @@ func (r *rootfs) overlay(s *Spec, userns int, disk string) error {
 	return nil
 }
 
-// bind mounts a copy of what is at source, with attributes, at target relative to the descriptor at. An empty target is the descriptor itself.
+// bind mounts a copy of what is at source, with attributes, at target relative to the descriptor at. An empty target is
+// the descriptor itself.
 func bind(source string, at int, target string, attr *unix.MountAttr) error {
 	tree, err := unix.OpenTree(unix.AT_FDCWD, source, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
 	if err != nil {
@@ -182,8 +186,8 @@ func move(tree, at int, target string) error {
 	return os.NewSyscallError("move_mount", unix.MoveMount(tree, "", at, target, flags))
 }
 
-// sysfs mounts a sysfs that shows the instance's network namespace: the host's would show its network cards, and the runtime can't
-// mount one from inside the user namespace.
+// sysfs mounts a sysfs that shows the instance's network namespace: the host's would show its network cards, and the
+// runtime can't mount one from inside the user namespace.
 func (r *rootfs) sysfs(ns, host int) error {
 	target, err := r.open("/sys", 0o755, unix.O_DIRECTORY)
 	if err != nil {
@@ -211,7 +215,8 @@ func newSysfs(ns, host int) (tree int, err error) {
 	if err := unix.FsconfigCreate(ctx); err != nil {
 		return -1, err
 	}
-	return unix.Fsmount(ctx, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
+	return unix.Fsmount(ctx, unix.FSMOUNT_CLOEXEC,
+		unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
 }
 
 func (r *rootfs) mount(m Mount, userns int) error {
@@ -228,7 +233,10 @@ func (r *rootfs) mount(m Mount, userns int) error {
 		return err
 	}
 	defer unix.Close(target)
-	attr := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV, Userns_fd: uint64(userns)}
+	attr := &unix.MountAttr{
+		Attr_set:  unix.MOUNT_ATTR_IDMAP | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV,
+		Userns_fd: uint64(userns),
+	}
 	if m.ReadOnly {
 		attr.Attr_set |= unix.MOUNT_ATTR_RDONLY
 	}
@@ -241,7 +249,9 @@ func (r *rootfs) file(f File, source string) error {
 		return err
 	}
 	defer unix.Close(target)
-	return bind(source, target, "", &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV})
+	return bind(source, target, "", &unix.MountAttr{
+		Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV,
+	})
 }
 
 // directory makes sure that there is a directory at p. One that is there keeps its mode.
@@ -260,15 +270,18 @@ func openIn(root int, p string, flags uint64) (int, error) {
 		p = "."
 	}
 	for {
-		fd, err := unix.Openat2(root, p, &unix.OpenHow{Flags: flags | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS})
+		fd, err := unix.Openat2(root, p, &unix.OpenHow{
+			Flags:   flags | unix.O_CLOEXEC,
+			Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
+		})
 		if err != unix.EINTR && err != unix.EAGAIN { // EAGAIN: a rename elsewhere raced with the lookup
 			return fd, err
 		}
 	}
 }
 
-// open returns an O_PATH descriptor of the directory (kind O_DIRECTORY) or file (kind 0) at p in the image, which it makes, with its parents, if it
-// is missing. The container's root owns what is made.
+// open returns an O_PATH descriptor of the directory (kind O_DIRECTORY) or file (kind 0) at p in the image, which it
+// makes, with its parents, if it is missing. The container's root owns what is made.
 func (r *rootfs) open(p string, mode fs.FileMode, kind uint64) (int, error) {
 	fd, err := openIn(r.fd, p, unix.O_PATH|kind)
 	if err == nil {
@@ -295,7 +308,8 @@ func (r *rootfs) open(p string, mode fs.FileMode, kind uint64) (int, error) {
 		return -1, err
 	}
 	defer unix.Close(parent)
-	if err := r.create(parent, path.Base(p), mode, kind); err == unix.EEXIST { // a link to nowhere in place of a directory
+	// a link to nowhere in place of a directory
+	if err := r.create(parent, path.Base(p), mode, kind); err == unix.EEXIST {
 		return -1, inTheWay(p)
 	} else if err != nil {
 		return -1, &os.PathError{Op: "create in image", Path: p, Err: err}
@@ -316,7 +330,8 @@ func (r *rootfs) create(parent int, name string, mode fs.FileMode, kind uint64) 
 			return err
 		}
 	} else {
-		fd, err := unix.Openat(parent, name, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, uint32(mode))
+		fd, err := unix.Openat(parent, name, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC,
+			uint32(mode))
 		if err == unix.EEXIST { // a link to nowhere, as /etc/resolv.conf in many images
 			if err := unix.Unlinkat(parent, name, 0); err != nil {
 				return err
@@ -335,7 +350,8 @@ func (r *rootfs) create(parent int, name string, mode fs.FileMode, kind uint64) 
 func (e *Engine) dropRoot(name string) error {
 	dir := filepath.Join(e.tmpfs(), name)
 	err := e.worker.do(func() error {
-		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil && err != unix.EINVAL && err != unix.ENOENT { // EINVAL: not mounted yet
+		// EINVAL: not mounted yet
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil && err != unix.EINVAL && err != unix.ENOENT {
 			return &os.PathError{Op: "unmount", Path: dir, Err: err}
 		}
 		return nil

@@ -24,7 +24,8 @@ func TestHello(t *testing.T) {
 		if err != nil || u.MemoryBytes <= 0 || u.MemoryBytes > 64<<20 || u.CPUTime <= 0 {
 			t.Errorf("usage = %+v, %v", u, err)
 		}
-		if got, err := i.Listening(); err != nil || !slices.Equal(got, []netip.AddrPort{netip.MustParseAddrPort("[::]:8080")}) {
+		if got, err := i.Listening(); err != nil ||
+			!slices.Equal(got, []netip.AddrPort{netip.MustParseAddrPort("[::]:8080")}) {
 			t.Errorf("listening = %v, %v", got, err)
 		}
 		if err := i.Stop(t.Context(), patience); err != nil {
@@ -56,7 +57,8 @@ func TestProcess(t *testing.T) {
 		} {
 			t.Run(name, func(t *testing.T) {
 				s := tc.spec
-				s.ID, s.Args, s.Env = name, []string{"app", "serve", ":8080", "a b", "$x"}, append(s.Env, "JOKE=why did\nthe", "PATH=/nope:/")
+				s.ID, s.Args, s.Env = name, []string{"app", "serve", ":8080", "a b", "$x"}, append(s.Env,
+					"JOKE=why did\nthe", "PATH=/nope:/")
 				i := start(t, e, s)
 				info := unmarshal[struct {
 					Args, Env []string
@@ -72,7 +74,8 @@ func TestProcess(t *testing.T) {
 					t.Errorf("ran as %d:%d %v, want %d:%d %v", info.UID, info.GID, groups, tc.uid, tc.gid, tc.groups)
 				}
 				slices.Sort(info.Env)
-				if want := []string{"HOME=" + tc.home, "JOKE=why did\nthe", "PATH=/nope:/"}; !slices.Equal(info.Env, want) {
+				if want := []string{"HOME=" + tc.home, "JOKE=why did\nthe", "PATH=/nope:/"}; !slices.Equal(info.Env,
+					want) {
 					t.Errorf("env = %q, want %q", info.Env, want)
 				}
 			})
@@ -83,7 +86,8 @@ func TestProcess(t *testing.T) {
 func TestExit(t *testing.T) {
 	eachRuntime(t, func(t *testing.T, e *engine.Engine) {
 		for _, code := range []int{0, 1, 42, 255} {
-			if got, _ := run(t, e, engine.Spec{Args: []string{"/app", "exit", fmt.Sprint(code)}}); got != (engine.Exit{Code: code}) {
+			if got, _ := run(t, e,
+				engine.Spec{Args: []string{"/app", "exit", fmt.Sprint(code)}}); got != (engine.Exit{Code: code}) {
 				t.Errorf("exit %d = %+v", code, got)
 			}
 		}
@@ -91,7 +95,12 @@ func TestExit(t *testing.T) {
 		if got != (engine.Exit{Code: 137, Signal: 9, OOM: true}) {
 			t.Errorf("eating too much = %+v %s", got, text)
 		}
-		if got, text := run(t, e, engine.Spec{Args: []string{"/app", "exit", "0"}, Memory: 16 << 20, CPU: 10, Pids: 20}); got != (engine.Exit{}) {
+		if got, text := run(t, e, engine.Spec{
+			Args:   []string{"/app", "exit", "0"},
+			Memory: 16 << 20,
+			CPU:    10,
+			Pids:   20,
+		}); got != (engine.Exit{}) {
 			t.Errorf("under the least limits: %+v %s", got, text)
 		}
 		got, text = run(t, e, engine.Spec{Args: []string{"/app", "eat", fmt.Sprint(32 << 20)}, Memory: 64 << 20})
@@ -135,7 +144,8 @@ func TestStop(t *testing.T) {
 			})
 		}
 		t.Run("never started", func(t *testing.T) {
-			i, err := e.Prepare(t.Context(), engine.Spec{ID: "idle", Layers: []string{layer}, Args: []string{"/app", "wait"}})
+			i, err := e.Prepare(t.Context(),
+				engine.Spec{ID: "idle", Layers: []string{layer}, Args: []string{"/app", "wait"}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -154,13 +164,17 @@ func TestStop(t *testing.T) {
 
 func TestOutput(t *testing.T) {
 	eachRuntime(t, func(t *testing.T, e *engine.Engine) {
-		_, text := run(t, e, engine.Spec{Args: []string{"/app", "say", "stdout", "one\ntwo\r\n\nno", "stdout", " end", "stderr", "oops\n"}})
+		_, text := run(t, e, engine.Spec{
+			Args: []string{"/app", "say", "stdout", "one\ntwo\r\n\nno", "stdout", " end", "stderr", "oops\n"},
+		})
 		for _, want := range []string{"stdout: one\nstdout: two\nstdout: \nstdout: no end\n", "stderr: oops\n"} {
-			if !strings.Contains(strings.ReplaceAll(text, "stderr: oops\n", ""), want) && !strings.Contains(text, want) {
+			if !strings.Contains(strings.ReplaceAll(text, "stderr: oops\n", ""), want) &&
+				!strings.Contains(text, want) {
 				t.Errorf("log is\n%s\nwithout\n%s", text, want)
 			}
 		}
-		if _, text := run(t, e, engine.Spec{User: "joker", Args: []string{"/app", "reopen"}}); text != "stdout: reopened\n" {
+		if _, text := run(t, e,
+			engine.Spec{User: "joker", Args: []string{"/app", "reopen"}}); text != "stdout: reopened\n" {
 			t.Errorf("writing through /dev/stdout: %s", text)
 		}
 	})
@@ -212,8 +226,10 @@ func TestMountsAndFiles(t *testing.T) {
 				t.Fatal(err)
 			}
 			got, text := run(t, e, engine.Spec{
-				Args: []string{"/app", "sh", "/workspace/in", "/cache/out"}, Disk: disk,
-				Mounts: []engine.Mount{{Source: source, Target: "/workspace", ReadOnly: true}, {Source: cache, Target: "/cache"}},
+				Args: []string{"/app", "sh", "/workspace/in", "/cache/out"},
+				Disk: disk,
+				Mounts: []engine.Mount{{Source: source, Target: "/workspace", ReadOnly: true},
+					{Source: cache, Target: "/cache"}},
 			})
 			if got != (engine.Exit{}) || text != "stdout: source<nil>\nstdout: <nil>\n" {
 				t.Errorf("exit %+v, log %s", got, text)
@@ -245,12 +261,14 @@ func TestMountsAndFiles(t *testing.T) {
 		twin := s
 		twin.ID = "twin"
 		start(t, e, twin) // shares the content
-		for path, want := range map[string]string{"/etc/resolv.conf": "nameserver 169.254.169.254\n", "/etc/motd": "who is there\n"} {
+		for path, want := range map[string]string{"/etc/resolv.conf": "nameserver 169.254.169.254\n",
+			"/etc/motd": "who is there\n"} {
 			if got := mustGet(t, i, "/read", "path", path); got != want {
 				t.Errorf("%s = %q, want %q", path, got, want)
 			}
 		}
-		if _, err := get(t, i, 8080, "/read", "path", "/not/in/the/image"); err == nil || !strings.Contains(err.Error(), "permission denied") {
+		if _, err := get(t, i, 8080, "/read", "path", "/not/in/the/image"); err == nil ||
+			!strings.Contains(err.Error(), "permission denied") {
 			t.Errorf("a file for root alone: %v", err)
 		}
 		if got := mustGet(t, i, "/stat", "path", "/tmp"); !strings.Contains(got, `"dtrwxrwxrwx"`) {
@@ -266,10 +284,15 @@ func TestMountsAndFiles(t *testing.T) {
 func TestWritableLayer(t *testing.T) {
 	e := open(t, "")
 	size := fmt.Sprint(100 << 20)
-	if got, text := run(t, e, engine.Spec{Args: []string{"/app", "write", "/big", size}, Memory: 64 << 20}); got.Code == 0 {
+	if got, text := run(t, e, engine.Spec{Args: []string{"/app", "write", "/big",
+		size}, Memory: 64 << 20}); got.Code == 0 {
 		t.Errorf("writing more than memory: %+v %s", got, text)
 	}
-	if got, text := run(t, e, engine.Spec{Args: []string{"/app", "write", "/big", size}, Memory: 256 << 20, Disk: true}); got.Code != 0 {
+	if got, text := run(t, e, engine.Spec{
+		Args:   []string{"/app", "write", "/big", size},
+		Memory: 256 << 20,
+		Disk:   true,
+	}); got.Code != 0 {
 		t.Errorf("writing to disk: %+v %s", got, text)
 	}
 }
@@ -290,28 +313,61 @@ func TestPrepareRefuses(t *testing.T) {
 		spec engine.Spec
 		want fault.Code
 	}{
-		"no id":             {engine.Spec{Layers: []string{layer}, Args: app}, fault.InvalidArgument},
-		"no layers":         {engine.Spec{ID: "x", Args: app}, fault.InvalidArgument},
-		"no command":        {engine.Spec{ID: "x", Layers: []string{layer}}, fault.InvalidArgument},
-		"tiny memory":       {engine.Spec{ID: "x", Layers: []string{layer}, Args: app, Memory: 1}, fault.InvalidArgument},
-		"negative cpu":      {engine.Spec{ID: "x", Layers: []string{layer}, Args: app, CPU: -1}, fault.InvalidArgument},
-		"env without =":     {engine.Spec{ID: "x", Layers: []string{layer}, Args: app, Env: []string{"x"}}, fault.InvalidArgument},
-		"zero byte":         {engine.Spec{ID: "x", Layers: []string{layer}, Args: []string{"/app", "a\x00b"}}, fault.InvalidArgument},
-		"relative dir":      {engine.Spec{ID: "x", Layers: []string{layer}, Args: app, Dir: "x"}, fault.InvalidArgument},
-		"dots in a target":  {engine.Spec{ID: "x", Layers: []string{layer}, Args: app, Mounts: []engine.Mount{{Source: "/tmp", Target: "/../x"}}}, fault.InvalidArgument},
-		"file on the root":  {engine.Spec{ID: "x", Layers: []string{layer}, Args: app, Files: []engine.File{{Path: "/"}}}, fault.InvalidArgument},
-		"no such command":   {engine.Spec{ID: "x", Layers: []string{layer}, Args: []string{"nope"}}, fault.FailedPrecondition},
-		"no such path":      {engine.Spec{ID: "x", Layers: []string{layer}, Args: []string{"/bin/nope"}}, fault.FailedPrecondition},
-		"not executable":    {engine.Spec{ID: "x", Layers: []string{layer}, Args: []string{"/etc/motd"}}, fault.FailedPrecondition},
-		"no such user":      {engine.Spec{ID: "x", Layers: []string{layer}, Args: app, User: "nobody"}, fault.FailedPrecondition},
-		"no such group":     {engine.Spec{ID: "x", Layers: []string{layer}, Args: app, User: "0:nobody"}, fault.FailedPrecondition},
-		"dir is a file":     {engine.Spec{ID: "x", Layers: []string{layer}, Args: app, Dir: "/etc/motd"}, fault.FailedPrecondition},
-		"file on directory": {engine.Spec{ID: "x", Layers: []string{layer}, Args: app, Files: []engine.File{{Path: "/etc"}}}, fault.FailedPrecondition},
-		"directory on file": {engine.Spec{ID: "x", Layers: []string{layer}, Args: app, Mounts: []engine.Mount{{Source: layer, Target: "/etc/motd"}}}, fault.FailedPrecondition},
-		"missing layer":     {engine.Spec{ID: "x", Layers: []string{"/nowhere"}, Args: app}, fault.Internal},
-		"/sys to nowhere":   {engine.Spec{ID: "x", Layers: hostile(map[string]string{"sys": "/nowhere"}), Args: app}, fault.FailedPrecondition},
-		"/tmp to itself":    {engine.Spec{ID: "x", Layers: hostile(map[string]string{"tmp": "../../../../../tmp"}), Args: app}, fault.FailedPrecondition},
-		"/tmp to a file":    {engine.Spec{ID: "x", Layers: hostile(map[string]string{"tmp": "/etc/motd"}), Args: app}, fault.FailedPrecondition},
+		"no id":         {engine.Spec{Layers: []string{layer}, Args: app}, fault.InvalidArgument},
+		"no layers":     {engine.Spec{ID: "x", Args: app}, fault.InvalidArgument},
+		"no command":    {engine.Spec{ID: "x", Layers: []string{layer}}, fault.InvalidArgument},
+		"tiny memory":   {engine.Spec{ID: "x", Layers: []string{layer}, Args: app, Memory: 1}, fault.InvalidArgument},
+		"negative cpu":  {engine.Spec{ID: "x", Layers: []string{layer}, Args: app, CPU: -1}, fault.InvalidArgument},
+		"env without =": {engine.Spec{ID: "x", Layers: []string{layer}, Args: app, Env: []string{"x"}}, fault.InvalidArgument},
+		"zero byte": {engine.Spec{ID: "x", Layers: []string{layer}, Args: []string{"/app",
+			"a\x00b"}}, fault.InvalidArgument},
+		"relative dir": {engine.Spec{ID: "x", Layers: []string{layer}, Args: app, Dir: "x"}, fault.InvalidArgument},
+		"dots in a target": {engine.Spec{
+			ID:     "x",
+			Layers: []string{layer},
+			Args:   app,
+			Mounts: []engine.Mount{{Source: "/tmp", Target: "/../x"}},
+		}, fault.InvalidArgument},
+		"file on the root": {engine.Spec{
+			ID:     "x",
+			Layers: []string{layer},
+			Args:   app,
+			Files:  []engine.File{{Path: "/"}},
+		}, fault.InvalidArgument},
+		"no such command": {engine.Spec{ID: "x", Layers: []string{layer}, Args: []string{"nope"}}, fault.FailedPrecondition},
+		"no such path":    {engine.Spec{ID: "x", Layers: []string{layer}, Args: []string{"/bin/nope"}}, fault.FailedPrecondition},
+		"not executable":  {engine.Spec{ID: "x", Layers: []string{layer}, Args: []string{"/etc/motd"}}, fault.FailedPrecondition},
+		"no such user":    {engine.Spec{ID: "x", Layers: []string{layer}, Args: app, User: "nobody"}, fault.FailedPrecondition},
+		"no such group":   {engine.Spec{ID: "x", Layers: []string{layer}, Args: app, User: "0:nobody"}, fault.FailedPrecondition},
+		"dir is a file":   {engine.Spec{ID: "x", Layers: []string{layer}, Args: app, Dir: "/etc/motd"}, fault.FailedPrecondition},
+		"file on directory": {engine.Spec{
+			ID:     "x",
+			Layers: []string{layer},
+			Args:   app,
+			Files:  []engine.File{{Path: "/etc"}},
+		}, fault.FailedPrecondition},
+		"directory on file": {engine.Spec{
+			ID:     "x",
+			Layers: []string{layer},
+			Args:   app,
+			Mounts: []engine.Mount{{Source: layer, Target: "/etc/motd"}},
+		}, fault.FailedPrecondition},
+		"missing layer": {engine.Spec{ID: "x", Layers: []string{"/nowhere"}, Args: app}, fault.Internal},
+		"/sys to nowhere": {engine.Spec{
+			ID:     "x",
+			Layers: hostile(map[string]string{"sys": "/nowhere"}),
+			Args:   app,
+		}, fault.FailedPrecondition},
+		"/tmp to itself": {engine.Spec{
+			ID:     "x",
+			Layers: hostile(map[string]string{"tmp": "../../../../../tmp"}),
+			Args:   app,
+		}, fault.FailedPrecondition},
+		"/tmp to a file": {engine.Spec{
+			ID:     "x",
+			Layers: hostile(map[string]string{"tmp": "/etc/motd"}),
+			Args:   app,
+		}, fault.FailedPrecondition},
 	} {
 		t.Run(name, func(t *testing.T) {
 			i, err := e.Prepare(t.Context(), tc.spec)
@@ -328,8 +384,9 @@ func TestPrepareRefuses(t *testing.T) {
 	}
 	// Links within the image are followed there, never on the host.
 	got, text := run(t, e, engine.Spec{
-		Layers: hostile(map[string]string{"tmp": "/etc", "data": "/"}), Args: []string{"/app", "sh", "/data/etc/motd", "/tmp/written"},
-		Files: []engine.File{{Path: "/data/etc/motd", Data: []byte("in the image\n")}},
+		Layers: hostile(map[string]string{"tmp": "/etc", "data": "/"}),
+		Args:   []string{"/app", "sh", "/data/etc/motd", "/tmp/written"},
+		Files:  []engine.File{{Path: "/data/etc/motd", Data: []byte("in the image\n")}},
 	})
 	if got.Code != 0 || text != "stdout: in the image\nstdout: <nil>\nstdout: <nil>\n" {
 		t.Errorf("an image with links for directories: %+v %s", got, text)

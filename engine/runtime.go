@@ -21,9 +21,10 @@ import (
 // ociRuntime is the binary that makes containers.
 type ociRuntime struct {
 	path    string
-	version string                  // "crun 1.8.1"
-	binary  *os.File                // a sealed copy of what is at path, or nil
-	open    func(fifo string) error // starts a created container without the runtime's help; nil where that does not work
+	version string   // "crun 1.8.1"
+	binary  *os.File // a sealed copy of what is at path, or nil
+	// starts a created container without the runtime's help; nil where that does not work
+	open func(fifo string) error
 }
 
 // file is what to execute.
@@ -43,8 +44,8 @@ func (r *ociRuntime) close() {
 // runtimeEnv is all that the runtime sees of an environment.
 var runtimeEnv = []string{"PATH=" + DefaultPath}
 
-// runtimeTrialTimeout bounds one container of a runtime that is being tried. It takes some 50 ms, and a hundred times as long on an emulated machine
-// that is busy.
+// runtimeTrialTimeout bounds one container of a runtime that is being tried. It takes some 50 ms, and a hundred times
+// as long on an emulated machine that is busy.
 const runtimeTrialTimeout = 30 * time.Second
 
 // pickRuntime takes the first runtime that really runs a container here.
@@ -64,9 +65,10 @@ func (e *Engine) pickRuntime(ctx context.Context, want string) error {
 		e.runtime = ociRuntime{}
 	}
 	return &fault.Error{
-		Code:    fault.FailedPrecondition,
-		Message: "No OCI runtime can run a container on this machine (tried: " + strings.Join(candidates, ", ") + "). Install crun or runc.",
-		Cause:   errors.Join(tried...),
+		Code: fault.FailedPrecondition,
+		Message: "No OCI runtime can run a container on this machine (tried: " + strings.Join(candidates, ", ") +
+			"). Install crun or runc.",
+		Cause: errors.Join(tried...),
 	}
 }
 
@@ -107,7 +109,13 @@ func (e *Engine) tryRuntime(ctx context.Context, name string) error {
 func (e *Engine) probe(ctx context.Context, layer string) error {
 	ctx, cancel := context.WithTimeout(ctx, runtimeTrialTimeout)
 	defer cancel()
-	i, err := e.Prepare(ctx, Spec{ID: "probe", Layers: []string{layer}, Args: []string{"/probe"}, Memory: 64 << 20, CPU: 1000})
+	i, err := e.Prepare(ctx, Spec{
+		ID:     "probe",
+		Layers: []string{layer},
+		Args:   []string{"/probe"},
+		Memory: 64 << 20,
+		CPU:    1000,
+	})
 	if err != nil {
 		return err
 	}
@@ -143,7 +151,8 @@ func findBinary(name string) (string, error) {
 // standard files.
 func (e *Engine) call(ctx context.Context, i *Instance, stdio []*os.File, verb string, args ...string) error {
 	dir := filepath.Join(e.tmpfs(), i.name)
-	argv := append([]string{"--root", e.state(), "--log", filepath.Join(dir, "log"), "--log-format", "json", verb}, args...)
+	argv := append([]string{"--root", e.state(), "--log", filepath.Join(dir, "log"), "--log-format", "json", verb},
+		args...)
 	cmd := exec.CommandContext(ctx, e.runtime.file(), append(argv, i.name)...)
 	cmd.Args[0] = e.runtime.path
 	cmd.Env = runtimeEnv
@@ -205,7 +214,8 @@ func seal(path string) (*os.File, error) {
 		to.Close()
 		return nil, err
 	}
-	if _, err := unix.FcntlInt(to.Fd(), unix.F_ADD_SEALS, unix.F_SEAL_SEAL|unix.F_SEAL_SHRINK|unix.F_SEAL_GROW|unix.F_SEAL_WRITE); err != nil {
+	if _, err := unix.FcntlInt(to.Fd(), unix.F_ADD_SEALS,
+		unix.F_SEAL_SEAL|unix.F_SEAL_SHRINK|unix.F_SEAL_GROW|unix.F_SEAL_WRITE); err != nil {
 		to.Close()
 		return nil, os.NewSyscallError("seal", err)
 	}

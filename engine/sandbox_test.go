@@ -47,12 +47,14 @@ func TestHardening(t *testing.T) {
 		for _, i := range []*engine.Instance{first, second} {
 			mustGet(t, i, "/")
 			status := procStatus(t, i.PID(), "status")
-			for key, want := range map[string]string{"Seccomp": "2", "NoNewPrivs": "1", "CapInh": "0000000000000000", "CapAmb": "0000000000000000", "CapBnd": "00000000000404fb"} {
+			for key, want := range map[string]string{"Seccomp": "2", "NoNewPrivs": "1", "CapInh": "0000000000000000",
+				"CapAmb": "0000000000000000", "CapBnd": "00000000000404fb"} {
 				if status[key] != want {
 					t.Errorf("%s = %s, want %s", key, status[key], want)
 				}
 			}
-			if i == first && status["CapEff"] != "00000000000404fb" || i == second && status["CapEff"] != "0000000000000000" {
+			if i == first && status["CapEff"] != "00000000000404fb" ||
+				i == second && status["CapEff"] != "0000000000000000" {
 				t.Errorf("CapEff = %s", status["CapEff"])
 			}
 			limits, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", i.PID()))
@@ -60,7 +62,8 @@ func TestHardening(t *testing.T) {
 				t.Errorf("limits: %s %v", limits, err)
 			}
 		}
-		maps := []string{readProc(t, first.PID(), "uid_map"), readProc(t, first.PID(), "gid_map"), readProc(t, second.PID(), "uid_map")}
+		maps := []string{readProc(t, first.PID(), "uid_map"), readProc(t, first.PID(), "gid_map"),
+			readProc(t, second.PID(), "uid_map")}
 		for _, m := range maps {
 			if f := strings.Fields(m); len(f) != 3 || f[0] != "0" || len(f[1]) < 9 || f[2] != "65536" {
 				t.Errorf("id map = %q", m)

@@ -51,7 +51,8 @@ func (s *slots) take() (*slot, error) {
 		return got, nil
 	}
 	if s.made == slotCount {
-		return nil, fault.New(fault.ResourceExhausted, "%d instances run on this machine, which is the most.", slotCount)
+		return nil, fault.New(fault.ResourceExhausted, "%d instances run on this machine, which is the most.",
+			slotCount)
 	}
 	s.made++
 	return &slot{base: s.base + (s.made-1)*slotSize, maker: s.maker}, nil

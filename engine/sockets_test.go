@@ -62,19 +62,22 @@ func TestSockets(t *testing.T) {
 				t.Errorf("%s: %q, want %q", tc.url, got, tc.want)
 			}
 		}
-		if _, err := get(t, i, 8080, "/lookup", "name", "nowhere.example"); err == nil || !strings.Contains(err.Error(), "no such host") {
+		if _, err := get(t, i, 8080, "/lookup", "name", "nowhere.example"); err == nil ||
+			!strings.Contains(err.Error(), "no such host") {
 			t.Errorf("an unknown name: %v", err)
 		}
 
 		bare := start(t, e, serving("bare"))
-		if _, err := get(t, bare, 8080, "/get", "url", "http://169.254.169.254/"); err == nil || !strings.Contains(err.Error(), "connection refused") {
+		if _, err := get(t, bare, 8080, "/get", "url", "http://169.254.169.254/"); err == nil ||
+			!strings.Contains(err.Error(), "connection refused") {
 			t.Errorf("sockets that were not asked for: %v", err)
 		}
 		// An app may listen on the platform's well-known ports; and one on the loopback only is not reached.
 		s := spec("eighty")
 		s.Args = append(s.Args, ":80")
 		s.User = "joker"
-		if got, err := get(t, start(t, e, s), 80, "/get", "url", "http://169.254.169.254/"); err != nil || !strings.HasPrefix(got, "you are eighty") {
+		if got, err := get(t, start(t, e, s), 80, "/get", "url", "http://169.254.169.254/"); err != nil ||
+			!strings.HasPrefix(got, "you are eighty") {
 			t.Errorf("an app on port 80: %q, %v", got, err)
 		}
 		s = spec("shy")
@@ -111,7 +114,8 @@ func resolve(w dns.ResponseWriter, r *dns.Msg) {
 		m.Rcode = dns.RcodeNameError
 	case q.Qtype == dns.TypeA:
 		m.Answer = []dns.RR{&dns.A{
-			Hdr: dns.RR_Header{Name: q.Name, Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: 1}, A: net.IPv4(169, 254, 169, 254),
+			Hdr: dns.RR_Header{Name: q.Name, Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: 1},
+			A:   net.IPv4(169, 254, 169, 254),
 		}}
 	}
 	w.WriteMsg(m)
@@ -129,10 +133,18 @@ func certificate(t *testing.T, name string) ([]byte, tls.Certificate) {
 	}
 	rootKey, leafKey := key(), key()
 	root := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+		SerialNumber:          big.NewInt(1),
+		Subject:               pkix.Name{CommonName: "test"},
+		NotAfter:              time.Now().Add(time.Hour),
+		IsCA:                  true,
+		BasicConstraintsValid: true,
+		KeyUsage:              x509.KeyUsageCertSign,
 	}
-	leaf := &x509.Certificate{SerialNumber: big.NewInt(2), DNSNames: []string{name}, NotAfter: time.Now().Add(time.Hour)}
+	leaf := &x509.Certificate{
+		SerialNumber: big.NewInt(2),
+		DNSNames:     []string{name},
+		NotAfter:     time.Now().Add(time.Hour),
+	}
 	rootDER, err := x509.CreateCertificate(rand.Reader, root, root, rootKey.Public(), rootKey)
 	if err != nil {
 		t.Fatal(err)

@@ -28,7 +28,8 @@ type Spec struct {
 	Groups []Group // that share limits, each in the one before
 	Disk   bool    // what the process writes goes to the disk; else to memory, and counts as such, as on Cloud Run
 
-	GPUs []GPU // that the process may use; a CDI spec of the machine must describe each. Who has which is the caller's business
+	// that the process may use; a CDI spec of the machine must describe each. Who has which is the caller's business
+	GPUs []GPU
 
 	Mounts   []Mount
 	Files    []File
@@ -68,9 +69,9 @@ type File struct {
 	Mode fs.FileMode // permissions; 0 means 0444
 }
 
-// Sockets are the platform's listeners on 169.254.169.254 inside the instance. Each function is called once, in a goroutine
-// of its own, with a listener that nobody but this instance can reach, and returns when the listener is closed. A nil
-// one is not there: the instance's connections are refused.
+// Sockets are the platform's listeners on 169.254.169.254 inside the instance. Each function is called once, in a
+// goroutine of its own, with a listener that nobody but this instance can reach, and returns when the listener is
+// closed. A nil one is not there: the instance's connections are refused.
 type Sockets struct {
 	Metadata func(net.Listener)                 // :80
 	Edge     func(net.Listener)                 // :443
@@ -119,12 +120,14 @@ func (s *Spec) validate() error {
 	}
 	for i, g := range s.Groups {
 		if !groupName.MatchString(g.Name) || g.Memory < 0 || g.Pids < 0 {
-			return fault.Invalid(fmt.Sprintf("groups[%d]", i), "%.80q is no name of a group, or a limit is negative.", g.Name)
+			return fault.Invalid(fmt.Sprintf("groups[%d]", i), "%.80q is no name of a group, or a limit is negative.",
+				g.Name)
 		}
 	}
 	for i, m := range s.Mounts {
 		if !path.IsAbs(m.Source) || !cleanTarget(m.Target) {
-			return fault.Invalid(fmt.Sprintf("mounts[%d]", i), "%q on %q: both must be clean absolute paths.", m.Source, m.Target)
+			return fault.Invalid(fmt.Sprintf("mounts[%d]", i), "%q on %q: both must be clean absolute paths.", m.Source,
+				m.Target)
 		}
 	}
 	for i, f := range s.Files {

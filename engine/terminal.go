@@ -21,7 +21,8 @@ func NewTerminal(rows, columns uint16) (person, process *os.File, err error) {
 		}
 	}()
 	var unlocked int32
-	if _, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.TIOCSPTLCK, uintptr(unsafe.Pointer(&unlocked))); e != 0 {
+	if _, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.TIOCSPTLCK,
+		uintptr(unsafe.Pointer(&unlocked))); e != 0 {
 		return nil, nil, os.NewSyscallError("unlock a terminal", e)
 	}
 	if err := unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Row: rows, Col: columns}); err != nil {

@@ -26,9 +26,12 @@ func TestParseUser(t *testing.T) {
 	const group = "root:x:0:\nstaff:x:50:root,joker\nwheel:x:10:joker\nbad:x:y:joker\nown:x:1001:joker\n"
 	for spec, want := range map[string]string{
 		"": "0:0 [50] /root", "root": "0:0 [50] /root", "0": "0:0 [50] /root",
-		"joker": "1000:1001 [50 10] /home/joker", "joker:staff": "1000:50 [] /home/joker", "joker:7": "1000:7 [] /home/joker",
-		"1000": "7:7 [] /named/by/number", "5": "5:0 [] /", "5:6": "5:6 [] /", ":6": "0:6 [] /root", "joker:": "1000:1001 [50 10] /home/joker",
-		"nobody": "error", "bad": "error", "joker:none": "error", "-1": "error", "65536": "error", "0:65536": "error", "joker:bad": "error", "short": "error",
+		"joker": "1000:1001 [50 10] /home/joker", "joker:staff": "1000:50 [] /home/joker",
+		"joker:7": "1000:7 [] /home/joker",
+		"1000":    "7:7 [] /named/by/number", "5": "5:0 [] /", "5:6": "5:6 [] /", ":6": "0:6 [] /root",
+		"joker:": "1000:1001 [50 10] /home/joker",
+		"nobody": "error", "bad": "error", "joker:none": "error", "-1": "error", "65536": "error", "0:65536": "error",
+		"joker:bad": "error", "short": "error",
 	} {
 		u, err := parseUser(spec, passwd, group)
 		got := fmt.Sprintf("%d:%d %v %s", u.uid, u.gid, u.groups, u.home)
@@ -55,10 +58,12 @@ func FuzzParseUser(f *testing.F) {
 func TestFrame(t *testing.T) {
 	long := strings.Repeat("x", maxLine+10)
 	for text, want := range map[string][]string{
-		"": nil, "a": {"a"}, "a\n": {"a"}, "a\nb": {"a", "b"}, "\n\n": {"", ""}, "a\r\nb\r": {"a", "b\r"}, "\xff\x00\n": {"\xff\x00"},
+		"": nil, "a": {"a"}, "a\n": {"a"}, "a\nb": {"a", "b"}, "\n\n": {"", ""}, "a\r\nb\r": {"a", "b\r"},
+		"\xff\x00\n":                        {"\xff\x00"},
 		strings.Repeat("y", 5000) + "\nz\n": {strings.Repeat("y", 5000), "z"},
 	} {
-		for name, r := range map[string]io.Reader{"whole": strings.NewReader(text), "bytes": iotest.OneByteReader(strings.NewReader(text))} {
+		for name, r := range map[string]io.Reader{"whole": strings.NewReader(text),
+			"bytes": iotest.OneByteReader(strings.NewReader(text))} {
 			var got []string
 			frame(r, func(b []byte) { got = append(got, string(b)) })
 			if !slices.Equal(got, want) {
@@ -109,7 +114,8 @@ func TestParseListening(t *testing.T) {
    1: 00000000000000000000000001000000:0051 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 1
    x: zz:1 y 0A
 `
-	want := []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:8080"), netip.MustParseAddrPort("[::]:80"), netip.MustParseAddrPort("[::1]:81")}
+	want := []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:8080"), netip.MustParseAddrPort("[::]:80"),
+		netip.MustParseAddrPort("[::1]:81")}
 	if got := parseListening(text); !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
@@ -159,7 +165,8 @@ garbage
 		c.file("i1", "memory", "memory.stat"):   "/sys/fs/cgroup/memory/giggle-x/i1/memory.stat",
 		c.path("i1"):                            "/giggle-x/i1",
 		c.unified:                               "/sys/fs/cgroup/unified",
-		strings.Join(c.mounts(), " "):           "/sys/fs/cgroup/cpu,cpuacct /sys/fs/cgroup/memory /sys/fs/cgroup/systemd /sys/fs/cgroup/unified",
+		strings.Join(c.mounts(),
+			" "): "/sys/fs/cgroup/cpu,cpuacct /sys/fs/cgroup/memory /sys/fs/cgroup/systemd /sys/fs/cgroup/unified",
 	} {
 		if got != want {
 			t.Errorf("got %s, want %s", got, want)
@@ -207,7 +214,8 @@ func TestUnifiedControlFiles(t *testing.T) {
 			t.Errorf("oom kills = %d, want %d, of %q", got, want, events)
 		}
 	}
-	for millicores, want := range map[int64]string{0: "max 100000", 1: "1000 100000", 10: "1000 100000", 1500: "150000 100000"} {
+	for millicores, want := range map[int64]string{0: "max 100000", 1: "1000 100000", 10: "1000 100000",
+		1500: "150000 100000"} {
 		if err := c.setCPU("i1", millicores); err != nil {
 			t.Fatal(err)
 		}
@@ -219,7 +227,8 @@ func TestUnifiedControlFiles(t *testing.T) {
 
 func TestOwnGroup(t *testing.T) {
 	const text = "9:name=systemd:/\n8:pids,misc:/user/a:b\n0::/unified\n"
-	for controller, want := range map[string]string{"pids": "/user/a:b", "misc": "/user/a:b", "": "/unified", "memory": "none"} {
+	for controller, want := range map[string]string{"pids": "/user/a:b", "misc": "/user/a:b", "": "/unified",
+		"memory": "none"} {
 		got, ok := ownGroup(text, controller)
 		if !ok {
 			got = "none"

@@ -10,8 +10,9 @@ import (
 type Usage struct {
 	MemoryBytes int64         // now, without page cache that can be dropped at once
 	CPUTime     time.Duration // since it was made
-	PeakBytes   int64         // at its end: the most memory that it had, page cache included; 0 where the kernel doesn't tell
-	OOMKills    int64         // processes of it that the kernel has killed because of the memory limit
+	// at its end: the most memory that it had, page cache included; 0 where the kernel doesn't tell
+	PeakBytes int64
+	OOMKills  int64 // processes of it that the kernel has killed because of the memory limit
 }
 
 func (c *cgroups) usage(name string) (u Usage, err error) {

@@ -71,7 +71,8 @@ func parseUser(spec, passwd, group string) (user, error) {
 		uid, ok = id(entry[2])
 		u.gid, ok2 = id(entry[3])
 		if !ok || !ok2 {
-			return user{}, fault.New(fault.FailedPrecondition, "User %q has no valid ids in the image's /etc/passwd.", name)
+			return user{}, fault.New(fault.FailedPrecondition, "User %q has no valid ids in the image's /etc/passwd.",
+				name)
 		}
 		u.home = entry[5]
 	case !numeric:

@@ -12,17 +12,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A user namespace is made together with a process, or by one that has a single thread. Were it a child of ours in the making, the
-// kernel would copy this process's page tables for it, and each page that we write to afterwards: under load that is a large part of
-// a container's start. So a program of a few instructions does it, which is executed like any other.
+// A user namespace is made together with a process, or by one that has a single thread. Were it a child of ours in the
+// making, the kernel would copy this process's page tables for it, and each page that we write to afterwards: under
+// load that is a large part of a container's start. So a program of a few instructions does it, which is executed like
+// any other.
 
-// makerText is its machine code: unshare(CLONE_NEWUSER), write(1, sp, 1), read(0, sp, 1), exit(0). It says by one byte that the namespace
-// is there, and ends with its standard input.
+// makerText is its machine code: unshare(CLONE_NEWUSER), write(1, sp, 1), read(0, sp, 1), exit(0). It says by one byte
+// that the namespace is there, and ends with its standard input.
 var makerText = map[string][]byte{
 	"amd64": {
-		0xb8, 0x10, 0x01, 0, 0 /* mov eax, SYS_unshare */, 0xbf, 0, 0, 0, 0x10 /* mov edi, CLONE_NEWUSER */, 0x0f, 0x05, /* syscall */
+		0xb8, 0x10, 0x01, 0, 0 /* mov eax, SYS_unshare */, 0xbf, 0, 0, 0, 0x10 /* mov edi, CLONE_NEWUSER */, 0x0f,
+		0x05,                                     /* syscall */
 		0x85, 0xc0 /* test eax, eax */, 0x75, 26, /* jnz exit */
-		0xb8, 1, 0, 0, 0 /* mov eax, SYS_write */, 0xbf, 1, 0, 0, 0 /* mov edi, 1 */, 0x48, 0x89, 0xe6, /* mov rsi, rsp */
+		0xb8, 1, 0, 0, 0 /* mov eax, SYS_write */, 0xbf, 1, 0, 0, 0 /* mov edi, 1 */, 0x48, 0x89,
+		0xe6,                                          /* mov rsi, rsp */
 		0xba, 1, 0, 0, 0 /* mov edx, 1 */, 0x0f, 0x05, /* syscall */
 		0x31, 0xc0 /* xor eax, eax: SYS_read */, 0x31, 0xff /* xor edi, edi */, 0x0f, 0x05, /* syscall */
 		0xb8, 60, 0, 0, 0 /* exit: mov eax, SYS_exit */, 0x31, 0xff /* xor edi, edi */, 0x0f, 0x05, /* syscall */
@@ -64,9 +67,11 @@ func newMaker() (*os.File, error) {
 	return f, nil
 }
 
-// newUserns makes a user namespace in which 0 to slotSize-1 are base and the following on the host, for users and groups.
+// newUserns makes a user namespace in which 0 to slotSize-1 are base and the following on the host, for users and
+// groups.
 func newUserns(maker *os.File, base uint32) (_ *os.File, err error) {
-	cmd := exec.Command(fmt.Sprintf("/proc/self/fd/%d", maker.Fd())) // resolved in the child, before the descriptor closes on exec
+	// resolved in the child, before the descriptor closes on exec
+	cmd := exec.Command(fmt.Sprintf("/proc/self/fd/%d", maker.Fd()))
 	cmd.Env = []string{}
 	stdin, err := cmd.StdinPipe()
 	if err != nil {

@@ -24,7 +24,8 @@ func TestUserNamespace(t *testing.T) {
 	}
 	defer ns.Close()
 	// A process that enters it sees its mapping.
-	cmd := exec.Command("nsenter", fmt.Sprintf("--user=/proc/%d/fd/%d", os.Getpid(), ns.Fd()), "--setuid=0", "--setgid=0", "cat", "/proc/self/uid_map", "/proc/self/gid_map")
+	cmd := exec.Command("nsenter", fmt.Sprintf("--user=/proc/%d/fd/%d", os.Getpid(), ns.Fd()), "--setuid=0",
+		"--setgid=0", "cat", "/proc/self/uid_map", "/proc/self/gid_map")
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if err != nil {
@@ -32,7 +33,8 @@ func TestUserNamespace(t *testing.T) {
 	}
 	want := fmt.Sprintf("0 %d %d", 1<<29+slotSize, slotSize)
 	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
-	if len(lines) != 2 || strings.Join(strings.Fields(lines[0]), " ") != want || strings.Join(strings.Fields(lines[1]), " ") != want {
+	if len(lines) != 2 || strings.Join(strings.Fields(lines[0]), " ") != want ||
+		strings.Join(strings.Fields(lines[1]), " ") != want {
 		t.Errorf("the mappings are %q; want twice %q", lines, want)
 	}
 }
@@ -55,8 +57,8 @@ func TestNoUserNamespace(t *testing.T) {
 	}
 }
 
-// The time that a user namespace takes a process with as much memory as a platform has under load, the faults that follow
-// included. "child" is the usual way, a child process in a new namespace.
+// The time that a user namespace takes a process with as much memory as a platform has under load, the faults that
+// follow included. "child" is the usual way, a child process in a new namespace.
 func BenchmarkUserns(b *testing.B) {
 	s, err := newSlots(1 << 29)
 	if err != nil {
@@ -84,7 +86,12 @@ func BenchmarkUserns(b *testing.B) {
 		for b.Loop() {
 			write()
 			cmd := exec.Command("/proc/self/exe")
-			cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER, UidMappings: ids, GidMappings: ids, Ptrace: true}
+			cmd.SysProcAttr = &syscall.SysProcAttr{
+				Cloneflags:  syscall.CLONE_NEWUSER,
+				UidMappings: ids,
+				GidMappings: ids,
+				Ptrace:      true,
+			}
 			if err := cmd.Start(); err != nil {
 				b.Fatal(err)
 			}

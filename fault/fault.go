@@ -35,9 +35,9 @@ const (
 	Unauthenticated    Code = 16
 )
 
-// unimplementedStatus is the HTTP status of what isn't implemented. code.proto names 501, but gcloud 528 and others who use
-// Google's apitools, and gaxios in Node, take every 5xx for a passing trouble and try again for half a minute; all clients
-// of Google's take a 405 as final (docs/decisions/0017-unimplemented.md).
+// unimplementedStatus is the HTTP status of what isn't implemented. code.proto names 501, but gcloud 528 and others who
+// use Google's apitools, and gaxios in Node, take every 5xx for a passing trouble and try again for half a minute; all
+// clients of Google's take a 405 as final (docs/decisions/0017-unimplemented.md).
 const unimplementedStatus = 405
 
 // codes is the table of google/rpc/code.proto: name and the HTTP status it maps to, with one difference.
@@ -71,7 +71,8 @@ func (c Code) String() string {
 	return "UNKNOWN"
 }
 
-// HTTPStatus returns the HTTP status that google/rpc/code.proto names for the code, but for Unimplemented, which is 405.
+// HTTPStatus returns the HTTP status that google/rpc/code.proto names for the code, but for Unimplemented, which is
+// 405.
 func (c Code) HTTPStatus() int {
 	if e, ok := codes[c]; ok {
 		return e.http
@@ -163,8 +164,13 @@ const ReasonQuota = "QUOTA_EXCEEDED"
 
 // DiskFull is what whoever finds the disk full says. The cause may be nil.
 func DiskFull(cause error) *Error {
-	return &Error{Code: ResourceExhausted, Reason: ReasonDiskFull, Domain: "giggle.dev", Cause: cause,
-		Message: "The platform's disk is full. Delete what is not needed any more: objects, images, services, models."}
+	return &Error{
+		Code:    ResourceExhausted,
+		Reason:  ReasonDiskFull,
+		Domain:  "giggle.dev",
+		Cause:   cause,
+		Message: "The platform's disk is full. Delete what is not needed any more: objects, images, services, models.",
+	}
 }
 
 // From returns the fault in err's chain, or an Internal fault with err as its cause; a full disk is DiskFull, whoever

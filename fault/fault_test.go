@@ -42,8 +42,9 @@ func TestCodeTable(t *testing.T) {
 		name string
 		http int
 	}{
-		fault.NotFound: {"NOT_FOUND", 404}, fault.Aborted: {"ABORTED", 409}, fault.Unauthenticated: {"UNAUTHENTICATED", 401},
-		fault.Unimplemented: {"UNIMPLEMENTED", 405}, fault.Code(99): {"UNKNOWN", 500},
+		fault.NotFound: {"NOT_FOUND", 404}, fault.Aborted: {"ABORTED", 409},
+		fault.Unauthenticated: {"UNAUTHENTICATED", 401},
+		fault.Unimplemented:   {"UNIMPLEMENTED", 405}, fault.Code(99): {"UNKNOWN", 500},
 	} {
 		if code.String() != want.name || code.HTTPStatus() != want.http {
 			t.Errorf("%d = %s %d, want %s %d", code, code, code.HTTPStatus(), want.name, want.http)

@@ -11,8 +11,8 @@ import (
 	"giggle/run"
 )
 
-// Admission: what is decided of a request before it is sent anywhere. It takes what it has to know, and not a request of
-// net/http, so that another reader of HTTP can ask the same.
+// Admission: what is decided of a request before it is sent anywhere. It takes what it has to know, and not a request
+// of net/http, so that another reader of HTTP can ask the same.
 
 // route returns where a request for a host goes. Project is that of the instance that calls, or "" from outside. With a
 // refusal there is a destination if the host is one of ours.

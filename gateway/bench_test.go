@@ -22,8 +22,8 @@ import (
 	"giggle/run"
 )
 
-// BenchmarkGateway is a request over one kept connection, plain HTTP: the gateway's own cost is the time beside "direct".
-// cpu-us/op is of the whole process: client, gateway and app.
+// BenchmarkGateway is a request over one kept connection, plain HTTP: the gateway's own cost is the time beside
+// "direct". cpu-us/op is of the whole process: client, gateway and app.
 func BenchmarkGateway(b *testing.B) {
 	app1 := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, "Why did the chicken cross the road? To get to the other side.")
@@ -32,11 +32,16 @@ func BenchmarkGateway(b *testing.B) {
 	dial := func(ctx context.Context) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "tcp", app1.Listener.Addr().String())
 	}
-	std := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) }, MaxIdleConnsPerHost: 80, DisableCompression: true}
+	std := &http.Transport{
+		DialContext:         func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) },
+		MaxIdleConnsPerHost: 80,
+		DisableCompression:  true,
+	}
 	for _, tt := range []struct {
 		name string
 		rt   upstream.RoundTripper
-	}{{"direct", nil}, {"bare ReverseProxy", nil}, {"over http.Transport", std}, {"lean", upstream.New(dial, false, 80)}, {"lean, edge in front", upstream.New(dial, false, 80)}} {
+	}{{"direct", nil}, {"bare ReverseProxy", nil}, {"over http.Transport", std},
+		{"lean", upstream.New(dial, false, 80)}, {"lean, edge in front", upstream.New(dial, false, 80)}} {
 		b.Run(tt.name, func(b *testing.B) {
 			address, rt := app1.Listener.Addr().String(), tt.rt
 			if tt.name == "bare ReverseProxy" { // what it would cost without doing anything of ours
@@ -50,7 +55,13 @@ func BenchmarkGateway(b *testing.B) {
 				address = front.Listener.Addr().String()
 			}
 			if rt != nil {
-				g := gateway.New(gateway.Config{Instances: &app{transport: rt}, Invoker: invoker{true}, Recorder: logging.NewRing(20_000, 16<<20), Now: time.Now, Log: slog.New(slog.DiscardHandler)})
+				g := gateway.New(gateway.Config{
+					Instances: &app{transport: rt},
+					Invoker:   invoker{true},
+					Recorder:  logging.NewRing(20_000, 16<<20),
+					Now:       time.Now,
+					Log:       slog.New(slog.DiscardHandler),
+				})
 				g.Publish(route())
 				front := httptest.NewServer(g)
 				defer front.Close()
@@ -81,7 +92,8 @@ func BenchmarkGateway(b *testing.B) {
 					return
 				}
 				defer func() { _ = c.Close() }()
-				ask, answer := []byte("GET / HTTP/1.1\r\nHost: "+host+"\r\nUser-Agent: bench\r\n\r\n"), make([]byte, 4096)
+				ask, answer := []byte("GET / HTTP/1.1\r\nHost: "+host+"\r\nUser-Agent: bench\r\n\r\n"), make([]byte,
+					4096)
 				for pb.Next() {
 					if _, err := c.Write(ask); err != nil {
 						b.Error(err)

@@ -6,7 +6,9 @@ import (
 )
 
 func TestBucket(t *testing.T) {
-	for _, d := range []time.Duration{0, 1, time.Microsecond, 3 * time.Microsecond, 4 * time.Microsecond, 7 * time.Microsecond, 8 * time.Microsecond, 15 * time.Microsecond, 999 * time.Microsecond, time.Millisecond, time.Second, time.Hour} {
+	for _, d := range []time.Duration{0, 1, time.Microsecond, 3 * time.Microsecond, 4 * time.Microsecond,
+		7 * time.Microsecond, 8 * time.Microsecond, 15 * time.Microsecond, 999 * time.Microsecond, time.Millisecond,
+		time.Second, time.Hour} {
 		i := bucket(d)
 		if d >= Bound(i) || i > 0 && d < Bound(i-1) {
 			t.Errorf("%v is in bucket %d, which goes from %v to %v", d, i, Bound(i-1), Bound(i))
@@ -19,7 +21,8 @@ func TestBucket(t *testing.T) {
 	for us := range 1000 {
 		h[bucket(time.Duration(us)*time.Microsecond)]++
 	}
-	for q, want := range map[float64]time.Duration{0.5: 500 * time.Microsecond, 0.95: 950 * time.Microsecond, 0.99: 990 * time.Microsecond} {
+	for q, want := range map[float64]time.Duration{0.5: 500 * time.Microsecond, 0.95: 950 * time.Microsecond,
+		0.99: 990 * time.Microsecond} {
 		if got := h.Quantile(q); got < want*9/10 || got > want*11/10 {
 			t.Errorf("quantile %v of 0 to 1 ms = %v", q, got)
 		}
@@ -42,7 +45,8 @@ func TestTraces(t *testing.T) {
 		{"no span", "Traceparent", "00-" + id + "-0000000000000000-01", nil},
 		{"not a trace", "Traceparent", "x", nil},
 		{"Google's", "X-Cloud-Trace-Context", id + "/13235353014750950193;o=1", &trace{id, span, true, false}},
-		{"Google's, not sampled", "X-Cloud-Trace-Context", id + "/13235353014750950193;o=0", &trace{id, span, false, false}},
+		{"Google's, not sampled", "X-Cloud-Trace-Context", id +
+			"/13235353014750950193;o=0", &trace{id, span, false, false}},
 		{"Google's, undecided", "X-Cloud-Trace-Context", id + "/13235353014750950193", &trace{id, span, true, false}},
 		{"not Google's", "X-Cloud-Trace-Context", "abc/1;o=1", nil},
 	} {

@@ -24,8 +24,22 @@ func (p *proxy) forward(ctx context.Context, v *visit) {
 	setForwarded(h, h, v.asked.RemoteIP, r.TLS != nil)
 	v.trace.set(h)
 	out := (&http.Request{
-		Method: r.Method, Header: h, Host: r.Host, Body: r.Body, ContentLength: r.ContentLength, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		URL: &url.URL{Scheme: "http", Host: "instance", Path: r.URL.Path, RawPath: r.URL.RawPath, RawQuery: r.URL.RawQuery, ForceQuery: r.URL.ForceQuery},
+		Method:        r.Method,
+		Header:        h,
+		Host:          r.Host,
+		Body:          r.Body,
+		ContentLength: r.ContentLength,
+		Proto:         "HTTP/1.1",
+		ProtoMajor:    1,
+		ProtoMinor:    1,
+		URL: &url.URL{
+			Scheme:     "http",
+			Host:       "instance",
+			Path:       r.URL.Path,
+			RawPath:    r.URL.RawPath,
+			RawQuery:   r.URL.RawQuery,
+			ForceQuery: r.URL.ForceQuery,
+		},
 	}).WithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		Got1xxResponse: func(status int, header textproto.MIMEHeader) error {
 			if status == http.StatusContinue {
@@ -59,7 +73,8 @@ func (p *proxy) forward(ctx context.Context, v *visit) {
 		to.Add("Trailer", name)
 	}
 	w.WriteHeader(res.StatusCode)
-	if b, ok := res.Body.(interface{ Buffered() int }); res.Body != http.NoBody && res.ContentLength != 0 && (!ok || b.Buffered() == 0) {
+	if b, ok := res.Body.(interface{ Buffered() int }); res.Body != http.NoBody && res.ContentLength != 0 &&
+		(!ok || b.Buffered() == 0) {
 		_ = http.NewResponseController(w.ResponseWriter).Flush() // the app may take its time for the first byte
 	}
 	if !p.stream(w, res.Body) {

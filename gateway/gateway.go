@@ -56,7 +56,12 @@ var _ run.Routes = (*Gateway)(nil)
 
 // New returns a gateway with an empty routing table.
 func New(cfg Config) *Gateway {
-	g := &Gateway{cfg: cfg, proxy: newProxy(cfg.Log), known: make(map[string]map[string]map[string]*destination), hosts: make(map[string][]string)}
+	g := &Gateway{
+		cfg:   cfg,
+		proxy: newProxy(cfg.Log),
+		known: make(map[string]map[string]map[string]*destination),
+		hosts: make(map[string][]string),
+	}
 	g.stats.all = make(map[string]map[string]*series)
 	g.table.Store(&table{seed: maphash.MakeSeed()})
 	return g
@@ -65,8 +70,8 @@ func New(cfg Config) *Gateway {
 // callerKey is the context key of the project of the instance that calls.
 type callerKey struct{}
 
-// WithCaller says in a connection's context that an instance of a project is on the other end: its requests are internal
-// to that project.
+// WithCaller says in a connection's context that an instance of a project is on the other end: its requests are
+// internal to that project.
 func WithCaller(ctx context.Context, project string) context.Context {
 	return context.WithValue(ctx, callerKey{}, project)
 }
@@ -80,7 +85,15 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refused.write(w, r)
 		return
 	}
-	v := &visit{gateway: g, start: start, request: r, to: to, destination: d, in: body{ReadCloser: r.Body, length: r.ContentLength}, out: response{ResponseWriter: w}}
+	v := &visit{
+		gateway:     g,
+		start:       start,
+		request:     r,
+		to:          to,
+		destination: d,
+		in:          body{ReadCloser: r.Body, length: r.ContentLength},
+		out:         response{ResponseWriter: w},
+	}
 	v.begin()
 	defer v.end()
 	if refused != nil {

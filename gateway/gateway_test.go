@@ -86,13 +86,18 @@ func (refusing) Acquire(context.Context, run.Revision) (*scale.Lease, error) {
 
 func rev(id string) run.Revision {
 	t := run.Template{Timeout: 1, Containers: []run.Container{{Image: "x"}}}
-	return run.Revision{Name: resource.Revision{Service: resource.Service("giggle", "europe-north1", "jokes"), ID: id}, Template: t.WithDefaults()}
+	return run.Revision{
+		Name:     resource.Revision{Service: resource.Service("giggle", "europe-north1", "jokes"), ID: id},
+		Template: t.WithDefaults(),
+	}
 }
 
 func route() run.Route {
 	return run.Route{
-		Service: resource.Service("giggle", "europe-north1", "jokes"), Hosts: []string{host, number},
-		Targets: []run.RouteTarget{{Revision: rev("jokes-1"), Percent: 100}}, Tags: map[string]run.Revision{"next": rev("jokes-2")},
+		Service: resource.Service("giggle", "europe-north1", "jokes"),
+		Hosts:   []string{host, number},
+		Targets: []run.RouteTarget{{Revision: rev("jokes-1"), Percent: 100}},
+		Tags:    map[string]run.Revision{"next": rev("jokes-2")},
 	}
 }
 
@@ -104,7 +109,13 @@ func start(t *testing.T, public bool, h http.HandlerFunc) (*app, *gateway.Gatewa
 	a := &app{records: make(recorder, 5000), transport: upstream.New(func(ctx context.Context) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "tcp", backend.Listener.Addr().String())
 	}, false, 80)}
-	g := gateway.New(gateway.Config{Instances: a, Invoker: invoker{public}, Recorder: a.records, Now: time.Now, Log: slog.New(slog.DiscardHandler)})
+	g := gateway.New(gateway.Config{
+		Instances: a,
+		Invoker:   invoker{public},
+		Recorder:  a.records,
+		Now:       time.Now,
+		Log:       slog.New(slog.DiscardHandler),
+	})
 	g.Publish(route())
 	front := httptest.NewServer(g)
 	t.Cleanup(front.Close)
@@ -137,7 +148,8 @@ func get(t *testing.T, front *httptest.Server, host string, header ...string) (*
 func TestTagsKeepTheirHosts(t *testing.T) {
 	a, g, front := start(t, true, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "ok") })
 	other := route()
-	other.Service, other.Hosts, other.Tags = resource.Service("evil-project", "europe-north1", "next---jokes"), []string{"evil.a.run.app"}, nil
+	other.Service, other.Hosts, other.Tags = resource.Service("evil-project", "europe-north1",
+		"next---jokes"), []string{"evil.a.run.app"}, nil
 	g.Publish(other)
 	for range 2 {
 		a.last = ""
@@ -149,14 +161,18 @@ func TestTagsKeepTheirHosts(t *testing.T) {
 }
 
 func TestHosts(t *testing.T) {
-	a, g, front := start(t, true, func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.Host, " ", r.RequestURI) })
+	a, g, front := start(t, true,
+		func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.Host, " ", r.RequestURI) })
 	for _, tt := range []struct {
 		host, revision string
 		code           int
 	}{
-		{host, "jokes-1", 200}, {number, "jokes-1", 200}, {strings.ToUpper(host) + ".:443", "jokes-1", 200}, {host + ":443", "jokes-1", 200}, {"JOKES-ABCDEFGHIJ-LZ.a.run.app", "jokes-1", 200},
+		{host, "jokes-1", 200}, {number, "jokes-1", 200}, {strings.ToUpper(host) + ".:443", "jokes-1", 200},
+		{host + ":443", "jokes-1", 200}, {"JOKES-ABCDEFGHIJ-LZ.a.run.app", "jokes-1", 200},
 		{"next---" + host, "jokes-2", 200}, {"other---" + host, "", 404}, {"unknown.a.run.app", "", 404},
-		{"jokes.localhost", "jokes-1", 200}, {"jokes.europe-north1.localhost:7180", "jokes-1", 200}, {"next---jokes.localhost", "jokes-2", 200}, {"jokes.us-east1.localhost", "", 404}, {"nobody.localhost", "", 404},
+		{"jokes.localhost", "jokes-1", 200}, {"jokes.europe-north1.localhost:7180", "jokes-1", 200},
+		{"next---jokes.localhost", "jokes-2", 200}, {"jokes.us-east1.localhost", "", 404},
+		{"nobody.localhost", "", 404},
 	} {
 		a.last = ""
 		res, body := get(t, front, tt.host)
@@ -203,7 +219,8 @@ func TestSplit(t *testing.T) {
 
 func TestInvocation(t *testing.T) {
 	_, _, front := start(t, false, func(w http.ResponseWriter, r *http.Request) {
-		fmt.Fprintf(w, "auth=%q serverless=%q", r.Header.Get("Authorization"), r.Header.Get("X-Serverless-Authorization"))
+		fmt.Fprintf(w, "auth=%q serverless=%q", r.Header.Get("Authorization"),
+			r.Header.Get("X-Serverless-Authorization"))
 	})
 	for _, tt := range []struct {
 		name   string
@@ -212,12 +229,15 @@ func TestInvocation(t *testing.T) {
 		body   string
 	}{
 		{"nobody", nil, 403, "Your client does not have permission to get URL"},
-		{"who may", []string{"Authorization", "Bearer h.good.sig"}, 200, `auth="Bearer h.good.SIGNATURE_REMOVED_BY_GOOGLE" serverless=""`},
+		{"who may", []string{"Authorization",
+			"Bearer h.good.sig"}, 200, `auth="Bearer h.good.SIGNATURE_REMOVED_BY_GOOGLE" serverless=""`},
 		{"who may not", []string{"Authorization", "Bearer h.other.sig"}, 403, "Forbidden"},
 		{"forged", []string{"Authorization", "Bearer h.good.bad"}, 401, "Unauthorized"},
 		{"basic", []string{"Authorization", "Basic abc"}, 403, "Forbidden"},
-		{"the other header", []string{"X-Serverless-Authorization", "Bearer h.good.sig", "Authorization", "Bearer mine"}, 200, `auth="Bearer mine" serverless=""`},
-		{"the other header wins", []string{"X-Serverless-Authorization", "Bearer x", "Authorization", "Bearer h.good.sig"}, 401, "Unauthorized"},
+		{"the other header", []string{"X-Serverless-Authorization", "Bearer h.good.sig", "Authorization",
+			"Bearer mine"}, 200, `auth="Bearer mine" serverless=""`},
+		{"the other header wins", []string{"X-Serverless-Authorization", "Bearer x", "Authorization",
+			"Bearer h.good.sig"}, 401, "Unauthorized"},
 	} {
 		res, body := get(t, front, host, tt.header...)
 		if res.StatusCode != tt.code || !strings.Contains(body, tt.body) {
@@ -251,13 +271,16 @@ func TestRefusals(t *testing.T) {
 
 func TestHeadersForTheApp(t *testing.T) {
 	_, _, front := start(t, true, func(w http.ResponseWriter, r *http.Request) {
-		for _, name := range []string{"X-Forwarded-For", "X-Forwarded-Proto", "Traceparent", "X-Cloud-Trace-Context", "Connection", "Keep-Alive"} {
+		for _, name := range []string{"X-Forwarded-For", "X-Forwarded-Proto", "Traceparent", "X-Cloud-Trace-Context",
+			"Connection", "Keep-Alive"} {
 			fmt.Fprintf(w, "%s: %s\n", name, r.Header.Get(name))
 		}
 	})
-	_, body := get(t, front, host, "X-Forwarded-For", "1.2.3.4", "Keep-Alive", "x", "Traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+	_, body := get(t, front, host, "X-Forwarded-For", "1.2.3.4", "Keep-Alive", "x", "Traceparent",
+		"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
 	for _, want := range []string{
-		"X-Forwarded-For: 1.2.3.4,127.0.0.1\n", "X-Forwarded-Proto: http\n", "Traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\n",
+		"X-Forwarded-For: 1.2.3.4,127.0.0.1\n", "X-Forwarded-Proto: http\n",
+		"Traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\n",
 		"X-Cloud-Trace-Context: 0af7651916cd43dd8448eb211c80319c/13235353014750950193;o=1\n", "Keep-Alive: \n",
 	} {
 		if !strings.Contains(body, want) {
@@ -309,7 +332,8 @@ func TestUpgrade(t *testing.T) {
 			return
 		}
 		defer func() { _ = conn.Close() }()
-		fmt.Fprintf(rw, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n", r.Header.Get("Upgrade"))
+		fmt.Fprintf(rw, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n",
+			r.Header.Get("Upgrade"))
 		_ = rw.Flush()
 		_, _ = io.Copy(conn, rw)
 	})
@@ -333,13 +357,24 @@ func TestUpgrade(t *testing.T) {
 
 func FuzzHost(f *testing.F) {
 	a := &app{err: fault.New(fault.Unavailable, "none")}
-	g := gateway.New(gateway.Config{Instances: a, Invoker: invoker{true}, Now: time.Now, Log: slog.New(slog.DiscardHandler)})
+	g := gateway.New(gateway.Config{
+		Instances: a,
+		Invoker:   invoker{true},
+		Now:       time.Now,
+		Log:       slog.New(slog.DiscardHandler),
+	})
 	g.Publish(route())
 	f.Add("next---jokes.localhost")
 	f.Add(host)
 	f.Fuzz(func(t *testing.T, h string) {
 		w := httptest.NewRecorder()
-		g.ServeHTTP(w, &http.Request{Method: "GET", Host: h, URL: &url.URL{Path: "/"}, Header: http.Header{}, Body: http.NoBody})
+		g.ServeHTTP(w, &http.Request{
+			Method: "GET",
+			Host:   h,
+			URL:    &url.URL{Path: "/"},
+			Header: http.Header{},
+			Body:   http.NoBody,
+		})
 		if w.Code != 404 && w.Code != 503 {
 			t.Errorf("%q = %d", h, w.Code)
 		}

@@ -11,7 +11,8 @@ import (
 
 // hopByHop are the headers of one connection only (RFC 9110, 7.6.1).
 var hopByHop = []string{
-	"Connection", "Proxy-Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Te", "Trailer", "Transfer-Encoding", "Upgrade",
+	"Connection", "Proxy-Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Te", "Trailer",
+	"Transfer-Encoding", "Upgrade",
 }
 
 // removeHopByHop takes out of h what is for one connection only, and what Connection names.
@@ -55,8 +56,8 @@ type trace struct {
 	parent   bool // the request has a valid traceparent
 }
 
-// traceOf reads the trace that a caller is in, from traceparent (W3C) or from X-Cloud-Trace-Context, or starts one. What
-// is malformed is as if it were not there. What nobody has decided on is sampled: there is no bill for it here.
+// traceOf reads the trace that a caller is in, from traceparent (W3C) or from X-Cloud-Trace-Context, or starts one.
+// What is malformed is as if it were not there. What nobody has decided on is sampled: there is no bill for it here.
 func traceOf(h http.Header) trace {
 	if v := h["Traceparent"]; len(v) == 1 {
 		if t, ok := parseTraceparent(v[0]); ok {

@@ -13,8 +13,8 @@ import (
 	testgrpc "google.golang.org/grpc/interop/grpc_testing"
 )
 
-// gRPC's own interoperability tests, with and without TLS, through the gateway and HTTP/2 to the app. A test of theirs that
-// fails ends the process with its reason.
+// gRPC's own interoperability tests, with and without TLS, through the gateway and HTTP/2 to the app. A test of theirs
+// that fails ends the process with its reason.
 func TestGRPCInterop(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -48,8 +48,10 @@ func callAll(t *testing.T, address string, creds credentials.TransportCredential
 	defer cancel()
 	tc := testgrpc.NewTestServiceClient(cc)
 	for _, do := range []func(context.Context, testgrpc.TestServiceClient, ...grpc.CallOption){
-		interop.DoEmptyUnaryCall, interop.DoLargeUnaryCall, interop.DoClientStreaming, interop.DoServerStreaming, interop.DoPingPong, interop.DoEmptyStream,
-		interop.DoTimeoutOnSleepingServer, interop.DoCancelAfterBegin, interop.DoCancelAfterFirstResponse, interop.DoCustomMetadata,
+		interop.DoEmptyUnaryCall, interop.DoLargeUnaryCall, interop.DoClientStreaming, interop.DoServerStreaming,
+		interop.DoPingPong, interop.DoEmptyStream,
+		interop.DoTimeoutOnSleepingServer, interop.DoCancelAfterBegin, interop.DoCancelAfterFirstResponse,
+		interop.DoCustomMetadata,
 		interop.DoStatusCodeAndMessage, interop.DoSpecialStatusMessage,
 	} {
 		do(ctx, tc)

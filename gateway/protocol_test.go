@@ -59,7 +59,13 @@ func roadTo(t testing.TB, h2c bool, app1 string, timeout int) *road {
 		w.accepts.Add(1)
 		return new(net.Dialer).DialContext(ctx, "tcp", app1)
 	}, h2c, 80)}
-	g := gateway.New(gateway.Config{Instances: w.app, Invoker: invoker{true}, Recorder: w.app.records, Now: time.Now, Log: slog.New(slog.DiscardHandler)})
+	g := gateway.New(gateway.Config{
+		Instances: w.app,
+		Invoker:   invoker{true},
+		Recorder:  w.app.records,
+		Now:       time.Now,
+		Log:       slog.New(slog.DiscardHandler),
+	})
 	next := route()
 	for i := range next.Targets {
 		c := &next.Targets[i].Revision.Template
@@ -126,7 +132,10 @@ func (w *road) client(t testing.TB, h2 bool) *http.Client {
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "tcp", w.address)
 		},
-		TLSClientConfig: &tls.Config{RootCAs: w.pool}, Protocols: new(http.Protocols), DisableCompression: true, ExpectContinueTimeout: 10 * time.Second,
+		TLSClientConfig:       &tls.Config{RootCAs: w.pool},
+		Protocols:             new(http.Protocols),
+		DisableCompression:    true,
+		ExpectContinueTimeout: 10 * time.Second,
 	}
 	tr.Protocols.SetHTTP1(!h2)
 	tr.Protocols.SetHTTP2(h2)
@@ -137,7 +146,8 @@ func (w *road) client(t testing.TB, h2 bool) *http.Client {
 // dial opens a TLS connection for HTTP/1.1 to the edge.
 func (w *road) dial(t *testing.T) (net.Conn, *bufio.Reader) {
 	t.Helper()
-	c, err := tls.Dial("tcp", w.address, &tls.Config{RootCAs: w.pool, ServerName: host, NextProtos: []string{"http/1.1"}})
+	c, err := tls.Dial("tcp", w.address,
+		&tls.Config{RootCAs: w.pool, ServerName: host, NextProtos: []string{"http/1.1"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,8 +161,10 @@ func everyWay(t *testing.T, h http.HandlerFunc, check func(t *testing.T, w *road
 	for _, h2c := range []bool{false, true} {
 		w := newRoad(t, h2c, h)
 		for _, h2 := range []bool{false, true} {
-			t.Run(fmt.Sprintf("client 2 %t, app 2 %t", h2, h2c), func(t *testing.T) { check(t, w, w.client(t, h2), h2, h2c) })
-			t.Run(fmt.Sprintf("client 2 %t, app 2 %t, without TLS", h2, h2c), func(t *testing.T) { check(t, w, w.bareClient(t, h2), h2, h2c) })
+			t.Run(fmt.Sprintf("client 2 %t, app 2 %t", h2, h2c),
+				func(t *testing.T) { check(t, w, w.client(t, h2), h2, h2c) })
+			t.Run(fmt.Sprintf("client 2 %t, app 2 %t, without TLS", h2, h2c),
+				func(t *testing.T) { check(t, w, w.bareClient(t, h2), h2, h2c) })
 		}
 	}
 }
@@ -181,7 +193,8 @@ func TestTrailers(t *testing.T) {
 			}
 			_, err = io.Copy(io.Discard, res.Body)
 			_ = res.Body.Close()
-			if err != nil || res.Trailer.Get("X-End") != "yes" || res.Trailer.Get("X-Unannounced") != "also" || res.Trailer.Get("X-Got") != "by the client" {
+			if err != nil || res.Trailer.Get("X-End") != "yes" || res.Trailer.Get("X-Unannounced") != "also" ||
+				res.Trailer.Get("X-Got") != "by the client" {
 				t.Errorf("%s: %v, trailers %v", path, err, res.Trailer)
 			}
 		}
@@ -262,10 +275,11 @@ func TestEarlyHints(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r = r.WithContext(httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{Got1xxResponse: func(code int, h textproto.MIMEHeader) error {
-			hints = append(hints, fmt.Sprint(code, " ", h.Get("Link")))
-			return nil
-		}}))
+		r = r.WithContext(httptrace.WithClientTrace(t.Context(),
+			&httptrace.ClientTrace{Got1xxResponse: func(code int, h textproto.MIMEHeader) error {
+				hints = append(hints, fmt.Sprint(code, " ", h.Get("Link")))
+				return nil
+			}}))
 		res, err := c.Do(r)
 		if err != nil {
 			t.Fatal(err)
@@ -485,7 +499,9 @@ func TestClientThatDoesNotRead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.Copy(w, zeros{}) })}
+	server := &http.Server{
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.Copy(w, zeros{}) }),
+	}
 	go func() { _ = server.Serve(l) }()
 	t.Cleanup(func() { _ = server.Close() })
 	w := roadTo(t, false, l.Addr().String(), 1)
@@ -569,10 +585,13 @@ func TestMalformedAnswers(t *testing.T) {
 		name, answer string
 		code         int
 	}{
-		{"nothing", "", 503}, {"not HTTP", "SSH-2.0-OpenSSH\r\n", 503}, {"half a head", "HTTP/1.1 200 OK\r\nContent-Le", 503},
-		{"a bad length", "HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n", 503}, {"two lengths", "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab", 503},
+		{"nothing", "", 503}, {"not HTTP", "SSH-2.0-OpenSSH\r\n", 503},
+		{"half a head", "HTTP/1.1 200 OK\r\nContent-Le", 503},
+		{"a bad length", "HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n", 503},
+		{"two lengths", "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab", 503},
 		{"an endless head", "HTTP/1.1 200 OK\r\nA: " + strings.Repeat("x", 2<<20) + "\r\n\r\n", 503},
-		{"switches unasked", "HTTP/1.1 101 Switching Protocols\r\n\r\n", 503}, {"endless hints", strings.Repeat("HTTP/1.1 103 Early Hints\r\n\r\n", 100), 503},
+		{"switches unasked", "HTTP/1.1 101 Switching Protocols\r\n\r\n", 503},
+		{"endless hints", strings.Repeat("HTTP/1.1 103 Early Hints\r\n\r\n", 100), 503},
 		{"until the end", "HTTP/1.0 200 OK\r\n\r\nall", 200},
 	} {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -598,7 +617,8 @@ func TestMalformedAnswers(t *testing.T) {
 		}
 		b, err := io.ReadAll(res.Body)
 		_ = res.Body.Close()
-		if res.StatusCode != tt.code || err != nil || tt.code == 503 && !strings.Contains(string(b), "the HTTP response was malformed") {
+		if res.StatusCode != tt.code || err != nil ||
+			tt.code == 503 && !strings.Contains(string(b), "the HTTP response was malformed") {
 			t.Errorf("%s: %d %.100q %v", tt.name, res.StatusCode, b, err)
 		}
 		_ = l.Close()

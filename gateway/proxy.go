@@ -66,8 +66,8 @@ func (p *proxy) serve(ctx context.Context, v *visit) {
 	if !v.in.ended.Load() && r.ProtoMajor == 1 {
 		_ = to.EnableFullDuplex() // the app may answer before it has read all
 	}
-	// A client that does not send what it announced, or does not take what it is sent, must not hold the request, and the
-	// instance's slot, beyond the deadline.
+	// A client that does not send what it announced, or does not take what it is sent, must not hold the request, and
+	// the instance's slot, beyond the deadline.
 	done := make(chan struct{})
 	cut := context.AfterFunc(ctx, func() {
 		_ = to.SetReadDeadline(pastDeadline)
@@ -99,7 +99,8 @@ func (p *proxy) failed(ctx context.Context, v *visit, err error) {
 	case v.request.Context().Err() != nil || v.in.failed.Load():
 		v.refuse(clientLeft)
 	default:
-		p.log.Warn("request failed at the instance", "revision", v.to.rev.Name.ID, "instance", v.lease.Instance, "err", err)
+		p.log.Warn("request failed at the instance", "revision", v.to.rev.Name.ID, "instance", v.lease.Instance, "err",
+			err)
 		v.refuse(malformed)
 	}
 }
@@ -118,8 +119,10 @@ func (viaLease) RoundTrip(r *http.Request) (*http.Response, error) {
 // rewrite makes the request that the instance sees, with the headers that Cloud Run sets.
 func rewrite(pr *httputil.ProxyRequest) {
 	in, out := pr.In, pr.Out
-	out.URL.Scheme, out.URL.Host = "http", "instance"                         // the lease's transport dials its instance, whatever the name
-	out.URL.RawQuery, out.URL.ForceQuery = in.URL.RawQuery, in.URL.ForceQuery // as it came, also what Go would not parse
+	// the lease's transport dials its instance, whatever the name
+	out.URL.Scheme, out.URL.Host = "http", "instance"
+	// as it came, also what Go would not parse
+	out.URL.RawQuery, out.URL.ForceQuery = in.URL.RawQuery, in.URL.ForceQuery
 	out.Host = in.Host
 	out.Trailer = in.Trailer // the same map: its values come with the end of the body
 	setForwarded(out.Header, in.Header, host(in.RemoteAddr), in.TLS != nil)

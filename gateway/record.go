@@ -227,8 +227,8 @@ func (w *response) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// FlushError sends what was written. A head that is all there is is not sent before its end is known: gRPC's clients take
-// a status in the head of an answer only from one that ends with it.
+// FlushError sends what was written. A head that is all there is is not sent before its end is known: gRPC's clients
+// take a status in the head of an answer only from one that ends with it.
 func (w *response) FlushError() error {
 	if w.whole {
 		return nil

@@ -64,11 +64,14 @@ func TestEntries(t *testing.T) {
 		{"a body", "POST", "/", "0123456789", nil, false, ok, 11},
 		{"it waited", "GET", "/", "", nil, true, ok, 11},
 		{"missing", "GET", "/missing", "", nil, false, answer{404, logging.Warning, ""}, 10},
-		{"no instance", "GET", "/", "", fault.New(fault.Unavailable, "x"), false, answer{503, logging.Error, "no available instance"}, 10},
-		{"too many", "GET", "/", "", fault.New(fault.ResourceExhausted, "x"), false, answer{429, logging.Warning, "no available instance"}, 14},
+		{"no instance", "GET", "/", "", fault.New(fault.Unavailable, "x"), false, answer{503, logging.Error,
+			"no available instance"}, 10},
+		{"too many", "GET", "/", "", fault.New(fault.ResourceExhausted, "x"), false, answer{429, logging.Warning,
+			"no available instance"}, 14},
 		{"cut off by the app", "GET", "/abort", "", nil, false, ok, 4},
 		{"out of time", "GET", "/slow", "", nil, false, answer{504, logging.Error, "maximum request timeout"}, 10},
-		{"out of time in the middle", "GET", "/stuck", "", nil, false, answer{200, logging.Info, "maximum request timeout"}, 4},
+		{"out of time in the middle", "GET", "/stuck", "", nil, false, answer{200, logging.Info,
+			"maximum request timeout"}, 4},
 	} {
 		a.err, a.cold = tt.err, tt.cold
 		r, err := http.NewRequest(tt.method, front.URL+tt.path, strings.NewReader(tt.body))
@@ -85,20 +88,36 @@ func TestEntries(t *testing.T) {
 		}
 		got := <-a.records
 		q := got.Request
-		if got.Time.IsZero() || q.Latency <= 0 || q.ResponseSize < tt.bytes+17 || q.RequestSize < int64(len(tt.body))+60 {
+		if got.Time.IsZero() || q.Latency <= 0 || q.ResponseSize < tt.bytes+17 ||
+			q.RequestSize < int64(len(tt.body))+60 {
 			t.Errorf("%s: %+v", tt.name, got)
 		}
 		if !strings.Contains(got.Text, tt.want.note) || (tt.want.note == "") != (got.Text == "") {
 			t.Errorf("%s: says %q, want %q", tt.name, got.Text, tt.want.note)
 		}
 		want := logging.Entry{
-			Project: "giggle", Log: logging.Requests, Time: got.Time, Severity: tt.want.severity, Text: got.Text,
-			Resource: logging.Revision(rev("jokes-1").Name), Labels: map[string]string{"instanceId": "i1"},
+			Project:  "giggle",
+			Log:      logging.Requests,
+			Time:     got.Time,
+			Severity: tt.want.severity,
+			Text:     got.Text,
+			Resource: logging.Revision(rev("jokes-1").Name),
+			Labels:   map[string]string{"instanceId": "i1"},
 			Request: &logging.Request{
-				Method: tt.method, URL: "http://" + host + tt.path, Protocol: "HTTP/1.1", Status: tt.want.status, Latency: q.Latency,
-				RequestSize: q.RequestSize, ResponseSize: q.ResponseSize, UserAgent: "curl/9", Referer: "https://a.test/", RemoteIP: "127.0.0.1",
+				Method: tt.method,
+				URL: "http://" + host +
+					tt.path,
+				Protocol:     "HTTP/1.1",
+				Status:       tt.want.status,
+				Latency:      q.Latency,
+				RequestSize:  q.RequestSize,
+				ResponseSize: q.ResponseSize,
+				UserAgent:    "curl/9",
+				Referer:      "https://a.test/",
+				RemoteIP:     "127.0.0.1",
 			},
-			Trace: "0af7651916cd43dd8448eb211c80319c", Span: "b7ad6b7169203331",
+			Trace: "0af7651916cd43dd8448eb211c80319c",
+			Span:  "b7ad6b7169203331",
 		}
 		if tt.cold {
 			want.Labels["cold_start"] = "true"
@@ -115,7 +134,9 @@ func TestEntries(t *testing.T) {
 		resource = got.Resource
 	}
 	stats := g.Stats()
-	if len(stats) != 1 || stats[0].Revision != "jokes-1" || stats[0].Requests != [gateway.Classes]uint64{0, 5, 0, 2, 2} || stats[0].InFlight != 0 || stats[0].Latencies.Count() != 9 {
+	if len(stats) != 1 || stats[0].Revision != "jokes-1" ||
+		stats[0].Requests != [gateway.Classes]uint64{0, 5, 0, 2, 2} || stats[0].InFlight != 0 ||
+		stats[0].Latencies.Count() != 9 {
 		t.Errorf("stats: %+v", stats)
 	}
 }
@@ -154,8 +175,10 @@ func TestIngress(t *testing.T) {
 		project string // of the instance that calls
 		code    int
 	}{
-		{run.IngressAll, "", 200}, {run.IngressInternal, "", 404}, {run.IngressInternal, "giggle", 200}, {run.IngressInternal, "other", 404},
-		{run.IngressInternalLoad, "", 404}, {run.IngressInternalLoad, "giggle", 200}, {run.IngressAll, "other", 200}, {"", "", 200},
+		{run.IngressAll, "", 200}, {run.IngressInternal, "", 404}, {run.IngressInternal, "giggle", 200},
+		{run.IngressInternal, "other", 404},
+		{run.IngressInternalLoad, "", 404}, {run.IngressInternalLoad, "giggle", 200}, {run.IngressAll, "other", 200},
+		{"", "", 200},
 	} {
 		next := route()
 		next.Ingress = tt.ingress
@@ -167,7 +190,8 @@ func TestIngress(t *testing.T) {
 			}
 			w := httptest.NewRecorder()
 			g.ServeHTTP(w, r)
-			if rec := <-a.records; w.Code != tt.code || rec.Request.Status != tt.code || (tt.code == 404) != strings.Contains(rec.Text, "ingress") {
+			if rec := <-a.records; w.Code != tt.code || rec.Request.Status != tt.code ||
+				(tt.code == 404) != strings.Contains(rec.Text, "ingress") {
 				t.Errorf("%q from %q to %s = %d, entry %+v", tt.ingress, tt.project, h, w.Code, rec)
 			}
 		}
@@ -176,7 +200,12 @@ func TestIngress(t *testing.T) {
 
 // A change takes effect at once and as a whole, while requests go on.
 func TestPublishUnderLoad(t *testing.T) {
-	g := gateway.New(gateway.Config{Instances: refusing{}, Invoker: invoker{true}, Now: time.Now, Log: slog.New(slog.DiscardHandler)})
+	g := gateway.New(gateway.Config{
+		Instances: refusing{},
+		Invoker:   invoker{true},
+		Now:       time.Now,
+		Log:       slog.New(slog.DiscardHandler),
+	})
 	var wg sync.WaitGroup
 	stop := make(chan bool)
 	g.Publish(route())
@@ -213,7 +242,12 @@ func TestPublishUnderLoad(t *testing.T) {
 
 // Of many revisions those that have a route are counted on, and the others are not kept for ever.
 func TestManyRevisions(t *testing.T) {
-	g := gateway.New(gateway.Config{Instances: refusing{}, Invoker: invoker{true}, Now: time.Now, Log: slog.New(slog.DiscardHandler)})
+	g := gateway.New(gateway.Config{
+		Instances: refusing{},
+		Invoker:   invoker{true},
+		Now:       time.Now,
+		Log:       slog.New(slog.DiscardHandler),
+	})
 	for i := range 300 {
 		next := route()
 		next.Targets = []run.RouteTarget{{Revision: rev(fmt.Sprintf("jokes-%d", i+10)), Percent: 100}}

@@ -19,7 +19,8 @@ const Classes = 5
 // Buckets is how many buckets a Histogram has.
 const Buckets = 128
 
-// Histogram counts latencies. Each power of two of microseconds has four buckets: a quantile is wrong by an eighth at most.
+// Histogram counts latencies. Each power of two of microseconds has four buckets: a quantile is wrong by an eighth at
+// most.
 type Histogram [Buckets]uint64
 
 // bucket is the bucket of a latency.
@@ -50,7 +51,8 @@ func (h *Histogram) Count() (n uint64) {
 	return n
 }
 
-// Quantile is the latency below which a share q of all lie, taken to lie evenly in their bucket; 0 where there are none.
+// Quantile is the latency below which a share q of all lie, taken to lie evenly in their bucket; 0 where there are
+// none.
 func (h *Histogram) Quantile(q float64) time.Duration {
 	left := q * float64(h.Count())
 	if left == 0 {
@@ -77,7 +79,8 @@ type Stats struct {
 	InFlight  int64
 }
 
-// cell is a part of a series' counters. Each request adds to one of them, so that processors don't fight over a line of cache.
+// cell is a part of a series' counters. Each request adds to one of them, so that processors don't fight over a line of
+// cache.
 type cell struct {
 	inFlight atomic.Int64
 	requests [Classes]atomic.Uint64
@@ -85,7 +88,8 @@ type cell struct {
 	_        [64]byte
 }
 
-// series is the counters of one revision, and what its requests have in common. The counters are made with its first request: most services have none.
+// series is the counters of one revision, and what its requests have in common. The counters are made with its first
+// request: most services have none.
 type series struct {
 	service  resource.Child
 	revision string
@@ -140,7 +144,8 @@ type allSeries struct {
 	all map[string]map[string]*series // by service, then revision id
 }
 
-// maxCountedRevisions is how many revisions of one service are counted; beyond it, those that no route leads to make place.
+// maxCountedRevisions is how many revisions of one service are counted; beyond it, those that no route leads to make
+// place.
 const maxCountedRevisions = 50
 
 // of returns the series of a revision.

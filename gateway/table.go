@@ -15,7 +15,8 @@ import (
 // tableShards is how many parts a table has: a change copies those that it touches, not the whole.
 const tableShards = 256
 
-// table says where the requests for a host go. It never changes: a change makes a new one, which shares what is the same.
+// table says where the requests for a host go. It never changes: a change makes a new one, which shares what is the
+// same.
 type table struct {
 	seed  maphash.Seed
 	parts [tableShards]map[string]*destination // by host, in lower case
@@ -114,7 +115,13 @@ func (g *Gateway) destinationsLocked(r run.Route) map[string]*destination {
 		audiences = append(audiences, "https://"+h)
 	}
 	name := r.Service.String()
-	to := destination{service: r.Service, name: name, audiences: audiences, ingress: r.Ingress, open: r.InvokerIAMDisabled}
+	to := destination{
+		service:   r.Service,
+		name:      name,
+		audiences: audiences,
+		ingress:   r.Ingress,
+		open:      r.InvokerIAMDisabled,
+	}
 	sum := 0
 	for _, t := range r.Targets {
 		sum += t.Percent
@@ -136,8 +143,8 @@ func (g *Gateway) destinationsLocked(r run.Route) map[string]*destination {
 
 // swapLocked puts what is known of the services of one id into the table.
 //
-// Beside its own hosts a service has SERVICE.localhost and SERVICE.REGION.localhost, for browsers on this machine, where
-// it is the only one of that name; so have its tags.
+// Beside its own hosts a service has SERVICE.localhost and SERVICE.REGION.localhost, for browsers on this machine,
+// where it is the only one of that name; so have its tags.
 func (g *Gateway) swapLocked(id string) {
 	changes := make(map[string]*destination)
 	for _, host := range g.hosts[id] {
@@ -152,7 +159,8 @@ func (g *Gateway) swapLocked(id string) {
 			if d.tag != "" {
 				label = d.tag + run.TagMark + id
 			}
-			if strings.Contains(id, run.TagMark) { // of before such names were refused: it may be a tag's of another's service
+			// of before such names were refused: it may be a tag's of another's service
+			if strings.Contains(id, run.TagMark) {
 				continue
 			}
 			mine[label+".localhost"], mine[label+"."+d.service.Location.Location+".localhost"] = d, d

@@ -25,8 +25,8 @@ const (
 	largeOutput = 64 << 20 // bytes, for lists of refs and files
 )
 
-// limited starts git under the limits; they hold for its children too. When memory is short, the kernel shall take them before
-// the platform.
+// limited starts git under the limits; they hold for its children too. When memory is short, the kernel shall take them
+// before the platform.
 var limited = fmt.Sprintf(`{ echo 1000 >/proc/self/oom_score_adj; } 2>/dev/null; ulimit -v %d -t %d 2>/dev/null || { ulimit -v %d; ulimit -t %d; }; exec git "$@"`, memory, cpuTime, memory, cpuTime)
 
 // config is all the configuration that git reads, for every command.
@@ -41,7 +41,8 @@ func (g *Repos) config() []string {
 		"receive.advertisePushOptions=false", "receive.denyDeleteCurrent=warn",
 		"uploadpack.allowFilter=true", "uploadpack.allowReachableSHA1InWant=true", "uploadpackfilter.allow=true",
 		// Memory stays small whatever the size of a file or pack.
-		"core.bigFileThreshold=16m", "core.packedGitWindowSize=16m", "core.packedGitLimit=128m", "core.deltaBaseCacheLimit=32m",
+		"core.bigFileThreshold=16m", "core.packedGitWindowSize=16m", "core.packedGitLimit=128m",
+		"core.deltaBaseCacheLimit=32m",
 		"pack.threads=1", "pack.windowMemory=32m", "pack.deltaCacheSize=32m", "pack.writeReverseIndex=false",
 		"protocol.allow=never", "protocol." + g.cfg.Protocol + ".allow=always",
 		"http.followRedirects=initial",
@@ -57,7 +58,8 @@ func (g *Repos) command(ctx context.Context, dir string, env []string, args ...s
 	cmd := exec.CommandContext(ctx, "/bin/sh", append(all, args...)...)
 	cmd.Dir = dir
 	cmd.Env = append([]string{
-		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/nonexistent", "LC_ALL=C", "GIT_CONFIG_NOSYSTEM=1",
+		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/nonexistent", "LC_ALL=C",
+		"GIT_CONFIG_NOSYSTEM=1",
 		"GIT_CONFIG_GLOBAL=/dev/null", "GIT_ATTR_NOSYSTEM=1", "GIT_TERMINAL_PROMPT=0", "GIT_ASKPASS=/bin/false",
 	}, env...)
 	if dir != "" {
@@ -103,11 +105,14 @@ func (g *Repos) output(ctx context.Context, dir string, limit int, args ...strin
 }
 
 // stream runs git between a reader and a writer.
-func (g *Repos) stream(ctx context.Context, dir string, env []string, in io.Reader, out io.Writer, args ...string) error {
+func (g *Repos) stream(
+	ctx context.Context, dir string, env []string, in io.Reader, out io.Writer, args ...string,
+) error {
 	cmd := g.command(ctx, dir, env, args...)
 	complaint := &tail{}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = in, out, complaint
-	// Pdeathsig is sent when the thread that started the process ends (prctl(2), PR_SET_PDEATHSIG): this one stays as long.
+	// Pdeathsig is sent when the thread that started the process ends (prctl(2), PR_SET_PDEATHSIG): this one stays as
+	// long.
 	runtime.LockOSThread()
 	err := cmd.Run()
 	runtime.UnlockOSThread()

@@ -10,8 +10,8 @@ import (
 	"giggle/fault"
 )
 
-// How many things may be done at once, each with a git process or two. Each process may take some hundred MiB, and a client
-// may hold one for as long as it likes to read slowly: a project takes no more than its part.
+// How many things may be done at once, each with a git process or two. Each process may take some hundred MiB, and a
+// client may hold one for as long as it likes to read slowly: a project takes no more than its part.
 const (
 	defaultParallel = 24
 	defaultShare    = 6
@@ -35,11 +35,16 @@ type part struct {
 }
 
 func newGate(parallel, share int64, patience time.Duration) *gate {
-	return &gate{all: semaphore.NewWeighted(parallel), share: share, patience: patience, projects: make(map[string]*part)}
+	return &gate{
+		all:      semaphore.NewWeighted(parallel),
+		share:    share,
+		patience: patience,
+		projects: make(map[string]*part),
+	}
 }
 
-// enter waits until there is room for one more of a project; leave gives it back. It fails with ResourceExhausted when that takes
-// too long.
+// enter waits until there is room for one more of a project; leave gives it back. It fails with ResourceExhausted when
+// that takes too long.
 func (g *gate) enter(ctx context.Context, project string) (leave func(), err error) {
 	wait, stop := context.WithTimeout(ctx, g.patience)
 	defer stop()

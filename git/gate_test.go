@@ -39,7 +39,9 @@ func TestGate(t *testing.T) {
 		switch {
 		case c.refused == "" && err != nil:
 			t.Errorf("%s: %v", name, err)
-		case c.refused != "" && (!fault.Is(err, fault.ResourceExhausted) || !strings.Contains(err.Error(), c.refused) || fault.From(err).RetryAfter == 0):
+		case c.refused != "" &&
+			(!fault.Is(err, fault.ResourceExhausted) || !strings.Contains(err.Error(), c.refused) ||
+				fault.From(err).RetryAfter == 0):
 			t.Errorf("%s: %v", name, err)
 		}
 		if err == nil {

@@ -96,7 +96,9 @@ func Open(ctx context.Context, cfg Config) (_ *Repos, err error) {
 		cfg.Protocol = "https"
 	}
 	g := &Repos{
-		cfg: cfg, gate: newGate(cmp.Or(cfg.Parallel, defaultParallel), cmp.Or(cfg.Share, defaultShare), cmp.Or(cfg.Patience, defaultPatience)),
+		cfg: cfg,
+		gate: newGate(cmp.Or(cfg.Parallel, defaultParallel), cmp.Or(cfg.Share, defaultShare),
+			cmp.Or(cfg.Patience, defaultPatience)),
 		locks: make(map[string]*sync.Mutex),
 	}
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
@@ -164,7 +166,8 @@ var validName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile
 // CheckName fails with InvalidArgument on what is no name of a repository.
 func CheckName(name string) error {
 	if !validName().MatchString(name) || strings.Contains(name, "..") || strings.HasSuffix(name, ".git") {
-		return fault.Invalid("repo.name", "%.200q is not a name of a repository: 3 to 128 letters, digits and hyphens, the first a letter", name)
+		return fault.Invalid("repo.name",
+			"%.200q is not a name of a repository: 3 to 128 letters, digits and hyphens, the first a letter", name)
 	}
 	return nil
 }
@@ -186,7 +189,8 @@ func (g *Repos) create(ctx context.Context, r Repo) (_ Repo, err error) {
 	defer leave()
 	r.ID = g.cfg.NewID()
 	// The directory comes first: a row without one would answer errors, one without a row is removed at the next start.
-	if _, err := g.output(ctx, "", smallOutput, "init", "--quiet", "--bare", "--template=", "--initial-branch=main", g.dir(r)); err != nil {
+	if _, err := g.output(ctx, "", smallOutput, "init", "--quiet", "--bare", "--template=", "--initial-branch=main",
+		g.dir(r)); err != nil {
 		return Repo{}, err
 	}
 	err = g.cfg.Store.Update(ctx, func(tx *store.Tx) error {

@@ -26,11 +26,18 @@ func TestRepos(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = st.Close() })
-	g, err := git.Open(t.Context(), git.Config{Store: st, Dir: filepath.Join(dir, "git"), NewID: uuid.NewString, Log: slog.New(slog.DiscardHandler), Protocol: "file"})
+	g, err := git.Open(t.Context(), git.Config{
+		Store:    st,
+		Dir:      filepath.Join(dir, "git"),
+		NewID:    uuid.NewString,
+		Log:      slog.New(slog.DiscardHandler),
+		Protocol: "file",
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"", "a", "../x", "a/b", "-ab", "a..b", "a b", "app.git", strings.Repeat("a", 129), "a\x00b"} {
+	for _, name := range []string{"", "a", "../x", "a/b", "-ab", "a..b", "a b", "app.git", strings.Repeat("a", 129),
+		"a\x00b"} {
 		if _, err := g.Create(t.Context(), "giggle", name); !fault.Is(err, fault.InvalidArgument) {
 			t.Errorf("%q: %v", name, err)
 		}
@@ -45,7 +52,8 @@ func TestRepos(t *testing.T) {
 	run := func(args ...string) string {
 		t.Helper()
 		cmd := exec.CommandContext(t.Context(), "git", args...)
-		cmd.Env = append(os.Environ(), "GIT_DIR="+filepath.Join(dir, "git", r.ID+".git"), "GIT_WORK_TREE="+filepath.Join(dir, "w"),
+		cmd.Env = append(os.Environ(), "GIT_DIR="+filepath.Join(dir, "git", r.ID+".git"),
+			"GIT_WORK_TREE="+filepath.Join(dir, "w"),
 			"GIT_AUTHOR_NAME=a", "GIT_AUTHOR_EMAIL=a@b.c", "GIT_COMMITTER_NAME=a", "GIT_COMMITTER_EMAIL=a@b.c")
 		out, err := cmd.CombinedOutput()
 		if err != nil {
@@ -76,16 +84,20 @@ func TestRepos(t *testing.T) {
 		rev  git.Revision
 		want string
 	}{
-		{git.Revision{Branch: "main"}, second}, {git.Revision{Tag: "v1"}, first}, {git.Revision{Commit: first}, first}, {git.Revision{Commit: first[:8]}, first},
-		{git.Revision{Branch: "v1"}, ""}, {git.Revision{Tag: "main"}, ""}, {git.Revision{Branch: "main~1"}, ""}, {git.Revision{Branch: "main@{0}"}, ""},
-		{git.Revision{Commit: "HEAD"}, ""}, {git.Revision{Commit: strings.Repeat("1", 40)}, ""}, {git.Revision{Branch: "--help"}, ""}, {git.Revision{Branch: "../../HEAD"}, ""},
+		{git.Revision{Branch: "main"}, second}, {git.Revision{Tag: "v1"}, first}, {git.Revision{Commit: first}, first},
+		{git.Revision{Commit: first[:8]}, first},
+		{git.Revision{Branch: "v1"}, ""}, {git.Revision{Tag: "main"}, ""}, {git.Revision{Branch: "main~1"}, ""},
+		{git.Revision{Branch: "main@{0}"}, ""},
+		{git.Revision{Commit: "HEAD"}, ""}, {git.Revision{Commit: strings.Repeat("1", 40)}, ""},
+		{git.Revision{Branch: "--help"}, ""}, {git.Revision{Branch: "../../HEAD"}, ""},
 	} {
 		got, err := g.Resolve(t.Context(), r, c.rev)
 		if got != c.want || (c.want == "") != fault.Is(err, fault.NotFound) {
 			t.Errorf("%+v is %q, %v", c.rev, got, err)
 		}
 	}
-	for name, want := range map[string]string{"cloudbuild.yaml": "steps: []", "/d/a": "1", "d/../d/ü": "2", "none": "", "d": "", "": "", "../../HEAD": ""} {
+	for name, want := range map[string]string{"cloudbuild.yaml": "steps: []", "/d/a": "1", "d/../d/ü": "2", "none": "",
+		"d": "", "": "", "../../HEAD": ""} {
 		got, err := g.File(t.Context(), r, first, name, 1<<20)
 		if string(got) != want || (want == "") != (err != nil) {
 			t.Errorf("the file %q is %q, %v", name, got, err)
@@ -97,7 +109,8 @@ func TestRepos(t *testing.T) {
 	for _, c := range []struct {
 		from string
 		want []string
-	}{{first, []string{"d/a"}}, {"", []string{"cloudbuild.yaml", "d/a", "d/ü"}}, {strings.Repeat("1", 40), []string{"cloudbuild.yaml", "d/a", "d/ü"}}} {
+	}{{first, []string{"d/a"}}, {"", []string{"cloudbuild.yaml", "d/a", "d/ü"}},
+		{strings.Repeat("1", 40), []string{"cloudbuild.yaml", "d/a", "d/ü"}}} {
 		if got, err := g.Changed(t.Context(), r, c.from, second); err != nil || !slices.Equal(got, c.want) {
 			t.Errorf("since %.7q: %q, %v", c.from, got, err)
 		}
@@ -119,7 +132,8 @@ func TestRepos(t *testing.T) {
 			t.Errorf("the archive of %q has %q", in, got)
 		}
 	}
-	if err := g.Mirror(t.Context(), "giggle", "github_me_app", "file://"+filepath.Join(dir, "git", r.ID+".git")); err != nil {
+	if err := g.Mirror(t.Context(), "giggle", "github_me_app",
+		"file://"+filepath.Join(dir, "git", r.ID+".git")); err != nil {
 		t.Fatal(err)
 	}
 	m, err := g.Get(t.Context(), "giggle", "github_me_app")
@@ -130,7 +144,8 @@ func TestRepos(t *testing.T) {
 		t.Errorf("the mirror's main is %q, %v", got, err)
 	}
 	nowhere := "file://" + filepath.Join(dir, "none")
-	for _, name := range []string{"github_me_app", "github_me_none", "app"} { // one of another URL, a new one, no mirror
+	// one of another URL, a new one, no mirror
+	for _, name := range []string{"github_me_app", "github_me_none", "app"} {
 		if err := g.Mirror(t.Context(), "giggle", name, nowhere); !fault.Is(err, fault.FailedPrecondition) {
 			t.Errorf("%s as a mirror of nowhere: %v", name, err)
 		}

@@ -29,7 +29,8 @@ func (g *Repos) Mirror(ctx context.Context, project, name, url string) (err erro
 		return err
 	}
 	defer leave()
-	err = g.stream(ctx, g.dir(r), nil, nil, &tail{}, "fetch", "--quiet", "--prune", "--no-tags", "--end-of-options", url,
+	err = g.stream(ctx, g.dir(r), nil, nil, &tail{}, "fetch", "--quiet", "--prune", "--no-tags", "--end-of-options",
+		url,
 		"+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*", "+refs/pull/*/head:refs/pull/*/head")
 	if err != nil && first { // nothing came of it
 		err = errors.Join(err, g.Delete(context.WithoutCancel(ctx), project, name))
@@ -38,7 +39,11 @@ func (g *Repos) Mirror(ctx context.Context, project, name, url string) (err erro
 		return err
 	}
 	if err != nil {
-		return &fault.Error{Code: fault.FailedPrecondition, Message: "The repository " + url + " can't be fetched from here.", Cause: err}
+		return &fault.Error{
+			Code:    fault.FailedPrecondition,
+			Message: "The repository " + url + " can't be fetched from here.",
+			Cause:   err,
+		}
 	}
 	return g.Sync(ctx, r)
 }

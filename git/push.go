@@ -57,7 +57,8 @@ func (g *Repos) Serve(ctx context.Context, r Repo, s Service, version int, in io
 	if s == ReceivePack {
 		// Whatever became of the client: refs may have moved.
 		if failed := g.Sync(context.WithoutCancel(ctx), r); failed != nil {
-			g.cfg.Log.Error("events of a push wait for the next one or the next start", "repo", r.Resource(), "err", failed)
+			g.cfg.Log.Error("events of a push wait for the next one or the next start", "repo", r.Resource(), "err",
+				failed)
 		}
 	}
 	if exitCode(err) > 0 { // git has told the client what is wrong, in the protocol's own way
@@ -95,7 +96,8 @@ func (g *Repos) Sync(ctx context.Context, r Repo) (err error) {
 		return err
 	}
 	if len(refs) > maxRefs {
-		return fault.New(fault.ResourceExhausted, "%s has %d branches and tags; nothing is triggered over %d.", r.Resource(), len(refs), maxRefs)
+		return fault.New(fault.ResourceExhausted, "%s has %d branches and tags; nothing is triggered over %d.",
+			r.Resource(), len(refs), maxRefs)
 	}
 	if err := g.pointHead(ctx, r, refs); err != nil {
 		return err
@@ -116,7 +118,14 @@ func (g *Repos) Sync(ctx context.Context, r Repo) (err error) {
 		}
 		slices.Sort(names)
 		for _, name := range names {
-			p := Push{ID: g.cfg.NewID(), Project: r.Project, Repo: r.Name, Ref: name, Old: row.Value.Refs[name], New: refs[name]}
+			p := Push{
+				ID:      g.cfg.NewID(),
+				Project: r.Project,
+				Repo:    r.Name,
+				Ref:     name,
+				Old:     row.Value.Refs[name],
+				New:     refs[name],
+			}
 			if p.Old == p.New {
 				continue
 			}
@@ -132,7 +141,8 @@ func (g *Repos) Sync(ctx context.Context, r Repo) (err error) {
 
 // refs are the branches and tags of a repository with their commits; an annotated tag with the one that it is of.
 func (g *Repos) refs(ctx context.Context, r Repo) (map[string]string, error) {
-	out, err := g.output(ctx, g.dir(r), largeOutput, "for-each-ref", "--format=%(objectname) %(*objectname) %(refname)", "refs/heads/", "refs/tags/")
+	out, err := g.output(ctx, g.dir(r), largeOutput, "for-each-ref", "--format=%(objectname) %(*objectname) %(refname)",
+		"refs/heads/", "refs/tags/")
 	if err != nil {
 		if _, gone := os.Stat(g.dir(r)); os.IsNotExist(gone) {
 			return map[string]string{}, nil

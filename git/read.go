@@ -42,7 +42,8 @@ func (g *Repos) Resolve(ctx context.Context, r Repo, rev Revision) (commit strin
 		object = strings.TrimSpace(string(out))
 	}
 	if shortHash().MatchString(object) {
-		out, err := g.output(ctx, g.dir(r), smallOutput, "rev-parse", "--verify", "--quiet", "--end-of-options", object+"^{commit}")
+		out, err := g.output(ctx, g.dir(r), smallOutput, "rev-parse", "--verify", "--quiet", "--end-of-options",
+			object+"^{commit}")
 		if err != nil && exitCode(err) < 0 {
 			return "", err
 		}
@@ -85,7 +86,8 @@ func (g *Repos) Changed(ctx context.Context, r Repo, from, to string) (names []s
 	}
 	defer leave()
 	if from != "" {
-		out, err := g.output(ctx, g.dir(r), largeOutput, "diff-tree", "-r", "-z", "--name-only", "--no-renames", from, to)
+		out, err := g.output(ctx, g.dir(r), largeOutput, "diff-tree", "-r", "-z", "--name-only", "--no-renames", from,
+			to)
 		if err == nil || exitCode(err) < 0 {
 			return fields(out), err
 		}

@@ -48,8 +48,10 @@ type deletedAccount struct {
 const undeleteAge = 30 * 24 * time.Hour
 
 var (
-	accounts        = store.NewTable[Account]("iam.serviceAccount", "Service account").By(func(_ string, a Account) string { return a.Project })
-	deletedAccounts = store.NewTable[deletedAccount]("iam.deletedServiceAccount", "Deleted service account") // by unique id
+	accounts = store.NewTable[Account]("iam.serviceAccount",
+		"Service account").By(func(_ string, a Account) string { return a.Project })
+	// by unique id
+	deletedAccounts = store.NewTable[deletedAccount]("iam.deletedServiceAccount", "Deleted service account")
 )
 
 // ComputeAccount is the e-mail address of a project's default runtime account.
@@ -147,7 +149,8 @@ func (m *IAM) emailOf(uniqueID string) string {
 
 // accountGone is the answer to who wants a token of an account that is disabled or deleted.
 func accountGone(p Principal) error {
-	return fault.New(fault.FailedPrecondition, "The service account %s is disabled or deleted; it gets no tokens.", p.Email())
+	return fault.New(fault.FailedPrecondition, "The service account %s is disabled or deleted; it gets no tokens.",
+		p.Email())
 }
 
 // SubjectOf is the sub claim of a principal's ID tokens: the unique id of a service account.
@@ -193,8 +196,8 @@ func findAccount(tx *store.Tx, project, id string) (store.Row[Account], error) {
 	return found, nil
 }
 
-// AccountNames returns the project and the e-mail address of a service account by e-mail address or unique id, of a deleted
-// one by its unique id; or NotFound.
+// AccountNames returns the project and the e-mail address of a service account by e-mail address or unique id, of a
+// deleted one by its unique id; or NotFound.
 func (m *IAM) AccountNames(ctx context.Context, id string) (project, email string, err error) {
 	a, err := m.Account(ctx, "-", id)
 	if !fault.Is(err, fault.NotFound) {
@@ -251,7 +254,8 @@ func (a Account) check() error {
 func (m *IAM) CreateAccount(ctx context.Context, id string, a Account) (_ Account, err error) {
 	defer fault.Wrap(&err, "iam.CreateAccount(%s)", id)
 	if !accountID().MatchString(id) {
-		return Account{}, fault.Invalid("account_id", "%.60q is not 6 to 30 lower-case letters, digits and hyphens, beginning with a letter and not ending with a hyphen", id)
+		return Account{}, fault.Invalid("account_id",
+			"%.60q is not 6 to 30 lower-case letters, digits and hyphens, beginning with a letter and not ending with a hyphen", id)
 	}
 	if err := a.check(); err != nil {
 		return Account{}, err
@@ -261,8 +265,11 @@ func (m *IAM) CreateAccount(ctx context.Context, id string, a Account) (_ Accoun
 		return Account{}, err
 	}
 	a = Account{
-		Project: a.Project, Email: id + "@" + a.Project + ".iam.gserviceaccount.com", DisplayName: a.DisplayName, Description: a.Description,
-		UniqueID: fmt.Sprintf("1%020d", binary.BigEndian.Uint64(b)),
+		Project:     a.Project,
+		Email:       id + "@" + a.Project + ".iam.gserviceaccount.com",
+		DisplayName: a.DisplayName,
+		Description: a.Description,
+		UniqueID:    fmt.Sprintf("1%020d", binary.BigEndian.Uint64(b)),
 	}
 	m.write.Lock()
 	defer m.write.Unlock()
@@ -276,7 +283,8 @@ func (m *IAM) CreateAccount(ctx context.Context, id string, a Account) (_ Accoun
 		}
 		row, err := accounts.Create(tx, a.Email, a)
 		if fault.Is(err, fault.AlreadyExists) {
-			return fault.New(fault.AlreadyExists, "Service account %s already exists within project projects/%s.", id, a.Project)
+			return fault.New(fault.AlreadyExists, "Service account %s already exists within project projects/%s.", id,
+				a.Project)
 		}
 		a.Etag = resource.Etag(row.Version)
 		return err
@@ -290,7 +298,9 @@ func (m *IAM) CreateAccount(ctx context.Context, id string, a Account) (_ Accoun
 
 // UpdateAccount changes a service account as change says; change must leave its identity alone. A change takes effect
 // for the next call of the account.
-func (m *IAM) UpdateAccount(ctx context.Context, project, id string, change func(*Account) error) (a Account, err error) {
+func (m *IAM) UpdateAccount(
+	ctx context.Context, project, id string, change func(*Account) error,
+) (a Account, err error) {
 	defer fault.Wrap(&err, "iam.UpdateAccount(%s)", id)
 	m.write.Lock()
 	defer m.write.Unlock()
@@ -369,11 +379,14 @@ func (m *IAM) UndeleteAccount(ctx context.Context, project, uniqueID string) (a 
 		}
 		a = row.Value.Account
 		if err != nil || project != "-" && a.Project != project || m.now().Sub(row.Value.Deleted) >= undeleteAge {
-			return fault.New(fault.NotFound, "Unknown service account: no service account with the unique id %.60s was deleted in the last 30 days.", uniqueID)
+			return fault.New(fault.NotFound,
+				"Unknown service account: no service account with the unique id %.60s was deleted in the last 30 days.",
+				uniqueID)
 		}
 		back, err := accounts.Create(tx, a.Email, a)
 		if fault.Is(err, fault.AlreadyExists) {
-			return fault.New(fault.FailedPrecondition, "Another service account has the address %s now; delete it first.", a.Email)
+			return fault.New(fault.FailedPrecondition,
+				"Another service account has the address %s now; delete it first.", a.Email)
 		}
 		if err != nil {
 			return err

@@ -48,7 +48,8 @@ type accountKey struct {
 	From, Until time.Time
 }
 
-var accountKeys = store.NewTable[accountKey]("iam.serviceAccountKey", "Service account key").By(func(_ string, k accountKey) string { return k.UniqueID })
+var accountKeys = store.NewTable[accountKey]("iam.serviceAccountKey",
+	"Service account key").By(func(_ string, k accountKey) string { return k.UniqueID })
 
 func (k accountKey) valid(now time.Time) bool { return !now.Before(k.From) && now.Before(k.Until) }
 
@@ -61,7 +62,16 @@ func (k accountKey) public() (crypto.PublicKey, error) {
 }
 
 func (k accountKey) key(id string, a Account) Key {
-	return Key{ID: id, Account: a, Certificate: k.Certificate, Uploaded: k.Uploaded, Managed: k.Managed, Disabled: k.Disabled, From: k.From, Until: k.Until}
+	return Key{
+		ID:          id,
+		Account:     a,
+		Certificate: k.Certificate,
+		Uploaded:    k.Uploaded,
+		Managed:     k.Managed,
+		Disabled:    k.Disabled,
+		From:        k.From,
+		Until:       k.Until,
+	}
 }
 
 // CreateKey makes a key for a service account and returns it with the JSON key file that Google's tools read. The
@@ -107,8 +117,13 @@ func (m *IAM) certify(private *rsa.PrivateKey, name string, from, until time.Tim
 	}
 	serial[0] &= 0x7f
 	t := &x509.Certificate{
-		SerialNumber: new(big.Int).SetBytes(serial), Subject: pkix.Name{CommonName: name}, NotBefore: from, NotAfter: until,
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}, BasicConstraintsValid: true,
+		SerialNumber:          new(big.Int).SetBytes(serial),
+		Subject:               pkix.Name{CommonName: name},
+		NotBefore:             from,
+		NotAfter:              until,
+		KeyUsage:              x509.KeyUsageDigitalSignature,
+		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+		BasicConstraintsValid: true,
 	}
 	return x509.CreateCertificate(m.random, t, t, &private.PublicKey, private)
 }
@@ -126,7 +141,8 @@ func (m *IAM) UploadKey(ctx context.Context, project, account string, certificat
 		return bad("the certificate is too long")
 	}
 	block, rest := pem.Decode(certificate)
-	if block == nil || block.Type != "CERTIFICATE" || len(slices.DeleteFunc(rest, func(c byte) bool { return c <= ' ' })) > 0 {
+	if block == nil || block.Type != "CERTIFICATE" ||
+		len(slices.DeleteFunc(rest, func(c byte) bool { return c <= ' ' })) > 0 {
 		return bad("it is not one X.509 certificate in PEM")
 	}
 	c, err := x509.ParseCertificate(block.Bytes)
@@ -235,7 +251,8 @@ func findKey(tx *store.Tx, project, account, id string) (store.Row[accountKey], 
 	}
 	row, err := accountKeys.Get(tx, id)
 	if fault.Is(err, fault.NotFound) || err == nil && row.Value.UniqueID != a.Value.UniqueID {
-		return store.Row[accountKey]{}, Account{}, fault.New(fault.NotFound, "Service account key %.60s does not exist.", id)
+		return store.Row[accountKey]{}, Account{},
+			fault.New(fault.NotFound, "Service account key %.60s does not exist.", id)
 	}
 	return row, a.Value, err
 }
@@ -250,7 +267,8 @@ func (m *IAM) DeleteKey(ctx context.Context, project, account, id string) (err e
 			return err
 		}
 		if row.Value.Managed {
-			return fault.New(fault.FailedPrecondition, "The key %.60s is managed by the platform; it can't be deleted or disabled.", id)
+			return fault.New(fault.FailedPrecondition,
+				"The key %.60s is managed by the platform; it can't be deleted or disabled.", id)
 		}
 		return accountKeys.Delete(tx, row.Name)
 	})
@@ -266,7 +284,8 @@ func (m *IAM) DisableKey(ctx context.Context, project, account, id string, disab
 			return err
 		}
 		if row.Value.Managed {
-			return fault.New(fault.FailedPrecondition, "The key %.60s is managed by the platform; it can't be deleted or disabled.", id)
+			return fault.New(fault.FailedPrecondition,
+				"The key %.60s is managed by the platform; it can't be deleted or disabled.", id)
 		}
 		row.Value.Disabled = disabled
 		_, err = accountKeys.Update(tx, row)

@@ -9,7 +9,11 @@ import (
 
 func TestKnownAccounts(t *testing.T) {
 	w := newWorld(t)
-	if err := w.store.Update(t.Context(), func(tx *store.Tx) error { return w.CreateDefaults(tx, "giggle", number, "user:you@giggle.test") }); err != nil {
+	if err := w.store.Update(t.Context(),
+		func(tx *store.Tx) error {
+			return w.CreateDefaults(tx, "giggle", number,
+				"user:you@giggle.test")
+		}); err != nil {
 		t.Fatal(err)
 	}
 	a, err := w.CreateAccount(t.Context(), "tortune", iam.Account{Project: "giggle"})
@@ -30,16 +34,21 @@ func TestKnownAccounts(t *testing.T) {
 		}
 	}
 	agents := []string{
-		"service-" + number + "@serverless-robot-prod.iam.gserviceaccount.com", "service-" + number + "@gcp-sa-cloudbuild.iam.gserviceaccount.com",
-		"service-" + number + "@gcp-sa-artifactregistry.iam.gserviceaccount.com", number + "@cloudservices.gserviceaccount.com",
+		"service-" + number + "@serverless-robot-prod.iam.gserviceaccount.com",
+		"service-" + number + "@gcp-sa-cloudbuild.iam.gserviceaccount.com",
+		"service-" + number + "@gcp-sa-artifactregistry.iam.gserviceaccount.com",
+		number + "@cloudservices.gserviceaccount.com",
 	}
 	for _, email := range append(agents, a.Email, iam.ComputeAccount(number), iam.BuildAccount(number)) {
 		check(email, true)
 	}
 	for _, email := range []string{
-		"", "x", "nobody@giggle.iam.gserviceaccount.com", "service-210987654321@serverless-robot-prod.iam.gserviceaccount.com",
-		"service-@serverless-robot-prod.iam.gserviceaccount.com", "@cloudservices.gserviceaccount.com", "service-" + number + "x@gcp-sa-cloudbuild.iam.gserviceaccount.com",
-		"service-" + number + "@gcp-sa-else.iam.gserviceaccount.com", number + "@serverless-robot-prod.iam.gserviceaccount.com",
+		"", "x", "nobody@giggle.iam.gserviceaccount.com",
+		"service-210987654321@serverless-robot-prod.iam.gserviceaccount.com",
+		"service-@serverless-robot-prod.iam.gserviceaccount.com", "@cloudservices.gserviceaccount.com",
+		"service-" + number + "x@gcp-sa-cloudbuild.iam.gserviceaccount.com",
+		"service-" + number + "@gcp-sa-else.iam.gserviceaccount.com",
+		number + "@serverless-robot-prod.iam.gserviceaccount.com",
 	} {
 		check(email, false)
 	}

@@ -43,7 +43,8 @@ func (m *IAM) CheckAssertion(ctx context.Context, raw string, audiences ...strin
 	if c.Subject != "" && c.Subject != k.Email {
 		return Assertion{}, invalidJWT("a service account gets no tokens of others (there is no domain-wide delegation); leave sub out.")
 	}
-	if err := (c.Claims).ValidateWithLeeway(jwt.Expected{AnyAudience: audiences, Time: m.now()}, skew); err != nil || len(c.Audience) != 1 {
+	if err := (c.Claims).ValidateWithLeeway(jwt.Expected{AnyAudience: audiences, Time: m.now()}, skew); err != nil ||
+		len(c.Audience) != 1 {
 		return Assertion{}, invalidJWT("its audience or its time is wrong; is the clock right?")
 	}
 	if err := checkTimes(c.Claims, m.now()); err != nil {
@@ -60,14 +61,15 @@ func checkTimes(c jwt.Claims, now time.Time) error {
 	if c.Expiry.Time().Sub(c.IssuedAt.Time()) > AccessTokenAge {
 		return invalidJWT("it must expire within an hour.")
 	}
-	if !now.Before(c.Expiry.Time().Add(skew)) || c.IssuedAt.Time().After(now.Add(skew)) || c.NotBefore != nil && c.NotBefore.Time().After(now.Add(skew)) {
+	if !now.Before(c.Expiry.Time().Add(skew)) || c.IssuedAt.Time().After(now.Add(skew)) ||
+		c.NotBefore != nil && c.NotBefore.Time().After(now.Add(skew)) {
 		return invalidJWT("it has expired, or is not valid yet; is the clock right?")
 	}
 	return nil
 }
 
-// signedBy verifies that a JWT is signed by a key of a service account that is in use, reads its claims, and returns the
-// key. It fails with InvalidArgument.
+// signedBy verifies that a JWT is signed by a key of a service account that is in use, reads its claims, and returns
+// the key. It fails with InvalidArgument.
 func (m *IAM) signedBy(ctx context.Context, raw string, claims any) (accountKey, error) {
 	tok, ok := parseJWT(raw)
 	if !ok {

@@ -90,7 +90,9 @@ func with(claims map[string]any, change ...any) string {
 
 // attacks are forgeries of a JWT that would be good, by what is wrong with them. Another is a key of another
 // account on the platform. Who is the signer of some of them holds the right key: its form, then, is what is refused.
-func attacks(t testing.TB, kid string, key, another *rsa.PrivateKey, anotherKid string, good map[string]any) map[string]string {
+func attacks(
+	t testing.TB, kid string, key, another *rsa.PrivateKey, anotherKid string, good map[string]any,
+) map[string]string {
 	t.Helper()
 	attacker, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
@@ -148,52 +150,60 @@ func attacks(t testing.TB, kid string, key, another *rsa.PrivateKey, anotherKid 
 		"nested, not said":          raw(t, key, header(kid), fine),
 		"another typ":               raw(t, key, fmt.Sprintf(`{"alg":"RS256","typ":"at+jwt","kid":%q}`, kid), payload),
 		"header doubled alg":        raw(t, key, fmt.Sprintf(`{"alg":"none","alg":"RS256","kid":%q}`, kid), payload),
-		"header doubled kid":        raw(t, key, fmt.Sprintf(`{"alg":"RS256","kid":%q,"kid":%q}`, anotherKid, kid), payload),
-		"header Alg and alg":        raw(t, key, fmt.Sprintf(`{"Alg":"none","alg":"RS256","kid":%q}`, kid), payload),
-		"header a list":             raw(t, key, `["RS256"]`, payload),
-		"header null":               raw(t, key, `null`, payload),
-		"header two values":         raw(t, key, header(kid)+"{}", payload),
-		"claims doubled":            raw(t, key, header(kid), strings.Replace(payload, "{", `{"iss":"eve@giggle.test",`, 1)),
-		"claims doubled behind":     raw(t, key, header(kid), payload[:len(payload)-1]+`,"iss":"eve@giggle.test"}`),
-		"claims in other case":      raw(t, key, header(kid), strings.ReplaceAll(payload, `"iss"`, `"ISS"`)),
-		"claims a list":             raw(t, key, header(kid), "["+payload+"]"),
-		"claims null":               raw(t, key, header(kid), "null"),
-		"claims text":               raw(t, key, header(kid), "hello"),
-		"claims with data behind":   raw(t, key, header(kid), payload+" {}"),
-		"signature missing":         parts[0] + "." + parts[1] + ".",
-		"two parts":                 parts[0] + "." + parts[1],
-		"four parts":                fine + ".AAAA",
-		"five parts, a JWE":         fine + ".AAAA.AAAA",
-		"data behind":               fine + "AAAA",
-		"padding":                   fine + "==",
-		"white space within":        parts[0] + ".\n" + parts[1] + "." + parts[2],
-		"line end behind":           fine + "\r\n",
-		"standard base64":           parts[0] + "." + parts[1] + "." + base64.StdEncoding.EncodeToString(make([]byte, 256)),
-		"not base64":                parts[0] + "." + parts[1] + ".%%%%",
-		"loose bits":                parts[0] + "." + parts[1] + "." + loose(parts[2]),
-		"JSON serialization":        fmt.Sprintf(`{"protected":%q,"payload":%q,"signature":%q}`, parts[0], parts[1], parts[2]),
-		"oversized":                 raw(t, key, header(kid), with(good, "x", strings.Repeat("x", 9000))),
-		"a payload of another":      parts[0] + "." + b64(with(good, "x", "y")) + "." + parts[2],
-		"unicode":                   raw(t, key, header(kid), with(good, "iss", "tortune@giggle.iam.gserviceаccount.com", "email", "you@gіggle.test")), // Cyrillic
-		"null behind":               raw(t, key, header(kid), with(good, "iss", fmt.Sprint(good["iss"])+"\x00")),
-		"wrong iss":                 raw(t, key, header(kid), with(good, "iss", "eve@giggle.test")),
-		"no iss":                    raw(t, key, header(kid), with(good, "iss", nil)),
-		"iss a list":                raw(t, key, header(kid), with(good, "iss", []any{good["iss"]})),
-		"wrong aud":                 raw(t, key, header(kid), with(good, "aud", "https://evil.test")),
-		"no aud":                    raw(t, key, header(kid), with(good, "aud", nil)),
-		"empty aud":                 raw(t, key, header(kid), with(good, "aud", "")),
-		"aud with more":             raw(t, key, header(kid), with(good, "aud", fmt.Sprint(good["aud"])+".evil.test")),
-		"wrong sub":                 raw(t, key, header(kid), with(good, "sub", "you@giggle.test")),
-		"expired":                   raw(t, key, header(kid), with(good, "iat", good["iat"].(int64)-7200, "exp", good["iat"].(int64)-3600)),
-		"no exp":                    raw(t, key, header(kid), with(good, "exp", nil)),
-		"exp in text":               raw(t, key, header(kid), with(good, "exp", "9999999999")),
-		"exp a week away":           raw(t, key, header(kid), with(good, "exp", good["iat"].(int64)+7*86400)),
-		"exp beyond numbers":        raw(t, key, header(kid), strings.Replace(payload, fmt.Sprint(good["exp"]), "1e400", 1)),
-		"iat in the future":         raw(t, key, header(kid), with(good, "iat", good["iat"].(int64)+600, "exp", good["iat"].(int64)+1200)),
-		"nbf in the future":         raw(t, key, header(kid), with(good, "nbf", good["iat"].(int64)+600)),
-		"nothing":                   "",
-		"dots":                      "..",
-		"rubbish":                   "a.b.c",
+		"header doubled kid": raw(t, key, fmt.Sprintf(`{"alg":"RS256","kid":%q,"kid":%q}`, anotherKid, kid),
+			payload),
+		"header Alg and alg": raw(t, key, fmt.Sprintf(`{"Alg":"none","alg":"RS256","kid":%q}`, kid), payload),
+		"header a list":      raw(t, key, `["RS256"]`, payload),
+		"header null":        raw(t, key, `null`, payload),
+		"header two values":  raw(t, key, header(kid)+"{}", payload),
+		"claims doubled": raw(t, key, header(kid),
+			strings.Replace(payload, "{", `{"iss":"eve@giggle.test",`, 1)),
+		"claims doubled behind":   raw(t, key, header(kid), payload[:len(payload)-1]+`,"iss":"eve@giggle.test"}`),
+		"claims in other case":    raw(t, key, header(kid), strings.ReplaceAll(payload, `"iss"`, `"ISS"`)),
+		"claims a list":           raw(t, key, header(kid), "["+payload+"]"),
+		"claims null":             raw(t, key, header(kid), "null"),
+		"claims text":             raw(t, key, header(kid), "hello"),
+		"claims with data behind": raw(t, key, header(kid), payload+" {}"),
+		"signature missing":       parts[0] + "." + parts[1] + ".",
+		"two parts":               parts[0] + "." + parts[1],
+		"four parts":              fine + ".AAAA",
+		"five parts, a JWE":       fine + ".AAAA.AAAA",
+		"data behind":             fine + "AAAA",
+		"padding":                 fine + "==",
+		"white space within":      parts[0] + ".\n" + parts[1] + "." + parts[2],
+		"line end behind":         fine + "\r\n",
+		"standard base64": parts[0] + "." + parts[1] + "." +
+			base64.StdEncoding.EncodeToString(make([]byte, 256)),
+		"not base64": parts[0] + "." + parts[1] + ".%%%%",
+		"loose bits": parts[0] + "." + parts[1] + "." + loose(parts[2]),
+		"JSON serialization": fmt.Sprintf(`{"protected":%q,"payload":%q,"signature":%q}`, parts[0], parts[1],
+			parts[2]),
+		"oversized":            raw(t, key, header(kid), with(good, "x", strings.Repeat("x", 9000))),
+		"a payload of another": parts[0] + "." + b64(with(good, "x", "y")) + "." + parts[2],
+		// Cyrillic
+		"unicode": raw(t, key, header(kid),
+			with(good, "iss", "tortune@giggle.iam.gserviceаccount.com", "email", "you@gіggle.test")),
+		"null behind":   raw(t, key, header(kid), with(good, "iss", fmt.Sprint(good["iss"])+"\x00")),
+		"wrong iss":     raw(t, key, header(kid), with(good, "iss", "eve@giggle.test")),
+		"no iss":        raw(t, key, header(kid), with(good, "iss", nil)),
+		"iss a list":    raw(t, key, header(kid), with(good, "iss", []any{good["iss"]})),
+		"wrong aud":     raw(t, key, header(kid), with(good, "aud", "https://evil.test")),
+		"no aud":        raw(t, key, header(kid), with(good, "aud", nil)),
+		"empty aud":     raw(t, key, header(kid), with(good, "aud", "")),
+		"aud with more": raw(t, key, header(kid), with(good, "aud", fmt.Sprint(good["aud"])+".evil.test")),
+		"wrong sub":     raw(t, key, header(kid), with(good, "sub", "you@giggle.test")),
+		"expired": raw(t, key, header(kid),
+			with(good, "iat", good["iat"].(int64)-7200, "exp", good["iat"].(int64)-3600)),
+		"no exp":             raw(t, key, header(kid), with(good, "exp", nil)),
+		"exp in text":        raw(t, key, header(kid), with(good, "exp", "9999999999")),
+		"exp a week away":    raw(t, key, header(kid), with(good, "exp", good["iat"].(int64)+7*86400)),
+		"exp beyond numbers": raw(t, key, header(kid), strings.Replace(payload, fmt.Sprint(good["exp"]), "1e400", 1)),
+		"iat in the future": raw(t, key, header(kid),
+			with(good, "iat", good["iat"].(int64)+600, "exp", good["iat"].(int64)+1200)),
+		"nbf in the future": raw(t, key, header(kid), with(good, "nbf", good["iat"].(int64)+600)),
+		"nothing":           "",
+		"dots":              "..",
+		"rubbish":           "a.b.c",
 	}
 	if key == attacker {
 		out["a good one, by the attacker"] = fine
@@ -210,7 +220,11 @@ func loose(part string) string {
 
 func TestForgedJWTs(t *testing.T) {
 	w := newWorld(t)
-	if err := w.store.Update(t.Context(), func(tx *store.Tx) error { return w.CreateDefaults(tx, "giggle", number, "user:you@giggle.test") }); err != nil {
+	if err := w.store.Update(t.Context(),
+		func(tx *store.Tx) error {
+			return w.CreateDefaults(tx, "giggle", number,
+				"user:you@giggle.test")
+		}); err != nil {
 		t.Fatal(err)
 	}
 	mine, other := w.signer(t, iam.ComputeAccount(number)), w.signer(t, iam.BuildAccount(number))
@@ -258,7 +272,8 @@ func TestForgedJWTs(t *testing.T) {
 
 	kid := w.KeySet().Keys[0].KeyID
 	good = map[string]any{
-		"iss": iam.Issuer, "sub": w.Owner().Subject(), "aud": myURL, "iat": now, "exp": now + 3600, "email": owner, "email_verified": true, "azp": myURL,
+		"iss": iam.Issuer, "sub": w.Owner().Subject(), "aud": myURL, "iat": now, "exp": now + 3600, "email": owner,
+		"email_verified": true, "azp": myURL,
 	}
 	for name, forged := range attacks(t, kid, nil, other.key, other.kid, good) {
 		if err := idToken(forged); !fault.Is(err, fault.Unauthenticated) {
@@ -278,8 +293,10 @@ func TestForgedJWTs(t *testing.T) {
 	}
 	parts := strings.Split(real, ".")
 	for name, forged := range map[string]string{
-		"loose bits": parts[0] + "." + parts[1] + "." + loose(parts[2]), "padding": real + "==", "data behind": real + "AA",
-		"another payload": parts[0] + "." + b64(with(good, "email", "eve@giggle.test")) + "." + parts[2], "line end": real + "\n",
+		"loose bits": parts[0] + "." + parts[1] + "." + loose(parts[2]), "padding": real + "==",
+		"data behind":       real + "AA",
+		"another payload":   parts[0] + "." + b64(with(good, "email", "eve@giggle.test")) + "." + parts[2],
+		"line end":          real + "\n",
 		"SIGNATURE_REMOVED": parts[0] + "." + parts[1] + ".SIGNATURE_REMOVED_BY_GOOGLE",
 	} {
 		if err := idToken(forged); !fault.Is(err, fault.Unauthenticated) {
@@ -312,34 +329,42 @@ func TestSelfSignedBearer(t *testing.T) {
 		header, host string
 		want         bool
 	}{
-		"audience":               {sign("aud", "https://run.googleapis.com/"), runHost, true},
-		"without the slash":      {sign("aud", "https://run.googleapis.com"), runHost, true},
-		"of gRPC":                {sign("aud", "https://run.googleapis.com/google.cloud.run.v2.Services"), runHost, true},
-		"regional host":          {sign("aud", "https://run.googleapis.com/"), "europe-north1-run.googleapis.com", true},
-		"regional audience":      {sign("aud", "https://europe-north1-run.googleapis.com/"), "europe-north1-run.googleapis.com", true},
-		"another region":         {sign("aud", "https://europe-west4-run.googleapis.com/"), "europe-north1-run.googleapis.com", false},
-		"with the port":          {sign("aud", "https://run.googleapis.com/"), runHost + ":443", true},
-		"in a list":              {sign("aud", []string{"https://run.googleapis.com/"}), runHost, true},
-		"scope":                  {sign("scope", iam.ScopeCloudPlatform), runHost, true},
-		"scope, host not known":  {sign("scope", iam.ScopeCloudPlatform), "", true},
-		"another API":            {sign("aud", "https://run.googleapis.com/"), "iam.googleapis.com", false},
-		"host not known":         {sign("aud", "https://run.googleapis.com/"), "", false},
-		"several audiences":      {sign("aud", []string{"https://run.googleapis.com/", "https://iam.googleapis.com/"}), runHost, false},
-		"plain HTTP":             {sign("aud", "http://run.googleapis.com/"), runHost, false},
-		"no URL":                 {sign("aud", "run.googleapis.com"), runHost, false},
-		"user in the URL":        {sign("aud", "https://run.googleapis.com@evil.test/"), runHost, false},
-		"query":                  {sign("aud", "https://run.googleapis.com/?x"), runHost, false},
-		"the token endpoint":     {sign("aud", endpoint), runHost, false},
-		"neither":                {sign(), runHost, false},
-		"empty scope":            {sign("scope", "  "), runHost, false},
-		"scope, another's aud":   {sign("scope", iam.ScopeCloudPlatform, "aud", "https://iam.googleapis.com/"), runHost, false},
-		"no sub":                 {sign("aud", "https://run.googleapis.com/", "sub", nil), runHost, false},
-		"two hours":              {sign("aud", "https://run.googleapis.com/", "exp", now+7200), runHost, false},
-		"of the service, no API": {sign("aud", "https://x.googleapis.com.evil.test/"), "x.googleapis.com.evil.test.googleapis.com", false},
+		"audience":          {sign("aud", "https://run.googleapis.com/"), runHost, true},
+		"without the slash": {sign("aud", "https://run.googleapis.com"), runHost, true},
+		"of gRPC": {sign("aud",
+			"https://run.googleapis.com/google.cloud.run.v2.Services"), runHost, true},
+		"regional host": {sign("aud",
+			"https://run.googleapis.com/"), "europe-north1-run.googleapis.com", true},
+		"regional audience": {sign("aud",
+			"https://europe-north1-run.googleapis.com/"), "europe-north1-run.googleapis.com", true},
+		"another region": {sign("aud",
+			"https://europe-west4-run.googleapis.com/"), "europe-north1-run.googleapis.com", false},
+		"with the port":         {sign("aud", "https://run.googleapis.com/"), runHost + ":443", true},
+		"in a list":             {sign("aud", []string{"https://run.googleapis.com/"}), runHost, true},
+		"scope":                 {sign("scope", iam.ScopeCloudPlatform), runHost, true},
+		"scope, host not known": {sign("scope", iam.ScopeCloudPlatform), "", true},
+		"another API":           {sign("aud", "https://run.googleapis.com/"), "iam.googleapis.com", false},
+		"host not known":        {sign("aud", "https://run.googleapis.com/"), "", false},
+		"several audiences": {sign("aud",
+			[]string{"https://run.googleapis.com/", "https://iam.googleapis.com/"}), runHost, false},
+		"plain HTTP":         {sign("aud", "http://run.googleapis.com/"), runHost, false},
+		"no URL":             {sign("aud", "run.googleapis.com"), runHost, false},
+		"user in the URL":    {sign("aud", "https://run.googleapis.com@evil.test/"), runHost, false},
+		"query":              {sign("aud", "https://run.googleapis.com/?x"), runHost, false},
+		"the token endpoint": {sign("aud", endpoint), runHost, false},
+		"neither":            {sign(), runHost, false},
+		"empty scope":        {sign("scope", "  "), runHost, false},
+		"scope, another's aud": {sign("scope", iam.ScopeCloudPlatform, "aud",
+			"https://iam.googleapis.com/"), runHost, false},
+		"no sub":    {sign("aud", "https://run.googleapis.com/", "sub", nil), runHost, false},
+		"two hours": {sign("aud", "https://run.googleapis.com/", "exp", now+7200), runHost, false},
+		"of the service, no API": {sign("aud",
+			"https://x.googleapis.com.evil.test/"), "x.googleapis.com.evil.test.googleapis.com", false},
 	} {
 		for range 2 { // the second time from the cache
 			p, err := w.BearerFor(t.Context(), tt.header, tt.host)
-			if tt.want && (err != nil || p != iam.ServiceAccount(a.Email)) || !tt.want && !fault.Is(err, fault.Unauthenticated) {
+			if tt.want && (err != nil || p != iam.ServiceAccount(a.Email)) ||
+				!tt.want && !fault.Is(err, fault.Unauthenticated) {
 				t.Errorf("%s: %v, %v, want it good: %v", name, p, err, tt.want)
 			}
 		}
@@ -360,7 +385,8 @@ func TestSelfSignedBearer(t *testing.T) {
 		}
 	}
 	disable := func(disabled bool) error {
-		_, err := w.UpdateAccount(t.Context(), "giggle", a.Email, func(a *iam.Account) error { a.Disabled = disabled; return nil })
+		_, err := w.UpdateAccount(t.Context(), "giggle", a.Email,
+			func(a *iam.Account) error { a.Disabled = disabled; return nil })
 		return err
 	}
 	check("new", true)
@@ -386,7 +412,8 @@ func TestSelfSignedBearer(t *testing.T) {
 
 	// Keys are rotated with an overlap: the old one goes when it is deleted, not before.
 	next := w.signer(t, a.Email)
-	theirs := "Bearer " + raw(t, next.key, header(next.kid), with(map[string]any{"iss": a.Email, "sub": a.Email, "iat": now, "exp": now + 3600, "scope": "s"}))
+	theirs := "Bearer " + raw(t, next.key, header(next.kid),
+		with(map[string]any{"iss": a.Email, "sub": a.Email, "iat": now, "exp": now + 3600, "scope": "s"}))
 	check("old key beside a new one", true)
 	must(w.DeleteKey(t.Context(), "giggle", a.Email, s.kid))
 	check("key deleted", false)

@@ -90,7 +90,8 @@ func (m *IAM) selfSigned(ctx context.Context, raw string) (*credential, error) {
 // audienceHost is the host of an API that a JWT names: https://run.googleapis.com/, or with a gRPC service behind it.
 func audienceHost(audience string) (string, bool) {
 	u, err := url.Parse(audience)
-	if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || u.Port() != "" || strings.ContainsAny(audience, "?#%\\") {
+	if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || u.Port() != "" ||
+		strings.ContainsAny(audience, "?#%\\") {
 		return "", false
 	}
 	if u.Path != "" && u.Path != "/" && !strings.HasPrefix(u.Path, "/google.") {
@@ -109,5 +110,6 @@ func isFor(audience, host string) bool {
 		return true
 	}
 	name, domain, _ := strings.Cut(host, ".")
-	return strings.EqualFold(domain, "googleapis.com") && strings.EqualFold(audience, host[strings.LastIndexByte(name, '-')+1:])
+	return strings.EqualFold(domain, "googleapis.com") &&
+		strings.EqualFold(audience, host[strings.LastIndexByte(name, '-')+1:])
 }

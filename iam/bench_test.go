@@ -26,7 +26,9 @@ func BenchmarkBearerCached(b *testing.B) {
 	}
 	s := w.signer(b, a.Email)
 	now := w.now.Unix()
-	own := raw(b, s.key, header(s.kid), with(map[string]any{"iss": a.Email, "sub": a.Email, "iat": now, "exp": now + 3600, "aud": "https://run.googleapis.com/"}))
+	own := raw(b, s.key, header(s.kid),
+		with(map[string]any{"iss": a.Email, "sub": a.Email, "iat": now, "exp": now + 3600,
+			"aud": "https://run.googleapis.com/"}))
 	for name, token := range map[string]string{"access": access, "self-signed": own} {
 		b.Run(name, func(b *testing.B) {
 			header := "Bearer " + token

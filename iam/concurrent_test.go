@@ -23,7 +23,10 @@ func TestConcurrentPolicyWriters(t *testing.T) {
 				})
 				p.Version = 3
 				p.Conditional = append(p.Conditional[:len(p.Conditional):len(p.Conditional)], iam.ConditionalBinding{
-					Binding:   iam.Binding{Role: "roles/run.invoker", Members: []string{fmt.Sprintf("user:u%d@giggle.test", i)}},
+					Binding: iam.Binding{
+						Role:    "roles/run.invoker",
+						Members: []string{fmt.Sprintf("user:u%d@giggle.test", i)},
+					},
 					Condition: iam.Condition{Title: fmt.Sprint(i), Expression: "true"},
 				})
 				_, err := w.SetPolicy(t.Context(), project, p)
@@ -40,7 +43,8 @@ func TestConcurrentPolicyWriters(t *testing.T) {
 	wg.Wait()
 	p := w.Policy(project)
 	if len(p.Bindings) != 1 || len(p.Bindings[0].Members) != writers || len(p.Conditional) != writers {
-		t.Errorf("of %d writers are left %d bindings with %d members, and %d with conditions", writers, len(p.Bindings), len(p.Bindings[0].Members), len(p.Conditional))
+		t.Errorf("of %d writers are left %d bindings with %d members, and %d with conditions", writers, len(p.Bindings),
+			len(p.Bindings[0].Members), len(p.Conditional))
 	}
 	for i := range writers {
 		if !w.Allowed(iam.User(fmt.Sprintf("u%d@giggle.test", i)), "run.services.get", service) {

@@ -44,19 +44,47 @@ const (
 // (https://cloud.google.com/iam/docs/conditions-attribute-reference). There are no macros, no regular expressions, and
 // + and - are those of times alone, so that nothing in an expression grows.
 var dialect = map[string][]string{
-	operators.LogicalAnd:    {overloads.LogicalAnd},
-	operators.LogicalOr:     {overloads.LogicalOr},
-	operators.LogicalNot:    {overloads.LogicalNot},
-	operators.Conditional:   {overloads.Conditional},
-	operators.Equals:        {overloads.Equals},
-	operators.NotEquals:     {overloads.NotEquals},
-	operators.Less:          {overloads.LessInt64, overloads.LessString, overloads.LessTimestamp, overloads.LessDuration},
-	operators.LessEquals:    {overloads.LessEqualsInt64, overloads.LessEqualsString, overloads.LessEqualsTimestamp, overloads.LessEqualsDuration},
-	operators.Greater:       {overloads.GreaterInt64, overloads.GreaterString, overloads.GreaterTimestamp, overloads.GreaterDuration},
-	operators.GreaterEquals: {overloads.GreaterEqualsInt64, overloads.GreaterEqualsString, overloads.GreaterEqualsTimestamp, overloads.GreaterEqualsDuration},
-	operators.In:            {overloads.InList},
-	operators.Add:           {overloads.AddTimestampDuration, overloads.AddDurationTimestamp, overloads.AddDurationDuration},
-	operators.Subtract:      {overloads.SubtractTimestampDuration, overloads.SubtractTimestampTimestamp, overloads.SubtractDurationDuration},
+	operators.LogicalAnd:  {overloads.LogicalAnd},
+	operators.LogicalOr:   {overloads.LogicalOr},
+	operators.LogicalNot:  {overloads.LogicalNot},
+	operators.Conditional: {overloads.Conditional},
+	operators.Equals:      {overloads.Equals},
+	operators.NotEquals:   {overloads.NotEquals},
+	operators.Less: {
+		overloads.LessInt64,
+		overloads.LessString,
+		overloads.LessTimestamp,
+		overloads.LessDuration,
+	},
+	operators.LessEquals: {
+		overloads.LessEqualsInt64,
+		overloads.LessEqualsString,
+		overloads.LessEqualsTimestamp,
+		overloads.LessEqualsDuration,
+	},
+	operators.Greater: {
+		overloads.GreaterInt64,
+		overloads.GreaterString,
+		overloads.GreaterTimestamp,
+		overloads.GreaterDuration,
+	},
+	operators.GreaterEquals: {
+		overloads.GreaterEqualsInt64,
+		overloads.GreaterEqualsString,
+		overloads.GreaterEqualsTimestamp,
+		overloads.GreaterEqualsDuration,
+	},
+	operators.In: {overloads.InList},
+	operators.Add: {
+		overloads.AddTimestampDuration,
+		overloads.AddDurationTimestamp,
+		overloads.AddDurationDuration,
+	},
+	operators.Subtract: {
+		overloads.SubtractTimestampDuration,
+		overloads.SubtractTimestampTimestamp,
+		overloads.SubtractDurationDuration,
+	},
 
 	overloads.StartsWith: {overloads.StartsWithString},
 	overloads.EndsWith:   {overloads.EndsWithString},
@@ -64,11 +92,17 @@ var dialect = map[string][]string{
 	overloads.TypeConvertTimestamp: {overloads.StringToTimestamp},
 	overloads.TypeConvertDuration:  {overloads.StringToDuration},
 
-	overloads.TimeGetFullYear:     {overloads.TimestampToYear, overloads.TimestampToYearWithTz},
-	overloads.TimeGetMonth:        {overloads.TimestampToMonth, overloads.TimestampToMonthWithTz},
-	overloads.TimeGetDayOfYear:    {overloads.TimestampToDayOfYear, overloads.TimestampToDayOfYearWithTz},
-	overloads.TimeGetDate:         {overloads.TimestampToDayOfMonthOneBased, overloads.TimestampToDayOfMonthOneBasedWithTz},
-	overloads.TimeGetDayOfMonth:   {overloads.TimestampToDayOfMonthZeroBased, overloads.TimestampToDayOfMonthZeroBasedWithTz},
+	overloads.TimeGetFullYear:  {overloads.TimestampToYear, overloads.TimestampToYearWithTz},
+	overloads.TimeGetMonth:     {overloads.TimestampToMonth, overloads.TimestampToMonthWithTz},
+	overloads.TimeGetDayOfYear: {overloads.TimestampToDayOfYear, overloads.TimestampToDayOfYearWithTz},
+	overloads.TimeGetDate: {
+		overloads.TimestampToDayOfMonthOneBased,
+		overloads.TimestampToDayOfMonthOneBasedWithTz,
+	},
+	overloads.TimeGetDayOfMonth: {
+		overloads.TimestampToDayOfMonthZeroBased,
+		overloads.TimestampToDayOfMonthZeroBasedWithTz,
+	},
 	overloads.TimeGetDayOfWeek:    {overloads.TimestampToDayOfWeek, overloads.TimestampToDayOfWeekWithTz},
 	overloads.TimeGetHours:        {overloads.TimestampToHours, overloads.TimestampToHoursWithTz},
 	overloads.TimeGetMinutes:      {overloads.TimestampToMinutes, overloads.TimestampToMinutesWithTz},
@@ -100,14 +134,15 @@ var conditionEnv = sync.OnceValues(func() (*cel.Env, error) {
 		cel.ParserExpressionSizeLimit(maxExpression), cel.ParserRecursionLimit(maxExpressionDepth),
 		cel.Variable("resource.name", cel.StringType), cel.Variable("resource.type", cel.StringType),
 		cel.Variable("resource.service", cel.StringType), cel.Variable("request.time", cel.TimestampType),
-		cel.Function("extract", cel.MemberOverload("string_extract_string", []*cel.Type{cel.StringType, cel.StringType}, cel.StringType,
-			cel.BinaryBinding(func(s, template ref.Val) ref.Val {
-				out, err := extract(string(s.(types.String)), string(template.(types.String)))
-				if err != nil {
-					return types.WrapErr(err)
-				}
-				return types.String(out)
-			}))),
+		cel.Function("extract",
+			cel.MemberOverload("string_extract_string", []*cel.Type{cel.StringType, cel.StringType}, cel.StringType,
+				cel.BinaryBinding(func(s, template ref.Val) ref.Val {
+					out, err := extract(string(s.(types.String)), string(template.(types.String)))
+					if err != nil {
+						return types.WrapErr(err)
+					}
+					return types.String(out)
+				}))),
 	)
 })
 
@@ -185,14 +220,17 @@ func compileCondition(expression string) (cel.Program, error) {
 		return nil, fault.Invalid(expressionField, "Condition expression compilation failed. %s", issues.Err())
 	}
 	if checked.OutputType() != cel.BoolType {
-		return nil, fault.Invalid(expressionField, "Condition expression compilation failed. The expression is of type %s; it must be bool.", checked.OutputType())
+		return nil, fault.Invalid(expressionField,
+			"Condition expression compilation failed. The expression is of type %s; it must be bool.",
+			checked.OutputType())
 	}
 	cost, err := e.EstimateCost(checked, sizes{})
 	if err != nil {
 		return nil, fault.Invalid(expressionField, "%v", err)
 	}
 	if cost.Max > maxConditionCost {
-		return nil, fault.Invalid(expressionField, "The expression can cost up to %d units to evaluate; the limit is %d.", cost.Max, maxConditionCost)
+		return nil, fault.Invalid(expressionField,
+			"The expression can cost up to %d units to evaluate; the limit is %d.", cost.Max, maxConditionCost)
 	}
 	// Constant parts are evaluated here, so that timestamp("tomorrow") is refused now and not false for ever.
 	p, err := e.Program(checked, cel.EvalOptions(cel.OptOptimize), cel.CostLimit(maxConditionCost))
@@ -227,14 +265,16 @@ func checkShape(parsed *cel.Ast) (err error) {
 		case ast.SelectKind:
 			name = e.AsSelect().FieldName()
 		case ast.MapKind, ast.StructKind, ast.ComprehensionKind:
-			err = fault.Invalid(expressionField, "Condition expression compilation failed. Maps, messages and macros are no part of IAM's conditions.")
+			err = fault.Invalid(expressionField,
+				"Condition expression compilation failed. Maps, messages and macros are no part of IAM's conditions.")
 		}
 		if what := notHere[name]; err == nil && what != "" {
 			err = fault.NotImplemented(expressionField, "%s: conditions on %s are not implemented", name, what)
 		}
 	}))
 	if err == nil && logical > maxLogicalOperators {
-		err = fault.Invalid(expressionField, "The expression has %d logical operators; the limit is %d.", logical, maxLogicalOperators)
+		err = fault.Invalid(expressionField, "The expression has %d logical operators; the limit is %d.", logical,
+			maxLogicalOperators)
 	}
 	return err
 }

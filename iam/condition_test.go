@@ -47,24 +47,26 @@ func TestConditions(t *testing.T) {
 		`resource.name.extract("/orders/{none}/order_date=") == ""`:                       true,
 		`resource.name.extract("/order_date={date}/").startsWith("2019")`:                 true,
 
-		`request.time < timestamp("2027-01-15T08:00:01Z")`:                                         true,
-		`request.time < timestamp("2027-01-15T08:00:00.000Z")`:                                     false,
-		`request.time > timestamp("2027-01-15T09:30:00+02:00")`:                                    true,
-		`request.time - duration("3600s") < timestamp("2027-01-15T07:30:00Z")`:                     true,
-		`request.time + duration("1h") > timestamp("2027-01-15T08:30:00Z")`:                        true,
-		`request.time - timestamp("2027-01-15T07:00:00Z") == duration("3600s")`:                    true,
-		`request.time.getHours() == 8 && request.time.getMinutes() == 0`:                           true,
-		`request.time.getHours("Europe/Berlin") == 9`:                                              true,
-		`request.time.getHours("America/Los_Angeles") == 0`:                                        true,
-		`request.time.getHours("-08:00") == 0`:                                                     true,
-		`request.time.getFullYear() == 2027 && request.time.getMonth() == 0`:                       true,
-		`request.time.getDate() == 15 && request.time.getDayOfMonth() == 14`:                       true,
-		`request.time.getDayOfYear() == 14 && request.time.getDayOfWeek("Europe/Berlin") >= 1`:     true,
-		`request.time.getDayOfWeek() <= 5`:                                                         true,
-		`request.time.getSeconds() == 0 && request.time.getMilliseconds() == 0`:                    true,
-		`request.time.getHours("Nowhere/AtAll") >= 0`:                                              false, // it fails
-		`request.time.getHours("Nowhere/AtAll") >= 0 || true`:                                      true,  // the other side decides
-		`resource.name.extract(resource.type) == ""`:                                               false, // it fails: no template
+		`request.time < timestamp("2027-01-15T08:00:01Z")`:                                     true,
+		`request.time < timestamp("2027-01-15T08:00:00.000Z")`:                                 false,
+		`request.time > timestamp("2027-01-15T09:30:00+02:00")`:                                true,
+		`request.time - duration("3600s") < timestamp("2027-01-15T07:30:00Z")`:                 true,
+		`request.time + duration("1h") > timestamp("2027-01-15T08:30:00Z")`:                    true,
+		`request.time - timestamp("2027-01-15T07:00:00Z") == duration("3600s")`:                true,
+		`request.time.getHours() == 8 && request.time.getMinutes() == 0`:                       true,
+		`request.time.getHours("Europe/Berlin") == 9`:                                          true,
+		`request.time.getHours("America/Los_Angeles") == 0`:                                    true,
+		`request.time.getHours("-08:00") == 0`:                                                 true,
+		`request.time.getFullYear() == 2027 && request.time.getMonth() == 0`:                   true,
+		`request.time.getDate() == 15 && request.time.getDayOfMonth() == 14`:                   true,
+		`request.time.getDayOfYear() == 14 && request.time.getDayOfWeek("Europe/Berlin") >= 1`: true,
+		`request.time.getDayOfWeek() <= 5`:                                                     true,
+		`request.time.getSeconds() == 0 && request.time.getMilliseconds() == 0`:                true,
+		`request.time.getHours("Nowhere/AtAll") >= 0`:                                          false, // it fails
+		// the other side decides
+		`request.time.getHours("Nowhere/AtAll") >= 0 || true`: true,
+		// it fails: no template
+		`resource.name.extract(resource.type) == ""`:                                               false,
 		`resource.name == "` + strings.Repeat("x", 3000) + `"`:                                     false,
 		strings.Repeat("true && ", 12) + "true":                                                    true,
 		strings.Repeat("(", 20) + "true" + strings.Repeat(")", 20):                                 true,
@@ -97,7 +99,8 @@ func TestResourceAttributes(t *testing.T) {
 		{"projects/giggle/what/is/this", "projects/giggle/what/is/this", ""},
 	} {
 		of, _, _ := strings.Cut(tt.kind, "/")
-		p := conditional(fmt.Sprintf("resource.name == %q && resource.type == %q && resource.service == %q", tt.name, tt.kind, of))
+		p := conditional(fmt.Sprintf("resource.name == %q && resource.type == %q && resource.service == %q", tt.name,
+			tt.kind, of))
 		if _, err := w.SetPolicy(t.Context(), project, p); err != nil {
 			t.Fatal(err)
 		}
@@ -134,15 +137,18 @@ func TestConditionRefusals(t *testing.T) {
 		{"macro all", list + ".all(x, x > 0)", "undeclared reference", fault.InvalidArgument},
 		{"macro exists", list + ".exists(x, x > 0)", "undeclared reference", fault.InvalidArgument},
 		{"macro has", "has(resource.name)", "undeclared reference", fault.InvalidArgument},
-		{"nested macros", list + ".all(a, " + list + ".all(b, " + list + ".all(c, true)))", "undeclared reference", fault.InvalidArgument},
+		{"nested macros", list + ".all(a, " + list + ".all(b, " + list +
+			".all(c, true)))", "undeclared reference", fault.InvalidArgument},
 		{"map and filter", list + ".map(x, x).filter(x, true) == []", "undeclared reference", fault.InvalidArgument},
-		{"concatenation", strings.Repeat("resource.name + ", 10) + "resource.name == ''", "no matching overload", fault.InvalidArgument},
+		{"concatenation", strings.Repeat("resource.name + ", 10) +
+			"resource.name == ''", "no matching overload", fault.InvalidArgument},
 		{"lists added", list + " + " + list + " == []", "no matching overload", fault.InvalidArgument},
 		{"regular expression", `resource.name.matches("(a*)*b")`, "undeclared reference", fault.InvalidArgument},
 		{"size", "size(resource.name) > 1", "undeclared reference", fault.InvalidArgument},
 		{"a map", "{'a': true}['a']", "Maps", fault.InvalidArgument},
 		{"a message", "google.type.Expr{} == google.type.Expr{}", "Maps", fault.InvalidArgument},
-		{"costly", "[" + strings.Repeat("resource.name.extract('{x}'),", 120) + "''] == []", "cost", fault.InvalidArgument},
+		{"costly", "[" + strings.Repeat("resource.name.extract('{x}'),", 120) +
+			"''] == []", "cost", fault.InvalidArgument},
 
 		{"grants by role", `api.getAttribute("iam.googleapis.com/modifiedGrantsByRole", []).hasOnly(["roles/run.viewer"])`, "modifiedGrantsByRole", fault.Unimplemented},
 		{"tags", `resource.matchTag("123/env", "prod")`, "tags", fault.Unimplemented},
@@ -179,11 +185,17 @@ func TestConditionalBindings(t *testing.T) {
 		policy iam.Policy
 		field  string
 	}{
-		"version 1":     {with(func(p *iam.Policy) { p.Version = 1 }), "policy.version"},
-		"no version":    {with(func(p *iam.Policy) { p.Version = 0 }), "policy.version"},
-		"no title":      {with(func(p *iam.Policy) { p.Conditional[0].Condition.Title = "" }), "policy.bindings.condition.title"},
-		"long title":    {with(func(p *iam.Policy) { p.Conditional[0].Condition.Title = strings.Repeat("x", 101) }), "policy.bindings.condition.title"},
-		"long text":     {with(func(p *iam.Policy) { p.Conditional[0].Condition.Description = strings.Repeat("x", 257) }), "policy.bindings.condition.description"},
+		"version 1":  {with(func(p *iam.Policy) { p.Version = 1 }), "policy.version"},
+		"no version": {with(func(p *iam.Policy) { p.Version = 0 }), "policy.version"},
+		"no title":   {with(func(p *iam.Policy) { p.Conditional[0].Condition.Title = "" }), "policy.bindings.condition.title"},
+		"long title": {with(func(p *iam.Policy) {
+			p.Conditional[0].Condition.Title = strings.Repeat("x",
+				101)
+		}), "policy.bindings.condition.title"},
+		"long text": {with(func(p *iam.Policy) {
+			p.Conditional[0].Condition.Description = strings.Repeat("x",
+				257)
+		}), "policy.bindings.condition.description"},
 		"basic role":    {with(func(p *iam.Policy) { p.Conditional[0].Role = "roles/editor" }), "policy.bindings.condition"},
 		"everybody":     {with(func(p *iam.Policy) { p.Conditional[0].Members = []string{"allUsers"} }), "policy.bindings.condition"},
 		"every account": {with(func(p *iam.Policy) { p.Conditional[0].Members = []string{"allAuthenticatedUsers"} }), "policy.bindings.condition"},
@@ -199,7 +211,8 @@ func TestConditionalBindings(t *testing.T) {
 		}), "policy.bindings.condition"},
 	} {
 		_, err := w.SetPolicy(t.Context(), project, tt.policy)
-		if f := fault.From(err); f == nil || f.Code != fault.InvalidArgument || len(f.Fields) != 1 || f.Fields[0].Path != tt.field {
+		if f := fault.From(err); f == nil || f.Code != fault.InvalidArgument || len(f.Fields) != 1 ||
+			f.Fields[0].Path != tt.field {
 			t.Errorf("%s: %v, want %s", name, err, tt.field)
 		}
 	}
@@ -216,7 +229,9 @@ func TestConditionalBindings(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(got.Bindings) != 1 || len(got.Conditional) != 2 || strings.Join(got.Conditional[0].Members, " ") != "user:eve@giggle.test user:you@giggle.test" || got.Version != 3 {
+	if len(got.Bindings) != 1 || len(got.Conditional) != 2 ||
+		strings.Join(got.Conditional[0].Members, " ") != "user:eve@giggle.test user:you@giggle.test" ||
+		got.Version != 3 {
 		t.Errorf("kept as %+v", got)
 	}
 	w.open(t)
@@ -226,7 +241,9 @@ func TestConditionalBindings(t *testing.T) {
 
 	// A reader of version 1 does not see conditions, and can't write the policy back without them.
 	old, err := w.Policy(project).AsVersion(1)
-	if err != nil || old.Version != 1 || len(old.Bindings) != 3 || len(old.Conditional) != 0 || !strings.HasPrefix(old.Bindings[1].Role, "roles/storage.objectViewer_withcond_") || old.Bindings[1].Role == old.Bindings[2].Role {
+	if err != nil || old.Version != 1 || len(old.Bindings) != 3 || len(old.Conditional) != 0 ||
+		!strings.HasPrefix(old.Bindings[1].Role, "roles/storage.objectViewer_withcond_") ||
+		old.Bindings[1].Role == old.Bindings[2].Role {
 		t.Errorf("as version 1: %+v, %v", old, err)
 	}
 	for _, version := range []int32{0, 1, 3} {
@@ -236,7 +253,9 @@ func TestConditionalBindings(t *testing.T) {
 		}
 	}
 	old.Version, old.Bindings = 1, old.Bindings[:1]
-	if _, err := w.SetPolicy(t.Context(), project, old); !fault.Is(err, fault.InvalidArgument) || !strings.Contains(err.Error(), "Specified policy version (1) cannot be less than the existing policy version (3)") {
+	if _, err := w.SetPolicy(t.Context(), project, old); !fault.Is(err, fault.InvalidArgument) ||
+		!strings.Contains(err.Error(),
+			"Specified policy version (1) cannot be less than the existing policy version (3)") {
 		t.Errorf("a read-modify-write with version 1: %v", err)
 	}
 	if _, err := w.Policy(project).AsVersion(2); !fault.Is(err, fault.InvalidArgument) {
@@ -252,10 +271,14 @@ func TestConditionalBindings(t *testing.T) {
 func FuzzCondition(f *testing.F) {
 	w := newWorld(f)
 	for _, seed := range []string{
-		`true`, `resource.name.extract("/order_date={date}/") == "2019-11-03"`, `request.time.getHours("Europe/Berlin") in [8, 9]`,
-		`request.time < timestamp("2027-01-15T08:00:01Z") || !(resource.type != "x")`, `[1,2].all(x, x > 0)`, `a.b.c{d: 1}`, "\"\\xff\" == ''",
-		`duration("1h") + duration("290y") > duration("1s")`, `resource.name.extract("{") == ""`, `b"a" == b"b"`, `[[], [1], {}] == []`,
-		`-9223372036854775808 == 1`, `1.0/0.0 == 1.0`, `true ? true : false`, `resource["name"] == ""`, `.resource.name == ""`,
+		`true`, `resource.name.extract("/order_date={date}/") == "2019-11-03"`,
+		`request.time.getHours("Europe/Berlin") in [8, 9]`,
+		`request.time < timestamp("2027-01-15T08:00:01Z") || !(resource.type != "x")`, `[1,2].all(x, x > 0)`,
+		`a.b.c{d: 1}`, "\"\\xff\" == ''",
+		`duration("1h") + duration("290y") > duration("1s")`, `resource.name.extract("{") == ""`, `b"a" == b"b"`,
+		`[[], [1], {}] == []`,
+		`-9223372036854775808 == 1`, `1.0/0.0 == 1.0`, `true ? true : false`, `resource["name"] == ""`,
+		`.resource.name == ""`,
 	} {
 		f.Add(seed)
 	}
@@ -271,7 +294,8 @@ func FuzzCondition(f *testing.F) {
 		if err != nil || lint != nil {
 			t.Fatalf("%q: %v, lint %v", expression, err, lint)
 		}
-		if e := w.Explain(iam.User("eve@giggle.test"), "storage.objects.get", object); e.Allowed != w.Allowed(iam.User("eve@giggle.test"), "storage.objects.get", object) {
+		if e := w.Explain(iam.User("eve@giggle.test"), "storage.objects.get",
+			object); e.Allowed != w.Allowed(iam.User("eve@giggle.test"), "storage.objects.get", object) {
 			t.Errorf("%q: Explain and Allowed disagree:\n%s", expression, e)
 		}
 	})

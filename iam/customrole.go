@@ -120,7 +120,8 @@ func (m *IAM) CreateRole(ctx context.Context, project, id string, r Role) (_ Rol
 		}
 		row, err := customRoles.Create(tx, r.Name, customRole{Role: r})
 		if fault.Is(err, fault.AlreadyExists) {
-			return row, fault.New(fault.AlreadyExists, "A role named %s in projects/%s already exists, or was deleted in the last 37 days.", id, project)
+			return row, fault.New(fault.AlreadyExists,
+				"A role named %s in projects/%s already exists, or was deleted in the last 37 days.", id, project)
 		}
 		return row, err
 	})
@@ -146,8 +147,8 @@ func (m *IAM) writeRole(ctx context.Context, change func(tx *store.Tx) (store.Ro
 	return r, nil
 }
 
-// UpdateRole changes a custom role as change says; change must leave the name alone. An etag, when it is not "", must be
-// the present one, or the call fails with Aborted.
+// UpdateRole changes a custom role as change says; change must leave the name alone. An etag, when it is not "", must
+// be the present one, or the call fails with Aborted.
 func (m *IAM) UpdateRole(ctx context.Context, name, etag string, change func(*Role) error) (_ Role, err error) {
 	defer fault.Wrap(&err, "iam.UpdateRole(%s)", name)
 	return m.changeRole(ctx, name, etag, func(c *customRole) error {
@@ -195,7 +196,8 @@ func (m *IAM) changeRole(ctx context.Context, name, etag string, change func(*cu
 			return row, err
 		}
 		if etag != "" && etag != resource.Etag(row.Version) {
-			return row, fault.New(fault.Aborted, "There were concurrent changes of the role. Read it again and repeat the change.")
+			return row, fault.New(fault.Aborted,
+				"There were concurrent changes of the role. Read it again and repeat the change.")
 		}
 		if err := change(&row.Value); err != nil {
 			return row, err

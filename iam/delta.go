@@ -37,7 +37,11 @@ func delta(before, after Policy) []audit.BindingDelta {
 			if not[g] {
 				d := audit.BindingDelta{Action: action, Role: g.role, Member: g.member}
 				if g.condition != (Condition{}) {
-					d.Condition = &audit.Expr{Title: g.condition.Title, Description: g.condition.Description, Expression: g.condition.Expression}
+					d.Condition = &audit.Expr{
+						Title:       g.condition.Title,
+						Description: g.condition.Description,
+						Expression:  g.condition.Expression,
+					}
 				}
 				out = append(out, d)
 			}

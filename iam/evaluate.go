@@ -115,8 +115,13 @@ func (m *IAM) Allowed(p Principal, permission, name string) bool {
 // decide is the one evaluator. With an explanation it writes down there what it does.
 func (m *IAM) decide(p Principal, permission, name string, explain *Explanation) bool {
 	q := question{
-		policies: *m.policies.Load(), roles: *m.roles.Load(), now: m.now,
-		member: canonicalMember(p.Member), permission: permission, resource: name, explain: explain,
+		policies:   *m.policies.Load(),
+		roles:      *m.roles.Load(),
+		now:        m.now,
+		member:     canonicalMember(p.Member),
+		permission: permission,
+		resource:   name,
+		explain:    explain,
 	}
 	for {
 		if explain != nil {
@@ -178,7 +183,16 @@ func (q *question) gives(g *grant, on string) bool {
 		}
 	}
 	if q.explain != nil {
-		q.explain.note(Considered{On: on, Role: g.role, Member: g.member, Has: has, Condition: g.condition, Attributes: q.attributes, Met: yes, Err: err})
+		q.explain.note(Considered{
+			On:         on,
+			Role:       g.role,
+			Member:     g.member,
+			Has:        has,
+			Condition:  g.condition,
+			Attributes: q.attributes,
+			Met:        yes,
+			Err:        err,
+		})
 	}
 	return yes
 }
@@ -218,7 +232,8 @@ func (m *IAM) Authorize(_ context.Context, p Principal, permission, name string)
 	if p == Anonymous {
 		return Unauthenticated("")
 	}
-	e := fault.New(fault.PermissionDenied, "Permission '%s' denied on resource '%s' (or it may not exist) for %s.", permission, name, p)
+	e := fault.New(fault.PermissionDenied, "Permission '%s' denied on resource '%s' (or it may not exist) for %s.",
+		permission, name, p)
 	e.Reason, e.Domain = "IAM_PERMISSION_DENIED", "iam.googleapis.com"
 	e.Metadata = map[string]string{"permission": permission, "resource": name}
 	e.Help = []fault.Link{m.Grant(p, permission, name)}
@@ -227,7 +242,8 @@ func (m *IAM) Authorize(_ context.Context, p Principal, permission, name string)
 
 // Unauthenticated is the refusal of a call without a valid credential, in the words of Google's API front end.
 func Unauthenticated(reason string) error {
-	e := fault.New(fault.Unauthenticated, "Request had invalid authentication credentials. Expected OAuth 2 access token, login cookie or other valid authentication credential. See https://developers.google.com/identity/sign-in/web/devconsole-project.")
+	e := fault.New(fault.Unauthenticated,
+		"Request had invalid authentication credentials. Expected OAuth 2 access token, login cookie or other valid authentication credential. See https://developers.google.com/identity/sign-in/web/devconsole-project.")
 	e.Reason, e.Domain = "ACCESS_TOKEN_TYPE_UNSUPPORTED", "googleapis.com"
 	if reason != "" {
 		e.Reason = reason

@@ -140,10 +140,13 @@ func TestEvaluatorAgainstThePlainRule(t *testing.T) {
 	for e := range truth {
 		expressions = append(expressions, e)
 	}
-	members := []string{"user:a@giggle.test", "user:b@other.test", "serviceAccount:s@elsewhere.iam.gserviceaccount.com", "domain:giggle.test", "projectOwner:giggle", "projectEditor:giggle", "projectViewer:giggle"}
-	roles := []string{"roles/run.invoker", "roles/run.viewer", "roles/run.admin", "roles/storage.objectViewer", "roles/elsewhere.role"}
+	members := []string{"user:a@giggle.test", "user:b@other.test", "serviceAccount:s@elsewhere.iam.gserviceaccount.com",
+		"domain:giggle.test", "projectOwner:giggle", "projectEditor:giggle", "projectViewer:giggle"}
+	roles := []string{"roles/run.invoker", "roles/run.viewer", "roles/run.admin", "roles/storage.objectViewer",
+		"roles/elsewhere.role"}
 	principals := []struct{ member, domain string }{
-		{"", ""}, {"user:a@giggle.test", "giggle.test"}, {"user:b@other.test", "other.test"}, {"serviceAccount:s@elsewhere.iam.gserviceaccount.com", ""},
+		{"", ""}, {"user:a@giggle.test", "giggle.test"}, {"user:b@other.test", "other.test"},
+		{"serviceAccount:s@elsewhere.iam.gserviceaccount.com", ""},
 	}
 	yes := 0
 	for range 300 {
@@ -169,8 +172,10 @@ func TestEvaluatorAgainstThePlainRule(t *testing.T) {
 			permission := pick("run.routes.invoke", "run.services.get", "run.services.delete", "storage.objects.get")
 			want := plainly(w, truth, who.member, who.domain, permission, service, project)
 			e := w.Explain(iam.Principal{Member: who.member}, permission, service)
-			if got := w.Allowed(iam.Principal{Member: who.member}, permission, service); got != want || e.Allowed != want {
-				t.Fatalf("%s: Allowed %v, the plain rule %v\n%s\n%+v\n%+v", who.member, got, want, e, w.Policy(service), w.Policy(project))
+			if got := w.Allowed(iam.Principal{Member: who.member}, permission, service); got != want ||
+				e.Allowed != want {
+				t.Fatalf("%s: Allowed %v, the plain rule %v\n%s\n%+v\n%+v", who.member, got, want, e, w.Policy(service),
+					w.Policy(project))
 			}
 			if want {
 				yes++

@@ -101,7 +101,8 @@ func (c Considered) String() string {
 	}
 	s += fmt.Sprintf(": %q is %s", c.Condition.Title, c.Condition.Expression)
 	if a := c.Attributes; a != nil {
-		s += fmt.Sprintf("; resource.name=%q resource.type=%q resource.service=%q request.time=%s", a.Name, a.Type, a.Service, a.Time.UTC().Format(time.RFC3339))
+		s += fmt.Sprintf("; resource.name=%q resource.type=%q resource.service=%q request.time=%s", a.Name, a.Type,
+			a.Service, a.Time.UTC().Format(time.RFC3339))
 	}
 	return s
 }
@@ -115,8 +116,9 @@ func (m *IAM) Grant(p Principal, permission, name string) fault.Link {
 	}
 	if name == Platform {
 		return fault.Link{
-			Description: fmt.Sprintf("The owner may, and who is named with `giggle up --project-creators=%s`.", p.Member),
-			URL:         "https://cloud.google.com/iam/docs/roles-permissions",
+			Description: fmt.Sprintf("The owner may, and who is named with `giggle up --project-creators=%s`.",
+				p.Member),
+			URL: "https://cloud.google.com/iam/docs/roles-permissions",
 		}
 	}
 	return fault.Link{
@@ -126,8 +128,8 @@ func (m *IAM) Grant(p Principal, permission, name string) fault.Link {
 	}
 }
 
-// grantCommand is the gcloud command that binds roles on a resource: on itself where it has a policy of its own, else on
-// its project.
+// grantCommand is the gcloud command that binds roles on a resource: on itself where it has a policy of its own, else
+// on its project.
 func grantCommand(name string) string {
 	part := strings.Split(name, "/")
 	if part[0] != "projects" || len(part) < 2 {
@@ -136,9 +138,11 @@ func grantCommand(name string) string {
 	project := part[1]
 	switch {
 	case len(part) >= 6 && part[2] == "locations" && part[4] == "services":
-		return fmt.Sprintf("gcloud run services add-iam-policy-binding %s --region=%s --project=%s", part[5], part[3], project)
+		return fmt.Sprintf("gcloud run services add-iam-policy-binding %s --region=%s --project=%s", part[5], part[3],
+			project)
 	case len(part) >= 6 && part[2] == "locations" && part[4] == "repositories":
-		return fmt.Sprintf("gcloud artifacts repositories add-iam-policy-binding %s --location=%s --project=%s", part[5], part[3], project)
+		return fmt.Sprintf("gcloud artifacts repositories add-iam-policy-binding %s --location=%s --project=%s",
+			part[5], part[3], project)
 	case len(part) >= 4 && part[2] == "serviceAccounts":
 		return fmt.Sprintf("gcloud iam service-accounts add-iam-policy-binding %s --project=%s", part[3], project)
 	case len(part) >= 4 && part[2] == "buckets":

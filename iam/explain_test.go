@@ -23,7 +23,8 @@ func TestRefusalSaysWhatHelps(t *testing.T) {
 		{"no.such.permission", project, "--role=roles/owner"},
 	} {
 		f := fault.From(w.Authorize(t.Context(), iam.User("eve@giggle.test"), tt.permission, tt.on))
-		if f == nil || len(f.Help) != 1 || !strings.Contains(f.Help[0].Description, tt.want) || !strings.Contains(f.Help[0].Description, " has "+tt.permission+".") {
+		if f == nil || len(f.Help) != 1 || !strings.Contains(f.Help[0].Description, tt.want) ||
+			!strings.Contains(f.Help[0].Description, " has "+tt.permission+".") {
 			t.Errorf("%s on %s: %+v, want %q", tt.permission, tt.on, f, tt.want)
 			continue
 		}
@@ -57,7 +58,8 @@ func TestExplain(t *testing.T) {
 	if _, err := w.SetPolicy(t.Context(), project, p); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.UpdateAccount(t.Context(), "giggle", a.Email, func(a *iam.Account) error { a.Disabled = true; return nil }); err != nil {
+	if _, err := w.UpdateAccount(t.Context(), "giggle", a.Email,
+		func(a *iam.Account) error { a.Disabled = true; return nil }); err != nil {
 		t.Fatal(err)
 	}
 	for _, tt := range []struct {
@@ -72,7 +74,8 @@ func TestExplain(t *testing.T) {
 			"whose condition failed (unknown time zone Nowhere)",
 			"To grant it: gcloud run services add-iam-policy-binding jokes",
 		}},
-		{iam.User("a@friends.test"), []string{"ALLOWED: ", "by roles/run.invoker, given to domain:friends.test on projects/giggle\n"}},
+		{iam.User("a@friends.test"), []string{"ALLOWED: ",
+			"by roles/run.invoker, given to domain:friends.test on projects/giggle\n"}},
 		{iam.ServiceAccount(a.Email), []string{"ALLOWED: ", "but the account is disabled or deleted"}},
 		{iam.Anonymous, []string{"DENIED: run.routes.invoke for anonymous", "no binding in them names anonymous"}},
 	} {

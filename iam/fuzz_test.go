@@ -61,7 +61,9 @@ func FuzzTokens(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	own := raw(f, s.key, header(s.kid), with(map[string]any{"iss": a.Email, "sub": a.Email, "iat": now, "exp": now + int64(time.Hour/time.Second), "aud": "https://run.googleapis.com/"}))
+	own := raw(f, s.key, header(s.kid),
+		with(map[string]any{"iss": a.Email, "sub": a.Email, "iat": now, "exp": now + int64(time.Hour/time.Second),
+			"aud": "https://run.googleapis.com/"}))
 	made := map[string]bool{access: true, refresh: true, id: true, own: true}
 	for token := range made {
 		f.Add(token)
@@ -117,7 +119,8 @@ func FuzzSignedJWT(f *testing.F) {
 			t.Errorf("%q %q: %s, %v", head, payload, p, err)
 		}
 		as, err := w.CheckAssertion(t.Context(), token, endpoint)
-		if err == nil && as.Principal != iam.ServiceAccount(a.Email) || err != nil && !fault.Is(err, fault.InvalidArgument) {
+		if err == nil && as.Principal != iam.ServiceAccount(a.Email) ||
+			err != nil && !fault.Is(err, fault.InvalidArgument) {
 			t.Errorf("%q %q: %v, %v", head, payload, as, err)
 		}
 	})

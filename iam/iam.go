@@ -1,11 +1,11 @@
 // Package iam knows who a caller is and what they may do: principals, service accounts and their keys, policies,
 // access, refresh and ID tokens, and the one evaluator behind enforcement and testIamPermissions.
 //
-// Every API and the gateway ask it through interfaces of their own. It knows no wire format: OAuth's and IAM's
-// dialects are in api/oauth and api/iam. A binding to a predefined role of an API that is not here is kept and grants
-// nothing. Conditions are IAM's dialect of CEL with the attributes resource.name, resource.type, resource.service and
-// request.time; those on tags, access levels and API attributes (modifiedGrantsByRole) are refused. There are no groups:
-// a binding to one grants nothing. Deny policies and principal access boundaries do not exist.
+// Every API and the gateway ask it through interfaces of their own. It knows no wire format: OAuth's and IAM's dialects
+// are in api/oauth and api/iam. A binding to a predefined role of an API that is not here is kept and grants nothing.
+// Conditions are IAM's dialect of CEL with the attributes resource.name, resource.type, resource.service and
+// request.time; those on tags, access levels and API attributes (modifiedGrantsByRole) are refused. There are no
+// groups: a binding to one grants nothing. Deny policies and principal access boundaries do not exist.
 package iam
 
 import (
@@ -82,7 +82,14 @@ func New(ctx context.Context, cfg Config) (_ *IAM, err error) {
 	if cfg.Random == nil {
 		cfg.Random = rand.Reader
 	}
-	m := &IAM{store: cfg.Store, quotas: cfg.Quotas, owner: cfg.Owner, now: cfg.Now, random: cfg.Random, governed: make(map[string]Governed)}
+	m := &IAM{
+		store:    cfg.Store,
+		quotas:   cfg.Quotas,
+		owner:    cfg.Owner,
+		now:      cfg.Now,
+		random:   cfg.Random,
+		governed: make(map[string]Governed),
+	}
 	for _, g := range cfg.Governed {
 		m.govern(g)
 	}
@@ -111,7 +118,9 @@ func New(ctx context.Context, cfg Config) (_ *IAM, err error) {
 
 // openPlatform says who may make projects: the owner, and who else is named at this start.
 func (m *IAM) openPlatform(ctx context.Context, creators []string) error {
-	want := Policy{Bindings: []Binding{{Role: projectCreator, Members: append([]string{m.Owner().Member}, creators...)}}}
+	want := Policy{
+		Bindings: []Binding{{Role: projectCreator, Members: append([]string{m.Owner().Member}, creators...)}},
+	}
 	have := m.Policy(Platform)
 	if n := want.normal(); len(have.Bindings) == 1 && slices.Equal(have.Bindings[0].Members, n.Bindings[0].Members) {
 		return nil

@@ -179,7 +179,8 @@ func TestPolicyGoesWithItsResource(t *testing.T) {
 		if w.Allowed(iam.Anonymous, "run.routes.invoke", name) {
 			t.Fatal("the new thing has the policy of the one before")
 		}
-		if _, err := w.SetPolicy(t.Context(), name, open); err != nil || !w.Allowed(iam.Anonymous, "run.routes.invoke", name) {
+		if _, err := w.SetPolicy(t.Context(), name, open); err != nil ||
+			!w.Allowed(iam.Anonymous, "run.routes.invoke", name) {
 			t.Fatal("the policy doesn't hold", err)
 		}
 		change(func(tx *store.Tx) error { return things.Delete(tx, "x") })
@@ -207,7 +208,8 @@ func TestPolicyGoesWithItsResource(t *testing.T) {
 	wg.Go(func() {
 		for range 50 {
 			_ = w.store.Update(t.Context(), func(tx *store.Tx) error { return things.Delete(tx, "x") })
-			_ = w.store.Update(t.Context(), func(tx *store.Tx) error { _, err := things.Create(tx, "x", ""); return err })
+			_ = w.store.Update(t.Context(),
+				func(tx *store.Tx) error { _, err := things.Create(tx, "x", ""); return err })
 		}
 	})
 	wg.Wait()
@@ -220,8 +222,11 @@ func TestPolicyGoesWithItsResource(t *testing.T) {
 
 func TestMembers(t *testing.T) {
 	for s, want := range map[string]bool{
-		"allUsers": true, "allAuthenticatedUsers": true, "user:a@b.test": true, "serviceAccount:x@p.iam.gserviceaccount.com": true,
-		"domain:giggle.test": true, "projectOwner:giggle": true, "user:": false, "user:a": false, "a@b.test": false, "everyone:x": false,
+		"allUsers": true, "allAuthenticatedUsers": true, "user:a@b.test": true,
+		"serviceAccount:x@p.iam.gserviceaccount.com": true,
+		"domain:giggle.test":                         true, "projectOwner:giggle": true, "user:": false,
+		"user:a": false, "a@b.test": false,
+		"everyone:x":          false,
 		"user:Eve <a@b.test>": false, "domain:x": false,
 	} {
 		if err := iam.CheckMember(s); (err == nil) != want {
@@ -246,7 +251,8 @@ func TestAccessAndRefreshTokens(t *testing.T) {
 		t.Fatalf("Bearer = %v, %v", p, err)
 	}
 	for name, header := range map[string]string{
-		"basic": "Basic " + access, "forged": "Bearer " + access[:len(access)-2] + "AA", "refresh": "Bearer " + refresh, "empty": "Bearer ",
+		"basic": "Basic " + access, "forged": "Bearer " + access[:len(access)-2] + "AA", "refresh": "Bearer " + refresh,
+		"empty": "Bearer ",
 	} {
 		if _, err := w.Bearer(t.Context(), header); !fault.Is(err, fault.Unauthenticated) {
 			t.Errorf("%s = %v, want UNAUTHENTICATED", name, err)
@@ -318,7 +324,8 @@ func TestIDTokens(t *testing.T) {
 
 func TestServiceAccountAssertion(t *testing.T) {
 	w := newWorld(t)
-	err := w.store.Update(t.Context(), func(tx *store.Tx) error { return w.CreateDefaults(tx, "giggle", number, "user:you@giggle.test") })
+	err := w.store.Update(t.Context(),
+		func(tx *store.Tx) error { return w.CreateDefaults(tx, "giggle", number, "user:you@giggle.test") })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -341,12 +348,18 @@ func TestServiceAccountAssertion(t *testing.T) {
 		t.Fatal(err)
 	}
 	sign := func(issuer, audience string, age time.Duration) string {
-		s, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.RS256, Key: jose.JSONWebKey{Key: private, KeyID: key.ID}}, nil)
+		s, err := jose.NewSigner(jose.SigningKey{
+			Algorithm: jose.RS256,
+			Key:       jose.JSONWebKey{Key: private, KeyID: key.ID},
+		}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		raw, err := jwt.Signed(s).Claims(jwt.Claims{
-			Issuer: issuer, Audience: jwt.Audience{audience}, IssuedAt: jwt.NewNumericDate(w.now), Expiry: jwt.NewNumericDate(w.now.Add(age)),
+			Issuer:   issuer,
+			Audience: jwt.Audience{audience},
+			IssuedAt: jwt.NewNumericDate(w.now),
+			Expiry:   jwt.NewNumericDate(w.now.Add(age)),
 		}).Claims(map[string]any{"scope": "a b"}).Serialize()
 		if err != nil {
 			t.Fatal(err)
@@ -359,8 +372,10 @@ func TestServiceAccountAssertion(t *testing.T) {
 		t.Fatalf("CheckAssertion = %+v, %v", a, err)
 	}
 	for name, raw := range map[string]string{
-		"another issuer": sign("eve@giggle.test", endpoint, time.Hour), "another audience": sign(email, "https://evil", time.Hour),
-		"a week": sign(email, endpoint, 7*24*time.Hour), "expired": sign(email, endpoint, -time.Hour), "rubbish": "x",
+		"another issuer":   sign("eve@giggle.test", endpoint, time.Hour),
+		"another audience": sign(email, "https://evil", time.Hour),
+		"a week":           sign(email, endpoint, 7*24*time.Hour), "expired": sign(email, endpoint, -time.Hour),
+		"rubbish": "x",
 	} {
 		if _, err := w.CheckAssertion(t.Context(), raw, endpoint); !fault.Is(err, fault.InvalidArgument) {
 			t.Errorf("%s = %v, want INVALID_ARGUMENT", name, err)

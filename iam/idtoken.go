@@ -96,9 +96,17 @@ func (m *IAM) RotateKeys(ctx context.Context) (err error) {
 		if err != nil {
 			return err
 		}
-		ring.public.Keys = append(ring.public.Keys, jose.JSONWebKey{Key: &private.PublicKey, KeyID: k.KeyID, Algorithm: "RS256", Use: "sig"})
+		ring.public.Keys = append(ring.public.Keys, jose.JSONWebKey{
+			Key:       &private.PublicKey,
+			KeyID:     k.KeyID,
+			Algorithm: "RS256",
+			Use:       "sig",
+		})
 		if k.KeyID == signs {
-			ring.signer, err = jose.NewSigner(jose.SigningKey{Algorithm: jose.RS256, Key: jose.JSONWebKey{Key: private, KeyID: k.KeyID}},
+			ring.signer, err = jose.NewSigner(jose.SigningKey{
+				Algorithm: jose.RS256,
+				Key:       jose.JSONWebKey{Key: private, KeyID: k.KeyID},
+			},
 				(&jose.SignerOptions{}).WithType("JWT"))
 			if err != nil {
 				return err
@@ -181,8 +189,11 @@ func (m *IAM) IDTokenFor(p Principal, audience string, email bool) (string, erro
 	now := m.now()
 	c := Claims{
 		Claims: jwt.Claims{
-			Issuer: Issuer, Subject: m.SubjectOf(p), Audience: jwt.Audience{audience},
-			IssuedAt: jwt.NewNumericDate(now), Expiry: jwt.NewNumericDate(now.Add(AccessTokenAge)),
+			Issuer:   Issuer,
+			Subject:  m.SubjectOf(p),
+			Audience: jwt.Audience{audience},
+			IssuedAt: jwt.NewNumericDate(now),
+			Expiry:   jwt.NewNumericDate(now.Add(AccessTokenAge)),
 		},
 		AuthorizedParty: audience, Email: p.Email(), EmailVerified: true,
 	}
@@ -210,8 +221,9 @@ func (m *IAM) CheckIDToken(raw string, audiences ...string) (Claims, error) {
 	return Claims{}, Unauthenticated("")
 }
 
-// VerifyIDToken verifies signature, issuer, time and account of an ID token, for whatever audience: who acts on it checks
-// that first, with CheckIDToken. It fails with Unauthenticated. A token that was verified before costs a map look-up.
+// VerifyIDToken verifies signature, issuer, time and account of an ID token, for whatever audience: who acts on it
+// checks that first, with CheckIDToken. It fails with Unauthenticated. A token that was verified before costs a map
+// look-up.
 func (m *IAM) VerifyIDToken(raw string) (Claims, error) {
 	c, err := m.verifyIDToken(raw)
 	if err != nil {

@@ -31,7 +31,8 @@ func parseJWT(raw string) (signedJWT, bool) {
 	var parts [3][]byte
 	for i, p := range []string{header, payload, signature} {
 		var err error
-		if parts[i], err = base64.RawURLEncoding.Strict().DecodeString(p); err != nil || len(p) == 0 || strings.ContainsAny(p, "\r\n") {
+		if parts[i], err = base64.RawURLEncoding.Strict().DecodeString(p); err != nil || len(p) == 0 ||
+			strings.ContainsAny(p, "\r\n") {
 			return signedJWT{}, false
 		}
 	}

@@ -40,11 +40,13 @@ func CheckMember(s string) error {
 		if m := deletedForm.FindStringSubmatch(id); m != nil && isAddress(m[2]) {
 			return nil
 		}
-		return fault.Invalid("policy.bindings.members", "The member %.100q is not of the form deleted:serviceAccount:EMAIL?uid=NUMBER", s)
+		return fault.Invalid("policy.bindings.members",
+			"The member %.100q is not of the form deleted:serviceAccount:EMAIL?uid=NUMBER", s)
 	case strings.HasPrefix(s, "principal://") || strings.HasPrefix(s, "principalSet://"):
 		return nil
 	}
-	return fault.Invalid("policy.bindings.members", "The member %.100q is of an unknown type or form; write user:EMAIL, serviceAccount:EMAIL, group:EMAIL, domain:NAME, allUsers or allAuthenticatedUsers", s)
+	return fault.Invalid("policy.bindings.members",
+		"The member %.100q is of an unknown type or form; write user:EMAIL, serviceAccount:EMAIL, group:EMAIL, domain:NAME, allUsers or allAuthenticatedUsers", s)
 }
 
 func isAddress(s string) bool {
@@ -83,7 +85,8 @@ func accountProject(email string) string {
 }
 
 // checkAccounts fails with InvalidArgument, in IAM's words, on a member that is a service account of a project of this
-// platform and is not there. Those of other projects, which other platforms have, and what the policy had before may be.
+// platform and is not there. Those of other projects, which other platforms have, and what the policy had before may
+// be.
 func checkAccounts(tx *store.Tx, p, before Policy) error {
 	const prefix = "serviceAccount:"
 	had := make(map[string]bool)

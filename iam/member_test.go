@@ -30,8 +30,9 @@ func TestBasicRoleHolders(t *testing.T) {
 		t.Fatal(err)
 	}
 	for who, want := range map[string]string{
-		"editor@giggle.test": "projectEditor:giggle", "viewer@giggle.test": "projectViewer:giggle", "owner@giggle.test": "projectOwner:giggle",
-		"any@owners.test": "projectOwner:giggle", "else@giggle.test": "",
+		"editor@giggle.test": "projectEditor:giggle", "viewer@giggle.test": "projectViewer:giggle",
+		"owner@giggle.test": "projectOwner:giggle",
+		"any@owners.test":   "projectOwner:giggle", "else@giggle.test": "",
 	} {
 		e := w.Explain(iam.User(who), "storage.objects.list", bucket)
 		if want == "" != !e.Allowed || e.By != nil && e.By.Member != want {
@@ -44,16 +45,24 @@ func TestBasicRoleHolders(t *testing.T) {
 func TestPolicyIsKeptNormal(t *testing.T) {
 	w := newWorld(t)
 	p, err := w.SetPolicy(t.Context(), project, iam.Policy{Bindings: []iam.Binding{
-		{Role: "roles/run.invoker", Members: []string{"user:Eve@Giggle.Test", "user:eve@giggle.test", "domain:Giggle.Test"}},
+		{
+			Role:    "roles/run.invoker",
+			Members: []string{"user:Eve@Giggle.Test", "user:eve@giggle.test", "domain:Giggle.Test"},
+		},
 		{Role: "roles/run.viewer", Members: nil},
-		{Role: "roles/run.viewer", Members: []string{"deleted:user:Bob@giggle.test?uid=123", "principal://iam.googleapis.com/X"}},
+		{
+			Role:    "roles/run.viewer",
+			Members: []string{"deleted:user:Bob@giggle.test?uid=123", "principal://iam.googleapis.com/X"},
+		},
 		{Role: "roles/run.invoker", Members: []string{"user:eve@giggle.test", "allUsers"}},
 	}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(p.Bindings) != 2 || strings.Join(p.Bindings[0].Members, " ") != "user:eve@giggle.test domain:giggle.test allUsers" ||
-		strings.Join(p.Bindings[1].Members, " ") != "deleted:user:bob@giggle.test?uid=123 principal://iam.googleapis.com/X" {
+	if len(p.Bindings) != 2 || strings.Join(p.Bindings[0].Members,
+		" ") != "user:eve@giggle.test domain:giggle.test allUsers" ||
+		strings.Join(p.Bindings[1].Members,
+			" ") != "deleted:user:bob@giggle.test?uid=123 principal://iam.googleapis.com/X" {
 		t.Errorf("kept as %+v", p)
 	}
 	if !w.Allowed(iam.User("EVE@giggle.test"), "run.routes.invoke", service) {
@@ -64,7 +73,8 @@ func TestPolicyIsKeptNormal(t *testing.T) {
 // A service account of a project that is here has to be here; one of another platform's may be anything.
 func TestAccountsInPolicies(t *testing.T) {
 	w := newWorld(t)
-	err := w.store.Update(t.Context(), func(tx *store.Tx) error { return w.CreateDefaults(tx, "giggle", number, "user:you@giggle.test") })
+	err := w.store.Update(t.Context(),
+		func(tx *store.Tx) error { return w.CreateDefaults(tx, "giggle", number, "user:you@giggle.test") })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,11 +98,14 @@ func TestAccountsInPolicies(t *testing.T) {
 		"service-" + number + "@gcp-sa-cloudbuild.iam.gserviceaccount.com":     true,
 		a.UniqueID: false, "": false,
 	} {
-		_, err := w.SetPolicy(t.Context(), service, iam.Policy{Bindings: []iam.Binding{{Role: "roles/run.invoker", Members: []string{"serviceAccount:" + member}}}})
+		_, err := w.SetPolicy(t.Context(), service, iam.Policy{
+			Bindings: []iam.Binding{{Role: "roles/run.invoker", Members: []string{"serviceAccount:" + member}}},
+		})
 		if (err == nil) != want || err != nil && !fault.Is(err, fault.InvalidArgument) {
 			t.Errorf("%s: %v, want accepted %v", member, err, want)
 		}
-		if err != nil && strings.Contains(member, "@") && !strings.Contains(err.Error(), "Service account "+member+" does not exist.") {
+		if err != nil && strings.Contains(member, "@") &&
+			!strings.Contains(err.Error(), "Service account "+member+" does not exist.") {
 			t.Errorf("%s: %v", member, err)
 		}
 	}
@@ -101,7 +114,10 @@ func TestAccountsInPolicies(t *testing.T) {
 	if want := "deleted:serviceAccount:" + gone.Email + "?uid=" + gone.UniqueID; p.Bindings[0].Members[0] != want {
 		t.Fatalf("%+v became %+v", before, p)
 	}
-	p.Bindings = append(p.Bindings, iam.Binding{Role: "roles/run.viewer", Members: []string{"serviceAccount:" + a.Email}})
+	p.Bindings = append(p.Bindings, iam.Binding{
+		Role:    "roles/run.viewer",
+		Members: []string{"serviceAccount:" + a.Email},
+	})
 	if _, err := w.SetPolicy(t.Context(), project, p); err != nil {
 		t.Errorf("a policy with a member that was deleted: %v", err)
 	}
@@ -109,9 +125,13 @@ func TestAccountsInPolicies(t *testing.T) {
 
 func TestDeletedMembers(t *testing.T) {
 	for s, want := range map[string]bool{
-		"deleted:serviceAccount:a@p.iam.gserviceaccount.com?uid=123": true, "deleted:user:a@b.test?uid=1": true, "deleted:group:a@b.test?uid=1": true,
-		"deleted:serviceAccount:a@p.iam.gserviceaccount.com": false, "deleted:serviceAccount:a@b.test?uid=": false, "deleted:serviceAccount:a@b.test?uid=x": false,
-		"deleted:a@b.test?uid=1": false, "deleted:domain:b.test?uid=1": false, "deleted:user:a?uid=1": false, "deleted:": false, "deleted": false,
+		"deleted:serviceAccount:a@p.iam.gserviceaccount.com?uid=123": true, "deleted:user:a@b.test?uid=1": true,
+		"deleted:group:a@b.test?uid=1":                       true,
+		"deleted:serviceAccount:a@p.iam.gserviceaccount.com": false, "deleted:serviceAccount:a@b.test?uid=": false,
+		"deleted:serviceAccount:a@b.test?uid=x": false,
+		"deleted:a@b.test?uid=1":                false, "deleted:domain:b.test?uid=1": false,
+		"deleted:user:a?uid=1": false,
+		"deleted:":             false, "deleted": false,
 		"deleted:deleted:user:a@b.test?uid=1": false,
 	} {
 		if err := iam.CheckMember(s); (err == nil) != want {
@@ -123,12 +143,15 @@ func TestDeletedMembers(t *testing.T) {
 // Whatever a member is, it is refused as the caller's fault, or kept in a form that is kept as it is.
 func FuzzMember(f *testing.F) {
 	w := newWorld(f)
-	for _, s := range []string{"user:A@b.test", "domain:B.test", "deleted:user:A@b.test?uid=1", "allUsers", "principal://x", "projectOwner:giggle", "serviceAccount:\u212A@b.test", "x:y"} {
+	for _, s := range []string{"user:A@b.test", "domain:B.test", "deleted:user:A@b.test?uid=1", "allUsers",
+		"principal://x", "projectOwner:giggle", "serviceAccount:\u212A@b.test", "x:y"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, member string) {
 		set := func(member string) (string, error) {
-			p, err := w.SetPolicy(t.Context(), project, iam.Policy{Bindings: []iam.Binding{{Role: "roles/run.invoker", Members: []string{member}}}})
+			p, err := w.SetPolicy(t.Context(), project, iam.Policy{
+				Bindings: []iam.Binding{{Role: "roles/run.invoker", Members: []string{member}}},
+			})
 			if err != nil {
 				return "", err
 			}

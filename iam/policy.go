@@ -98,9 +98,9 @@ func (m *IAM) Policy(name string) Policy {
 	return Policy{Version: 1, Etag: resource.Etag(0)}
 }
 
-// SetPolicy replaces the policy on a resource, and returns it as it is kept: bindings of one role and condition are one,
-// and a member is in it once. A policy that carries an etag must carry the present one, or the call fails with Aborted;
-// without an etag it overwrites. The change is effective for the next request.
+// SetPolicy replaces the policy on a resource, and returns it as it is kept: bindings of one role and condition are
+// one, and a member is in it once. A policy that carries an etag must carry the present one, or the call fails with
+// Aborted; without an etag it overwrites. The change is effective for the next request.
 //
 // Conditions take version 3, and so does every read-modify-write of a policy that has some
 // (https://cloud.google.com/iam/docs/policies#versions).
@@ -130,7 +130,8 @@ func (m *IAM) SetPolicy(ctx context.Context, name string, p Policy) (_ Policy, e
 				"There were concurrent policy changes. Please retry the whole read-modify-write with exponential backoff.")
 		}
 		if p.Etag != "" && len(have.Value.Conditional) > 0 && asked < 3 {
-			return fault.New(fault.InvalidArgument, "Specified policy version (%d) cannot be less than the existing policy version (3). For more information, please refer to https://cloud.google.com/iam/docs/policies#versions.", asked)
+			return fault.New(fault.InvalidArgument,
+				"Specified policy version (%d) cannot be less than the existing policy version (3). For more information, please refer to https://cloud.google.com/iam/docs/policies#versions.", asked)
 		}
 		if err := m.checkRoles(p, have.Value); err != nil {
 			return err
@@ -151,8 +152,8 @@ func (m *IAM) SetPolicy(ctx context.Context, name string, p Policy) (_ Policy, e
 	return p, nil
 }
 
-// remembered has policies be in memory as they are on disk, once the transaction is; nil is one that was dropped. Nothing
-// else changes what is in memory, so that it changes in the order of the commits.
+// remembered has policies be in memory as they are on disk, once the transaction is; nil is one that was dropped.
+// Nothing else changes what is in memory, so that it changes in the order of the commits.
 func (m *IAM) remembered(tx *store.Tx, changed map[string]*compiled) {
 	tx.OnCommit(func() {
 		have := *m.policies.Load()
@@ -190,7 +191,8 @@ func (m *IAM) drop(tx *store.Tx, name string) error {
 type Governed struct {
 	Collection string // in its name: "services"
 	Kind       string // of its rows in the store: "run.service"
-	// Row returns the name of the row of a resource, and Name the reverse, of a row that is there. Nil: they are the same.
+	// Row returns the name of the row of a resource, and Name the reverse, of a row that is there. Nil: they are the
+	// same.
 	Row  func(name string) string
 	Name func(tx *store.Tx, row string) (string, error)
 }
@@ -230,8 +232,8 @@ func (m *IAM) exists(tx *store.Tx, name string) error {
 	return err
 }
 
-// renameMemberLocked writes every policy that names a member with another name for it, and returns those that it has written.
-// The lock is m.write.
+// renameMemberLocked writes every policy that names a member with another name for it, and returns those that it has
+// written. The lock is m.write.
 func (m *IAM) renameMemberLocked(tx *store.Tx, from, to string) (map[string]*compiled, error) {
 	changed := make(map[string]*compiled)
 	for name, c := range *m.policies.Load() {
@@ -275,7 +277,8 @@ func (p Policy) check() error {
 		return fault.Invalid("policy.version", "must be 1 or 3")
 	}
 	if len(p.Conditional) > 0 && p.Version != 3 {
-		return fault.Invalid("policy.version", "Specified policy version (%d) cannot be less than 3 for a policy with conditions. For more information, please refer to https://cloud.google.com/iam/docs/policies#versions.", max(p.Version, 1))
+		return fault.Invalid("policy.version",
+			"Specified policy version (%d) cannot be less than 3 for a policy with conditions. For more information, please refer to https://cloud.google.com/iam/docs/policies#versions.", max(p.Version, 1))
 	}
 	if len(p.Bindings)+len(p.Conditional) > maxBindings {
 		return fault.Invalid("policy.bindings", "more than %d bindings", maxBindings)
@@ -292,18 +295,21 @@ func (p Policy) check() error {
 	times := make(map[[2]string]int)
 	for _, b := range p.Conditional {
 		if isBasic(b.Role) {
-			return fault.Invalid("policy.bindings.condition", "Conditions can't be set on primitive roles such as %s.", b.Role)
+			return fault.Invalid("policy.bindings.condition", "Conditions can't be set on primitive roles such as %s.",
+				b.Role)
 		}
 		if err := b.Condition.check(); err != nil {
 			return err
 		}
 		for _, member := range b.Members {
 			if member == "allUsers" || member == "allAuthenticatedUsers" {
-				return fault.Invalid("policy.bindings.condition", "Conditions can't be set on public members: %s.", member)
+				return fault.Invalid("policy.bindings.condition", "Conditions can't be set on public members: %s.",
+					member)
 			}
 			of := [2]string{b.Role, canonicalMember(member)}
 			if times[of]++; times[of] > maxConditions {
-				return fault.Invalid("policy.bindings.condition", "more than %d conditional bindings give %s to %.100s", maxConditions, b.Role, member)
+				return fault.Invalid("policy.bindings.condition", "more than %d conditional bindings give %s to %.100s",
+					maxConditions, b.Role, member)
 			}
 		}
 	}
@@ -312,10 +318,14 @@ func (p Policy) check() error {
 
 func (b *Binding) check() error {
 	if strings.Contains(b.Role, withCond) {
-		return fault.Invalid("policy.bindings.role", "Role %.200s stands for a binding with a condition that a policy of version 1 does not show. Read the policy again with requestedPolicyVersion 3, and write version 3.", b.Role)
+		return fault.Invalid("policy.bindings.role",
+			"Role %.200s stands for a binding with a condition that a policy of version 1 does not show. Read the policy again with requestedPolicyVersion 3, and write version 3.", b.Role)
 	}
-	if len(b.Role) > maxRoleName || !strings.HasPrefix(b.Role, "roles/") && !strings.HasPrefix(b.Role, "projects/") && !strings.HasPrefix(b.Role, "organizations/") {
-		return fault.Invalid("policy.bindings.role", "Role %.100q is not of the form roles/NAME or projects/PROJECT/roles/NAME", b.Role)
+	if len(b.Role) > maxRoleName ||
+		!strings.HasPrefix(b.Role, "roles/") && !strings.HasPrefix(b.Role, "projects/") &&
+			!strings.HasPrefix(b.Role, "organizations/") {
+		return fault.Invalid("policy.bindings.role",
+			"Role %.100q is not of the form roles/NAME or projects/PROJECT/roles/NAME", b.Role)
 	}
 	for _, member := range b.Members {
 		if err := CheckMember(member); err != nil {

@@ -19,7 +19,8 @@ func ParsePrincipal(s string) (Principal, error) {
 		s = "user:" + s
 	}
 	if kind, _, _ := strings.Cut(s, ":"); kind != "user" && kind != "serviceAccount" {
-		return Anonymous, fault.Invalid("principal", "%.100q is no caller: write user:EMAIL, serviceAccount:EMAIL or anonymous", s)
+		return Anonymous, fault.Invalid("principal",
+			"%.100q is no caller: write user:EMAIL, serviceAccount:EMAIL or anonymous", s)
 	}
 	return Principal{Member: s}, CheckMember(s)
 }

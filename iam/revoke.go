@@ -86,7 +86,8 @@ func (m *IAM) changeRevoked(ctx context.Context, change func(tx *store.Tx, next 
 				continue
 			}
 			delete(next, id)
-			if err := revokedTokens.Delete(tx, hex.EncodeToString([]byte(id))); err != nil && !fault.Is(err, fault.NotFound) {
+			if err := revokedTokens.Delete(tx, hex.EncodeToString([]byte(id))); err != nil &&
+				!fault.Is(err, fault.NotFound) {
 				return err
 			}
 		}

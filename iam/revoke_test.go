@@ -86,7 +86,8 @@ func TestRevoke(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, raw := range map[string]string{"again": own, "an ID token": id, "rubbish": "x", "nothing": "", "forged": first + "A", "long": "ya29.giggle." + string(make([]byte, 1<<20))} {
+	for name, raw := range map[string]string{"again": own, "an ID token": id, "rubbish": "x", "nothing": "",
+		"forged": first + "A", "long": "ya29.giggle." + string(make([]byte, 1<<20))} {
 		if err := w.Revoke(t.Context(), raw); !fault.Is(err, fault.InvalidArgument) {
 			t.Errorf("revoke %s: %v, want INVALID_ARGUMENT", name, err)
 		}

@@ -102,10 +102,10 @@ func isBasic(name string) bool {
 	return name == ownerRole || name == "roles/editor" || name == "roles/viewer"
 }
 
-// suggested returns the predefined role that a person would grant for a permission: one of the API itself before a basic
-// one and before one of another API, one that does least (viewers before users before editors before admins), and of
-// those the one with the fewest permissions. Roles of service agents, of Cloud Storage's old ACLs and for migrations are
-// left for the case that nothing else has it. It is false where only the owner has it.
+// suggested returns the predefined role that a person would grant for a permission: one of the API itself before a
+// basic one and before one of another API, one that does least (viewers before users before editors before admins), and
+// of those the one with the fewest permissions. Roles of service agents, of Cloud Storage's old ACLs and for migrations
+// are left for the case that nothing else has it. It is false where only the owner has it.
 func (s roleSet) suggested(permission string) (*Role, bool) {
 	var best *Role
 	var least suggestion
@@ -124,10 +124,11 @@ func (s roleSet) suggested(permission string) (*Role, bool) {
 type suggestion struct {
 	distance int // 0 of the API of the permission, 1 basic, 2 of another API
 	rank     int // of what it lets its members do
-	part     int // 0 for a role that is named by the kind of its members alone: "run.invoker", not "run.servicesInvoker"
-	preview  int // 1 for one that isn't GA
-	size     int
-	name     string
+	// 0 for a role that is named by the kind of its members alone: "run.invoker", not "run.servicesInvoker"
+	part    int
+	preview int // 1 for one that isn't GA
+	size    int
+	name    string
 }
 
 func (a suggestion) less(b suggestion) bool {
@@ -161,12 +162,19 @@ var members = map[string]int{
 }
 
 // notPeoples are parts of the names of roles that nobody grants by hand.
-var notPeoples = []string{"Agent", "legacy", "Migration", "expressMode", "CollectorService", "GeneratorService", "builder"}
+var notPeoples = []string{"Agent", "legacy", "Migration", "expressMode", "CollectorService", "GeneratorService",
+	"builder"}
 
 func suggestionOf(r *Role, permission string) suggestion {
 	name := strings.TrimPrefix(r.Name, "roles/")
 	api, _, _ := strings.Cut(permission, ".")
-	x := suggestion{distance: 2, rank: otherMembers, part: 1, size: len(r.Permissions), name: name}
+	x := suggestion{
+		distance: 2,
+		rank:     otherMembers,
+		part:     1,
+		size:     len(r.Permissions),
+		name:     name,
+	}
 	switch {
 	case strings.HasPrefix(name, api+"."), name == "browser" && api == "resourcemanager":
 		x.distance = 0

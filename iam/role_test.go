@@ -55,13 +55,15 @@ func TestBindingNeedsItsRole(t *testing.T) {
 		return err
 	}
 	for role, ok := range map[string]bool{
-		"roles/run.invoker": true, "roles/run.invokr": false, "projects/giggle/roles/none": false, "roles/spanner.admin": true,
+		"roles/run.invoker": true, "roles/run.invokr": false, "projects/giggle/roles/none": false,
+		"roles/spanner.admin": true,
 	} {
 		if err := set(role); (err == nil) != ok || !ok && !fault.Is(err, fault.InvalidArgument) {
 			t.Errorf("%s: %v, want it taken: %v", role, err, ok)
 		}
 	}
-	if _, err := w.CreateRole(t.Context(), "giggle", "mine", iam.Role{Permissions: []string{"run.services.get"}}); err != nil {
+	if _, err := w.CreateRole(t.Context(), "giggle", "mine",
+		iam.Role{Permissions: []string{"run.services.get"}}); err != nil {
 		t.Fatal(err)
 	}
 	if err := set("projects/giggle/roles/mine"); err != nil {

@@ -71,7 +71,8 @@ func (m *IAM) SignJWT(ctx context.Context, a Account, claims string) (keyID, tok
 	if err != nil {
 		return "", "", err
 	}
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.RS256, Key: jose.JSONWebKey{Key: key, KeyID: id}}, (&jose.SignerOptions{}).WithType("JWT"))
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.RS256, Key: jose.JSONWebKey{Key: key, KeyID: id}},
+		(&jose.SignerOptions{}).WithType("JWT"))
 	if err != nil {
 		return "", "", err
 	}
@@ -111,7 +112,13 @@ func (m *IAM) managedKey(ctx context.Context, a Account) (id string, key *rsa.Pr
 	}
 	now := m.now().UTC().Truncate(time.Second)
 	next := managedKey{KeyID: hex.EncodeToString(b), DER: x509.MarshalPKCS1PrivateKey(key), Created: now}
-	public := accountKey{Email: a.Email, UniqueID: a.UniqueID, Managed: true, From: now.Add(-time.Minute), Until: now.Add(keyAge + keyOverlap)}
+	public := accountKey{
+		Email:    a.Email,
+		UniqueID: a.UniqueID,
+		Managed:  true,
+		From:     now.Add(-time.Minute),
+		Until:    now.Add(keyAge + keyOverlap),
+	}
 	if public.Certificate, err = m.certify(key, a.UniqueID, public.From, public.Until); err != nil {
 		return "", nil, err
 	}

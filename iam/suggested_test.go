@@ -101,7 +101,8 @@ func TestSuggestedRoles(t *testing.T) {
 				continue
 			}
 			for _, other := range roles {
-				if x := suggestionOf(other, p); other.set[p] && other.Name != ownerRole && x.distance == 0 && x.rank < notForPeople {
+				if x := suggestionOf(other, p); other.set[p] && other.Name != ownerRole && x.distance == 0 &&
+					x.rank < notForPeople {
 					t.Errorf("%s: %s is suggested, and %s has it", p, got.Name, other.Name)
 				}
 			}

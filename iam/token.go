@@ -31,12 +31,13 @@ const (
 // Token is what an access or refresh token says. Tokens are signed, not stored: they survive a restart and cost no
 // write.
 type Token struct {
-	Member  string   `json:"m"`
-	Scopes  []string `json:"s,omitempty"`
-	Account string   `json:"u,omitempty"` // unique id of the service account, so that another of its address gets nothing
-	Expires int64    `json:"e,omitempty"` // seconds since 1970; 0 for a refresh token, which does not expire
-	Grant   []byte   `json:"g,omitempty"` // id of the refresh token that an access token was made from
-	ID      []byte   `json:"i"`           // makes each token unique
+	Member string   `json:"m"`
+	Scopes []string `json:"s,omitempty"`
+	// unique id of the service account, so that another of its address gets nothing
+	Account string `json:"u,omitempty"`
+	Expires int64  `json:"e,omitempty"` // seconds since 1970; 0 for a refresh token, which does not expire
+	Grant   []byte `json:"g,omitempty"` // id of the refresh token that an access token was made from
+	ID      []byte `json:"i"`           // makes each token unique
 }
 
 // Principal is whom the token was given to.
@@ -48,12 +49,19 @@ func (m *IAM) AccessToken(p Principal, scopes []string) (token string, expires t
 }
 
 // AccessTokenFor is AccessToken with a life of its own.
-func (m *IAM) AccessTokenFor(p Principal, scopes []string, life time.Duration) (token string, expires time.Time, err error) {
+func (m *IAM) AccessTokenFor(
+	p Principal, scopes []string, life time.Duration,
+) (token string, expires time.Time, err error) {
 	if !m.usable(p, "") {
 		return "", time.Time{}, accountGone(p)
 	}
 	expires = m.now().Add(life).Truncate(time.Second)
-	token, err = m.seal(accessPrefix, Token{Member: p.Member, Account: m.accountID(p), Scopes: scopes, Expires: expires.Unix()})
+	token, err = m.seal(accessPrefix, Token{
+		Member:  p.Member,
+		Account: m.accountID(p),
+		Scopes:  scopes,
+		Expires: expires.Unix(),
+	})
 	return token, expires, err
 }
 
@@ -61,7 +69,13 @@ func (m *IAM) AccessTokenFor(p Principal, scopes []string, life time.Duration) (
 // token's revocation.
 func (m *IAM) Refresh(grant Token, scopes []string) (token string, expires time.Time, err error) {
 	expires = m.now().Add(AccessTokenAge).Truncate(time.Second)
-	token, err = m.seal(accessPrefix, Token{Member: grant.Member, Account: grant.Account, Scopes: scopes, Grant: grant.ID, Expires: expires.Unix()})
+	token, err = m.seal(accessPrefix, Token{
+		Member:  grant.Member,
+		Account: grant.Account,
+		Scopes:  scopes,
+		Grant:   grant.ID,
+		Expires: expires.Unix(),
+	})
 	return token, expires, err
 }
 

@@ -1,8 +1,8 @@
-// Package logging is the platform's log: requests, what containers and builds write, and who did what, as entries in the
-// form of Cloud Logging.
+// Package logging is the platform's log: requests, what containers and builds write, and who did what, as entries in
+// the form of Cloud Logging.
 //
-// It holds the newest entries in memory, within bounds, for those who read and follow them; package audit keeps what was
-// done on disk, and is read in the same way. It doesn't know who writes, and asks nobody whether a reader may read.
+// It holds the newest entries in memory, within bounds, for those who read and follow them; package audit keeps what
+// was done on disk, and is read in the same way. It doesn't know who writes, and asks nobody whether a reader may read.
 package logging
 
 import (
@@ -13,7 +13,8 @@ import (
 	"time"
 )
 
-// Entry is a LogEntry of Cloud Logging. It isn't changed once it is appended, nor is what it points to: entries share it.
+// Entry is a LogEntry of Cloud Logging. It isn't changed once it is appended, nor is what it points to: entries share
+// it.
 type Entry struct {
 	Project   string // id
 	Log       string // such as Requests, without the project
@@ -54,7 +55,8 @@ type Request struct {
 
 // size is about what an entry takes in memory, in bytes, without what it shares with others.
 func (e *Entry) size() int {
-	n := 272 + len(e.ID) + len(e.Text) + len(e.JSON) + len(e.Proto) + len(e.Trace) + len(e.Span) + len(e.Source) + len(e.Operation)
+	n := 272 + len(e.ID) + len(e.Text) + len(e.JSON) + len(e.Proto) + len(e.Trace) + len(e.Span) + len(e.Source) +
+		len(e.Operation)
 	if len(e.Labels) > 0 {
 		n += 336 // of a map with eight places
 	}

@@ -37,7 +37,8 @@ func cut(text string) string {
 
 // special are the fields of a JSON line that are moved out of the payload.
 var special = []string{
-	"severity", "time", "timestamp", "timestampSeconds", "timestampNanos", "httpRequest", "logging.googleapis.com/insertId", "logging.googleapis.com/labels",
+	"severity", "time", "timestamp", "timestampSeconds", "timestampNanos", "httpRequest",
+	"logging.googleapis.com/insertId", "logging.googleapis.com/labels",
 	"logging.googleapis.com/operation", "logging.googleapis.com/sourceLocation", "logging.googleapis.com/spanId",
 	"logging.googleapis.com/trace", "logging.googleapis.com/trace_sampled",
 }

@@ -43,16 +43,29 @@ func TestLine(t *testing.T) {
 		{"labels", `{"message":"x","logging.googleapis.com/labels":{"a":"b","n":1,"instanceId":"other"},"logging.googleapis.com/insertId":"42"}`,
 			logging.Entry{Text: "x", Labels: map[string]string{"a": "b", "instanceId": "i1"}, ID: "42"}},
 		{"where and what", `{"message":"x","logging.googleapis.com/sourceLocation":{"file":"a.go"},"logging.googleapis.com/operation":{"id":"1"}}`,
-			logging.Entry{Text: "x", Source: json.RawMessage(`{"file":"a.go"}`), Operation: json.RawMessage(`{"id":"1"}`)}},
+			logging.Entry{
+				Text:      "x",
+				Source:    json.RawMessage(`{"file":"a.go"}`),
+				Operation: json.RawMessage(`{"id":"1"}`),
+			}},
 		{"its own time", `{"message":"x","time":"2026-11-26T20:59:59.5+01:00"}`, logging.Entry{Text: "x", Time: at.Add(-500 * time.Millisecond)}},
 		{"its own time in parts", `{"message":"x","timestamp":{"seconds":1795723199,"nanos":5}}`, logging.Entry{Text: "x", Time: at.Add(-time.Second + 5)}},
 		{"a time that can't be", `{"message":"x","time":"1999-01-01T00:00:00Z"}`, logging.Entry{Text: "x"}},
 		{"a request", `{"message":"x","httpRequest":{"requestMethod":"GET","status":200,"responseSize":"12","latency":"0.5s"}}`,
-			logging.Entry{Text: "x", Request: &logging.Request{Method: "GET", Status: 200, ResponseSize: 12, Latency: time.Second / 2}}},
+			logging.Entry{
+				Text:    "x",
+				Request: &logging.Request{Method: "GET", Status: 200, ResponseSize: 12, Latency: time.Second / 2},
+			}},
 		{"no request", `{"httpRequest":"GET"}`, logging.Entry{JSON: json.RawMessage(`{"httpRequest":"GET"}`)}},
 		{"an empty object", `{}`, logging.Entry{JSON: json.RawMessage(`{}`)}},
 	} {
-		of := logging.Entry{Project: "giggle", Log: logging.Stdout, Time: at, Resource: res, Labels: map[string]string{"instanceId": "i1"}}
+		of := logging.Entry{
+			Project:  "giggle",
+			Log:      logging.Stdout,
+			Time:     at,
+			Resource: res,
+			Labels:   map[string]string{"instanceId": "i1"},
+		}
 		tt.want.Project, tt.want.Log, tt.want.Resource = of.Project, of.Log, of.Resource
 		if tt.want.Time.IsZero() {
 			tt.want.Time = at
@@ -72,7 +85,9 @@ func TestLine(t *testing.T) {
 
 // What isn't an application's own word isn't read as one.
 func TestPlain(t *testing.T) {
-	if got := logging.Plain(logging.Entry{Severity: logging.Info}, `{"severity":"ERROR","a":"`+"\xff"+`"}`); got.Severity != logging.Info || got.Text != `{"severity":"ERROR","a":"�"}` || got.JSON != nil {
+	if got := logging.Plain(logging.Entry{Severity: logging.Info},
+		`{"severity":"ERROR","a":"`+"\xff"+`"}`); got.Severity != logging.Info ||
+		got.Text != `{"severity":"ERROR","a":"�"}` || got.JSON != nil {
 		t.Errorf("%+v", got)
 	}
 	long := strings.Repeat("x", 1<<20)
@@ -83,8 +98,27 @@ func TestPlain(t *testing.T) {
 
 func TestEntryInCloudLoggingsForm(t *testing.T) {
 	e := logging.Entry{
-		Log: logging.Requests, Time: at, Severity: logging.Warning, Project: "giggle", Resource: res, Labels: map[string]string{"instanceId": "i1"}, ID: "1", Trace: "abc", Span: "12", Sampled: true,
-		Request: &logging.Request{Method: "GET", URL: "https://jokes/", Status: 404, RequestSize: 100, ResponseSize: 1 << 40, Latency: 1500 * time.Microsecond, UserAgent: "curl", RemoteIP: "1.2.3.4", Protocol: "HTTP/1.1"},
+		Log:      logging.Requests,
+		Time:     at,
+		Severity: logging.Warning,
+		Project:  "giggle",
+		Resource: res,
+		Labels:   map[string]string{"instanceId": "i1"},
+		ID:       "1",
+		Trace:    "abc",
+		Span:     "12",
+		Sampled:  true,
+		Request: &logging.Request{
+			Method:       "GET",
+			URL:          "https://jokes/",
+			Status:       404,
+			RequestSize:  100,
+			ResponseSize: 1 << 40,
+			Latency:      1500 * time.Microsecond,
+			UserAgent:    "curl",
+			RemoteIP:     "1.2.3.4",
+			Protocol:     "HTTP/1.1",
+		},
 	}
 	b, err := json.Marshal(e)
 	if err != nil {
@@ -115,7 +149,8 @@ func FuzzLine(f *testing.F) {
 		if !utf8.ValidString(e.Text) || e.Text != "" && e.JSON != nil {
 			t.Fatalf("%q became %+v", text, e)
 		}
-		if e.Text == "" && e.JSON == nil && strings.TrimSpace(text) != "" && !strings.HasPrefix(strings.TrimSpace(text), "{") {
+		if e.Text == "" && e.JSON == nil && strings.TrimSpace(text) != "" &&
+			!strings.HasPrefix(strings.TrimSpace(text), "{") {
 			t.Fatalf("%q became nothing", text)
 		}
 		b, err := json.Marshal(e)

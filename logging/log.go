@@ -57,7 +57,8 @@ func (f *Filter) Wants(e *Entry) bool { return f.plain(e) && (f.Match == nil || 
 // plain is Wants for all but Match, which may take its time.
 func (f *Filter) plain(e *Entry) bool {
 	if f.Project != "" && e.Project != f.Project || f.Log != "" && e.Log != f.Log || e.Severity < f.Severity ||
-		f.Trace != "" && e.Trace != f.Trace || f.ID != "" && e.ID != f.ID || f.Resource.Type != "" && e.Resource.Type != f.Resource.Type {
+		f.Trace != "" && e.Trace != f.Trace || f.ID != "" && e.ID != f.ID ||
+		f.Resource.Type != "" && e.Resource.Type != f.Resource.Type {
 		return false
 	}
 	for k, v := range f.Resource.Labels {

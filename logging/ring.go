@@ -26,7 +26,8 @@ type Ring struct {
 
 var _ Log = (*Ring)(nil)
 
-// NewRing returns a log that keeps at most so many entries and about so many bytes of each project and type of resource.
+// NewRing returns a log that keeps at most so many entries and about so many bytes of each project and type of
+// resource.
 func NewRing(entries, bytes int) *Ring {
 	l := &Ring{entries: max(entries, 1), bytes: bytes, prefix: strconv.FormatUint(rand.Uint64(), 36)}
 	l.rings.Store(new(map[share]*ring))
@@ -172,8 +173,8 @@ func (r *ring) newest(f *Filter) (out []Entry, next int64) {
 	r.mu.Lock()
 	next = r.to
 	r.mu.Unlock()
-	// Requests are appended when they end and are as old as their start. So that the newest by time are found, some more
-	// are looked at than are asked for.
+	// Requests are appended when they end and are as old as their start. So that the newest by time are found, some
+	// more are looked at than are asked for.
 	most := 2*f.Limit + 64
 	for end := next; end > 0 && (f.Limit <= 0 || len(out) < most); end -= batch {
 		some, lost, _, _ := r.between(end-batch, end, f)

@@ -15,7 +15,13 @@ import (
 )
 
 func entry(n int) logging.Entry {
-	return logging.Entry{Project: "giggle", Log: logging.Stdout, Time: at.Add(time.Duration(n) * time.Second), Resource: res, Text: fmt.Sprint(n)}
+	return logging.Entry{
+		Project:  "giggle",
+		Log:      logging.Stdout,
+		Time:     at.Add(time.Duration(n) * time.Second),
+		Resource: res,
+		Text:     fmt.Sprint(n),
+	}
 }
 
 func texts(all []logging.Entry) string {
@@ -139,13 +145,15 @@ func TestFollowSeesWhatIsNew(t *testing.T) {
 		}
 		l.Append(next)
 	}
-	if want := "giggle/cloud_run_revision/1 giggle/build/2 another/cloud_run_revision/3"; strings.Join(got, " ") != want {
+	if want := "giggle/cloud_run_revision/1 giggle/build/2 another/cloud_run_revision/3"; strings.Join(got,
+		" ") != want {
 		t.Errorf("followed %v, want %v", got, want)
 	}
 }
 
 func TestRingIsBounded(t *testing.T) {
-	for name, l := range map[string]*logging.Ring{"by number": logging.NewRing(10, 1<<20), "by bytes": logging.NewRing(1000, 2950)} {
+	for name, l := range map[string]*logging.Ring{"by number": logging.NewRing(10, 1<<20),
+		"by bytes": logging.NewRing(1000, 2950)} {
 		for n := range 1000 {
 			l.Append(entry(n))
 		}
@@ -245,7 +253,8 @@ func TestManyAtOnce(t *testing.T) {
 }
 
 func TestSeverity(t *testing.T) {
-	for _, name := range []string{"default", "DEBUG", "Info", "NOTICE", "WARNING", "ERROR", "CRITICAL", "ALERT", "EMERGENCY"} {
+	for _, name := range []string{"default", "DEBUG", "Info", "NOTICE", "WARNING", "ERROR", "CRITICAL", "ALERT",
+		"EMERGENCY"} {
 		s, err := logging.ParseSeverity(name)
 		if err != nil || s.String() != strings.ToUpper(name) {
 			t.Errorf("%s = %v, %v", name, s, err)

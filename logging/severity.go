@@ -47,7 +47,8 @@ func ParseSeverity(s string) (Severity, error) {
 			return x.severity, nil
 		}
 	}
-	return Default, fault.Invalid("severity", "%.40q is not DEFAULT, DEBUG, INFO, NOTICE, WARNING, ERROR, CRITICAL, ALERT or EMERGENCY", s)
+	return Default, fault.Invalid("severity",
+		"%.40q is not DEFAULT, DEBUG, INFO, NOTICE, WARNING, ERROR, CRITICAL, ALERT or EMERGENCY", s)
 }
 
 // UnmarshalText reads a severity by name.
@@ -61,7 +62,8 @@ func (s Severity) MarshalText() ([]byte, error) { return []byte(s.String()), nil
 
 // spoken are the names that logging libraries use for severities.
 var spoken = map[string]Severity{
-	"TRACE": Debug, "WARN": Warning, "ERR": Error, "CRIT": Critical, "FATAL": Critical, "PANIC": Alert, "EMERG": Emergency,
+	"TRACE": Debug, "WARN": Warning, "ERR": Error, "CRIT": Critical, "FATAL": Critical, "PANIC": Alert,
+	"EMERG": Emergency,
 }
 
 // severityOf reads what an application calls a severity; what isn't known is Default.

@@ -27,8 +27,8 @@ func (a answer) etag() string {
 	return hex.EncodeToString(sum[:8])
 }
 
-// How long a query waits for a change at most, and how many of one caller's do at once. Google's libraries wait in one, and
-// ask again when it ends.
+// How long a query waits for a change at most, and how many of one caller's do at once. Google's libraries wait in one,
+// and ask again when it ends.
 const (
 	maxWait  = 5 * time.Minute
 	maxWaits = 32

@@ -15,7 +15,12 @@ import (
 func TestGoogleLibrary(t *testing.T) {
 	now := time.Unix(0, 0)
 	h := metadata.New(metadata.Identity{
-		ProjectID: "giggle", ProjectNumber: "123456789012", Region: "europe-north1", InstanceID: "i1", Account: "a@b.test", Scopes: []string{cloudPlatform},
+		ProjectID:     "giggle",
+		ProjectNumber: "123456789012",
+		Region:        "europe-north1",
+		InstanceID:    "i1",
+		Account:       "a@b.test",
+		Scopes:        []string{cloudPlatform},
 	}, tokens{}, func() time.Time { return now })
 	server := httptest.NewServer(h)
 	defer server.Close()
@@ -42,9 +47,13 @@ func TestGoogleLibrary(t *testing.T) {
 			return c.GetWithContext(ctx, "instance/service-accounts/default/token?scopes="+cloudPlatform)
 		}, `{"access_token":"access of a@b.test","expires_in":3600,"token_type":"Bearer"}`},
 		"identity": {func() (string, error) {
-			return c.GetWithContext(ctx, "instance/service-accounts/default/identity?audience=https://x.run.app&format=full")
+			return c.GetWithContext(ctx,
+				"instance/service-accounts/default/identity?audience=https://x.run.app&format=full")
 		}, "id of a@b.test for https://x.run.app"},
-		"universe": {func() (string, error) { return c.GetWithContext(ctx, "universe/universe-domain") }, "googleapis.com"},
+		"universe": {func() (string, error) {
+			return c.GetWithContext(ctx,
+				"universe/universe-domain")
+		}, "googleapis.com"},
 	} {
 		got, err := ask.got()
 		if err != nil || strings.TrimSpace(got) != ask.want {

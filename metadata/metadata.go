@@ -93,7 +93,8 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case path == "computeMetadata":
 		text(w, "v1/\n")
 		return
-	case r.Header.Get("Metadata-Flavor") != "Google" && r.Header.Get("X-Google-Metadata-Request") != "True": // the older name
+	// the older name
+	case r.Header.Get("Metadata-Flavor") != "Google" && r.Header.Get("X-Google-Metadata-Request") != "True":
 		fail(w, http.StatusForbidden, "Missing required header: Metadata-Flavor: Google")
 		return
 	}
@@ -152,7 +153,8 @@ func (s *server) token(r *http.Request) (any, error) {
 	if want := r.URL.Query().Get("scopes"); want != "" {
 		scopes = strings.Split(want, ",")
 		for _, x := range scopes {
-			if !slices.Contains(s.id.Scopes, x) && !slices.Contains(s.id.Scopes, "https://www.googleapis.com/auth/cloud-platform") {
+			if !slices.Contains(s.id.Scopes, x) &&
+				!slices.Contains(s.id.Scopes, "https://www.googleapis.com/auth/cloud-platform") {
 				return nil, badRequest("The scope " + x + " is not one of this instance's.")
 			}
 		}

@@ -25,7 +25,12 @@ func (tokens) IDToken(_ context.Context, account, audience string) (string, erro
 
 func TestTree(t *testing.T) {
 	h := metadata.New(metadata.Identity{
-		ProjectID: "giggle", ProjectNumber: "123456789012", Region: "europe-north1", InstanceID: "i1", Account: "a@b.test", Scopes: []string{cloudPlatform},
+		ProjectID:     "giggle",
+		ProjectNumber: "123456789012",
+		Region:        "europe-north1",
+		InstanceID:    "i1",
+		Account:       "a@b.test",
+		Scopes:        []string{cloudPlatform},
 	}, tokens{}, func() time.Time { return time.Unix(0, 0) })
 	get := func(path string, header ...string) (int, string) {
 		r := httptest.NewRequest("GET", path, nil)
@@ -60,7 +65,8 @@ func TestTree(t *testing.T) {
 		{v1 + "universe/universe-domain", flavor, 200, "googleapis.com"},
 		{v1 + "instance/service-accounts/default/identity", flavor, 400, "non-empty audience parameter required\n"},
 		{v1 + "project/project-id", nil, 403, "Missing required header: Metadata-Flavor: Google\n"},
-		{v1 + "project/project-id", append([]string{"X-Forwarded-For", "1.2.3.4"}, flavor...), 403, "A request with X-Forwarded-For is refused.\n"},
+		{v1 + "project/project-id", append([]string{"X-Forwarded-For", "1.2.3.4"},
+			flavor...), 403, "A request with X-Forwarded-For is refused.\n"},
 		{v1 + "nowhere", flavor, 404, "Not found.\n"},
 		{v1 + "instance/id/deeper", flavor, 404, "Not found.\n"},
 		{v1 + "instance/id?wait_for_change=true&last_etag=0", flavor, 200, "i1"},
@@ -85,12 +91,14 @@ func TestTree(t *testing.T) {
 		ExpiresIn   int    `json:"expires_in"`
 		TokenType   string `json:"token_type"`
 	}
-	if err := json.Unmarshal([]byte(body), &tok); err != nil || tok.AccessToken != "access of a@b.test" || tok.ExpiresIn != 3600 || tok.TokenType != "Bearer" {
+	if err := json.Unmarshal([]byte(body), &tok); err != nil || tok.AccessToken != "access of a@b.test" ||
+		tok.ExpiresIn != 3600 || tok.TokenType != "Bearer" {
 		t.Errorf("token = %s (%v)", body, err)
 	}
 	_, body = get(v1+"?recursive=true", flavor...)
 	var all map[string]map[string]any
-	if err := json.Unmarshal([]byte(body), &all); err != nil || all["project"]["projectId"] != "giggle" || strings.Contains(body, "access of") {
+	if err := json.Unmarshal([]byte(body), &all); err != nil || all["project"]["projectId"] != "giggle" ||
+		strings.Contains(body, "access of") {
 		t.Errorf("recursive = %s (%v)", body, err)
 	}
 	r := httptest.NewRequest("POST", v1, nil)

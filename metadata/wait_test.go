@@ -14,7 +14,14 @@ import (
 	"giggle/metadata"
 )
 
-var identity = metadata.Identity{ProjectID: "giggle", ProjectNumber: "123456789012", Region: "europe-north1", InstanceID: "i1", Account: "a@b.test", Scopes: []string{cloudPlatform}}
+var identity = metadata.Identity{
+	ProjectID:     "giggle",
+	ProjectNumber: "123456789012",
+	Region:        "europe-north1",
+	InstanceID:    "i1",
+	Account:       "a@b.test",
+	Scopes:        []string{cloudPlatform},
+}
 
 func TestWaitForChange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -32,12 +39,14 @@ func TestWaitForChange(t *testing.T) {
 		}
 		start := time.Now()
 		w := get(t.Context(), "?wait_for_change=true&timeout_sec=30&last_etag="+etag)
-		if took := time.Since(start); took != 30*time.Second || w.Body.String() != "i1" || w.Header().Get("ETag") != etag {
+		if took := time.Since(start); took != 30*time.Second || w.Body.String() != "i1" ||
+			w.Header().Get("ETag") != etag {
 			t.Errorf("after %v: %q %q", took, w.Body, w.Header())
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
-		for _, query := range []string{"?wait_for_change=true", "?wait_for_change=true&timeout_sec=2000000000"} { // for ever, as it were
+		// for ever, as it were
+		for _, query := range []string{"?wait_for_change=true", "?wait_for_change=true&timeout_sec=2000000000"} {
 			if start = time.Now(); get(ctx, query).Body.String() != "i1" || time.Since(start) != 5*time.Minute {
 				t.Errorf("%s ended after %v", query, time.Since(start))
 			}
@@ -88,7 +97,8 @@ func TestTokensAreKeptAndRenewedEarly(t *testing.T) {
 		token string
 		left  string
 	}{
-		{0, "token 1", "3600"}, {30 * time.Minute, "token 1", "1800"}, {55 * time.Minute, "token 1", "300"}, {55*time.Minute + time.Second, "token 2", "3600"},
+		{0, "token 1", "3600"}, {30 * time.Minute, "token 1", "1800"}, {55 * time.Minute, "token 1", "300"},
+		{55*time.Minute + time.Second, "token 2", "3600"},
 	} {
 		now = time.Unix(1_000_000, 0).Add(tt.after)
 		r := httptest.NewRequest("GET", "/computeMetadata/v1/instance/service-accounts/default/token", nil)

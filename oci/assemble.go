@@ -131,9 +131,11 @@ func (im *Images) AddTar(ctx context.Context, write func(w io.Writer) error) (_ 
 	}, err
 }
 
-// Assemble stores an image of the layers, bottom first, with the configuration cfg, whose RootFS it fills in. It returns the
-// manifest's digest and bytes. The same input gives the same digest: times are the caller's business.
-func (im *Images) Assemble(ctx context.Context, layers []Layer, cfg v1.ConfigFile) (digest string, manifest []byte, err error) {
+// Assemble stores an image of the layers, bottom first, with the configuration cfg, whose RootFS it fills in. It
+// returns the manifest's digest and bytes. The same input gives the same digest: times are the caller's business.
+func (im *Images) Assemble(
+	ctx context.Context, layers []Layer, cfg v1.ConfigFile,
+) (digest string, manifest []byte, err error) {
 	defer fault.Wrap(&err, "oci.Assemble")
 	m := v1.Manifest{SchemaVersion: 2, MediaType: types.OCIManifestSchema1, Layers: []v1.Descriptor{}}
 	cfg.RootFS = v1.RootFS{Type: "layers", DiffIDs: []v1.Hash{}}

@@ -17,7 +17,10 @@ func FuzzLayer(f *testing.F) {
 	f.Add(gzipped([]byte("not a tar")))
 	t := new(testing.T)
 	for _, h := range []tar.Header{
-		{Name: "a/b", Uname: "x"}, {Name: "../x", Uname: "x"}, {Name: "l", Typeflag: tar.TypeSymlink, Linkname: "/"}, {Name: ".wh.a"},
+		{
+			Name:  "a/b",
+			Uname: "x",
+		}, {Name: "../x", Uname: "x"}, {Name: "l", Typeflag: tar.TypeSymlink, Linkname: "/"}, {Name: ".wh.a"},
 		{Name: "d/.wh..wh..opq"}, {Name: "h", Typeflag: tar.TypeLink, Linkname: "../../x"},
 	} {
 		f.Add(tarOf(t, h))

@@ -55,7 +55,13 @@ func New(dir string, blobs Blobs, limits Limits) (_ *Images, err error) {
 	if limits.Entries == 0 {
 		limits.Entries = 2_000_000
 	}
-	im := &Images{dir: dir, blobs: blobs, limits: limits, admit: func(int64) error { return nil }, settler: settler{layers: filepath.Join(dir, "layers"), marks: filepath.Join(dir, "settled")}}
+	im := &Images{
+		dir:     dir,
+		blobs:   blobs,
+		limits:  limits,
+		admit:   func(int64) error { return nil },
+		settler: settler{layers: filepath.Join(dir, "layers"), marks: filepath.Join(dir, "settled")},
+	}
 	if err := os.RemoveAll(im.tmp()); err != nil {
 		return nil, err
 	}
@@ -147,7 +153,8 @@ func (im *Images) inspect(ctx context.Context, digest string, depth int) (Manife
 		}
 		d := platform(probe.Manifests)
 		if d == nil {
-			return Manifest{}, fault.New(fault.FailedPrecondition, "Image index %s has no image for linux/%s.", digest, runtime.GOARCH)
+			return Manifest{}, fault.New(fault.FailedPrecondition, "Image index %s has no image for linux/%s.", digest,
+				runtime.GOARCH)
 		}
 		return im.inspect(ctx, d.Digest.String(), depth-1)
 	}
@@ -157,10 +164,16 @@ func (im *Images) inspect(ctx context.Context, digest string, depth int) (Manife
 		return Manifest{}, err
 	}
 	if got, want := len(m.Config.RootFS.DiffIDs), len(probe.Layers); got != want {
-		return Manifest{}, fault.New(fault.InvalidArgument, "Image %s has %d layers, its configuration names %d.", digest, want, got)
+		return Manifest{}, fault.New(fault.InvalidArgument, "Image %s has %d layers, its configuration names %d.",
+			digest, want, got)
 	}
 	for i, d := range probe.Layers {
-		m.Layers = append(m.Layers, Layer{Digest: d.Digest, DiffID: m.Config.RootFS.DiffIDs[i], Size: d.Size, MediaType: d.MediaType})
+		m.Layers = append(m.Layers, Layer{
+			Digest:    d.Digest,
+			DiffID:    m.Config.RootFS.DiffIDs[i],
+			Size:      d.Size,
+			MediaType: d.MediaType,
+		})
 	}
 	return m, nil
 }
@@ -177,14 +190,19 @@ func (im *Images) document(ctx context.Context, digest string, into any) error {
 	}
 	defer f.Close()
 	if info.Size > maxDocument {
-		return fault.New(fault.InvalidArgument, "Blob %s has %d bytes, which is too much for a manifest or configuration.", dg, info.Size)
+		return fault.New(fault.InvalidArgument,
+			"Blob %s has %d bytes, which is too much for a manifest or configuration.", dg, info.Size)
 	}
 	b, err := io.ReadAll(f)
 	if err != nil {
 		return err
 	}
 	if err := json.Unmarshal(b, into); err != nil {
-		return &fault.Error{Code: fault.InvalidArgument, Message: "Blob " + digest + " is not a valid image document.", Cause: err}
+		return &fault.Error{
+			Code:    fault.InvalidArgument,
+			Message: "Blob " + digest + " is not a valid image document.",
+			Cause:   err,
+		}
 	}
 	return nil
 }

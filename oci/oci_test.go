@@ -116,7 +116,13 @@ func tarOf(t *testing.T, entries ...tar.Header) []byte {
 
 func TestUnpackCompressions(t *testing.T) {
 	f := setup(t, oci.Limits{})
-	stream := tarOf(t, tar.Header{Name: "bin/", Typeflag: tar.TypeDir}, tar.Header{Name: "bin/app", Uname: "app", Uid: 1000, Gid: 1001, Mode: 0o4755})
+	stream := tarOf(t, tar.Header{Name: "bin/", Typeflag: tar.TypeDir}, tar.Header{
+		Name:  "bin/app",
+		Uname: "app",
+		Uid:   1000,
+		Gid:   1001,
+		Mode:  0o4755,
+	})
 	for name, compress := range map[string]func([]byte) []byte{"tar": plain, "gzip": gzipped, "zstd": zstded} {
 		t.Run(name, func(t *testing.T) {
 			cfg := v1.ConfigFile{Config: v1.Config{Cmd: []string{"/bin/app"}, User: "1000"}}
@@ -158,10 +164,12 @@ func TestWhiteoutsAndImpliedParents(t *testing.T) {
 		t.Errorf("whiteout is %v, %v: want a 0/0 device", st, err)
 	}
 	opaque := make([]byte, 8)
-	if n, err := syscall.Getxattr(filepath.Join(img.Layers[1], "opt"), "trusted.overlay.opaque", opaque); err != nil || string(opaque[:n]) != "y" {
+	if n, err := syscall.Getxattr(filepath.Join(img.Layers[1], "opt"), "trusted.overlay.opaque", opaque); err != nil ||
+		string(opaque[:n]) != "y" {
 		t.Errorf("opaque mark = %q, %v", opaque[:n], err)
 	}
-	if st, err := os.Stat(filepath.Join(img.Layers[1], "tmp")); err != nil || st.Mode()&os.ModeSticky == 0 || st.Mode().Perm() != 0o777 {
+	if st, err := os.Stat(filepath.Join(img.Layers[1], "tmp")); err != nil || st.Mode()&os.ModeSticky == 0 ||
+		st.Mode().Perm() != 0o777 {
 		t.Errorf("implied /tmp is %v, %v: want the mode of the layer below", st.Mode(), err)
 	}
 }
@@ -172,14 +180,18 @@ func TestHostileLayers(t *testing.T) {
 		return tar.Header{Name: name, Typeflag: tar.TypeSymlink, Linkname: to}
 	}
 	for name, entries := range map[string][]tar.Header{
-		"dots":           {{Name: "../../../../../../../../" + outside + "/pwned", Uname: "x"}},
-		"absolute":       {{Name: outside + "/pwned", Uname: "x"}},
-		"symlink":        {link("out", outside), {Name: "out/pwned", Uname: "x"}},
-		"whiteout":       {link("out", outside), {Name: "out/.wh.kept"}},
-		"whiteout dots":  {{Name: "a/.wh..."}},
-		"hard link":      {{Name: "pwned", Typeflag: tar.TypeLink, Linkname: "../../../../../../../../etc/passwd"}},
-		"device":         {{Name: "sda", Typeflag: tar.TypeBlock, Devmajor: 8}},
-		"overlay attr":   {{Name: "d/", Typeflag: tar.TypeDir, PAXRecords: map[string]string{"SCHILY.xattr.trusted.overlay.redirect": "/etc"}}},
+		"dots":          {{Name: "../../../../../../../../" + outside + "/pwned", Uname: "x"}},
+		"absolute":      {{Name: outside + "/pwned", Uname: "x"}},
+		"symlink":       {link("out", outside), {Name: "out/pwned", Uname: "x"}},
+		"whiteout":      {link("out", outside), {Name: "out/.wh.kept"}},
+		"whiteout dots": {{Name: "a/.wh..."}},
+		"hard link":     {{Name: "pwned", Typeflag: tar.TypeLink, Linkname: "../../../../../../../../etc/passwd"}},
+		"device":        {{Name: "sda", Typeflag: tar.TypeBlock, Devmajor: 8}},
+		"overlay attr": {{
+			Name:       "d/",
+			Typeflag:   tar.TypeDir,
+			PAXRecords: map[string]string{"SCHILY.xattr.trusted.overlay.redirect": "/etc"},
+		}},
 		"empty name":     {{Name: "", Uname: "x"}},
 		"the root again": {{Name: "./", Typeflag: tar.TypeDir, Mode: 0o777, Uid: 77}},
 	} {
@@ -202,7 +214,8 @@ func TestHostileLayers(t *testing.T) {
 			if _, err := os.Lstat(filepath.Join(img.Layers[0], "sda")); err == nil {
 				t.Error("the layer made a device node")
 			}
-			if _, err := syscall.Getxattr(filepath.Join(img.Layers[0], "d"), "trusted.overlay.redirect", nil); err == nil {
+			if _, err := syscall.Getxattr(filepath.Join(img.Layers[0], "d"), "trusted.overlay.redirect",
+				nil); err == nil {
 				t.Error("the layer set overlay's own attribute")
 			}
 		})
@@ -210,7 +223,8 @@ func TestHostileLayers(t *testing.T) {
 }
 
 func TestRefusals(t *testing.T) {
-	stream := tarOf(t, tar.Header{Name: "a", Uname: strings.Repeat("x", 5000)}, tar.Header{Name: "b"}, tar.Header{Name: "c"})
+	stream := tarOf(t, tar.Header{Name: "a", Uname: strings.Repeat("x", 5000)}, tar.Header{Name: "b"},
+		tar.Header{Name: "c"})
 	for name, tc := range map[string]struct {
 		limits oci.Limits
 		layer  func(f fixture) oci.Layer
@@ -222,12 +236,27 @@ func TestRefusals(t *testing.T) {
 			return l
 		}, fault.InvalidArgument},
 		"no such blob": {oci.Limits{}, func(f fixture) oci.Layer {
-			return oci.Layer{Digest: v1.Hash{Algorithm: "sha256", Hex: strings.Repeat("1", 64)}, DiffID: v1.Hash{Algorithm: "sha256", Hex: strings.Repeat("1", 64)}}
+			return oci.Layer{
+				Digest: v1.Hash{Algorithm: "sha256", Hex: strings.Repeat("1", 64)},
+				DiffID: v1.Hash{Algorithm: "sha256", Hex: strings.Repeat("1", 64)},
+			}
 		}, fault.NotFound},
-		"not a tar":        {oci.Limits{}, func(f fixture) oci.Layer { return f.layer([]byte(strings.Repeat("no ", 999)), plain) }, fault.InvalidArgument},
-		"torn gzip":        {oci.Limits{}, func(f fixture) oci.Layer { return f.layer(stream, func(b []byte) []byte { return gzipped(b)[:60] }) }, fault.InvalidArgument},
-		"too many bytes":   {oci.Limits{Bytes: 4999, Entries: 100}, func(f fixture) oci.Layer { return f.layer(stream, gzipped) }, fault.ResourceExhausted},
-		"too many entries": {oci.Limits{Bytes: 1 << 20, Entries: 2}, func(f fixture) oci.Layer { return f.layer(stream, gzipped) }, fault.ResourceExhausted},
+		"not a tar": {oci.Limits{}, func(f fixture) oci.Layer {
+			return f.layer([]byte(strings.Repeat("no ",
+				999)), plain)
+		}, fault.InvalidArgument},
+		"torn gzip": {oci.Limits{}, func(f fixture) oci.Layer {
+			return f.layer(stream,
+				func(b []byte) []byte { return gzipped(b)[:60] })
+		}, fault.InvalidArgument},
+		"too many bytes": {oci.Limits{Bytes: 4999, Entries: 100}, func(f fixture) oci.Layer {
+			return f.layer(stream,
+				gzipped)
+		}, fault.ResourceExhausted},
+		"too many entries": {oci.Limits{Bytes: 1 << 20, Entries: 2}, func(f fixture) oci.Layer {
+			return f.layer(stream,
+				gzipped)
+		}, fault.ResourceExhausted},
 		"zeros behind the end": {oci.Limits{Bytes: 5000, Entries: 3}, func(f fixture) oci.Layer {
 			return f.layer(append(bytes.Clone(stream), make([]byte, 1<<20)...), gzipped)
 		}, fault.ResourceExhausted},
@@ -253,24 +282,31 @@ func TestIndex(t *testing.T) {
 	other := f.assemble(v1.ConfigFile{Config: v1.Config{Env: []string{"ELSEWHERE=1"}}})
 	entry := func(digest, os, arch string) v1.Descriptor {
 		h, _ := v1.NewHash(digest)
-		return v1.Descriptor{MediaType: types.OCIManifestSchema1, Digest: h, Platform: &v1.Platform{OS: os, Architecture: arch}}
+		return v1.Descriptor{
+			MediaType: types.OCIManifestSchema1,
+			Digest:    h,
+			Platform:  &v1.Platform{OS: os, Architecture: arch},
+		}
 	}
 	index := func(mt types.MediaType, ds ...v1.Descriptor) string {
 		b, _ := json.Marshal(v1.IndexManifest{SchemaVersion: 2, MediaType: mt, Manifests: ds})
 		return f.put(b).String()
 	}
-	ours := []v1.Descriptor{entry(other, "unknown", "unknown"), entry(other, "linux", "s390x"), entry(want, "linux", runtime.GOARCH)}
+	ours := []v1.Descriptor{entry(other, "unknown", "unknown"), entry(other, "linux", "s390x"),
+		entry(want, "linux", runtime.GOARCH)}
 	inner := index(types.OCIImageIndex, ours...)
 	innerEntry := entry(inner, "linux", runtime.GOARCH)
 	for name, digest := range map[string]string{
-		"OCI": index(types.OCIImageIndex, ours...), "Docker": index(types.DockerManifestList, ours...), "no media type": index("", ours...),
-		"nested": index(types.OCIImageIndex, innerEntry),
+		"OCI": index(types.OCIImageIndex, ours...), "Docker": index(types.DockerManifestList, ours...),
+		"no media type": index("", ours...),
+		"nested":        index(types.OCIImageIndex, innerEntry),
 	} {
 		if img, err := f.Unpack(t.Context(), digest); err != nil || img.Digest != want {
 			t.Errorf("%s: got %q, %v, want %s", name, img.Digest, err, want)
 		}
 	}
-	if _, err := f.Unpack(t.Context(), index(types.OCIImageIndex, ours[:2]...)); !fault.Is(err, fault.FailedPrecondition) {
+	if _, err := f.Unpack(t.Context(), index(types.OCIImageIndex, ours[:2]...)); !fault.Is(err,
+		fault.FailedPrecondition) {
 		t.Errorf("index without our platform: %v", err)
 	}
 	deep := index(types.OCIImageIndex, entry(index(types.OCIImageIndex, innerEntry), "linux", runtime.GOARCH))
@@ -282,7 +318,8 @@ func TestIndex(t *testing.T) {
 // A hundred callers of one image: one unpacking, all see the whole layer.
 func TestUnpackAtOnce(t *testing.T) {
 	f := setup(t, oci.Limits{})
-	digest := f.assemble(v1.ConfigFile{}, f.layer(tarOf(t, tar.Header{Name: "file", Uname: strings.Repeat("x", 1<<20)}), gzipped))
+	digest := f.assemble(v1.ConfigFile{},
+		f.layer(tarOf(t, tar.Header{Name: "file", Uname: strings.Repeat("x", 1<<20)}), gzipped))
 	var wg sync.WaitGroup
 	for range 100 {
 		wg.Go(func() {
@@ -431,7 +468,12 @@ func TestPrune(t *testing.T) {
 
 func TestAssembleIsReproducible(t *testing.T) {
 	files := []oci.File{
-		{Path: "/app", Mode: 0o755, Size: 3, Open: func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("app")), nil }},
+		{
+			Path: "/app",
+			Mode: 0o755,
+			Size: 3,
+			Open: func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("app")), nil },
+		},
 		{Path: "/etc/motd", Mode: 0o644, Data: []byte("knock knock")},
 		{Path: "/data", Mode: os.ModeDir | os.ModeSticky | 0o777},
 		{Path: "/bin", Link: "usr/bin"},
@@ -444,7 +486,8 @@ func TestAssembleIsReproducible(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		digest, manifest, err := f.Assemble(t.Context(), []oci.Layer{l}, v1.ConfigFile{OS: "linux", Architecture: "amd64"})
+		digest, manifest, err := f.Assemble(t.Context(), []oci.Layer{l},
+			v1.ConfigFile{OS: "linux", Architecture: "amd64"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -479,11 +522,15 @@ func TestAssembleIsReproducible(t *testing.T) {
 
 func TestWriteLayerRefuses(t *testing.T) {
 	for name, files := range map[string][]oci.File{
-		"relative":   {{Path: "app"}},
-		"dots":       {{Path: "/a/../../b"}},
-		"root":       {{Path: "/"}},
-		"twice":      {{Path: "/a"}, {Path: "/a"}},
-		"wrong size": {{Path: "/a", Size: 5, Open: func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("abc")), nil }}},
+		"relative": {{Path: "app"}},
+		"dots":     {{Path: "/a/../../b"}},
+		"root":     {{Path: "/"}},
+		"twice":    {{Path: "/a"}, {Path: "/a"}},
+		"wrong size": {{
+			Path: "/a",
+			Size: 5,
+			Open: func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("abc")), nil },
+		}},
 	} {
 		if err := oci.WriteLayer(io.Discard, files); !fault.Is(err, fault.InvalidArgument) {
 			t.Errorf("%s: %v", name, err)
@@ -509,7 +556,8 @@ func TestTree(t *testing.T) {
 	if err := syscall.Mkfifo(filepath.Join(dir, "pipe"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	files, err := oci.Tree(dir, "/app", func(rel string, dir bool) bool { return dir && rel == "out" || rel == "sub/left" })
+	files, err := oci.Tree(dir, "/app",
+		func(rel string, dir bool) bool { return dir && rel == "out" || rel == "sub/left" })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -540,7 +588,9 @@ func TestUnpackOnAFullDisk(t *testing.T) {
 		return nil
 	})
 	small := f.assemble(v1.ConfigFile{}, f.layer(tarOf(t, tar.Header{Name: "small", Uname: "x"}), gzipped))
-	big := f.assemble(v1.ConfigFile{}, f.layer(tarOf(t, tar.Header{Name: "first", Uname: "x"}, tar.Header{Name: "big", Uname: strings.Repeat("0", 5<<20)}), gzipped))
+	big := f.assemble(v1.ConfigFile{},
+		f.layer(tarOf(t, tar.Header{Name: "first", Uname: "x"},
+			tar.Header{Name: "big", Uname: strings.Repeat("0", 5<<20)}), gzipped))
 	if _, err := im.Unpack(t.Context(), big); fault.From(err).Reason != fault.ReasonDiskFull {
 		t.Errorf("a layer that there is no room for: %v", err)
 	}

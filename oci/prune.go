@@ -28,8 +28,9 @@ func (im *Images) use(layer string) bool {
 }
 
 // Prune removes the unpacked layers that are not in keep (directories, as in Image.Layers) and that no Unpack has
-// returned since the given time, and tells how many they were, and how many it left because they are too young. An image that is used longer than that must be in keep;
-// one that comes back is unpacked again from its blobs, which Prune leaves alone.
+// returned since the given time, and tells how many they were, and how many it left because they are too young. An
+// image that is used longer than that must be in keep; one that comes back is unpacked again from its blobs, which
+// Prune leaves alone.
 func (im *Images) Prune(ctx context.Context, keep []string, since time.Time) (n, young int, err error) {
 	defer fault.Wrap(&err, "oci.Prune")
 	marks, err := os.ReadDir(im.marks)

@@ -57,7 +57,8 @@ func (m Manifest) chain() (names []string) {
 	return names
 }
 
-// Layers returns where the layers of an image are when they are unpacked, which they need not be: what Prune is to keep.
+// Layers returns where the layers of an image are when they are unpacked, which they need not be: what Prune is to
+// keep.
 func (im *Images) Layers(ctx context.Context, manifestDigest string) (dirs []string, err error) {
 	defer fault.Wrap(&err, "oci.Layers(%s)", manifestDigest)
 	m, err := im.inspect(ctx, manifestDigest, 2)
@@ -129,7 +130,8 @@ func (im *Images) unpack(ctx context.Context, dir string, l Layer, below []strin
 		return invalid(err)
 	}
 	if got := counted.diffID(); got != l.DiffID {
-		return fault.New(fault.InvalidArgument, "Layer %s unpacks to %s, the configuration says %s.", l.Digest, got, l.DiffID)
+		return fault.New(fault.InvalidArgument, "Layer %s unpacks to %s, the configuration says %s.", l.Digest, got,
+			l.DiffID)
 	}
 	if err := os.Rename(tmp, dir); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
@@ -184,7 +186,8 @@ func (c *counter) diffID() v1.Hash {
 }
 
 func (c *counter) tooMuch() error {
-	return fault.New(fault.ResourceExhausted, "The layer unpacks to more than %d bytes or %d entries.", c.limits.Bytes, c.limits.Entries)
+	return fault.New(fault.ResourceExhausted, "The layer unpacks to more than %d bytes or %d entries.", c.limits.Bytes,
+		c.limits.Entries)
 }
 
 // entry looks at each header before it is applied.
@@ -204,7 +207,8 @@ func (c *counter) entry(h *tar.Header) (bool, error) {
 		return false, nil
 	}
 	for key := range h.PAXRecords {
-		if name, ok := strings.CutPrefix(key, "SCHILY.xattr."); ok && (strings.HasPrefix(name, "trusted.") || strings.HasPrefix(name, "user.overlay.")) {
+		if name, ok := strings.CutPrefix(key, "SCHILY.xattr."); ok &&
+			(strings.HasPrefix(name, "trusted.") || strings.HasPrefix(name, "user.overlay.")) {
 			delete(h.PAXRecords, key)
 		}
 	}

@@ -24,8 +24,8 @@ type Attempts struct{ store *store.Store }
 // NewAttempts returns the counts that are kept in a store.
 func NewAttempts(st *store.Store) *Attempts { return &Attempts{st} }
 
-// Begin counts a beginning of the named work, on the disk before it returns. End is called when the work is over, however
-// it ended. Begin fails with Aborted where two beginnings had no end.
+// Begin counts a beginning of the named work, on the disk before it returns. End is called when the work is over,
+// however it ended. Begin fails with Aborted where two beginnings had no end.
 func (a *Attempts) Begin(ctx context.Context, name string) (end func(), err error) {
 	defer fault.Wrap(&err, "operation.Begin(%.200s)", name)
 	err = a.store.Update(ctx, func(tx *store.Tx) error {
@@ -38,7 +38,8 @@ func (a *Attempts) Begin(ctx context.Context, name string) (end func(), err erro
 			return err
 		}
 		if row.Value.Begun >= MaxAttempts {
-			return fault.New(fault.Aborted, "The platform stopped uncleanly %d times while this ran; it is not tried again.", row.Value.Begun)
+			return fault.New(fault.Aborted,
+				"The platform stopped uncleanly %d times while this ran; it is not tried again.", row.Value.Begun)
 		}
 		row.Value.Begun++
 		_, err = attempts.Update(tx, row)

@@ -78,8 +78,8 @@ type Operations struct{ store *store.Store }
 // New returns the operations in the store.
 func New(st *store.Store) *Operations { return &Operations{st} }
 
-// Get returns the operation of a kind and of that name, or NotFound: operations of all products are in one place, and each API
-// shows its own only.
+// Get returns the operation of a kind and of that name, or NotFound: operations of all products are in one place, and
+// each API shows its own only.
 func (o *Operations) Get(ctx context.Context, kind, name string) (op Operation, err error) {
 	defer fault.Wrap(&err, "operation.Get(%s)", name)
 	err = o.store.View(ctx, func(tx *store.Tx) (err error) {
@@ -93,7 +93,9 @@ func (o *Operations) Get(ctx context.Context, kind, name string) (op Operation, 
 }
 
 // List returns the operations of a kind in a location by name, after the one called last, at most limit of them.
-func (o *Operations) List(ctx context.Context, kind string, in resource.Location, last string, limit int) (out []Operation, err error) {
+func (o *Operations) List(
+	ctx context.Context, kind string, in resource.Location, last string, limit int,
+) (out []Operation, err error) {
 	defer fault.Wrap(&err, "operation.List(%s)", in)
 	err = o.store.View(ctx, func(tx *store.Tx) error {
 		for {

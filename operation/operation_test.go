@@ -50,7 +50,8 @@ func TestLifeOfAnOperation(t *testing.T) {
 	if err := ops.Expire(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if list, err := ops.List(t.Context(), "test", resource.Location{Project: "p", Location: "l"}, "", 10); err != nil || len(list) != 0 {
+	if list, err := ops.List(t.Context(), "test", resource.Location{Project: "p", Location: "l"}, "", 10); err != nil ||
+		len(list) != 0 {
 		t.Errorf("after 30 days: %v, %v", list, err)
 	}
 }
@@ -82,10 +83,12 @@ func TestKindsAreApart(t *testing.T) {
 	for kind, own := range names {
 		for of, all := range names {
 			for _, name := range all {
-				if _, err := ops.Get(t.Context(), kind, name); (err == nil) != (kind == of) || err != nil && !fault.Is(err, fault.NotFound) {
+				if _, err := ops.Get(t.Context(), kind, name); (err == nil) != (kind == of) ||
+					err != nil && !fault.Is(err, fault.NotFound) {
 					t.Errorf("Get %s of %s = %v", name, kind, err)
 				}
-				if op, err := ops.Wait(t.Context(), kind, name, time.Minute); (err == nil) != (kind == of) || err != nil && (op.Name != "" || !fault.Is(err, fault.NotFound)) {
+				if op, err := ops.Wait(t.Context(), kind, name, time.Minute); (err == nil) != (kind == of) ||
+					err != nil && (op.Name != "" || !fault.Is(err, fault.NotFound)) {
 					t.Errorf("Wait %s of %s = %+v, %v", name, kind, op, err)
 				}
 			}

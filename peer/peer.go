@@ -1,6 +1,7 @@
 // Package peer says which local user is at the other end of a connection, by the kernel's word.
 //
-// It serves the platform's socket, its proxy and the metadata server of a shell. What a user may do is not its business.
+// It serves the platform's socket, its proxy and the metadata server of a shell. What a user may do is not its
+// business.
 package peer
 
 import (
@@ -38,7 +39,10 @@ func unixUser(u *net.UnixConn) (int, error) {
 		return 0, err
 	}
 	var cred *unix.Ucred
-	if e := raw.Control(func(fd uintptr) { cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); e != nil {
+	if e := raw.Control(func(fd uintptr) {
+		cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET,
+			unix.SO_PEERCRED)
+	}); e != nil {
 		return 0, e
 	}
 	if err != nil {

@@ -43,7 +43,8 @@ type Projects struct {
 	now    func() time.Time
 	write  sync.Mutex
 	all    atomic.Pointer[map[string]Project] // by id and by number
-	// created runs in the transaction that makes a project: the accounts that Google manages in one, and its first policy.
+	// created runs in the transaction that makes a project: the accounts that Google manages in one, and its first
+	// policy.
 	created func(tx *store.Tx, project, number, owner string) error
 }
 
@@ -106,17 +107,26 @@ func (p *Projects) IDs() []string {
 	return out
 }
 
-// Create makes a project with everything enabled that a new one has, and with an owner, a member as policies write it. It
-// fails with InvalidArgument on a bad id and with AlreadyExists.
-func (p *Projects) Create(ctx context.Context, id, name string, labels map[string]string, owner string) (_ Project, err error) {
+// Create makes a project with everything enabled that a new one has, and with an owner, a member as policies write it.
+// It fails with InvalidArgument on a bad id and with AlreadyExists.
+func (p *Projects) Create(
+	ctx context.Context, id, name string, labels map[string]string, owner string,
+) (_ Project, err error) {
 	defer fault.Wrap(&err, "projects.Create(%s)", id)
 	if !resource.ProjectID(id) {
-		return Project{}, fault.Invalid("project.projectId", "%q is not 6 to 30 lower-case letters, digits and hyphens that start with a letter", id)
+		return Project{}, fault.Invalid("project.projectId",
+			"%q is not 6 to 30 lower-case letters, digits and hyphens that start with a letter", id)
 	}
 	if name == "" {
 		name = id
 	}
-	x := Project{ID: id, Number: numberOf(id), Name: name, Labels: labels, Created: p.now().UTC()}
+	x := Project{
+		ID:      id,
+		Number:  numberOf(id),
+		Name:    name,
+		Labels:  labels,
+		Created: p.now().UTC(),
+	}
 	x.Enabled = catalog.Hosts() // sorted
 	p.write.Lock()
 	defer p.write.Unlock()
@@ -170,7 +180,12 @@ type Service struct {
 }
 
 func serviceOf(x Project, api catalog.API) Service {
-	return Service{Project: x, Name: api.Host, Title: api.Title, Enabled: api.Always || slices.Contains(x.Enabled, api.Host)}
+	return Service{
+		Project: x,
+		Name:    api.Host,
+		Title:   api.Title,
+		Enabled: api.Always || slices.Contains(x.Enabled, api.Host),
+	}
 }
 
 // Service returns the state of a service in a project. It fails with NotFound for a service that Giggle does not have.
@@ -181,7 +196,8 @@ func (p *Projects) Service(project, name string) (Service, error) {
 	}
 	api, ok := catalog.Find(name)
 	if !ok {
-		return Service{}, fault.New(fault.NotFound, "Service %q is not one that Giggle has. `gcloud services list --available` shows those that it has.", name)
+		return Service{}, fault.New(fault.NotFound,
+			"Service %q is not one that Giggle has. `gcloud services list --available` shows those that it has.", name)
 	}
 	return serviceOf(x, api), nil
 }
@@ -201,7 +217,9 @@ func (p *Projects) Services(project string) ([]Service, error) {
 
 // SetEnabled enables or disables services in a project, all of them or none. It fails with NotFound for one that
 // Giggle does not have and with FailedPrecondition on disabling what a project can't be without.
-func (p *Projects) SetEnabled(ctx context.Context, project string, enabled bool, names ...string) (_ Project, err error) {
+func (p *Projects) SetEnabled(
+	ctx context.Context, project string, enabled bool, names ...string,
+) (_ Project, err error) {
 	defer fault.Wrap(&err, "projects.SetEnabled(%s)", project)
 	p.write.Lock()
 	defer p.write.Unlock()
@@ -214,7 +232,8 @@ func (p *Projects) SetEnabled(ctx context.Context, project string, enabled bool,
 			return Project{}, err
 		}
 		if api, _ := catalog.Find(n); api.Always && !enabled {
-			return Project{}, fault.New(fault.FailedPrecondition, "Service %q can't be disabled: a project could not be managed without it.", n)
+			return Project{}, fault.New(fault.FailedPrecondition,
+				"Service %q can't be disabled: a project could not be managed without it.", n)
 		}
 	}
 	err = p.store.Update(ctx, func(tx *store.Tx) error {
@@ -262,7 +281,8 @@ func (p *Projects) CheckEnabled(project, service string) error {
 		"%s has not been used in project %s before or it is disabled. Enable it with `gcloud services enable %s --project %s`, then retry.",
 		service, x.ID, service, x.ID)
 	e.Reason, e.Domain = "SERVICE_DISABLED", "googleapis.com"
-	e.Metadata = map[string]string{"service": service, "consumer": "projects/" + x.Number, "activationUrl": url, "containerInfo": x.Number, "serviceTitle": api.Title}
+	e.Metadata = map[string]string{"service": service, "consumer": "projects/" + x.Number, "activationUrl": url,
+		"containerInfo": x.Number, "serviceTitle": api.Title}
 	e.Help = []fault.Link{{Description: "Google developers console API activation", URL: url}}
 	return e
 }

@@ -50,18 +50,22 @@ func TestProjectsAndServices(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, q := range []*projects.Projects{p, again} {
-		if err := q.CheckEnabled(x.Number, "run.googleapis.com"); !fault.Is(err, fault.PermissionDenied) || fault.From(err).Reason != "SERVICE_DISABLED" {
+		if err := q.CheckEnabled(x.Number, "run.googleapis.com"); !fault.Is(err, fault.PermissionDenied) ||
+			fault.From(err).Reason != "SERVICE_DISABLED" {
 			t.Errorf("a disabled service = %v, want SERVICE_DISABLED", err)
 		}
 	}
-	if _, err := p.SetEnabled(t.Context(), "giggle", false, "iam.googleapis.com"); !fault.Is(err, fault.FailedPrecondition) {
+	if _, err := p.SetEnabled(t.Context(), "giggle", false, "iam.googleapis.com"); !fault.Is(err,
+		fault.FailedPrecondition) {
 		t.Errorf("disabling iam = %v, want FAILED_PRECONDITION", err)
 	}
-	if _, err := p.SetEnabled(t.Context(), "giggle", true, "run.googleapis.com", "teapot.googleapis.com"); !fault.Is(err, fault.NotFound) {
+	if _, err := p.SetEnabled(t.Context(), "giggle", true, "run.googleapis.com",
+		"teapot.googleapis.com"); !fault.Is(err, fault.NotFound) {
 		t.Errorf("enabling what is not there = %v, want NOT_FOUND", err)
 	}
 	all, err := p.Services("giggle")
-	if err != nil || !slices.ContainsFunc(all, func(s projects.Service) bool { return s.Name == "run.googleapis.com" && !s.Enabled }) {
+	if err != nil || !slices.ContainsFunc(all,
+		func(s projects.Service) bool { return s.Name == "run.googleapis.com" && !s.Enabled }) {
 		t.Errorf("Services = %v, %v; run must be there and still disabled", all, err)
 	}
 }

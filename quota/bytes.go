@@ -42,8 +42,9 @@ func size(n int64) string {
 	return fmt.Sprintf("%dMi", (n+1<<20-1)>>20)
 }
 
-// Bytes bounds what comes in for projects before any row says that they have it: uploads that have begun, whether somebody
-// is sending or not. The rows' own sums are admitted where they are kept. It is safe for concurrent use; a nil one admits all.
+// Bytes bounds what comes in for projects before any row says that they have it: uploads that have begun, whether
+// somebody is sending or not. The rows' own sums are admitted where they are kept. It is safe for concurrent use; a nil
+// one admits all.
 type Bytes struct {
 	limits *Limits
 	stored func(ctx context.Context, project string) (int64, error)
@@ -54,10 +55,18 @@ type Bytes struct {
 	uploads map[string]*Coming // those that last longer than a request, by id
 }
 
-// NewBytes returns the bound of what comes in. Stored is what the rows of a project add up to, and alive reports whether an
-// upload of that id is still there, which may have expired.
-func NewBytes(limits *Limits, stored func(ctx context.Context, project string) (int64, error), alive func(upload string) bool) *Bytes {
-	return &Bytes{limits: limits, stored: stored, alive: alive, coming: make(map[string]int64), uploads: make(map[string]*Coming)}
+// NewBytes returns the bound of what comes in. Stored is what the rows of a project add up to, and alive reports
+// whether an upload of that id is still there, which may have expired.
+func NewBytes(
+	limits *Limits, stored func(ctx context.Context, project string) (int64, error), alive func(upload string) bool,
+) *Bytes {
+	return &Bytes{
+		limits:  limits,
+		stored:  stored,
+		alive:   alive,
+		coming:  make(map[string]int64),
+		uploads: make(map[string]*Coming),
+	}
 }
 
 // Admit fails when the project may not have n more bytes than it stores and has coming.
@@ -162,8 +171,8 @@ func (b *Bytes) end(c *Coming) {
 	}
 }
 
-// Reader returns r, which counts what it yields and fails when the project may not have it. What it is to replace, which
-// has so many bytes, does not count.
+// Reader returns r, which counts what it yields and fails when the project may not have it. What it is to replace,
+// which has so many bytes, does not count.
 func (c *Coming) Reader(ctx context.Context, r io.Reader, replaced int64) io.Reader {
 	if c.b == nil {
 		return r

@@ -1,8 +1,8 @@
 // Package quota is how many of each thing there may be: Google's own numbers where it says them, and what `giggle up`
 // was told instead.
 //
-// It serves the products, which count in the transaction that adds. It counts nothing itself but the bytes that come in, of
-// which there is no row yet.
+// It serves the products, which count in the transaction that adds. It counts nothing itself but the bytes that come
+// in, of which there is no row yet.
 package quota
 
 import (
@@ -56,13 +56,14 @@ var table = map[Name]struct {
 // Limits are a platform's quotas. A nil one has the usual numbers.
 type Limits struct{ said map[Name]int }
 
-// New returns the usual numbers with others in their place. It fails with InvalidArgument on a name that there is not and
-// on a number below 1.
+// New returns the usual numbers with others in their place. It fails with InvalidArgument on a name that there is not
+// and on a number below 1.
 func New(said map[string]int) (*Limits, error) {
 	l := &Limits{said: make(map[Name]int, len(said))}
 	for name, n := range said {
 		if _, ok := table[Name(name)]; !ok {
-			return nil, fault.New(fault.InvalidArgument, "There is no quota %.60q; there are %s.", name, strings.Join(Names(), ", "))
+			return nil, fault.New(fault.InvalidArgument, "There is no quota %.60q; there are %s.", name,
+				strings.Join(Names(), ", "))
 		}
 		if n < 1 {
 			return nil, fault.New(fault.InvalidArgument, "The quota %s must be at least 1, not %d.", name, n)

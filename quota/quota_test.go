@@ -27,7 +27,9 @@ func TestAdmit(t *testing.T) {
 			t.Errorf("the last of %s: %v", c.name, err)
 		}
 		err := c.limits.Admit(c.name, "project p", c.most)
-		if !fault.Is(err, fault.ResourceExhausted) || !strings.Contains(err.Error(), "giggle up --quota "+string(c.name)+"=") || !strings.Contains(err.Error(), "project p") {
+		if !fault.Is(err, fault.ResourceExhausted) ||
+			!strings.Contains(err.Error(), "giggle up --quota "+string(c.name)+"=") ||
+			!strings.Contains(err.Error(), "project p") {
 			t.Errorf("one more of %s: %v", c.name, err)
 		}
 	}

@@ -59,7 +59,8 @@ func TestPageRefuses(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if page, next, err := resource.Page(pages, resource.List{Query: "one", Size: 99, Most: 1}, rows, same); len(page) != 1 || next == "" || err != nil {
+	if page, next, err := resource.Page(pages, resource.List{Query: "one", Size: 99, Most: 1}, rows,
+		same); len(page) != 1 || next == "" || err != nil {
 		t.Errorf("more than the most: %q, %q, %v", page, next, err)
 	}
 }
@@ -67,7 +68,8 @@ func TestPageRefuses(t *testing.T) {
 func TestDescending(t *testing.T) {
 	now := time.Now()
 	keys := []string{
-		resource.Descending(now, "a"), resource.Descending(now, "b"), resource.Descending(now.Add(-time.Nanosecond), "a"),
+		resource.Descending(now, "a"), resource.Descending(now, "b"),
+		resource.Descending(now.Add(-time.Nanosecond), "a"),
 		resource.Descending(time.Unix(0, 0), "z"),
 	}
 	if !slices.IsSorted(keys) {
@@ -80,7 +82,8 @@ func TestGlobalsAndAccounts(t *testing.T) {
 	if err != nil || n.String() != "projects/p/repos/app" || n.ID != "app" {
 		t.Errorf("%+v, %v", n, err)
 	}
-	for _, bad := range []string{"projects/p/repos/", "projects/p/things/x", "projects/p/repos/a/b", "repos/a", "projects/../repos/a", strings.Repeat("x", 2000)} {
+	for _, bad := range []string{"projects/p/repos/", "projects/p/things/x", "projects/p/repos/a/b", "repos/a",
+		"projects/../repos/a", strings.Repeat("x", 2000)} {
 		if _, err := resource.ParseGlobal("repos", bad); !fault.Is(err, fault.InvalidArgument) {
 			t.Errorf("%.50s: %v", bad, err)
 		}
@@ -109,7 +112,8 @@ func TestGlobalsAndAccounts(t *testing.T) {
 }
 
 func FuzzFullName(f *testing.F) {
-	for _, s := range []string{"//run.googleapis.com/projects/p", "//x/y", "run.googleapis.com/p", "//.googleapis.com/"} {
+	for _, s := range []string{"//run.googleapis.com/projects/p", "//x/y", "run.googleapis.com/p",
+		"//.googleapis.com/"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, name string) {

@@ -23,8 +23,10 @@ func TestNamesRoundTrip(t *testing.T) {
 		t.Errorf("ParseRevision = %+v, %v", r, err)
 	}
 	for _, s := range []string{
-		"", "projects/p", "projects/p/locations/l/services/", "projects/p/locations/l/jobs/x", "projects//locations/l/services/s",
-		"projects/p/locations/../services/s", "projects/p/locations/l/services/a b", "projects/p/locations/l/services/s/x",
+		"", "projects/p", "projects/p/locations/l/services/", "projects/p/locations/l/jobs/x",
+		"projects//locations/l/services/s",
+		"projects/p/locations/../services/s", "projects/p/locations/l/services/a b",
+		"projects/p/locations/l/services/s/x",
 		"projects/p/locations/l/services/" + strings.Repeat("x", 2000),
 	} {
 		if _, err := resource.ParseChild("services", s); !fault.Is(err, fault.InvalidArgument) {
@@ -44,7 +46,8 @@ func FuzzParseRevision(f *testing.F) {
 
 func TestLabels(t *testing.T) {
 	for s, want := range map[string]bool{
-		"jokes": true, "a-1": true, "": false, "1a": false, "a-": false, "A": false, "a_b": false, strings.Repeat("a", 64): false,
+		"jokes": true, "a-1": true, "": false, "1a": false, "a-": false, "A": false, "a_b": false,
+		strings.Repeat("a", 64): false,
 	} {
 		if resource.Label(s, 63) != want {
 			t.Errorf("Label(%q) = %v", s, !want)
@@ -64,7 +67,8 @@ func TestRegionCodesAreUnique(t *testing.T) {
 		}
 		seen[c] = r
 	}
-	if resource.RegionCode("europe-north1") != "lz" || resource.RegionCode("europe-west4") != "ez" || resource.RegionCode("us-central1") != "uc" {
+	if resource.RegionCode("europe-north1") != "lz" || resource.RegionCode("europe-west4") != "ez" ||
+		resource.RegionCode("us-central1") != "uc" {
 		t.Error("the codes of the usual regions are not in the table")
 	}
 }
@@ -94,8 +98,9 @@ func TestPageTokens(t *testing.T) {
 func TestSelector(t *testing.T) {
 	labels := map[string]string{"serving.knative.dev/service": "jokes", "a": "1"}
 	for s, want := range map[string]bool{
-		"": true, "serving.knative.dev/service = jokes": true, "a==1,a!=2": true, "a in (1, 2)": true, "a notin (1)": false,
-		"b": false, "!b": true, "a": true, "a=2": false, "b!=1": true,
+		"": true, "serving.knative.dev/service = jokes": true, "a==1,a!=2": true, "a in (1, 2)": true,
+		"a notin (1)": false,
+		"b":           false, "!b": true, "a": true, "a=2": false, "b!=1": true,
 	} {
 		sel, err := resource.ParseSelector(s)
 		if err != nil || sel.Matches(labels) != want {

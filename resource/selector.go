@@ -30,7 +30,8 @@ func ParseSelector(s string) (Selector, error) {
 		}
 		r, ok := parseRequirement(term)
 		if !ok {
-			return nil, fault.Invalid("labelSelector", "%q is not a requirement; write key=value, key!=value, key in (a,b) or key", term)
+			return nil, fault.Invalid("labelSelector",
+				"%q is not a requirement; write key=value, key!=value, key in (a,b) or key", term)
 		}
 		out = append(out, r)
 	}

@@ -24,7 +24,8 @@ func bindQuery(msg protoreflect.Message, q url.Values) error {
 	slices.Sort(names) // the first error must not depend on map order
 	for _, name := range names {
 		if !hasPath(msg.Descriptor(), name) {
-			e := fault.New(fault.InvalidArgument, "Invalid JSON payload received. Unknown name %q: Cannot bind query parameter. Field '%s' could not be found in request message.", name, name)
+			e := fault.New(fault.InvalidArgument,
+				"Invalid JSON payload received. Unknown name %q: Cannot bind query parameter. Field '%s' could not be found in request message.", name, name)
 			e.Fields = []fault.Field{{Path: name, Description: e.Message}}
 			return e
 		}
@@ -93,7 +94,9 @@ func setPath(msg protoreflect.Message, path string, values []string) error {
 
 // parseValue reads one parameter as a value of fd. A message has to be one of the well-known types that JSON writes as
 // a string or a scalar.
-func parseValue(fd protoreflect.FieldDescriptor, s string, fresh func() protoreflect.Value) (v protoreflect.Value, err error) {
+func parseValue(
+	fd protoreflect.FieldDescriptor, s string, fresh func() protoreflect.Value,
+) (v protoreflect.Value, err error) {
 	bad := func(want string) (protoreflect.Value, error) {
 		return v, fmt.Errorf("invalid value %q (want %s)", clip(s), want)
 	}
@@ -187,8 +190,10 @@ func parseWellKnown(msg protoreflect.Message, s string) error {
 			list.Append(protoreflect.ValueOfString(p))
 		}
 		return nil
-	case "google.protobuf.DoubleValue", "google.protobuf.FloatValue", "google.protobuf.Int64Value", "google.protobuf.UInt64Value",
-		"google.protobuf.Int32Value", "google.protobuf.UInt32Value", "google.protobuf.BoolValue", "google.protobuf.StringValue",
+	case "google.protobuf.DoubleValue", "google.protobuf.FloatValue", "google.protobuf.Int64Value",
+		"google.protobuf.UInt64Value",
+		"google.protobuf.Int32Value", "google.protobuf.UInt32Value", "google.protobuf.BoolValue",
+		"google.protobuf.StringValue",
 		"google.protobuf.BytesValue":
 		return setPath(msg, "value", []string{s})
 	}

@@ -115,7 +115,8 @@ type claim struct {
 
 func (c *claim) grow(n int64) error {
 	if c.n+n > c.bodies.each { // nobody else's end would help
-		return fault.New(fault.ResourceExhausted, "The request takes more than the %d bytes of memory that one caller may have.", c.bodies.each)
+		return fault.New(fault.ResourceExhausted,
+			"The request takes more than the %d bytes of memory that one caller may have.", c.bodies.each)
 	}
 	if err := c.bodies.take(c.ctx, c.caller, n); err != nil {
 		return err
@@ -181,7 +182,8 @@ func unreadable(err error) error {
 	var timeout interface{ Timeout() bool }
 	if errors.As(err, &timeout) && timeout.Timeout() {
 		e.Code = fault.DeadlineExceeded
-		e.Message = fmt.Sprintf("The request body came too slowly: it has %v, and a second for each %d bytes.", bodyGrace, bodyPace)
+		e.Message = fmt.Sprintf("The request body came too slowly: it has %v, and a second for each %d bytes.",
+			bodyGrace, bodyPace)
 	}
 	return e
 }
@@ -192,8 +194,8 @@ const (
 	bodyPace  = 64 << 10 // bytes a second
 )
 
-// Paced returns r with a body that fails when it comes more slowly than 64 KiB a second, after a grace of 30 seconds: so
-// that unfinished requests don't hold what a request holds. It keeps time with the connection's own read deadline.
+// Paced returns r with a body that fails when it comes more slowly than 64 KiB a second, after a grace of 30 seconds:
+// so that unfinished requests don't hold what a request holds. It keeps time with the connection's own read deadline.
 func Paced(w http.ResponseWriter, r *http.Request) *http.Request {
 	if _, done := r.Body.(*pacedBody); done || r.Body == nil || r.Body == http.NoBody {
 		return r

@@ -99,10 +99,12 @@ func TestReadAllClaimsWhatComes(t *testing.T) {
 	if err != nil || len(body) != 100_000 || c.n < 100_000 || c.n > 300_000 {
 		t.Errorf("%d bytes, %v; %d claimed", len(body), err, c.n)
 	}
-	if _, err := c.readAll(strings.NewReader(strings.Repeat("x", 2<<20)), 1<<20); !fault.Is(err, fault.InvalidArgument) {
+	if _, err := c.readAll(strings.NewReader(strings.Repeat("x", 2<<20)), 1<<20); !fault.Is(err,
+		fault.InvalidArgument) {
 		t.Errorf("too long a body: %v", err)
 	}
-	if _, err := c.readAll(strings.NewReader(strings.Repeat("x", 4<<20)), 4<<20); !fault.Is(err, fault.ResourceExhausted) {
+	if _, err := c.readAll(strings.NewReader(strings.Repeat("x", 4<<20)), 4<<20); !fault.Is(err,
+		fault.ResourceExhausted) {
 		t.Errorf("more than the share of one caller: %v", err)
 	}
 	c.end()
@@ -113,7 +115,8 @@ func TestReadAllClaimsWhatComes(t *testing.T) {
 
 func TestCountJSON(t *testing.T) {
 	for text, want := range map[string]int{
-		``: 1, `{}`: 2, `{"a":1}`: 2, `[1,2,3]`: 4, `[[],[]]`: 5, `{"a":"1,2,{[\",[","b":2}`: 3, `"`: 1, `"\`: 1, `[{},{},{`: 7,
+		``: 1, `{}`: 2, `{"a":1}`: 2, `[1,2,3]`: 4, `[[],[]]`: 5, `{"a":"1,2,{[\",[","b":2}`: 3, `"`: 1, `"\`: 1,
+		`[{},{},{`: 7,
 	} {
 		if got := countJSON([]byte(text)); got != want {
 			t.Errorf("%s has %d, want %d", text, got, want)
@@ -203,7 +206,8 @@ func TestPacedBodyHasADeadline(t *testing.T) {
 }
 
 func TestSlowBodyIsSaidToBeSlow(t *testing.T) {
-	if err := unreadable(os.ErrDeadlineExceeded); !fault.Is(err, fault.DeadlineExceeded) || !strings.Contains(err.Error(), "too slowly") {
+	if err := unreadable(os.ErrDeadlineExceeded); !fault.Is(err, fault.DeadlineExceeded) ||
+		!strings.Contains(err.Error(), "too slowly") {
 		t.Errorf("%v", err)
 	}
 	if err := unreadable(errors.New("reset")); !fault.Is(err, fault.InvalidArgument) {

@@ -104,7 +104,8 @@ func decodeBody(body []byte, msg proto.Message, field string) (unknown []string,
 func badPayload(body []byte, err error) error {
 	var syntax *json.SyntaxError
 	if e := json.Unmarshal(body, new(any)); errors.As(e, &syntax) {
-		return fault.New(fault.InvalidArgument, "Invalid JSON payload received. %s at offset %d.", syntax, syntax.Offset)
+		return fault.New(fault.InvalidArgument, "Invalid JSON payload received. %s at offset %d.", syntax,
+			syntax.Offset)
 	}
 	return fault.New(fault.InvalidArgument, "Invalid JSON payload received. %s", protoText(err))
 }
@@ -126,8 +127,8 @@ type pruner struct {
 	changed bool     // a value was spelled as protojson wants it
 }
 
-// prune takes the fields that d does not know out of a JSON tree and notes their paths, and spells enum values as d does:
-// gcloud 528 sends "Delete" for DELETE.
+// prune takes the fields that d does not know out of a JSON tree and notes their paths, and spells enum values as d
+// does: gcloud 528 sends "Delete" for DELETE.
 func (p *pruner) prune(d protoreflect.MessageDescriptor, tree any, path string) {
 	obj, ok := tree.(map[string]any)
 	if !ok || wellKnown(d) {

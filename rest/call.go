@@ -82,7 +82,8 @@ func (m *Mux) run(ctx context.Context, call *Call, last Handler) (result any, er
 		if p == http.ErrAbortHandler {
 			panic(p)
 		}
-		m.opts.Log.Error("panic in a handler", "request", call.ID, "rpc", call.Method, "panic", p, "stack", string(debug.Stack()))
+		m.opts.Log.Error("panic in a handler", "request", call.ID, "rpc", call.Method, "panic", p, "stack",
+			string(debug.Stack()))
 		result, err = nil, fault.New(fault.Internal, "Internal error encountered.")
 	}()
 	h := last

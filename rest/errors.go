@@ -62,7 +62,11 @@ func asFault(err error) *fault.Error {
 	case errors.Is(err, context.Canceled):
 		return &fault.Error{Code: fault.Canceled, Message: "The operation was cancelled.", Cause: err}
 	case errors.Is(err, context.DeadlineExceeded):
-		return &fault.Error{Code: fault.DeadlineExceeded, Message: "Deadline expired before operation could complete.", Cause: err}
+		return &fault.Error{
+			Code:    fault.DeadlineExceeded,
+			Message: "Deadline expired before operation could complete.",
+			Cause:   err,
+		}
 	}
 	return fault.From(err)
 }
@@ -91,7 +95,8 @@ func (f *Failure) details() []*anypb.Any {
 	if len(f.Fields) > 0 {
 		br := &errdetails.BadRequest{}
 		for _, v := range f.Fields {
-			br.FieldViolations = append(br.FieldViolations, &errdetails.BadRequest_FieldViolation{Field: v.Path, Description: v.Description})
+			br.FieldViolations = append(br.FieldViolations,
+				&errdetails.BadRequest_FieldViolation{Field: v.Path, Description: v.Description})
 		}
 		msgs = append(msgs, br)
 	}

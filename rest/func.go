@@ -57,8 +57,8 @@ type RouteOption func(*route)
 // MaxBody sets the largest body in bytes; a negative n takes the limit away (for uploads that the handler streams).
 func MaxBody(n int64) RouteOption { return func(r *route) { r.maxBody = n } }
 
-// Unescaped has a variable of several path segments be the plain text, whose escaped slashes are slashes like others: for
-// names that may hold any.
+// Unescaped has a variable of several path segments be the plain text, whose escaped slashes are slashes like others:
+// for names that may hold any.
 func Unescaped() RouteOption { return func(r *route) { r.template.plain = true } }
 
 // Errors sets the dialect of the route's errors.
@@ -77,10 +77,20 @@ func (m *Mux) HandleFunc(method, pattern, rpc string, fn Func, options ...RouteO
 	m.mustBeOpen()
 	t, err := parseTemplate(pattern)
 	if err != nil || fn == nil || rpc == "" || method == "" {
-		m.errs = append(m.errs, fmt.Errorf("%s %s: a route needs a method, a template, a name and a function: %w", method, pattern, errors.Join(err)))
+		m.errs = append(m.errs,
+			fmt.Errorf("%s %s: a route needs a method, a template, a name and a function: %w", method, pattern,
+				errors.Join(err)))
 		return
 	}
-	r := &route{http: method, pattern: pattern, template: t, rpc: rpc, fn: fn, maxBody: m.opts.MaxBody, errors: m.opts.Errors}
+	r := &route{
+		http:     method,
+		pattern:  pattern,
+		template: t,
+		rpc:      rpc,
+		fn:       fn,
+		maxBody:  m.opts.MaxBody,
+		errors:   m.opts.Errors,
+	}
 	for _, o := range options {
 		o(r)
 	}
@@ -236,7 +246,8 @@ func (r *Request) DecodeJSON(v any) error {
 	}
 	if err == nil {
 		if _, end := dec.Token(); !errors.Is(end, io.EOF) {
-			return fault.New(fault.InvalidArgument, "Invalid JSON payload received. Something follows the body at offset %d.", dec.InputOffset())
+			return fault.New(fault.InvalidArgument,
+				"Invalid JSON payload received. Something follows the body at offset %d.", dec.InputOffset())
 		}
 		return nil
 	}
@@ -246,7 +257,9 @@ func (r *Request) DecodeJSON(v any) error {
 	case errors.As(err, &kind):
 		return fault.Invalid(kind.Field, "Invalid value: a JSON %s at offset %d does not fit.", kind.Value, kind.Offset)
 	case errors.As(err, &syntax):
-		return fault.New(fault.InvalidArgument, "Invalid JSON payload received. %s at offset %d.", syntax, syntax.Offset)
+		return fault.New(fault.InvalidArgument, "Invalid JSON payload received. %s at offset %d.", syntax,
+			syntax.Offset)
 	}
-	return fault.New(fault.InvalidArgument, "Invalid JSON payload received. %s", clip(strings.TrimPrefix(err.Error(), "json: ")))
+	return fault.New(fault.InvalidArgument, "Invalid JSON payload received. %s",
+		clip(strings.TrimPrefix(err.Error(), "json: ")))
 }

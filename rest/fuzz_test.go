@@ -55,11 +55,13 @@ func TestTemplates(t *testing.T) {
 			continue
 		}
 		got, err := r.template.params(segs)
-		if err != nil || row.want == nil || len(got) != len(row.want) || len(got) > 0 && !reflect.DeepEqual(got, row.want) {
+		if err != nil || row.want == nil || len(got) != len(row.want) ||
+			len(got) > 0 && !reflect.DeepEqual(got, row.want) {
 			t.Errorf("%s on %s = %v %v, want %v", row.template, row.path, got, err, row.want)
 		}
 	}
-	for _, bad := range []string{"", "v1", "/{", "/{}", "/{a", "/{a=}", "/a//b", "/{a}x", "/**/**", "/a:", "/a:b/c", "/{a=b:c}", "/*a"} {
+	for _, bad := range []string{"", "v1", "/{", "/{}", "/{a", "/{a=}", "/a//b", "/{a}x", "/**/**", "/a:", "/a:b/c",
+		"/{a=b:c}", "/*a"} {
 		if tm, err := parseTemplate(bad); err == nil {
 			t.Errorf("%q parsed as %+v", bad, tm)
 		}
@@ -68,7 +70,8 @@ func TestTemplates(t *testing.T) {
 
 func FuzzMatch(f *testing.F) {
 	n := &node{}
-	for _, s := range []string{"/v1/{name=projects/*}", "/v1/{name=projects/*}:go", "/v1/{name=**}:go", "/v1/{n=a/**}/b/{c}", "/v1/a/{x}/b/{c}", "/{z}", "/"} {
+	for _, s := range []string{"/v1/{name=projects/*}", "/v1/{name=projects/*}:go", "/v1/{name=**}:go",
+		"/v1/{n=a/**}/b/{c}", "/v1/a/{x}/b/{c}", "/{z}", "/"} {
 		tm, err := parseTemplate(s)
 		if err != nil {
 			f.Fatal(err)
@@ -159,7 +162,8 @@ func TestMask(t *testing.T) {
 			t.Errorf("%s = %s, want %s", fields, out, want)
 		}
 	}
-	for _, bad := range []string{"", ",", "a,", "a(", "a()", "a(b))", "(a)", "a/", "a//b", "a(b)c", strings.Repeat("a/", 100) + "a"} {
+	for _, bad := range []string{"", ",", "a,", "a(", "a()", "a(b))", "(a)", "a/", "a//b", "a(b)c",
+		strings.Repeat("a/", 100) + "a"} {
 		if m, err := parseMask(bad); err == nil {
 			t.Errorf("%q parsed as %v", bad, m)
 		}
@@ -235,7 +239,8 @@ func TestBindQuery(t *testing.T) {
 	}
 	b := new(wrapperspb.BytesValue).ProtoReflect()
 	for _, s := range []string{"-_8=", "-_8", "+/8="} {
-		if err := setPath(b, "value", []string{s}); err != nil || b.Interface().(*wrapperspb.BytesValue).Value[0] != 0xfb {
+		if err := setPath(b, "value", []string{s}); err != nil ||
+			b.Interface().(*wrapperspb.BytesValue).Value[0] != 0xfb {
 			t.Errorf("base64 %q: %v %v", s, b, err)
 		}
 	}
@@ -279,7 +284,8 @@ func TestDecodeBodySpellsEnums(t *testing.T) {
 	msg := new(artifactregistrypb.Repository)
 	unknown, err := decodeBody([]byte(`{"format":"docker","cleanupPolicies":{"p":{"id":"p","action":"Delete","condition":{"tagState":"Untagged"}}}}`), msg, "*")
 	p := msg.GetCleanupPolicies()["p"]
-	if err != nil || len(unknown) > 0 || msg.GetFormat() != artifactregistrypb.Repository_DOCKER || p.GetAction() != artifactregistrypb.CleanupPolicy_DELETE ||
+	if err != nil || len(unknown) > 0 || msg.GetFormat() != artifactregistrypb.Repository_DOCKER ||
+		p.GetAction() != artifactregistrypb.CleanupPolicy_DELETE ||
 		p.GetCondition().GetTagState() != artifactregistrypb.CleanupPolicyCondition_UNTAGGED {
 		t.Errorf("%v, %v, %v", msg, unknown, err)
 	}

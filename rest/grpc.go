@@ -28,7 +28,9 @@ const maxFrames = 1 << 10
 // newGRPC makes the gRPC half. It never listens: it serves requests that net/http has read.
 func (m *Mux) newGRPC() *grpc.Server {
 	s := grpc.NewServer(
-		grpc.UnaryInterceptor(func(ctx context.Context, req any, info *grpc.UnaryServerInfo, h grpc.UnaryHandler) (any, error) {
+		grpc.UnaryInterceptor(func(
+			ctx context.Context, req any, info *grpc.UnaryServerInfo, h grpc.UnaryHandler,
+		) (any, error) {
 			out, err := m.unary(ctx, req, info, h)
 			return out, m.statusError(ctx, info.FullMethod, err)
 		}),
@@ -140,7 +142,8 @@ func decodeFrame(ctx context.Context, f *frame, msg proto.Message) error {
 		}
 	}
 	if err := proto.Unmarshal(f.bytes, msg); err != nil {
-		return fault.New(fault.InvalidArgument, "The request is not a valid %s.", msg.ProtoReflect().Descriptor().FullName())
+		return fault.New(fault.InvalidArgument, "The request is not a valid %s.",
+			msg.ProtoReflect().Descriptor().FullName())
 	}
 	return nil
 }

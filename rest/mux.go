@@ -32,9 +32,9 @@ type Options struct {
 	Interceptors []Interceptor // outermost first; run for gRPC and REST alike
 	Log          *slog.Logger  // nil discards
 
-	// Admit is asked before a byte of a request's body is read, with a Call whose Message is nil, or a *Request whose body
-	// must not be read: a caller without permission makes nobody read or decode, and hears nothing of what is wrong with
-	// the body. What it learns it writes into the Call, which the chain gets. Nil admits all.
+	// Admit is asked before a byte of a request's body is read, with a Call whose Message is nil, or a *Request whose
+	// body must not be read: a caller without permission makes nobody read or decode, and hears nothing of what is
+	// wrong with the body. What it learns it writes into the Call, which the chain gets. Nil admits all.
 	Admit func(ctx context.Context, call *Call) error
 
 	NewID   func() string // makes request ids; required
@@ -101,7 +101,12 @@ func NewMux(host string, opts Options) *Mux {
 	if opts.Errors == nil {
 		opts.Errors = WriteError
 	}
-	return &Mux{host: host, opts: opts, methods: map[string]*method{}, before: map[string]func(context.Context, *Call) error{}}
+	return &Mux{
+		host:    host,
+		opts:    opts,
+		methods: map[string]*method{},
+		before:  map[string]func(context.Context, *Call) error{},
+	}
 }
 
 // Bind adds REST bindings to a registered RPC ("/google.longrunning.Operations/GetOperation"): for the mixins whose
@@ -113,8 +118,8 @@ func (m *Mux) Bind(fullMethod string, rules ...HTTPRule) {
 	}
 }
 
-// Before has fn asked about an RPC after Options.Admit and before a byte of the request's body is read, with the Call that
-// Admit got: for an RPC without credentials whose secret is in the path or the query.
+// Before has fn asked about an RPC after Options.Admit and before a byte of the request's body is read, with the Call
+// that Admit got: for an RPC without credentials whose secret is in the path or the query.
 func (m *Mux) Before(rpc string, fn func(ctx context.Context, call *Call) error) {
 	m.mustBeOpen()
 	m.before[rpc] = fn
@@ -163,8 +168,14 @@ func (m *Mux) bind(b boundRule) (*route, error) {
 		return nil, fmt.Errorf("%s: %w", b.rpc, err)
 	}
 	r := &route{
-		http: b.rule.Method, pattern: b.rule.Pattern, template: t, rpc: b.rpc, rule: b.rule,
-		method: meth, maxBody: m.opts.MaxBody, errors: m.opts.Errors,
+		http:     b.rule.Method,
+		pattern:  b.rule.Pattern,
+		template: t,
+		rpc:      b.rpc,
+		rule:     b.rule,
+		method:   meth,
+		maxBody:  m.opts.MaxBody,
+		errors:   m.opts.Errors,
 	}
 	for _, v := range t.vars {
 		if !hasPath(meth.input.Descriptor(), v.path) {
@@ -194,7 +205,12 @@ func (m *Mux) Routes() []Route {
 	bound := map[string]bool{}
 	for _, r := range m.routes {
 		bound[r.rpc] = true
-		out = append(out, Route{RPC: r.rpc, Method: r.http, Pattern: r.pattern, Stream: r.method != nil && r.method.stream != nil})
+		out = append(out, Route{
+			RPC:     r.rpc,
+			Method:  r.http,
+			Pattern: r.pattern,
+			Stream:  r.method != nil && r.method.stream != nil,
+		})
 	}
 	for _, name := range m.names {
 		if !bound[name] {

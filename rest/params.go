@@ -48,7 +48,8 @@ func splitQuery(q url.Values) (f format, own, system url.Values, err error) {
 			case "media":
 				f.media = true
 			default:
-				return f, nil, nil, fault.Invalid(name, "The format %q is not supported; use json, sse or media.", value)
+				return f, nil, nil,
+					fault.Invalid(name, "The format %q is not supported; use json, sse or media.", value)
 			}
 			f.intEnum = options == "enum-encoding=int"
 		case "prettyPrint", "pp":

@@ -44,7 +44,9 @@ type registry struct {
 	create *artifactregistrypb.CreateRepositoryRequest
 }
 
-func (s *registry) GetRepository(ctx context.Context, r *artifactregistrypb.GetRepositoryRequest) (*artifactregistrypb.Repository, error) {
+func (s *registry) GetRepository(
+	ctx context.Context, r *artifactregistrypb.GetRepositoryRequest,
+) (*artifactregistrypb.Repository, error) {
 	switch r.GetName() {
 	case "projects/p/locations/l/repositories/gone":
 		e := fault.New(fault.NotFound, "Repository %q was not found.", r.GetName())
@@ -56,14 +58,22 @@ func (s *registry) GetRepository(ctx context.Context, r *artifactregistrypb.GetR
 	case "projects/p/locations/l/repositories/panic":
 		panic("boom")
 	}
-	return &artifactregistrypb.Repository{Name: r.GetName(), SizeBytes: 1 << 60, Format: artifactregistrypb.Repository_DOCKER}, nil
+	return &artifactregistrypb.Repository{
+		Name:      r.GetName(),
+		SizeBytes: 1 << 60,
+		Format:    artifactregistrypb.Repository_DOCKER,
+	}, nil
 }
 
-func (s *registry) GetPackage(_ context.Context, r *artifactregistrypb.GetPackageRequest) (*artifactregistrypb.Package, error) {
+func (s *registry) GetPackage(
+	_ context.Context, r *artifactregistrypb.GetPackageRequest,
+) (*artifactregistrypb.Package, error) {
 	return &artifactregistrypb.Package{Name: r.GetName()}, nil
 }
 
-func (s *registry) GetVersion(_ context.Context, r *artifactregistrypb.GetVersionRequest) (*artifactregistrypb.Version, error) {
+func (s *registry) GetVersion(
+	_ context.Context, r *artifactregistrypb.GetVersionRequest,
+) (*artifactregistrypb.Version, error) {
 	return &artifactregistrypb.Version{Name: r.GetName()}, nil
 }
 
@@ -71,7 +81,9 @@ func (s *registry) GetFile(_ context.Context, r *artifactregistrypb.GetFileReque
 	return &artifactregistrypb.File{Name: r.GetName()}, nil
 }
 
-func (s *registry) ListRepositories(_ context.Context, r *artifactregistrypb.ListRepositoriesRequest) (*artifactregistrypb.ListRepositoriesResponse, error) {
+func (s *registry) ListRepositories(
+	_ context.Context, r *artifactregistrypb.ListRepositoriesRequest,
+) (*artifactregistrypb.ListRepositoriesResponse, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.list = r
@@ -80,14 +92,18 @@ func (s *registry) ListRepositories(_ context.Context, r *artifactregistrypb.Lis
 	}, NextPageToken: ""}, nil
 }
 
-func (s *registry) UpdateRepository(_ context.Context, r *artifactregistrypb.UpdateRepositoryRequest) (*artifactregistrypb.Repository, error) {
+func (s *registry) UpdateRepository(
+	_ context.Context, r *artifactregistrypb.UpdateRepositoryRequest,
+) (*artifactregistrypb.Repository, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.update = r
 	return r.GetRepository(), nil
 }
 
-func (s *registry) CreateRepository(_ context.Context, r *artifactregistrypb.CreateRepositoryRequest) (*longrunningpb.Operation, error) {
+func (s *registry) CreateRepository(
+	_ context.Context, r *artifactregistrypb.CreateRepositoryRequest,
+) (*longrunningpb.Operation, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.create = r
@@ -98,7 +114,9 @@ type operations struct {
 	longrunningpb.UnimplementedOperationsServer
 }
 
-func (operations) GetOperation(_ context.Context, r *longrunningpb.GetOperationRequest) (*longrunningpb.Operation, error) {
+func (operations) GetOperation(
+	_ context.Context, r *longrunningpb.GetOperationRequest,
+) (*longrunningpb.Operation, error) {
 	return &longrunningpb.Operation{Name: r.GetName(), Done: true}, nil
 }
 
@@ -110,34 +128,44 @@ func (operations) DeleteOperation(context.Context, *longrunningpb.DeleteOperatio
 type predictor struct{}
 
 func (predictor) Predict(_ context.Context, r *mlpb.PredictRequest) (*httpbody.HttpBody, error) {
-	return &httpbody.HttpBody{ContentType: "text/x-echo", Data: append([]byte(r.GetName()+" "), r.GetHttpBody().GetData()...)}, nil
+	return &httpbody.HttpBody{
+		ContentType: "text/x-echo",
+		Data:        append([]byte(r.GetName()+" "), r.GetHttpBody().GetData()...),
+	}, nil
 }
 
 type watcher struct{}
 
 var watcherDesc = &grpc.ServiceDesc{
-	ServiceName: "google.watcher.v1.Watcher", HandlerType: (*any)(nil),
-	Streams: []grpc.StreamDesc{{StreamName: "Watch", ServerStreams: true, Handler: func(_ any, ss grpc.ServerStream) error {
-		in := new(watcherpb.Request)
-		if err := ss.RecvMsg(in); err != nil {
-			return err
-		}
-		if in.GetTarget() == "none" {
-			return nil
-		}
-		if in.GetTarget() == "early" {
-			return fault.New(fault.PermissionDenied, "No.")
-		}
-		for _, e := range []string{"one", "two"} {
-			if err := ss.SendMsg(&watcherpb.ChangeBatch{Changes: []*watcherpb.Change{{Element: in.GetTarget() + "/" + e}}}); err != nil {
+	ServiceName: "google.watcher.v1.Watcher",
+	HandlerType: (*any)(nil),
+	Streams: []grpc.StreamDesc{{
+		StreamName:    "Watch",
+		ServerStreams: true,
+		Handler: func(_ any, ss grpc.ServerStream) error {
+			in := new(watcherpb.Request)
+			if err := ss.RecvMsg(in); err != nil {
 				return err
 			}
-		}
-		if in.GetTarget() == "late" {
-			return fault.New(fault.Aborted, "Cut.")
-		}
-		return nil
-	}}},
+			if in.GetTarget() == "none" {
+				return nil
+			}
+			if in.GetTarget() == "early" {
+				return fault.New(fault.PermissionDenied, "No.")
+			}
+			for _, e := range []string{"one", "two"} {
+				if err := ss.SendMsg(&watcherpb.ChangeBatch{Changes: []*watcherpb.Change{{Element: in.GetTarget() +
+					"/" +
+					e}}}); err != nil {
+					return err
+				}
+			}
+			if in.GetTarget() == "late" {
+				return fault.New(fault.Aborted, "Cut.")
+			}
+			return nil
+		},
+	}},
 }
 
 type seen struct {
@@ -179,7 +207,10 @@ func serve(t *testing.T, more func(*rest.Mux)) *host {
 	longrunningpb.RegisterOperationsServer(h.mux, operations{})
 	h.mux.RegisterService(rest.Describe("google.cloud.ml.v1.OnlinePredictionService", predictor{}), predictor{})
 	h.mux.RegisterService(watcherDesc, watcher{})
-	h.mux.Bind("/google.longrunning.Operations/GetOperation", rest.HTTPRule{Method: "GET", Pattern: "/v1/{name=projects/*/locations/*/operations/*}"})
+	h.mux.Bind("/google.longrunning.Operations/GetOperation", rest.HTTPRule{
+		Method:  "GET",
+		Pattern: "/v1/{name=projects/*/locations/*/operations/*}",
+	})
 	if more != nil {
 		more(h.mux)
 	}
@@ -245,35 +276,51 @@ func TestTranscoding(t *testing.T) {
 	}{
 		{"int64 is a string, zero values are absent", "GET", repo + "r?alt=json", "", 200,
 			`{"name":"projects/p/locations/l/repositories/r","format":"DOCKER","sizeBytes":"1152921504606846976"}`},
-		{"enum numbers on request", "GET", repo + "r?$alt=json;enum-encoding=int&fields=format", "", 200, `{"format":1}`},
-		{"an escaped slash stays in the segment", "GET", repo + "r/packages/a%2Fb", "", 200, `{"name":"projects/p/locations/l/repositories/r/packages/a%2Fb"}`},
-		{"other escapes are undone", "GET", repo + "r/packages/a%20b", "", 200, `{"name":"projects/p/locations/l/repositories/r/packages/a b"}`},
-		{"a colon that is no verb", "GET", repo + "r/packages/a/versions/sha256:abc", "", 200, `{"name":"projects/p/locations/l/repositories/r/packages/a/versions/sha256:abc"}`},
-		{"GET files/** beside PATCH files/*", "GET", repo + "r/files/x", "", 200, `{"name":"projects/p/locations/l/repositories/r/files/x"}`},
+		{"enum numbers on request", "GET", repo +
+			"r?$alt=json;enum-encoding=int&fields=format", "", 200, `{"format":1}`},
+		{"an escaped slash stays in the segment", "GET", repo +
+			"r/packages/a%2Fb", "", 200, `{"name":"projects/p/locations/l/repositories/r/packages/a%2Fb"}`},
+		{"other escapes are undone", "GET", repo +
+			"r/packages/a%20b", "", 200, `{"name":"projects/p/locations/l/repositories/r/packages/a b"}`},
+		{"a colon that is no verb", "GET", repo +
+			"r/packages/a/versions/sha256:abc", "", 200,
+			`{"name":"projects/p/locations/l/repositories/r/packages/a/versions/sha256:abc"}`},
+		{"GET files/** beside PATCH files/*", "GET", repo +
+			"r/files/x", "", 200, `{"name":"projects/p/locations/l/repositories/r/files/x"}`},
 		{"bound mixin", "GET", "/v1/projects/p/locations/l/operations/7", "", 200, `{"name":"projects/p/locations/l/operations/7","done":true}`},
 		{"annotated mixin", "DELETE", "/v1/operations/7", "", 200, `{}`},
 		{"lists and masks", "GET", "/v1/projects/p/locations/l/repositories?fields=repositories(name,format)", "", 200, `{"repositories":[{"format":"DOCKER","name":"a"},{"name":"b"}]}`},
 		{"unknown path", "GET", "/v1/nothing", "", 404, `{"error":{"code":404,"message":"The requested URL /v1/nothing was not found on artifactregistry.googleapis.com.","status":"NOT_FOUND"}}`},
-		{"wrong method", "PUT", repo + "r", "", 404, `{"error":{"code":404,"message":"Method not found: PUT is not a method of /v1/projects/p/locations/l/repositories/r (allowed: DELETE, GET, PATCH).","status":"NOT_FOUND"}}`},
-		{"not implemented", "DELETE", repo + "r", "", 405, `{"error":{"code":405,"message":"Method /google.devtools.artifactregistry.v1.ArtifactRegistry/DeleteRepository is not implemented by Giggle.","status":"UNIMPLEMENTED"}}`},
-		{"a fault with details", "GET", repo + "gone", "", 404, `{"error":{"code":404,"message":"Repository \"projects/p/locations/l/repositories/gone\" was not found.","status":"NOT_FOUND","details":[` +
-			`{"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":"REPOSITORY_NOT_FOUND","domain":"artifactregistry.googleapis.com","metadata":{"name":"gone"}},` +
-			`{"@type":"type.googleapis.com/google.rpc.Help","links":[{"description":"Make one","url":"https://giggle.test/docs"}]}]}}`},
-		{"unknown query parameter", "GET", repo + "r?colour=red", "", 400, `{"error":{"code":400,"message":"Invalid JSON payload received. Unknown name \"colour\": Cannot bind query parameter. Field 'colour' could not be found in request message.","status":"INVALID_ARGUMENT"…`},
-		{"JSONP", "GET", repo + "r?callback=f", "", 400, `{"error":{"code":400,"message":"callback: JSONP is not supported."…`},
-		{"bad mask", "GET", repo + "r?fields=a(b", "", 400, `{"error":{"code":400,"message":"fields: Invalid field selection a(b"…`},
+		{"wrong method", "PUT", repo +
+			"r", "", 404, `{"error":{"code":404,"message":"Method not found: PUT is not a method of /v1/projects/p/locations/l/repositories/r (allowed: DELETE, GET, PATCH).","status":"NOT_FOUND"}}`},
+		{"not implemented", "DELETE", repo +
+			"r", "", 405, `{"error":{"code":405,"message":"Method /google.devtools.artifactregistry.v1.ArtifactRegistry/DeleteRepository is not implemented by Giggle.","status":"UNIMPLEMENTED"}}`},
+		{"a fault with details", "GET", repo + "gone", "", 404,
+			`{"error":{"code":404,"message":"Repository \"projects/p/locations/l/repositories/gone\" was not found.","status":"NOT_FOUND","details":[` +
+				`{"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":"REPOSITORY_NOT_FOUND","domain":"artifactregistry.googleapis.com","metadata":{"name":"gone"}},` +
+				`{"@type":"type.googleapis.com/google.rpc.Help","links":[{"description":"Make one","url":"https://giggle.test/docs"}]}]}}`},
+		{"unknown query parameter", "GET", repo +
+			"r?colour=red", "", 400,
+			`{"error":{"code":400,"message":"Invalid JSON payload received. Unknown name \"colour\": Cannot bind query parameter. Field 'colour' could not be found in request message.","status":"INVALID_ARGUMENT"…`},
+		{"JSONP", "GET", repo +
+			"r?callback=f", "", 400, `{"error":{"code":400,"message":"callback: JSONP is not supported."…`},
+		{"bad mask", "GET", repo +
+			"r?fields=a(b", "", 400, `{"error":{"code":400,"message":"fields: Invalid field selection a(b"…`},
 		{"bad number", "GET", "/v1/projects/p/locations/l/repositories?pageSize=many", "", 400, `{"error":{"code":400,"message":"pageSize: invalid value \"many\" (want int32)"…`},
 		{"unknown enum value", "POST", "/v1/projects/p/locations/l/repositories?repositoryId=r", `{"format":"dockr"}`, 400, `{"error":{"code":400,"message":"Invalid JSON payload received. (line 1:11): invalid value for enum field format: \"dockr\""…`},
 		{"unknown enum value beside an unknown field", "POST", "/v1/projects/p/locations/l/repositories?repositoryId=r", `{"x":1,"format":"dockr"}`, 400, `{"error":{"code":400,"message":"Invalid JSON payload received. invalid value for enum field format: \"dockr\""…`},
 		{"not JSON", "POST", "/v1/projects/p/locations/l/repositories?repositoryId=r", `{"format":`, 400, `{"error":{"code":400,"message":"Invalid JSON payload received. unexpected end of JSON input at offset 10."…`},
 		{"null", "POST", "/v1/projects/p/locations/l/repositories?repositoryId=r", `null`, 400, `{"error":{"code":400,…`},
-		{"too long", "POST", "/v1/projects/p/locations/l/repositories?repositoryId=r", `{"description":"` + strings.Repeat("x", 2000) + `"}`, 400, `{"error":{"code":400,"message":"Request payload size exceeds the limit: 1024 bytes."…`},
+		{"too long", "POST", "/v1/projects/p/locations/l/repositories?repositoryId=r", `{"description":"` +
+			strings.Repeat("x", 2000) + `"}`, 400,
+			`{"error":{"code":400,"message":"Request payload size exceeds the limit: 1024 bytes."…`},
 		{"HttpBody out", "POST", "/v1/projects/p/models/m:predict", `{}`, 200, "projects/p/models/m "},
 		{"stream as an array", "GET", "/v1/watch?target=t", "", 200, `[{"changes":[{"element":"t/one"}]},{"changes":[{"element":"t/two"}]}]`},
 		{"empty stream", "GET", "/v1/watch?target=none", "", 200, `[]`},
 		{"stream that fails at once", "GET", "/v1/watch?target=early", "", 403, `{"error":{"code":403,"message":"No.","status":"PERMISSION_DENIED"}}`},
 		{"stream that fails late", "GET", "/v1/watch?target=late", "", 200, `[{"changes":[{"element":"late/one"}]},{"changes":[{"element":"late/two"}]},{"error":{"code":409,"message":"Cut.","status":"ABORTED"}}]`},
-		{"bad escape in the query", "GET", repo + "r?a=%zz", "", 400, `{"error":{"code":400,"message":"The query is malformed."…`},
+		{"bad escape in the query", "GET", repo +
+			"r?a=%zz", "", 400, `{"error":{"code":400,"message":"The query is malformed."…`},
 	}
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
@@ -292,28 +339,34 @@ func TestTranscoding(t *testing.T) {
 
 func TestBindings(t *testing.T) {
 	h := serve(t, nil)
-	_, body := h.do(t, "PATCH", "/v1/projects/p/locations/l/repositories/r?updateMask=description,dockerConfig.immutable_tags&repository.kmsKeyName=k&repository.mode=STANDARD_REPOSITORY",
+	_, body := h.do(t, "PATCH",
+		"/v1/projects/p/locations/l/repositories/r?updateMask=description,dockerConfig.immutable_tags&repository.kmsKeyName=k&repository.mode=STANDARD_REPOSITORY",
 		`{"description":"d","name":"elsewhere","surprise":{"a":1},"dockerConfig":{"other":2}}`)
 	u := h.registry.update
 	if u == nil {
 		t.Fatal(body)
 	}
-	if got, want := u.GetUpdateMask().GetPaths(), []string{"description", "docker_config.immutable_tags"}; !cmp.Equal(got, want) {
+	if got, want := u.GetUpdateMask().GetPaths(), []string{"description",
+		"docker_config.immutable_tags"}; !cmp.Equal(got, want) {
 		t.Errorf("mask = %v, want %v", got, want)
 	}
 	r := u.GetRepository()
-	if r.GetName() != "projects/p/locations/l/repositories/r" || r.GetKmsKeyName() != "k" || r.GetMode() != artifactregistrypb.Repository_STANDARD_REPOSITORY || r.GetDescription() != "d" {
+	if r.GetName() != "projects/p/locations/l/repositories/r" || r.GetKmsKeyName() != "k" ||
+		r.GetMode() != artifactregistrypb.Repository_STANDARD_REPOSITORY || r.GetDescription() != "d" {
 		t.Errorf("repository = %v", r)
 	}
-	if log := h.log.String(); !strings.Contains(log, "[dockerConfig.other surprise]") && !strings.Contains(log, "dockerConfig.other") {
+	if log := h.log.String(); !strings.Contains(log, "[dockerConfig.other surprise]") &&
+		!strings.Contains(log, "dockerConfig.other") {
 		t.Errorf("unknown fields are not in the log: %s", log)
 	}
 
 	form := "pageSize=7&filter=x"
-	if res, body := h.do(t, "POST", "/v1/projects/p/locations/l/repositories?orderBy=name", form, "X-HTTP-Method-Override", "GET", "Content-Type", "application/x-www-form-urlencoded"); res.StatusCode != 200 {
+	if res, body := h.do(t, "POST", "/v1/projects/p/locations/l/repositories?orderBy=name", form,
+		"X-HTTP-Method-Override", "GET", "Content-Type", "application/x-www-form-urlencoded"); res.StatusCode != 200 {
 		t.Fatal(body)
 	}
-	if l := h.registry.list; l.GetPageSize() != 7 || l.GetFilter() != "x" || l.GetOrderBy() != "name" || l.GetParent() != "projects/p/locations/l" {
+	if l := h.registry.list; l.GetPageSize() != 7 || l.GetFilter() != "x" || l.GetOrderBy() != "name" ||
+		l.GetParent() != "projects/p/locations/l" {
 		t.Errorf("list = %v", l)
 	}
 }
@@ -335,7 +388,8 @@ func TestInternalErrorsHideAndLead(t *testing.T) {
 	for _, name := range []string{"broken", "panic"} {
 		res, body := h.do(t, "GET", "/v1/projects/p/locations/l/repositories/"+name, "")
 		id := res.Header.Get("X-Goog-Request-Id")
-		if res.StatusCode != 500 || !strings.Contains(body, id) || strings.Contains(body, "secret") || strings.Contains(body, "boom") {
+		if res.StatusCode != 500 || !strings.Contains(body, id) || strings.Contains(body, "secret") ||
+			strings.Contains(body, "boom") {
 			t.Errorf("%s: %d %s", name, res.StatusCode, body)
 		}
 		if !strings.Contains(h.log.String(), "request="+id) {
@@ -355,7 +409,8 @@ func TestUnauthenticatedChallenge(t *testing.T) {
 	}
 }
 
-// Who may not call at all makes nobody read a body, on either kind of route, and hears nothing of what is wrong with it.
+// Who may not call at all makes nobody read a body, on either kind of route, and hears nothing of what is wrong with
+// it.
 func TestAdmitComesBeforeTheBody(t *testing.T) {
 	m := rest.NewMux("things.googleapis.com", rest.Options{
 		NewID: func() string { return "id" },
@@ -393,7 +448,8 @@ func (u *unread) Read(p []byte) (int, error) {
 func TestOfficialClients(t *testing.T) {
 	h := serve(t, nil)
 	ctx := context.Background()
-	overGRPC, err := artifactregistry.NewClient(ctx, option.WithEndpoint(h.Listener.Addr().String()), option.WithoutAuthentication(),
+	overGRPC, err := artifactregistry.NewClient(ctx, option.WithEndpoint(h.Listener.Addr().String()),
+		option.WithoutAuthentication(),
 		option.WithGRPCDialOption(grpc.WithTransportCredentials(insecure.NewCredentials())))
 	if err != nil {
 		t.Fatal(err)
@@ -406,11 +462,13 @@ func TestOfficialClients(t *testing.T) {
 	defer overREST.Close()
 	for name, c := range map[string]*artifactregistry.Client{"grpc": overGRPC, "rest": overREST} {
 		t.Run(name, func(t *testing.T) {
-			r, err := c.GetRepository(ctx, &artifactregistrypb.GetRepositoryRequest{Name: "projects/p/locations/l/repositories/r"})
+			r, err := c.GetRepository(ctx,
+				&artifactregistrypb.GetRepositoryRequest{Name: "projects/p/locations/l/repositories/r"})
 			if err != nil || r.GetSizeBytes() != 1<<60 || r.GetFormat() != artifactregistrypb.Repository_DOCKER {
 				t.Errorf("get: %v %v", r, err)
 			}
-			it := c.ListRepositories(ctx, &artifactregistrypb.ListRepositoriesRequest{Parent: "projects/p/locations/l", PageSize: 5})
+			it := c.ListRepositories(ctx,
+				&artifactregistrypb.ListRepositoriesRequest{Parent: "projects/p/locations/l", PageSize: 5})
 			n := 0
 			for _, err = it.Next(); err == nil; _, err = it.Next() {
 				n++
@@ -418,12 +476,14 @@ func TestOfficialClients(t *testing.T) {
 			if n != 2 || !errors.Is(err, iterator.Done) {
 				t.Errorf("list: %d %v", n, err)
 			}
-			_, err = c.GetRepository(ctx, &artifactregistrypb.GetRepositoryRequest{Name: "projects/p/locations/l/repositories/gone"})
+			_, err = c.GetRepository(ctx,
+				&artifactregistrypb.GetRepositoryRequest{Name: "projects/p/locations/l/repositories/gone"})
 			var apiErr interface {
 				Reason() string
 				Domain() string
 			}
-			if !errors.As(err, &apiErr) || apiErr.Reason() != "REPOSITORY_NOT_FOUND" || apiErr.Domain() != "artifactregistry.googleapis.com" {
+			if !errors.As(err, &apiErr) || apiErr.Reason() != "REPOSITORY_NOT_FOUND" ||
+				apiErr.Domain() != "artifactregistry.googleapis.com" {
 				t.Errorf("error: %#v", err)
 			}
 			if name == "grpc" {
@@ -476,10 +536,12 @@ func TestGRPCStream(t *testing.T) {
 		t.Errorf("the chain saw %q", c)
 	}
 	out := new(httpbody.HttpBody)
-	if err := conn.Invoke(context.Background(), "/google.cloud.ml.v1.OnlinePredictionService/Predict", &mlpb.PredictRequest{Name: "n"}, out); err != nil || out.GetContentType() != "text/x-echo" {
+	if err := conn.Invoke(context.Background(), "/google.cloud.ml.v1.OnlinePredictionService/Predict",
+		&mlpb.PredictRequest{Name: "n"}, out); err != nil || out.GetContentType() != "text/x-echo" {
 		t.Errorf("a described service over gRPC: %v %v", out, err)
 	}
-	if err := conn.Invoke(context.Background(), "/google.no.Service/Method", &emptypb.Empty{}, &emptypb.Empty{}); status.Code(err) != codes.Unimplemented {
+	if err := conn.Invoke(context.Background(), "/google.no.Service/Method", &emptypb.Empty{},
+		&emptypb.Empty{}); status.Code(err) != codes.Unimplemented {
 		t.Errorf("unknown service: %v", err)
 	}
 }
@@ -491,18 +553,23 @@ type thing struct {
 
 func TestHandleFunc(t *testing.T) {
 	h := serve(t, func(m *rest.Mux) {
-		m.HandleFunc("POST", "/apis/{group}/things/{name=**}", "things.v1.put", func(ctx context.Context, r *rest.Request) (any, error) {
-			var v thing
-			if err := r.DecodeJSON(&v); err != nil {
-				return nil, err
-			}
-			if v.Name == "" {
-				v.Name = r.Params["group"] + ":" + r.Params["name"] + ":" + rest.CallFrom(ctx).Caller.(string)
-			}
-			return v, nil
-		}, rest.Query("dryRun"), rest.MaxBody(100))
+		m.HandleFunc("POST", "/apis/{group}/things/{name=**}", "things.v1.put",
+			func(ctx context.Context, r *rest.Request) (any, error) {
+				var v thing
+				if err := r.DecodeJSON(&v); err != nil {
+					return nil, err
+				}
+				if v.Name == "" {
+					v.Name = r.Params["group"] + ":" + r.Params["name"] + ":" + rest.CallFrom(ctx).Caller.(string)
+				}
+				return v, nil
+			}, rest.Query("dryRun"), rest.MaxBody(100))
 		m.HandleFunc("GET", "/apis/raw", "things.v1.raw", func(context.Context, *rest.Request) (any, error) {
-			return rest.Raw{Status: 206, Header: http.Header{"Content-Type": {"text/plain"}}, Body: strings.NewReader("bytes")}, nil
+			return rest.Raw{
+				Status: 206,
+				Header: http.Header{"Content-Type": {"text/plain"}},
+				Body:   strings.NewReader("bytes"),
+			}, nil
 		})
 		m.HandleFunc("POST", "/apis/reply", "things.v1.reply", func(context.Context, *rest.Request) (any, error) {
 			return rest.Reply{Status: 201, Body: map[string]string{"a": "<&>"}}, nil
@@ -526,7 +593,8 @@ func TestHandleFunc(t *testing.T) {
 		{"POST", "/apis/g/things/a", `{"name":1}`, 400, `{"error":{"code":400,"message":"name: Invalid value: a JSON number at offset 9 does not fit."…`},
 		{"POST", "/apis/g/things/a", `{"name":"x"}}`, 400, `{"error":{"code":400,"message":"Invalid JSON payload received. Something follows…`},
 		{"POST", "/apis/g/things/a", `null`, 400, `{"error":{"code":400…`},
-		{"POST", "/apis/g/things/a", strings.Repeat(" ", 101), 400, `{"error":{"code":400,"message":"Request payload size exceeds the limit: 100 bytes."…`},
+		{"POST", "/apis/g/things/a", strings.Repeat(" ",
+			101), 400, `{"error":{"code":400,"message":"Request payload size exceeds the limit: 100 bytes."…`},
 		{"GET", "/apis/raw", "", 206, "bytes"},
 		{"POST", "/apis/reply", "", 201, `{"a":"<&>"}`},
 		{"GET", "/apis/fail", "", 404, `{"kind":"Status","reason":"NOT_FOUND"}`},
@@ -536,7 +604,8 @@ func TestHandleFunc(t *testing.T) {
 		got := compact(body)
 		want, prefix := strings.CutSuffix(row.want, "…")
 		if res.StatusCode != row.status || prefix && !strings.HasPrefix(got, want) || !prefix && got != want {
-			t.Errorf("%s %s %s:\n got %d %s\nwant %d %s", row.method, row.path, row.body, res.StatusCode, got, row.status, row.want)
+			t.Errorf("%s %s %s:\n got %d %s\nwant %d %s", row.method, row.path, row.body, res.StatusCode, got,
+				row.status, row.want)
 		}
 	}
 }
@@ -551,8 +620,11 @@ func TestBuildFindsMistakes(t *testing.T) {
 			m.HandleFunc("GET", "/v1/{a=x/*}:go", "one", ok)
 			m.HandleFunc("GET", "/v1/x/{b}:go", "two", ok)
 		}, "match the same requests"},
-		"a bad template":      {func(m *rest.Mux) { m.HandleFunc("GET", "/v1/{a=x/*", "one", ok) }, "open brace"},
-		"binding without RPC": {func(m *rest.Mux) { m.Bind("/a.B/C", rest.HTTPRule{Method: "GET", Pattern: "/x"}) }, "not registered"},
+		"a bad template": {func(m *rest.Mux) { m.HandleFunc("GET", "/v1/{a=x/*", "one", ok) }, "open brace"},
+		"binding without RPC": {func(m *rest.Mux) {
+			m.Bind("/a.B/C",
+				rest.HTTPRule{Method: "GET", Pattern: "/x"})
+		}, "not registered"},
 		"no such field": {func(m *rest.Mux) {
 			longrunningpb.RegisterOperationsServer(m, operations{})
 			m.Bind("/google.longrunning.Operations/GetOperation", rest.HTTPRule{Method: "GET", Pattern: "/v1/{id}"})
@@ -561,7 +633,10 @@ func TestBuildFindsMistakes(t *testing.T) {
 			longrunningpb.RegisterOperationsServer(m, operations{})
 			longrunningpb.RegisterOperationsServer(m, operations{})
 		}, "registered twice"},
-		"wrong implementation": {func(m *rest.Mux) { m.RegisterService(&longrunningpb.Operations_ServiceDesc, 3) }, "does not implement"},
+		"wrong implementation": {func(m *rest.Mux) {
+			m.RegisterService(&longrunningpb.Operations_ServiceDesc,
+				3)
+		}, "does not implement"},
 	}
 	for name, row := range rows {
 		m := rest.NewMux("h", rest.Options{NewID: func() string { return "" }})

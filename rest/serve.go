@@ -58,7 +58,13 @@ func (m *Mux) serveREST(w http.ResponseWriter, r *http.Request, a *arrival) {
 		format: f,
 		held:   &a.held,
 	}
-	a.call = Call{Method: rt.rpc, ID: id, HTTP: r, Params: params, Query: query}
+	a.call = Call{
+		Method: rt.rpc,
+		ID:     id,
+		HTTP:   r,
+		Params: params,
+		Query:  query,
+	}
 	if rt.fn != nil {
 		a.call.Message = x.request()
 	}
@@ -95,7 +101,8 @@ func (m *Mux) admit(ctx context.Context, a *arrival) error {
 func noRoute(w http.ResponseWriter, r *http.Request, host string, allowed []string) error {
 	if len(allowed) > 0 {
 		w.Header().Set("Allow", strings.Join(allowed, ", "))
-		return fault.New(fault.NotFound, "Method not found: %s is not a method of %s (allowed: %s).", clip(r.Method), clip(r.URL.Path), strings.Join(allowed, ", "))
+		return fault.New(fault.NotFound, "Method not found: %s is not a method of %s (allowed: %s).", clip(r.Method),
+			clip(r.URL.Path), strings.Join(allowed, ", "))
 	}
 	return fault.New(fault.NotFound, "The requested URL %s was not found on %s.", clip(r.URL.Path), host)
 }
@@ -145,7 +152,8 @@ func (x *exchange) decode(v any) error {
 				return err
 			}
 			if len(unknown) > 0 {
-				x.mux.opts.Log.Warn("unknown fields in a request", "request", x.id, "rpc", x.route.rpc, "fields", unknown)
+				x.mux.opts.Log.Warn("unknown fields in a request", "request", x.id, "rpc", x.route.rpc, "fields",
+					unknown)
 			}
 		}
 	}

@@ -43,12 +43,14 @@ func (m *Mux) register(desc *grpc.ServiceDesc, impl any) error {
 	}
 	m.descs = append(m.descs, registered{desc, impl})
 	for i := range desc.Methods {
-		if err := m.addMethod(sd, desc.Methods[i].MethodName, &method{impl: impl, unary: &desc.Methods[i]}); err != nil {
+		if err := m.addMethod(sd, desc.Methods[i].MethodName,
+			&method{impl: impl, unary: &desc.Methods[i]}); err != nil {
 			return err
 		}
 	}
 	for i := range desc.Streams {
-		if err := m.addMethod(sd, desc.Streams[i].StreamName, &method{impl: impl, stream: &desc.Streams[i]}); err != nil {
+		if err := m.addMethod(sd, desc.Streams[i].StreamName,
+			&method{impl: impl, stream: &desc.Streams[i]}); err != nil {
 			return err
 		}
 	}

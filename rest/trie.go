@@ -57,7 +57,8 @@ func (n *node) add(r *route) error {
 	}
 	for _, other := range at.ends {
 		if other.http == r.http && other.template.verb == r.template.verb {
-			return fmt.Errorf("%s %s of %s and %s of %s match the same requests", r.http, r.pattern, r.rpc, other.pattern, other.rpc)
+			return fmt.Errorf("%s %s of %s and %s of %s match the same requests", r.http, r.pattern, r.rpc,
+				other.pattern, other.rpc)
 		}
 	}
 	at.ends = append(at.ends, r)

@@ -63,9 +63,11 @@ func Fields() []fault.Path {
 	out := []fault.Path{
 		FieldName, FieldLabels, FieldMinScale, FieldMaxScale,
 		FieldTraffic, FieldTarget, FieldTargetName, FieldPercent, FieldTag,
-		FieldRevision, FieldRevisionLabels, FieldRevisionMinScale, FieldRevisionMaxScale, FieldConcurrency, FieldTimeout,
+		FieldRevision, FieldRevisionLabels, FieldRevisionMinScale, FieldRevisionMaxScale, FieldConcurrency,
+		FieldTimeout,
 		FieldEnvironment, FieldCPUAlways, FieldNodeSelector, FieldAccelerator, FieldContainers,
-		FieldContainer, FieldImage, FieldPort, FieldPortName, FieldEnv, FieldEnvName, FieldEnvValue, FieldLimits, FieldCPU,
+		FieldContainer, FieldImage, FieldPort, FieldPortName, FieldEnv, FieldEnvName, FieldEnvValue, FieldLimits,
+		FieldCPU,
 		FieldMemory, FieldGPU,
 	}
 	for _, probe := range []fault.Path{FieldStartup, FieldLiveness, FieldReadiness} {

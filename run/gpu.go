@@ -56,7 +56,8 @@ func (t *Template) validateGPU() error {
 	}
 	needs, known := accelerators[kind]
 	if !known {
-		return invalid(FieldNodeSelector, "%.60q is not a GPU of Cloud Run; nvidia-l4 and nvidia-rtx-pro-6000 are", kind)
+		return invalid(FieldNodeSelector, "%.60q is not a GPU of Cloud Run; nvidia-l4 and nvidia-rtx-pro-6000 are",
+			kind)
 	}
 	if !t.CPUAlways {
 		return invalid(FieldCPUAlways, "GPUs need the CPU to be always allocated: --no-cpu-throttling")
@@ -82,8 +83,8 @@ func (t *Template) most() (cpu, memory int64) {
 	return mostCPU, mostMemory
 }
 
-// admit fails, as a project without quota for GPUs does, where the machine can't give as many to a new revision of a service as it
-// may have instances. What sets no maximum gets as many as there are.
+// admit fails, as a project without quota for GPUs does, where the machine can't give as many to a new revision of a
+// service as it may have instances. What sets no maximum gets as many as there are.
 func (g GPUs) admit(s *Service, t *Template) error {
 	kind, wants := t.wantsGPU()
 	if !wants || g.Emulated(kind) {
@@ -116,11 +117,17 @@ func (g GPUs) condition(t *Template, now time.Time) []Condition {
 	if !wants || !g.Emulated(kind) {
 		return nil
 	}
-	return []Condition{{Type: EmulatedGPU, State: True, Reason: "RunsOnCPU", Since: now, Message: EmulationWarning(kind)}}
+	return []Condition{{
+		Type:    EmulatedGPU,
+		State:   True,
+		Reason:  "RunsOnCPU",
+		Since:   now,
+		Message: EmulationWarning(kind),
+	}}
 }
 
-// correct has the status of a revision that was made when the machine had other GPUs say what holds now. It reports whether anything
-// changed.
+// correct has the status of a revision that was made when the machine had other GPUs say what holds now. It reports
+// whether anything changed.
 func (g GPUs) correct(t *Template, s *RevisionStatus, now time.Time) bool {
 	holds := g.condition(t, now)
 	is := func(c Condition) bool { return c.Type == EmulatedGPU }

@@ -10,11 +10,14 @@ import (
 	"giggle/run"
 )
 
-// gpuTemplate asks for a GPU as `gcloud run deploy --gpu 1 --gpu-type nvidia-l4 --no-cpu-throttling --cpu 8 --memory 32Gi` does.
+// gpuTemplate asks for a GPU as `gcloud run deploy --gpu 1 --gpu-type nvidia-l4 --no-cpu-throttling --cpu 8 --memory
+// 32Gi` does.
 func gpuTemplate(change func(*run.Template)) run.Template {
 	t := run.Template{
-		CPUAlways: true, GPUZonalRedundancyDisabled: true, NodeSelector: map[string]string{run.Accelerator: "nvidia-l4"},
-		Containers: []run.Container{{Image: "x", CPU: "8", Memory: "32Gi", GPU: 1}},
+		CPUAlways:                  true,
+		GPUZonalRedundancyDisabled: true,
+		NodeSelector:               map[string]string{run.Accelerator: "nvidia-l4"},
+		Containers:                 []run.Container{{Image: "x", CPU: "8", Memory: "32Gi", GPU: 1}},
 	}
 	if change != nil {
 		change(&t)
@@ -45,7 +48,8 @@ func TestRulesForGPUs(t *testing.T) {
 		"bigger needs without a GPU": {func(t *run.Template) {
 			t.NodeSelector, t.Containers[0].GPU, t.Containers[0].CPU, t.Containers[0].Memory = nil, 0, "20", "80Gi"
 		}, container + ".cpu"},
-		"more memory than an L4 goes with": {func(t *run.Template) { t.Containers[0].Memory = "80Gi" }, container + ".memory"},
+		"more memory than an L4 goes with": {func(t *run.Template) { t.Containers[0].Memory = "80Gi" }, container +
+			".memory"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := run.Service{Name: resource.Service("p", "europe-west4", "s"), Template: gpuTemplate(tt.change)}
@@ -56,20 +60,23 @@ func TestRulesForGPUs(t *testing.T) {
 				}
 				return
 			}
-			if f := fault.From(err); f == nil || f.Code != fault.InvalidArgument || len(f.Fields) != 1 || f.Fields[0].Path != tt.field {
+			if f := fault.From(err); f == nil || f.Code != fault.InvalidArgument || len(f.Fields) != 1 ||
+				f.Fields[0].Path != tt.field {
 				t.Errorf("%v, want a refusal of %s", err, tt.field)
 			}
 		})
 	}
 }
 
-// Without a GPU a service that wants one is refused as without quota, and the refusal says the way out; with emulation it
-// runs, and its revision says on what.
+// Without a GPU a service that wants one is refused as without quota, and the refusal says the way out; with emulation
+// it runs, and its revision says on what.
 func TestNoGPU(t *testing.T) {
 	w := newWorld(t)
 	want := run.Service{Name: resource.Service("p", "europe-west4", "s"), Template: gpuTemplate(nil)}
 	_, err := w.Create(t.Context(), want, "you")
-	if !fault.Is(err, fault.InvalidArgument) || !strings.Contains(err.Error(), "quota for using GPUs without zonal redundancy") || !strings.Contains(err.Error(), "--gpu-emulation=cpu") {
+	if !fault.Is(err, fault.InvalidArgument) ||
+		!strings.Contains(err.Error(), "quota for using GPUs without zonal redundancy") ||
+		!strings.Contains(err.Error(), "--gpu-emulation=cpu") {
 		t.Errorf("%v", err)
 	}
 	w.restart(t, func(c *run.Config) {
@@ -101,7 +108,10 @@ func TestNoGPU(t *testing.T) {
 	}
 	// The platform starts again with a GPU, and then without.
 	w.settle(t, want, nil)
-	for _, gpus := range []run.GPUs{{Emulate: true, Have: []run.GPU{{GPU: engine.GPU{UUID: "GPU-1"}, Kinds: run.GPUKinds("NVIDIA L4", nil)}}}, {Emulate: true}} {
+	for _, gpus := range []run.GPUs{{
+		Emulate: true,
+		Have:    []run.GPU{{GPU: engine.GPU{UUID: "GPU-1"}, Kinds: run.GPUKinds("NVIDIA L4", nil)}},
+	}, {Emulate: true}} {
 		next, stop := w.RevisionEvents(t.Context(), want.Name.Location, 0)
 		w.restart(t, func(c *run.Config) { c.GPUs = gpus })
 		for (emulated() == "") != (len(gpus.Have) > 0) {
@@ -113,13 +123,15 @@ func TestNoGPU(t *testing.T) {
 	}
 }
 
-// Where there are GPUs, they are the quota: a service that may have more instances is refused, one that sets no maximum is not.
+// Where there are GPUs, they are the quota: a service that may have more instances is refused, one that sets no maximum
+// is not.
 func TestQuotaOfGPUs(t *testing.T) {
 	for name, tt := range map[string]struct {
 		service, revision int // maximum of instances
 		refused           bool
 	}{
-		"no maximum": {0, 0, false}, "as many as there are": {0, 2, false}, "more": {0, 3, true}, "more for the service": {3, 0, true}, "the lesser of both holds": {100, 2, false},
+		"no maximum": {0, 0, false}, "as many as there are": {0, 2, false}, "more": {0, 3, true},
+		"more for the service": {3, 0, true}, "the lesser of both holds": {100, 2, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
@@ -148,8 +160,11 @@ func TestQuotaOfGPUs(t *testing.T) {
 				}
 				return
 			}
-			if f := fault.From(err); f == nil || f.Code != fault.InvalidArgument || f.Fields[0].Path != "template.scaling.max" ||
-				!strings.Contains(f.Message, "Max instances must be set to 2 or fewer") || !strings.Contains(f.Message, "NvidiaL4GpuAllocNoZonalRedundancyPerProjectRegion requested: 3 allowed: 2") {
+			if f := fault.From(err); f == nil || f.Code != fault.InvalidArgument ||
+				f.Fields[0].Path != "template.scaling.max" ||
+				!strings.Contains(f.Message, "Max instances must be set to 2 or fewer") ||
+				!strings.Contains(f.Message,
+					"NvidiaL4GpuAllocNoZonalRedundancyPerProjectRegion requested: 3 allowed: 2") {
 				t.Errorf("%v", err)
 			}
 		})
@@ -166,7 +181,8 @@ func TestKindsOfGPUs(t *testing.T) {
 		{"NVIDIA L40S", nil, ""},
 		{"NVIDIA RTX PRO 6000 Blackwell Server Edition", nil, "nvidia-rtx-pro-6000"},
 		{"NVIDIA H100 80GB HBM3", []string{"nvidia-l4=nvidia h100*"}, "nvidia-l4"},
-		{"NVIDIA H100 80GB HBM3", []string{"nvidia-l4=any", "nvidia-rtx-pro-6000=NVIDIA H*"}, "nvidia-l4 nvidia-rtx-pro-6000"},
+		{"NVIDIA H100 80GB HBM3", []string{"nvidia-l4=any",
+			"nvidia-rtx-pro-6000=NVIDIA H*"}, "nvidia-l4 nvidia-rtx-pro-6000"},
 		{"NVIDIA A100-SXM4-80GB", []string{"nvidia-l4=NVIDIA H100*"}, ""},
 		{"NVIDIA L4", []string{"nvidia-rtx-pro-6000=any"}, "nvidia-l4 nvidia-rtx-pro-6000"},
 	} {

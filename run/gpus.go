@@ -44,7 +44,9 @@ func (g GPUs) Missing(kind string) error {
 	if g.Count(kind) > 0 || g.Emulate {
 		return nil
 	}
-	e := fault.New(fault.FailedPrecondition, "The revision needs a GPU (%s): %s. `giggle up --gpu-emulation=cpu` runs such services on the CPU.", kind, g.lack(kind))
+	e := fault.New(fault.FailedPrecondition,
+		"The revision needs a GPU (%s): %s. `giggle up --gpu-emulation=cpu` runs such services on the CPU.", kind,
+		g.lack(kind))
 	e.Reason = "ResourcesUnavailable"
 	return e
 }
@@ -59,13 +61,15 @@ func (g GPUs) lack(kind string) string {
 		models[x.Model] = true
 	}
 	names := slices.Sorted(maps.Keys(models))
-	return fmt.Sprintf("this machine has no %s but %s; `giggle up --gpu-type %s=%q` uses that in its place", kind, strings.Join(names, ", "), kind, names[0])
+	return fmt.Sprintf("this machine has no %s but %s; `giggle up --gpu-type %s=%q` uses that in its place", kind,
+		strings.Join(names, ", "), kind, names[0])
 }
 
 // GPUAlias has GPUs of other models stand for a kind of Cloud Run.
 type GPUAlias struct {
-	Kind  string // "nvidia-l4"
-	Model string // a pattern of path.Match, in which any letter may be a capital: "NVIDIA H100*"; "any" for every NVIDIA GPU
+	Kind string // "nvidia-l4"
+	// a pattern of path.Match, in which any letter may be a capital: "NVIDIA H100*"; "any" for every NVIDIA GPU
+	Model string
 }
 
 // ParseGPUAlias reads KIND=MODEL.
@@ -73,11 +77,13 @@ func ParseGPUAlias(text string) (GPUAlias, error) {
 	kind, model, ok := strings.Cut(text, "=")
 	a := GPUAlias{Kind: kind, Model: strings.TrimSpace(model)}
 	if _, known := accelerators[kind]; !ok || !known {
-		return a, fault.New(fault.InvalidArgument, "%.80q is not KIND=MODEL with %s for KIND, such as nvidia-l4=\"NVIDIA H100*\" or nvidia-l4=any.",
+		return a, fault.New(fault.InvalidArgument,
+			"%.80q is not KIND=MODEL with %s for KIND, such as nvidia-l4=\"NVIDIA H100*\" or nvidia-l4=any.",
 			text, strings.Join(slices.Sorted(maps.Keys(accelerators)), " or "))
 	}
 	if _, err := path.Match(a.Model, ""); err != nil || a.Model == "" {
-		return a, fault.New(fault.InvalidArgument, "%.80q is not a pattern of a GPU's model such as \"NVIDIA H100*\".", a.Model)
+		return a, fault.New(fault.InvalidArgument, "%.80q is not a pattern of a GPU's model such as \"NVIDIA H100*\".",
+			a.Model)
 	}
 	return a, nil
 }

@@ -114,14 +114,16 @@ var (
 
 // validateAction checks what a probe sends.
 func (p *Probe) validateAction(at fault.Path) error {
-	if p.HTTPPath != "" && (p.HTTPPath[0] != '/' || len(p.HTTPPath) > 2048 || strings.ContainsAny(p.HTTPPath, " \r\n\t\x00#")) {
+	if p.HTTPPath != "" && (p.HTTPPath[0] != '/' || len(p.HTTPPath) > 2048 ||
+		strings.ContainsAny(p.HTTPPath, " \r\n\t\x00#")) {
 		return invalid(at+ProbeHTTPPath, "%.100q is not a path that begins with /", p.HTTPPath)
 	}
 	if len(p.HTTPHeaders) > 100 {
 		return invalid(at+ProbeHTTPHeaders, "more than 100 headers")
 	}
 	for _, h := range p.HTTPHeaders {
-		if !headerName.MatchString(h.Name) || !headerValue.MatchString(h.Value) || len(h.Name) > 256 || len(h.Value) > 8192 {
+		if !headerName.MatchString(h.Name) || !headerValue.MatchString(h.Value) || len(h.Name) > 256 ||
+			len(h.Value) > 8192 {
 			return invalid(at+ProbeHTTPHeaders, "%.60q is not a header", h.Name)
 		}
 		if strings.EqualFold(h.Name, "Content-Length") || strings.EqualFold(h.Name, "Transfer-Encoding") {

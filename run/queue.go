@@ -26,7 +26,13 @@ type queue struct {
 }
 
 func newQueue(ctx context.Context, workers int, log *slog.Logger, fn func(context.Context, string) error) *queue {
-	return &queue{ctx: ctx, fn: fn, log: log, slots: make(chan struct{}, workers), pending: make(map[string]bool)}
+	return &queue{
+		ctx:     ctx,
+		fn:      fn,
+		log:     log,
+		slots:   make(chan struct{}, workers),
+		pending: make(map[string]bool),
+	}
 }
 
 func (q *queue) add(key string) {

@@ -11,8 +11,8 @@ import (
 	"giggle/run"
 )
 
-// A service keeps so many revisions: the oldest go that get no traffic and have no tag. When all are needed, no more are
-// made. What goes is told to those who want to know what it ran.
+// A service keeps so many revisions: the oldest go that get no traffic and have no tag. When all are needed, no more
+// are made. What goes is told to those who want to know what it ran.
 func TestRevisionsAreBounded(t *testing.T) {
 	w := newWorld(t)
 	quotas, err := quota.New(map[string]int{"revisions": 4})
@@ -60,11 +60,16 @@ func TestRevisionsAreBounded(t *testing.T) {
 
 	var tags []run.Target
 	for i, r := range all {
-		tags = append(tags, run.Target{Revision: r.Name.ID, Percent: map[bool]int{true: 100}[i == 0], Tag: fmt.Sprintf("tag%d", i)})
+		tags = append(tags, run.Target{
+			Revision: r.Name.ID,
+			Percent:  map[bool]int{true: 100}[i == 0],
+			Tag:      fmt.Sprintf("tag%d", i),
+		})
 	}
 	svc, err = w.Replace(t.Context(), jokes("img:7", tags...), who)
 	w.settle(t, svc, err)
-	if _, err = w.Replace(t.Context(), jokes("img:8", tags...), who); !fault.Is(err, fault.ResourceExhausted) || !strings.Contains(err.Error(), "--quota revisions=") {
+	if _, err = w.Replace(t.Context(), jokes("img:8", tags...), who); !fault.Is(err, fault.ResourceExhausted) ||
+		!strings.Contains(err.Error(), "--quota revisions=") {
 		t.Errorf("one more, when every one has a tag: %v", err)
 	}
 }

@@ -17,7 +17,8 @@ func (c *Container) SetLimit(i int, resource, quantity string) error {
 		}
 		c.GPU = n
 	default:
-		return invalid(FieldLimits.At(i), "%.60q is not a resource that can be limited; cpu, memory and nvidia.com/gpu are", resource)
+		return invalid(FieldLimits.At(i),
+			"%.60q is not a resource that can be limited; cpu, memory and nvidia.com/gpu are", resource)
 	}
 	return nil
 }

@@ -19,8 +19,8 @@ type Resolver interface {
 
 // Instances runs containers of revisions.
 type Instances interface {
-	// EnsureInstance starts an instance of the revision and returns nil once its startup probe succeeds. A fault's Reason and
-	// Message are those of the condition. The instance stays, for the requests to come.
+	// EnsureInstance starts an instance of the revision and returns nil once its startup probe succeeds. A fault's
+	// Reason and Message are those of the condition. The instance stays, for the requests to come.
 	EnsureInstance(ctx context.Context, rev Revision) error
 	// Drop stops all instances of a revision that no route leads to any more. It returns at once.
 	Drop(name resource.Revision)
@@ -144,7 +144,8 @@ func (r *Reconciler) PublishAll(ctx context.Context) (err error) {
 	})
 }
 
-// concerned returns those of a service's revisions, by id, that its status and its route depend on. There may be a thousand others.
+// concerned returns those of a service's revisions, by id, that its status and its route depend on. There may be a
+// thousand others.
 func concerned(tx *store.Tx, svc *Service) (map[string]Revision, error) {
 	ids := []string{svc.Status.LatestCreated, svc.Status.LatestReady}
 	for _, t := range svc.Traffic {
@@ -189,7 +190,8 @@ func (r *Reconciler) reconcileRevision(ctx context.Context, name string) error {
 		return err
 	}
 	if r.Services.gpus.correct(&rev.Template, &rev.Status, r.Services.store.Now()) {
-		if err := r.setRevision(ctx, rev, func(s *RevisionStatus) { r.Services.gpus.correct(&rev.Template, s, r.Services.store.Now()) }); err != nil {
+		if err := r.setRevision(ctx, rev,
+			func(s *RevisionStatus) { r.Services.gpus.correct(&rev.Template, s, r.Services.store.Now()) }); err != nil {
 			return err
 		}
 	}
@@ -231,7 +233,8 @@ func (r *Reconciler) finishRevision(ctx context.Context, rev Revision, cause err
 	}
 	return r.setRevision(ctx, rev, func(s *RevisionStatus) {
 		for _, kind := range []string{Ready, ContainerHealthy, ResourcesAvailable} {
-			s.Conditions = setCondition(s.Conditions, Condition{Type: kind, State: state, Reason: reason, Message: message}, r.Services.store.Now())
+			s.Conditions = setCondition(s.Conditions,
+				Condition{Type: kind, State: state, Reason: reason, Message: message}, r.Services.store.Now())
 		}
 	})
 }
@@ -290,7 +293,8 @@ func (r *Reconciler) reconcileService(ctx context.Context, name string) error {
 			return err
 		}
 		svc.Status = computeStatus(&svc, revs, p, tx.Now())
-		if svc.Generation != generation || !sameJSON(svc.Status.Traffic, next.Traffic) { // changed or became ready meanwhile
+		// changed or became ready meanwhile
+		if svc.Generation != generation || !sameJSON(svc.Status.Traffic, next.Traffic) {
 			if err := r.publish(svc, revs); err != nil {
 				return err
 			}

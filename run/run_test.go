@@ -73,8 +73,17 @@ func newWorld(t *testing.T) *world {
 	n := 0
 	id := func() string { n++; return fmt.Sprintf("id-%d", n) }
 	w := &world{
-		cfg: run.Config{Store: st, NewID: id, Letters: func(k int) string { n++; return strings.Repeat(string(rune('a'+n%26)), k) }}, store: st,
-		routes: map[string]run.Route{}, dropped: map[string]bool{}, broken: map[string]string{}, hold: make(chan struct{}), changed: make(chan struct{}),
+		cfg: run.Config{
+			Store:   st,
+			NewID:   id,
+			Letters: func(k int) string { n++; return strings.Repeat(string(rune('a'+n%26)), k) },
+		},
+		store:   st,
+		routes:  map[string]run.Route{},
+		dropped: map[string]bool{},
+		broken:  map[string]string{},
+		hold:    make(chan struct{}),
+		changed: make(chan struct{}),
 	}
 	close(w.hold)
 	w.Services = run.NewServices(w.cfg)
@@ -96,7 +105,11 @@ func (w *world) start(t *testing.T) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	r := run.NewReconciler(run.ReconcilerConfig{
-		Services: w.Services, Images: w, Instances: w, Routes: w, Log: slog.New(slog.DiscardHandler),
+		Services:  w.Services,
+		Images:    w,
+		Instances: w,
+		Routes:    w,
+		Log:       slog.New(slog.DiscardHandler),
 		Project: func(id string) (resource.Project, error) {
 			return resource.Project{ID: id, Number: "123456789012"}, nil
 		},
@@ -211,7 +224,8 @@ func (w *world) settle(t *testing.T, svc run.Service, err error) run.Service {
 	return svc
 }
 
-// wantRoute holds that a settled service has the route: requests go where its status says from the moment that it says so.
+// wantRoute holds that a settled service has the route: requests go where its status says from the moment that it says
+// so.
 func (w *world) wantRoute(t *testing.T, want string) {
 	t.Helper()
 	w.mu.Lock()
@@ -225,17 +239,20 @@ func TestDeployAndBadImageKeepsOldRevision(t *testing.T) {
 	w := newWorld(t)
 	w.broken["img:crash"] = "it crashed"
 	svc, err := w.Create(t.Context(), jokes("img:1"), who)
-	if svc = w.settle(t, svc, err); svc.Ready().State != run.True || svc.Status.LatestReady == "" || svc.Creator != who {
+	if svc = w.settle(t, svc, err); svc.Ready().State != run.True || svc.Status.LatestReady == "" ||
+		svc.Creator != who {
 		t.Fatalf("first deploy: %+v", svc)
 	}
 	w.wantRoute(t, "00001:100")
-	for image, reason := range map[string]string{"img:missing": "ContainerMissing", "img:crash": "HealthCheckContainerError"} {
+	for image, reason := range map[string]string{"img:missing": "ContainerMissing",
+		"img:crash": "HealthCheckContainerError"} {
 		svc, err = w.Replace(t.Context(), jokes(image), who)
 		if err == nil && svc.Ready().State == run.True && svc.Settled() {
 			t.Error("a new generation is Ready before anything was done")
 		}
 		svc = w.settle(t, svc, err)
-		if r := svc.Ready(); r.State != run.False || r.Reason != reason || !strings.Contains(r.Message, svc.Status.LatestCreated) {
+		if r := svc.Ready(); r.State != run.False || r.Reason != reason ||
+			!strings.Contains(r.Message, svc.Status.LatestCreated) {
 			t.Errorf("%s: Ready = %+v, want False for %s", image, r, reason)
 		}
 		w.wantRoute(t, "00001:100")
@@ -255,14 +272,16 @@ func TestTrafficOnlyChangeMakesNoRevision(t *testing.T) {
 	w := newWorld(t)
 	svc, err := w.Create(t.Context(), jokes("img:1"), who)
 	first := w.settle(t, svc, err).Status.LatestReady
-	svc, err = w.Replace(t.Context(), jokes("img:2", run.Target{Revision: first, Percent: 100}, run.Target{Latest: true, Tag: "next"}), who)
+	svc, err = w.Replace(t.Context(),
+		jokes("img:2", run.Target{Revision: first, Percent: 100}, run.Target{Latest: true, Tag: "next"}), who)
 	svc = w.settle(t, svc, err)
 	second := svc.Status.LatestReady
 	w.wantRoute(t, "00001:100 next=00002")
 	if tr := svc.Status.Traffic; tr[0].Tag != "next" || !strings.HasPrefix(tr[0].URL, "https://next---jokes-") {
 		t.Errorf("traffic = %+v, want the tagged entry first, with its URL", tr)
 	}
-	svc, err = w.Replace(t.Context(), jokes("img:2", run.Target{Revision: first, Percent: 90}, run.Target{Revision: second, Percent: 10}), who)
+	svc, err = w.Replace(t.Context(),
+		jokes("img:2", run.Target{Revision: first, Percent: 90}, run.Target{Revision: second, Percent: 10}), who)
 	if svc = w.settle(t, svc, err); svc.Status.LatestCreated != second {
 		t.Errorf("a change of traffic made revision %s", svc.Status.LatestCreated)
 	}
@@ -272,7 +291,8 @@ func TestTrafficOnlyChangeMakesNoRevision(t *testing.T) {
 		t.Errorf("traffic to nowhere: %+v", svc.Ready())
 	}
 	w.wantRoute(t, "00001:90 00002:10")
-	if _, err := w.DeleteRevision(t.Context(), resource.Revision{Service: svc.Name, ID: first}); !fault.Is(err, fault.FailedPrecondition) {
+	if _, err := w.DeleteRevision(t.Context(), resource.Revision{Service: svc.Name, ID: first}); !fault.Is(err,
+		fault.FailedPrecondition) {
 		t.Errorf("deleting a revision with traffic = %v", err)
 	}
 }
@@ -359,10 +379,15 @@ func TestValidate(t *testing.T) {
 		svc  run.Service
 		path string // "" means valid
 	}{
-		"fine":             {jokes("img:1"), ""},
-		"name":             {with(func(s *run.Service) { s.Name.ID = "Jokes" }), "name"},
-		"no image":         {jokes(""), "template.containers[0].image"},
-		"reserved":         {c(func(c *run.Container) { c.Env = []run.EnvVar{{Name: "PORT", Value: "1"}} }), "template.containers[0].env[0].name"},
+		"fine":     {jokes("img:1"), ""},
+		"name":     {with(func(s *run.Service) { s.Name.ID = "Jokes" }), "name"},
+		"no image": {jokes(""), "template.containers[0].image"},
+		"reserved": {c(func(c *run.Container) {
+			c.Env = []run.EnvVar{{
+				Name:  "PORT",
+				Value: "1",
+			}}
+		}), "template.containers[0].env[0].name"},
 		"little memory":    {c(func(c *run.Container) { c.Memory = "1Mi" }), "template.containers[0].memory"},
 		"memory nonsense":  {c(func(c *run.Container) { c.Memory = "lots" }), "template.containers[0].memory"},
 		"memory needs cpu": {c(func(c *run.Container) { c.Memory = "8Gi" }), "template.containers[0].memory"},
@@ -370,12 +395,23 @@ func TestValidate(t *testing.T) {
 		"big":              {c(func(c *run.Container) { c.CPU, c.Memory = "8", "32Gi" }), ""},
 		"concurrency":      {with(func(s *run.Service) { s.Template.Concurrency = 1001 }), "template.concurrency"},
 		"timeout":          {with(func(s *run.Service) { s.Template.Timeout = 3601 }), "template.timeout"},
-		"sum":              {with(func(s *run.Service) { s.Traffic = []run.Target{{Latest: true, Percent: 90}} }), "traffic"},
+		"sum": {with(func(s *run.Service) {
+			s.Traffic = []run.Target{{
+				Latest:  true,
+				Percent: 90,
+			}}
+		}), "traffic"},
 		"tag twice": {with(func(s *run.Service) {
 			s.Traffic = []run.Target{{Latest: true, Percent: 100, Tag: "a"}, {Revision: "jokes-1", Tag: "a"}}
 		}), "traffic[1].tag"},
 		"probes": {c(func(c *run.Container) {
-			c.Startup = &run.Probe{HTTPPath: "/up", HTTPHeaders: []run.Header{{Name: "X-Probe", Value: "yes"}}, Period: 5, Timeout: 5, FailureThreshold: 48}
+			c.Startup = &run.Probe{
+				HTTPPath:         "/up",
+				HTTPHeaders:      []run.Header{{Name: "X-Probe", Value: "yes"}},
+				Period:           5,
+				Timeout:          5,
+				FailureThreshold: 48,
+			}
 			c.Liveness = &run.Probe{HTTPPath: "/alive", InitialDelay: 3600, Period: 3600, Timeout: 60}
 			c.Readiness = &run.Probe{GRPC: true, GRPCService: "jokes", SuccessThreshold: 2}
 		}), ""},
@@ -399,8 +435,11 @@ func TestValidate(t *testing.T) {
 		"service minimum":          {with(func(s *run.Service) { s.Scaling = run.Scaling{Min: 6, Max: 5} }), "scaling.min"},
 		"service maximum":          {with(func(s *run.Service) { s.Scaling = run.Scaling{Max: 1001} }), "scaling.max"},
 		"foreign revision name":    {with(func(s *run.Service) { s.Template.Revision = "other-1" }), "template.revision"},
-		"labels":                   {with(func(s *run.Service) { s.Labels = map[string]string{"a": strings.Repeat("b", 64)} }), "labels"},
-		"a revision's labels":      {with(func(s *run.Service) { s.Template.Labels = map[string]string{"a": strings.Repeat("b", 64)} }), "template.labels"},
+		"labels": {with(func(s *run.Service) {
+			s.Labels = map[string]string{"a": strings.Repeat("b",
+				64)}
+		}), "labels"},
+		"a revision's labels": {with(func(s *run.Service) { s.Template.Labels = map[string]string{"a": strings.Repeat("b", 64)} }), "template.labels"},
 	} {
 		err := tt.svc.Validate()
 		var path string
@@ -412,14 +451,16 @@ func TestValidate(t *testing.T) {
 		if path != tt.path || (err != nil) != (tt.path != "") {
 			t.Errorf("%s: %v at %q, want %q", name, err, path, tt.path)
 		}
-		if path != "" && !slices.Contains(run.Fields(), fault.Path(regexp.MustCompile(`\[\d+\]`).ReplaceAllString(path, "[]"))) {
+		if path != "" && !slices.Contains(run.Fields(),
+			fault.Path(regexp.MustCompile(`\[\d+\]`).ReplaceAllString(path, "[]"))) {
 			t.Errorf("%s: %q is not among Fields", name, path)
 		}
 	}
 }
 
 func TestQuantities(t *testing.T) {
-	for s, want := range map[string]int64{"512Mi": 512 << 20, "1Gi": 1 << 30, "0.5Gi": 512 << 20, "1000000": 1_000_000, "1M": 1_000_000, "": 0} {
+	for s, want := range map[string]int64{"512Mi": 512 << 20, "1Gi": 1 << 30, "0.5Gi": 512 << 20, "1000000": 1_000_000,
+		"1M": 1_000_000, "": 0} {
 		if got, err := run.Bytes(s); err != nil || got != want {
 			t.Errorf("Bytes(%q) = %d, %v, want %d", s, got, err, want)
 		}

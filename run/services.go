@@ -39,7 +39,13 @@ type Config struct {
 
 // NewServices returns the services in the store.
 func NewServices(c Config) *Services {
-	return &Services{store: c.Store, newID: c.NewID, letters: c.Letters, gpus: c.GPUs, quotas: c.Quotas}
+	return &Services{
+		store:   c.Store,
+		newID:   c.NewID,
+		letters: c.Letters,
+		gpus:    c.GPUs,
+		quotas:  c.Quotas,
+	}
 }
 
 func fromRow(r store.Row[Service]) Service {
@@ -67,7 +73,9 @@ func (s *Services) Get(ctx context.Context, name resource.Child) (out Service, e
 
 // List returns the services of a location ("-" for all of the project) by name, after the one called last, at most
 // limit of them, and the cursor to watch from.
-func (s *Services) List(ctx context.Context, in resource.Location, last string, limit int) (out []Service, cursor int64, err error) {
+func (s *Services) List(
+	ctx context.Context, in resource.Location, last string, limit int,
+) (out []Service, cursor int64, err error) {
 	defer fault.Wrap(&err, "run.Services.List(%s)", in)
 	err = s.store.View(ctx, func(tx *store.Tx) error {
 		rows, err := services.List(tx, prefix(in), last, limit)
@@ -99,7 +107,8 @@ func (s *Services) Create(ctx context.Context, want Service, by string) (out Ser
 		return Service{}, err
 	}
 	if strings.Contains(want.Name.ID, TagMark) { // in a host name it stands between a tag and its service
-		return Service{}, invalid(FieldName, "%q must not have %q in it: so the hosts of tags are told from those of services", want.Name.ID, TagMark)
+		return Service{}, invalid(FieldName,
+			"%q must not have %q in it: so the hosts of tags are told from those of services", want.Name.ID, TagMark)
 	}
 	want.Traffic = trafficOf(want.Traffic)
 	want.UID, want.Generation, want.Creator, want.LastModifier, want.Status = s.newID(), 1, by, by, Status{}
@@ -235,7 +244,13 @@ func (s *Services) intend(tx *store.Tx, want, have *Service, verb, by string) er
 	if err != nil {
 		return err
 	}
-	return operation.Open(tx, operation.Operation{Name: op.String(), Kind: OperationKind, Target: want.Name.String(), Verb: verb, Metadata: meta})
+	return operation.Open(tx, operation.Operation{
+		Name:     op.String(),
+		Kind:     OperationKind,
+		Target:   want.Name.String(),
+		Verb:     verb,
+		Metadata: meta,
+	})
 }
 
 // revise makes the revision of a service's template.
@@ -245,9 +260,14 @@ func (s *Services) revise(tx *store.Tx, want *Service, by string) error {
 		id = fmt.Sprintf("%s-%05d-%s", want.Name.ID, want.Generation, s.letters(3))
 	}
 	rev := Revision{
-		Name: resource.Revision{Service: want.Name, ID: id}, UID: s.newID(), Generation: want.Generation, Creator: by,
-		Template: want.Template.WithDefaults(),
-		Status:   RevisionStatus{Conditions: []Condition{{Type: Ready, State: Unknown, Reason: "Deploying", Since: tx.Now()}}},
+		Name:       resource.Revision{Service: want.Name, ID: id},
+		UID:        s.newID(),
+		Generation: want.Generation,
+		Creator:    by,
+		Template:   want.Template.WithDefaults(),
+		Status: RevisionStatus{
+			Conditions: []Condition{{Type: Ready, State: Unknown, Reason: "Deploying", Since: tx.Now()}},
+		},
 	}
 	rev.Template.Revision = ""
 	if err := s.gpus.admit(want, &rev.Template); err != nil {
@@ -306,9 +326,9 @@ func (s *Services) makeRoom(tx *store.Tx, want *Service) error {
 	return nil
 }
 
-// Delete removes a service; the reconciler stops its instances and removes its revisions. Version, when not 0, must be the
-// service's present one, or the call fails with Aborted. It fails with NotFound. The operation that it returns is done,
-// and its response is the service as it was.
+// Delete removes a service; the reconciler stops its instances and removes its revisions. Version, when not 0, must be
+// the service's present one, or the call fails with Aborted. It fails with NotFound. The operation that it returns is
+// done, and its response is the service as it was.
 func (s *Services) Delete(ctx context.Context, name resource.Child, version int64) (op operation.Operation, err error) {
 	defer fault.Wrap(&err, "run.Services.Delete(%s)", name)
 	err = s.store.Update(ctx, func(tx *store.Tx) error {
@@ -333,13 +353,19 @@ func (s *Services) Delete(ctx context.Context, name resource.Child, version int6
 }
 
 func conflict(id string, want, have int64) error {
-	return fault.New(fault.Aborted, "Conflict for resource '%s': version '%d' was specified but current version is '%d'. Read the service again and repeat the change.",
+	return fault.New(fault.Aborted,
+		"Conflict for resource '%s': version '%d' was specified but current version is '%d'. Read the service again and repeat the change.",
 		id, want, have)
 }
 
 // deleted writes the operation of a deletion, which is done when it is written.
 func (s *Services) deleted(tx *store.Tx, in resource.Location, name string, was any) (operation.Operation, error) {
-	op := operation.Operation{Name: resource.Operation(in.Project, in.Location, s.newID()).String(), Kind: OperationKind, Target: name, Verb: "delete"}
+	op := operation.Operation{
+		Name:   resource.Operation(in.Project, in.Location, s.newID()).String(),
+		Kind:   OperationKind,
+		Target: name,
+		Verb:   "delete",
+	}
 	var err error
 	if op.Metadata, err = json.Marshal(map[string]string{"target": name, "verb": op.Verb}); err != nil {
 		return op, err
@@ -400,11 +426,14 @@ func (s *Services) DeleteRevision(ctx context.Context, name resource.Revision) (
 		}
 		if err == nil {
 			if svc.Value.Status.LatestCreated == name.ID {
-				return fault.New(fault.FailedPrecondition, "Revision '%s' can't be deleted: it is the latest of service '%s'.", name.ID, name.Service.ID)
+				return fault.New(fault.FailedPrecondition,
+					"Revision '%s' can't be deleted: it is the latest of service '%s'.", name.ID, name.Service.ID)
 			}
 			for _, t := range append(targetsOf(svc.Value.Status.Traffic), svc.Value.Traffic...) {
 				if t.Revision == name.ID {
-					return fault.New(fault.FailedPrecondition, "Revision '%s' can't be deleted: service '%s' sends traffic or a tag to it.", name.ID, name.Service.ID)
+					return fault.New(fault.FailedPrecondition,
+						"Revision '%s' can't be deleted: service '%s' sends traffic or a tag to it.", name.ID,
+						name.Service.ID)
 				}
 			}
 		}
@@ -426,16 +455,22 @@ func targetsOf(ts []TargetStatus) []Target {
 
 // Events follows the services of a location from a cursor: each call of the returned function blocks until there is
 // a change and returns all of them, deletions included. It fails with OutOfRange when the cursor is too old.
-func (s *Services) Events(ctx context.Context, in resource.Location, cursor int64) (next func() ([]Service, error), stop func()) {
+func (s *Services) Events(
+	ctx context.Context, in resource.Location, cursor int64,
+) (next func() ([]Service, error), stop func()) {
 	return follow(ctx, s.store, services, prefix(in), cursor, fromRow)
 }
 
 // RevisionEvents is Events for revisions.
-func (s *Services) RevisionEvents(ctx context.Context, in resource.Location, cursor int64) (next func() ([]Revision, error), stop func()) {
+func (s *Services) RevisionEvents(
+	ctx context.Context, in resource.Location, cursor int64,
+) (next func() ([]Revision, error), stop func()) {
 	return follow(ctx, s.store, revisions, prefix(in), cursor, fromRevisionRow)
 }
 
-func follow[T any](ctx context.Context, st *store.Store, t store.Table[T], prefix string, cursor int64, from func(store.Row[T]) T) (func() ([]T, error), func()) {
+func follow[T any](
+	ctx context.Context, st *store.Store, t store.Table[T], prefix string, cursor int64, from func(store.Row[T]) T,
+) (func() ([]T, error), func()) {
 	w := st.Watch(t.Kind())
 	return func() ([]T, error) {
 		for {
@@ -478,8 +513,8 @@ func (s *Services) Count(ctx context.Context, project string) (n int, err error)
 	return n, err
 }
 
-// Gone follows the deletions of revisions from now on: each call of the returned function blocks until there are some and
-// returns their images, as Images does.
+// Gone follows the deletions of revisions from now on: each call of the returned function blocks until there are some
+// and returns their images, as Images does.
 func (s *Services) Gone(ctx context.Context) (next func() ([]string, error), stop func(), err error) {
 	defer fault.Wrap(&err, "run.Services.Gone")
 	var cursor int64

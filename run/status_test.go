@@ -9,8 +9,8 @@ import (
 	"giggle/resource"
 )
 
-// What is computed from a status that was computed is the same, however much later: else each change of it would call for
-// another one. All services that have up to three revisions in any state, and traffic to any of them.
+// What is computed from a status that was computed is the same, however much later: else each change of it would call
+// for another one. All services that have up to three revisions in any state, and traffic to any of them.
 func TestStatusIsAFixpoint(t *testing.T) {
 	p := resource.Project{ID: "p", Number: "123456789012"}
 	name := resource.Service("p", "europe-north1", "s")
@@ -24,7 +24,12 @@ func TestStatusIsAFixpoint(t *testing.T) {
 		for i := range r.IntN(4) {
 			rev := Revision{Name: resource.Revision{Service: name, ID: fmt.Sprintf("s-%05d-abc", i+1)}}
 			state := states[r.IntN(3)]
-			rev.Status.Conditions = []Condition{{Type: Ready, State: state, Reason: map[State]string{False: "HealthCheckContainerError"}[state], Since: at}}
+			rev.Status.Conditions = []Condition{{
+				Type:   Ready,
+				State:  state,
+				Reason: map[State]string{False: "HealthCheckContainerError"}[state],
+				Since:  at,
+			}}
 			revs[rev.Name.ID] = rev
 			ids = append(ids, rev.Name.ID)
 		}

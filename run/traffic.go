@@ -14,7 +14,8 @@ func computeStatus(svc *Service, revs map[string]Revision, p resource.Project, n
 	st := svc.Status
 	st.Conditions = slices.Clone(st.Conditions)
 	set := func(kind string, state State, reason, message string) {
-		st.Conditions = setCondition(st.Conditions, Condition{Type: kind, State: state, Reason: reason, Message: message}, now)
+		st.Conditions = setCondition(st.Conditions,
+			Condition{Type: kind, State: state, Reason: reason, Message: message}, now)
 	}
 
 	latest, made := revs[st.LatestCreated]
@@ -27,7 +28,8 @@ func computeStatus(svc *Service, revs map[string]Revision, p resource.Project, n
 		st.LatestReady = st.LatestCreated
 		set(ConfigurationsReady, True, "", "")
 	case ready.State == False:
-		set(ConfigurationsReady, False, ready.Reason, fmt.Sprintf("Revision '%s' is not ready and cannot serve traffic. %s", st.LatestCreated, ready.Message))
+		set(ConfigurationsReady, False, ready.Reason,
+			fmt.Sprintf("Revision '%s' is not ready and cannot serve traffic. %s", st.LatestCreated, ready.Message))
 	default:
 		set(ConfigurationsReady, Unknown, "Deploying", "Creating Revision.")
 	}
@@ -68,7 +70,9 @@ func computeStatus(svc *Service, revs map[string]Revision, p resource.Project, n
 
 // resolveTraffic turns what is wanted into what is served: revisions by name, tagged entries first. The condition's
 // Reason is set when it can't.
-func resolveTraffic(svc *Service, latestReady string, revs map[string]Revision, p resource.Project) ([]TargetStatus, Condition) {
+func resolveTraffic(
+	svc *Service, latestReady string, revs map[string]Revision, p resource.Project,
+) ([]TargetStatus, Condition) {
 	host, _ := Hosts(p, svc.Name)
 	var out []TargetStatus
 	for _, t := range svc.Traffic {
@@ -81,11 +85,24 @@ func resolveTraffic(svc *Service, latestReady string, revs map[string]Revision, 
 		rev, ok := revs[t.Revision]
 		switch {
 		case !ok:
-			return nil, Condition{State: False, Reason: "RevisionMissing", Message: fmt.Sprintf("Revision '%s' is not found. `gcloud run revisions list --service %s` shows those that there are.", t.Revision, svc.Name.ID)}
+			return nil, Condition{
+				State:   False,
+				Reason:  "RevisionMissing",
+				Message: fmt.Sprintf("Revision '%s' is not found. `gcloud run revisions list --service %s` shows those that there are.", t.Revision, svc.Name.ID),
+			}
 		case rev.Ready().State == Unknown:
-			return nil, Condition{State: Unknown, Reason: "RevisionNotReady", Message: fmt.Sprintf("Revision '%s' is not ready yet.", t.Revision)}
+			return nil, Condition{
+				State:   Unknown,
+				Reason:  "RevisionNotReady",
+				Message: fmt.Sprintf("Revision '%s' is not ready yet.", t.Revision),
+			}
 		case rev.Ready().State == False:
-			return nil, Condition{State: False, Reason: "RevisionFailed", Message: fmt.Sprintf("Revision '%s' is not ready and cannot serve traffic. %s", t.Revision, rev.Ready().Message)}
+			return nil, Condition{
+				State:  False,
+				Reason: "RevisionFailed",
+				Message: fmt.Sprintf("Revision '%s' is not ready and cannot serve traffic. %s", t.Revision,
+					rev.Ready().Message),
+			}
 		}
 		s := TargetStatus{Target: t}
 		if t.Tag != "" {
@@ -110,9 +127,13 @@ func b2i(b bool) int {
 func routeOf(svc *Service, revs map[string]Revision, p resource.Project) Route {
 	hashed, numbered := Hosts(p, svc.Name)
 	r := Route{
-		Service: svc.Name, Hosts: []string{hashed, numbered}, Ingress: svc.Ingress, InvokerIAMDisabled: svc.InvokerIAMDisabled,
-		CustomAudiences: svc.CustomAudiences, Scaling: svc.Scaling,
-		Tags: make(map[string]Revision),
+		Service:            svc.Name,
+		Hosts:              []string{hashed, numbered},
+		Ingress:            svc.Ingress,
+		InvokerIAMDisabled: svc.InvokerIAMDisabled,
+		CustomAudiences:    svc.CustomAudiences,
+		Scaling:            svc.Scaling,
+		Tags:               make(map[string]Revision),
 	}
 	for _, t := range svc.Status.Traffic {
 		rev, ok := revs[t.Revision]

@@ -19,7 +19,8 @@ func hashOf(p resource.Project) string {
 // SERVICE-NUMBER.REGION.run.app.
 func Hosts(p resource.Project, n resource.Child) (hashed, numbered string) {
 	code := resource.RegionCode(n.Location.Location)
-	return n.ID + "-" + hashOf(p) + "-" + code + ".a.run.app", n.ID + "-" + p.Number + "." + n.Location.Location + ".run.app"
+	return n.ID + "-" + hashOf(p) + "-" + code + ".a.run.app",
+		n.ID + "-" + p.Number + "." + n.Location.Location + ".run.app"
 }
 
 // URLs returns the two URLs of a service; the second is the one with the project's number.

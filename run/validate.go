@@ -12,19 +12,22 @@ import (
 const maxServiceName = 49
 
 // reserved are the environment variables that the runtime contract sets itself.
-var reserved = []string{"PORT", "K_SERVICE", "K_REVISION", "K_CONFIGURATION", "CLOUD_RUN_JOB", "CLOUD_RUN_EXECUTION", "CLOUD_RUN_TASK_INDEX",
+var reserved = []string{"PORT", "K_SERVICE", "K_REVISION", "K_CONFIGURATION", "CLOUD_RUN_JOB", "CLOUD_RUN_EXECUTION",
+	"CLOUD_RUN_TASK_INDEX",
 	"CLOUD_RUN_TASK_ATTEMPT", "CLOUD_RUN_TASK_COUNT", "CLOUD_RUN_TIMEOUT_SECONDS"}
 
 // Validate checks a service as Cloud Run does. The fault names the field by one of Fields.
 func (s *Service) Validate() error {
 	if !resource.Label(s.Name.ID, maxServiceName) {
-		return invalid(FieldName, "%q must be at most %d lower-case letters, digits and hyphens, begin with a letter and not end with a hyphen", s.Name.ID, maxServiceName)
+		return invalid(FieldName,
+			"%q must be at most %d lower-case letters, digits and hyphens, begin with a letter and not end with a hyphen", s.Name.ID, maxServiceName)
 	}
 	if len(s.Template.Containers) != 1 {
 		if len(s.Template.Containers) == 0 {
 			return invalid(FieldContainers, "one container is needed")
 		}
-		return fault.NotImplemented(string(FieldContainer.At(1)), "sidecar containers are not implemented yet; use one container")
+		return fault.NotImplemented(string(FieldContainer.At(1)),
+			"sidecar containers are not implemented yet; use one container")
 	}
 	if err := s.Template.validate(s.Name.ID); err != nil {
 		return err
@@ -46,7 +49,8 @@ func (s *Service) Validate() error {
 
 func (t *Template) validate(service string) error {
 	if t.Revision != "" && (!resource.Label(t.Revision, 63) || !strings.HasPrefix(t.Revision, service+"-")) {
-		return invalid(FieldRevision, "%q must begin with %q and have at most 63 lower-case letters, digits and hyphens", t.Revision, service+"-")
+		return invalid(FieldRevision,
+			"%q must begin with %q and have at most 63 lower-case letters, digits and hyphens", t.Revision, service+"-")
 	}
 	if t.Concurrency < 0 || t.Concurrency > 1000 {
 		return invalid(FieldConcurrency, "must be 1 to 1000")
@@ -91,7 +95,8 @@ func (t *Template) validateFraction(i int) error {
 	case cpu > 0 && cpu < 1000 && t.ExecutionEnvironment == "gen2":
 		return invalid(FieldCPU.At(i), "Total cpu < 1 is not supported with gen2 execution environment.")
 	case memory > 0 && memory < 512<<20 && (t.CPUAlways || t.ExecutionEnvironment == "gen2"):
-		return invalid(FieldMemory.At(i), "Total memory < 512 Mi is not supported with gen2 execution environment or with cpu-throttling set to false.")
+		return invalid(FieldMemory.At(i),
+			"Total memory < 512 Mi is not supported with gen2 execution environment or with cpu-throttling set to false.")
 	}
 	return nil
 }
@@ -119,7 +124,9 @@ func (c *Container) validate(i int, t *Template) error {
 		case e.Name == "" || strings.ContainsAny(e.Name, "= \x00"):
 			return invalid(FieldEnvName.At(i, j), "%q is not a variable's name", e.Name)
 		case slices.Contains(reserved, e.Name):
-			return invalid(FieldEnvName.At(i, j), "The following reserved env names were provided: %s. These values are automatically set by the system.", e.Name)
+			return invalid(FieldEnvName.At(i, j),
+				"The following reserved env names were provided: %s. These values are automatically set by the system.",
+				e.Name)
 		case seen[e.Name]:
 			return invalid(FieldEnvName.At(i, j), "%s is set twice", e.Name)
 		case len(e.Value) > 32<<10 || strings.ContainsRune(e.Value, 0):
@@ -164,17 +171,23 @@ func (c *Container) validateResources(i int, t *Template) error {
 	const mi, gi = int64(1) << 20, int64(1) << 30
 	topCPU, topMemory := t.most()
 	if cpu < 80 || cpu > topCPU || cpu > 1000 && cpu%1000 != 0 || cpu == 3000 || cpu == 5000 || cpu == 7000 {
-		return invalid(FieldCPU.At(i), "Invalid value specified for container resources limits: cpu: %s. Must be 0.08 to 1, 1, 2, 4, 6 or 8", c.CPU)
+		return invalid(FieldCPU.At(i),
+			"Invalid value specified for container resources limits: cpu: %s. Must be 0.08 to 1, 1, 2, 4, 6 or 8",
+			c.CPU)
 	}
 	if cpu < 1000 && t.Concurrency > 1 {
 		return invalid(FieldCPU.At(i), "Total cpu < 1 is not supported with concurrency > 1")
 	}
 	if memory < 128*mi || memory > topMemory {
-		return invalid(FieldMemory.At(i), "Invalid value specified for container resources limits: memory: %s. Must be 128Mi to %dGi", c.Memory, topMemory>>30)
+		return invalid(FieldMemory.At(i),
+			"Invalid value specified for container resources limits: memory: %s. Must be 128Mi to %dGi", c.Memory,
+			topMemory>>30)
 	}
-	for _, x := range []struct{ memory, cpu int64 }{{24 * gi, 8000}, {16 * gi, 6000}, {8 * gi, 4000}, {4 * gi, 2000}, {gi, 1000}, {512 * mi, 500}} {
+	for _, x := range []struct{ memory, cpu int64 }{{24 * gi, 8000}, {16 * gi, 6000}, {8 * gi, 4000}, {4 * gi, 2000},
+		{gi, 1000}, {512 * mi, 500}} {
 		if memory > x.memory && cpu < x.cpu {
-			return invalid(FieldMemory.At(i), "For %s of memory at least %d.%03d cores are needed; set the cpu limit", c.Memory, x.cpu/1000, x.cpu%1000)
+			return invalid(FieldMemory.At(i), "For %s of memory at least %d.%03d cores are needed; set the cpu limit",
+				c.Memory, x.cpu/1000, x.cpu%1000)
 		}
 	}
 	return nil
@@ -198,10 +211,12 @@ func (s *Service) validateTraffic() error {
 			continue
 		}
 		if !resource.Label(t.Tag, 46) || strings.Contains(t.Tag, TagMark) {
-			return invalid(FieldTag.At(i), "%q must be at most 46 lower-case letters, digits and hyphens and begin with a letter", t.Tag)
+			return invalid(FieldTag.At(i),
+				"%q must be at most 46 lower-case letters, digits and hyphens and begin with a letter", t.Tag)
 		}
 		if len(t.Tag)+len(TagMark)+len(s.Name.ID)+len("-0123456789-aa") > 63 {
-			return invalid(FieldTag.At(i), "tag and service name together are too long for a host name: 63 bytes with the project's hash")
+			return invalid(FieldTag.At(i),
+				"tag and service name together are too long for a host name: 63 bytes with the project's hash")
 		}
 		if tags[t.Tag] {
 			return invalid(FieldTag.At(i), "the tag %q is used twice", t.Tag)

@@ -68,9 +68,11 @@ func (s *Session) writeAccount(ctx context.Context, file string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	if _, err := db.ExecContext(ctx, `CREATE TABLE IF NOT EXISTS "credentials" (account_id TEXT PRIMARY KEY, value BLOB)`); err != nil {
+	if _, err := db.ExecContext(ctx,
+		`CREATE TABLE IF NOT EXISTS "credentials" (account_id TEXT PRIMARY KEY, value BLOB)`); err != nil {
 		return err
 	}
-	_, err = db.ExecContext(ctx, `INSERT OR REPLACE INTO "credentials" (account_id, value) VALUES (?, ?)`, s.Owner, string(s.credentials()))
+	_, err = db.ExecContext(ctx, `INSERT OR REPLACE INTO "credentials" (account_id, value) VALUES (?, ?)`, s.Owner,
+		string(s.credentials()))
 	return errors.Join(err, os.Chmod(file, 0o600))
 }

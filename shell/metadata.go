@@ -27,7 +27,12 @@ func (s *Session) ServeMetadata(data string) (stop func(), err error) {
 		return nil, err
 	}
 	id := metadata.Identity{
-		ProjectID: s.Project, ProjectNumber: s.ProjectNumber, Region: s.Region, InstanceID: "giggle-shell", Account: s.Owner, Scopes: Scopes(),
+		ProjectID:     s.Project,
+		ProjectNumber: s.ProjectNumber,
+		Region:        s.Region,
+		InstanceID:    "giggle-shell",
+		Account:       s.Owner,
+		Scopes:        Scopes(),
 	}
 	server := &http.Server{
 		Handler:           onlyFor(os.Geteuid(), metadata.New(id, tokens{Dial(data)}, time.Now)),
@@ -39,7 +44,8 @@ func (s *Session) ServeMetadata(data string) (stop func(), err error) {
 	return func() { _ = server.Close() }, nil
 }
 
-// onlyFor lets one local user in, and nobody else: root could have the tokens anyway, but root's programs act for others.
+// onlyFor lets one local user in, and nobody else: root could have the tokens anyway, but root's programs act for
+// others.
 func onlyFor(uid int, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		local, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr)

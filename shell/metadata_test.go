@@ -26,7 +26,8 @@ func platform(t *testing.T) (data string) {
 	}
 	m := http.NewServeMux()
 	m.HandleFunc("GET /v1/accessToken", func(w http.ResponseWriter, r *http.Request) {
-		_ = json.NewEncoder(w).Encode(map[string]any{"token": "ya29." + strings.Join(r.URL.Query()["scope"], "+"), "expires": time.Now().Add(time.Hour)})
+		_ = json.NewEncoder(w).Encode(map[string]any{"token": "ya29." + strings.Join(r.URL.Query()["scope"], "+"),
+			"expires": time.Now().Add(time.Hour)})
 	})
 	m.HandleFunc("GET /v1/idToken", func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Query().Get("audience") == "refuse" {
@@ -43,7 +44,13 @@ func platform(t *testing.T) (data string) {
 }
 
 func TestShellHasAMetadataServer(t *testing.T) {
-	s := &Session{Project: "giggle", ProjectNumber: "123456789012", Region: "europe-north1", Owner: "you@giggle.test", Dir: t.TempDir()}
+	s := &Session{
+		Project:       "giggle",
+		ProjectNumber: "123456789012",
+		Region:        "europe-north1",
+		Owner:         "you@giggle.test",
+		Dir:           t.TempDir(),
+	}
 	if env := strings.Join(s.Env(nil), "\n"); strings.Contains(env, "GCE_METADATA") {
 		t.Errorf("a metadata server is named before there is one:\n%s", env)
 	}
@@ -104,7 +111,8 @@ func TestMetadataIsForItsUserOnly(t *testing.T) {
 	as := func(uid uint32) string {
 		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 		defer cancel()
-		cmd := exec.CommandContext(ctx, "curl", "-s", "--noproxy", "*", "-H", "Metadata-Flavor: Google", "http://"+s.Metadata+"/computeMetadata/v1/instance/service-accounts/default/token")
+		cmd := exec.CommandContext(ctx, "curl", "-s", "--noproxy", "*", "-H", "Metadata-Flavor: Google",
+			"http://"+s.Metadata+"/computeMetadata/v1/instance/service-accounts/default/token")
 		cmd.Dir = "/"
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
 		out, err := cmd.CombinedOutput()

@@ -52,12 +52,17 @@ func (p *RunProxy) Serve(ctx context.Context, l net.Listener) error {
 
 func (p *RunProxy) handler() http.Handler {
 	transport := &http.Transport{
-		Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true, // WebSocket goes by HTTP/1.1 nevertheless
-		TLSHandshakeTimeout: 10 * time.Second, IdleConnTimeout: 90 * time.Second, MaxIdleConnsPerHost: 64,
-		DisableCompression: true, // the body as the service sends it
+		Proxy:               http.ProxyFromEnvironment,
+		ForceAttemptHTTP2:   true, // WebSocket goes by HTTP/1.1 nevertheless
+		TLSHandshakeTimeout: 10 * time.Second,
+		IdleConnTimeout:     90 * time.Second,
+		MaxIdleConnsPerHost: 64,
+		DisableCompression:  true, // the body as the service sends it
 	}
 	return &httputil.ReverseProxy{
-		Transport: transport, FlushInterval: -1, ErrorLog: p.Log,
+		Transport:     transport,
+		FlushInterval: -1,
+		ErrorLog:      p.Log,
 		Rewrite: func(pr *httputil.ProxyRequest) {
 			pr.Out.URL.Scheme, pr.Out.URL.Host = p.Service.Scheme, p.Service.Host
 			pr.Out.Host = p.Service.Host

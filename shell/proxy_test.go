@@ -50,7 +50,8 @@ func TestRunProxyAddsTheToken(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var got http.Header
 			var host string
-			address := newProxy(t, func(_ http.ResponseWriter, r *http.Request) { got, host = r.Header.Clone(), r.Host })
+			address := newProxy(t,
+				func(_ http.ResponseWriter, r *http.Request) { got, host = r.Header.Clone(), r.Host })
 			r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+address+"/x?y=1", nil)
 			if err != nil {
 				t.Fatal(err)
@@ -155,7 +156,10 @@ func TestRunProxySaysThatTheServiceIsGone(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() {
-		ended <- (&shell.RunProxy{Service: &url.URL{Scheme: "https", Host: gone}, Log: log.New(io.Discard, "", 0)}).Serve(ctx, in)
+		ended <- (&shell.RunProxy{
+			Service: &url.URL{Scheme: "https", Host: gone},
+			Log:     log.New(io.Discard, "", 0),
+		}).Serve(ctx, in)
 	}()
 	res, err := http.Get("http://" + in.Addr().String())
 	if err != nil {

@@ -67,9 +67,11 @@ func SignIn(ctx context.Context, data string) (Session, error) {
 	res, err := Dial(data).Do(req)
 	if err != nil {
 		if errors.Is(err, os.ErrPermission) {
-			return Session{}, fault.New(fault.PermissionDenied, "You may not use the socket in %s. Was the platform started with --data of another user?", data)
+			return Session{}, fault.New(fault.PermissionDenied,
+				"You may not use the socket in %s. Was the platform started with --data of another user?", data)
 		}
-		return Session{}, fault.New(fault.Unavailable, "No platform runs on %s. Start one with `giggle up --data %s`.", data, data)
+		return Session{}, fault.New(fault.Unavailable, "No platform runs on %s. Start one with `giggle up --data %s`.",
+			data, data)
 	}
 	defer func() { _ = res.Body.Close() }()
 	body, err := io.ReadAll(io.LimitReader(res.Body, 8<<20))
@@ -178,8 +180,10 @@ func nsswitch() []byte {
 // credentials is the authorized_user file that Google's libraries and gcloud read.
 func (s *Session) credentials() []byte {
 	b, err := json.MarshalIndent(map[string]any{
-		"type": "authorized_user", "client_id": "giggle-shell", "client_secret": "none", "refresh_token": s.RefreshToken,
-		"scopes": Scopes(), "token_uri": "https://oauth2.googleapis.com/token", "universe_domain": "googleapis.com",
+		"type": "authorized_user", "client_id": "giggle-shell", "client_secret": "none",
+		"refresh_token": s.RefreshToken,
+		"scopes":        Scopes(), "token_uri": "https://oauth2.googleapis.com/token",
+		"universe_domain":  "googleapis.com",
 		"quota_project_id": s.Project,
 	}, "", "  ")
 	if err != nil {
@@ -246,7 +250,8 @@ func (s *Session) Env(environ []string) []string {
 		case name == "PATH":
 			path = value
 		case set[name] != "":
-		case strings.HasPrefix(name, "CLOUDSDK_PROXY_") || strings.HasPrefix(name, "CLOUDSDK_API_ENDPOINT_OVERRIDES_") || strings.HasPrefix(name, "CLOUDSDK_AUTH_"):
+		case strings.HasPrefix(name, "CLOUDSDK_PROXY_") ||
+			strings.HasPrefix(name, "CLOUDSDK_API_ENDPOINT_OVERRIDES_") || strings.HasPrefix(name, "CLOUDSDK_AUTH_"):
 			// would lead gcloud past us
 		case strings.HasPrefix(name, "GCE_METADATA_"): // of another shell
 		default:
@@ -276,14 +281,16 @@ const ownNames = ".googleapis.com,.run.app,.pkg.dev,gcr.io,.gcr.io,accounts.goog
 
 // bundleVariables make programs that bring their own certificates trust ours too.
 var bundleVariables = []string{
-	"CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS", "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", "HTTPLIB2_CA_CERTS", "GIT_SSL_CAINFO",
+	"CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS", "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
+	"HTTPLIB2_CA_CERTS", "GIT_SSL_CAINFO",
 }
 
 // Unavailable explains why a shell can't be made here, and the way out.
 func unavailable(err error) error {
 	e := fault.New(fault.FailedPrecondition,
 		"This system does not allow a private mount namespace (%v). Use `eval \"$(giggle env)\"` for gcloud, or run `giggle shell` as root; "+
-			"on Debian and Ubuntu, `sysctl kernel.unprivileged_userns_clone=1` or an AppArmor profile may forbid it.", err)
+			"on Debian and Ubuntu, `sysctl kernel.unprivileged_userns_clone=1` or an AppArmor profile may forbid it.",
+		err)
 	e.Cause = err
 	return fmt.Errorf("shell: %w", e)
 }

@@ -68,7 +68,8 @@ func (s *Storage) CreateBucket(ctx context.Context, b Bucket) (_ Bucket, err err
 		return s.quotas.Admit(quota.Buckets, "project "+b.Project, have-1)
 	})
 	if fault.Is(err, fault.AlreadyExists) {
-		return Bucket{}, fault.New(fault.AlreadyExists, "The bucket %q already exists. Bucket names are unique over all projects; choose another.", b.Name)
+		return Bucket{}, fault.New(fault.AlreadyExists,
+			"The bucket %q already exists. Bucket names are unique over all projects; choose another.", b.Name)
 	}
 	return b, err
 }
@@ -99,7 +100,9 @@ func getBucket(tx *store.Tx, name string) (Bucket, error) {
 
 // Buckets returns the buckets of a project whose names start with prefix and come after the name after, in order, and
 // whether there are more; limit is at least 1.
-func (s *Storage) Buckets(ctx context.Context, project, prefix, after string, limit int) (out []Bucket, more bool, err error) {
+func (s *Storage) Buckets(
+	ctx context.Context, project, prefix, after string, limit int,
+) (out []Bucket, more bool, err error) {
 	defer fault.Wrap(&err, "storage.Buckets(%s)", project)
 	err = s.store.View(ctx, func(tx *store.Tx) error {
 		rows, err := buckets.List(tx, prefix, after, 0)
@@ -122,7 +125,9 @@ func (s *Storage) Buckets(ctx context.Context, project, prefix, after string, li
 }
 
 // UpdateBucket changes a bucket with fn, if its metageneration meets the conditions. fn must not change its identity.
-func (s *Storage) UpdateBucket(ctx context.Context, name string, cond Conditions, fn func(*Bucket) error) (b Bucket, err error) {
+func (s *Storage) UpdateBucket(
+	ctx context.Context, name string, cond Conditions, fn func(*Bucket) error,
+) (b Bucket, err error) {
 	defer fault.Wrap(&err, "storage.UpdateBucket(%.64s)", name)
 	err = s.store.Update(ctx, func(tx *store.Tx) error {
 		have, err := getBucket(tx, name)
@@ -136,7 +141,8 @@ func (s *Storage) UpdateBucket(ctx context.Context, name string, cond Conditions
 		if err := fn(&b); err != nil {
 			return err
 		}
-		b.Name, b.Project, b.Location, b.Generation, b.Created = have.Name, have.Project, have.Location, have.Generation, have.Created
+		b.Name, b.Project, b.Location = have.Name, have.Project, have.Location
+		b.Generation, b.Created = have.Generation, have.Created
 		b.Metageneration, b.Updated = have.Metageneration+1, tx.Now().UTC()
 		_, err = buckets.Put(tx, name, b)
 		return err
@@ -160,7 +166,8 @@ func (s *Storage) DeleteBucket(ctx context.Context, name string, cond Conditions
 			return err
 		}
 		if len(rows) > 0 {
-			e := fault.New(fault.Aborted, "The bucket you tried to delete is not empty. `gcloud storage rm --recursive gs://%s` removes its objects too.", name)
+			e := fault.New(fault.Aborted,
+				"The bucket you tried to delete is not empty. `gcloud storage rm --recursive gs://%s` removes its objects too.", name)
 			e.Reason = ReasonNotEmpty
 			return e
 		}
@@ -200,7 +207,9 @@ func checkBucketName(name string, reserved bool) error {
 		return bad("it must not start with goog")
 	}
 	if parent := "googleusercontent.com"; (name == parent || strings.HasSuffix(name, "."+parent)) && !reserved {
-		return fault.New(fault.PermissionDenied, "Another user owns the domain %s or a parent domain: the platform's own buckets have such names.", clip(name))
+		return fault.New(fault.PermissionDenied,
+			"Another user owns the domain %s or a parent domain: the platform's own buckets have such names.",
+			clip(name))
 	}
 	return nil
 }

@@ -43,7 +43,13 @@ func (s *Storage) CreateLog(ctx context.Context, in Insert) (_ *Log, err error) 
 	}
 	var was blob.Digest
 	err = s.store.Update(ctx, func(tx *store.Tx) (err error) {
-		o := Object{Bucket: in.Bucket, Name: in.Name, Attrs: in.Attrs, Metageneration: 1, Log: l.id}
+		o := Object{
+			Bucket:         in.Bucket,
+			Name:           in.Name,
+			Attrs:          in.Attrs,
+			Metageneration: 1,
+			Log:            l.id,
+		}
 		if was, err = s.place(tx, &o, in); err != nil {
 			return err
 		}

@@ -64,7 +64,8 @@ type Conditions struct {
 }
 
 func unmet(reason, name string, have int64) error {
-	e := fault.New(fault.FailedPrecondition, "At least one of the pre-conditions you specified did not hold: %s (now %d).", name, have)
+	e := fault.New(fault.FailedPrecondition,
+		"At least one of the pre-conditions you specified did not hold: %s (now %d).", name, have)
 	e.Reason = reason
 	return e
 }
@@ -210,8 +211,8 @@ func (s *Storage) admits(ctx context.Context, in *Insert, n int64) (at spot, err
 	return at, s.room(ctx, at, n)
 }
 
-// target returns the object that a write would replace, nil if none, after checking bucket, conditions and whether it may
-// be replaced.
+// target returns the object that a write would replace, nil if none, after checking bucket, conditions and whether it
+// may be replaced.
 func target(tx *store.Tx, in Insert) (*Object, error) {
 	if _, err := getBucket(tx, in.Bucket); err != nil {
 		return nil, err
@@ -235,16 +236,27 @@ func target(tx *store.Tx, in Insert) (*Object, error) {
 }
 
 // insert makes the row of bytes that are on disk.
-func (s *Storage) insert(ctx context.Context, in Insert, info blob.Info, h *sums, sum []byte, components int) (o Object, err error) {
+func (s *Storage) insert(
+	ctx context.Context, in Insert, info blob.Info, h *sums, sum []byte, components int,
+) (o Object, err error) {
 	if in.MD5 != nil && !bytes.Equal(in.MD5, sum) {
-		return o, fault.New(fault.InvalidArgument, "Provided MD5 hash does not match the content: %x is not %x.", in.MD5, sum)
+		return o, fault.New(fault.InvalidArgument, "Provided MD5 hash does not match the content: %x is not %x.",
+			in.MD5, sum)
 	}
 	if in.CRC32C != nil && *in.CRC32C != h.crc.Sum32() {
-		return o, fault.New(fault.InvalidArgument, "Provided CRC32C %08x does not match the content's %08x.", *in.CRC32C, h.crc.Sum32())
+		return o, fault.New(fault.InvalidArgument, "Provided CRC32C %08x does not match the content's %08x.",
+			*in.CRC32C, h.crc.Sum32())
 	}
 	o = Object{
-		Bucket: in.Bucket, Name: in.Name, Attrs: in.Attrs, Metageneration: 1,
-		Size: info.Size, Digest: info.Digest, MD5: sum, CRC32C: h.crc.Sum32(), Components: components,
+		Bucket:         in.Bucket,
+		Name:           in.Name,
+		Attrs:          in.Attrs,
+		Metageneration: 1,
+		Size:           info.Size,
+		Digest:         info.Digest,
+		MD5:            sum,
+		CRC32C:         h.crc.Sum32(),
+		Components:     components,
 	}
 	release, err := s.blobs.Hold(ctx, o.Digest) // until the row says that it is needed
 	if err != nil {
@@ -287,7 +299,9 @@ func (s *Storage) place(tx *store.Tx, o *Object, in Insert) (was blob.Digest, er
 }
 
 // Object describes an object. A generation other than 0 must be its present one.
-func (s *Storage) Object(ctx context.Context, bucket, name string, generation int64, cond Conditions) (o Object, err error) {
+func (s *Storage) Object(
+	ctx context.Context, bucket, name string, generation int64, cond Conditions,
+) (o Object, err error) {
 	defer fault.Wrap(&err, "storage.Object(%.64s)", bucket)
 	err = s.store.View(ctx, func(tx *store.Tx) error {
 		o, err = getObject(tx, bucket, name, generation, cond)
@@ -326,7 +340,9 @@ func getObject(tx *store.Tx, bucket, name string, generation int64, cond Conditi
 
 // Open returns an object and its bytes, to be closed by the caller. Of a log that grows it is what there is now:
 // Object.Size bytes.
-func (s *Storage) Open(ctx context.Context, bucket, name string, generation int64, cond Conditions) (_ Object, _ io.ReadSeekCloser, err error) {
+func (s *Storage) Open(
+	ctx context.Context, bucket, name string, generation int64, cond Conditions,
+) (_ Object, _ io.ReadSeekCloser, err error) {
 	defer fault.Wrap(&err, "storage.Open(%.64s)", bucket)
 	for {
 		o, err := s.Object(ctx, bucket, name, generation, cond)
@@ -355,7 +371,9 @@ func (s *Storage) Open(ctx context.Context, bucket, name string, generation int6
 }
 
 // UpdateObject changes what is said of an object with fn.
-func (s *Storage) UpdateObject(ctx context.Context, bucket, name string, generation int64, cond Conditions, fn func(*Attrs) error) (o Object, err error) {
+func (s *Storage) UpdateObject(
+	ctx context.Context, bucket, name string, generation int64, cond Conditions, fn func(*Attrs) error,
+) (o Object, err error) {
 	defer fault.Wrap(&err, "storage.UpdateObject(%.64s)", bucket)
 	err = s.store.Update(ctx, func(tx *store.Tx) error {
 		if o, err = getObject(tx, bucket, name, generation, cond); err != nil {
@@ -414,7 +432,9 @@ func (s *Storage) Copy(ctx context.Context, from Source, to Insert, attrs *Attrs
 			return err
 		}
 		if src.Log != "" {
-			return fault.New(fault.FailedPrecondition, "The log %s/%s is still being written; copy it when it is finished.", clip(from.Bucket), clip(from.Name))
+			return fault.New(fault.FailedPrecondition,
+				"The log %s/%s is still being written; copy it when it is finished.", clip(from.Bucket),
+				clip(from.Name))
 		}
 		o = src
 		o.Bucket, o.Name, o.Metageneration = to.Bucket, to.Name, 1
@@ -435,7 +455,8 @@ const MaxComponents = 32
 func (s *Storage) Compose(ctx context.Context, to Insert, from []Source) (_ Object, err error) {
 	defer fault.Wrap(&err, "storage.Compose(%.64s)", to.Bucket)
 	if len(from) == 0 || len(from) > MaxComponents {
-		return Object{}, fault.Invalid("sourceObjects", "the number of source components must be 1 to %d, not %d", MaxComponents, len(from))
+		return Object{}, fault.Invalid("sourceObjects", "the number of source components must be 1 to %d, not %d",
+			MaxComponents, len(from))
 	}
 	var readers []io.Reader
 	components := 0
@@ -469,7 +490,8 @@ func checkObjectName(name string) error {
 	switch {
 	case name == "" || len(name) > 1024 || !utf8.ValidString(name):
 		return fault.Invalid("name", "an object name has 1 to 1024 bytes of valid UTF-8")
-	case name == "." || name == ".." || strings.ContainsAny(name, "\r\n\x00") || strings.HasPrefix(name, ".well-known/acme-challenge/"):
+	case name == "." || name == ".." || strings.ContainsAny(name, "\r\n\x00") ||
+		strings.HasPrefix(name, ".well-known/acme-challenge/"):
 		return fault.Invalid("name", "the object name %q is not allowed", clip(name))
 	}
 	return nil

@@ -44,11 +44,12 @@ var _ Blobs = (*blob.Dir)(nil)
 type Options struct {
 	Store *store.Store
 	Blobs Blobs
-	Logs  string              // directory of the logs that are being written
-	Now   func() time.Time    // required
-	Admit func(n int64) error // asked before so many bytes, or as yet unknown ones, are taken in, for the disk reserve; nil admits all
-	// Released hears of content that an object has just ceased to be, after it is on disk: whoever collects garbage asks
-	// Needed then. It may be nil and must not block.
+	Logs  string           // directory of the logs that are being written
+	Now   func() time.Time // required
+	// asked before so many bytes, or as yet unknown ones, are taken in, for the disk reserve; nil admits all
+	Admit func(n int64) error
+	// Released hears of content that an object has just ceased to be, after it is on disk: whoever collects garbage
+	// asks Needed then. It may be nil and must not block.
 	Released func(blob.Digest)
 	Quotas   *quota.Limits // nil is the usual ones
 	Bytes    *quota.Bytes  // what comes in; nil admits all
@@ -83,7 +84,18 @@ const (
 // New opens the storage in opts. Logs that a crash left unfinished are finished with what they have.
 func New(ctx context.Context, opts Options) (_ *Storage, err error) {
 	defer fault.Wrap(&err, "storage.New")
-	s := &Storage{store: opts.Store, blobs: opts.Blobs, logs: opts.Logs, now: opts.Now, admit: opts.Admit, freed: opts.Released, quotas: opts.Quotas, bytes: opts.Bytes, sessions: map[string]*session{}, ended: map[string]growing{}}
+	s := &Storage{
+		store:    opts.Store,
+		blobs:    opts.Blobs,
+		logs:     opts.Logs,
+		now:      opts.Now,
+		admit:    opts.Admit,
+		freed:    opts.Released,
+		quotas:   opts.Quotas,
+		bytes:    opts.Bytes,
+		sessions: map[string]*session{},
+		ended:    map[string]growing{},
+	}
 	if s.admit == nil {
 		s.admit = func(int64) error { return nil }
 	}

@@ -49,7 +49,11 @@ func (w *world) open(t *testing.T) {
 	}
 	w.store = st
 	w.Storage, err = storage.New(t.Context(), storage.Options{
-		Store: st, Blobs: blobs, Logs: filepath.Join(w.dir, "logs"), Now: now, Admit: func(n int64) error {
+		Store: st,
+		Blobs: blobs,
+		Logs:  filepath.Join(w.dir, "logs"),
+		Now:   now,
+		Admit: func(n int64) error {
 			if w.room > 0 && n > w.room {
 				return fault.DiskFull(nil)
 			}
@@ -66,7 +70,8 @@ func newWorld(t *testing.T) *world {
 	w := &world{dir: t.TempDir(), now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}
 	w.open(t)
 	t.Cleanup(func() { _ = w.store.Close() })
-	if _, err := w.CreateBucket(t.Context(), storage.Bucket{Name: "bucket", Project: "proj-1", Location: "europe-north1"}); err != nil {
+	if _, err := w.CreateBucket(t.Context(),
+		storage.Bucket{Name: "bucket", Project: "proj-1", Location: "europe-north1"}); err != nil {
 		t.Fatal(err)
 	}
 	return w
@@ -113,7 +118,8 @@ func TestBuckets(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	for _, name := range []string{"", "ab", "Ab1", "a_b-", "-ab", "a..b", "a/b", "192.168.1.1", "goog-x", strings.Repeat("a", 64), "a." + strings.Repeat("b", 64)} {
+	for _, name := range []string{"", "ab", "Ab1", "a_b-", "-ab", "a..b", "a/b", "192.168.1.1", "goog-x",
+		strings.Repeat("a", 64), "a." + strings.Repeat("b", 64)} {
 		_, err := w.CreateBucket(t.Context(), storage.Bucket{Name: name, Project: "p"})
 		if !fault.Is(err, fault.InvalidArgument) {
 			t.Errorf("bucket %q: %v", name, err)
@@ -139,7 +145,8 @@ func TestBuckets(t *testing.T) {
 	if err != nil || b.Metageneration != 2 || b.Project != "proj-1" || b.Location != "EUROPE-NORTH1" {
 		t.Errorf("update: %+v %v", b, err)
 	}
-	is(t, w.DeleteBucket(t.Context(), "bucket", storage.Conditions{MetagenerationMatch: ptr(int64(1))}), fault.FailedPrecondition, storage.ReasonPrecondition)
+	is(t, w.DeleteBucket(t.Context(), "bucket", storage.Conditions{MetagenerationMatch: ptr(int64(1))}),
+		fault.FailedPrecondition, storage.ReasonPrecondition)
 	if err := w.DeleteBucket(t.Context(), "bucket", storage.Conditions{}); err != nil {
 		t.Error(err)
 	}
@@ -151,7 +158,8 @@ func TestPutAndPreconditions(t *testing.T) {
 	w := newWorld(t)
 	first := w.put(t, "a/b", "hello")
 	sum := md5.Sum([]byte("hello"))
-	if !bytes.Equal(first.MD5, sum[:]) || first.CRC32C != crc32.Checksum([]byte("hello"), crc32.MakeTable(crc32.Castagnoli)) || first.Size != 5 {
+	if !bytes.Equal(first.MD5, sum[:]) ||
+		first.CRC32C != crc32.Checksum([]byte("hello"), crc32.MakeTable(crc32.Castagnoli)) || first.Size != 5 {
 		t.Errorf("hashes: %+v", first)
 	}
 	if again := w.put(t, "a/b", "hello"); again.Generation <= first.Generation { // the clock stands still
@@ -167,10 +175,14 @@ func TestPutAndPreconditions(t *testing.T) {
 		_, err := w.Put(t.Context(), storage.Insert{Bucket: "bucket", Name: name, If: c}, strings.NewReader("x"))
 		return err
 	}
-	is(t, put("a/b", storage.Conditions{GenerationMatch: ptr(int64(0))}), fault.FailedPrecondition, storage.ReasonPrecondition)
-	is(t, put("a/b", storage.Conditions{GenerationMatch: &first.Generation}), fault.FailedPrecondition, storage.ReasonPrecondition)
-	is(t, put("a/b", storage.Conditions{GenerationNotMatch: &cur.Generation}), fault.FailedPrecondition, storage.ReasonPrecondition)
-	is(t, put("a/b", storage.Conditions{MetagenerationMatch: ptr(int64(9))}), fault.FailedPrecondition, storage.ReasonPrecondition)
+	is(t, put("a/b", storage.Conditions{GenerationMatch: ptr(int64(0))}), fault.FailedPrecondition,
+		storage.ReasonPrecondition)
+	is(t, put("a/b", storage.Conditions{GenerationMatch: &first.Generation}), fault.FailedPrecondition,
+		storage.ReasonPrecondition)
+	is(t, put("a/b", storage.Conditions{GenerationNotMatch: &cur.Generation}), fault.FailedPrecondition,
+		storage.ReasonPrecondition)
+	is(t, put("a/b", storage.Conditions{MetagenerationMatch: ptr(int64(9))}), fault.FailedPrecondition,
+		storage.ReasonPrecondition)
 	_, err = w.Object(t.Context(), "bucket", "a/b", 0, storage.Conditions{GenerationNotMatch: &cur.Generation})
 	is(t, err, fault.FailedPrecondition, storage.ReasonNotModified)
 	if err := put("a/b", storage.Conditions{GenerationMatch: &cur.Generation}); err != nil {
@@ -183,7 +195,8 @@ func TestPutAndPreconditions(t *testing.T) {
 	is(t, err, fault.NotFound, "")
 	_, err = w.Put(t.Context(), storage.Insert{Bucket: "bucket", Name: "bad", MD5: sum[:]}, strings.NewReader("other"))
 	is(t, err, fault.InvalidArgument, "")
-	_, err = w.Put(t.Context(), storage.Insert{Bucket: "bucket", Name: "bad", CRC32C: ptr(uint32(1))}, strings.NewReader("other"))
+	_, err = w.Put(t.Context(), storage.Insert{Bucket: "bucket", Name: "bad", CRC32C: ptr(uint32(1))},
+		strings.NewReader("other"))
 	is(t, err, fault.InvalidArgument, "")
 	if _, err := w.Object(t.Context(), "bucket", "bad", 0, storage.Conditions{}); !fault.Is(err, fault.NotFound) {
 		t.Errorf("a refused object exists: %v", err)
@@ -201,7 +214,8 @@ func TestPutAndPreconditions(t *testing.T) {
 	if _, err := w.BeginUpload(t.Context(), storage.Insert{Bucket: "bucket", Name: "announced"}, 1000); err != nil {
 		t.Error(err)
 	}
-	is(t, w.Room(t.Context(), storage.Upload{Insert: storage.Insert{Bucket: "bucket", Name: "announced"}}, 1001), fault.ResourceExhausted, fault.ReasonDiskFull)
+	is(t, w.Room(t.Context(), storage.Upload{Insert: storage.Insert{Bucket: "bucket", Name: "announced"}}, 1001),
+		fault.ResourceExhausted, fault.ReasonDiskFull)
 	w.room = 0
 
 	o, err := w.UpdateObject(t.Context(), "bucket", "new", 0, storage.Conditions{}, func(a *storage.Attrs) error {
@@ -211,14 +225,19 @@ func TestPutAndPreconditions(t *testing.T) {
 	if err != nil || o.Metageneration != 2 || o.ContentType != "text/plain" {
 		t.Errorf("update: %+v %v", o, err)
 	}
-	c, err := w.Copy(t.Context(), storage.Source{Bucket: "bucket", Name: "new"}, storage.Insert{Bucket: "bucket", Name: "copy"}, nil)
-	if err != nil || c.Metadata["k"] != "v" || c.Metageneration != 1 || c.Generation <= o.Generation || w.read(t, "copy") != "x" {
+	c, err := w.Copy(t.Context(), storage.Source{Bucket: "bucket", Name: "new"},
+		storage.Insert{Bucket: "bucket", Name: "copy"}, nil)
+	if err != nil || c.Metadata["k"] != "v" || c.Metageneration != 1 || c.Generation <= o.Generation ||
+		w.read(t, "copy") != "x" {
 		t.Errorf("copy: %+v %v", c, err)
 	}
 	w.put(t, "p1", "one ")
 	w.put(t, "p2", "two")
-	m, err := w.Compose(t.Context(), storage.Insert{Bucket: "bucket", Name: "sum"}, []storage.Source{{Name: "p1"}, {Name: "p2"}, {Name: "p1"}})
-	if err != nil || m.Components != 3 || m.MD5 != nil || w.read(t, "sum") != "one twoone " || m.CRC32C != crc32.Checksum([]byte("one twoone "), crc32.MakeTable(crc32.Castagnoli)) {
+	m, err := w.Compose(t.Context(), storage.Insert{Bucket: "bucket", Name: "sum"}, []storage.Source{{
+		Name: "p1",
+	}, {Name: "p2"}, {Name: "p1"}})
+	if err != nil || m.Components != 3 || m.MD5 != nil || w.read(t, "sum") != "one twoone " ||
+		m.CRC32C != crc32.Checksum([]byte("one twoone "), crc32.MakeTable(crc32.Castagnoli)) {
 		t.Errorf("compose: %+v %v", m, err)
 	}
 }
@@ -275,7 +294,13 @@ func TestList(t *testing.T) {
 			}
 		}
 	}
-	p, err := w.List(t.Context(), storage.Query{Bucket: "bucket", Delimiter: "/", Trailing: true, Prefix: "b", Limit: 9})
+	p, err := w.List(t.Context(), storage.Query{
+		Bucket:    "bucket",
+		Delimiter: "/",
+		Trailing:  true,
+		Prefix:    "b",
+		Limit:     9,
+	})
 	if err != nil || len(p.Prefixes) != 1 || len(p.Objects) != 1 || p.Objects[0].Name != "b/" {
 		t.Errorf("trailing: %+v %v", p, err)
 	}
@@ -323,7 +348,8 @@ func TestResumable(t *testing.T) {
 	if !bytes.Equal(done.Done.MD5, sum[:]) || w.read(t, "big") != content {
 		t.Errorf("content or hash: %+v", done.Done)
 	}
-	if again, _, err := step(9000, len(content)); err != nil || again.Done == nil || again.Done.Generation != done.Done.Generation {
+	if again, _, err := step(9000, len(content)); err != nil || again.Done == nil ||
+		again.Done.Generation != done.Done.Generation {
 		t.Errorf("the last piece again: %+v %v", again, err)
 	}
 	_, _, err = w.Append(t.Context(), "other", u.ID, 0, -1, strings.NewReader("x"), nil)
@@ -336,7 +362,8 @@ func TestResumable(t *testing.T) {
 	if _, _, err := w.Append(t.Context(), "bucket", v.ID, 0, -1, strings.NewReader("abc"), nil); err != nil {
 		t.Fatal(err)
 	}
-	if got, _, err := w.Append(t.Context(), "bucket", v.ID, 3, 3, strings.NewReader(""), nil); err != nil || got.Done == nil || w.read(t, "small") != "abc" {
+	if got, _, err := w.Append(t.Context(), "bucket", v.ID, 3, 3, strings.NewReader(""), nil); err != nil ||
+		got.Done == nil || w.read(t, "small") != "abc" {
 		t.Errorf("an unknown total: %+v %v", got, err)
 	}
 	x, err := w.BeginUpload(t.Context(), storage.Insert{Bucket: "bucket", Name: "never"}, -1)
@@ -363,7 +390,11 @@ func (iotestErr) Read([]byte) (int, error) { return 0, errors.New("connection re
 
 func TestLogGrowsAndSurvivesACrash(t *testing.T) {
 	w := newWorld(t)
-	l, err := w.CreateLog(t.Context(), storage.Insert{Bucket: "bucket", Name: "log-1.txt", Attrs: storage.Attrs{ContentType: "text/plain"}})
+	l, err := w.CreateLog(t.Context(), storage.Insert{
+		Bucket: "bucket",
+		Name:   "log-1.txt",
+		Attrs:  storage.Attrs{ContentType: "text/plain"},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -378,7 +409,8 @@ func TestLogGrowsAndSurvivesACrash(t *testing.T) {
 	if p, err := w.List(t.Context(), storage.Query{Bucket: "bucket", Limit: 5}); err != nil || p.Objects[0].Size != 8 {
 		t.Errorf("list: %+v %v", p, err)
 	}
-	_, err = w.Copy(t.Context(), storage.Source{Bucket: "bucket", Name: "log-1.txt"}, storage.Insert{Bucket: "bucket", Name: "c"}, nil)
+	_, err = w.Copy(t.Context(), storage.Source{Bucket: "bucket", Name: "log-1.txt"},
+		storage.Insert{Bucket: "bucket", Name: "c"}, nil)
 	is(t, err, fault.FailedPrecondition, "")
 	if err := l.Close(context.WithoutCancel(t.Context())); err != nil {
 		t.Fatal(err)

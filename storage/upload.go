@@ -69,7 +69,9 @@ func (s *Storage) Upload(ctx context.Context, bucket, id string) (u Upload, size
 func getUpload(tx *store.Tx, bucket, id string) (Upload, error) {
 	row, err := uploads.Get(tx, id)
 	if err == nil && row.Value.Insert.Bucket != bucket || fault.Is(err, fault.NotFound) {
-		e := fault.New(fault.NotFound, "The upload %q was not found in the bucket %q: it has expired, or was never begun. Start it again.", clip(id), clip(bucket))
+		e := fault.New(fault.NotFound,
+			"The upload %q was not found in the bucket %q: it has expired, or was never begun. Start it again.",
+			clip(id), clip(bucket))
 		e.Reason = ReasonUploadGone
 		return Upload{}, e
 	}
@@ -77,8 +79,8 @@ func getUpload(tx *store.Tx, bucket, id string) (Upload, error) {
 }
 
 // Append adds what r yields at offset and returns the upload's size. Bytes that it has already are skipped, so that a
-// client that lost an answer may send them again. When the upload has total bytes (-1: unknown), it becomes an
-// object, which is in Upload.Done; total may be given with the last piece only. MayReplace is Insert.MayReplace of whoever
+// client that lost an answer may send them again. When the upload has total bytes (-1: unknown), it becomes an object,
+// which is in Upload.Done; total may be given with the last piece only. MayReplace is Insert.MayReplace of whoever
 // sends this piece.
 func (s *Storage) Append(
 	ctx context.Context, bucket, id string, offset, total int64, r io.Reader, mayReplace func() error,
@@ -97,11 +99,13 @@ func (s *Storage) Append(
 	}
 	u.Insert.MayReplace = mayReplace
 	if u.Total >= 0 && total >= 0 && u.Total != total {
-		return u, size, fault.New(fault.InvalidArgument, "The upload was announced with %d bytes, not %d.", u.Total, total)
+		return u, size, fault.New(fault.InvalidArgument, "The upload was announced with %d bytes, not %d.", u.Total,
+			total)
 	}
 	total = max(total, u.Total)
 	if offset > size {
-		return u, size, fault.New(fault.OutOfRange, "The upload has %d bytes: it can't go on from offset %d.", size, offset)
+		return u, size, fault.New(fault.OutOfRange, "The upload has %d bytes: it can't go on from offset %d.", size,
+			offset)
 	}
 	if skip := size - offset; skip > 0 {
 		switch _, err := io.CopyN(io.Discard, r, skip); {

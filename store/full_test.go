@@ -18,7 +18,8 @@ import (
 
 type full struct{ Text string }
 
-var fulls = store.NewTable[full]("test.full", "Full").By(func(_ string, f full) string { return f.Text[:min(len(f.Text), 1)] })
+var fulls = store.NewTable[full]("test.full",
+	"Full").By(func(_ string, f full) string { return f.Text[:min(len(f.Text), 1)] })
 
 // smallDisk is a file system of its own, of the given bytes.
 func smallDisk(t *testing.T, size int) string {
@@ -144,14 +145,19 @@ func TestFullDisk(t *testing.T) {
 func TestAdmitRows(t *testing.T) {
 	refusal := fault.DiskFull(nil)
 	var refuse error
-	s, err := store.New(t.Context(), store.Config{File: filepath.Join(t.TempDir(), "s.db"), Now: time.Now, Admit: func() error { return refuse }})
+	s, err := store.New(t.Context(), store.Config{
+		File:  filepath.Join(t.TempDir(), "s.db"),
+		Now:   time.Now,
+		Admit: func() error { return refuse },
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer s.Close()
 	create := func(tx *store.Tx) error { _, err := fulls.Create(tx, "new", full{"a"}); return err }
 	for _, name := range []string{"one", "two"} {
-		if err := s.Update(t.Context(), func(tx *store.Tx) error { _, err := fulls.Create(tx, name, full{name}); return err }); err != nil {
+		if err := s.Update(t.Context(),
+			func(tx *store.Tx) error { _, err := fulls.Create(tx, name, full{name}); return err }); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -163,8 +169,15 @@ func TestAdmitRows(t *testing.T) {
 	}{
 		{"create", create, refusal},
 		{"change", func(tx *store.Tx) error { _, err := fulls.Put(tx, "one", full{"other"}); return err }, nil},
-		{"status", func(tx *store.Tx) error { _, err := fulls.SetStatus(tx, store.Row[full]{Name: "one"}); return err }, nil},
-		{"delete with an operation", func(tx *store.Tx) error { return errors.Join(create(tx), fulls.Delete(tx, "two")) }, nil},
+		{"status", func(tx *store.Tx) error {
+			_, err := fulls.SetStatus(tx,
+				store.Row[full]{Name: "one"})
+			return err
+		}, nil},
+		{"delete with an operation", func(tx *store.Tx) error {
+			return errors.Join(create(tx),
+				fulls.Delete(tx, "two"))
+		}, nil},
 		{"delete what was made", func(tx *store.Tx) error { return fulls.Delete(tx, "new") }, nil},
 		{"mark for deletion with an operation", func(tx *store.Tx) error { tx.Frees(); return create(tx) }, nil},
 	} {
@@ -220,8 +233,10 @@ func TestIndexOfOlderRows(t *testing.T) {
 	type blob struct{ Size int64 }
 	type bucket struct{ Project string }
 	type key struct{ UniqueID string }
-	objects := store.NewTable[object]("storage.object", "Object").By(func(_ string, o object) string { return o.Digest })
-	manifests := store.NewTable[object]("artifacts.manifest", "Manifest").By(func(_ string, o object) string { return o.Digest })
+	objects := store.NewTable[object]("storage.object",
+		"Object").By(func(_ string, o object) string { return o.Digest })
+	manifests := store.NewTable[object]("artifacts.manifest",
+		"Manifest").By(func(_ string, o object) string { return o.Digest })
 	blobs := store.NewTable[blob]("artifacts.blob", "Blob")
 	buckets := store.NewTable[bucket]("storage.bucket", "Bucket")
 	accounts := store.NewTable[bucket]("iam.serviceAccount", "Account")
@@ -251,7 +266,8 @@ func TestIndexOfOlderRows(t *testing.T) {
 	}
 	// Back to the first schema: without what later ones have added.
 	for _, q := range []string{
-		"DROP INDEX objects_by_ref", "ALTER TABLE objects DROP COLUMN ref", "DROP TABLE journal", "DROP TABLE sums", "DELETE FROM goose_db_version WHERE version_id > 1",
+		"DROP INDEX objects_by_ref", "ALTER TABLE objects DROP COLUMN ref", "DROP TABLE journal", "DROP TABLE sums",
+		"DELETE FROM goose_db_version WHERE version_id > 1",
 	} {
 		if _, err := db.Exec(q); err != nil {
 			t.Fatalf("%s: %v", q, err)
@@ -270,8 +286,10 @@ func TestIndexOfOlderRows(t *testing.T) {
 		ref   string
 		want  int
 	}{
-		{"object", objects.CountBy, "sha256:1", 1}, {"deleted object", objects.CountBy, "sha256:4", 0}, {"manifest", manifests.CountBy, "sha256:2", 1},
-		{"blob", blobs.CountBy, "sha256:3", 1}, {"bucket", buckets.CountBy, "p", 1}, {"account", accounts.CountBy, "p", 1}, {"key", keys.CountBy, "1", 1},
+		{"object", objects.CountBy, "sha256:1", 1}, {"deleted object", objects.CountBy, "sha256:4", 0},
+		{"manifest", manifests.CountBy, "sha256:2", 1},
+		{"blob", blobs.CountBy, "sha256:3", 1}, {"bucket", buckets.CountBy, "p", 1},
+		{"account", accounts.CountBy, "p", 1}, {"key", keys.CountBy, "1", 1},
 	} {
 		err := s.View(t.Context(), func(tx *store.Tx) error {
 			n, err := c.count(tx, c.ref, 10)

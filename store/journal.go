@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// Line is a text about a change that is kept in the change's own transaction until it is written down elsewhere: an entry
-// of the audit log.
+// Line is a text about a change that is kept in the change's own transaction until it is written down elsewhere: an
+// entry of the audit log.
 type Line struct {
 	ID   string
 	Text []byte
@@ -45,7 +45,8 @@ func journaled(ctx context.Context, fn func(*Tx) error) func(*Tx) error {
 		if err != nil {
 			return err
 		}
-		if _, err = tx.sql.ExecContext(tx.ctx, "INSERT OR REPLACE INTO journal (id, line) VALUES (?, ?)", line.ID, line.Text); err != nil {
+		if _, err = tx.sql.ExecContext(tx.ctx, "INSERT OR REPLACE INTO journal (id, line) VALUES (?, ?)", line.ID,
+			line.Text); err != nil {
 			return fmt.Errorf("store: journal: %w", err)
 		}
 		return nil
@@ -92,8 +93,8 @@ func (s *Store) forget(tx *Tx, ids []string) error {
 	return nil
 }
 
-// OnCommit has fn called when the transaction is on disk, before the update's caller gets its answer and in the order of
-// the commits: for what keeps rows in memory as well. Fn must not wait for the store.
+// OnCommit has fn called when the transaction is on disk, before the update's caller gets its answer and in the order
+// of the commits: for what keeps rows in memory as well. Fn must not wait for the store.
 func (tx *Tx) OnCommit(fn func()) { tx.after = append(tx.after, fn) }
 
 // OnDelete has fn called in every transaction that deletes a row of a kind, while the row is still there: for what must
@@ -112,7 +113,8 @@ func (s *Store) OnDelete(kind string, fn func(tx *Tx, name string) error) {
 // Exists reports whether there is a row of that kind and name.
 func Exists(tx *Tx, kind, name string) (bool, error) {
 	var n int
-	q := tx.sql.QueryRowContext(tx.ctx, "SELECT count(*) FROM objects WHERE kind = ? AND name = ? AND deleted = 0", kind, name)
+	q := tx.sql.QueryRowContext(tx.ctx, "SELECT count(*) FROM objects WHERE kind = ? AND name = ? AND deleted = 0",
+		kind, name)
 	if err := q.Scan(&n); err != nil {
 		return false, fmt.Errorf("store: look for %s: %w", kind, err)
 	}

@@ -68,10 +68,11 @@ type Config struct {
 	Admit func() error
 	// Step is told of each step that a commit has come to, for tests that end the process there; it may be nil.
 	Step func(step string)
-	// Grown is asked before a sum (Table.Sum) that has grown is kept, with what it was and by how much it grows: for quotas. It
-	// isn't asked about what deletes rows, too; nil admits all.
+	// Grown is asked before a sum (Table.Sum) that has grown is kept, with what it was and by how much it grows: for
+	// quotas. It isn't asked about what deletes rows, too; nil admits all.
 	Grown func(sum string, had, more int64) error
-	// Full makes room when the disk is full, and reports whether it could: then what failed is tried once more. It may be nil.
+	// Full makes room when the disk is full, and reports whether it could: then what failed is tried once more. It may
+	// be nil.
 	Full func() bool
 }
 
@@ -128,9 +129,18 @@ func open(ctx context.Context, cfg Config) (_ *Store, err error) {
 	readers.SetMaxOpenConns(4)
 	readers.SetMaxIdleConns(2)
 	s := &Store{
-		readers: readers, writer: writer, now: cfg.Now, admit: cfg.Admit, grown: cfg.Grown, full: cfg.Full, step: cfg.Step,
-		updates: make(chan *update, maxBatch), stop: make(chan struct{}), stopped: make(chan struct{}),
-		watchers: make(map[*Watch]struct{}), hangUp: make(chan struct{}),
+		readers:  readers,
+		writer:   writer,
+		now:      cfg.Now,
+		admit:    cfg.Admit,
+		grown:    cfg.Grown,
+		full:     cfg.Full,
+		step:     cfg.Step,
+		updates:  make(chan *update, maxBatch),
+		stop:     make(chan struct{}),
+		stopped:  make(chan struct{}),
+		watchers: make(map[*Watch]struct{}),
+		hangUp:   make(chan struct{}),
 	}
 	go s.write()
 	return s, nil
@@ -154,7 +164,8 @@ func migrate(ctx context.Context, db *sql.DB) error {
 	newest := sources[len(sources)-1].Version
 	if at > newest {
 		return fault.New(fault.FailedPrecondition,
-			"The data directory has schema %d; this giggle knows up to %d. Use the newer giggle that wrote it.", at, newest)
+			"The data directory has schema %d; this giggle knows up to %d. Use the newer giggle that wrote it.", at,
+			newest)
 	}
 	if at == newest {
 		return nil
@@ -180,8 +191,8 @@ func (s *Store) View(ctx context.Context, fn func(tx *Tx) error) error {
 	return fn(&Tx{ctx: ctx, sql: t, now: s.now()})
 }
 
-// Update runs fn in a transaction and returns once its writes are on disk. It writes nothing when fn fails. fn must
-// not call Update: there is one writer, and it is busy with fn. When the disk is found full, fn is run again; if there is
+// Update runs fn in a transaction and returns once its writes are on disk. It writes nothing when fn fails. fn must not
+// call Update: there is one writer, and it is busy with fn. When the disk is found full, fn is run again; if there is
 // no room then either, Update fails with ResourceExhausted.
 func (s *Store) Update(ctx context.Context, fn func(tx *Tx) error) error {
 	u := &update{ctx: ctx, fn: fn, done: make(chan error, 1)}
@@ -266,16 +277,16 @@ func (s *Store) commit(group []*update) {
 	}
 }
 
-// reuseLog has the write-ahead log begin anew at its start, in the space that its file has, and reports whether it does: a
-// disk that is full lets no file grow, but the database's own pages can be written over.
+// reuseLog has the write-ahead log begin anew at its start, in the space that its file has, and reports whether it
+// does: a disk that is full lets no file grow, but the database's own pages can be written over.
 func (s *Store) reuseLog() bool {
 	var busy, pages, moved int
 	err := s.writer.QueryRow("PRAGMA wal_checkpoint(RESTART)").Scan(&busy, &pages, &moved)
 	return err == nil && busy == 0
 }
 
-// try is commit without the answers. A full disk undoes the whole transaction, wherever it was met: SQLite may have done
-// so already.
+// try is commit without the answers. A full disk undoes the whole transaction, wherever it was met: SQLite may have
+// done so already.
 func (s *Store) try(group []*update) (kinds map[string]bool, err error) {
 	kinds = make(map[string]bool)
 	// The transaction belongs to the group: one caller who leaves must not take the others' writes with it.
@@ -291,7 +302,15 @@ func (s *Store) try(group []*update) (kinds map[string]bool, err error) {
 		if u.err = u.ctx.Err(); u.err != nil {
 			continue
 		}
-		tx := &Tx{ctx: context.WithoutCancel(u.ctx), sql: t, now: s.now(), writable: true, admit: s.admit, grown: s.grown, deleting: deleting}
+		tx := &Tx{
+			ctx:      context.WithoutCancel(u.ctx),
+			sql:      t,
+			now:      s.now(),
+			writable: true,
+			admit:    s.admit,
+			grown:    s.grown,
+			deleting: deleting,
+		}
 		if u.err = tx.savepoint(journaled(tx.ctx, u.fn)); u.err == nil {
 			for c := range tx.changed {
 				kinds[c.Kind] = true
@@ -365,7 +384,13 @@ type Watch struct {
 func (s *Store) Watch(kinds ...string) *Watch {
 	c := make(chan struct{}, 1)
 	c <- struct{}{}
-	w := &Watch{C: c, HangUp: s.hangUp, c: c, kinds: make(map[string]bool, len(kinds)), s: s}
+	w := &Watch{
+		C:      c,
+		HangUp: s.hangUp,
+		c:      c,
+		kinds:  make(map[string]bool, len(kinds)),
+		s:      s,
+	}
 	for _, k := range kinds {
 		w.kinds[k] = true
 	}
@@ -409,7 +434,8 @@ func (s *Store) Purge(ctx context.Context) error {
 	return s.Update(ctx, func(tx *Tx) error {
 		before := tx.now.Add(-tombstoneAge).UnixNano()
 		_, err := tx.sql.ExecContext(tx.ctx, `
-			UPDATE counters SET value = MAX(value, COALESCE((SELECT MAX(revision) FROM objects WHERE deleted = 1 AND updated < ?1), 0))
+			UPDATE counters SET value = MAX(value, COALESCE(
+				(SELECT MAX(revision) FROM objects WHERE deleted = 1 AND updated < ?1), 0))
 			WHERE name = 'horizon'`, before)
 		if err != nil {
 			return fmt.Errorf("store.Purge: %w", err)

@@ -119,7 +119,8 @@ func TestListByPrefix(t *testing.T) {
 		limit         int
 		want          string
 	}{
-		{"p/a/", "", 0, "[p/a/1 p/a/2 p/a/3]"}, {"p/a/", "p/a/1", 1, "[p/a/2]"}, {"", "p/ab/1", 0, "[q/1]"}, {"z", "", 0, "[]"},
+		{"p/a/", "", 0, "[p/a/1 p/a/2 p/a/3]"}, {"p/a/", "p/a/1", 1, "[p/a/2]"}, {"", "p/ab/1", 0, "[q/1]"},
+		{"z", "", 0, "[]"},
 	} {
 		var got []string
 		err := s.View(t.Context(), func(tx *store.Tx) error {
@@ -159,7 +160,8 @@ func TestWatchMissesNothing(t *testing.T) {
 		wg.Go(func() {
 			for j := range each {
 				name := fmt.Sprintf("%d/%d", i, j)
-				err := s.Update(ctx, func(tx *store.Tx) error { _, err := things.Create(tx, name, thing{}); return err })
+				err := s.Update(ctx,
+					func(tx *store.Tx) error { _, err := things.Create(tx, name, thing{}); return err })
 				if err == nil && j%2 == 1 {
 					err = s.Update(ctx, func(tx *store.Tx) error { return things.Delete(tx, name) })
 				}

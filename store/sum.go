@@ -9,8 +9,8 @@ import (
 )
 
 // Sum returns the table with what each of its rows adds to a sum, and to which: the bytes of an object to those of its
-// project. Every write keeps the sums, in its own transaction. What a row adds must not change but by writing the row. As
-// with By, a table that has rows already needs a migration.
+// project. Every write keeps the sums, in its own transaction. What a row adds must not change but by writing the row.
+// As with By, a table that has rows already needs a migration.
 func (t Table[T]) Sum(adds func(tx *Tx, name string, v T) (sum string, n int64, err error)) Table[T] {
 	t.adds = adds
 	return t

@@ -17,7 +17,8 @@ type weight struct {
 	N     int64
 }
 
-var weights = store.NewTable[weight]("test.weight", "Weight").Sum(func(_ *store.Tx, _ string, v weight) (string, int64, error) {
+var weights = store.NewTable[weight]("test.weight",
+	"Weight").Sum(func(_ *store.Tx, _ string, v weight) (string, int64, error) {
 	return v.Owner, v.N, nil
 })
 

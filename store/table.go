@@ -102,7 +102,8 @@ const columns = "name, version, revision, created, updated, deleted, data"
 
 // Get returns the row of that name, or NotFound.
 func (t Table[T]) Get(tx *Tx, name string) (Row[T], error) {
-	q := tx.sql.QueryRowContext(tx.ctx, "SELECT "+columns+" FROM objects WHERE kind = ? AND name = ? AND deleted = 0", t.kind, name)
+	q := tx.sql.QueryRowContext(tx.ctx, "SELECT "+columns+" FROM objects WHERE kind = ? AND name = ? AND deleted = 0",
+		t.kind, name)
 	row, err := t.scan(q.Scan)
 	if errors.Is(err, sql.ErrNoRows) {
 		return row, fault.New(fault.NotFound, "%s %q was not found.", t.noun, name)
@@ -116,13 +117,15 @@ func (t Table[T]) List(tx *Tx, prefix, after string, limit int) ([]Row[T], error
 	if limit <= 0 {
 		limit = -1
 	}
-	return t.query(tx, "SELECT "+columns+" FROM objects WHERE kind = ? AND name >= ? AND name < ? AND name > ? AND deleted = 0 ORDER BY name LIMIT ?",
+	return t.query(tx, "SELECT "+columns+
+		" FROM objects WHERE kind = ? AND name >= ? AND name < ? AND name > ? AND deleted = 0 ORDER BY name LIMIT ?",
 		t.kind, prefix, prefixEnd(prefix), after, limit)
 }
 
 // Count returns how many rows have a name that starts with prefix, without reading them.
 func (t Table[T]) Count(tx *Tx, prefix string) (int, error) {
-	return t.countRows(tx, "SELECT count(*) FROM objects WHERE kind = ? AND name >= ? AND name < ? AND deleted = 0", t.kind, prefix, prefixEnd(prefix))
+	return t.countRows(tx, "SELECT count(*) FROM objects WHERE kind = ? AND name >= ? AND name < ? AND deleted = 0",
+		t.kind, prefix, prefixEnd(prefix))
 }
 
 // CountBy returns how many rows refer to ref (By), but no more than limit: it looks at no more than that.
@@ -132,7 +135,8 @@ func (t Table[T]) CountBy(tx *Tx, ref string, limit int) (int, error) {
 
 // ListBy returns the rows that refer to ref (By), in no order.
 func (t Table[T]) ListBy(tx *Tx, ref string) ([]Row[T], error) {
-	return t.query(tx, "SELECT "+columns+" FROM objects WHERE kind = ? AND ref = ? AND ref <> '' AND deleted = 0", t.kind, ref)
+	return t.query(tx, "SELECT "+columns+" FROM objects WHERE kind = ? AND ref = ? AND ref <> '' AND deleted = 0",
+		t.kind, ref)
 }
 
 func (t Table[T]) countRows(tx *Tx, query string, args ...any) (n int, err error) {
@@ -150,7 +154,8 @@ func prefixEnd(prefix string) string { return prefix + "\xff" }
 // answer may lack a deletion: list again.
 func (t Table[T]) Changes(tx *Tx, prefix string, after int64) ([]Row[T], int64, error) {
 	var horizon int64
-	if err := tx.sql.QueryRowContext(tx.ctx, "SELECT value FROM counters WHERE name = 'horizon'").Scan(&horizon); err != nil {
+	if err := tx.sql.QueryRowContext(tx.ctx,
+		"SELECT value FROM counters WHERE name = 'horizon'").Scan(&horizon); err != nil {
 		return nil, 0, fmt.Errorf("store: horizon: %w", err)
 	}
 	if after != 0 && after < horizon {
@@ -160,7 +165,8 @@ func (t Table[T]) Changes(tx *Tx, prefix string, after int64) ([]Row[T], int64, 
 	if err != nil {
 		return nil, 0, err
 	}
-	rows, err := t.query(tx, "SELECT "+columns+" FROM objects WHERE kind = ? AND revision > ? AND name >= ? AND name < ? ORDER BY revision",
+	rows, err := t.query(tx, "SELECT "+columns+
+		" FROM objects WHERE kind = ? AND revision > ? AND name >= ? AND name < ? ORDER BY revision",
 		t.kind, after, prefix, prefixEnd(prefix))
 	return rows, now, err
 }
@@ -168,7 +174,8 @@ func (t Table[T]) Changes(tx *Tx, prefix string, after int64) ([]Row[T], int64, 
 // Cursor returns the last cursor that was given out.
 func Cursor(tx *Tx) (int64, error) {
 	var n int64
-	if err := tx.sql.QueryRowContext(tx.ctx, "SELECT value FROM counters WHERE name = 'revision'").Scan(&n); err != nil {
+	if err := tx.sql.QueryRowContext(tx.ctx,
+		"SELECT value FROM counters WHERE name = 'revision'").Scan(&n); err != nil {
 		return 0, fmt.Errorf("store: cursor: %w", err)
 	}
 	return n, nil
@@ -195,7 +202,8 @@ func (t Table[T]) Update(tx *Tx, row Row[T]) (Row[T], error) {
 	}
 	if have.Version != row.Version {
 		return Row[T]{}, fault.New(fault.Aborted,
-			"%s %q has changed since it was read (version %d, now %d). Read it again and repeat the change.", t.noun, row.Name, row.Version, have.Version)
+			"%s %q has changed since it was read (version %d, now %d). Read it again and repeat the change.", t.noun,
+			row.Name, row.Version, have.Version)
 	}
 	row.Version++
 	row.Created = have.Created
@@ -273,7 +281,8 @@ func (t Table[T]) write(tx *Tx, have *Row[T], row Row[T]) (Row[T], error) {
 	}
 	_, err = tx.sql.ExecContext(tx.ctx,
 		"INSERT OR REPLACE INTO objects (kind, name, version, revision, created, updated, deleted, data, ref) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-		t.kind, row.Name, row.Version, row.Cursor, row.Created.UnixNano(), row.Updated.UnixNano(), row.Deleted, data, ref)
+		t.kind, row.Name, row.Version, row.Cursor, row.Created.UnixNano(), row.Updated.UnixNano(), row.Deleted, data,
+		ref)
 	if err != nil {
 		return row, fmt.Errorf("store: write %s %s: %w", t.kind, row.Name, err)
 	}

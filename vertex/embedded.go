@@ -16,7 +16,8 @@ type local struct{ *embedded.Runner }
 func (local) Abilities() Abilities { return Abilities{} }
 
 func (l local) Generate(ctx context.Context, r *Request, emit func(Chunk) error) (Answer, error) {
-	res, err := l.Runner.Generate(ctx, embedded.Prompt{Turns: turns(r), Sampling: sampling(r.Config)}, func(text string) error { return emit(Chunk{Text: text}) })
+	res, err := l.Runner.Generate(ctx, embedded.Prompt{Turns: turns(r), Sampling: sampling(r.Config)},
+		func(text string) error { return emit(Chunk{Text: text}) })
 	a := Answer{Finish: Stop, Usage: Usage{Prompt: res.PromptTokens, Output: res.OutputTokens}, Model: l.Name()}
 	if res.Finish == llama.FinishLength {
 		a.Finish = Length
@@ -32,7 +33,8 @@ func (l local) Count(ctx context.Context, r *Request) (int, error) {
 func sampling(g Generation) llama.Sampling {
 	s := llama.Sampling{Temperature: 0.8, TopP: 0.95, MaxTokens: g.MaxTokens, Stop: g.Stop}
 	for to, v := range map[*float64]*float64{
-		&s.Temperature: g.Temperature, &s.TopP: g.TopP, &s.PresencePenalty: g.PresencePenalty, &s.FrequencyPenalty: g.FrequencyPenalty,
+		&s.Temperature: g.Temperature, &s.TopP: g.TopP, &s.PresencePenalty: g.PresencePenalty,
+		&s.FrequencyPenalty: g.FrequencyPenalty,
 	} {
 		if v != nil {
 			*to = *v

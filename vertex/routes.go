@@ -20,7 +20,8 @@ import (
 type Route struct {
 	Project string
 	Model   string // an id such as "gemini-2.0-flash-001", or "*" for every gemini model that has no route of its own
-	Backend string // "embedded:", "embedded:NAME", "ollama://HOST:PORT/MODEL", "openai://HOST:PORT/MODEL", "run://SERVICE/MODEL"
+	// "embedded:", "embedded:NAME", "ollama://HOST:PORT/MODEL", "openai://HOST:PORT/MODEL", "run://SERVICE/MODEL"
+	Backend string
 }
 
 var routes = store.NewTable[Route]("models.route", "Model")
@@ -55,7 +56,12 @@ type minute struct {
 
 // New returns the models in the store.
 func New(cfg Config) *Models {
-	return &Models{cfg: cfg, backends: make(map[string]Backend), minutes: make(map[string]minute), known: make(map[string]Route)}
+	return &Models{
+		cfg:      cfg,
+		backends: make(map[string]Backend),
+		minutes:  make(map[string]minute),
+		known:    make(map[string]Route),
+	}
 }
 
 // Embedded is the address of the model that comes with the platform.
@@ -129,7 +135,9 @@ func (m *Models) Resolve(ctx context.Context, project, model string) (_ Route, _
 	}
 	if route.Backend == "" {
 		if !Gemini(model) {
-			return route, nil, fault.New(fault.NotFound, "Model %.100q was not found. `giggle models use %.100s BACKEND` says what answers for it.", model, model)
+			return route, nil, fault.New(fault.NotFound,
+				"Model %.100q was not found. `giggle models use %.100s BACKEND` says what answers for it.", model,
+				model)
 		}
 		route.Backend = Embedded
 	}
@@ -137,7 +145,8 @@ func (m *Models) Resolve(ctx context.Context, project, model string) (_ Route, _
 	return route, b, err
 }
 
-// route returns a model's route as it is stored, without a backend where there is none. Each question asks: it is read once.
+// route returns a model's route as it is stored, without a backend where there is none. Each question asks: it is read
+// once.
 func (m *Models) route(ctx context.Context, project, model string) (Route, error) {
 	key := project + " " + model
 	m.mu.Lock()
@@ -185,7 +194,9 @@ func (m *Models) forgetKnown() {
 
 func (m *Models) backend(project, address string) (Backend, error) {
 	if u, err := url.Parse(address); err != nil || u.Scheme == "" {
-		return nil, fault.Invalid("backend", "%.200q is not embedded:, ollama://HOST:PORT/MODEL, openai://HOST:PORT/MODEL or run://SERVICE/MODEL", address)
+		return nil, fault.Invalid("backend",
+			"%.200q is not embedded:, ollama://HOST:PORT/MODEL, openai://HOST:PORT/MODEL or run://SERVICE/MODEL",
+			address)
 	}
 	key := project + " " + address
 	m.mu.Lock()
@@ -228,8 +239,8 @@ func (m *Models) Close() error {
 	return errors.Join(errs...)
 }
 
-// Admit counts a request. It fails with ResourceExhausted, and how long to wait, when the model's quota of this minute is
-// used up.
+// Admit counts a request. It fails with ResourceExhausted, and how long to wait, when the model's quota of this minute
+// is used up.
 func (m *Models) Admit(project, model string) error {
 	if m.cfg.PerMinute <= 0 {
 		return nil
@@ -249,8 +260,10 @@ func (m *Models) Admit(project, model string) error {
 	if c.n <= m.cfg.PerMinute {
 		return nil
 	}
-	e := fault.New(fault.ResourceExhausted, "Quota exceeded for aiplatform.googleapis.com/generate_content_requests_per_minute_per_project_per_base_model with base model: %.100s "+
-		"(%d per minute; `giggle up --model-requests-per-minute` sets it). Please try again later.", model, m.cfg.PerMinute)
+	e := fault.New(fault.ResourceExhausted,
+		"Quota exceeded for aiplatform.googleapis.com/generate_content_requests_per_minute_per_project_per_base_model with base model: %.100s "+
+			"(%d per minute; `giggle up --model-requests-per-minute` sets it). Please try again later.", model,
+		m.cfg.PerMinute)
 	e.Reason, e.Domain = "RATE_LIMIT_EXCEEDED", "googleapis.com"
 	e.RetryAfter = c.start.Add(time.Minute).Sub(now)
 	return e

@@ -38,7 +38,13 @@ func newModels(t *testing.T, path string, perMinute int) *vertex.Models {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = st.Close() })
-	return vertex.New(vertex.Config{Store: st, Open: open, PerMinute: perMinute, Now: time.Now, Log: slog.New(slog.DiscardHandler)})
+	return vertex.New(vertex.Config{
+		Store:     st,
+		Open:      open,
+		PerMinute: perMinute,
+		Now:       time.Now,
+		Log:       slog.New(slog.DiscardHandler),
+	})
 }
 
 func TestRoutes(t *testing.T) {
@@ -60,7 +66,12 @@ func TestRoutes(t *testing.T) {
 	answers(m, "a", "gemini-2.0-flash", vertex.Embedded)
 	answers(m, "a", "gemma3:4b", "")
 	answers(m, "a", "gemini-"+strings.Repeat("x", 200), "")
-	for _, r := range []vertex.Route{{Project: "a", Model: "*", Backend: "ollama://h/m"}, {Project: "a", Model: "gemini-2.5-pro", Backend: "openai://h/m"}, {Project: "a", Model: "gemma3:4b", Backend: "run://s/m"}} {
+	for _, r := range []vertex.Route{{
+		Project: "a",
+		Model:   "*",
+		Backend: "ollama://h/m",
+	}, {Project: "a", Model: "gemini-2.5-pro", Backend: "openai://h/m"},
+		{Project: "a", Model: "gemma3:4b", Backend: "run://s/m"}} {
 		if err := m.Use(t.Context(), r); err != nil {
 			t.Fatal(err)
 		}
@@ -84,7 +95,11 @@ func TestRoutes(t *testing.T) {
 	if err != nil || len(all) != 2 {
 		t.Errorf("%v, %v", all, err)
 	}
-	for _, r := range []vertex.Route{{Model: "", Backend: "embedded:"}, {Model: "a/b", Backend: "embedded:"}, {Model: "a", Backend: "ftp://x/y"}, {Model: "a", Backend: "nothing"}, {Model: "a", Backend: "://"}} {
+	for _, r := range []vertex.Route{{
+		Model:   "",
+		Backend: "embedded:",
+	}, {Model: "a/b", Backend: "embedded:"}, {Model: "a", Backend: "ftp://x/y"}, {Model: "a", Backend: "nothing"},
+		{Model: "a", Backend: "://"}} {
 		if r.Project = "a"; !fault.Is(m.Use(t.Context(), r), fault.InvalidArgument) {
 			t.Errorf("%+v was taken", r)
 		}
@@ -99,7 +114,13 @@ func TestQuotaOfAMinute(t *testing.T) {
 	}
 	defer func() { _ = st.Close() }()
 	synctest.Test(t, func(t *testing.T) {
-		m := vertex.New(vertex.Config{Store: st, Open: open, PerMinute: 2, Now: time.Now, Log: slog.New(slog.DiscardHandler)})
+		m := vertex.New(vertex.Config{
+			Store:     st,
+			Open:      open,
+			PerMinute: 2,
+			Now:       time.Now,
+			Log:       slog.New(slog.DiscardHandler),
+		})
 		for range 2 {
 			if err := m.Admit("a", "x"); err != nil {
 				t.Fatal(err)
@@ -122,7 +143,9 @@ func TestQuotaOfAMinute(t *testing.T) {
 
 func TestCheckNamesTheField(t *testing.T) {
 	ask := func(p ...vertex.Part) *vertex.Request {
-		return &vertex.Request{Turns: []vertex.Turn{{Role: vertex.User, Parts: []vertex.Part{{Text: "x"}}}, {Role: vertex.User, Parts: p}}}
+		return &vertex.Request{
+			Turns: []vertex.Turn{{Role: vertex.User, Parts: []vertex.Part{{Text: "x"}}}, {Role: vertex.User, Parts: p}},
+		}
 	}
 	for want, r := range map[string]*vertex.Request{
 		"turns[1].parts[0].media": ask(vertex.Part{Media: &vertex.Media{}}),
@@ -157,10 +180,15 @@ func TestAForgottenBackendIsClosed(t *testing.T) {
 	}
 	defer func() { _ = st.Close() }()
 	opened, closed := 0, 0
-	m := vertex.New(vertex.Config{Store: st, Now: time.Now, Log: slog.New(slog.DiscardHandler), Open: func(_, address string) (vertex.Backend, error) {
-		opened++
-		return closing{named(address), &closed}, nil
-	}})
+	m := vertex.New(vertex.Config{
+		Store: st,
+		Now:   time.Now,
+		Log:   slog.New(slog.DiscardHandler),
+		Open: func(_, address string) (vertex.Backend, error) {
+			opened++
+			return closing{named(address), &closed}, nil
+		},
+	})
 	for round := 1; round <= 2; round++ {
 		if err := m.Use(t.Context(), vertex.Route{Project: "a", Model: "mine", Backend: "embedded:mine"}); err != nil {
 			t.Fatal(err)

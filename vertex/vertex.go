@@ -1,9 +1,9 @@
 // Package vertex decides which backend answers for the name of a language model, and has the questions and answers in
 // between in a form of its own.
 //
-// api/aiplatform speaks Gemini's form and the backends speak theirs (vertex/ollama, vertex/openai, vertex/embedded): each
-// translates to and from this package's. A backend that can't do what a request asks for is refused by field, and every
-// answer says which model it is of.
+// api/aiplatform speaks Gemini's form and the backends speak theirs (vertex/ollama, vertex/openai, vertex/embedded):
+// each translates to and from this package's. A backend that can't do what a request asks for is refused by field, and
+// every answer says which model it is of.
 package vertex
 
 import (
@@ -110,8 +110,8 @@ type Answer struct {
 // Abilities are what not every backend can.
 type Abilities struct{ Images, Tools, JSON bool }
 
-// Backend answers for a model. Its errors are faults: NotFound where it has no such model, Unavailable where it does not
-// answer.
+// Backend answers for a model. Its errors are faults: NotFound where it has no such model, Unavailable where it does
+// not answer.
 type Backend interface {
 	Name() string // of the model, as the backend calls it
 	Abilities() Abilities

@@ -90,7 +90,8 @@ var Rules = guard.Absent(
 
 // Denied puts a refusal into Vertex AI's words, which are not IAM's (seen in its users' reports).
 func Denied(e *fault.Error, permission, resource string) {
-	e.Message = "Permission '" + permission + "' denied on resource '//aiplatform.googleapis.com/" + resource + "' (or it may not exist)."
+	e.Message = "Permission '" + permission + "' denied on resource '//aiplatform.googleapis.com/" + resource +
+		"' (or it may not exist)."
 	e.Domain = "aiplatform.googleapis.com"
 	e.Metadata = map[string]string{"permission": permission, "resource": resource}
 }
@@ -111,7 +112,8 @@ func (s *Server) Register(m *rest.Mux) {
 }
 
 func notServed(context.Context, *rest.Request) (any, error) {
-	return nil, fault.New(fault.Unimplemented, "This part of Vertex AI is not implemented by Giggle: generateContent, streamGenerateContent and countTokens of publisher models are.")
+	return nil, fault.New(fault.Unimplemented,
+		"This part of Vertex AI is not implemented by Giggle: generateContent, streamGenerateContent and countTokens of publisher models are.")
 }
 
 // name is the full name of a publisher's model.
@@ -121,10 +123,13 @@ type name struct{ project, model string }
 func (s *Server) parse(field, full string) (name, error) {
 	p := strings.Split(full, "/")
 	if len(p) == 6 && p[0] == "projects" && p[4] == "endpoints" {
-		return name{}, fault.NotImplemented(field, "endpoints of one's own are not implemented; models of publishers are")
+		return name{}, fault.NotImplemented(field,
+			"endpoints of one's own are not implemented; models of publishers are")
 	}
-	if len(p) != 8 || p[0] != "projects" || p[2] != "locations" || p[4] != "publishers" || p[6] != "models" || p[7] == "" {
-		return name{}, fault.Invalid(field, "%.200q is not projects/PROJECT/locations/LOCATION/publishers/google/models/MODEL", full)
+	if len(p) != 8 || p[0] != "projects" || p[2] != "locations" || p[4] != "publishers" || p[6] != "models" ||
+		p[7] == "" {
+		return name{}, fault.Invalid(field,
+			"%.200q is not projects/PROJECT/locations/LOCATION/publishers/google/models/MODEL", full)
 	}
 	project, err := s.Project(p[1])
 	return name{project.ID, p[7]}, err

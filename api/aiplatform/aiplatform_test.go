@@ -33,7 +33,9 @@ func (b *backend) Name() string { return "tiny-1" }
 
 func (b *backend) Abilities() vertex.Abilities { return b.can }
 
-func (b *backend) Generate(ctx context.Context, r *vertex.Request, emit func(vertex.Chunk) error) (vertex.Answer, error) {
+func (b *backend) Generate(
+	ctx context.Context, r *vertex.Request, emit func(vertex.Chunk) error,
+) (vertex.Answer, error) {
 	b.asked = append(b.asked, r)
 	for _, p := range b.pieces {
 		if err := emit(p); err != nil {
@@ -74,7 +76,10 @@ func newWorld(t *testing.T) *world {
 func newWorldOf(t *testing.T, b vertex.Backend) *world {
 	w := &world{World: guardtest.New(t)}
 	w.models = vertex.New(vertex.Config{
-		Store: w.Store, PerMinute: 100, Now: time.Now, Log: slog.New(slog.DiscardHandler),
+		Store:     w.Store,
+		PerMinute: 100,
+		Now:       time.Now,
+		Log:       slog.New(slog.DiscardHandler),
 		Open: func(_, address string) (vertex.Backend, error) {
 			if address == vertex.Embedded {
 				return b, nil
@@ -82,8 +87,17 @@ func newWorldOf(t *testing.T, b vertex.Backend) *world {
 			return nil, fault.Invalid("backend", "no %s", address)
 		},
 	})
-	w.ServeAPI(t, guard.API{Host: "aiplatform.googleapis.com", Rules: aiplatform.Rules, Denied: aiplatform.Denied}, func(m *rest.Mux) {
-		aiplatform.New(aiplatform.Config{Models: w.models, Project: w.Projects.Find, NewID: func() string { return "id-1" }, Now: time.Now}).Register(m)
+	w.ServeAPI(t, guard.API{
+		Host:   "aiplatform.googleapis.com",
+		Rules:  aiplatform.Rules,
+		Denied: aiplatform.Denied,
+	}, func(m *rest.Mux) {
+		aiplatform.New(aiplatform.Config{
+			Models:  w.models,
+			Project: w.Projects.Find,
+			NewID:   func() string { return "id-1" },
+			Now:     time.Now,
+		}).Register(m)
 	})
 	return w
 }
@@ -96,14 +110,16 @@ const (
 func TestGenerateContent(t *testing.T) {
 	for _, version := range []string{"/v1/", "/v1beta1/"} {
 		w := newWorld(t)
-		out := w.Call(t, "POST", version+modelName+":generateContent", "{"+hello+`,"systemInstruction":{"parts":[{"text":"be funny"}]},"safetySettings":[{"category":"HARM_CATEGORY_HATE_SPEECH","threshold":"BLOCK_NONE"}],
+		out := w.Call(t, "POST", version+modelName+":generateContent",
+			"{"+hello+`,"systemInstruction":{"parts":[{"text":"be funny"}]},"safetySettings":[{"category":"HARM_CATEGORY_HATE_SPEECH","threshold":"BLOCK_NONE"}],
 			"generationConfig":{"temperature":0.5,"topP":0.9,"topK":40,"maxOutputTokens":100,"stopSequences":["END"],"seed":3,"presencePenalty":1,"candidateCount":2},"labels":{"a":"b"}}`, 200)
 		b, err := json.Marshal(out)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, want := range []string{
-			`"modelVersion":"tiny-1"`, `"finishReason":"STOP"`, `"text":"Why did the byte cross the bus?"`, `"index":1`, `"role":"model"`,
+			`"modelVersion":"tiny-1"`, `"finishReason":"STOP"`, `"text":"Why did the byte cross the bus?"`, `"index":1`,
+			`"role":"model"`,
 			`"promptTokenCount":5`, `"candidatesTokenCount":16`, `"totalTokenCount":21`, `"responseId":"id-1"`,
 		} {
 			if !strings.Contains(string(b), want) {
@@ -118,7 +134,8 @@ func TestGenerateContent(t *testing.T) {
 		}
 		r, second := w.backend.asked[0], w.backend.asked[1]
 		c := r.Config
-		if r.System != "be funny" || len(r.Turns) != 1 || r.Turns[0].Text() != "tell me a joke" || *c.Temperature != 0.5 || *c.TopK != 40 || c.MaxTokens != 100 ||
+		if r.System != "be funny" || len(r.Turns) != 1 || r.Turns[0].Text() != "tell me a joke" ||
+			*c.Temperature != 0.5 || *c.TopK != 40 || c.MaxTokens != 100 ||
 			len(c.Stop) != 1 || *c.Seed != 3 || *second.Config.Seed != 4 || *c.PresencePenalty != 1 {
 			t.Errorf("%s: asked %+v, then %+v", version, r, second)
 		}
@@ -181,7 +198,9 @@ func flat(s string) string { return strings.NewReplacer("\n", "", " ", "").Repla
 func TestFunctionsImagesAndJSON(t *testing.T) {
 	w := newWorld(t)
 	w.backend.can = vertex.Abilities{Images: true, Tools: true, JSON: true}
-	w.backend.pieces = []vertex.Chunk{{Calls: []vertex.Call{{Name: "weather", Args: json.RawMessage(`{"city":"Oslo"}`)}}}}
+	w.backend.pieces = []vertex.Chunk{{
+		Calls: []vertex.Call{{Name: "weather", Args: json.RawMessage(`{"city":"Oslo"}`)}},
+	}}
 	out := w.Call(t, "POST", "/v1/"+modelName+":generateContent", `{"contents":[
 		{"role":"user","parts":[{"text":"weather?"},{"inlineData":{"mimeType":"image/png","data":"aGk="}}]},
 		{"role":"model","parts":[{"functionCall":{"name":"weather","args":{"city":"Bergen"}}}]},
@@ -196,7 +215,8 @@ func TestFunctionsImagesAndJSON(t *testing.T) {
 	if p := r.Turns[0].Parts[1]; string(p.Media.Data) != "hi" || p.Media.Type != "image/png" {
 		t.Errorf("image: %+v", p)
 	}
-	if c := r.Turns[1].Parts[0].Call; c.Name != "weather" || flat(string(c.Args)) != `{"city":"Bergen"}` || r.Turns[1].Role != vertex.Model {
+	if c := r.Turns[1].Parts[0].Call; c.Name != "weather" || flat(string(c.Args)) != `{"city":"Bergen"}` ||
+		r.Turns[1].Role != vertex.Model {
 		t.Errorf("call: %+v", r.Turns[1])
 	}
 	if p := r.Turns[2].Parts[0].Reply; p.Name != "weather" || flat(string(p.Response)) != `{"rain":true}` {
@@ -216,7 +236,8 @@ func TestCountTokens(t *testing.T) {
 	if out["totalTokens"] != 7.0 || out["totalBillableCharacters"] != 11.0 {
 		t.Errorf("%v", out)
 	}
-	w.Call(t, "POST", "/v1beta1/"+modelName+":countTokens", `{"model":"`+strings.Replace(modelName, "giggle", "another-project", 1)+`",`+hello+"}", 400)
+	w.Call(t, "POST", "/v1beta1/"+modelName+":countTokens",
+		`{"model":"`+strings.Replace(modelName, "giggle", "another-project", 1)+`",`+hello+"}", 400)
 }
 
 // What is not implemented or can't be is refused by its path, before the backend is asked.
@@ -263,12 +284,16 @@ func TestWhoMayAskWhat(t *testing.T) {
 	w := newWorld(t)
 	out := w.CallAs(t, w.Stranger, "POST", "/v1/"+modelName+":generateContent", "{"+hello+"}", 403)
 	b, err := json.Marshal(out)
-	if err != nil || !strings.Contains(string(b), "Permission 'aiplatform.endpoints.predict' denied on resource '//aiplatform.googleapis.com/"+modelName+"' (or it may not exist).\"") ||
-		!strings.Contains(string(b), `"domain":"aiplatform.googleapis.com"`) || !strings.Contains(string(b), "IAM_PERMISSION_DENIED") {
+	if err != nil || !strings.Contains(string(b),
+		"Permission 'aiplatform.endpoints.predict' denied on resource '//aiplatform.googleapis.com/"+modelName+
+			"' (or it may not exist).\"") ||
+		!strings.Contains(string(b), `"domain":"aiplatform.googleapis.com"`) ||
+		!strings.Contains(string(b), "IAM_PERMISSION_DENIED") {
 		t.Errorf("%s, %v", b, err)
 	}
 	w.CallAs(t, "", "POST", "/v1/"+modelName+":generateContent", "{"+hello+"}", 401)
-	w.Call(t, "POST", "/v1/"+strings.Replace(modelName, "gemini-2.0-flash-001", "claude", 1)+":generateContent", "{"+hello+"}", 404)
+	w.Call(t, "POST", "/v1/"+strings.Replace(modelName, "gemini-2.0-flash-001", "claude", 1)+":generateContent",
+		"{"+hello+"}", 404)
 	w.Call(t, "POST", "/v1/projects/giggle/locations/us-central1/endpoints/1:predict", "{}", 405)
 	w.Call(t, "GET", "/v1/projects/giggle/locations/us-central1/datasets", "", 405)
 	if out := w.Call(t, "GET", "/v1beta1/publishers/google/models", "", 200); len(out["publisherModels"].([]any)) == 0 {
@@ -285,10 +310,12 @@ func TestQuota(t *testing.T) {
 	}
 	out := w.Call(t, "POST", "/v1/"+modelName+":generateContent", "{"+hello+"}", 429)
 	b, err := json.Marshal(out)
-	if err != nil || !strings.Contains(string(b), "RESOURCE_EXHAUSTED") || !strings.Contains(string(b), "google.rpc.RetryInfo") {
+	if err != nil || !strings.Contains(string(b), "RESOURCE_EXHAUSTED") ||
+		!strings.Contains(string(b), "google.rpc.RetryInfo") {
 		t.Errorf("%s, %v", b, err)
 	}
-	w.Call(t, "POST", "/v1/"+strings.Replace(modelName, "2.0-flash-001", "2.5-pro", 1)+":generateContent", "{"+hello+"}", 200)
+	w.Call(t, "POST", "/v1/"+strings.Replace(modelName, "2.0-flash-001", "2.5-pro", 1)+":generateContent",
+		"{"+hello+"}", 200)
 }
 
 func TestABackendThatFails(t *testing.T) {
@@ -310,7 +337,9 @@ func TestAClientThatLeaves(t *testing.T) {
 	w := newWorld(t)
 	w.backend.begun, w.backend.left = make(chan struct{}), make(chan struct{})
 	ctx, leave := context.WithCancel(t.Context())
-	r := httptest.NewRequestWithContext(ctx, "POST", "https://aiplatform.googleapis.com/v1/"+modelName+":streamGenerateContent?alt=sse", strings.NewReader("{"+hello+"}"))
+	r := httptest.NewRequestWithContext(ctx, "POST",
+		"https://aiplatform.googleapis.com/v1/"+modelName+":streamGenerateContent?alt=sse",
+		strings.NewReader("{"+hello+"}"))
 	r.Header.Set("Authorization", "Bearer "+w.Owner)
 	r.Header.Set("Content-Type", "application/json")
 	done := make(chan struct{})

@@ -26,10 +26,11 @@ var fieldNames = fault.FieldNames{
 	vertex.FieldJSON:  "generationConfig.responseMimeType",
 }
 
-// toRequest reads a request, but for the model's name. Safety settings and labels are accepted: there is no classifier that
-// they could set, and no bill.
+// toRequest reads a request, but for the model's name. Safety settings and labels are accepted: there is no classifier
+// that they could set, and no bill.
 func toRequest(r *beta.GenerateContentRequest) (*vertex.Request, error) {
-	if err := rest.Only(r, "", "model", "contents", "systemInstruction", "tools", "toolConfig", "labels", "safetySettings", "generationConfig"); err != nil {
+	if err := rest.Only(r, "", "model", "contents", "systemInstruction", "tools", "toolConfig", "labels",
+		"safetySettings", "generationConfig"); err != nil {
 		return nil, err
 	}
 	out := &vertex.Request{}
@@ -50,7 +51,8 @@ func toRequest(r *beta.GenerateContentRequest) (*vertex.Request, error) {
 		}
 		for j, p := range t.Parts {
 			if p.Media != nil || p.Call != nil || p.Reply != nil {
-				return nil, fault.Invalid(fmt.Sprintf("systemInstruction.parts[%d]", j), "only text can be an instruction")
+				return nil, fault.Invalid(fmt.Sprintf("systemInstruction.parts[%d]", j),
+					"only text can be an instruction")
 			}
 		}
 		out.System = t.Text()
@@ -75,7 +77,8 @@ func turn(c *beta.Content, path string) (vertex.Turn, error) {
 	}
 	for i, p := range c.GetParts() {
 		at := fmt.Sprintf("%s.parts[%d]", path, i)
-		if err := rest.Only(p, at, "text", "inlineData", "functionCall", "functionResponse", "thought", "thoughtSignature"); err != nil {
+		if err := rest.Only(p, at, "text", "inlineData", "functionCall", "functionResponse", "thought",
+			"thoughtSignature"); err != nil {
 			return t, err
 		}
 		part, err := partOf(p, at)
@@ -93,7 +96,8 @@ func partOf(p *beta.Part, at string) (out vertex.Part, err error) {
 		out.Text = d.Text
 	case *beta.Part_InlineData:
 		if !strings.HasPrefix(d.InlineData.GetMimeType(), "image/") {
-			return out, fault.NotImplemented(at+".inlineData.mimeType", "%.60q: of media, images are implemented", d.InlineData.GetMimeType())
+			return out, fault.NotImplemented(at+".inlineData.mimeType", "%.60q: of media, images are implemented",
+				d.InlineData.GetMimeType())
 		}
 		out.Media = &vertex.Media{Type: d.InlineData.GetMimeType(), Data: d.InlineData.GetData()}
 	case *beta.Part_FunctionCall:
@@ -176,7 +180,8 @@ func tools(out *vertex.Request, r *beta.GenerateContentRequest) error {
 
 func configure(out *vertex.Request, c *beta.GenerationConfig) error {
 	const at = "generationConfig"
-	err := rest.Only(c, at, "temperature", "topP", "topK", "candidateCount", "maxOutputTokens", "stopSequences", "presencePenalty", "frequencyPenalty", "seed",
+	err := rest.Only(c, at, "temperature", "topP", "topK", "candidateCount", "maxOutputTokens", "stopSequences",
+		"presencePenalty", "frequencyPenalty", "seed",
 		"responseMimeType", "responseSchema", "responseJsonSchema", "responseModalities")
 	if c == nil || err != nil {
 		return err
@@ -228,7 +233,8 @@ func configure(out *vertex.Request, c *beta.GenerationConfig) error {
 	case "application/json":
 		to.JSON = true
 	default:
-		return fault.NotImplemented(at+".responseMimeType", "%.60q: text/plain and application/json are implemented", c.GetResponseMimeType())
+		return fault.NotImplemented(at+".responseMimeType", "%.60q: text/plain and application/json are implemented",
+			c.GetResponseMimeType())
 	}
 	switch {
 	case c.GetResponseJsonSchema() != nil:
@@ -258,7 +264,8 @@ func schemaMap(s *beta.Schema, path string, depth int) (map[string]any, error) {
 	if depth > maxDepth {
 		return nil, fault.Invalid(path, "is more than %d schemas deep", maxDepth)
 	}
-	err := rest.Only(s, path, "type", "format", "title", "description", "nullable", "items", "minItems", "maxItems", "enum", "properties", "propertyOrdering",
+	err := rest.Only(s, path, "type", "format", "title", "description", "nullable", "items", "minItems", "maxItems",
+		"enum", "properties", "propertyOrdering",
 		"required", "minimum", "maximum", "minLength", "maxLength", "pattern", "anyOf", "example")
 	if err != nil {
 		return nil, err
@@ -270,12 +277,14 @@ func schemaMap(s *beta.Schema, path string, depth int) (map[string]any, error) {
 			out["type"] = []string{strings.ToLower(t.String()), "null"}
 		}
 	}
-	for key, v := range map[string]string{"format": s.GetFormat(), "title": s.GetTitle(), "description": s.GetDescription(), "pattern": s.GetPattern()} {
+	for key, v := range map[string]string{"format": s.GetFormat(), "title": s.GetTitle(),
+		"description": s.GetDescription(), "pattern": s.GetPattern()} {
 		if v != "" {
 			out[key] = v
 		}
 	}
-	for key, v := range map[string]int64{"minItems": s.GetMinItems(), "maxItems": s.GetMaxItems(), "minLength": s.GetMinLength(), "maxLength": s.GetMaxLength()} {
+	for key, v := range map[string]int64{"minItems": s.GetMinItems(), "maxItems": s.GetMaxItems(),
+		"minLength": s.GetMinLength(), "maxLength": s.GetMaxLength()} {
 		if v != 0 {
 			out[key] = v
 		}
@@ -335,7 +344,9 @@ func callParts(calls []vertex.Call) ([]*beta.Part, error) {
 			e.Cause = err
 			return nil, e
 		}
-		out = append(out, &beta.Part{Data: &beta.Part_FunctionCall{FunctionCall: &beta.FunctionCall{Id: c.ID, Name: c.Name, Args: args}}})
+		out = append(out, &beta.Part{
+			Data: &beta.Part_FunctionCall{FunctionCall: &beta.FunctionCall{Id: c.ID, Name: c.Name, Args: args}},
+		})
 	}
 	return out, nil
 }
@@ -349,7 +360,10 @@ func usageOf(u vertex.Usage) *beta.GenerateContentResponse_UsageMetadata {
 		return []*beta.ModalityTokenCount{{Modality: beta.Modality_TEXT, TokenCount: int32(n)}}
 	}
 	return &beta.GenerateContentResponse_UsageMetadata{
-		PromptTokenCount: int32(u.Prompt), CandidatesTokenCount: int32(u.Output), TotalTokenCount: int32(u.Prompt + u.Output),
-		PromptTokensDetails: text(u.Prompt), CandidatesTokensDetails: text(u.Output),
+		PromptTokenCount:        int32(u.Prompt),
+		CandidatesTokenCount:    int32(u.Output),
+		TotalTokenCount:         int32(u.Prompt + u.Output),
+		PromptTokensDetails:     text(u.Prompt),
+		CandidatesTokensDetails: text(u.Output),
 	}
 }

@@ -50,13 +50,16 @@ func notFound(err error, model string) error {
 	if !fault.Is(err, fault.NotFound) {
 		return err
 	}
-	e := fault.New(fault.NotFound, "Publisher Model `%.300s` was not found or your project does not have access to it.", model)
+	e := fault.New(fault.NotFound, "Publisher Model `%.300s` was not found or your project does not have access to it.",
+		model)
 	e.Help = []fault.Link{{Description: fault.From(err).Message}}
 	return e
 }
 
 // answer has the backend answer once for each candidate, one after the other, each with a seed of its own.
-func (q *question) answer(ctx context.Context, emit func(candidate int, c vertex.Chunk) error, end func(candidate int, a vertex.Answer) error) error {
+func (q *question) answer(
+	ctx context.Context, emit func(candidate int, c vertex.Chunk) error, end func(candidate int, a vertex.Answer) error,
+) error {
 	for i := range q.answers {
 		r := *q.request
 		if r.Config.Seed != nil && i > 0 {
@@ -75,7 +78,9 @@ func (q *question) answer(ctx context.Context, emit func(candidate int, c vertex
 }
 
 // GenerateContent answers at once: each candidate has one text, then the calls of functions.
-func (s *Server) GenerateContent(ctx context.Context, r *beta.GenerateContentRequest) (*beta.GenerateContentResponse, error) {
+func (s *Server) GenerateContent(
+	ctx context.Context, r *beta.GenerateContentRequest,
+) (*beta.GenerateContentResponse, error) {
 	q, err := s.question(ctx, r)
 	if err != nil {
 		return nil, err
@@ -107,11 +112,15 @@ func (s *Server) GenerateContent(ctx context.Context, r *beta.GenerateContentReq
 }
 
 // StreamGenerateContent answers piece by piece. The last piece has the reason of the end and the usage.
-func (s *Server) StreamGenerateContent(r *beta.GenerateContentRequest, stream beta.PredictionService_StreamGenerateContentServer) error {
+func (s *Server) StreamGenerateContent(
+	r *beta.GenerateContentRequest, stream beta.PredictionService_StreamGenerateContentServer,
+) error {
 	return s.stream(stream.Context(), r, stream.Send)
 }
 
-func (s *Server) stream(ctx context.Context, r *beta.GenerateContentRequest, send func(*beta.GenerateContentResponse) error) error {
+func (s *Server) stream(
+	ctx context.Context, r *beta.GenerateContentRequest, send func(*beta.GenerateContentResponse) error,
+) error {
 	q, err := s.question(ctx, r)
 	if err != nil {
 		return err
@@ -119,7 +128,12 @@ func (s *Server) stream(ctx context.Context, r *beta.GenerateContentRequest, sen
 	head := s.response()
 	usage := vertex.Usage{}
 	piece := func(c *beta.Candidate, version string) *beta.GenerateContentResponse {
-		return &beta.GenerateContentResponse{Candidates: []*beta.Candidate{c}, ModelVersion: version, CreateTime: head.CreateTime, ResponseId: head.ResponseId}
+		return &beta.GenerateContentResponse{
+			Candidates:   []*beta.Candidate{c},
+			ModelVersion: version,
+			CreateTime:   head.CreateTime,
+			ResponseId:   head.ResponseId,
+		}
 	}
 	flow := coalesce(ctx, func(i int, c vertex.Chunk) error {
 		var all []*beta.Part
@@ -165,7 +179,10 @@ func (s *Server) CountTokens(ctx context.Context, r *beta.CountTokensRequest) (*
 		return nil, fault.NotImplemented("instances", "tokens are counted of contents")
 	}
 	request, err := toRequest(&beta.GenerateContentRequest{
-		Contents: r.GetContents(), SystemInstruction: r.GetSystemInstruction(), Tools: r.GetTools(), GenerationConfig: r.GetGenerationConfig(),
+		Contents:          r.GetContents(),
+		SystemInstruction: r.GetSystemInstruction(),
+		Tools:             r.GetTools(),
+		GenerationConfig:  r.GetGenerationConfig(),
 	})
 	if err != nil {
 		return nil, err

@@ -22,7 +22,8 @@ import (
 	"giggle/vertex"
 )
 
-// counter answers with numbers, after the name that the question has. It says the first only, until so many calls are under way.
+// counter answers with numbers, after the name that the question has. It says the first only, until so many calls are
+// under way.
 type counter struct {
 	pieces int
 	begun  sync.WaitGroup
@@ -46,8 +47,8 @@ func (c *counter) Generate(_ context.Context, r *vertex.Request, emit func(verte
 	return vertex.Answer{Finish: vertex.Stop, Model: "counter"}, nil
 }
 
-// Fifty streams at once, half of them over REST and half over gRPC, on TLS connections that they share: every piece of each
-// arrives, in order, and nothing of another.
+// Fifty streams at once, half of them over REST and half over gRPC, on TLS connections that they share: every piece of
+// each arrives, in order, and nothing of another.
 func TestFiftyStreams(t *testing.T) {
 	const streams, pieces = 50, 300
 	c := &counter{pieces: pieces}
@@ -62,16 +63,22 @@ func TestFiftyStreams(t *testing.T) {
 	defer server.Close()
 	roots := x509.NewCertPool()
 	roots.AddCert(server.Certificate())
-	conn, err := grpc.NewClient(server.Listener.Addr().String(), grpc.WithTransportCredentials(credentials.NewClientTLSFromCert(roots, "example.com")))
+	conn, err := grpc.NewClient(server.Listener.Addr().String(),
+		grpc.WithTransportCredentials(credentials.NewClientTLSFromCert(roots, "example.com")))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
 	overGRPC := func(name string) (string, error) {
 		ctx := metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+w.Owner)
-		s, err := aiplatformpb.NewPredictionServiceClient(conn).StreamGenerateContent(ctx, &aiplatformpb.GenerateContentRequest{
-			Model: modelName, Contents: []*aiplatformpb.Content{{Role: "user", Parts: []*aiplatformpb.Part{{Data: &aiplatformpb.Part_Text{Text: name}}}}},
-		})
+		s, err := aiplatformpb.NewPredictionServiceClient(conn).StreamGenerateContent(ctx,
+			&aiplatformpb.GenerateContentRequest{
+				Model: modelName,
+				Contents: []*aiplatformpb.Content{{
+					Role:  "user",
+					Parts: []*aiplatformpb.Part{{Data: &aiplatformpb.Part_Text{Text: name}}},
+				}},
+			})
 		if err != nil {
 			return "", err
 		}
@@ -91,7 +98,8 @@ func TestFiftyStreams(t *testing.T) {
 	}
 	overREST := func(name string) (string, error) {
 		question := fmt.Sprintf(`{"contents":[{"role":"user","parts":[{"text":%q}]}]}`, name)
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, server.URL+"/v1/"+modelName+":streamGenerateContent?alt=sse", strings.NewReader(question))
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost,
+			server.URL+"/v1/"+modelName+":streamGenerateContent?alt=sse", strings.NewReader(question))
 		if err != nil {
 			return "", err
 		}

@@ -31,12 +31,15 @@ func as[T proto.Message](from proto.Message, to T) (T, error) {
 		return to, e
 	}
 	if len(to.ProtoReflect().GetUnknown()) > 0 {
-		return to, fault.New(fault.Unimplemented, "A field of %s is not implemented.", from.ProtoReflect().Descriptor().Name())
+		return to, fault.New(fault.Unimplemented, "A field of %s is not implemented.",
+			from.ProtoReflect().Descriptor().Name())
 	}
 	return to, nil
 }
 
-func (s *v1) GenerateContent(ctx context.Context, r *aiplatformpb.GenerateContentRequest) (*aiplatformpb.GenerateContentResponse, error) {
+func (s *v1) GenerateContent(
+	ctx context.Context, r *aiplatformpb.GenerateContentRequest,
+) (*aiplatformpb.GenerateContentResponse, error) {
 	in, err := as(r, &beta.GenerateContentRequest{})
 	if err != nil {
 		return nil, err
@@ -48,7 +51,9 @@ func (s *v1) GenerateContent(ctx context.Context, r *aiplatformpb.GenerateConten
 	return as(out, &aiplatformpb.GenerateContentResponse{})
 }
 
-func (s *v1) StreamGenerateContent(r *aiplatformpb.GenerateContentRequest, stream aiplatformpb.PredictionService_StreamGenerateContentServer) error {
+func (s *v1) StreamGenerateContent(
+	r *aiplatformpb.GenerateContentRequest, stream aiplatformpb.PredictionService_StreamGenerateContentServer,
+) error {
 	in, err := as(r, &beta.GenerateContentRequest{})
 	if err != nil {
 		return err
@@ -62,7 +67,9 @@ func (s *v1) StreamGenerateContent(r *aiplatformpb.GenerateContentRequest, strea
 	})
 }
 
-func (s *v1) CountTokens(ctx context.Context, r *aiplatformpb.CountTokensRequest) (*aiplatformpb.CountTokensResponse, error) {
+func (s *v1) CountTokens(
+	ctx context.Context, r *aiplatformpb.CountTokensRequest,
+) (*aiplatformpb.CountTokensResponse, error) {
 	in, err := as(r, &beta.CountTokensRequest{})
 	if err != nil {
 		return nil, err
@@ -74,7 +81,9 @@ func (s *v1) CountTokens(ctx context.Context, r *aiplatformpb.CountTokensRequest
 	return as(out, &aiplatformpb.CountTokensResponse{})
 }
 
-func (s *v1) GetPublisherModel(ctx context.Context, r *aiplatformpb.GetPublisherModelRequest) (*aiplatformpb.PublisherModel, error) {
+func (s *v1) GetPublisherModel(
+	ctx context.Context, r *aiplatformpb.GetPublisherModelRequest,
+) (*aiplatformpb.PublisherModel, error) {
 	out, err := s.Server.GetPublisherModel(ctx, &beta.GetPublisherModelRequest{Name: r.GetName()})
 	if err != nil {
 		return nil, err

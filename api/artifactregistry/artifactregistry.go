@@ -144,7 +144,9 @@ func (s *Server) repository(name string) (resource.Child, error) {
 }
 
 // ListRepositories lists the repositories of a location, or of all for the location "-".
-func (s *Server) ListRepositories(ctx context.Context, r *artifactregistrypb.ListRepositoriesRequest) (*artifactregistrypb.ListRepositoriesResponse, error) {
+func (s *Server) ListRepositories(
+	ctx context.Context, r *artifactregistrypb.ListRepositoriesRequest,
+) (*artifactregistrypb.ListRepositoriesResponse, error) {
 	in, err := s.location(r.GetParent())
 	if err != nil {
 		return nil, err
@@ -174,7 +176,9 @@ func (s *Server) ListRepositories(ctx context.Context, r *artifactregistrypb.Lis
 }
 
 // GetRepository returns a repository with the size of what it has.
-func (s *Server) GetRepository(ctx context.Context, r *artifactregistrypb.GetRepositoryRequest) (*artifactregistrypb.Repository, error) {
+func (s *Server) GetRepository(
+	ctx context.Context, r *artifactregistrypb.GetRepositoryRequest,
+) (*artifactregistrypb.Repository, error) {
 	n, err := s.repository(r.GetName())
 	if err != nil {
 		return nil, err
@@ -187,7 +191,9 @@ func (s *Server) GetRepository(ctx context.Context, r *artifactregistrypb.GetRep
 }
 
 // CreateRepository makes a repository.
-func (s *Server) CreateRepository(ctx context.Context, r *artifactregistrypb.CreateRepositoryRequest) (*longrunningpb.Operation, error) {
+func (s *Server) CreateRepository(
+	ctx context.Context, r *artifactregistrypb.CreateRepositoryRequest,
+) (*longrunningpb.Operation, error) {
 	in, err := s.location(r.GetParent())
 	if err != nil {
 		return nil, err
@@ -205,7 +211,9 @@ func (s *Server) CreateRepository(ctx context.Context, r *artifactregistrypb.Cre
 }
 
 // DeleteRepository removes a repository with all that is in it.
-func (s *Server) DeleteRepository(ctx context.Context, r *artifactregistrypb.DeleteRepositoryRequest) (*longrunningpb.Operation, error) {
+func (s *Server) DeleteRepository(
+	ctx context.Context, r *artifactregistrypb.DeleteRepositoryRequest,
+) (*longrunningpb.Operation, error) {
 	n, err := s.repository(r.GetName())
 	if err != nil {
 		return nil, err

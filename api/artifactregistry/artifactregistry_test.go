@@ -68,7 +68,9 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = identity.SetPolicy(t.Context(), "projects/giggle", iam.Policy{Bindings: []iam.Binding{{Role: "roles/owner", Members: []string{"user:you@giggle.test"}}}})
+	_, err = identity.SetPolicy(t.Context(), "projects/giggle", iam.Policy{
+		Bindings: []iam.Binding{{Role: "roles/owner", Members: []string{"user:you@giggle.test"}}},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +79,12 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = log.Close() })
-	g := guard.New(guard.Config{Identity: identity, Projects: projects{}, Audit: log, Log: slog.New(slog.DiscardHandler)})
+	g := guard.New(guard.Config{
+		Identity: identity,
+		Projects: projects{},
+		Audit:    log,
+		Log:      slog.New(slog.DiscardHandler),
+	})
 	const host = "artifactregistry.googleapis.com"
 	chain, err := g.Chain(guard.API{Host: host, Service: host, Rules: artifactregistry.Rules})
 	if err != nil {
@@ -86,13 +93,17 @@ func newWorld(t *testing.T) *world {
 	w := &world{Mux: rest.NewMux(host, rest.Options{NewID: uuid.NewString, Interceptors: chain.Interceptors()})}
 	w.artifacts, w.blobs = artifacts.New(artifacts.Config{Store: st, Blobs: blobs, NewID: uuid.NewString}), blobs
 	artifactregistry.New(artifactregistry.Config{
-		Artifacts: w.artifacts, Operations: operation.New(st), Policies: identity, Project: projects{}.Find,
-		Pages: resource.NewPages(identity.PageKey(), time.Now),
+		Artifacts:  w.artifacts,
+		Operations: operation.New(st),
+		Policies:   identity,
+		Project:    projects{}.Find,
+		Pages:      resource.NewPages(identity.PageKey(), time.Now),
 	}).Register(w.Mux)
 	if err := w.Build(); err != nil {
 		t.Fatal(err)
 	}
-	for to, who := range map[*string]iam.Principal{&w.owner: identity.Owner(), &w.stranger: iam.User("stranger@giggle.test")} {
+	for to, who := range map[*string]iam.Principal{&w.owner: identity.Owner(),
+		&w.stranger: iam.User("stranger@giggle.test")} {
 		if *to, _, err = identity.AccessToken(who, nil); err != nil {
 			t.Fatal(err)
 		}
@@ -134,16 +145,19 @@ func TestCreate(t *testing.T) {
 	w := newWorld(t)
 	w.call(t, w.owner, "GET", "/v1/"+mine+"?alt=json", "", http.StatusNotFound)
 	op := w.call(t, w.owner, "POST", parent+"/repositories?repositoryId=my-repo&alt=json",
-		`{"format":"DOCKER","mode":"MODE_UNSPECIFIED","description":"Mine","labels":{"a":"b"},"name":"`+mine+`"}`, http.StatusOK)
+		`{"format":"DOCKER","mode":"MODE_UNSPECIFIED","description":"Mine","labels":{"a":"b"},"name":"`+mine+`"}`,
+		http.StatusOK)
 	op = w.call(t, w.owner, "GET", "/v1/"+op["name"].(string)+"?alt=json", "", http.StatusOK)
 	response, _ := op["response"].(map[string]any)
-	if op["done"] != true || response["name"] != mine || response["@type"] != "type.googleapis.com/google.devtools.artifactregistry.v1.Repository" {
+	if op["done"] != true || response["name"] != mine ||
+		response["@type"] != "type.googleapis.com/google.devtools.artifactregistry.v1.Repository" {
 		t.Errorf("operation: %v", op)
 	}
 	for _, name := range []string{mine, strings.Replace(mine, "giggle", "123456789012", 1)} {
 		r := w.call(t, w.owner, "GET", "/v1/"+name, "", http.StatusOK)
 		for field, want := range map[string]string{
-			"name": mine, "format": "DOCKER", "mode": "STANDARD_REPOSITORY", "description": "Mine", "registryUri": "europe-north1-docker.pkg.dev/giggle/my-repo",
+			"name": mine, "format": "DOCKER", "mode": "STANDARD_REPOSITORY", "description": "Mine",
+			"registryUri": "europe-north1-docker.pkg.dev/giggle/my-repo",
 		} {
 			if r[field] != want {
 				t.Errorf("%s = %v, want %s", field, r[field], want)
@@ -173,7 +187,8 @@ func TestRefused(t *testing.T) {
 		w.call(t, w.owner, "POST", parent+"/repositories?repositoryId=my-repo", body, status)
 	}
 	w.call(t, w.owner, "POST", parent+"/repositories", `{"format":"DOCKER"}`, http.StatusBadRequest)
-	w.call(t, w.owner, "POST", "/v1/projects/giggle/locations/moon/repositories?repositoryId=r", `{"format":"DOCKER"}`, http.StatusBadRequest)
+	w.call(t, w.owner, "POST", "/v1/projects/giggle/locations/moon/repositories?repositoryId=r", `{"format":"DOCKER"}`,
+		http.StatusBadRequest)
 	w.call(t, w.owner, "GET", "/v1/"+mine+"/rules", "", http.StatusMethodNotAllowed)
 	w.call(t, w.stranger, "GET", "/v1/"+mine, "", http.StatusForbidden)
 	w.call(t, w.stranger, "POST", parent+"/repositories?repositoryId=r", `{"format":"DOCKER"}`, http.StatusForbidden)
@@ -206,7 +221,8 @@ func TestListAndDelete(t *testing.T) {
 	w.call(t, w.owner, "GET", parent+"/repositories?pageToken=garbage", "", http.StatusBadRequest)
 
 	op := w.call(t, w.owner, "DELETE", parent+"/repositories/a-1", "", http.StatusOK)
-	if response := op["response"].(map[string]any); op["done"] != true || response["@type"] != "type.googleapis.com/google.protobuf.Empty" {
+	if response := op["response"].(map[string]any); op["done"] != true ||
+		response["@type"] != "type.googleapis.com/google.protobuf.Empty" {
 		t.Errorf("delete: %v", op)
 	}
 	w.call(t, w.owner, "GET", parent+"/repositories/a-1", "", http.StatusNotFound)
@@ -220,7 +236,8 @@ func TestPolicy(t *testing.T) {
 	test := func(token string) int {
 		t.Helper()
 		out := w.call(t, token, "POST", "/v1/"+mine+":testIamPermissions",
-			`{"permissions":["artifactregistry.repositories.get","artifactregistry.repositories.uploadArtifacts"]}`, http.StatusOK)
+			`{"permissions":["artifactregistry.repositories.get","artifactregistry.repositories.uploadArtifacts"]}`,
+			http.StatusOK)
 		held, _ := out["permissions"].([]any)
 		return len(held)
 	}
@@ -229,7 +246,8 @@ func TestPolicy(t *testing.T) {
 	}
 	have := w.call(t, w.owner, "GET", "/v1/"+mine+":getIamPolicy?options.requestedPolicyVersion=3", "", http.StatusOK)
 	set := w.call(t, w.owner, "POST", "/v1/"+mine+":setIamPolicy",
-		`{"policy":{"etag":"`+have["etag"].(string)+`","bindings":[{"role":"roles/owner","members":["user:stranger@giggle.test"]}]}}`, http.StatusOK)
+		`{"policy":{"etag":"`+have["etag"].(string)+
+			`","bindings":[{"role":"roles/owner","members":["user:stranger@giggle.test"]}]}}`, http.StatusOK)
 	if set["etag"] == have["etag"] {
 		t.Errorf("the etag stays %v", set["etag"])
 	}
@@ -247,9 +265,11 @@ func TestLocations(t *testing.T) {
 	if n, want := len(all["locations"].([]any)), len(resource.Regions())+len(resource.MultiRegions()); n != want {
 		t.Errorf("%d locations, want %d", n, want)
 	}
-	w.call(t, w.owner, "GET", "/v1beta2/projects/giggle/locations?alt=json", "", http.StatusOK) // gcloud artifacts locations list
+	// gcloud artifacts locations list
+	w.call(t, w.owner, "GET", "/v1beta2/projects/giggle/locations?alt=json", "", http.StatusOK)
 	page := w.call(t, w.owner, "GET", "/v1/projects/giggle/locations?pageSize=1", "", http.StatusOK)
-	next := w.call(t, w.owner, "GET", "/v1/projects/giggle/locations?pageSize=1&pageToken="+page["nextPageToken"].(string), "", http.StatusOK)
+	next := w.call(t, w.owner, "GET",
+		"/v1/projects/giggle/locations?pageSize=1&pageToken="+page["nextPageToken"].(string), "", http.StatusOK)
 	if a, b := page["locations"].([]any)[0], next["locations"].([]any)[0]; a.(map[string]any)["locationId"] == b.(map[string]any)["locationId"] {
 		t.Errorf("two pages with %v", a)
 	}

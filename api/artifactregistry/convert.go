@@ -60,8 +60,11 @@ func fromProto(w *artifactregistrypb.Repository) (artifacts.Repository, error) {
 	}
 	cleanup, err := cleanupFromProto(w.GetCleanupPolicies())
 	r := artifacts.Repository{
-		Description: w.GetDescription(), Labels: w.GetLabels(), ImmutableTags: w.GetDockerConfig().GetImmutableTags(),
-		Cleanup: cleanup, CleanupDryRun: w.GetCleanupPolicyDryRun(),
+		Description:   w.GetDescription(),
+		Labels:        w.GetLabels(),
+		ImmutableTags: w.GetDockerConfig().GetImmutableTags(),
+		Cleanup:       cleanup,
+		CleanupDryRun: w.GetCleanupPolicyDryRun(),
 	}
 	if w.GetFormat() != artifactregistrypb.Repository_FORMAT_UNSPECIFIED {
 		r.Format = artifacts.Format(w.GetFormat().String())
@@ -72,7 +75,8 @@ func fromProto(w *artifactregistrypb.Repository) (artifacts.Repository, error) {
 // refuse returns nil for a field that means something here, and for one that only we fill.
 func refuse(fd protoreflect.FieldDescriptor, w *artifactregistrypb.Repository) error {
 	switch fd.Name() {
-	case "name", "format", "description", "labels", "docker_config", "cleanup_policies", "cleanup_policy_dry_run", "disallow_unspecified_mode",
+	case "name", "format", "description", "labels", "docker_config", "cleanup_policies", "cleanup_policy_dry_run",
+		"disallow_unspecified_mode",
 		"create_time", "update_time", "size_bytes", "satisfies_pzs", "satisfies_pzi", "registry_uri":
 		return nil
 	case "mode":
@@ -80,7 +84,8 @@ func refuse(fd protoreflect.FieldDescriptor, w *artifactregistrypb.Repository) e
 			return nil
 		}
 	case "vulnerability_scanning_config":
-		if w.GetVulnerabilityScanningConfig().GetEnablementConfig() == artifactregistrypb.Repository_VulnerabilityScanningConfig_DISABLED {
+		const off = artifactregistrypb.Repository_VulnerabilityScanningConfig_DISABLED
+		if w.GetVulnerabilityScanningConfig().GetEnablementConfig() == off {
 			return nil // nothing scans
 		}
 	}

@@ -20,22 +20,34 @@ func dockerImageName(v artifacts.Version) string {
 
 func dockerImageToProto(v artifacts.Version) *artifactregistrypb.DockerImage {
 	w := &artifactregistrypb.DockerImage{
-		Name: dockerImageName(v), Uri: v.Image.String() + "@" + string(v.Digest), Tags: v.Tags, ImageSizeBytes: v.ImageSize,
-		UploadTime: timestamppb.New(v.Created), UpdateTime: timestamppb.New(v.Updated), MediaType: v.MediaType, ArtifactType: v.ArtifactType,
+		Name:           dockerImageName(v),
+		Uri:            v.Image.String() + "@" + string(v.Digest),
+		Tags:           v.Tags,
+		ImageSizeBytes: v.ImageSize,
+		UploadTime:     timestamppb.New(v.Created),
+		UpdateTime:     timestamppb.New(v.Updated),
+		MediaType:      v.MediaType,
+		ArtifactType:   v.ArtifactType,
 	}
 	if !v.Built.IsZero() {
 		w.BuildTime = timestamppb.New(v.Built)
 	}
 	for _, c := range v.Children {
 		w.ImageManifests = append(w.ImageManifests, &artifactregistrypb.ImageManifest{
-			Architecture: c.Architecture, Os: c.OS, Variant: c.Variant, Digest: string(c.Digest), MediaType: c.MediaType,
+			Architecture: c.Architecture,
+			Os:           c.OS,
+			Variant:      c.Variant,
+			Digest:       string(c.Digest),
+			MediaType:    c.MediaType,
 		})
 	}
 	return w
 }
 
 // ListDockerImages lists the versions of all images of a repository.
-func (s *Server) ListDockerImages(ctx context.Context, r *artifactregistrypb.ListDockerImagesRequest) (*artifactregistrypb.ListDockerImagesResponse, error) {
+func (s *Server) ListDockerImages(
+	ctx context.Context, r *artifactregistrypb.ListDockerImagesRequest,
+) (*artifactregistrypb.ListDockerImagesResponse, error) {
 	n, err := s.repository(r.GetParent())
 	if err != nil {
 		return nil, err
@@ -44,7 +56,8 @@ func (s *Server) ListDockerImages(ctx context.Context, r *artifactregistrypb.Lis
 	if err != nil {
 		return nil, err
 	}
-	page, next, err := arrange(s.Pages, listing{n.String() + "/dockerImages", "", r.GetOrderBy(), r.GetPageSize(), r.GetPageToken()}, all,
+	page, next, err := arrange(s.Pages,
+		listing{n.String() + "/dockerImages", "", r.GetOrderBy(), r.GetPageSize(), r.GetPageToken()}, all,
 		versionColumns, nil, []string{"name", "uploadTime", "updateTime", "buildTime", "mediaType"})
 	if err != nil {
 		return nil, err
@@ -57,7 +70,9 @@ func (s *Server) ListDockerImages(ctx context.Context, r *artifactregistrypb.Lis
 }
 
 // GetDockerImage returns one version of an image, by its digest or by a tag (".../dockerImages/jokes:v1").
-func (s *Server) GetDockerImage(ctx context.Context, r *artifactregistrypb.GetDockerImageRequest) (*artifactregistrypb.DockerImage, error) {
+func (s *Server) GetDockerImage(
+	ctx context.Context, r *artifactregistrypb.GetDockerImageRequest,
+) (*artifactregistrypb.DockerImage, error) {
 	of, id, ok := strings.Cut(r.GetName(), "/dockerImages/")
 	path, version, pinned := strings.Cut(id, "@")
 	if !pinned {
@@ -82,8 +97,11 @@ func (s *Server) GetDockerImage(ctx context.Context, r *artifactregistrypb.GetDo
 
 func fileToProto(repository string, f artifacts.File) (*artifactregistrypb.File, error) {
 	w := &artifactregistrypb.File{
-		Name: repository + "/files/" + string(f.Digest), SizeBytes: f.Size, Owner: f.Owner,
-		CreateTime: timestamppb.New(f.Created), UpdateTime: timestamppb.New(f.Updated),
+		Name:       repository + "/files/" + string(f.Digest),
+		SizeBytes:  f.Size,
+		Owner:      f.Owner,
+		CreateTime: timestamppb.New(f.Created),
+		UpdateTime: timestamppb.New(f.Updated),
 	}
 	sum, err := f.Digest.Bytes()
 	if err == nil && f.Digest.Algorithm() == "sha256" { // the API knows no other of ours
@@ -93,7 +111,9 @@ func fileToProto(repository string, f artifacts.File) (*artifactregistrypb.File,
 }
 
 // ListFiles lists what a repository stores: manifests, configurations and layers.
-func (s *Server) ListFiles(ctx context.Context, r *artifactregistrypb.ListFilesRequest) (*artifactregistrypb.ListFilesResponse, error) {
+func (s *Server) ListFiles(
+	ctx context.Context, r *artifactregistrypb.ListFilesRequest,
+) (*artifactregistrypb.ListFilesResponse, error) {
 	n, err := s.repository(r.GetParent())
 	if err != nil {
 		return nil, err
@@ -102,9 +122,11 @@ func (s *Server) ListFiles(ctx context.Context, r *artifactregistrypb.ListFilesR
 	if err != nil {
 		return nil, err
 	}
-	page, next, err := arrange(s.Pages, listing{n.String() + "/files", r.GetFilter(), r.GetOrderBy(), r.GetPageSize(), r.GetPageToken()}, all,
+	page, next, err := arrange(s.Pages,
+		listing{n.String() + "/files", r.GetFilter(), r.GetOrderBy(), r.GetPageSize(), r.GetPageToken()}, all,
 		func(f artifacts.File) columns {
-			return columns{"name": n.String() + "/files/" + string(f.Digest), "owner": f.Owner, "createtime": timeKey(f.Created), "updatetime": timeKey(f.Updated)}
+			return columns{"name": n.String() + "/files/" +
+				string(f.Digest), "owner": f.Owner, "createtime": timeKey(f.Created), "updatetime": timeKey(f.Updated)}
 		}, []string{"name", "owner"}, []string{"name", "owner", "createTime", "updateTime"})
 	if err != nil {
 		return nil, err

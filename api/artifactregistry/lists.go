@@ -28,7 +28,8 @@ func fieldName(s string) string { return strings.ToLower(strings.ReplaceAll(s, "
 
 // parseOrder reads "FIELD", "FIELD asc" or "FIELD desc" for one of the fields; "" is by name.
 func parseOrder(s string, fields ...string) (order, error) {
-	bad := fault.Invalid("orderBy", "%.100q is none of %s, each with or without asc or desc", s, strings.Join(fields, ", "))
+	bad := fault.Invalid("orderBy", "%.100q is none of %s, each with or without asc or desc", s,
+		strings.Join(fields, ", "))
 	words := strings.Fields(s)
 	if len(words) == 0 {
 		return order{field: "name"}, nil
@@ -62,7 +63,9 @@ var andForm = regexp.MustCompile(`^\s+(?i:and\s+)?`)
 // parseFilter reads FIELD="VALUE" for the fields, with AND between several and with * in a value for anything. Other
 // filters are InvalidArgument: gcloud then filters by itself.
 func parseFilter(s string, fields ...string) (filter, error) {
-	bad := fault.Invalid("filter", "%.200q is not understood: want FIELD=\"VALUE\", with AND between several, of the fields %s", s, strings.Join(fields, ", "))
+	bad := fault.Invalid("filter",
+		"%.200q is not understood: want FIELD=\"VALUE\", with AND between several, of the fields %s", s,
+		strings.Join(fields, ", "))
 	if len(s) > maxFilter {
 		return nil, bad
 	}
@@ -126,7 +129,9 @@ type listing struct {
 }
 
 // arrange filters and orders all entries of a list and cuts out the page that is asked for.
-func arrange[T any](pages *resource.Pages, l listing, all []T, of func(T) columns, filters, orders []string) ([]T, string, error) {
+func arrange[T any](
+	pages *resource.Pages, l listing, all []T, of func(T) columns, filters, orders []string,
+) ([]T, string, error) {
 	f, err := parseFilter(l.filter, filters...)
 	if err != nil {
 		return nil, "", err

@@ -20,7 +20,9 @@ func locationToProto(in resource.Location) *location.Location {
 }
 
 // ListLocations lists where repositories may be.
-func (s *Server) ListLocations(_ context.Context, r *location.ListLocationsRequest) (*location.ListLocationsResponse, error) {
+func (s *Server) ListLocations(
+	_ context.Context, r *location.ListLocationsRequest,
+) (*location.ListLocationsResponse, error) {
 	p, err := s.Project.Project(r.GetName())
 	if err != nil {
 		return nil, err
@@ -28,7 +30,12 @@ func (s *Server) ListLocations(_ context.Context, r *location.ListLocationsReque
 	if r.GetFilter() != "" {
 		return nil, fault.NotImplemented("filter", "filters of locations are not implemented")
 	}
-	list := resource.List{Query: p.String() + "/locations", Size: int(r.GetPageSize()), Most: maxPage, Token: r.GetPageToken()}
+	list := resource.List{
+		Query: p.String() + "/locations",
+		Size:  int(r.GetPageSize()),
+		Most:  maxPage,
+		Token: r.GetPageToken(),
+	}
 	key := func(name string) string { return name }
 	page, next, err := resource.Page(s.Pages, list, resource.Rows(allLocations(), key), key)
 	if err != nil {

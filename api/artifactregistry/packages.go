@@ -27,18 +27,25 @@ func (s *Server) image(name string) (artifacts.Image, error) {
 func (s *Server) below(collection, name string) (artifacts.Image, string, error) {
 	of, id, ok := strings.Cut(name, "/"+collection+"/")
 	if !ok || id == "" || strings.Contains(id, "/") || len(id) > 255 {
-		return artifacts.Image{}, "", fault.New(fault.InvalidArgument, "%.200q is not the name of one of the %s of a package.", name, collection)
+		return artifacts.Image{}, "",
+			fault.New(fault.InvalidArgument, "%.200q is not the name of one of the %s of a package.", name, collection)
 	}
 	image, err := s.image(of)
 	return image, id, err
 }
 
 func packageToProto(p artifacts.Package) *artifactregistrypb.Package {
-	return &artifactregistrypb.Package{Name: p.Image.Name(), CreateTime: timestamppb.New(p.Created), UpdateTime: timestamppb.New(p.Updated)}
+	return &artifactregistrypb.Package{
+		Name:       p.Image.Name(),
+		CreateTime: timestamppb.New(p.Created),
+		UpdateTime: timestamppb.New(p.Updated),
+	}
 }
 
 // ListPackages lists the images of a repository.
-func (s *Server) ListPackages(ctx context.Context, r *artifactregistrypb.ListPackagesRequest) (*artifactregistrypb.ListPackagesResponse, error) {
+func (s *Server) ListPackages(
+	ctx context.Context, r *artifactregistrypb.ListPackagesRequest,
+) (*artifactregistrypb.ListPackagesResponse, error) {
 	n, err := s.repository(r.GetParent())
 	if err != nil {
 		return nil, err
@@ -47,7 +54,8 @@ func (s *Server) ListPackages(ctx context.Context, r *artifactregistrypb.ListPac
 	if err != nil {
 		return nil, err
 	}
-	page, next, err := arrange(s.Pages, listing{n.String() + "/packages", r.GetFilter(), r.GetOrderBy(), r.GetPageSize(), r.GetPageToken()}, all,
+	page, next, err := arrange(s.Pages,
+		listing{n.String() + "/packages", r.GetFilter(), r.GetOrderBy(), r.GetPageSize(), r.GetPageToken()}, all,
 		func(p artifacts.Package) columns {
 			return columns{"name": p.Image.Name(), "createtime": timeKey(p.Created), "updatetime": timeKey(p.Updated)}
 		}, []string{"name"}, []string{"name", "createTime", "updateTime"})
@@ -62,7 +70,9 @@ func (s *Server) ListPackages(ctx context.Context, r *artifactregistrypb.ListPac
 }
 
 // GetPackage returns one image of a repository.
-func (s *Server) GetPackage(ctx context.Context, r *artifactregistrypb.GetPackageRequest) (*artifactregistrypb.Package, error) {
+func (s *Server) GetPackage(
+	ctx context.Context, r *artifactregistrypb.GetPackageRequest,
+) (*artifactregistrypb.Package, error) {
 	image, err := s.image(r.GetName())
 	if err != nil {
 		return nil, err
@@ -75,7 +85,9 @@ func (s *Server) GetPackage(ctx context.Context, r *artifactregistrypb.GetPackag
 }
 
 // DeletePackage removes an image with all its versions and tags.
-func (s *Server) DeletePackage(ctx context.Context, r *artifactregistrypb.DeletePackageRequest) (*longrunningpb.Operation, error) {
+func (s *Server) DeletePackage(
+	ctx context.Context, r *artifactregistrypb.DeletePackageRequest,
+) (*longrunningpb.Operation, error) {
 	image, err := s.image(r.GetName())
 	if err != nil {
 		return nil, err

@@ -89,16 +89,19 @@ func TestPackagesVersionsTagsFiles(t *testing.T) {
 	if n := len(strings.Fields(w.names(t, repo+"/dockerImages?orderBy=uploadTime", "dockerImages", "uri"))); n != 3 {
 		t.Errorf("%d docker images, want 3", n)
 	}
-	if n := len(strings.Fields(w.names(t, repo+"/files", "files", "name"))); n != 5 { // 2 manifests (two images share one), a config, 2 layers
+	// 2 manifests (two images share one), a config, 2 layers
+	if n := len(strings.Fields(w.names(t, repo+"/files", "files", "name"))); n != 5 {
 		t.Errorf("%d files, want 5", n)
 	}
 
 	v := w.call(t, w.owner, "GET", pkg+"/versions/"+one+"?view=FULL", "", http.StatusOK)
 	meta := v["metadata"].(map[string]any)
-	if len(v["relatedTags"].([]any)) != 1 || meta["imageSizeBytes"] != "79" || meta["buildTime"] != "2024-05-06T07:08:09Z" {
+	if len(v["relatedTags"].([]any)) != 1 || meta["imageSizeBytes"] != "79" ||
+		meta["buildTime"] != "2024-05-06T07:08:09Z" {
 		t.Errorf("version: %v", v)
 	}
-	if v := w.call(t, w.owner, "GET", pkg+"/versions/v1", "", http.StatusOK); v["relatedTags"] != nil || v["name"] != name+"/versions/"+one {
+	if v := w.call(t, w.owner, "GET", pkg+"/versions/v1", "", http.StatusOK); v["relatedTags"] != nil ||
+		v["name"] != name+"/versions/"+one {
 		t.Errorf("version by tag, basic view: %v", v)
 	}
 	d := w.call(t, w.owner, "GET", repo+"/dockerImages/team%2Fjokes@"+two, "", http.StatusOK)
@@ -117,7 +120,8 @@ func TestPackagesVersionsTagsFiles(t *testing.T) {
 	w.call(t, w.owner, "POST", pkg+"/tags?tagId=good", tag("good", one), http.StatusOK)
 	w.call(t, w.owner, "POST", pkg+"/tags?tagId=good", tag("good", one), http.StatusConflict)
 	w.call(t, w.owner, "POST", pkg+"/tags?tagId=.bad", tag("bad", one), http.StatusBadRequest)
-	w.call(t, w.owner, "POST", pkg+"/tags?tagId=none", tag("none", "sha256:"+strings.Repeat("0", 64)), http.StatusNotFound)
+	w.call(t, w.owner, "POST", pkg+"/tags?tagId=none", tag("none", "sha256:"+strings.Repeat("0", 64)),
+		http.StatusNotFound)
 	w.call(t, w.owner, "PATCH", pkg+"/tags/good?updateMask=version", tag("good", two), http.StatusOK)
 	w.call(t, w.owner, "PATCH", pkg+"/tags/gone?updateMask=version", tag("gone", two), http.StatusNotFound)
 	if got := w.call(t, w.owner, "GET", pkg+"/tags/good", "", http.StatusOK); got["version"] != name+"/versions/"+two {
@@ -127,15 +131,18 @@ func TestPackagesVersionsTagsFiles(t *testing.T) {
 	w.call(t, w.owner, "DELETE", pkg+"/tags/good", "", http.StatusNotFound)
 
 	// Tags that stay what they are.
-	got := w.call(t, w.owner, "PATCH", repo+"?updateMask=dockerConfig.immutableTags,description", `{"name":"`+mine+`","description":"New","dockerConfig":{"immutableTags":true}}`, http.StatusOK)
+	got := w.call(t, w.owner, "PATCH", repo+"?updateMask=dockerConfig.immutableTags,description",
+		`{"name":"`+mine+`","description":"New","dockerConfig":{"immutableTags":true}}`, http.StatusOK)
 	if got["description"] != "New" || got["dockerConfig"] == nil {
 		t.Errorf("updated: %v", got)
 	}
 	w.call(t, w.owner, "PATCH", pkg+"/tags/v1", tag("v1", two), http.StatusBadRequest)
 	w.call(t, w.owner, "DELETE", pkg+"/versions/"+one+"?force=true", "", http.StatusBadRequest)
 	w.call(t, w.owner, "DELETE", pkg, "", http.StatusBadRequest)
-	w.call(t, w.owner, "PATCH", repo+"?updateMask=dockerConfig,cleanupPolicies", `{"cleanupPolicies":{"old":{"id":"old","action":"DELETE"}}}`, http.StatusOK)
-	if got := w.call(t, w.owner, "GET", repo, "", http.StatusOK); got["cleanupPolicies"] == nil || got["description"] != "New" {
+	w.call(t, w.owner, "PATCH", repo+"?updateMask=dockerConfig,cleanupPolicies",
+		`{"cleanupPolicies":{"old":{"id":"old","action":"DELETE"}}}`, http.StatusOK)
+	if got := w.call(t, w.owner, "GET", repo, "", http.StatusOK); got["cleanupPolicies"] == nil ||
+		got["description"] != "New" {
 		t.Errorf("cleanup policies: %v", got)
 	}
 	w.call(t, w.owner, "PATCH", repo+"?updateMask=format", `{"format":"DOCKER"}`, http.StatusBadRequest)
@@ -159,7 +166,8 @@ func TestPackagesVersionsTagsFiles(t *testing.T) {
 	w.call(t, w.owner, "GET", repo+"/packages/another", "", http.StatusOK)
 
 	for _, bad := range []string{
-		repo + "/packages?orderBy=size", repo + "/packages?orderBy=name%20up", repo + "/packages?filter=size>3", repo + `/packages?filter=name%3D"a"%20OR%20name%3D"b"`,
+		repo + "/packages?orderBy=size", repo + "/packages?orderBy=name%20up", repo + "/packages?filter=size>3",
+		repo + `/packages?filter=name%3D"a"%20OR%20name%3D"b"`,
 		repo + "/packages/UPPER", repo + "/packages/another/versions/sha256:1%2F", repo + "/files/x",
 	} {
 		w.call(t, w.owner, "GET", bad, "", http.StatusBadRequest)

@@ -16,7 +16,9 @@ func tagToProto(image artifacts.Image, t artifacts.Tag) *artifactregistrypb.Tag 
 }
 
 // ListTags lists the tags of an image.
-func (s *Server) ListTags(ctx context.Context, r *artifactregistrypb.ListTagsRequest) (*artifactregistrypb.ListTagsResponse, error) {
+func (s *Server) ListTags(
+	ctx context.Context, r *artifactregistrypb.ListTagsRequest,
+) (*artifactregistrypb.ListTagsResponse, error) {
 	image, err := s.image(r.GetParent())
 	if err != nil {
 		return nil, err
@@ -25,7 +27,8 @@ func (s *Server) ListTags(ctx context.Context, r *artifactregistrypb.ListTagsReq
 	if err != nil {
 		return nil, err
 	}
-	page, next, err := arrange(s.Pages, listing{image.Name() + "/tags", r.GetFilter(), "", r.GetPageSize(), r.GetPageToken()}, all,
+	page, next, err := arrange(s.Pages,
+		listing{image.Name() + "/tags", r.GetFilter(), "", r.GetPageSize(), r.GetPageToken()}, all,
 		func(t artifacts.Tag) columns {
 			return columns{"name": image.TagName(t.Name), "version": image.VersionName(t.Digest)}
 		}, []string{"name", "version"}, nil)
@@ -65,7 +68,9 @@ func (s *Server) target(image artifacts.Image, version string) (blob.Digest, err
 }
 
 // CreateTag sets a tag that is not there yet.
-func (s *Server) CreateTag(ctx context.Context, r *artifactregistrypb.CreateTagRequest) (*artifactregistrypb.Tag, error) {
+func (s *Server) CreateTag(
+	ctx context.Context, r *artifactregistrypb.CreateTagRequest,
+) (*artifactregistrypb.Tag, error) {
 	image, err := s.image(r.GetParent())
 	if err != nil {
 		return nil, err
@@ -82,7 +87,9 @@ func (s *Server) CreateTag(ctx context.Context, r *artifactregistrypb.CreateTagR
 }
 
 // UpdateTag moves a tag to another version.
-func (s *Server) UpdateTag(ctx context.Context, r *artifactregistrypb.UpdateTagRequest) (*artifactregistrypb.Tag, error) {
+func (s *Server) UpdateTag(
+	ctx context.Context, r *artifactregistrypb.UpdateTagRequest,
+) (*artifactregistrypb.Tag, error) {
 	image, id, err := s.below("tags", r.GetTag().GetName())
 	if err != nil {
 		return nil, err

@@ -25,7 +25,9 @@ var changes = map[string]func(r *artifacts.Repository, want artifacts.Repository
 }
 
 // UpdateRepository changes what the mask names, and all that can be changed for an empty mask.
-func (s *Server) UpdateRepository(ctx context.Context, r *artifactregistrypb.UpdateRepositoryRequest) (*artifactregistrypb.Repository, error) {
+func (s *Server) UpdateRepository(
+	ctx context.Context, r *artifactregistrypb.UpdateRepositoryRequest,
+) (*artifactregistrypb.Repository, error) {
 	n, err := s.repository(r.GetRepository().GetName())
 	if err != nil {
 		return nil, err
@@ -91,7 +93,9 @@ func cleanupToProto(all map[string]json.RawMessage) (map[string]*artifactregistr
 }
 
 // GetProjectSettings says that gcr.io is served by Artifact Registry, which it always is here.
-func (s *Server) GetProjectSettings(_ context.Context, r *artifactregistrypb.GetProjectSettingsRequest) (*artifactregistrypb.ProjectSettings, error) {
+func (s *Server) GetProjectSettings(
+	_ context.Context, r *artifactregistrypb.GetProjectSettingsRequest,
+) (*artifactregistrypb.ProjectSettings, error) {
 	ref, ok := strings.CutSuffix(strings.TrimPrefix(r.GetName(), "projects/"), "/projectSettings")
 	if !ok {
 		return nil, fault.New(fault.InvalidArgument, "%.200q is not the name of a project's settings.", r.GetName())

@@ -21,7 +21,8 @@ const maxTagsShown = 100
 // versionToProto writes a version. Only the full view has tags.
 func versionToProto(v artifacts.Version, view artifactregistrypb.VersionView) (*artifactregistrypb.Version, error) {
 	// Artifact Registry writes every value of the metadata as text; gcloud reads nothing else.
-	fields := map[string]any{"name": dockerImageName(v), "mediaType": v.MediaType, "imageSizeBytes": strconv.FormatInt(v.ImageSize, 10)}
+	fields := map[string]any{"name": dockerImageName(v), "mediaType": v.MediaType,
+		"imageSizeBytes": strconv.FormatInt(v.ImageSize, 10)}
 	if !v.Built.IsZero() {
 		fields["buildTime"] = v.Built.Format(time.RFC3339Nano)
 	}
@@ -33,7 +34,10 @@ func versionToProto(v artifacts.Version, view artifactregistrypb.VersionView) (*
 		return nil, err
 	}
 	w := &artifactregistrypb.Version{
-		Name: v.Name(), CreateTime: timestamppb.New(v.Created), UpdateTime: timestamppb.New(v.Updated), Metadata: metadata,
+		Name:       v.Name(),
+		CreateTime: timestamppb.New(v.Created),
+		UpdateTime: timestamppb.New(v.Updated),
+		Metadata:   metadata,
 	}
 	if view == artifactregistrypb.VersionView_FULL {
 		for _, t := range v.Tags[:min(len(v.Tags), maxTagsShown)] {
@@ -44,7 +48,9 @@ func versionToProto(v artifacts.Version, view artifactregistrypb.VersionView) (*
 }
 
 // ListVersions lists the versions of an image: its manifests.
-func (s *Server) ListVersions(ctx context.Context, r *artifactregistrypb.ListVersionsRequest) (*artifactregistrypb.ListVersionsResponse, error) {
+func (s *Server) ListVersions(
+	ctx context.Context, r *artifactregistrypb.ListVersionsRequest,
+) (*artifactregistrypb.ListVersionsResponse, error) {
 	image, err := s.image(r.GetParent())
 	if err != nil {
 		return nil, err
@@ -53,7 +59,8 @@ func (s *Server) ListVersions(ctx context.Context, r *artifactregistrypb.ListVer
 	if err != nil {
 		return nil, err
 	}
-	page, next, err := arrange(s.Pages, listing{image.Name() + "/versions", r.GetFilter(), r.GetOrderBy(), r.GetPageSize(), r.GetPageToken()}, all,
+	page, next, err := arrange(s.Pages,
+		listing{image.Name() + "/versions", r.GetFilter(), r.GetOrderBy(), r.GetPageSize(), r.GetPageToken()}, all,
 		versionColumns, []string{"name"}, []string{"name", "createTime", "updateTime"})
 	if err != nil {
 		return nil, err
@@ -94,7 +101,9 @@ func (s *Server) version(ctx context.Context, name string) (artifacts.Image, blo
 }
 
 // GetVersion returns one version of an image.
-func (s *Server) GetVersion(ctx context.Context, r *artifactregistrypb.GetVersionRequest) (*artifactregistrypb.Version, error) {
+func (s *Server) GetVersion(
+	ctx context.Context, r *artifactregistrypb.GetVersionRequest,
+) (*artifactregistrypb.Version, error) {
 	image, d, err := s.version(ctx, r.GetName())
 	if err != nil {
 		return nil, err
@@ -107,7 +116,9 @@ func (s *Server) GetVersion(ctx context.Context, r *artifactregistrypb.GetVersio
 }
 
 // DeleteVersion removes a version, with its tags if force is set.
-func (s *Server) DeleteVersion(ctx context.Context, r *artifactregistrypb.DeleteVersionRequest) (*longrunningpb.Operation, error) {
+func (s *Server) DeleteVersion(
+	ctx context.Context, r *artifactregistrypb.DeleteVersionRequest,
+) (*longrunningpb.Operation, error) {
 	image, d, err := s.version(ctx, r.GetName())
 	if err != nil {
 		return nil, err
@@ -123,7 +134,9 @@ func (s *Server) DeleteVersion(ctx context.Context, r *artifactregistrypb.Delete
 const maxBatch = 10000
 
 // BatchDeleteVersions removes several versions of one image, all or none, with their tags.
-func (s *Server) BatchDeleteVersions(ctx context.Context, r *artifactregistrypb.BatchDeleteVersionsRequest) (*longrunningpb.Operation, error) {
+func (s *Server) BatchDeleteVersions(
+	ctx context.Context, r *artifactregistrypb.BatchDeleteVersionsRequest,
+) (*longrunningpb.Operation, error) {
 	image, err := s.image(r.GetParent())
 	if err != nil {
 		return nil, err

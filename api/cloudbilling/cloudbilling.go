@@ -39,7 +39,8 @@ func (s *Server) Register(m *rest.Mux) {
 	const path = "/v1/projects/{project}/billingInfo"
 	m.HandleFunc("GET", path, rpc+"getBillingInfo", s.get)
 	m.HandleFunc("PUT", path, rpc+"updateBillingInfo", func(context.Context, *rest.Request) (any, error) {
-		return nil, fault.NotImplemented("billingAccountName", "billing accounts are not implemented: nothing is billed")
+		return nil, fault.NotImplemented("billingAccountName",
+			"billing accounts are not implemented: nothing is billed")
 	})
 }
 
@@ -49,5 +50,6 @@ func (s *Server) get(_ context.Context, r *rest.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return map[string]any{"name": p.String() + "/billingInfo", "projectId": p.ID, "billingAccountName": "", "billingEnabled": false}, nil
+	return map[string]any{"name": p.String() + "/billingInfo", "projectId": p.ID, "billingAccountName": "",
+		"billingEnabled": false}, nil
 }

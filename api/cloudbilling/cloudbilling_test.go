@@ -15,11 +15,13 @@ func TestNothingIsBilled(t *testing.T) {
 	})
 	for _, ref := range []string{"giggle", w.Project.Number} {
 		got := w.Call(t, "GET", "/v1/projects/"+ref+"/billingInfo", "", 200)
-		if got["name"] != "projects/giggle/billingInfo" || got["projectId"] != "giggle" || got["billingEnabled"] != false || got["billingAccountName"] != "" {
+		if got["name"] != "projects/giggle/billingInfo" || got["projectId"] != "giggle" ||
+			got["billingEnabled"] != false || got["billingAccountName"] != "" {
 			t.Errorf("%s: %v", ref, got)
 		}
 	}
-	w.Call(t, "PUT", "/v1/projects/giggle/billingInfo", `{"billingAccountName":"billingAccounts/000000-000000-000000"}`, 405)
+	w.Call(t, "PUT", "/v1/projects/giggle/billingInfo", `{"billingAccountName":"billingAccounts/000000-000000-000000"}`,
+		405)
 	for _, tt := range []struct {
 		name, token, path string
 		status            int

@@ -86,8 +86,11 @@ var Rules = guard.Absent(&cloudbuildpb.CloudBuild_ServiceDesc, &longrunningpb.Op
 	rpc + "GetBuildTrigger":    {Permission: "cloudbuild.builds.get", On: named},
 	rpc + "ListBuildTriggers":  {Permission: "cloudbuild.builds.list", On: parented},
 	rpc + "DeleteBuildTrigger": {Permission: "cloudbuild.builds.create", On: named},
-	rpc + "UpdateBuildTrigger": {Permission: "cloudbuild.builds.create", On: "{trigger.resource_name}|projects/{project_id}"},
-	rpc + "RunBuildTrigger":    {Permission: "cloudbuild.builds.create", On: named},
+	rpc + "UpdateBuildTrigger": {
+		Permission: "cloudbuild.builds.create",
+		On:         "{trigger.resource_name}|projects/{project_id}",
+	},
+	rpc + "RunBuildTrigger": {Permission: "cloudbuild.builds.create", On: named},
 
 	// Who knows the secret may, with credentials or without.
 	rpc + "ReceiveTriggerWebhook": {Open: true},
@@ -126,7 +129,9 @@ func (s *Server) name(name, project, id string) (resource.Child, resource.Projec
 }
 
 // CreateBuild queues a build of steps.
-func (s *Server) CreateBuild(ctx context.Context, r *cloudbuildpb.CreateBuildRequest) (*longrunningpb.Operation, error) {
+func (s *Server) CreateBuild(
+	ctx context.Context, r *cloudbuildpb.CreateBuildRequest,
+) (*longrunningpb.Operation, error) {
 	in := resource.Location{Project: r.GetProjectId(), Location: "global"}
 	if r.GetParent() != "" {
 		var err error
@@ -145,7 +150,9 @@ func (s *Server) CreateBuild(ctx context.Context, r *cloudbuildpb.CreateBuildReq
 }
 
 // submit queues a build as the caller.
-func (s *Server) submit(ctx context.Context, in resource.Location, req builds.Request) (*longrunningpb.Operation, error) {
+func (s *Server) submit(
+	ctx context.Context, in resource.Location, req builds.Request,
+) (*longrunningpb.Operation, error) {
 	p, err := s.Project(in.Project)
 	if err != nil {
 		return nil, err
@@ -159,7 +166,8 @@ func (s *Server) submit(ctx context.Context, in resource.Location, req builds.Re
 		}
 		a, err := resource.ParseAccountOrEmail(given)
 		if err != nil || !a.In(p) {
-			return "", fault.Invalid("serviceAccount", "%.200q is not projects/PROJECT/serviceAccounts/EMAIL of this project", given)
+			return "", fault.Invalid("serviceAccount",
+				"%.200q is not projects/PROJECT/serviceAccounts/EMAIL of this project", given)
 		}
 		return a.ID, s.ActAs(ctx, who, p, a.ID)
 	}
@@ -174,12 +182,15 @@ func (s *Server) submit(ctx context.Context, in resource.Location, req builds.Re
 }
 
 // operation returns a build's operation.
-func (s *Server) operation(ctx context.Context, n resource.Child, p resource.Project) (*longrunningpb.Operation, error) {
+func (s *Server) operation(
+	ctx context.Context, n resource.Child, p resource.Project,
+) (*longrunningpb.Operation, error) {
 	b, err := s.Builds.Get(ctx, n)
 	if err != nil {
 		return nil, err
 	}
-	op, err := s.Config.Operations.Get(ctx, builds.OperationKind, resource.Operation(n.Project, n.Location.Location, n.ID).String())
+	op, err := s.Config.Operations.Get(ctx, builds.OperationKind,
+		resource.Operation(n.Project, n.Location.Location, n.ID).String())
 	if err != nil {
 		return nil, err
 	}
@@ -204,7 +215,9 @@ func (s *Server) RetryBuild(ctx context.Context, r *cloudbuildpb.RetryBuildReque
 }
 
 // ApproveBuild decides on a build that waits for an approval.
-func (s *Server) ApproveBuild(ctx context.Context, r *cloudbuildpb.ApproveBuildRequest) (*longrunningpb.Operation, error) {
+func (s *Server) ApproveBuild(
+	ctx context.Context, r *cloudbuildpb.ApproveBuildRequest,
+) (*longrunningpb.Operation, error) {
 	n, p, err := s.name(r.GetName(), "", "")
 	if err != nil {
 		return nil, err
@@ -218,7 +231,10 @@ func (s *Server) ApproveBuild(ctx context.Context, r *cloudbuildpb.ApproveBuildR
 		return nil, fault.Invalid("approvalResult.comment", "is too long")
 	}
 	_, err = s.Builds.Approve(ctx, n, builds.Approval{
-		Rejected: d == cloudbuildpb.ApprovalResult_REJECTED, Approver: guard.Caller(ctx).Email(), Comment: a.GetComment(), URL: a.GetUrl(),
+		Rejected: d == cloudbuildpb.ApprovalResult_REJECTED,
+		Approver: guard.Caller(ctx).Email(),
+		Comment:  a.GetComment(),
+		URL:      a.GetUrl(),
 	})
 	if err != nil {
 		return nil, err
@@ -243,7 +259,9 @@ func (s *Server) GetBuild(ctx context.Context, r *cloudbuildpb.GetBuildRequest) 
 const maxPage = 100
 
 // ListBuilds lists the builds of a location, newest first.
-func (s *Server) ListBuilds(ctx context.Context, r *cloudbuildpb.ListBuildsRequest) (*cloudbuildpb.ListBuildsResponse, error) {
+func (s *Server) ListBuilds(
+	ctx context.Context, r *cloudbuildpb.ListBuildsRequest,
+) (*cloudbuildpb.ListBuildsResponse, error) {
 	in := resource.Location{Project: r.GetProjectId(), Location: "global"}
 	if r.GetParent() != "" {
 		var err error
@@ -295,7 +313,9 @@ func (s *Server) CancelBuild(ctx context.Context, r *cloudbuildpb.CancelBuildReq
 }
 
 // GetDefaultServiceAccount returns the account that builds of a location run as.
-func (s *Server) GetDefaultServiceAccount(_ context.Context, r *cloudbuildpb.GetDefaultServiceAccountRequest) (*cloudbuildpb.DefaultServiceAccount, error) {
+func (s *Server) GetDefaultServiceAccount(
+	_ context.Context, r *cloudbuildpb.GetDefaultServiceAccountRequest,
+) (*cloudbuildpb.DefaultServiceAccount, error) {
 	in, err := resource.ParseLocation(strings.TrimSuffix(r.GetName(), "/defaultServiceAccount"))
 	if err != nil {
 		return nil, err

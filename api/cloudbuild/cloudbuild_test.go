@@ -37,10 +37,15 @@ func newWorld(t *testing.T) *world {
 	})
 	w.Serve(t, "cloudbuild.googleapis.com", "cloudbuild.googleapis.com", cloudbuild.Rules, func(m *rest.Mux) {
 		cloudbuild.New(cloudbuild.Config{
-			Builds: w.builds, Operations: operation.New(w.Store), Project: w.Projects.Find, Account: account, Pages: w.Pages,
+			Builds:     w.builds,
+			Operations: operation.New(w.Store),
+			Project:    w.Projects.Find,
+			Account:    account,
+			Pages:      w.Pages,
 			ActAs: func(_ context.Context, _ iam.Principal, _ resource.Project, email string) error {
 				if email != "builder@giggle.iam.gserviceaccount.com" {
-					return fault.New(fault.PermissionDenied, "Permission 'iam.serviceaccounts.actAs' denied on service account %s.", email)
+					return fault.New(fault.PermissionDenied,
+						"Permission 'iam.serviceaccounts.actAs' denied on service account %s.", email)
 				}
 				return nil
 			},
@@ -81,10 +86,12 @@ func TestGet(t *testing.T) {
 		"/v1/projects/" + w.Project.Number + "/builds/" + global.Name.ID + "?alt=json": global.Name.ID,
 	} {
 		have := w.Call(t, "GET", path, "", 200)
-		if have["id"] != id || have["projectId"] != "giggle" || have["status"] != "QUEUED" || have["logsBucket"] != "gs://logs" || have["timeout"] != "3600s" {
+		if have["id"] != id || have["projectId"] != "giggle" || have["status"] != "QUEUED" ||
+			have["logsBucket"] != "gs://logs" || have["timeout"] != "3600s" {
 			t.Errorf("%s: %v", path, have)
 		}
-		if want := "projects/giggle/serviceAccounts/" + iam.BuildAccount(w.Project.Number); have["serviceAccount"] != want {
+		if want := "projects/giggle/serviceAccounts/" +
+			iam.BuildAccount(w.Project.Number); have["serviceAccount"] != want {
 			t.Errorf("%s: serviceAccount = %v, want %s", path, have["serviceAccount"], want)
 		}
 		if name, _ := have["name"].(string); !strings.HasPrefix(name, "projects/"+w.Project.Number+"/locations/") {
@@ -141,7 +148,8 @@ func TestListByPages(t *testing.T) {
 		}
 	}
 	slices.Reverse(want)
-	for _, path := range []string{"/v1/projects/giggle/builds?", "/v1/projects/" + w.Project.Number + "/locations/global/builds?"} {
+	for _, path := range []string{"/v1/projects/giggle/builds?",
+		"/v1/projects/" + w.Project.Number + "/locations/global/builds?"} {
 		var got []string
 		for token, pages := "", 0; ; pages++ {
 			page := w.Call(t, "GET", path+"pageSize=2&pageToken="+token, "", 200)
@@ -157,7 +165,8 @@ func TestListByPages(t *testing.T) {
 			t.Errorf("%s: %v, want %v", path, got, want)
 		}
 	}
-	if got := guardtest.Names(w.Call(t, "GET", "/v1/projects/giggle/locations/-/builds", "", 200), "builds", "id"); len(got) != 6 {
+	if got := guardtest.Names(w.Call(t, "GET", "/v1/projects/giggle/locations/-/builds", "", 200), "builds",
+		"id"); len(got) != 6 {
 		t.Errorf("everywhere: %v", got)
 	}
 }
@@ -167,7 +176,9 @@ func TestDefaultServiceAccount(t *testing.T) {
 	w := newWorld(t)
 	const path = "/v1/projects/giggle/locations/europe-north1/defaultServiceAccount"
 	have := w.Call(t, "GET", path, "", 200)
-	if want := "projects/giggle/serviceAccounts/" + iam.BuildAccount(w.Project.Number); have["serviceAccountEmail"] != want || "/v1/"+have["name"].(string) != path {
+	if want := "projects/giggle/serviceAccounts/" +
+		iam.BuildAccount(w.Project.Number); have["serviceAccountEmail"] != want ||
+		"/v1/"+have["name"].(string) != path {
 		t.Errorf("%v, want %s", have, want)
 	}
 }
@@ -182,8 +193,10 @@ func TestRefusals(t *testing.T) {
 	}{
 		{"unknown", w.Owner, "GET", "/v1/projects/giggle/locations/global/builds/" + none, "", 404},
 		{"unknown by project and id", w.Owner, "GET", "/v1/projects/giggle/builds/" + none, "", 404},
-		{"in another location", w.Owner, "GET", strings.Replace("/v1/"+b.Name.String(), "global", "europe-north1", 1), "", 404},
-		{"in another project", w.Owner, "GET", strings.Replace("/v1/"+b.Name.String(), "giggle", "another-project", 1), "", 404},
+		{"in another location", w.Owner, "GET", strings.Replace("/v1/"+b.Name.String(), "global", "europe-north1",
+			1), "", 404},
+		{"in another project", w.Owner, "GET", strings.Replace("/v1/"+b.Name.String(), "giggle", "another-project",
+			1), "", 404},
 		{"bad id", w.Owner, "GET", "/v1/projects/giggle/builds/a%20b", "", 400},
 		{"bad name", w.Owner, "GET", "/v1/projects/giggle/locations/global/builds/a%20b", "", 400},
 		{"unknown project", w.Owner, "GET", "/v1/projects/nowhere/builds/" + b.Name.ID, "", 403},
@@ -192,14 +205,16 @@ func TestRefusals(t *testing.T) {
 		{"no token", "", "GET", "/v1/" + b.Name.String(), "", 401},
 		{"unknown operation", w.Owner, "GET", "/v1/projects/giggle/locations/global/operations/" + none, "", 404},
 		{"bad operation", w.Owner, "GET", "/v1/projects/giggle/locations/global/operations/a%20b", "", 400},
-		{"cancel an unknown operation", w.Owner, "POST", "/v1/projects/giggle/locations/global/operations/" + none + ":cancel", "{}", 404},
+		{"cancel an unknown operation", w.Owner, "POST", "/v1/projects/giggle/locations/global/operations/" + none +
+			":cancel", "{}", 404},
 		{"cancel what is unknown", w.Owner, "POST", "/v1/projects/giggle/builds/" + none + ":cancel", "{}", 404},
 		{"bad page token", w.Owner, "GET", "/v1/projects/giggle/builds?pageToken=x", "", 400},
 		{"filter", w.Owner, "GET", "/v1/projects/giggle/builds?filter=x", "", 400},
 		{"stranger submits", w.Stranger, "POST", "/v1/projects/giggle/builds", `{"steps":[{"name":"ubuntu"}]}`, 403},
 		{"a build without steps", w.Owner, "POST", "/v1/projects/giggle/builds", `{}`, 400},
 		{"retry what has not ended", w.Owner, "POST", "/v1/" + b.Name.String() + ":retry", "{}", 400},
-		{"approve what needs no approval", w.Owner, "POST", "/v1/" + b.Name.String() + ":approve", `{"approvalResult":{"decision":"APPROVED"}}`, 400},
+		{"approve what needs no approval", w.Owner, "POST", "/v1/" + b.Name.String() +
+			":approve", `{"approvalResult":{"decision":"APPROVED"}}`, 400},
 		{"an account that one may not act as", w.Owner, "POST", "/v1/projects/giggle/builds",
 			`{"steps":[{"name":"ubuntu"}],"serviceAccount":"projects/giggle/serviceAccounts/x@giggle.iam.gserviceaccount.com","options":{"logging":"NONE"}}`, 403},
 		{"secrets", w.Owner, "POST", "/v1/projects/giggle/builds", `{"steps":[{"name":"ubuntu","secretEnv":["X"]}]}`, 405},
@@ -216,18 +231,22 @@ func TestSourceBuild(t *testing.T) {
 	const image = "europe-north1-docker.pkg.dev/giggle/r/jokes"
 	have := w.Call(t, "GET", "/v1/"+b.Name.String(), "", 200)
 	steps, _ := have["steps"].([]any)
-	if len(steps) != 1 || fmt.Sprint(have["images"]) != "["+image+"]" || have["queueTtl"] != "3600s" || have["results"] != nil {
+	if len(steps) != 1 || fmt.Sprint(have["images"]) != "["+image+"]" || have["queueTtl"] != "3600s" ||
+		have["results"] != nil {
 		t.Fatalf("%v", have)
 	}
 	if step := steps[0].(map[string]any); step["name"] != "gcr.io/k8s-skaffold/pack" || step["status"] != "QUEUED" {
 		t.Errorf("the step is %v", step)
 	}
-	if got := guardtest.Names(w.Call(t, "GET", "/v1/projects/giggle/builds?filter="+url.QueryEscape("images="+image), "", 200), "builds", "id"); len(got) != 1 {
+	if got := guardtest.Names(w.Call(t, "GET", "/v1/projects/giggle/builds?filter="+url.QueryEscape("images="+image),
+		"", 200), "builds", "id"); len(got) != 1 {
 		t.Errorf("found %v", got)
 	}
 	w.Call(t, "POST", "/v1/"+b.Name.String()+":cancel", "{}", 200)
-	again := w.Call(t, "POST", "/v1/"+b.Name.String()+":retry", "{}", 200)["metadata"].(map[string]any)["build"].(map[string]any)
-	if again["id"] == b.Name.ID || fmt.Sprint(again["source"]) != fmt.Sprint(have["source"]) || fmt.Sprint(again["steps"]) != fmt.Sprint(steps) {
+	again := w.Call(t, "POST", "/v1/"+b.Name.String()+":retry", "{}",
+		200)["metadata"].(map[string]any)["build"].(map[string]any)
+	if again["id"] == b.Name.ID || fmt.Sprint(again["source"]) != fmt.Sprint(have["source"]) ||
+		fmt.Sprint(again["steps"]) != fmt.Sprint(steps) {
 		t.Errorf("retried as %v", again)
 	}
 }
@@ -252,18 +271,22 @@ func TestSubmitAndRetry(t *testing.T) {
 	b := op["metadata"].(map[string]any)["build"].(map[string]any)
 	id := b["id"].(string)
 	steps := b["steps"].([]any)
-	if args := fmt.Sprint(steps[0].(map[string]any)["args"]); args != "[hello giggle "+id+" builder@giggle.iam.gserviceaccount.com]" {
+	if args := fmt.Sprint(steps[0].(map[string]any)["args"]); args != "[hello giggle "+id+
+		" builder@giggle.iam.gserviceaccount.com]" {
 		t.Errorf("args = %s", args)
 	}
-	if b["status"] != "QUEUED" || b["logsBucket"] != "gs://logs" || b["timeout"] != "60s" || b["queueTtl"] != "3600s" || b["serviceAccount"] != "projects/giggle/serviceAccounts/builder@giggle.iam.gserviceaccount.com" {
+	if b["status"] != "QUEUED" || b["logsBucket"] != "gs://logs" || b["timeout"] != "60s" || b["queueTtl"] != "3600s" ||
+		b["serviceAccount"] != "projects/giggle/serviceAccounts/builder@giggle.iam.gserviceaccount.com" {
 		t.Errorf("%v", b)
 	}
 	w.Call(t, "POST", "/v1/projects/giggle/builds/"+id+":cancel", "{}", 200)
-	again := w.Call(t, "POST", "/v1/projects/giggle/builds/"+id+":retry", "{}", 200)["metadata"].(map[string]any)["build"].(map[string]any)
+	again := w.Call(t, "POST", "/v1/projects/giggle/builds/"+id+":retry", "{}",
+		200)["metadata"].(map[string]any)["build"].(map[string]any)
 	if again["id"] == id || fmt.Sprint(again["steps"].([]any)[0].(map[string]any)["args"].([]any)[2]) != again["id"] {
 		t.Errorf("retried as %v", again)
 	}
-	for filter, want := range map[string]int{"status=QUEUED": 1, `status="CANCELLED" OR status="QUEUED"`: 2, "tags=t AND status!=QUEUED": 1, "build_id=" + id: 1, "create_time>2000-01-01T00:00:00Z": 2, "NOT tags:t": 0} {
+	for filter, want := range map[string]int{"status=QUEUED": 1, `status="CANCELLED" OR status="QUEUED"`: 2,
+		"tags=t AND status!=QUEUED": 1, "build_id=" + id: 1, "create_time>2000-01-01T00:00:00Z": 2, "NOT tags:t": 0} {
 		got := w.Call(t, "GET", "/v1/projects/giggle/builds?filter="+url.QueryEscape(filter), "", 200)["builds"]
 		if list, _ := got.([]any); len(list) != want {
 			t.Errorf("%s: %d builds, want %d", filter, len(list), want)

@@ -24,15 +24,50 @@ var configs = []struct{ name, yaml, want, refused string }{
 	{name: "snake case", yaml: "steps: [{name: u, wait_for: ['-']}]\nlogs_bucket: gs://b", want: "u []"},
 	{name: "numbers as text", yaml: "steps: [{name: u, args: [1, 2.50, true, 010]}]", want: "u [1 2.50 true 010]"},
 	{name: "aliases", yaml: "steps: [{name: u, args: &a [x]}, {name: u, args: *a}]", want: "u [x]"},
-	{name: "substitution", yaml: "steps: [{name: 'gcr.io/$PROJECT_ID/x', args: ['$_A', '${_A}b', '$$HOME', '$(pwd)']}]\nsubstitutions: {_A: v}", want: "gcr.io/giggle/x [v vb $HOME $(pwd)]"},
-	{name: "suffix and prefix", yaml: "steps: [{name: u, args: ['${_A%.*}', '${_A%%.*}', '${_A#*.}', '${_A##*.}']}]\nsubstitutions: {_A: a.b.c}", want: "u [a.b a b.c c]"},
-	{name: "replace", yaml: "steps: [{name: u, args: ['${_A/a/x}', '${_A//a/x}', '${_A/#a/x}', '${_A/%a/x}', '${_A//a}']}]\nsubstitutions: {_A: aba}", want: "u [xba xbx xba abx b]"},
-	{name: "slices and case", yaml: "steps: [{name: u, args: ['${_A:1:2}', '${_A:1}', '${_A: -2}', '${_A^^}', '${_A^}', '${_B,,}', '${_C:-d$_A}', '${_A:+y}']}]\nsubstitutions: {_A: abcd, _B: XY, _C: ''}", want: "u [bc bcd cd ABCD Abcd xy dabcd y]"},
-	{name: "dynamic", yaml: "steps: [{name: u, args: ['$_B']}]\nsubstitutions: {_A: x, _B: '${_A}-$PROJECT_ID'}\noptions: {dynamicSubstitutions: true}", want: "u [x-giggle]"},
-	{name: "not dynamic", yaml: "steps: [{name: u, args: ['$_B$_A']}]\nsubstitutions: {_A: x, _B: '${_A}'}", want: "u [${_A}x]"},
-	{name: "loose", yaml: "steps: [{name: u, args: ['a${_NO}b', '$HOME']}]\nsubstitutions: {_U: x}\noptions: {substitutionOption: ALLOW_LOOSE}", want: "u [ab $HOME]"},
-	{name: "git's built-ins are empty", yaml: "steps: [{name: u, args: ['x$SHORT_SHA', '$LOCATION', '$PROJECT_NUMBER']}]", want: "u [x global 42]"},
-	{name: "everything", want: "u [x]", yaml: `
+	{
+		name: "substitution",
+		yaml: "steps: [{name: 'gcr.io/$PROJECT_ID/x', args: ['$_A', '${_A}b', '$$HOME', '$(pwd)']}]\nsubstitutions: {_A: v}",
+		want: "gcr.io/giggle/x [v vb $HOME $(pwd)]",
+	},
+	{
+		name: "suffix and prefix",
+		yaml: "steps: [{name: u, args: ['${_A%.*}', '${_A%%.*}', '${_A#*.}', '${_A##*.}']}]\nsubstitutions: {_A: a.b.c}",
+		want: "u [a.b a b.c c]",
+	},
+	{
+		name: "replace",
+		yaml: "steps: [{name: u, args: ['${_A/a/x}', '${_A//a/x}', '${_A/#a/x}', '${_A/%a/x}', '${_A//a}']}]\nsubstitutions: {_A: aba}",
+		want: "u [xba xbx xba abx b]",
+	},
+	{
+		name: "slices and case",
+		yaml: "steps: [{name: u, args: ['${_A:1:2}', '${_A:1}', '${_A: -2}', '${_A^^}', '${_A^}', '${_B,,}', '${_C:-d$_A}', '${_A:+y}']}]\nsubstitutions: {_A: abcd, _B: XY, _C: ''}",
+		want: "u [bc bcd cd ABCD Abcd xy dabcd y]",
+	},
+	{
+		name: "dynamic",
+		yaml: "steps: [{name: u, args: ['$_B']}]\nsubstitutions: {_A: x, _B: '${_A}-$PROJECT_ID'}\noptions: {dynamicSubstitutions: true}",
+		want: "u [x-giggle]",
+	},
+	{
+		name: "not dynamic",
+		yaml: "steps: [{name: u, args: ['$_B$_A']}]\nsubstitutions: {_A: x, _B: '${_A}'}",
+		want: "u [${_A}x]",
+	},
+	{
+		name: "loose",
+		yaml: "steps: [{name: u, args: ['a${_NO}b', '$HOME']}]\nsubstitutions: {_U: x}\noptions: {substitutionOption: ALLOW_LOOSE}",
+		want: "u [ab $HOME]",
+	},
+	{
+		name: "git's built-ins are empty",
+		yaml: "steps: [{name: u, args: ['x$SHORT_SHA', '$LOCATION', '$PROJECT_NUMBER']}]",
+		want: "u [x global 42]",
+	},
+	{
+		name: "everything",
+		want: "u [x]",
+		yaml: `
 steps:
 - {name: u, id: one, args: [x], env: [A=b], dir: sub/dir, entrypoint: sh, timeout: 90s, allowFailure: true, volumes: [{name: v, path: /v}]}
 - {name: u, id: two, script: 'echo $_X', waitFor: [one], automapSubstitutions: true, allowExitCodes: [1, 2], volumes: [{name: v, path: /w}]}
@@ -44,7 +79,8 @@ substitutions: {_X: y}
 images: ['europe-north1-docker.pkg.dev/$PROJECT_ID/r/i:$BUILD_ID']
 artifacts: {objects: {location: gs://b/d/, paths: ['*.txt', 'a/**']}}
 options: {machineType: E2_HIGHCPU_8, logging: GCS_ONLY, env: [B=c], requestedVerifyOption: VERIFIED, diskSizeGb: 200}
-`},
+`,
+	},
 	{name: "unknown field", yaml: "steps: [{name: u, arg: [x]}]", refused: "steps[0].arg"},
 	{name: "field twice", yaml: "steps: [{name: u, wait_for: [], waitFor: []}]", refused: "steps[0].waitFor"},
 	{name: "a list in place of text", yaml: "steps: [{name: [u]}]", refused: "steps[0].name"},
@@ -64,23 +100,60 @@ options: {machineType: E2_HIGHCPU_8, logging: GCS_ONLY, env: [B=c], requestedVer
 	{name: "env", yaml: "steps: [{name: u, env: [x]}]", refused: "steps[0].env[0]"},
 	{name: "dir leads out", yaml: "steps: [{name: u, dir: ../x}]", refused: "steps[0].dir"},
 	{name: "volume used once", yaml: "steps: [{name: u, volumes: [{name: v, path: /v}]}]", refused: "one step only"},
-	{name: "volume over the workspace", yaml: "steps: [{name: u, volumes: [{name: v, path: /workspace/x}]}]", refused: "steps[0].volumes[0].path"},
+	{
+		name:    "volume over the workspace",
+		yaml:    "steps: [{name: u, volumes: [{name: v, path: /workspace/x}]}]",
+		refused: "steps[0].volumes[0].path",
+	},
 	{name: "unmatched", yaml: "steps: [{name: u, args: ['$_NO']}]", refused: `key in the template "_NO"`},
 	{name: "not built in", yaml: "steps: [{name: u, args: ['$HOME']}]", refused: "not a valid built-in substitution"},
 	{name: "unused", yaml: "steps: [{name: u}]\nsubstitutions: {_A: b}", refused: `key "_A"`},
 	{name: "lower-case key", yaml: "steps: [{name: u}]\nsubstitutions: {_a: b}", refused: "_a"},
 	{name: "the platform's own", yaml: "steps: [{name: u}]\nsubstitutions: {BUILD_ID: b}", refused: "BUILD_ID"},
-	{name: "made of itself", yaml: "steps: [{name: u, args: [$_A]}]\nsubstitutions: {_A: '$_B', _B: '$_A'}\noptions: {dynamicSubstitutions: true}", refused: "made of itself"},
-	{name: "grows", yaml: "steps: [{name: u, args: [$_D]}]\nsubstitutions: {_A: '" + strings.Repeat("x", 2000) + "', _B: '$_A$_A', _C: '$_B$_B', _D: '$_C$_C'}\noptions: {dynamicSubstitutions: true}", refused: "grows over"},
+	{
+		name:    "made of itself",
+		yaml:    "steps: [{name: u, args: [$_A]}]\nsubstitutions: {_A: '$_B', _B: '$_A'}\noptions: {dynamicSubstitutions: true}",
+		refused: "made of itself",
+	},
+	{
+		name: "grows",
+		yaml: "steps: [{name: u, args: [$_D]}]\nsubstitutions: {_A: '" + strings.Repeat("x", 2000) +
+			"', _B: '$_A$_A', _C: '$_B$_B', _D: '$_C$_C'}\noptions: {dynamicSubstitutions: true}",
+		refused: "grows over",
+	},
 	{name: "open brace", yaml: "steps: [{name: u, args: ['${_A']}]\nsubstitutions: {_A: b}", refused: "not closed"},
-	{name: "bad expansion", yaml: "steps: [{name: u, args: ['${_A!x}']}]\nsubstitutions: {_A: b}", refused: "steps[0].args[0]"},
-	{name: "secrets", yaml: "steps: [{name: u, secretEnv: [X]}]\navailableSecrets: {secretManager: [{versionName: v, env: X}]}", refused: "steps[0].secretEnv"},
-	{name: "pool", yaml: "steps: [{name: u}]\noptions: {pool: {name: projects/p/locations/l/workerPools/w}}", refused: "options.pool"},
-	{name: "packages", yaml: "steps: [{name: u}]\nartifacts: {npmPackages: [{repository: r, packagePath: p}]}", refused: "artifacts.npmPackages"},
-	{name: "objects without paths", yaml: "steps: [{name: u}]\nartifacts: {objects: {location: gs://b}}", refused: "artifacts.objects.paths"},
+	{
+		name:    "bad expansion",
+		yaml:    "steps: [{name: u, args: ['${_A!x}']}]\nsubstitutions: {_A: b}",
+		refused: "steps[0].args[0]",
+	},
+	{
+		name:    "secrets",
+		yaml:    "steps: [{name: u, secretEnv: [X]}]\navailableSecrets: {secretManager: [{versionName: v, env: X}]}",
+		refused: "steps[0].secretEnv",
+	},
+	{
+		name:    "pool",
+		yaml:    "steps: [{name: u}]\noptions: {pool: {name: projects/p/locations/l/workerPools/w}}",
+		refused: "options.pool",
+	},
+	{
+		name:    "packages",
+		yaml:    "steps: [{name: u}]\nartifacts: {npmPackages: [{repository: r, packagePath: p}]}",
+		refused: "artifacts.npmPackages",
+	},
+	{
+		name:    "objects without paths",
+		yaml:    "steps: [{name: u}]\nartifacts: {objects: {location: gs://b}}",
+		refused: "artifacts.objects.paths",
+	},
 	{name: "bad image", yaml: "steps: [{name: u}]\nimages: ['a b']", refused: "images[0]"},
 	{name: "bad tag", yaml: "steps: [{name: u}]\ntags: ['a b']", refused: "tags[0]"},
-	{name: "an account without a place for logs", yaml: "steps: [{name: u}]\nserviceAccount: projects/giggle/serviceAccounts/a@b", refused: "logs_bucket"},
+	{
+		name:    "an account without a place for logs",
+		yaml:    "steps: [{name: u}]\nserviceAccount: projects/giggle/serviceAccounts/a@b",
+		refused: "logs_bucket",
+	},
 }
 
 func TestConfigs(t *testing.T) {

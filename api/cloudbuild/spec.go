@@ -19,13 +19,20 @@ func ToRequest(w *cloudbuildpb.Build) (builds.Request, error) {
 	}
 	o := w.GetOptions()
 	r := builds.Request{
-		Tags: w.GetTags(), Timeout: w.GetTimeout().AsDuration(),
+		Tags:    w.GetTags(),
+		Timeout: w.GetTimeout().AsDuration(),
 		Spec: builds.Spec{
-			Images: w.GetImages(), Substitutions: w.GetSubstitutions(), QueueTTL: w.GetQueueTtl().AsDuration(), LogsBucket: w.GetLogsBucket(),
-			Account: w.GetServiceAccount(),
+			Images:        w.GetImages(),
+			Substitutions: w.GetSubstitutions(),
+			QueueTTL:      w.GetQueueTtl().AsDuration(),
+			LogsBucket:    w.GetLogsBucket(),
+			Account:       w.GetServiceAccount(),
 			Options: builds.Options{
-				Dynamic: o.GetDynamicSubstitutions(), Automap: o.GetAutomapSubstitutions(), Env: o.GetEnv(), Volumes: toVolumes(o.GetVolumes()),
-				DiskGB: o.GetDiskSizeGb(),
+				Dynamic: o.GetDynamicSubstitutions(),
+				Automap: o.GetAutomapSubstitutions(),
+				Env:     o.GetEnv(),
+				Volumes: toVolumes(o.GetVolumes()),
+				DiskGB:  o.GetDiskSizeGb(),
 			},
 		},
 	}
@@ -34,10 +41,13 @@ func ToRequest(w *cloudbuildpb.Build) (builds.Request, error) {
 		name string
 		from interface{ String() string }
 	}{
-		{&r.Spec.Options.MachineType, "options.machineType", o.GetMachineType()}, {&r.Spec.Options.Logging, "options.logging", o.GetLogging()},
-		{&r.Spec.Options.Substitution, "options.substitutionOption", o.GetSubstitutionOption()}, {&r.Spec.Options.Verify, "options.requestedVerifyOption", o.GetRequestedVerifyOption()},
+		{&r.Spec.Options.MachineType, "options.machineType", o.GetMachineType()},
+		{&r.Spec.Options.Logging, "options.logging", o.GetLogging()},
+		{&r.Spec.Options.Substitution, "options.substitutionOption", o.GetSubstitutionOption()},
+		{&r.Spec.Options.Verify, "options.requestedVerifyOption", o.GetRequestedVerifyOption()},
 	} {
-		if *e.to = e.from.String(); len(*e.to) > 0 && (*e.to)[0] >= '0' && (*e.to)[0] <= '9' || len(*e.to) > 0 && (*e.to)[0] == '-' {
+		if *e.to = e.from.String(); len(*e.to) > 0 && (*e.to)[0] >= '0' && (*e.to)[0] <= '9' ||
+			len(*e.to) > 0 && (*e.to)[0] == '-' {
 			return r, fault.Invalid(e.name, "%s is not a value of this field", *e.to)
 		}
 	}
@@ -53,9 +63,19 @@ func ToRequest(w *cloudbuildpb.Build) (builds.Request, error) {
 	}
 	for _, t := range w.GetSteps() {
 		r.Spec.Steps = append(r.Spec.Steps, builds.Step{
-			Name: t.GetName(), ID: t.GetId(), Args: t.GetArgs(), Env: t.GetEnv(), Dir: t.GetDir(), Entrypoint: t.GetEntrypoint(), Script: t.GetScript(),
-			WaitFor: t.GetWaitFor(), Timeout: t.GetTimeout().AsDuration(), Volumes: toVolumes(t.GetVolumes()), Automap: t.AutomapSubstitutions,
-			AllowFailure: t.GetAllowFailure(), AllowExitCodes: t.GetAllowExitCodes(),
+			Name:           t.GetName(),
+			ID:             t.GetId(),
+			Args:           t.GetArgs(),
+			Env:            t.GetEnv(),
+			Dir:            t.GetDir(),
+			Entrypoint:     t.GetEntrypoint(),
+			Script:         t.GetScript(),
+			WaitFor:        t.GetWaitFor(),
+			Timeout:        t.GetTimeout().AsDuration(),
+			Volumes:        toVolumes(t.GetVolumes()),
+			Automap:        t.AutomapSubstitutions,
+			AllowFailure:   t.GetAllowFailure(),
+			AllowExitCodes: t.GetAllowExitCodes(),
 		})
 	}
 	return r, nil
@@ -90,7 +110,8 @@ func unimplemented(w *cloudbuildpb.Build) error {
 		//lint:ignore SA1019 old clients send it, and are to be told
 		{o.GetWorkerPool() != "", "options.workerPool", "worker pools are not implemented"},
 		{o.GetPool().GetName() != "", "options.pool", "worker pools are not implemented"},
-		{o.GetDefaultLogsBucketBehavior() == cloudbuildpb.BuildOptions_REGIONAL_USER_OWNED_BUCKET && w.GetLogsBucket() == "", "options.defaultLogsBucketBehavior",
+		{o.GetDefaultLogsBucketBehavior() == cloudbuildpb.BuildOptions_REGIONAL_USER_OWNED_BUCKET &&
+			w.GetLogsBucket() == "", "options.defaultLogsBucketBehavior",
 			"logs are kept in the platform's own bucket; name another one in logsBucket"},
 		{len(a.GetMavenArtifacts()) > 0, "artifacts.mavenArtifacts", "only images and objects are implemented"},
 		{len(a.GetGoModules()) > 0, "artifacts.goModules", "only images and objects are implemented"},

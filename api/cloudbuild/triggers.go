@@ -19,7 +19,11 @@ import (
 // trigger may be named by what people call it. gcloud 528 names the trigger in the path and in the body.
 func (s *Server) triggerName(name, project, id string) (resource.Child, error) {
 	if name == "" {
-		name = resource.Child{Location: resource.Location{Project: project, Location: "global"}, Collection: "triggers", ID: id}.String()
+		name = resource.Child{
+			Location:   resource.Location{Project: project, Location: "global"},
+			Collection: "triggers",
+			ID:         id,
+		}.String()
 	}
 	n, _, err := s.Project.Child("triggers", name)
 	return n, err
@@ -38,8 +42,8 @@ func (s *Server) triggerLocation(parent, project string) (resource.Location, err
 	return in, err
 }
 
-// mayUse fails when the caller may not act as the accounts that a trigger's builds run as, or when the trigger's secret is
-// another project's.
+// mayUse fails when the caller may not act as the accounts that a trigger's builds run as, or when the trigger's secret
+// is another project's.
 func (s *Server) mayUse(ctx context.Context, project string, t *trigger.Trigger) error {
 	accounts := []string{t.Account}
 	if len(t.Inline) > 0 {
@@ -64,7 +68,8 @@ func (s *Server) mayUse(ctx context.Context, project string, t *trigger.Trigger)
 		}
 		account, err := resource.ParseAccountOrEmail(a)
 		if err != nil || !account.In(p) {
-			return fault.Invalid("trigger.serviceAccount", "%.200q is not projects/PROJECT/serviceAccounts/EMAIL of this project", a)
+			return fault.Invalid("trigger.serviceAccount",
+				"%.200q is not projects/PROJECT/serviceAccounts/EMAIL of this project", a)
 		}
 		if err := s.ActAs(ctx, guard.Caller(ctx), p, account.ID); err != nil {
 			return err
@@ -74,7 +79,9 @@ func (s *Server) mayUse(ctx context.Context, project string, t *trigger.Trigger)
 }
 
 // CreateBuildTrigger makes a trigger.
-func (s *Server) CreateBuildTrigger(ctx context.Context, r *cloudbuildpb.CreateBuildTriggerRequest) (*cloudbuildpb.BuildTrigger, error) {
+func (s *Server) CreateBuildTrigger(
+	ctx context.Context, r *cloudbuildpb.CreateBuildTriggerRequest,
+) (*cloudbuildpb.BuildTrigger, error) {
 	in, err := s.triggerLocation(r.GetParent(), r.GetProjectId())
 	if err != nil {
 		return nil, err
@@ -96,7 +103,9 @@ func (s *Server) CreateBuildTrigger(ctx context.Context, r *cloudbuildpb.CreateB
 }
 
 // GetBuildTrigger returns a trigger.
-func (s *Server) GetBuildTrigger(ctx context.Context, r *cloudbuildpb.GetBuildTriggerRequest) (*cloudbuildpb.BuildTrigger, error) {
+func (s *Server) GetBuildTrigger(
+	ctx context.Context, r *cloudbuildpb.GetBuildTriggerRequest,
+) (*cloudbuildpb.BuildTrigger, error) {
 	n, err := s.triggerName(r.GetName(), r.GetProjectId(), r.GetTriggerId())
 	if err != nil {
 		return nil, err
@@ -109,7 +118,9 @@ func (s *Server) GetBuildTrigger(ctx context.Context, r *cloudbuildpb.GetBuildTr
 }
 
 // ListBuildTriggers lists the triggers of a location.
-func (s *Server) ListBuildTriggers(ctx context.Context, r *cloudbuildpb.ListBuildTriggersRequest) (*cloudbuildpb.ListBuildTriggersResponse, error) {
+func (s *Server) ListBuildTriggers(
+	ctx context.Context, r *cloudbuildpb.ListBuildTriggersRequest,
+) (*cloudbuildpb.ListBuildTriggersResponse, error) {
 	in, err := s.triggerLocation(r.GetParent(), r.GetProjectId())
 	if err != nil {
 		return nil, err
@@ -137,7 +148,9 @@ func (s *Server) ListBuildTriggers(ctx context.Context, r *cloudbuildpb.ListBuil
 }
 
 // UpdateBuildTrigger replaces a trigger, or the fields of its mask.
-func (s *Server) UpdateBuildTrigger(ctx context.Context, r *cloudbuildpb.UpdateBuildTriggerRequest) (*cloudbuildpb.BuildTrigger, error) {
+func (s *Server) UpdateBuildTrigger(
+	ctx context.Context, r *cloudbuildpb.UpdateBuildTriggerRequest,
+) (*cloudbuildpb.BuildTrigger, error) {
 	n, err := s.triggerName(r.GetTrigger().GetResourceName(), r.GetProjectId(), r.GetTriggerId())
 	if err != nil {
 		return nil, err
@@ -198,7 +211,9 @@ func applyMask(to, from *cloudbuildpb.BuildTrigger, paths []string) error {
 }
 
 // DeleteBuildTrigger removes a trigger.
-func (s *Server) DeleteBuildTrigger(ctx context.Context, r *cloudbuildpb.DeleteBuildTriggerRequest) (*emptypb.Empty, error) {
+func (s *Server) DeleteBuildTrigger(
+	ctx context.Context, r *cloudbuildpb.DeleteBuildTriggerRequest,
+) (*emptypb.Empty, error) {
 	n, err := s.triggerName(r.GetName(), r.GetProjectId(), r.GetTriggerId())
 	if err != nil {
 		return nil, err
@@ -207,7 +222,9 @@ func (s *Server) DeleteBuildTrigger(ctx context.Context, r *cloudbuildpb.DeleteB
 }
 
 // RunBuildTrigger starts a build by a trigger, of the revision that is asked for.
-func (s *Server) RunBuildTrigger(ctx context.Context, r *cloudbuildpb.RunBuildTriggerRequest) (*longrunningpb.Operation, error) {
+func (s *Server) RunBuildTrigger(
+	ctx context.Context, r *cloudbuildpb.RunBuildTriggerRequest,
+) (*longrunningpb.Operation, error) {
 	n, err := s.triggerName(r.GetName(), r.GetProjectId(), r.GetTriggerId())
 	if err != nil {
 		return nil, err
@@ -222,7 +239,11 @@ func (s *Server) RunBuildTrigger(ctx context.Context, r *cloudbuildpb.RunBuildTr
 	}
 	src := r.GetSource()
 	b, err := s.Triggers.Fire(ctx, &t, trigger.Firing{
-		Branch: src.GetBranchName(), Tag: src.GetTagName(), Commit: src.GetCommitSha(), Substitutions: src.GetSubstitutions(), Creator: guard.Caller(ctx).Email(),
+		Branch:        src.GetBranchName(),
+		Tag:           src.GetTagName(),
+		Commit:        src.GetCommitSha(),
+		Substitutions: src.GetSubstitutions(),
+		Creator:       guard.Caller(ctx).Email(),
 	})
 	if err != nil {
 		return nil, err

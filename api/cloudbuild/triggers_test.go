@@ -56,7 +56,14 @@ func newTriggers(t *testing.T) *world {
 	w := &world{World: guardtest.New(t)}
 	w.builds = builds.New(w.Store, uuid.NewString)
 	triggers := &trigger.Triggers{
-		Store: w.Store, Builds: w.builds, Repos: repos{}, Events: repos{}, Kind: "git.push", NewID: uuid.NewString, Read: cloudbuild.ReadRequest, Log: slog.New(slog.DiscardHandler),
+		Store:  w.Store,
+		Builds: w.builds,
+		Repos:  repos{},
+		Events: repos{},
+		Kind:   "git.push",
+		NewID:  uuid.NewString,
+		Read:   cloudbuild.ReadRequest,
+		Log:    slog.New(slog.DiscardHandler),
 		Complete: func(_ context.Context, _ string, r *builds.Request) (string, error) {
 			r.ProjectNumber, r.LogsIn = w.Project.Number, "logs"
 			return iam.BuildAccount(w.Project.Number), nil
@@ -74,10 +81,16 @@ func newTriggers(t *testing.T) *world {
 	})
 	w.Serve(t, "cloudbuild.googleapis.com", "cloudbuild.googleapis.com", cloudbuild.Rules, func(m *rest.Mux) {
 		cloudbuild.New(cloudbuild.Config{
-			Builds: w.builds, Operations: operation.New(w.Store), Project: w.Projects.Find, Account: account, Pages: w.Pages, Triggers: triggers,
+			Builds:     w.builds,
+			Operations: operation.New(w.Store),
+			Project:    w.Projects.Find,
+			Account:    account,
+			Pages:      w.Pages,
+			Triggers:   triggers,
 			ActAs: func(_ context.Context, _ iam.Principal, _ resource.Project, email string) error {
 				if email != "builder@giggle.iam.gserviceaccount.com" {
-					return fault.New(fault.PermissionDenied, "Permission 'iam.serviceaccounts.actAs' denied on service account %s.", email)
+					return fault.New(fault.PermissionDenied,
+						"Permission 'iam.serviceaccounts.actAs' denied on service account %s.", email)
 				}
 				return nil
 			},
@@ -102,7 +115,8 @@ func TestTriggers(t *testing.T) {
 	w := newTriggers(t)
 	made := w.Call(t, "POST", triggersPath, onMain, 200)
 	id, _ := made["id"].(string)
-	if id == "" || made["resourceName"] != "projects/giggle/locations/global/triggers/"+id || made["createTime"] == nil {
+	if id == "" || made["resourceName"] != "projects/giggle/locations/global/triggers/"+id ||
+		made["createTime"] == nil {
 		t.Errorf("made %v", made)
 	}
 	w.Call(t, "POST", "/v1/projects/giggle/triggers", strings.Replace(onMain, "on-main", "old-form", 1), 200)
@@ -122,14 +136,18 @@ func TestTriggers(t *testing.T) {
 	for _, email := range []string{"builder@giggle.iam.gserviceaccount.com", "admin@giggle.iam.gserviceaccount.com"} {
 		status := map[bool]int{true: 200, false: 403}[strings.HasPrefix(email, "builder")]
 		name := "as-" + strings.SplitN(email, "@", 2)[0]
-		w.Call(t, "POST", triggersPath, `{"name":"`+name+`","filename":"c","serviceAccount":"projects/giggle/serviceAccounts/`+email+`"}`, status)
-		w.Call(t, "POST", triggersPath, `{"name":"`+name+`-inline","build":{"steps":[{"name":"ubuntu"}],"serviceAccount":"projects/giggle/serviceAccounts/`+email+`"}}`, status)
+		w.Call(t, "POST", triggersPath,
+			`{"name":"`+name+`","filename":"c","serviceAccount":"projects/giggle/serviceAccounts/`+email+`"}`, status)
+		w.Call(t, "POST", triggersPath,
+			`{"name":"`+name+`-inline","build":{"steps":[{"name":"ubuntu"}],"serviceAccount":"projects/giggle/serviceAccounts/`+email+`"}}`, status)
 	}
-	w.Call(t, "POST", triggersPath, `{"name":"sneaky","build":{"steps":[{"name":"ubuntu"}],"serviceAccount":"projects/giggle/serviceAccounts/$_A"},"substitutions":{"_A":"admin@giggle.iam.gserviceaccount.com"}}`, 400)
+	w.Call(t, "POST", triggersPath,
+		`{"name":"sneaky","build":{"steps":[{"name":"ubuntu"}],"serviceAccount":"projects/giggle/serviceAccounts/$_A"},"substitutions":{"_A":"admin@giggle.iam.gserviceaccount.com"}}`, 400)
 
 	list := w.Call(t, "GET", triggersPath+"?pageSize=3", "", 200)
 	more := w.Call(t, "GET", triggersPath+"?pageSize=3&pageToken="+list["nextPageToken"].(string), "", 200)
-	if a, b := len(guardtest.Names(list, "triggers", "name")), len(guardtest.Names(more, "triggers", "name")); a != 3 || b != 1 {
+	if a, b := len(guardtest.Names(list, "triggers", "name")), len(guardtest.Names(more, "triggers", "name")); a != 3 ||
+		b != 1 {
 		t.Errorf("pages of %d and %d", a, b)
 	}
 	// By id and by name; changed by a mask and as a whole.
@@ -144,7 +162,8 @@ func TestTriggers(t *testing.T) {
 	if got["disabled"] == true || got["id"] != id {
 		t.Errorf("replaced: %v", got)
 	}
-	w.Call(t, "PATCH", triggersPath+"/on-main?updateMask=serviceAccount", `{"serviceAccount":"admin@giggle.iam.gserviceaccount.com"}`, 403)
+	w.Call(t, "PATCH", triggersPath+"/on-main?updateMask=serviceAccount",
+		`{"serviceAccount":"admin@giggle.iam.gserviceaccount.com"}`, 403)
 	for _, c := range [][2]string{{"GET", ""}, {"PATCH", ""}, {"DELETE", ""}, {"POST", ":run"}} {
 		w.CallAs(t, w.Stranger, c[0], triggersPath+"/on-main"+c[1], "{}", 403)
 	}
@@ -155,11 +174,13 @@ func TestTriggers(t *testing.T) {
 	if got := fmt.Sprint(b["sourceProvenance"].(map[string]any)["resolvedRepoSource"]); got != want {
 		t.Errorf("provenance %s, want %s", got, want)
 	}
-	if args := fmt.Sprint(b["steps"].([]any)[0].(map[string]any)["args"]); b["buildTriggerId"] != id || args != "[echo dev y]" {
+	if args := fmt.Sprint(b["steps"].([]any)[0].(map[string]any)["args"]); b["buildTriggerId"] != id ||
+		args != "[echo dev y]" {
 		t.Errorf("built %v", b)
 	}
 	w.Call(t, "POST", triggersPath+"/on-main:run", `{"source":{"branchName":"none"}}`, 404)
-	if found := w.Call(t, "GET", "/v1/projects/giggle/builds?filter=trigger_id%3D%22"+id+"%22", "", 200); len(found["builds"].([]any)) != 1 {
+	if found := w.Call(t, "GET", "/v1/projects/giggle/builds?filter=trigger_id%3D%22"+id+"%22", "",
+		200); len(found["builds"].([]any)) != 1 {
 		t.Errorf("builds of the trigger: %v", found)
 	}
 	w.Call(t, "DELETE", triggersPath+"/on-main", "", 200)
@@ -168,8 +189,11 @@ func TestTriggers(t *testing.T) {
 
 func TestWebhook(t *testing.T) {
 	w := newTriggers(t)
-	w.Call(t, "POST", triggersPath, `{"name":"hook","webhookConfig":{"secret":"`+secretName+`"},"build":{"steps":[{"name":"ubuntu","args":["$_W"]}]},"substitutions":{"_W":"$(body.who)"}}`, 200)
-	w.Call(t, "POST", triggersPath, `{"name":"lost","webhookConfig":{"secret":"projects/giggle/secrets/none/versions/1"},"build":{"steps":[{"name":"ubuntu"}]}}`, 200)
+	w.Call(t, "POST", triggersPath,
+		`{"name":"hook","webhookConfig":{"secret":"`+secretName+
+			`"},"build":{"steps":[{"name":"ubuntu","args":["$_W"]}]},"substitutions":{"_W":"$(body.who)"}}`, 200)
+	w.Call(t, "POST", triggersPath,
+		`{"name":"lost","webhookConfig":{"secret":"projects/giggle/secrets/none/versions/1"},"build":{"steps":[{"name":"ubuntu"}]}}`, 200)
 	w.Call(t, "POST", triggersPath, onMain, 200)
 	for path, status := range map[string]int{
 		"hook:webhook?key=k&secret=wrong":                      403,
@@ -189,12 +213,13 @@ func TestWebhook(t *testing.T) {
 	}
 }
 
-// A trigger's secret is of its own project, by id or by number: another project's, which the platform could read, must not
-// be tried out by a trigger.
+// A trigger's secret is of its own project, by id or by number: another project's, which the platform could read, must
+// not be tried out by a trigger.
 func TestWebhookSecretIsOfItsProject(t *testing.T) {
 	w := newTriggers(t)
 	body := func(title, secret string) string {
-		return `{"name":"` + title + `","webhookConfig":{"secret":"` + secret + `"},"build":{"steps":[{"name":"ubuntu"}]}}`
+		return `{"name":"` + title + `","webhookConfig":{"secret":"` + secret +
+			`"},"build":{"steps":[{"name":"ubuntu"}]}}`
 	}
 	w.Call(t, "POST", triggersPath, body("own", secretName), 200)
 	w.Call(t, "POST", triggersPath, onMain, 200)
@@ -211,13 +236,18 @@ func TestWebhookSecretIsOfItsProject(t *testing.T) {
 		title := map[bool]string{true: "by-number", false: "foreign"}[status == 200]
 		w.Call(t, "POST", triggersPath, body(title, secret), status)
 		w.Call(t, "PATCH", triggersPath+"/own", body("own", secret), status)
-		w.Call(t, "PATCH", triggersPath+"/own?updateMask=webhookConfig", `{"webhookConfig":{"secret":"`+secret+`"}}`, status)
+		w.Call(t, "PATCH", triggersPath+"/own?updateMask=webhookConfig", `{"webhookConfig":{"secret":"`+secret+`"}}`,
+			status)
 	}
 	w.CallAs(t, "", "POST", triggersPath+"/by-number:webhook?key=k&secret=open-sesame", `{}`, 200)
 	// One that was set before it was checked is not used.
 	in := resource.Location{Project: "giggle", Location: "global"}
 	for title, secret := range map[string]string{"old-foreign": victimSecret, "old-own": secretName} {
-		if _, err := w.triggers.Create(t.Context(), in, trigger.Trigger{Title: title, Inline: []byte(`{"steps":[{"name":"ubuntu"}]}`), Webhook: &trigger.Webhook{Secret: secret}}); err != nil {
+		if _, err := w.triggers.Create(t.Context(), in, trigger.Trigger{
+			Title:   title,
+			Inline:  []byte(`{"steps":[{"name":"ubuntu"}]}`),
+			Webhook: &trigger.Webhook{Secret: secret},
+		}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -227,7 +257,8 @@ func TestWebhookSecretIsOfItsProject(t *testing.T) {
 
 func TestGitHub(t *testing.T) {
 	w := newTriggers(t)
-	w.Call(t, "POST", triggersPath, `{"name":"gh","filename":"c.yaml","github":{"owner":"me","name":"app","push":{"branch":"^main$"}}}`, 200)
+	w.Call(t, "POST", triggersPath,
+		`{"name":"gh","filename":"c.yaml","github":{"owner":"me","name":"app","push":{"branch":"^main$"}}}`, 200)
 	const path = "/v1/projects/giggle/githubWebhook"
 	const body = `{"ref":"refs/heads/main","after":"` + head + `","repository":{"name":"app","owner":{"login":"me"}}}`
 	mac := hmac.New(sha256.New, []byte("open-sesame"))
@@ -235,12 +266,14 @@ func TestGitHub(t *testing.T) {
 	good := "sha256=" + hex.EncodeToString(mac.Sum(nil))
 	send := func(signature, body, id string, status int) {
 		t.Helper()
-		w.CallAs(t, "", "POST", path, body, status, "X-Hub-Signature-256", signature, "X-GitHub-Event", "push", "X-GitHub-Delivery", id)
+		w.CallAs(t, "", "POST", path, body, status, "X-Hub-Signature-256", signature, "X-GitHub-Event", "push",
+			"X-GitHub-Delivery", id)
 	}
 	send("", body, "delivery-1", 401)
 	send("sha256="+strings.Repeat("0", 64), body, "delivery-1", 401)
 	send(good, body+" ", "delivery-1", 401)
-	w.CallAs(t, "", "POST", "/v1/projects/none-such/githubWebhook", body, 401, "X-Hub-Signature-256", good, "X-GitHub-Event", "push", "X-GitHub-Delivery", "delivery-1")
+	w.CallAs(t, "", "POST", "/v1/projects/none-such/githubWebhook", body, 401, "X-Hub-Signature-256", good,
+		"X-GitHub-Event", "push", "X-GitHub-Delivery", "delivery-1")
 	send(good, body, "../x", 400)
 	for range 3 {
 		send(good, body, "delivery-1", 200)

@@ -14,20 +14,31 @@ import (
 // toTrigger reads a trigger. What is not implemented is refused with its path.
 func toTrigger(w *cloudbuildpb.BuildTrigger) (trigger.Trigger, error) {
 	t := trigger.Trigger{
-		Title: w.GetName(), Description: w.GetDescription(), Tags: w.GetTags(), Disabled: w.GetDisabled(), Substitutions: w.GetSubstitutions(),
-		Included: w.GetIncludedFiles(), Ignored: w.GetIgnoredFiles(), Account: w.GetServiceAccount(), Approval: w.GetApprovalConfig().GetApprovalRequired(),
-		Autodetect: w.GetAutodetect(), File: w.GetFilename(),
+		Title:         w.GetName(),
+		Description:   w.GetDescription(),
+		Tags:          w.GetTags(),
+		Disabled:      w.GetDisabled(),
+		Substitutions: w.GetSubstitutions(),
+		Included:      w.GetIncludedFiles(),
+		Ignored:       w.GetIgnoredFiles(),
+		Account:       w.GetServiceAccount(),
+		Approval:      w.GetApprovalConfig().GetApprovalRequired(),
+		Autodetect:    w.GetAutodetect(),
+		File:          w.GetFilename(),
 	}
 	for _, f := range []struct {
 		set  bool
 		path string
 	}{
-		{w.GetPubsubConfig() != nil, "trigger.pubsubConfig"}, {w.GetRepositoryEventConfig() != nil, "trigger.repositoryEventConfig"},
-		{w.GetFilter() != "", "trigger.filter"}, {w.GetSourceToBuild().GetRepository() != "", "trigger.sourceToBuild.repository"},
+		{w.GetPubsubConfig() != nil, "trigger.pubsubConfig"},
+		{w.GetRepositoryEventConfig() != nil, "trigger.repositoryEventConfig"},
+		{w.GetFilter() != "", "trigger.filter"},
+		{w.GetSourceToBuild().GetRepository() != "", "trigger.sourceToBuild.repository"},
 		{w.GetGitFileSource().GetRepository() != "", "trigger.gitFileSource.repository"},
 	} {
 		if f.set {
-			return t, fault.NotImplemented(f.path, "only repositories of this platform and of GitHub, webhooks and runs by hand start builds")
+			return t, fault.NotImplemented(f.path,
+				"only repositories of this platform and of GitHub, webhooks and runs by hand start builds")
 		}
 	}
 	if r := w.GetTriggerTemplate(); r != nil {
@@ -56,7 +67,12 @@ func toTrigger(w *cloudbuildpb.BuildTrigger) (trigger.Trigger, error) {
 		t.Inline = text
 	}
 	if f := w.GetGitFileSource(); f != nil {
-		t.GitFile = &trigger.GitFile{Path: f.GetPath(), URI: f.GetUri(), Type: f.GetRepoType().String(), Revision: f.GetRevision()}
+		t.GitFile = &trigger.GitFile{
+			Path:     f.GetPath(),
+			URI:      f.GetUri(),
+			Type:     f.GetRepoType().String(),
+			Revision: f.GetRevision(),
+		}
 	}
 	if s := w.GetSourceToBuild(); s != nil {
 		t.Source = &trigger.GitSource{URI: s.GetUri(), Type: s.GetRepoType().String(), Ref: s.GetRef()}
@@ -67,8 +83,16 @@ func toTrigger(w *cloudbuildpb.BuildTrigger) (trigger.Trigger, error) {
 // fromTrigger writes a trigger.
 func fromTrigger(t *trigger.Trigger) (*cloudbuildpb.BuildTrigger, error) {
 	w := &cloudbuildpb.BuildTrigger{
-		ResourceName: t.Name.String(), Id: t.Name.ID, Name: t.Title, Description: t.Description, Tags: t.Tags, Disabled: t.Disabled,
-		CreateTime: timestamppb.New(t.Created), Substitutions: t.Substitutions, IncludedFiles: t.Included, IgnoredFiles: t.Ignored,
+		ResourceName:   t.Name.String(),
+		Id:             t.Name.ID,
+		Name:           t.Title,
+		Description:    t.Description,
+		Tags:           t.Tags,
+		Disabled:       t.Disabled,
+		CreateTime:     timestamppb.New(t.Created),
+		Substitutions:  t.Substitutions,
+		IncludedFiles:  t.Included,
+		IgnoredFiles:   t.Ignored,
 		ServiceAccount: t.Account,
 	}
 	if t.Approval {
@@ -90,19 +114,29 @@ func fromTrigger(t *trigger.Trigger) (*cloudbuildpb.BuildTrigger, error) {
 		w.Github = &cloudbuildpb.GitHubEventsConfig{Owner: g.Owner, Name: g.Name}
 		switch p := g.Push; {
 		case p != nil && p.Tag != "":
-			w.Github.Event = &cloudbuildpb.GitHubEventsConfig_Push{Push: &cloudbuildpb.PushFilter{InvertRegex: p.Invert, GitRef: &cloudbuildpb.PushFilter_Tag{Tag: p.Tag}}}
+			w.Github.Event = &cloudbuildpb.GitHubEventsConfig_Push{
+				Push: &cloudbuildpb.PushFilter{InvertRegex: p.Invert, GitRef: &cloudbuildpb.PushFilter_Tag{Tag: p.Tag}},
+			}
 		case p != nil:
-			w.Github.Event = &cloudbuildpb.GitHubEventsConfig_Push{Push: &cloudbuildpb.PushFilter{InvertRegex: p.Invert, GitRef: &cloudbuildpb.PushFilter_Branch{Branch: p.Branch}}}
+			w.Github.Event = &cloudbuildpb.GitHubEventsConfig_Push{
+				Push: &cloudbuildpb.PushFilter{
+					InvertRegex: p.Invert,
+					GitRef:      &cloudbuildpb.PushFilter_Branch{Branch: p.Branch},
+				},
+			}
 		case g.Pull != nil:
 			w.Github.Event = &cloudbuildpb.GitHubEventsConfig_PullRequest{PullRequest: &cloudbuildpb.PullRequestFilter{
-				InvertRegex: g.Pull.Invert, GitRef: &cloudbuildpb.PullRequestFilter_Branch{Branch: g.Pull.Branch},
-				CommentControl: cloudbuildpb.PullRequestFilter_CommentControl(cloudbuildpb.PullRequestFilter_CommentControl_value[g.Comments]),
+				InvertRegex: g.Pull.Invert,
+				GitRef:      &cloudbuildpb.PullRequestFilter_Branch{Branch: g.Pull.Branch},
+				CommentControl: cloudbuildpb.PullRequestFilter_CommentControl(
+					cloudbuildpb.PullRequestFilter_CommentControl_value[g.Comments]),
 			}}
 		}
 	}
 	if t.Webhook != nil {
 		w.WebhookConfig = &cloudbuildpb.WebhookConfig{
-			AuthMethod: &cloudbuildpb.WebhookConfig_Secret{Secret: t.Webhook.Secret}, State: cloudbuildpb.WebhookConfig_OK,
+			AuthMethod: &cloudbuildpb.WebhookConfig_Secret{Secret: t.Webhook.Secret},
+			State:      cloudbuildpb.WebhookConfig_OK,
 		}
 	}
 	switch {

@@ -25,16 +25,18 @@ func GitHubSecret(project string) string {
 	return "projects/" + project + "/secrets/github-webhook/versions/latest"
 }
 
-// ownSecret is the name of a secret's version with the project's id in it. It fails with PermissionDenied where the name
-// is of another project than p: whoever guesses would learn of a secret that he can't read.
+// ownSecret is the name of a secret's version with the project's id in it. It fails with PermissionDenied where the
+// name is of another project than p: whoever guesses would learn of a secret that he can't read.
 func ownSecret(p resource.Project, name string) (string, error) {
 	if !secrets.IsName(name) {
-		return "", fault.Invalid("trigger.webhookConfig.secret", "%.300q is not projects/PROJECT/secrets/SECRET/versions/VERSION", name)
+		return "", fault.Invalid("trigger.webhookConfig.secret",
+			"%.300q is not projects/PROJECT/secrets/SECRET/versions/VERSION", name)
 	}
 	_, rest, _ := strings.Cut(name, "/")
 	project, rest, _ := strings.Cut(rest, "/")
 	if project != p.ID && project != p.Number {
-		return "", fault.New(fault.PermissionDenied, "The secret %s is not of the trigger's project. Make one in the project %s.", name, p.ID)
+		return "", fault.New(fault.PermissionDenied,
+			"The secret %s is not of the trigger's project. Make one in the project %s.", name, p.ID)
 	}
 	return "projects/" + p.ID + "/" + rest, nil
 }
@@ -52,7 +54,9 @@ func ReadRequest(data []byte) (builds.Request, error) {
 }
 
 // webhook returns the trigger that a request may start, since it knows the trigger's secret.
-func (s *Server) webhook(ctx context.Context, r *cloudbuildpb.ReceiveTriggerWebhookRequest) (t trigger.Trigger, err error) {
+func (s *Server) webhook(
+	ctx context.Context, r *cloudbuildpb.ReceiveTriggerWebhookRequest,
+) (t trigger.Trigger, err error) {
 	// One answer for all that is wrong: who does not know the secret learns nothing.
 	refused := fault.New(fault.PermissionDenied, "The trigger does not exist, or the secret is not its own.")
 	n, err := s.triggerName(r.GetName(), r.GetProjectId(), r.GetTrigger())
@@ -85,7 +89,8 @@ func (s *Server) webhook(ctx context.Context, r *cloudbuildpb.ReceiveTriggerWebh
 	return t, nil
 }
 
-// beforeWebhook refuses a webhook without the trigger's secret before its body is read. Over gRPC all is in the message.
+// beforeWebhook refuses a webhook without the trigger's secret before its body is read. Over gRPC all is in the
+// message.
 func (s *Server) beforeWebhook(ctx context.Context, call *rest.Call) error {
 	if call.Params == nil {
 		return nil
@@ -107,9 +112,11 @@ func (s *Server) beforeWebhook(ctx context.Context, call *rest.Call) error {
 	return err
 }
 
-// ReceiveTriggerWebhook starts a build by a trigger for whoever knows the trigger's secret. An API key is not looked at:
-// it would say which project pays.
-func (s *Server) ReceiveTriggerWebhook(ctx context.Context, r *cloudbuildpb.ReceiveTriggerWebhookRequest) (*cloudbuildpb.ReceiveTriggerWebhookResponse, error) {
+// ReceiveTriggerWebhook starts a build by a trigger for whoever knows the trigger's secret. An API key is not looked
+// at: it would say which project pays.
+func (s *Server) ReceiveTriggerWebhook(
+	ctx context.Context, r *cloudbuildpb.ReceiveTriggerWebhookRequest,
+) (*cloudbuildpb.ReceiveTriggerWebhookResponse, error) {
 	t, err := s.webhook(ctx, r)
 	if err != nil {
 		return nil, err
@@ -163,7 +170,8 @@ func (s *Server) receiveGitHub(ctx context.Context, r *rest.Request) (any, error
 	if err := trigger.CheckSignature(secret, body, r.Header.Get("X-Hub-Signature-256")); err != nil {
 		return nil, err
 	}
-	d, ok, err := trigger.ParseDelivery(project, r.Header.Get("X-GitHub-Event"), r.Header.Get("X-GitHub-Delivery"), body)
+	d, ok, err := trigger.ParseDelivery(project, r.Header.Get("X-GitHub-Event"), r.Header.Get("X-GitHub-Delivery"),
+		body)
 	if err != nil || !ok {
 		return nil, err
 	}

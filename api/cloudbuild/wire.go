@@ -14,11 +14,18 @@ import (
 // ToProto writes a build.
 func ToProto(b *builds.Build, p resource.Project) *cloudbuildpb.Build {
 	w := &cloudbuildpb.Build{
-		Name: "projects/" + p.Number + "/locations/" + b.Name.Location.Location + "/builds/" + b.Name.ID, Id: b.Name.ID, ProjectId: p.ID,
-		Status: toStatus(b.Status), StatusDetail: b.Detail,
-		CreateTime: timestamppb.New(b.Created), StartTime: stamp(b.Started), FinishTime: stamp(b.Finished), Timeout: durationpb.New(b.Timeout),
-		LogUrl: "https://console.cloud.google.com/cloud-build/builds;region=" + b.Name.Location.Location + "/" + b.Name.ID + "?project=" + p.Number,
-		Tags:   b.Tags,
+		Name:         "projects/" + p.Number + "/locations/" + b.Name.Location.Location + "/builds/" + b.Name.ID,
+		Id:           b.Name.ID,
+		ProjectId:    p.ID,
+		Status:       toStatus(b.Status),
+		StatusDetail: b.Detail,
+		CreateTime:   timestamppb.New(b.Created),
+		StartTime:    stamp(b.Started),
+		FinishTime:   stamp(b.Finished),
+		Timeout:      durationpb.New(b.Timeout),
+		LogUrl: "https://console.cloud.google.com/cloud-build/builds;region=" + b.Name.Location.Location + "/" +
+			b.Name.ID + "?project=" + p.Number,
+		Tags: b.Tags,
 	}
 	if b.Account != "" { // a build that could not begin has none
 		w.ServiceAccount = "projects/" + p.ID + "/serviceAccounts/" + b.Account
@@ -30,17 +37,26 @@ func ToProto(b *builds.Build, p resource.Project) *cloudbuildpb.Build {
 		}
 	}
 	if b.Source.Bucket != "" {
-		source := &cloudbuildpb.StorageSource{Bucket: b.Source.Bucket, Object: b.Source.Object, Generation: b.Source.Generation}
+		source := &cloudbuildpb.StorageSource{
+			Bucket:     b.Source.Bucket,
+			Object:     b.Source.Object,
+			Generation: b.Source.Generation,
+		}
 		w.Source = &cloudbuildpb.Source{Source: &cloudbuildpb.Source_StorageSource{StorageSource: source}}
 		w.SourceProvenance = &cloudbuildpb.SourceProvenance{ResolvedStorageSource: source}
 	}
 	w.BuildTriggerId = b.Trigger
 	if r := b.Source.Repo; r != nil {
-		w.Source = &cloudbuildpb.Source{Source: &cloudbuildpb.Source_RepoSource{RepoSource: repoSource(p, r, r.Branch, r.Tag)}}
+		w.Source = &cloudbuildpb.Source{
+			Source: &cloudbuildpb.Source_RepoSource{RepoSource: repoSource(p, r, r.Branch, r.Tag)},
+		}
 		w.SourceProvenance = &cloudbuildpb.SourceProvenance{ResolvedRepoSource: repoSource(p, r, "", "")}
 	}
 	if b.Status == builds.Failure || b.Status == builds.InternalError {
-		w.FailureInfo = &cloudbuildpb.Build_FailureInfo{Type: cloudbuildpb.Build_FailureInfo_USER_BUILD_STEP, Detail: b.Detail}
+		w.FailureInfo = &cloudbuildpb.Build_FailureInfo{
+			Type:   cloudbuildpb.Build_FailureInfo_USER_BUILD_STEP,
+			Detail: b.Detail,
+		}
 	}
 	specToProto(b, w)
 	return w
@@ -75,13 +91,19 @@ func specToProto(b *builds.Build, w *cloudbuildpb.Build) {
 		SubstitutionOption: cloudbuildpb.BuildOptions_SubstitutionOption(
 			cloudbuildpb.BuildOptions_SubstitutionOption_value[o.Substitution]),
 		RequestedVerifyOption: cloudbuildpb.BuildOptions_VerifyOption(cloudbuildpb.BuildOptions_VerifyOption_value[o.Verify]),
-		DynamicSubstitutions:  o.Dynamic, AutomapSubstitutions: o.Automap, Env: o.Env, Volumes: fromVolumes(o.Volumes), DiskSizeGb: o.DiskGB,
+		DynamicSubstitutions:  o.Dynamic,
+		AutomapSubstitutions:  o.Automap,
+		Env:                   o.Env,
+		Volumes:               fromVolumes(o.Volumes),
+		DiskSizeGb:            o.DiskGB,
 	}
 	if w.Options.Logging == cloudbuildpb.BuildOptions_LOGGING_UNSPECIFIED {
 		w.Options.Logging = cloudbuildpb.BuildOptions_LEGACY
 	}
 	if s.Objects.Location != "" {
-		w.Artifacts = &cloudbuildpb.Artifacts{Objects: &cloudbuildpb.Artifacts_ArtifactObjects{Location: s.Objects.Location, Paths: s.Objects.Paths}}
+		w.Artifacts = &cloudbuildpb.Artifacts{
+			Objects: &cloudbuildpb.Artifacts_ArtifactObjects{Location: s.Objects.Location, Paths: s.Objects.Paths},
+		}
 	}
 	if len(s.Images) > 0 && w.Artifacts == nil {
 		w.Artifacts = &cloudbuildpb.Artifacts{}
@@ -98,9 +120,20 @@ func specToProto(b *builds.Build, w *cloudbuildpb.Build) {
 			st = b.Steps[i]
 		}
 		x := &cloudbuildpb.BuildStep{
-			Name: t.Name, Id: t.ID, Args: t.Args, Env: t.Env, Dir: t.Dir, Entrypoint: t.Entrypoint, Script: t.Script, WaitFor: t.WaitFor,
-			Volumes: fromVolumes(t.Volumes), AutomapSubstitutions: t.Automap, AllowFailure: t.AllowFailure, AllowExitCodes: t.AllowExitCodes,
-			ExitCode: st.ExitCode, Timing: span(st.Started, st.Finished),
+			Name:                 t.Name,
+			Id:                   t.ID,
+			Args:                 t.Args,
+			Env:                  t.Env,
+			Dir:                  t.Dir,
+			Entrypoint:           t.Entrypoint,
+			Script:               t.Script,
+			WaitFor:              t.WaitFor,
+			Volumes:              fromVolumes(t.Volumes),
+			AutomapSubstitutions: t.Automap,
+			AllowFailure:         t.AllowFailure,
+			AllowExitCodes:       t.AllowExitCodes,
+			ExitCode:             st.ExitCode,
+			Timing:               span(st.Started, st.Finished),
 		}
 		if t.Builtin == "" { // what is built in has no image to be pulled
 			x.PullTiming = span(st.Started, st.Pulled)
@@ -125,9 +158,14 @@ func specToProto(b *builds.Build, w *cloudbuildpb.Build) {
 	if ran && b.Status.Terminal() {
 		w.Results = &cloudbuildpb.Results{BuildStepImages: digests, NumArtifacts: int64(b.Objects)}
 		for _, i := range b.Images {
-			w.Results.Images = append(w.Results.Images, &cloudbuildpb.BuiltImage{Name: i.Name, Digest: i.Digest, PushTiming: span(i.Started, i.Finished)})
+			w.Results.Images = append(w.Results.Images, &cloudbuildpb.BuiltImage{
+				Name:       i.Name,
+				Digest:     i.Digest,
+				PushTiming: span(i.Started, i.Finished),
+			})
 		}
-		w.Timing = map[string]*cloudbuildpb.TimeSpan{"BUILD": span(firstStart, lastEnd), "FETCHSOURCE": span(b.Started, firstStart)}
+		w.Timing = map[string]*cloudbuildpb.TimeSpan{"BUILD": span(firstStart, lastEnd),
+			"FETCHSOURCE": span(b.Started, firstStart)}
 		if n := len(b.Images); n > 0 {
 			w.Timing["PUSH"] = span(b.Images[0].Started, b.Images[n-1].Finished)
 		}
@@ -138,7 +176,10 @@ func specToProto(b *builds.Build, w *cloudbuildpb.Build) {
 		}
 	}
 	if a := b.Approval; a != nil {
-		w.Approval = &cloudbuildpb.BuildApproval{Config: &cloudbuildpb.ApprovalConfig{ApprovalRequired: true}, State: cloudbuildpb.BuildApproval_PENDING}
+		w.Approval = &cloudbuildpb.BuildApproval{
+			Config: &cloudbuildpb.ApprovalConfig{ApprovalRequired: true},
+			State:  cloudbuildpb.BuildApproval_PENDING,
+		}
 		if a.Approver != "" {
 			w.Approval.State = cloudbuildpb.BuildApproval_APPROVED
 			decision := cloudbuildpb.ApprovalResult_APPROVED
@@ -146,7 +187,11 @@ func specToProto(b *builds.Build, w *cloudbuildpb.Build) {
 				w.Approval.State, decision = cloudbuildpb.BuildApproval_REJECTED, cloudbuildpb.ApprovalResult_REJECTED
 			}
 			w.Approval.Result = &cloudbuildpb.ApprovalResult{
-				ApproverAccount: a.Approver, ApprovalTime: stamp(a.Time), Decision: decision, Comment: a.Comment, Url: a.URL,
+				ApproverAccount: a.Approver,
+				ApprovalTime:    stamp(a.Time),
+				Decision:        decision,
+				Comment:         a.Comment,
+				Url:             a.URL,
 			}
 		} else if b.Status.Terminal() {
 			w.Approval.State = cloudbuildpb.BuildApproval_CANCELLED

@@ -1,8 +1,8 @@
-// Package giggle is the platform's own API: what no API of Google's has. It is plain HTTP and JSON, on the socket in the
-// data directory.
+// Package giggle is the platform's own API: what no API of Google's has. It is plain HTTP and JSON, on the socket in
+// the data directory.
 //
-// It serves the giggle command. Who calls is for the listener to say; what they may is asked of the same evaluator as in
-// every other API. It has no rules table: its few calls name their permission where they are.
+// It serves the giggle command. Who calls is for the listener to say; what they may is asked of the same evaluator as
+// in every other API. It has no rules table: its few calls name their permission where they are.
 package giggle
 
 import (
@@ -82,7 +82,9 @@ func (s *Server) Handler() http.Handler {
 }
 
 // serve answers with what a handler returns, in JSON; nil where it has written itself.
-func (s *Server) serve(h func(w http.ResponseWriter, r *http.Request, who iam.Principal) (any, error)) http.HandlerFunc {
+func (s *Server) serve(
+	h func(w http.ResponseWriter, r *http.Request, who iam.Principal) (any, error),
+) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		who, err := s.cfg.Caller(localUser(r.Context()))
 		var out any
@@ -127,7 +129,8 @@ func (s *Server) explain(_ http.ResponseWriter, r *http.Request, who iam.Princip
 			return nil, err
 		}
 		if len(entries) == 0 {
-			return nil, fault.New(fault.NotFound, "No request %.80q is in the audit log: it holds what changed something and what was refused.", id)
+			return nil, fault.New(fault.NotFound,
+				"No request %.80q is in the audit log: it holds what changed something and what was refused.", id)
 		}
 		entry = &entries[0]
 		call, err := audit.PayloadOf(entry)
@@ -136,7 +139,11 @@ func (s *Server) explain(_ http.ResponseWriter, r *http.Request, who iam.Princip
 		}
 		principal = call.Authentication.PrincipalSubject
 		if len(call.Authorization) == 0 {
-			return Explanation{Text: withoutPermission(call), Allowed: !call.Refused(), Entry: entry}, s.mayExplain(r.Context(), who, call.ResourceName)
+			return Explanation{
+				Text:    withoutPermission(call),
+				Allowed: !call.Refused(),
+				Entry:   entry,
+			}, s.mayExplain(r.Context(), who, call.ResourceName)
 		}
 		permission, resource = call.Authorization[0].Permission, call.Authorization[0].Resource
 	}
@@ -145,11 +152,13 @@ func (s *Server) explain(_ http.ResponseWriter, r *http.Request, who iam.Princip
 		return nil, err
 	}
 	resource = strings.TrimPrefix(resource, "//")
-	if i := strings.Index(resource, "projects/"); i > 0 { // "//run.googleapis.com/projects/…", as IAM's own tools write it
+	// "//run.googleapis.com/projects/…", as IAM's own tools write it
+	if i := strings.Index(resource, "projects/"); i > 0 {
 		resource = resource[i:]
 	}
 	if permission == "" || !strings.HasPrefix(resource, "projects/") {
-		return nil, fault.New(fault.InvalidArgument, "Name a permission (\"run.routes.invoke\") and a resource (\"projects/giggle/locations/europe-north1/services/jokes\"), or a request's id.")
+		return nil, fault.New(fault.InvalidArgument,
+			"Name a permission (\"run.routes.invoke\") and a resource (\"projects/giggle/locations/europe-north1/services/jokes\"), or a request's id.")
 	}
 	if err := s.mayExplain(r.Context(), who, resource); err != nil {
 		return nil, err
@@ -166,7 +175,8 @@ func (s *Server) mayExplain(ctx context.Context, who iam.Principal, resource str
 		projects = part[1:2]
 	}
 	for _, p := range projects {
-		if err := s.cfg.Identity.Authorize(ctx, who, "resourcemanager.projects.getIamPolicy", "projects/"+p); err != nil {
+		if err := s.cfg.Identity.Authorize(ctx, who, "resourcemanager.projects.getIamPolicy",
+			"projects/"+p); err != nil {
 			return err
 		}
 	}

@@ -17,7 +17,8 @@ import (
 // maxEntries bounds how many entries a call may ask for.
 const maxEntries = 100_000
 
-// LogLine is a line of the answer to a call for logs: an entry, a note that entries were lost, or the error that ended it.
+// LogLine is a line of the answer to a call for logs: an entry, a note that entries were lost, or the error that ended
+// it.
 type LogLine struct {
 	Entry *logging.Entry `json:"entry,omitempty"`
 	Lost  int64          `json:"lost,omitempty"`
@@ -64,7 +65,11 @@ func (s *Server) audit(w http.ResponseWriter, r *http.Request, who iam.Principal
 	f := logging.Filter{
 		Project: q.Get("project"),
 		ID:      q.Get("request"),
-		Match:   audit.Calls{Principal: q.Get("principal"), Method: q.Get("method"), Refused: q.Get("refused") == "true"}.Match,
+		Match: audit.Calls{
+			Principal: q.Get("principal"),
+			Method:    q.Get("method"),
+			Refused:   q.Get("refused") == "true",
+		}.Match,
 	}
 	var err error
 	if f.Limit, err = limitIn(q, 0); err != nil {
@@ -87,7 +92,9 @@ func limitIn(q url.Values, unsaid int) (int, error) {
 }
 
 // entries answers with the entries of a log, one a line: those that there are, and with follow those that come.
-func (s *Server) entries(w http.ResponseWriter, r *http.Request, who iam.Principal, from logging.Reader, f logging.Filter) error {
+func (s *Server) entries(
+	w http.ResponseWriter, r *http.Request, who iam.Principal, from logging.Reader, f logging.Filter,
+) error {
 	projects := []string{f.Project}
 	if f.Project == "" {
 		projects = s.cfg.Projects()

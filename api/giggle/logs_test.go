@@ -33,8 +33,11 @@ func (identity) Authorize(_ context.Context, _ iam.Principal, permission, resour
 func serve(t *testing.T, l logging.Reader, loads giggle.Top) *httptest.Server {
 	t.Helper()
 	h := giggle.New(giggle.Config{
-		Identity: identity{}, Log: l, Loads: func() giggle.Top { return loads }, Projects: func() []string { return []string{"giggle", "other"} },
-		Caller: func(int) (iam.Principal, error) { return iam.User("you@giggle.test"), nil },
+		Identity: identity{},
+		Log:      l,
+		Loads:    func() giggle.Top { return loads },
+		Projects: func() []string { return []string{"giggle", "other"} },
+		Caller:   func(int) (iam.Principal, error) { return iam.User("you@giggle.test"), nil },
 	}).Handler()
 	s := httptest.NewServer(h)
 	t.Cleanup(s.Close)
@@ -43,8 +46,12 @@ func serve(t *testing.T, l logging.Reader, loads giggle.Top) *httptest.Server {
 
 func entry(n int) logging.Entry {
 	return logging.Entry{
-		Project: "giggle", Log: logging.Stdout, Time: time.Unix(int64(1_800_000_000+n), 0), Text: fmt.Sprint(n),
-		Resource: logging.Revision(resource.Revision{Service: resource.Service("giggle", "europe-north1", "jokes"), ID: "jokes-1"}),
+		Project: "giggle",
+		Log:     logging.Stdout,
+		Time:    time.Unix(int64(1_800_000_000+n), 0),
+		Text:    fmt.Sprint(n),
+		Resource: logging.Revision(resource.Revision{Service: resource.Service("giggle", "europe-north1",
+			"jokes"), ID: "jokes-1"}),
 	}
 }
 
@@ -63,14 +70,17 @@ func TestLogs(t *testing.T) {
 		lines int
 		text  string
 	}{
-		{"project=giggle", 200, 50, `"textPayload":"59"`}, {"project=giggle&limit=0", 200, 60, `"textPayload":"0"`}, {"project=giggle&limit=1&service=jokes", 200, 1, `"59"`},
+		{"project=giggle", 200, 50, `"textPayload":"59"`}, {"project=giggle&limit=0", 200, 60, `"textPayload":"0"`},
+		{"project=giggle&limit=1&service=jokes", 200, 1, `"59"`},
 		{"project=giggle&service=other", 200, 0, ""}, {"project=giggle&severity=error", 200, 0, ""},
 		{"project=giggle&limit=0&region=europe-north1&revision=jokes-1", 200, 60, `"textPayload":"0"`},
 		{"project=giggle&limit=0&region=us-central1", 200, 0, ""},
 		{"project=giggle&limit=0&build=b1", 200, 1, `"textPayload":"Step #0"`}, {"project=giggle&build=b2", 200, 0, ""},
 		{"project=other&build=b1", 403, 1, "logging.logEntries.list"},
-		{"", 400, 1, "project"}, {"project=other", 403, 1, "logging.logEntries.list"}, {"project=giggle&limit=-1", 400, 1, "limit"}, {"project=giggle&limit=100001", 400, 1, "limit"},
-		{"project=giggle&limit=x", 400, 1, "limit"}, {"project=giggle&severity=loud", 400, 1, "severity"}, {"project=other&follow=true", 403, 1, "logging.logEntries.list"},
+		{"", 400, 1, "project"}, {"project=other", 403, 1, "logging.logEntries.list"},
+		{"project=giggle&limit=-1", 400, 1, "limit"}, {"project=giggle&limit=100001", 400, 1, "limit"},
+		{"project=giggle&limit=x", 400, 1, "limit"}, {"project=giggle&severity=loud", 400, 1, "severity"},
+		{"project=other&follow=true", 403, 1, "logging.logEntries.list"},
 	} {
 		res, err := http.Get(s.URL + "/v1/logs?" + tt.query)
 		if err != nil {
@@ -78,7 +88,8 @@ func TestLogs(t *testing.T) {
 		}
 		b, err := io.ReadAll(res.Body)
 		_ = res.Body.Close()
-		if err != nil || res.StatusCode != tt.code || strings.Count(string(b), "\n") != tt.lines || !strings.Contains(string(b), tt.text) {
+		if err != nil || res.StatusCode != tt.code || strings.Count(string(b), "\n") != tt.lines ||
+			!strings.Contains(string(b), tt.text) {
 			t.Errorf("%s = %d %s, %v", tt.query, res.StatusCode, b, err)
 		}
 	}
@@ -137,14 +148,17 @@ func TestLogsThatFail(t *testing.T) {
 		}
 		b, err := io.ReadAll(res.Body)
 		_ = res.Body.Close()
-		if err != nil || res.StatusCode != tt.code || strings.Count(string(b), "\n") != tt.lines || !strings.Contains(string(b), `"message":"it is closed"`) {
+		if err != nil || res.StatusCode != tt.code || strings.Count(string(b), "\n") != tt.lines ||
+			!strings.Contains(string(b), `"message":"it is closed"`) {
 			t.Errorf("%+v = %d %s, %v", tt, res.StatusCode, b, err)
 		}
 	}
 }
 
 func TestTop(t *testing.T) {
-	s := serve(t, nil, giggle.Top{Revisions: []giggle.Load{{Project: "giggle", Revision: "jokes-1"}, {Project: "other", Revision: "secret-1"}}})
+	s := serve(t, nil, giggle.Top{
+		Revisions: []giggle.Load{{Project: "giggle", Revision: "jokes-1"}, {Project: "other", Revision: "secret-1"}},
+	})
 	for query, want := range map[string]struct {
 		code int
 		text string
@@ -155,7 +169,8 @@ func TestTop(t *testing.T) {
 		}
 		b, err := io.ReadAll(res.Body)
 		_ = res.Body.Close()
-		if err != nil || res.StatusCode != want.code || !strings.Contains(string(b), want.text) || strings.Contains(string(b), "secret") {
+		if err != nil || res.StatusCode != want.code || !strings.Contains(string(b), want.text) ||
+			strings.Contains(string(b), "secret") {
 			t.Errorf("%q = %d %.200s, %v", query, res.StatusCode, b, err)
 		}
 	}

@@ -15,8 +15,8 @@ import (
 
 // Models is the table of models' backends, and the files that were added.
 type Models interface {
-	// Add keeps a model's file under a name of a project, and has it answer for that name where the platform can run it.
-	// Source is what the file was called; without a file it is the name of a model that is here.
+	// Add keeps a model's file under a name of a project, and has it answer for that name where the platform can run
+	// it. Source is what the file was called; without a file it is the name of a model that is here.
 	Add(ctx context.Context, project, name, source string, file io.Reader) (library.Model, error)
 	Files(ctx context.Context, project string) ([]library.Model, error)
 	Routes(ctx context.Context, project string) ([]vertex.Route, error)
@@ -88,11 +88,13 @@ func (s *Server) useModel(w http.ResponseWriter, r *http.Request, who iam.Princi
 	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxQuestion)).Decode(&route); err != nil {
 		return nil, fault.New(fault.InvalidArgument, "The body is no route: %v", err)
 	}
-	if err := s.cfg.Identity.Authorize(r.Context(), who, "aiplatform.models.upload", "projects/"+route.Project); err != nil {
+	if err := s.cfg.Identity.Authorize(r.Context(), who, "aiplatform.models.upload",
+		"projects/"+route.Project); err != nil {
 		return nil, err
 	}
 	route.File = nil
-	return route, s.cfg.Models.Use(r.Context(), vertex.Route{Project: route.Project, Model: route.Model, Backend: route.Backend})
+	return route, s.cfg.Models.Use(r.Context(),
+		vertex.Route{Project: route.Project, Model: route.Model, Backend: route.Backend})
 }
 
 // addModel takes the body as a model's file under a name, or with from in the query a model that is here.
@@ -149,7 +151,8 @@ func (s *Server) tryModel(w http.ResponseWriter, r *http.Request, who iam.Princi
 	if q.Prompt == "" {
 		return nil, fault.Invalid("prompt", "is missing")
 	}
-	if err := s.cfg.Identity.Authorize(r.Context(), who, "aiplatform.endpoints.predict", "projects/"+q.Project); err != nil {
+	if err := s.cfg.Identity.Authorize(r.Context(), who, "aiplatform.endpoints.predict",
+		"projects/"+q.Project); err != nil {
 		return nil, err
 	}
 	_, backend, err := s.cfg.Models.Resolve(r.Context(), q.Project, q.Model)

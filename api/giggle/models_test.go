@@ -31,13 +31,25 @@ func (modeller) Authorize(_ context.Context, _ iam.Principal, permission, resour
 type table struct{ giggle.Models }
 
 func (table) Routes(context.Context, string) ([]vertex.Route, error) {
-	return []vertex.Route{{Project: "giggle", Model: "small", Backend: "embedded:small"}, {Project: "giggle", Model: "*", Backend: vertex.Embedded}}, nil
+	return []vertex.Route{{
+		Project: "giggle",
+		Model:   "small",
+		Backend: "embedded:small",
+	}, {Project: "giggle", Model: "*", Backend: vertex.Embedded}}, nil
 }
 
 func (table) Files(context.Context, string) ([]library.Model, error) {
 	return []library.Model{
 		{Project: "giggle", Name: "large", Source: "large.gguf", Digest: "sha256:2", Size: 2, Unfit: "it is large"},
-		{Project: "giggle", Name: "small", Source: "s.gguf", Digest: "sha256:1", Size: 1, Title: "Small", Added: time.Unix(0, 0).UTC()},
+		{
+			Project: "giggle",
+			Name:    "small",
+			Source:  "s.gguf",
+			Digest:  "sha256:1",
+			Size:    1,
+			Title:   "Small",
+			Added:   time.Unix(0, 0).UTC(),
+		},
 	}, nil
 }
 
@@ -56,7 +68,9 @@ func (table) Add(_ context.Context, project, name, source string, file io.Reader
 
 func TestModels(t *testing.T) {
 	h := giggle.New(giggle.Config{
-		Identity: modeller{}, Models: table{}, Caller: func(int) (iam.Principal, error) { return iam.User("you@giggle.test"), nil },
+		Identity: modeller{},
+		Models:   table{},
+		Caller:   func(int) (iam.Principal, error) { return iam.User("you@giggle.test"), nil },
 	}).Handler()
 	s := httptest.NewServer(h)
 	t.Cleanup(s.Close)
@@ -84,7 +98,8 @@ func TestModels(t *testing.T) {
 		t.Fatalf("%d %s, %v", code, body, err)
 	}
 	small, rest, large := all[0], all[1], all[2]
-	if small.Backend != "embedded:small" || small.File == nil || small.File.Source != "s.gguf" || small.File.Title != "Small" {
+	if small.Backend != "embedded:small" || small.File == nil || small.File.Source != "s.gguf" ||
+		small.File.Title != "Small" {
 		t.Errorf("a model with a file: %+v", small)
 	}
 	if rest.Model != "*" || rest.File != nil {
@@ -99,9 +114,11 @@ func TestModels(t *testing.T) {
 		code        int
 		want        []string
 	}{
-		{"project=giggle&name=n&source=f.gguf", "12345", 200, []string{`"backend":"embedded:n"`, `"source":"f.gguf"`, `"bytes":5`}},
+		{"project=giggle&name=n&source=f.gguf", "12345", 200, []string{`"backend":"embedded:n"`, `"source":"f.gguf"`,
+			`"bytes":5`}},
 		{"project=giggle&name=n&source=f.gguf", "123456", 200, []string{`"backend":""`, `"unfit":"it is large"`}},
-		{"project=giggle&name=n&source=f.gguf&from=small", "", 200, []string{`"source":"a copy of small"`, `"backend":"embedded:n"`}},
+		{"project=giggle&name=n&source=f.gguf&from=small", "", 200, []string{`"source":"a copy of small"`,
+			`"backend":"embedded:n"`}},
 		{"project=other&name=n&source=f.gguf", "1", 403, []string{"aiplatform.models.upload"}},
 	} {
 		code, body := call("PUT", "/v1/models:add?"+tt.query, tt.body)

@@ -22,7 +22,8 @@ const ShellProtocol = "giggle-shell"
 // shell opens a shell in a step of a build that failed, and makes the connection its terminal.
 func (s *Server) shell(w http.ResponseWriter, r *http.Request, who iam.Principal) (any, error) {
 	if r.Header.Get("Upgrade") != ShellProtocol {
-		return nil, fault.New(fault.InvalidArgument, "A shell needs a connection that is upgraded to %s.", ShellProtocol)
+		return nil, fault.New(fault.InvalidArgument, "A shell needs a connection that is upgraded to %s.",
+			ShellProtocol)
 	}
 	q := r.URL.Query()
 	size := func(name string, def uint16) uint16 {
@@ -41,7 +42,8 @@ func (s *Server) shell(w http.ResponseWriter, r *http.Request, who iam.Principal
 		return nil, err
 	}
 	defer func() { _ = conn.Close() }() // all that was to be said was
-	if _, err := conn.Write([]byte("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: " + ShellProtocol + "\r\n\r\n")); err != nil {
+	if _, err := conn.Write([]byte("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: " +
+		ShellProtocol + "\r\n\r\n")); err != nil {
 		return nil, nil
 	}
 	// Not the request's context: that ends when the server has seen the end of what the client sends, and a client that

@@ -74,7 +74,12 @@ func Loads(now time.Time, instances []scale.Stats, requests []gateway.Stats) Top
 			i = len(out.Revisions)
 			at[rev.String()] = i
 			s := rev.Service
-			out.Revisions = append(out.Revisions, Load{Project: s.Project, Region: s.Location.Location, Service: s.ID, Revision: rev.ID})
+			out.Revisions = append(out.Revisions, Load{
+				Project:  s.Project,
+				Region:   s.Location.Location,
+				Service:  s.ID,
+				Revision: rev.ID,
+			})
 		}
 		return &out.Revisions[i]
 	}

@@ -39,8 +39,14 @@ func event(host string, call *rest.Call, rule Rule, err error) audit.Event {
 	on := call.Resource
 	who, _ := call.Caller.(iam.Principal)
 	e := audit.Event{
-		RequestID: call.ID, Service: host, Method: call.Method, Project: projectIn(on), Resource: on, Permission: rule.Permission,
-		Data: rule.Data, Member: who.Member,
+		RequestID:  call.ID,
+		Service:    host,
+		Method:     call.Method,
+		Project:    projectIn(on),
+		Resource:   on,
+		Permission: rule.Permission,
+		Data:       rule.Data,
+		Member:     who.Member,
 	}
 	e.Caller, _, _ = net.SplitHostPort(call.HTTP.RemoteAddr)
 	e.UserAgent = call.HTTP.UserAgent()
@@ -66,8 +72,8 @@ var readers = []string{
 	"get", "list", "search", "query", "test", "batchget", "lint", "fetch", "count", "check", "export", "wait",
 }
 
-// reads reports whether a call changes nothing: by its rule, by its HTTP method, or by the verb in its name where everything is a
-// POST ("/google.iam.admin.v1.IAM/GetRole", "cloudresourcemanager.projects.getIamPolicy").
+// reads reports whether a call changes nothing: by its rule, by its HTTP method, or by the verb in its name where
+// everything is a POST ("/google.iam.admin.v1.IAM/GetRole", "cloudresourcemanager.projects.getIamPolicy").
 func reads(call *rest.Call, rule Rule) bool {
 	if rule.Reads || call.HTTP.Method == http.MethodGet || call.HTTP.Method == http.MethodHead {
 		return true

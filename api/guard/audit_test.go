@@ -37,12 +37,14 @@ func TestCallsAreInTheAuditLog(t *testing.T) {
 		m.HandleFunc("POST", "/v1/open", "things.open", ok)
 		m.HandleFunc("POST", thing+":refuse", "things.refuse", func(context.Context, *rest.Request) (any, error) {
 			e := fault.New(fault.PermissionDenied, "No.")
-			e.Metadata = map[string]string{"permission": "iam.serviceAccounts.actAs", "resource": "projects/giggle/serviceAccounts/x"}
+			e.Metadata = map[string]string{"permission": "iam.serviceAccounts.actAs",
+				"resource": "projects/giggle/serviceAccounts/x"}
 			return nil, e
 		})
-		m.HandleFunc("POST", thing+":invalidate", "things.invalidate", func(context.Context, *rest.Request) (any, error) {
-			return nil, fault.Invalid("spec.env", "the value %q is wrong", "hunter2")
-		})
+		m.HandleFunc("POST", thing+":invalidate", "things.invalidate",
+			func(context.Context, *rest.Request) (any, error) {
+				return nil, fault.Invalid("spec.env", "the value %q is wrong", "hunter2")
+			})
 	})
 	const at = "/v1/projects/giggle/things/x"
 	for _, c := range []struct {
@@ -54,14 +56,18 @@ func TestCallsAreInTheAuditLog(t *testing.T) {
 		{"a read by POST", w.Owner, "POST", at + ":test", 200, ""},
 		{"an open call", "", "POST", "/v1/open", 200, ""},
 		{"a write", w.Owner, "PUT", at, 200, "activity things.update user:you@giggle.test run.services.update projects/giggle/things/x true 0"},
-		{"a project's number", w.Owner, "PUT", "/v1/projects/" + w.Project.Number + "/things/x", 200, "activity things.update user:you@giggle.test run.services.update projects/giggle/things/x true 0"},
-		{"a write of data", w.Owner, "POST", at + ":write", 200, "data_access things.write user:you@giggle.test run.services.update projects/giggle/things/x true 0"},
+		{"a project's number", w.Owner, "PUT", "/v1/projects/" + w.Project.Number +
+			"/things/x", 200, "activity things.update user:you@giggle.test run.services.update projects/giggle/things/x true 0"},
+		{"a write of data", w.Owner, "POST", at +
+			":write", 200, "data_access things.write user:you@giggle.test run.services.update projects/giggle/things/x true 0"},
 		{"a refused write", w.Stranger, "PUT", at, 403, "activity things.update user:stranger@giggle.test run.services.update projects/giggle/things/x false 7"},
 		{"a refused read", w.Stranger, "GET", at, 403, "activity things.get user:stranger@giggle.test run.services.get projects/giggle/things/x false 7"},
 		{"nobody", "", "GET", at, 401, "data_access things.get    - 16"},
 		{"a bad token", "ya29.secret-secret", "GET", at, 401, "data_access things.get    - 16"},
-		{"refused by the handler", w.Owner, "POST", at + ":refuse", 403, "activity things.refuse user:you@giggle.test iam.serviceAccounts.actAs projects/giggle/serviceAccounts/x false 7"},
-		{"a write that failed", w.Owner, "POST", at + ":invalidate", 400, "activity things.invalidate user:you@giggle.test  projects/giggle/things/x - 3"},
+		{"refused by the handler", w.Owner, "POST", at +
+			":refuse", 403, "activity things.refuse user:you@giggle.test iam.serviceAccounts.actAs projects/giggle/serviceAccounts/x false 7"},
+		{"a write that failed", w.Owner, "POST", at +
+			":invalidate", 400, "activity things.invalidate user:you@giggle.test  projects/giggle/things/x - 3"},
 	} {
 		before := entries(t, w)
 		w.CallAs(t, c.token, c.method, c.path, "", c.status, "User-Agent", "a-test")
@@ -81,7 +87,8 @@ func TestCallsAreInTheAuditLog(t *testing.T) {
 		}
 	}
 	for _, e := range entries(t, w) {
-		if p := payload(t, e); strings.Contains(p.Status.Message, "hunter2") || strings.Contains(p.Status.Message, "ya29") {
+		if p := payload(t, e); strings.Contains(p.Status.Message, "hunter2") ||
+			strings.Contains(p.Status.Message, "ya29") {
 			t.Errorf("a value of a request is in the log: %+v", p)
 		}
 		if e.ID == "" || payload(t, e).Request.UserAgent != "a-test" || payload(t, e).Request.CallerIP == "" {
@@ -117,14 +124,16 @@ func line(t *testing.T, e logging.Entry) string {
 	}
 	_, name, _ := strings.Cut(e.Log, "/")
 	code := map[int32]string{0: "0", 3: "3", 7: "7", 16: "16"}[p.Status.Code]
-	return strings.Join([]string{name, p.MethodName, p.Authentication.PrincipalSubject, permission, p.ResourceName, granted, code}, " ")
+	return strings.Join([]string{name, p.MethodName, p.Authentication.PrincipalSubject, permission, p.ResourceName,
+		granted, code}, " ")
 }
 
 // A broken disk under the log does not take the answer away: the write has happened.
 func TestAnswerGoesOutWhenTheLogFails(t *testing.T) {
 	w := guardtest.New(t)
 	w.Serve(t, "things.googleapis.com", "", guard.Rules{"things.create": {Authenticated: true}}, func(m *rest.Mux) {
-		m.HandleFunc(http.MethodPost, "/v1/things", "things.create", func(context.Context, *rest.Request) (any, error) { return map[string]string{}, nil })
+		m.HandleFunc(http.MethodPost, "/v1/things", "things.create",
+			func(context.Context, *rest.Request) (any, error) { return map[string]string{}, nil })
 	})
 	if err := w.Audit.Close(); err != nil {
 		t.Fatal(err)

@@ -48,8 +48,8 @@ func (r Rule) check() error {
 	return nil
 }
 
-// Admit is what an API's mux asks before it reads a body: it authenticates the caller, and authorises the call where its
-// path and query say what it is about. What only the body says is left to the interceptors.
+// Admit is what an API's mux asks before it reads a body: it authenticates the caller, and authorises the call where
+// its path and query say what it is about. What only the body says is left to the interceptors.
 func (c *Chain) Admit(ctx context.Context, call *rest.Call) error {
 	g, rule := c.guard, c.rules[call.Method]
 	if rule.Open {

@@ -196,7 +196,8 @@ func (g *Guard) authenticate(ctx context.Context, call *rest.Call, rule Rule, ap
 			err = g.Identity.Authorize(ctx, who, "serviceusage.services.use", p.String())
 		}
 		if err != nil {
-			e := fault.New(fault.PermissionDenied, "Caller does not have required permission to use project %.60s. Grant the caller the roles/serviceusage.serviceUsageConsumer role.", project)
+			e := fault.New(fault.PermissionDenied,
+				"Caller does not have required permission to use project %.60s. Grant the caller the roles/serviceusage.serviceUsageConsumer role.", project)
 			e.Reason, e.Domain = "USER_PROJECT_DENIED", "googleapis.com"
 			e.Cause, e.Help = err, fault.From(err).Help
 			return e
@@ -215,17 +216,16 @@ func Caller(ctx context.Context) iam.Principal {
 	return iam.Anonymous
 }
 
-// Canonical names the project of a resource by its id and a service account by its e-mail address, as policies do, whatever
-// else the caller called them. An unknown project stays as it is: nobody has
-// a role there, and whether it exists is nobody's business. A name that a handler could read as another than the one
-// asked about is InvalidArgument.
+// Canonical names the project of a resource by its id and a service account by its e-mail address, as policies do,
+// whatever else the caller called them. An unknown project stays as it is: nobody has a role there, and whether it
+// exists is nobody's business. A name that a handler could read as another than the one asked about is InvalidArgument.
 func (g *Guard) Canonical(ctx context.Context, name string) (string, error) {
 	rest, ok := strings.CutPrefix(name, "projects/")
 	if !ok {
 		return name, nil
 	}
-	// What is behind an object's bucket is the object's name, as its owner likes it: up to 1,024 bytes, with any slashes
-	// and dots (https://cloud.google.com/storage/docs/objects#naming). Nothing is looked up by it.
+	// What is behind an object's bucket is the object's name, as its owner likes it: up to 1,024 bytes, with any
+	// slashes and dots (https://cloud.google.com/storage/docs/objects#naming). Nothing is looked up by it.
 	object := ""
 	if i := strings.Index(rest, "/objects/"); i > 0 && strings.Contains(rest[:i], "/buckets/") {
 		rest, object = rest[:i], rest[i:]
@@ -234,11 +234,13 @@ func (g *Guard) Canonical(ctx context.Context, name string) (string, error) {
 		return "", fault.New(fault.InvalidArgument, "The name of the object is longer than %d bytes.", resource.MaxName)
 	}
 	if len(rest) > resource.MaxName {
-		return "", fault.New(fault.InvalidArgument, "%.100q… is longer than the %d bytes of a resource name.", name, resource.MaxName)
+		return "", fault.New(fault.InvalidArgument, "%.100q… is longer than the %d bytes of a resource name.", name,
+			resource.MaxName)
 	}
 	for _, segment := range strings.Split(rest, "/") {
 		if segment == "" || segment == "." || segment == ".." {
-			return "", fault.New(fault.InvalidArgument, "%.100q is not a resource name: it has an empty segment, or one of dots.", name)
+			return "", fault.New(fault.InvalidArgument,
+				"%.100q is not a resource name: it has an empty segment, or one of dots.", name)
 		}
 	}
 	ref, tail, _ := strings.Cut(rest, "/")

@@ -17,7 +17,8 @@ import (
 func thing(m *rest.Mux) {
 	for _, route := range []struct{ pattern, rpc string }{
 		{"/open", "open"}, {"/unruled", "unruled"}, {"/anyone", "anyone"},
-		{"/v1/{name=projects/**}", "named"}, {"/either", "either"}, {"/regional/{project}", "regional"}, {"/nothing", "nothing"},
+		{"/v1/{name=projects/**}", "named"}, {"/either", "either"}, {"/regional/{project}", "regional"},
+		{"/nothing", "nothing"},
 		{"/b/{bucket}", "bucket"},
 	} {
 		m.HandleFunc("GET", route.pattern, route.rpc, func(ctx context.Context, r *rest.Request) (any, error) {
@@ -63,7 +64,8 @@ func TestBranches(t *testing.T) {
 		{"no rule, even for the owner", w.Owner, "/unruled", nil, 403, ""},
 		{"anyone without a token", none, "/anyone", nil, 401, "CREDENTIALS_MISSING"},
 		{"anyone with a bad token", bad, "/anyone", nil, 401, "ACCESS_TOKEN_TYPE_UNSUPPORTED"},
-		{"anyone with another scheme", none, "/anyone", []string{"Authorization", "Basic eW91OnB3"}, 401, "ACCESS_TOKEN_TYPE_UNSUPPORTED"},
+		{"anyone with another scheme", none, "/anyone", []string{"Authorization",
+			"Basic eW91OnB3"}, 401, "ACCESS_TOKEN_TYPE_UNSUPPORTED"},
 		{"anyone signed in", w.Stranger, "/anyone", nil, 200, ""},
 
 		{"permission", w.Owner, "/v1/projects/giggle/things/x", nil, 200, ""},
@@ -71,11 +73,13 @@ func TestBranches(t *testing.T) {
 		{"a project by its number", w.Owner, "/v1/projects/" + w.Project.Number + "/things/x", nil, 200, ""},
 		{"unknown project", w.Owner, "/v1/projects/nowhere/things/x", nil, 403, "IAM_PERMISSION_DENIED"},
 		{"disabled API", w.Owner, "/v1/projects/another-project/things/x", nil, 403, "SERVICE_DISABLED"},
-		{"disabled API by number", w.Owner, "/v1/projects/" + w.Other.Number + "/things/x", nil, 403, "SERVICE_DISABLED"},
+		{"disabled API by number", w.Owner, "/v1/projects/" + w.Other.Number +
+			"/things/x", nil, 403, "SERVICE_DISABLED"},
 		{"disabled API is no news for a stranger", w.Stranger, "/v1/projects/another-project/things/x", nil, 403, "IAM_PERMISSION_DENIED"},
 
 		{"any project's account", w.Owner, "/v1/projects/-/serviceAccounts/" + compute, nil, 200, ""},
-		{"any project's account, for a stranger", w.Stranger, "/v1/projects/-/serviceAccounts/" + compute, nil, 403, "IAM_PERMISSION_DENIED"},
+		{"any project's account, for a stranger", w.Stranger, "/v1/projects/-/serviceAccounts/" +
+			compute, nil, 403, "IAM_PERMISSION_DENIED"},
 		{"any project's unknown account", w.Owner, "/v1/projects/-/serviceAccounts/who@giggle.test", nil, 404, ""},
 		{"bucket", w.Owner, "/b/a-bucket", nil, 200, ""},
 		{"bucket of another", w.Stranger, "/b/a-bucket", nil, 403, "IAM_PERMISSION_DENIED"},
@@ -87,12 +91,14 @@ func TestBranches(t *testing.T) {
 		{"neither template", w.Owner, "/either", nil, 400, ""},
 		{"a field is missing", w.Owner, "/nothing", nil, 400, ""},
 
-		{"region in the host", w.Owner, "/regional/giggle", []string{"Host", "europe-north1-run.googleapis.com"}, 200, ""},
+		{"region in the host", w.Owner, "/regional/giggle", []string{"Host",
+			"europe-north1-run.googleapis.com"}, 200, ""},
 		{"no region in the host", w.Owner, "/regional/giggle", nil, 400, ""},
 		{"no such region", w.Owner, "/regional/giggle", []string{"Host", "atlantis1-run.googleapis.com"}, 400, ""},
 
 		{"a way up", w.Owner, "/v1/projects/giggle/%2e%2e/another-project", nil, 400, ""},
-		{"a way up in one segment", w.Owner, "/regional/giggle%2f..%2fx", []string{"Host", "europe-north1-run.googleapis.com"}, 400, ""},
+		{"a way up in one segment", w.Owner, "/regional/giggle%2f..%2fx", []string{"Host",
+			"europe-north1-run.googleapis.com"}, 400, ""},
 		{"an empty segment", w.Owner, "/either?name=projects/giggle//x", nil, 400, ""},
 		{"a very long name", w.Owner, "/either?name=projects/giggle/" + strings.Repeat("x", 2000), nil, 400, ""},
 	} {
@@ -108,8 +114,8 @@ func TestBranches(t *testing.T) {
 	}
 }
 
-// A condition on a service account's name sees the same name whatever the caller calls the account, as the handler means
-// the same account: whoever may one of two must not get at the other by its number.
+// A condition on a service account's name sees the same name whatever the caller calls the account, as the handler
+// means the same account: whoever may one of two must not get at the other by its number.
 func TestAccountsHaveOneName(t *testing.T) {
 	w := guardtest.New(t)
 	w.Serve(t, service, "", guard.Rules{"named": {Permission: "iam.serviceAccounts.get", On: "{name}"}}, thing)
@@ -130,11 +136,14 @@ func TestAccountsHaveOneName(t *testing.T) {
 		condition string
 		may       map[string]int // what a caller of that condition gets, by the account's id
 	}{
-		"all but the secret ones": {`!resource.name.extract("serviceAccounts/{id}").startsWith("secret")`, map[string]int{
+		"all but the secret ones": {`!resource.name.extract("serviceAccounts/{id}").startsWith("secret")`,
+			map[string]int{
+				public.Email: 200, public.UniqueID: 200, secret.Email: 403, secret.UniqueID: 403, deleted.UniqueID: 403,
+			}},
+		"only the public one": {`resource.name.endsWith("/serviceAccounts/` + public.Email +
+			`") || resource.name.extract("serviceAccounts/{id}/keys/") == "` + public.Email + `"`, map[string]int{
 			public.Email: 200, public.UniqueID: 200, secret.Email: 403, secret.UniqueID: 403, deleted.UniqueID: 403,
-		}},
-		"only the public one": {`resource.name.endsWith("/serviceAccounts/` + public.Email + `") || resource.name.extract("serviceAccounts/{id}/keys/") == "` + public.Email + `"`, map[string]int{
-			public.Email: 200, public.UniqueID: 200, secret.Email: 403, secret.UniqueID: 403, deleted.UniqueID: 403, foreign: 403, "107": 403,
+			foreign: 403, "107": 403,
 		}},
 	} {
 		caller := iam.Principal{Member: "user:" + strings.ReplaceAll(who, " ", "-") + "@giggle.test"}
@@ -191,7 +200,8 @@ func TestUserProject(t *testing.T) {
 func TestRegion(t *testing.T) {
 	for host, want := range map[string]string{
 		"europe-north1-run.googleapis.com": "europe-north1", "europe-north1-run.googleapis.com:443": "europe-north1",
-		"run.googleapis.com": "", "atlantis1-run.googleapis.com": "", "-run.googleapis.com": "", "": "", "[::1]:443": "", "europe-north1": "",
+		"run.googleapis.com": "", "atlantis1-run.googleapis.com": "", "-run.googleapis.com": "", "": "",
+		"[::1]:443": "", "europe-north1": "",
 	} {
 		if got := guard.Region(host); got != want {
 			t.Errorf("Region(%q) = %q, want %q", host, got, want)

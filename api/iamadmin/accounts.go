@@ -1,6 +1,7 @@
 package iamadmin
 
-//lint:file-ignore SA1019 the etag is deprecated in the proto, but clients still send it back, and it guards their read-modify-write
+// lint:file-ignore SA1019 the etag is deprecated in the proto, but clients still send it back, and it guards their
+// read-modify-write
 
 import (
 	"context"
@@ -15,19 +16,32 @@ import (
 
 func accountToProto(a iam.Account) *adminpb.ServiceAccount {
 	return &adminpb.ServiceAccount{
-		Name: a.Name(), ProjectId: a.Project, UniqueId: a.UniqueID, Email: a.Email, DisplayName: a.DisplayName,
-		Description: a.Description, Disabled: a.Disabled, Oauth2ClientId: a.UniqueID, Etag: etag(a.Etag),
+		Name:           a.Name(),
+		ProjectId:      a.Project,
+		UniqueId:       a.UniqueID,
+		Email:          a.Email,
+		DisplayName:    a.DisplayName,
+		Description:    a.Description,
+		Disabled:       a.Disabled,
+		Oauth2ClientId: a.UniqueID,
+		Etag:           etag(a.Etag),
 	}
 }
 
 // CreateServiceAccount makes a service account.
-func (s *Server) CreateServiceAccount(ctx context.Context, r *adminpb.CreateServiceAccountRequest) (*adminpb.ServiceAccount, error) {
+func (s *Server) CreateServiceAccount(
+	ctx context.Context, r *adminpb.CreateServiceAccountRequest,
+) (*adminpb.ServiceAccount, error) {
 	project, err := s.project(r.GetName())
 	if err != nil {
 		return nil, err
 	}
 	in := r.GetServiceAccount()
-	a, err := s.Identity.CreateAccount(ctx, r.GetAccountId(), iam.Account{Project: project, DisplayName: in.GetDisplayName(), Description: in.GetDescription()})
+	a, err := s.Identity.CreateAccount(ctx, r.GetAccountId(), iam.Account{
+		Project:     project,
+		DisplayName: in.GetDisplayName(),
+		Description: in.GetDescription(),
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -35,7 +49,9 @@ func (s *Server) CreateServiceAccount(ctx context.Context, r *adminpb.CreateServ
 }
 
 // ListServiceAccounts lists a project's service accounts by address.
-func (s *Server) ListServiceAccounts(ctx context.Context, r *adminpb.ListServiceAccountsRequest) (*adminpb.ListServiceAccountsResponse, error) {
+func (s *Server) ListServiceAccounts(
+	ctx context.Context, r *adminpb.ListServiceAccountsRequest,
+) (*adminpb.ListServiceAccountsResponse, error) {
 	project, err := s.project(r.GetName())
 	if err != nil {
 		return nil, err
@@ -44,7 +60,12 @@ func (s *Server) ListServiceAccounts(ctx context.Context, r *adminpb.ListService
 	if err != nil {
 		return nil, err
 	}
-	all, next, err := page(s, resource.List{Query: "accounts of " + project, Size: int(r.GetPageSize()), Most: maxAccountPage, Token: r.GetPageToken()}, all, func(a iam.Account) string { return a.Email })
+	all, next, err := page(s, resource.List{
+		Query: "accounts of " + project,
+		Size:  int(r.GetPageSize()),
+		Most:  maxAccountPage,
+		Token: r.GetPageToken(),
+	}, all, func(a iam.Account) string { return a.Email })
 	if err != nil {
 		return nil, err
 	}
@@ -56,7 +77,9 @@ func (s *Server) ListServiceAccounts(ctx context.Context, r *adminpb.ListService
 }
 
 // GetServiceAccount returns a service account by e-mail address or unique id.
-func (s *Server) GetServiceAccount(ctx context.Context, r *adminpb.GetServiceAccountRequest) (*adminpb.ServiceAccount, error) {
+func (s *Server) GetServiceAccount(
+	ctx context.Context, r *adminpb.GetServiceAccountRequest,
+) (*adminpb.ServiceAccount, error) {
 	a, err := s.get(ctx, r.GetName())
 	if err != nil {
 		return nil, err
@@ -79,7 +102,8 @@ func (s *Server) get(ctx context.Context, name string) (iam.Account, error) {
 func (s *Server) UpdateServiceAccount(ctx context.Context, r *adminpb.ServiceAccount) (*adminpb.ServiceAccount, error) {
 	return s.update(ctx, r.GetName(), func(a *iam.Account) error {
 		if len(r.GetEtag()) > 0 && string(r.GetEtag()) != string(etag(a.Etag)) {
-			return fault.New(fault.Aborted, "The service account has changed since it was read. Read it again and repeat the change.")
+			return fault.New(fault.Aborted,
+				"The service account has changed since it was read. Read it again and repeat the change.")
 		}
 		a.DisplayName, a.Description = r.GetDisplayName(), r.GetDescription()
 		return nil
@@ -87,14 +111,17 @@ func (s *Server) UpdateServiceAccount(ctx context.Context, r *adminpb.ServiceAcc
 }
 
 // PatchServiceAccount changes the fields of a service account that the mask names.
-func (s *Server) PatchServiceAccount(ctx context.Context, r *adminpb.PatchServiceAccountRequest) (*adminpb.ServiceAccount, error) {
+func (s *Server) PatchServiceAccount(
+	ctx context.Context, r *adminpb.PatchServiceAccountRequest,
+) (*adminpb.ServiceAccount, error) {
 	in := r.GetServiceAccount()
 	if len(r.GetUpdateMask().GetPaths()) == 0 {
 		return nil, fault.Invalid("update_mask", "is missing")
 	}
 	return s.update(ctx, in.GetName(), func(a *iam.Account) error {
 		if len(in.GetEtag()) > 0 && string(in.GetEtag()) != string(etag(a.Etag)) {
-			return fault.New(fault.Aborted, "The service account has changed since it was read. Read it again and repeat the change.")
+			return fault.New(fault.Aborted,
+				"The service account has changed since it was read. Read it again and repeat the change.")
 		}
 		for _, path := range r.GetUpdateMask().GetPaths() {
 			switch path {
@@ -110,7 +137,9 @@ func (s *Server) PatchServiceAccount(ctx context.Context, r *adminpb.PatchServic
 	})
 }
 
-func (s *Server) update(ctx context.Context, name string, change func(*iam.Account) error) (*adminpb.ServiceAccount, error) {
+func (s *Server) update(
+	ctx context.Context, name string, change func(*iam.Account) error,
+) (*adminpb.ServiceAccount, error) {
 	a, err := s.get(ctx, name)
 	if err != nil {
 		return nil, err
@@ -122,7 +151,9 @@ func (s *Server) update(ctx context.Context, name string, change func(*iam.Accou
 }
 
 // DeleteServiceAccount deletes a service account; UndeleteServiceAccount takes it back for 30 days.
-func (s *Server) DeleteServiceAccount(ctx context.Context, r *adminpb.DeleteServiceAccountRequest) (*emptypb.Empty, error) {
+func (s *Server) DeleteServiceAccount(
+	ctx context.Context, r *adminpb.DeleteServiceAccountRequest,
+) (*emptypb.Empty, error) {
 	a, err := s.get(ctx, r.GetName())
 	if err != nil {
 		return nil, err
@@ -131,7 +162,9 @@ func (s *Server) DeleteServiceAccount(ctx context.Context, r *adminpb.DeleteServ
 }
 
 // UndeleteServiceAccount brings a deleted service account back, by its unique id.
-func (s *Server) UndeleteServiceAccount(ctx context.Context, r *adminpb.UndeleteServiceAccountRequest) (*adminpb.UndeleteServiceAccountResponse, error) {
+func (s *Server) UndeleteServiceAccount(
+	ctx context.Context, r *adminpb.UndeleteServiceAccountRequest,
+) (*adminpb.UndeleteServiceAccountResponse, error) {
 	project, id, _, err := s.account(r.GetName())
 	if err != nil {
 		return nil, err
@@ -144,12 +177,16 @@ func (s *Server) UndeleteServiceAccount(ctx context.Context, r *adminpb.Undelete
 }
 
 // EnableServiceAccount lets a disabled service account work again.
-func (s *Server) EnableServiceAccount(ctx context.Context, r *adminpb.EnableServiceAccountRequest) (*emptypb.Empty, error) {
+func (s *Server) EnableServiceAccount(
+	ctx context.Context, r *adminpb.EnableServiceAccountRequest,
+) (*emptypb.Empty, error) {
 	return s.disable(ctx, r.GetName(), false)
 }
 
 // DisableServiceAccount stops a service account: its tokens, its keys, and acting as it.
-func (s *Server) DisableServiceAccount(ctx context.Context, r *adminpb.DisableServiceAccountRequest) (*emptypb.Empty, error) {
+func (s *Server) DisableServiceAccount(
+	ctx context.Context, r *adminpb.DisableServiceAccountRequest,
+) (*emptypb.Empty, error) {
 	return s.disable(ctx, r.GetName(), true)
 }
 

@@ -34,7 +34,8 @@ func TestServiceAccountLife(t *testing.T) {
 		t.Errorf("%d accounts in two pages, then %v", n, rest["nextPageToken"])
 	}
 
-	a = w.Call(t, "PATCH", account, `{"serviceAccount":{"displayName":"No","description":"Tells it"},"updateMask":"description"}`, 200)
+	a = w.Call(t, "PATCH", account,
+		`{"serviceAccount":{"displayName":"No","description":"Tells it"},"updateMask":"description"}`, 200)
 	if a["displayName"] != "Fortune" || a["description"] != "Tells it" {
 		t.Errorf("patched to %v", a)
 	}
@@ -49,7 +50,8 @@ func TestServiceAccountLife(t *testing.T) {
 
 	// Disabled, its token stops at once; enabled, the same token works again.
 	w.Call(t, "POST", "/v1/projects/giggle/serviceAccounts/"+email+":setIamPolicy",
-		`{"policy":{"bindings":[{"role":"roles/iam.serviceAccountViewer","members":["serviceAccount:`+email+`"]}]}}`, 200)
+		`{"policy":{"bindings":[{"role":"roles/iam.serviceAccountViewer","members":["serviceAccount:`+email+`"]}]}}`,
+		200)
 	token := w.Token(t, iam.ServiceAccount(email))
 	w.CallAs(t, token, "GET", account, "", 200)
 	w.Call(t, "POST", account+":disable", "", 200)
@@ -133,7 +135,8 @@ func TestKeys(t *testing.T) {
 func TestPolicyVersionOnAccount(t *testing.T) {
 	w := newWorld(t)
 	w.Call(t, "POST", accounts, `{"accountId":"tortune"}`, 200)
-	w.Call(t, "POST", account+":setIamPolicy", `{"policy":{"version":3,"bindings":[{"role":"roles/iam.serviceAccountUser",
+	w.Call(t, "POST", account+":setIamPolicy",
+		`{"policy":{"version":3,"bindings":[{"role":"roles/iam.serviceAccountUser",
 		"members":["user:a@b.test"],"condition":{"title":"t","expression":"true"}}]}}`, 200)
 	whole := w.Call(t, "POST", account+":getIamPolicy?options.requestedPolicyVersion=3", "", 200)
 	if b := whole["bindings"].([]any)[0].(map[string]any); b["condition"] == nil || whole["version"] != 3.0 {
@@ -153,11 +156,14 @@ func TestPolicyOnAccount(t *testing.T) {
 	w.CallAs(t, w.Stranger, "GET", key, "", 403)
 	other := accounts + "/" + iam.ComputeAccount(w.Project.Number)
 	p := w.Call(t, "POST", account+":getIamPolicy", "", 200)
-	w.Call(t, "POST", account+":setIamPolicy", `{"policy":{"etag":"`+p["etag"].(string)+`","bindings":[{"role":"roles/iam.serviceAccountKeyAdmin","members":["user:stranger@giggle.test"]}]}}`, 200)
+	w.Call(t, "POST", account+":setIamPolicy",
+		`{"policy":{"etag":"`+p["etag"].(string)+
+			`","bindings":[{"role":"roles/iam.serviceAccountKeyAdmin","members":["user:stranger@giggle.test"]}]}}`, 200)
 	w.Call(t, "POST", account+":setIamPolicy", `{"policy":{"etag":"`+p["etag"].(string)+`"}}`, 409)
 	w.CallAs(t, w.Stranger, "GET", key, "", 200)
 	w.CallAs(t, w.Stranger, "GET", other+"/keys", "", 403)
-	held := w.CallAs(t, w.Stranger, "POST", account+":testIamPermissions", `{"permissions":["iam.serviceAccountKeys.create","iam.serviceAccounts.actAs"]}`, 200)
+	held := w.CallAs(t, w.Stranger, "POST", account+":testIamPermissions",
+		`{"permissions":["iam.serviceAccountKeys.create","iam.serviceAccounts.actAs"]}`, 200)
 	if got := held["permissions"].([]any); len(got) != 1 || got[0] != "iam.serviceAccountKeys.create" {
 		t.Errorf("held %v", got)
 	}

@@ -1,8 +1,7 @@
-// Package iamadmin is the wire form of IAM v1 (google.iam.admin.v1): service accounts, their keys, the policies on them, and
-// roles.
+// Package iamadmin is the wire form of IAM v1 (google.iam.admin.v1): service accounts, their keys, the policies on
+// them, and roles.
 //
-// It translates for package giggle/iam. What is not implemented answers
-// UNIMPLEMENTED.
+// It translates for package giggle/iam. What is not implemented answers UNIMPLEMENTED.
 package iamadmin
 
 import (
@@ -70,10 +69,11 @@ type absent struct {
 // New returns the server of the API.
 func New(cfg Config) *Server {
 	s := &Server{Config: cfg}
-	s.IAMPolicy = policies.New(cfg.Identity, policies.Resource{Resolve: func(ctx context.Context, name string) (string, error) {
-		a, err := s.get(ctx, name)
-		return a.Name(), err
-	}})
+	s.IAMPolicy = policies.New(cfg.Identity,
+		policies.Resource{Resolve: func(ctx context.Context, name string) (string, error) {
+			a, err := s.get(ctx, name)
+			return a.Name(), err
+		}})
 	return s
 }
 

@@ -25,7 +25,8 @@ func TestGetServiceAccount(t *testing.T) {
 	for _, p := range []string{"giggle", w.Project.Number, "-"} {
 		a := w.Call(t, "GET", "/v1/projects/"+p+"/serviceAccounts/"+email, "", 200)
 		unique, _ = a["uniqueId"].(string)
-		if a["name"] != "projects/giggle/serviceAccounts/"+email || a["projectId"] != "giggle" || a["email"] != email || a["displayName"] == "" || strings.Trim(unique, "0123456789") != "" || unique == "" {
+		if a["name"] != "projects/giggle/serviceAccounts/"+email || a["projectId"] != "giggle" || a["email"] != email ||
+			a["displayName"] == "" || strings.Trim(unique, "0123456789") != "" || unique == "" {
 			t.Errorf("in %s: %v", p, a)
 		}
 	}

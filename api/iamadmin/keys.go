@@ -16,9 +16,13 @@ import (
 
 func keyToProto(k iam.Key) *adminpb.ServiceAccountKey {
 	out := &adminpb.ServiceAccountKey{
-		Name: k.Name(), KeyAlgorithm: adminpb.ServiceAccountKeyAlgorithm_KEY_ALG_RSA_2048, Disabled: k.Disabled,
-		KeyOrigin: adminpb.ServiceAccountKeyOrigin_GOOGLE_PROVIDED, KeyType: adminpb.ListServiceAccountKeysRequest_USER_MANAGED,
-		ValidAfterTime: timestamppb.New(k.From), ValidBeforeTime: timestamppb.New(k.Until),
+		Name:            k.Name(),
+		KeyAlgorithm:    adminpb.ServiceAccountKeyAlgorithm_KEY_ALG_RSA_2048,
+		Disabled:        k.Disabled,
+		KeyOrigin:       adminpb.ServiceAccountKeyOrigin_GOOGLE_PROVIDED,
+		KeyType:         adminpb.ListServiceAccountKeysRequest_USER_MANAGED,
+		ValidAfterTime:  timestamppb.New(k.From),
+		ValidBeforeTime: timestamppb.New(k.Until),
 	}
 	if k.Uploaded {
 		out.KeyOrigin = adminpb.ServiceAccountKeyOrigin_USER_PROVIDED
@@ -37,15 +41,19 @@ func (s *Server) key(name string) (project, account, id string, err error) {
 	}
 	id, ok := strings.CutPrefix(tail, "keys/")
 	if !ok || id == "" || strings.Contains(id, "/") {
-		return "", "", "", fault.Invalid("name", "%.100q is not of the form projects/PROJECT/serviceAccounts/EMAIL/keys/KEY", name)
+		return "", "", "", fault.Invalid("name",
+			"%.100q is not of the form projects/PROJECT/serviceAccounts/EMAIL/keys/KEY", name)
 	}
 	return project, account, id, nil
 }
 
 // CreateServiceAccountKey makes a key and answers with its JSON key file, which is not kept.
-func (s *Server) CreateServiceAccountKey(ctx context.Context, r *adminpb.CreateServiceAccountKeyRequest) (*adminpb.ServiceAccountKey, error) {
+func (s *Server) CreateServiceAccountKey(
+	ctx context.Context, r *adminpb.CreateServiceAccountKeyRequest,
+) (*adminpb.ServiceAccountKey, error) {
 	switch r.GetPrivateKeyType() {
-	case adminpb.ServiceAccountPrivateKeyType_TYPE_UNSPECIFIED, adminpb.ServiceAccountPrivateKeyType_TYPE_GOOGLE_CREDENTIALS_FILE:
+	case adminpb.ServiceAccountPrivateKeyType_TYPE_UNSPECIFIED,
+		adminpb.ServiceAccountPrivateKeyType_TYPE_GOOGLE_CREDENTIALS_FILE:
 	default:
 		return nil, fault.NotImplemented("private_key_type", "only TYPE_GOOGLE_CREDENTIALS_FILE is implemented")
 	}
@@ -68,7 +76,9 @@ func (s *Server) CreateServiceAccountKey(ctx context.Context, r *adminpb.CreateS
 }
 
 // UploadServiceAccountKey adds the public half of a key that the caller made.
-func (s *Server) UploadServiceAccountKey(ctx context.Context, r *adminpb.UploadServiceAccountKeyRequest) (*adminpb.ServiceAccountKey, error) {
+func (s *Server) UploadServiceAccountKey(
+	ctx context.Context, r *adminpb.UploadServiceAccountKeyRequest,
+) (*adminpb.ServiceAccountKey, error) {
 	a, err := s.get(ctx, r.GetName())
 	if err != nil {
 		return nil, err
@@ -81,7 +91,9 @@ func (s *Server) UploadServiceAccountKey(ctx context.Context, r *adminpb.UploadS
 }
 
 // ListServiceAccountKeys lists the keys of a service account, of the types that are asked for.
-func (s *Server) ListServiceAccountKeys(ctx context.Context, r *adminpb.ListServiceAccountKeysRequest) (*adminpb.ListServiceAccountKeysResponse, error) {
+func (s *Server) ListServiceAccountKeys(
+	ctx context.Context, r *adminpb.ListServiceAccountKeysRequest,
+) (*adminpb.ListServiceAccountKeysResponse, error) {
 	a, err := s.get(ctx, r.GetName())
 	if err != nil {
 		return nil, err
@@ -105,7 +117,9 @@ func (s *Server) ListServiceAccountKeys(ctx context.Context, r *adminpb.ListServ
 }
 
 // GetServiceAccountKey returns a key, with its public half in the form that is asked for.
-func (s *Server) GetServiceAccountKey(ctx context.Context, r *adminpb.GetServiceAccountKeyRequest) (*adminpb.ServiceAccountKey, error) {
+func (s *Server) GetServiceAccountKey(
+	ctx context.Context, r *adminpb.GetServiceAccountKeyRequest,
+) (*adminpb.ServiceAccountKey, error) {
 	project, account, id, err := s.key(r.GetName())
 	if err != nil {
 		return nil, err
@@ -132,7 +146,9 @@ func (s *Server) GetServiceAccountKey(ctx context.Context, r *adminpb.GetService
 }
 
 // DeleteServiceAccountKey deletes a key: what it signs is refused from now on.
-func (s *Server) DeleteServiceAccountKey(ctx context.Context, r *adminpb.DeleteServiceAccountKeyRequest) (*emptypb.Empty, error) {
+func (s *Server) DeleteServiceAccountKey(
+	ctx context.Context, r *adminpb.DeleteServiceAccountKeyRequest,
+) (*emptypb.Empty, error) {
 	project, account, id, err := s.key(r.GetName())
 	if err != nil {
 		return nil, err
@@ -141,12 +157,16 @@ func (s *Server) DeleteServiceAccountKey(ctx context.Context, r *adminpb.DeleteS
 }
 
 // EnableServiceAccountKey enables a disabled key.
-func (s *Server) EnableServiceAccountKey(ctx context.Context, r *adminpb.EnableServiceAccountKeyRequest) (*emptypb.Empty, error) {
+func (s *Server) EnableServiceAccountKey(
+	ctx context.Context, r *adminpb.EnableServiceAccountKeyRequest,
+) (*emptypb.Empty, error) {
 	return s.disableKey(ctx, r.GetName(), false)
 }
 
 // DisableServiceAccountKey disables a key.
-func (s *Server) DisableServiceAccountKey(ctx context.Context, r *adminpb.DisableServiceAccountKeyRequest) (*emptypb.Empty, error) {
+func (s *Server) DisableServiceAccountKey(
+	ctx context.Context, r *adminpb.DisableServiceAccountKeyRequest,
+) (*emptypb.Empty, error) {
 	return s.disableKey(ctx, r.GetName(), true)
 }
 

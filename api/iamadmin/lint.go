@@ -13,8 +13,8 @@ import (
 	"giggle/resource"
 )
 
-// LintPolicy says what is wrong with the condition of a binding that is still to be set. An answer without results means
-// that nothing is.
+// LintPolicy says what is wrong with the condition of a binding that is still to be set. An answer without results
+// means that nothing is.
 func (s *Server) LintPolicy(_ context.Context, r *adminpb.LintPolicyRequest) (*adminpb.LintPolicyResponse, error) {
 	if r.GetFullResourceName() != "" {
 		if _, _, err := resource.ParseFull("full_resource_name", r.GetFullResourceName()); err != nil {
@@ -38,8 +38,12 @@ func (s *Server) LintPolicy(_ context.Context, r *adminpb.LintPolicyRequest) (*a
 		message = f.Fields[0].Description // without the path of a field of SetIamPolicy
 	}
 	return &adminpb.LintPolicyResponse{LintResults: []*adminpb.LintResult{{
-		Level: adminpb.LintResult_CONDITION, ValidationUnitName: "LintValidationUnits/ConditionCompileCheck", Severity: adminpb.LintResult_ERROR,
-		FieldName: "condition.expression", LocationOffset: offset(expression, message), DebugMessage: message,
+		Level:              adminpb.LintResult_CONDITION,
+		ValidationUnitName: "LintValidationUnits/ConditionCompileCheck",
+		Severity:           adminpb.LintResult_ERROR,
+		FieldName:          "condition.expression",
+		LocationOffset:     offset(expression, message),
+		DebugMessage:       message,
 	}}}, nil
 }
 
@@ -66,7 +70,9 @@ func offset(expression, message string) int32 {
 }
 
 // QueryAuditableServices lists the services that write audit logs about a resource.
-func (s *Server) QueryAuditableServices(_ context.Context, r *adminpb.QueryAuditableServicesRequest) (*adminpb.QueryAuditableServicesResponse, error) {
+func (s *Server) QueryAuditableServices(
+	_ context.Context, r *adminpb.QueryAuditableServicesRequest,
+) (*adminpb.QueryAuditableServicesResponse, error) {
 	if _, _, err := resource.ParseFull("full_resource_name", r.GetFullResourceName()); err != nil {
 		return nil, err
 	}

@@ -22,7 +22,8 @@ func TestLintPolicy(t *testing.T) {
 	lint := func(expression string) map[string]any {
 		t.Helper()
 		b, err := json.Marshal(map[string]any{
-			"fullResourceName": "//cloudresourcemanager.googleapis.com/projects/giggle", "condition": map[string]string{"title": "t", "expression": expression},
+			"fullResourceName": "//cloudresourcemanager.googleapis.com/projects/giggle",
+			"condition":        map[string]string{"title": "t", "expression": expression},
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -32,7 +33,8 @@ func TestLintPolicy(t *testing.T) {
 	if got := lint(`resource.name.startsWith("projects/giggle/")`); got["lintResults"] != nil {
 		t.Errorf("a good condition: %v", got)
 	}
-	for expression, at := range map[string]float64{"": 0, "1 +": 3, "resource.name ==\n  nothing": 19, `"text"`: 0, "request.time": 0} {
+	for expression, at := range map[string]float64{"": 0, "1 +": 3, "resource.name ==\n  nothing": 19, `"text"`: 0,
+		"request.time": 0} {
 		got, _ := lint(expression)["lintResults"].([]any)
 		if len(got) != 1 {
 			t.Errorf("%q: %v", expression, got)
@@ -40,26 +42,35 @@ func TestLintPolicy(t *testing.T) {
 		}
 		r := got[0].(map[string]any)
 		where, _ := r["locationOffset"].(float64)
-		if r["severity"] != "ERROR" || r["level"] != "CONDITION" || r["fieldName"] != "condition.expression" || r["debugMessage"] == "" || where != at {
+		if r["severity"] != "ERROR" || r["level"] != "CONDITION" || r["fieldName"] != "condition.expression" ||
+			r["debugMessage"] == "" || where != at {
 			t.Errorf("%q: %v, want it at %v", expression, r, at)
 		}
 	}
 	w.Call(t, "POST", "/v1/iamPolicies:lintPolicy", "{}", 400)
-	w.Call(t, "POST", "/v1/iamPolicies:lintPolicy", `{"fullResourceName":"projects/giggle","condition":{"expression":"true"}}`, 400)
+	w.Call(t, "POST", "/v1/iamPolicies:lintPolicy",
+		`{"fullResourceName":"projects/giggle","condition":{"expression":"true"}}`, 400)
 	w.CallAs(t, "", "POST", "/v1/iamPolicies:lintPolicy", "{}", 401)
 }
 
 func TestAuditableServices(t *testing.T) {
 	w := guardtest.New(t)
 	w.Serve(t, "iam.googleapis.com", "", iamadmin.Rules, func(m *rest.Mux) {
-		iamadmin.New(iamadmin.Config{Identity: w.IAM, Project: w.Projects.Find, Pages: w.Pages, Audited: []string{"iam.googleapis.com", "run.googleapis.com"}}).Register(m)
+		iamadmin.New(iamadmin.Config{
+			Identity: w.IAM,
+			Project:  w.Projects.Find,
+			Pages:    w.Pages,
+			Audited:  []string{"iam.googleapis.com", "run.googleapis.com"},
+		}).Register(m)
 	})
-	got := w.Call(t, "POST", "/v1/iamPolicies:queryAuditableServices", `{"fullResourceName":"//cloudresourcemanager.googleapis.com/projects/giggle"}`, 200)
+	got := w.Call(t, "POST", "/v1/iamPolicies:queryAuditableServices",
+		`{"fullResourceName":"//cloudresourcemanager.googleapis.com/projects/giggle"}`, 200)
 	if names := guardtest.Names(got, "services", "name"); len(names) != 2 || names[1] != "run.googleapis.com" {
 		t.Errorf("services = %v", got)
 	}
 	w.Call(t, "POST", "/v1/iamPolicies:queryAuditableServices", `{"fullResourceName":"x"}`, 400)
-	newWorld(t).Call(t, "POST", "/v1/iamPolicies:queryAuditableServices", `{"fullResourceName":"//cloudresourcemanager.googleapis.com/projects/giggle"}`, 405)
+	newWorld(t).Call(t, "POST", "/v1/iamPolicies:queryAuditableServices",
+		`{"fullResourceName":"//cloudresourcemanager.googleapis.com/projects/giggle"}`, 405)
 }
 
 // The older signing methods are on iam.googleapis.com.
@@ -90,7 +101,8 @@ func TestOlderSigning(t *testing.T) {
 		t.Fatal(err)
 	}
 	got = w.Call(t, "POST", account+":signJwt", `{"payload":`+string(claims)+`}`, 200)
-	if c, err := w.IAM.Credential(t.Context(), "Bearer "+got["signedJwt"].(string), "run.googleapis.com"); err != nil || c.Principal != iam.ServiceAccount(email) {
+	if c, err := w.IAM.Credential(t.Context(), "Bearer "+got["signedJwt"].(string), "run.googleapis.com"); err != nil ||
+		c.Principal != iam.ServiceAccount(email) {
 		t.Errorf("the JWT is of %s, %v", c.Principal, err)
 	}
 	w.Call(t, "POST", account+":signBlob", "{}", 400)

@@ -9,7 +9,8 @@ import (
 
 // A name that is taken has an account, and no part of it is a path of its own.
 func FuzzAccountName(f *testing.F) {
-	for _, s := range []string{"projects/p/serviceAccounts/a@b", "projects/-/serviceAccounts/1/keys/2", "projects//serviceAccounts/", "projects/a/b/serviceAccounts/c", ""} {
+	for _, s := range []string{"projects/p/serviceAccounts/a@b", "projects/-/serviceAccounts/1/keys/2",
+		"projects//serviceAccounts/", "projects/a/b/serviceAccounts/c", ""} {
 		f.Add(s)
 	}
 	s := New(Config{Project: func(ref string) (resource.Project, error) { return resource.Project{ID: ref}, nil }})

@@ -17,8 +17,12 @@ import (
 // roleToProto writes a role. The basic view leaves its permissions out.
 func roleToProto(r iam.Role, view adminpb.RoleView) *adminpb.Role {
 	out := &adminpb.Role{
-		Name: r.Name, Title: r.Title, Description: r.Description, Deleted: r.Deleted, Etag: etag(r.Etag),
-		Stage: adminpb.Role_RoleLaunchStage(adminpb.Role_RoleLaunchStage_value[r.Stage]),
+		Name:        r.Name,
+		Title:       r.Title,
+		Description: r.Description,
+		Deleted:     r.Deleted,
+		Etag:        etag(r.Etag),
+		Stage:       adminpb.Role_RoleLaunchStage(adminpb.Role_RoleLaunchStage_value[r.Stage]),
 	}
 	if view == adminpb.RoleView_FULL {
 		out.IncludedPermissions = r.Permissions
@@ -52,7 +56,12 @@ func (s *Server) ListRoles(ctx context.Context, r *adminpb.ListRolesRequest) (*a
 	if !r.GetShowDeleted() {
 		roles = slices.DeleteFunc(roles, func(r iam.Role) bool { return r.Deleted })
 	}
-	roles, next, err := page(s, resource.List{Query: "roles of " + project, Size: int(r.GetPageSize()), Most: maxPage, Token: r.GetPageToken()}, roles, func(r iam.Role) string { return r.Name })
+	roles, next, err := page(s, resource.List{
+		Query: "roles of " + project,
+		Size:  int(r.GetPageSize()),
+		Most:  maxPage,
+		Token: r.GetPageToken(),
+	}, roles, func(r iam.Role) string { return r.Name })
 	if err != nil {
 		return nil, err
 	}
@@ -101,7 +110,10 @@ func (s *Server) CreateRole(ctx context.Context, r *adminpb.CreateRoleRequest) (
 	}
 	in := r.GetRole()
 	role, err := s.Identity.CreateRole(ctx, project, r.GetRoleId(), iam.Role{
-		Title: in.GetTitle(), Description: in.GetDescription(), Permissions: in.GetIncludedPermissions(), Stage: in.GetStage().String(),
+		Title:       in.GetTitle(),
+		Description: in.GetDescription(),
+		Permissions: in.GetIncludedPermissions(),
+		Stage:       in.GetStage().String(),
 	})
 	if err != nil {
 		return nil, err
@@ -119,24 +131,25 @@ func (s *Server) UpdateRole(ctx context.Context, r *adminpb.UpdateRoleRequest) (
 	if len(paths) == 0 {
 		paths = []string{"title", "description", "included_permissions", "stage"}
 	}
-	role, err := s.Identity.UpdateRole(ctx, name, base64.StdEncoding.EncodeToString(in.GetEtag()), func(role *iam.Role) error {
-		for _, path := range paths {
-			switch path {
-			case "title":
-				role.Title = in.GetTitle()
-			case "description":
-				role.Description = in.GetDescription()
-			case "included_permissions":
-				role.Permissions = in.GetIncludedPermissions()
-			case "stage":
-				role.Stage = in.GetStage().String()
-			case "etag":
-			default:
-				return fault.Invalid("update_mask", "%.60q can't be changed", path)
+	role, err := s.Identity.UpdateRole(ctx, name, base64.StdEncoding.EncodeToString(in.GetEtag()),
+		func(role *iam.Role) error {
+			for _, path := range paths {
+				switch path {
+				case "title":
+					role.Title = in.GetTitle()
+				case "description":
+					role.Description = in.GetDescription()
+				case "included_permissions":
+					role.Permissions = in.GetIncludedPermissions()
+				case "stage":
+					role.Stage = in.GetStage().String()
+				case "etag":
+				default:
+					return fault.Invalid("update_mask", "%.60q can't be changed", path)
+				}
 			}
-		}
-		return nil
-	})
+			return nil
+		})
 	if err != nil {
 		return nil, err
 	}
@@ -153,7 +166,12 @@ func (s *Server) UndeleteRole(ctx context.Context, r *adminpb.UndeleteRoleReques
 	return s.changeRole(ctx, r.GetName(), r.GetEtag(), s.Identity.UndeleteRole)
 }
 
-func (s *Server) changeRole(ctx context.Context, name string, etag []byte, change func(ctx context.Context, name, etag string) (iam.Role, error)) (*adminpb.Role, error) {
+func (s *Server) changeRole(
+	ctx context.Context,
+	name string,
+	etag []byte,
+	change func(ctx context.Context, name, etag string) (iam.Role, error),
+) (*adminpb.Role, error) {
 	name, err := s.role(name)
 	if err != nil {
 		return nil, err
@@ -165,14 +183,17 @@ func (s *Server) changeRole(ctx context.Context, name string, etag []byte, chang
 	return roleToProto(role, adminpb.RoleView_FULL), nil
 }
 
-// about reports whether a permission is one of a service: all are of a project's, //cloudresourcemanager.googleapis.com.
+// about reports whether a permission is one of a service: all are of a project's,
+// //cloudresourcemanager.googleapis.com.
 func about(service, permission string) bool {
 	return service == "cloudresourcemanager" || strings.HasPrefix(permission, service+".")
 }
 
 // QueryGrantableRoles lists the roles that a binding on a resource may have: the predefined ones with a permission of
 // its service, and the project's own where the caller may see them.
-func (s *Server) QueryGrantableRoles(ctx context.Context, r *adminpb.QueryGrantableRolesRequest) (*adminpb.QueryGrantableRolesResponse, error) {
+func (s *Server) QueryGrantableRoles(
+	ctx context.Context, r *adminpb.QueryGrantableRolesRequest,
+) (*adminpb.QueryGrantableRolesResponse, error) {
 	service, name, err := resource.ParseFull("full_resource_name", r.GetFullResourceName())
 	if err != nil {
 		return nil, err
@@ -185,9 +206,15 @@ func (s *Server) QueryGrantableRoles(ctx context.Context, r *adminpb.QueryGranta
 		}
 	}
 	roles = slices.DeleteFunc(roles, func(role iam.Role) bool {
-		return role.Deleted || role.Stage == "DISABLED" || !slices.ContainsFunc(role.Permissions, func(p string) bool { return about(service, p) })
+		return role.Deleted || role.Stage == "DISABLED" ||
+			!slices.ContainsFunc(role.Permissions, func(p string) bool { return about(service, p) })
 	})
-	roles, next, err := page(s, resource.List{Query: "grantable on " + r.GetFullResourceName(), Size: int(r.GetPageSize()), Most: maxPage, Token: r.GetPageToken()}, roles, func(r iam.Role) string { return r.Name })
+	roles, next, err := page(s, resource.List{
+		Query: "grantable on " + r.GetFullResourceName(),
+		Size:  int(r.GetPageSize()),
+		Most:  maxPage,
+		Token: r.GetPageToken(),
+	}, roles, func(r iam.Role) string { return r.Name })
 	if err != nil {
 		return nil, err
 	}
@@ -199,19 +226,30 @@ func (s *Server) QueryGrantableRoles(ctx context.Context, r *adminpb.QueryGranta
 }
 
 // QueryTestablePermissions lists the permissions of a resource: those that a custom role may have.
-func (s *Server) QueryTestablePermissions(_ context.Context, r *adminpb.QueryTestablePermissionsRequest) (*adminpb.QueryTestablePermissionsResponse, error) {
+func (s *Server) QueryTestablePermissions(
+	_ context.Context, r *adminpb.QueryTestablePermissionsRequest,
+) (*adminpb.QueryTestablePermissionsResponse, error) {
 	service, _, err := resource.ParseFull("full_resource_name", r.GetFullResourceName())
 	if err != nil {
 		return nil, err
 	}
 	all := slices.DeleteFunc(slices.Clone(s.Identity.Permissions()), func(p string) bool { return !about(service, p) })
-	all, next, err := page(s, resource.List{Query: "testable on " + r.GetFullResourceName(), Size: int(r.GetPageSize()), Most: maxPermissionPage, Token: r.GetPageToken()}, all, func(p string) string { return p })
+	all, next, err := page(s, resource.List{
+		Query: "testable on " + r.GetFullResourceName(),
+		Size:  int(r.GetPageSize()),
+		Most:  maxPermissionPage,
+		Token: r.GetPageToken(),
+	}, all, func(p string) string { return p })
 	if err != nil {
 		return nil, err
 	}
 	out := &adminpb.QueryTestablePermissionsResponse{NextPageToken: next}
 	for _, p := range all {
-		out.Permissions = append(out.Permissions, &adminpb.Permission{Name: p, Stage: adminpb.Permission_GA, CustomRolesSupportLevel: adminpb.Permission_SUPPORTED})
+		out.Permissions = append(out.Permissions, &adminpb.Permission{
+			Name:                    p,
+			Stage:                   adminpb.Permission_GA,
+			CustomRolesSupportLevel: adminpb.Permission_SUPPORTED,
+		})
 	}
 	return out, nil
 }

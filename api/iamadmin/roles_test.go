@@ -10,7 +10,8 @@ import (
 func TestPredefinedRoles(t *testing.T) {
 	w := newWorld(t)
 	r := w.CallAs(t, w.Stranger, "GET", "/v1/roles/run.invoker", "", 200)
-	if !slices.Contains(r["includedPermissions"].([]any), any("run.routes.invoke")) || r["title"] != "Cloud Run Invoker" || r["stage"] != "GA" {
+	if !slices.Contains(r["includedPermissions"].([]any), any("run.routes.invoke")) ||
+		r["title"] != "Cloud Run Invoker" || r["stage"] != "GA" {
 		t.Errorf("run.invoker = %v", r)
 	}
 	w.CallAs(t, w.Stranger, "GET", "/v1/roles/no.such", "", 404)
@@ -22,7 +23,8 @@ func TestPredefinedRoles(t *testing.T) {
 	if full["roles"].([]any)[0].(map[string]any)["includedPermissions"] == nil || full["nextPageToken"] == nil {
 		t.Errorf("full view: %v", full)
 	}
-	grantable := w.Call(t, "POST", "/v1/roles:queryGrantableRoles", `{"fullResourceName":"//run.googleapis.com/projects/giggle/locations/l/services/s"}`, 200)
+	grantable := w.Call(t, "POST", "/v1/roles:queryGrantableRoles",
+		`{"fullResourceName":"//run.googleapis.com/projects/giggle/locations/l/services/s"}`, 200)
 	var names []string
 	for _, r := range grantable["roles"].([]any) {
 		names = append(names, r.(map[string]any)["name"].(string))
@@ -31,7 +33,8 @@ func TestPredefinedRoles(t *testing.T) {
 		t.Errorf("grantable on a service: %v", names)
 	}
 	w.Call(t, "POST", "/v1/roles:queryGrantableRoles", `{"fullResourceName":"projects/giggle"}`, 400)
-	testable := w.Call(t, "POST", "/v1/permissions:queryTestablePermissions", `{"fullResourceName":"//cloudresourcemanager.googleapis.com/projects/giggle"}`, 200)
+	testable := w.Call(t, "POST", "/v1/permissions:queryTestablePermissions",
+		`{"fullResourceName":"//cloudresourcemanager.googleapis.com/projects/giggle"}`, 200)
 	if n := len(testable["permissions"].([]any)); n < 500 {
 		t.Errorf("%d testable permissions", n)
 	}
@@ -40,7 +43,8 @@ func TestPredefinedRoles(t *testing.T) {
 func TestCustomRoleLife(t *testing.T) {
 	w := newWorld(t)
 	const role = "/v1/projects/giggle/roles/Teller"
-	r := w.Call(t, "POST", "/v1/projects/giggle/roles", `{"roleId":"Teller","role":{"title":"Teller","includedPermissions":["iam.serviceAccounts.list","iam.roles.list","iam.roles.list"],"stage":"GA"}}`, 200)
+	r := w.Call(t, "POST", "/v1/projects/giggle/roles",
+		`{"roleId":"Teller","role":{"title":"Teller","includedPermissions":["iam.serviceAccounts.list","iam.roles.list","iam.roles.list"],"stage":"GA"}}`, 200)
 	if r["name"] != "projects/giggle/roles/Teller" || len(r["includedPermissions"].([]any)) != 2 {
 		t.Errorf("created %v", r)
 	}
@@ -68,13 +72,16 @@ func TestCustomRoleLife(t *testing.T) {
 	bind("user:stranger@giggle.test")
 	list(200)
 	w.CallAs(t, w.Stranger, "GET", "/v1/projects/giggle/roles", "", 200)
-	patched := w.Call(t, "PATCH", role+"?updateMask=includedPermissions", `{"title":"No","includedPermissions":["iam.roles.get"]}`, 200)
+	patched := w.Call(t, "PATCH", role+"?updateMask=includedPermissions",
+		`{"title":"No","includedPermissions":["iam.roles.get"]}`, 200)
 	if patched["title"] != "Teller" {
 		t.Errorf("patched to %v", patched)
 	}
 	list(403)
-	w.Call(t, "PATCH", role+"?updateMask=includedPermissions", `{"includedPermissions":["iam.serviceAccounts.list"],"etag":"`+r["etag"].(string)+`"}`, 409)
-	w.Call(t, "PATCH", role+"?updateMask=includedPermissions", `{"includedPermissions":["iam.serviceAccounts.list"]}`, 200)
+	w.Call(t, "PATCH", role+"?updateMask=includedPermissions",
+		`{"includedPermissions":["iam.serviceAccounts.list"],"etag":"`+r["etag"].(string)+`"}`, 409)
+	w.Call(t, "PATCH", role+"?updateMask=includedPermissions", `{"includedPermissions":["iam.serviceAccounts.list"]}`,
+		200)
 	list(200)
 	w.Call(t, "PATCH", role+"?updateMask=stage", `{"stage":"DISABLED"}`, 200)
 	list(403)

@@ -91,7 +91,9 @@ func (s *Server) account(ctx context.Context, name string, delegates []string, p
 
 // allowed returns an account when a principal has a permission on it. Whether there is one is nobody's business who has
 // not.
-func (s *Server) allowed(ctx context.Context, field, name string, who iam.Principal, permission string) (iam.Account, error) {
+func (s *Server) allowed(
+	ctx context.Context, field, name string, who iam.Principal, permission string,
+) (iam.Account, error) {
 	tail, ok := strings.CutPrefix(name, "projects/")
 	project, id, found := strings.Cut(tail, "/serviceAccounts/")
 	if !ok || !found || project == "" || id == "" || strings.Contains(project+id, "/") || len(name) > 512 {
@@ -112,7 +114,9 @@ func (s *Server) allowed(ctx context.Context, field, name string, who iam.Princi
 }
 
 // GenerateAccessToken makes an access token of a service account, for an hour at most.
-func (s *Server) GenerateAccessToken(ctx context.Context, r *credentialspb.GenerateAccessTokenRequest) (*credentialspb.GenerateAccessTokenResponse, error) {
+func (s *Server) GenerateAccessToken(
+	ctx context.Context, r *credentialspb.GenerateAccessTokenRequest,
+) (*credentialspb.GenerateAccessTokenResponse, error) {
 	a, err := s.account(ctx, r.GetName(), r.GetDelegates(), "iam.serviceAccounts.getAccessToken")
 	if err != nil {
 		return nil, err
@@ -135,7 +139,9 @@ func (s *Server) GenerateAccessToken(ctx context.Context, r *credentialspb.Gener
 }
 
 // GenerateIdToken makes an ID token of a service account for an audience.
-func (s *Server) GenerateIdToken(ctx context.Context, r *credentialspb.GenerateIdTokenRequest) (*credentialspb.GenerateIdTokenResponse, error) {
+func (s *Server) GenerateIdToken(
+	ctx context.Context, r *credentialspb.GenerateIdTokenRequest,
+) (*credentialspb.GenerateIdTokenResponse, error) {
 	a, err := s.account(ctx, r.GetName(), r.GetDelegates(), "iam.serviceAccounts.getOpenIdToken")
 	if err != nil {
 		return nil, err
@@ -151,7 +157,9 @@ func (s *Server) GenerateIdToken(ctx context.Context, r *credentialspb.GenerateI
 }
 
 // SignBlob signs bytes with the account's key that the platform manages.
-func (s *Server) SignBlob(ctx context.Context, r *credentialspb.SignBlobRequest) (*credentialspb.SignBlobResponse, error) {
+func (s *Server) SignBlob(
+	ctx context.Context, r *credentialspb.SignBlobRequest,
+) (*credentialspb.SignBlobResponse, error) {
 	a, err := s.account(ctx, r.GetName(), r.GetDelegates(), "iam.serviceAccounts.signBlob")
 	if err != nil {
 		return nil, err

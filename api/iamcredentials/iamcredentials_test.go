@@ -55,7 +55,8 @@ func TestAccessToken(t *testing.T) {
 		denied := w.CallAs(t, w.Stranger, "POST", path(id, "generateAccessToken"), "{"+scope+"}", 403)
 		e := denied["error"].(map[string]any)
 		if e["status"] != "PERMISSION_DENIED" || guardtest.Reason(denied) != "IAM_PERMISSION_DENIED" ||
-			!strings.Contains(e["message"].(string), "Permission 'iam.serviceAccounts.getAccessToken' denied on resource") {
+			!strings.Contains(e["message"].(string),
+				"Permission 'iam.serviceAccounts.getAccessToken' denied on resource") {
 			t.Errorf("%s: %v", id, denied)
 		}
 	}
@@ -76,10 +77,12 @@ func TestAccessToken(t *testing.T) {
 		}
 	}
 	for body, field := range map[string]string{
-		"{" + scope + `,"lifetime":"3600.000000001s"}`: "lifetime", "{" + scope + `,"lifetime":"43200s"}`: "lifetime", "{" + scope + `,"lifetime":"0s"}`: "lifetime",
-		`{"lifetime":"60s"}`: "scope", `{"scope":[]}`: "scope",
+		"{" + scope + `,"lifetime":"3600.000000001s"}`: "lifetime", "{" + scope + `,"lifetime":"43200s"}`: "lifetime",
+		"{" + scope + `,"lifetime":"0s"}`: "lifetime",
+		`{"lifetime":"60s"}`:              "scope", `{"scope":[]}`: "scope",
 	} {
-		if got := guardtest.Field(w.CallAs(t, w.Stranger, "POST", path("target", "generateAccessToken"), body, 400)); got != field {
+		if got := guardtest.Field(w.CallAs(t, w.Stranger, "POST", path("target", "generateAccessToken"), body,
+			400)); got != field {
 			t.Errorf("%s: %q is named, want %q", body, got, field)
 		}
 	}
@@ -87,7 +90,8 @@ func TestAccessToken(t *testing.T) {
 	if left := time.Until(expires); err != nil || left > 5*time.Minute || left < 4*time.Minute {
 		t.Errorf("it expires in %v, %v", left, err)
 	}
-	for _, body := range []string{"{}", "{" + scope + `,"lifetime":"3601s"}`, "{" + scope + `,"lifetime":"-1s"}`, "{" + scope + `,"delegates":["x"]}`} {
+	for _, body := range []string{"{}", "{" + scope + `,"lifetime":"3601s"}`, "{" + scope + `,"lifetime":"-1s"}`,
+		"{" + scope + `,"delegates":["x"]}`} {
 		w.CallAs(t, w.Stranger, "POST", path("target", "generateAccessToken"), body, 400)
 	}
 	// One who may act as one account may not act as another.
@@ -103,7 +107,8 @@ func TestDelegates(t *testing.T) {
 	w.creator(t, "target", "serviceAccount:"+email("middle"))
 	w.CallAs(t, w.Stranger, "POST", path("target", "generateAccessToken"), body, 200)
 	w.CallAs(t, w.Stranger, "POST", path("target", "generateAccessToken"), "{"+scope+"}", 403)
-	if _, err := w.IAM.UpdateAccount(t.Context(), "giggle", email("middle"), func(a *iam.Account) error { a.Disabled = true; return nil }); err != nil {
+	if _, err := w.IAM.UpdateAccount(t.Context(), "giggle", email("middle"),
+		func(a *iam.Account) error { a.Disabled = true; return nil }); err != nil {
 		t.Fatal(err)
 	}
 	w.CallAs(t, w.Stranger, "POST", path("target", "generateAccessToken"), body, 400)
@@ -115,13 +120,15 @@ func TestIDToken(t *testing.T) {
 	w := newWorld(t)
 	const audience = "https://jokes.test"
 	for _, withEmail := range []bool{true, false} {
-		a := w.Call(t, "POST", path("target", "generateIdToken"), fmt.Sprintf(`{"audience":%q,"includeEmail":%v}`, audience, withEmail), 200)
+		a := w.Call(t, "POST", path("target", "generateIdToken"),
+			fmt.Sprintf(`{"audience":%q,"includeEmail":%v}`, audience, withEmail), 200)
 		token := a["token"].(string)
 		claims, err := base64.RawURLEncoding.DecodeString(strings.Split(token, ".")[1])
 		if err != nil || strings.Contains(string(claims), email("target")) != withEmail {
 			t.Errorf("claims %s, %v, want the address: %v", claims, err, withEmail)
 		}
-		if c, err := w.IAM.CheckIDToken(token, audience); err != nil || c.Principal() != iam.ServiceAccount(email("target")) {
+		if c, err := w.IAM.CheckIDToken(token, audience); err != nil ||
+			c.Principal() != iam.ServiceAccount(email("target")) {
 			t.Errorf("checked: %v, %v", c.Principal(), err)
 		}
 		if _, err := w.IAM.CheckIDToken(token, "https://other.test"); err == nil {
@@ -157,7 +164,8 @@ func TestSign(t *testing.T) {
 
 	// A JWT that it signed is an assertion of the account.
 	now := time.Now().Unix()
-	claims := fmt.Sprintf(`{\"iss\":%[1]q,\"aud\":\"https://token.test\",\"iat\":%[2]d,\"exp\":%[3]d,\"scope\":\"s\"}`, email("target"), now, now+600)
+	claims := fmt.Sprintf(`{\"iss\":%[1]q,\"aud\":\"https://token.test\",\"iat\":%[2]d,\"exp\":%[3]d,\"scope\":\"s\"}`,
+		email("target"), now, now+600)
 	claims = strings.ReplaceAll(claims, `"`+email("target")+`"`, `\"`+email("target")+`\"`)
 	j := w.Call(t, "POST", path("target", "signJwt"), `{"payload":"`+claims+`"}`, 200)
 	if j["keyId"] != a["keyId"] {
@@ -167,7 +175,8 @@ func TestSign(t *testing.T) {
 	if err != nil || as.Principal != iam.ServiceAccount(email("target")) {
 		t.Errorf("assertion %+v, %v", as, err)
 	}
-	for _, payload := range []string{``, `[]`, `null`, `{\"exp\":1}`, fmt.Sprintf(`{\"exp\":%d}`, now+13*3600), `{\"exp\":\"x\"}`} {
+	for _, payload := range []string{``, `[]`, `null`, `{\"exp\":1}`, fmt.Sprintf(`{\"exp\":%d}`, now+13*3600),
+		`{\"exp\":\"x\"}`} {
 		w.Call(t, "POST", path("target", "signJwt"), `{"payload":"`+payload+`"}`, 400)
 	}
 	w.Call(t, "POST", path("target", "signBlob"), "{}", 400)
@@ -190,7 +199,10 @@ func TestDelegationChain(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := w.IAM.SetPolicy(t.Context(), a.Name(), iam.Policy{Bindings: []iam.Binding{{Role: role, Members: []string{member}}}}); err != nil {
+		if _, err := w.IAM.SetPolicy(t.Context(), a.Name(), iam.Policy{Bindings: []iam.Binding{{
+			Role:    role,
+			Members: []string{member},
+		}}}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -29,7 +29,8 @@ func FuzzForms(f *testing.F) {
 	h := oauth.New(ids, time.Now, slog.New(slog.DiscardHandler))
 	paths := []string{"/token", "/tokeninfo", "/revoke", "/oauth2/v1/tokeninfo", "/v1/userinfo", "/oauth2/v2/userinfo"}
 	for i, form := range []string{
-		"grant_type=refresh_token&refresh_token=1//giggle.AAAA", "access_token=x&access_token=y", "token=%zz", "id_token=a.b.c", "", ";=&",
+		"grant_type=refresh_token&refresh_token=1//giggle.AAAA", "access_token=x&access_token=y", "token=%zz",
+		"id_token=a.b.c", "", ";=&",
 		"grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer&assertion=a.b.c",
 	} {
 		f.Add(byte(i), form)
@@ -41,7 +42,8 @@ func FuzzForms(f *testing.F) {
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, r)
 		var out map[string]any
-		if err := json.Unmarshal(w.Body.Bytes(), &out); err != nil || out["error"] == nil || w.Code < 400 || w.Code >= 500 {
+		if err := json.Unmarshal(w.Body.Bytes(), &out); err != nil || out["error"] == nil || w.Code < 400 ||
+			w.Code >= 500 {
 			t.Errorf("%s %q = %d %s", r.URL.Path, form, w.Code, w.Body)
 		}
 	})

@@ -12,7 +12,8 @@ import (
 // Scopes that open a person's or account's own data, in the short and the long form.
 var (
 	emailScopes   = []string{"email", iam.ScopeEmail}
-	profileScopes = []string{iam.ScopeOpenID, "profile", "https://www.googleapis.com/auth/userinfo.profile", "email", iam.ScopeEmail}
+	profileScopes = []string{iam.ScopeOpenID, "profile", "https://www.googleapis.com/auth/userinfo.profile", "email",
+		iam.ScopeEmail}
 )
 
 func hasScope(t iam.Token, any []string) bool {
@@ -44,7 +45,8 @@ func (s *server) tokenInfo(w http.ResponseWriter, r *http.Request) {
 	var out fields
 	switch {
 	case access == "" && id == "":
-		writeError(w, http.StatusBadRequest, "invalid_request", "either access_token, id_token, or token_handle required")
+		writeError(w, http.StatusBadRequest, "invalid_request",
+			"either access_token, id_token, or token_handle required")
 		return
 	case access != "":
 		out, ok = s.accessInfo(access, old)
@@ -81,7 +83,8 @@ func (s *server) accessInfo(token string, old bool) (fields, bool) {
 		return out, true
 	}
 	out := fields{
-		"azp": party, "aud": party, "scope": scope, "exp": strconv.FormatInt(t.Expires, 10), "expires_in": strconv.FormatInt(left, 10), "access_type": kind,
+		"azp": party, "aud": party, "scope": scope, "exp": strconv.FormatInt(t.Expires,
+			10), "expires_in": strconv.FormatInt(left, 10), "access_type": kind,
 	}
 	if hasScope(t, profileScopes) {
 		out["sub"] = s.tokens.SubjectOf(t.Principal())
@@ -120,25 +123,31 @@ func (s *server) idInfo(token string, old bool) (fields, bool) {
 
 // userInfo says who the caller is (OpenID Connect Core 1.0, section 5.3). The token must have a scope that opens it.
 func (s *server) userInfo(w http.ResponseWriter, r *http.Request) {
-	old := strings.Contains(r.URL.Path, "v1/userinfo") && strings.HasPrefix(r.URL.Path, "/oauth2/") || strings.Contains(r.URL.Path, "v2")
+	old := strings.Contains(r.URL.Path, "v1/userinfo") && strings.HasPrefix(r.URL.Path, "/oauth2/") ||
+		strings.Contains(r.URL.Path, "v2")
 	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	t, err := s.tokens.CheckAccessToken(strings.TrimSpace(token))
 	if err != nil || !strings.EqualFold(scheme, "Bearer") {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="https://accounts.google.com/", error="invalid_token"`)
 		if old {
-			writeJSON(w, http.StatusUnauthorized, googleError(http.StatusUnauthorized, "UNAUTHENTICATED", iam.Unauthenticated("").Error()))
+			writeJSON(w, http.StatusUnauthorized,
+				googleError(http.StatusUnauthorized, "UNAUTHENTICATED", iam.Unauthenticated("").Error()))
 			return
 		}
 		writeError(w, http.StatusUnauthorized, "invalid_request", "Invalid Credentials")
 		return
 	}
 	if !hasScope(t, profileScopes) {
-		w.Header().Set("WWW-Authenticate", `Bearer realm="https://accounts.google.com/", error="insufficient_scope", scope="https://www.googleapis.com/auth/userinfo.email"`)
+		w.Header().Set("WWW-Authenticate",
+			`Bearer realm="https://accounts.google.com/", error="insufficient_scope", scope="https://www.googleapis.com/auth/userinfo.email"`)
 		if old {
-			writeJSON(w, http.StatusForbidden, googleError(http.StatusForbidden, "PERMISSION_DENIED", "Request had insufficient authentication scopes."))
+			writeJSON(w, http.StatusForbidden,
+				googleError(http.StatusForbidden, "PERMISSION_DENIED",
+					"Request had insufficient authentication scopes."))
 			return
 		}
-		writeError(w, http.StatusForbidden, "insufficient_scope", "The token lacks the scope openid, userinfo.email or userinfo.profile.")
+		writeError(w, http.StatusForbidden, "insufficient_scope",
+			"The token lacks the scope openid, userinfo.email or userinfo.profile.")
 		return
 	}
 	id, verified := "sub", "email_verified"

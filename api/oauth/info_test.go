@@ -49,8 +49,10 @@ func TestTokenInfo(t *testing.T) {
 		for _, method := range []string{"GET", "POST"} {
 			query := path + "?access_token=" + full
 			code, got := do(method, query, nil)
-			if code != 200 || got["email"] != "you@giggle.test" || got["email_verified"] != "true" || got["sub"] != ids.Owner().Subject() ||
-				got["azp"] != iam.GcloudClientID || got["aud"] != iam.GcloudClientID || got["scope"] != "openid "+iam.ScopeEmail || got["access_type"] != "online" {
+			if code != 200 || got["email"] != "you@giggle.test" || got["email_verified"] != "true" ||
+				got["sub"] != ids.Owner().Subject() ||
+				got["azp"] != iam.GcloudClientID || got["aud"] != iam.GcloudClientID ||
+				got["scope"] != "openid "+iam.ScopeEmail || got["access_type"] != "online" {
 				t.Errorf("%s %s = %d %v", method, path, code, got)
 			}
 			if left, ok := got["expires_in"].(string); !ok || left < "3590" || left > "3600" {
@@ -62,22 +64,27 @@ func TestTokenInfo(t *testing.T) {
 			t.Errorf("without the scope: %d %v", code, got)
 		}
 		code, got = do("GET", path+"?id_token="+id, nil)
-		if code != 200 || got["aud"] != "https://jokes.a.run.app" || got["iss"] != iam.Issuer || got["email"] != "you@giggle.test" || got["alg"] != "RS256" {
+		if code != 200 || got["aud"] != "https://jokes.a.run.app" || got["iss"] != iam.Issuer ||
+			got["email"] != "you@giggle.test" || got["alg"] != "RS256" {
 			t.Errorf("ID token: %d %v", code, got)
 		}
 	}
 	code, got := do("GET", "/oauth2/v1/tokeninfo?access_token="+full, nil)
-	if code != 200 || got["issued_to"] != iam.GcloudClientID || got["verified_email"] != true || got["expires_in"].(float64) < 3590 {
+	if code != 200 || got["issued_to"] != iam.GcloudClientID || got["verified_email"] != true ||
+		got["expires_in"].(float64) < 3590 {
 		t.Errorf("v1: %d %v", code, got)
 	}
-	if code, got := do("GET", "/oauth2/v1/tokeninfo?id_token="+id, nil); code != 200 || got["audience"] != "https://jokes.a.run.app" {
+	if code, got := do("GET", "/oauth2/v1/tokeninfo?id_token="+id, nil); code != 200 ||
+		got["audience"] != "https://jokes.a.run.app" {
 		t.Errorf("v1, ID token: %d %v", code, got)
 	}
 	for query, want := range map[string]string{
-		"": "invalid_request", "?access_token=": "invalid_request", "?access_token=x": "invalid_token", "?access_token=" + id: "invalid_token",
-		"?id_token=" + full: "invalid_token", "?access_token=x&access_token=" + full: "invalid_request",
+		"": "invalid_request", "?access_token=": "invalid_request", "?access_token=x": "invalid_token",
+		"?access_token=" + id: "invalid_token",
+		"?id_token=" + full:   "invalid_token", "?access_token=x&access_token=" + full: "invalid_request",
 	} {
-		if code, got := do("GET", "/tokeninfo"+query, nil); code != 400 || got["error"] != want || got["error_description"] == "" {
+		if code, got := do("GET", "/tokeninfo"+query, nil); code != 400 || got["error"] != want ||
+			got["error_description"] == "" {
 			t.Errorf("%.40s = %d %v, want %s", query, code, got, want)
 		}
 	}
@@ -98,10 +105,12 @@ func TestUserInfo(t *testing.T) {
 		"/oauth2/v1/userinfo": {"id", "verified_email"}, "/oauth2/v2/userinfo": {"id", "verified_email"},
 	} {
 		code, got := fetch(t, ids, "GET", path, full)
-		if code != 200 || got[names[0]] != ids.Owner().Subject() || got["email"] != "you@giggle.test" || got[names[1]] != true {
+		if code != 200 || got[names[0]] != ids.Owner().Subject() || got["email"] != "you@giggle.test" ||
+			got[names[1]] != true {
 			t.Errorf("%s = %d %v", path, code, got)
 		}
-		if code, got := fetch(t, ids, "POST", path, openid); code != 200 || got["email"] != nil || got[names[0]] == nil {
+		if code, got := fetch(t, ids, "POST", path, openid); code != 200 || got["email"] != nil ||
+			got[names[0]] == nil {
 			t.Errorf("%s with openid = %d %v", path, code, got)
 		}
 		if code, got := fetch(t, ids, "GET", path, plain); code != 403 || got["error"] == nil {
@@ -134,7 +143,8 @@ func TestRevoke(t *testing.T) {
 		form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {refresh}}
 		_, got := do("POST", "/token", form)
 		access := got["access_token"].(string)
-		if code, got := do("GET", "/tokeninfo?access_token="+access, nil); code != 200 || got["access_type"] != "offline" {
+		if code, got := do("GET", "/tokeninfo?access_token="+access, nil); code != 200 ||
+			got["access_type"] != "offline" {
 			t.Errorf("%s: token info %d %v", name, code, got)
 		}
 		if code, got := send(refresh); code != 200 || len(got) != 0 {
@@ -201,7 +211,8 @@ func TestPublicCertificates(t *testing.T) {
 		if code != 200 || key["kid"] != k.ID || key["kty"] != "RSA" || key["d"] != nil {
 			t.Errorf("%s = %d %v", base, code, set)
 		}
-		if code, got := do("GET", base+"/jwk/nobody@giggle.iam.gserviceaccount.com", nil); code != 404 || got["error"] != "not_found" {
+		if code, got := do("GET", base+"/jwk/nobody@giggle.iam.gserviceaccount.com", nil); code != 404 ||
+			got["error"] != "not_found" {
 			t.Errorf("nobody's keys = %d %v", code, got)
 		}
 	}

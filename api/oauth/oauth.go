@@ -1,8 +1,8 @@
-// Package oauth is the wire form of Google's OAuth endpoints: token, tokeninfo, userinfo, revocation, the public keys of
-// the platform and of its service accounts, and OpenID discovery.
+// Package oauth is the wire form of Google's OAuth endpoints: token, tokeninfo, userinfo, revocation, the public keys
+// of the platform and of its service accounts, and OpenID discovery.
 //
-// It speaks OAuth 2.0's dialect (RFC 6749), the JWT-bearer grant (RFC 7523) and token revocation (RFC 7009). Tokens are made and checked by package
-// iam. There is no browser sign-in: people sign in with `giggle shell`.
+// It speaks OAuth 2.0's dialect (RFC 6749), the JWT-bearer grant (RFC 7523) and token revocation (RFC 7009). Tokens are
+// made and checked by package iam. There is no browser sign-in: people sign in with `giggle shell`.
 package oauth
 
 import (
@@ -38,11 +38,13 @@ type Tokens interface {
 }
 
 // Hosts are the hosts that the handler serves.
-var Hosts = []string{"oauth2.googleapis.com", "accounts.google.com", "www.googleapis.com", "openidconnect.googleapis.com"}
+var Hosts = []string{"oauth2.googleapis.com", "accounts.google.com", "www.googleapis.com",
+	"openidconnect.googleapis.com"}
 
 // tokenURLs are the endpoint's addresses, and so what a JWT's audience may say.
 var tokenURLs = []string{
-	"https://oauth2.googleapis.com/token", "https://www.googleapis.com/oauth2/v4/token", "https://accounts.google.com/o/oauth2/token",
+	"https://oauth2.googleapis.com/token", "https://www.googleapis.com/oauth2/v4/token",
+	"https://accounts.google.com/o/oauth2/token",
 }
 
 // maxForm bounds a token request.
@@ -55,11 +57,13 @@ func New(tokens Tokens, now func() time.Time, log *slog.Logger) http.Handler {
 	for _, path := range []string{"/token", "/oauth2/v4/token", "/o/oauth2/token"} {
 		m.HandleFunc("POST "+path, s.token)
 	}
-	for _, path := range []string{"/tokeninfo", "/oauth2/v1/tokeninfo", "/oauth2/v2/tokeninfo", "/oauth2/v3/tokeninfo"} {
+	for _, path := range []string{"/tokeninfo", "/oauth2/v1/tokeninfo", "/oauth2/v2/tokeninfo",
+		"/oauth2/v3/tokeninfo"} {
 		m.HandleFunc("GET "+path, s.tokenInfo)
 		m.HandleFunc("POST "+path, s.tokenInfo)
 	}
-	for _, path := range []string{"/v1/userinfo", "/oauth2/v1/userinfo", "/oauth2/v2/userinfo", "/oauth2/v3/userinfo", "/userinfo/v2/me"} {
+	for _, path := range []string{"/v1/userinfo", "/oauth2/v1/userinfo", "/oauth2/v2/userinfo", "/oauth2/v3/userinfo",
+		"/userinfo/v2/me"} {
 		m.HandleFunc("GET "+path, s.userInfo)
 		m.HandleFunc("POST "+path, s.userInfo)
 	}
@@ -75,7 +79,8 @@ func New(tokens Tokens, now func() time.Time, log *slog.Logger) http.Handler {
 	}
 	m.HandleFunc("GET /.well-known/openid-configuration", s.discovery)
 	m.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		writeError(w, http.StatusNotFound, "not_found", "There is no "+r.Method+" "+r.URL.Path+" here; it is not implemented.")
+		writeError(w, http.StatusNotFound, "not_found",
+			"There is no "+r.Method+" "+r.URL.Path+" here; it is not implemented.")
 	})
 	return m
 }
@@ -89,7 +94,8 @@ type server struct {
 // token serves the grants of gcloud 528 and of Google's libraries: refresh_token and JWT-bearer.
 func (s *server) token(w http.ResponseWriter, r *http.Request) {
 	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
-	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/x-www-form-urlencoded" {
+	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil ||
+		kind != "application/x-www-form-urlencoded" {
 		writeError(w, http.StatusBadRequest, "invalid_request", "The body must be application/x-www-form-urlencoded.")
 		return
 	}
@@ -105,7 +111,8 @@ func (s *server) token(w http.ResponseWriter, r *http.Request) {
 	case "urn:ietf:params:oauth:grant-type:jwt-bearer":
 		answer, err = s.assertion(r)
 	default:
-		writeError(w, http.StatusBadRequest, "unsupported_grant_type", "Use refresh_token or urn:ietf:params:oauth:grant-type:jwt-bearer.")
+		writeError(w, http.StatusBadRequest, "unsupported_grant_type",
+			"Use refresh_token or urn:ietf:params:oauth:grant-type:jwt-bearer.")
 		return
 	}
 	switch f := fault.From(err); {
@@ -144,7 +151,8 @@ func (s *server) refresh(r *http.Request) (map[string]any, error) {
 		return nil, err
 	}
 	return map[string]any{
-		"access_token": access, "expires_in": s.seconds(expires), "token_type": "Bearer", "scope": strings.Join(scopes, " "), "id_token": id,
+		"access_token": access, "expires_in": s.seconds(expires), "token_type": "Bearer",
+		"scope": strings.Join(scopes, " "), "id_token": id,
 	}, nil
 }
 
@@ -179,8 +187,10 @@ func (s *server) discovery(w http.ResponseWriter, _ *http.Request) {
 		"subject_types_supported":               []string{"public"},
 		"id_token_signing_alg_values_supported": []string{"RS256"},
 		"scopes_supported":                      []string{"openid", "email"},
-		"claims_supported":                      []string{"aud", "azp", "email", "email_verified", "exp", "iat", "iss", "sub"},
-		"grant_types_supported":                 []string{"refresh_token", "urn:ietf:params:oauth:grant-type:jwt-bearer"},
+		"claims_supported": []string{"aud", "azp", "email", "email_verified", "exp", "iat", "iss",
+			"sub"},
+		"grant_types_supported": []string{"refresh_token",
+			"urn:ietf:params:oauth:grant-type:jwt-bearer"},
 	})
 }
 

@@ -21,7 +21,9 @@ import (
 	"giggle/store"
 )
 
-func newServer(t *testing.T) (*iam.IAM, *store.Store, func(method, path string, form url.Values) (int, map[string]any)) {
+func newServer(
+	t *testing.T,
+) (*iam.IAM, *store.Store, func(method, path string, form url.Values) (int, map[string]any)) {
 	t.Helper()
 	st, err := store.Open(t.Context(), filepath.Join(t.TempDir(), "db"), time.Now)
 	if err != nil {
@@ -56,7 +58,8 @@ func TestRefreshGrant(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, scope := range []string{"", "openid " + iam.ScopeCloudPlatform} {
-		code, got := do("POST", "/token", url.Values{"grant_type": {"refresh_token"}, "refresh_token": {refresh}, "scope": {scope}, "client_id": {"x"}, "client_secret": {"y"}})
+		code, got := do("POST", "/token",
+			url.Values{"grant_type": {"refresh_token"}, "refresh_token": {refresh}, "scope": {scope}, "client_id": {"x"}, "client_secret": {"y"}})
 		if code != 200 || got["token_type"] != "Bearer" || got["expires_in"].(float64) < 3590 {
 			t.Fatalf("refresh = %d %v", code, got)
 		}
@@ -65,10 +68,12 @@ func TestRefreshGrant(t *testing.T) {
 				t.Errorf("scope = %v, lacks %s", got["scope"], want)
 			}
 		}
-		if c, err := ids.Credential(t.Context(), "Bearer "+got["access_token"].(string), ""); err != nil || c.Principal != ids.Owner() {
+		if c, err := ids.Credential(t.Context(), "Bearer "+got["access_token"].(string), ""); err != nil ||
+			c.Principal != ids.Owner() {
 			t.Errorf("access token = %v, %v", c.Principal, err)
 		}
-		if c, err := ids.CheckIDToken(got["id_token"].(string), iam.GcloudClientID); err != nil || c.Email != "you@giggle.test" {
+		if c, err := ids.CheckIDToken(got["id_token"].(string), iam.GcloudClientID); err != nil ||
+			c.Email != "you@giggle.test" {
 			t.Errorf("id token = %+v, %v", c, err)
 		}
 	}
@@ -76,13 +81,15 @@ func TestRefreshGrant(t *testing.T) {
 		form  url.Values
 		error string
 	}{
-		"forged":        {url.Values{"grant_type": {"refresh_token"}, "refresh_token": {refresh + "x"}}, "invalid_grant"},
+		"forged": {url.Values{"grant_type": {"refresh_token"}, "refresh_token": {refresh +
+			"x"}}, "invalid_grant"},
 		"none":          {url.Values{"grant_type": {"refresh_token"}}, "invalid_grant"},
 		"wider scope":   {url.Values{"grant_type": {"refresh_token"}, "refresh_token": {refresh}, "scope": {"https://www.googleapis.com/auth/everything"}}, "invalid_grant"},
 		"another grant": {url.Values{"grant_type": {"password"}}, "unsupported_grant_type"},
 		"no form":       {nil, "invalid_request"},
 	} {
-		if code, got := do("POST", "/token", tt.form); code != 400 || got["error"] != tt.error || got["error_description"] == "" {
+		if code, got := do("POST", "/token", tt.form); code != 400 || got["error"] != tt.error ||
+			got["error_description"] == "" {
 			t.Errorf("%s = %d %v, want %s", name, code, got, tt.error)
 		}
 	}
@@ -109,19 +116,26 @@ func TestJWTBearerGrant(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.RS256, Key: jose.JSONWebKey{Key: private, KeyID: key["private_key_id"]}}, nil)
+	signer, err := jose.NewSigner(jose.SigningKey{
+		Algorithm: jose.RS256,
+		Key:       jose.JSONWebKey{Key: private, KeyID: key["private_key_id"]},
+	}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ask := func(extra map[string]any) (int, map[string]any) {
 		t.Helper()
 		raw, err := jwt.Signed(signer).Claims(jwt.Claims{
-			Issuer: email, Audience: jwt.Audience{"https://oauth2.googleapis.com/token"}, IssuedAt: jwt.NewNumericDate(time.Now()), Expiry: jwt.NewNumericDate(time.Now().Add(time.Hour)),
+			Issuer:   email,
+			Audience: jwt.Audience{"https://oauth2.googleapis.com/token"},
+			IssuedAt: jwt.NewNumericDate(time.Now()),
+			Expiry:   jwt.NewNumericDate(time.Now().Add(time.Hour)),
 		}).Claims(extra).Serialize()
 		if err != nil {
 			t.Fatal(err)
 		}
-		return do("POST", "/token", url.Values{"grant_type": {"urn:ietf:params:oauth:grant-type:jwt-bearer"}, "assertion": {raw}})
+		return do("POST", "/token",
+			url.Values{"grant_type": {"urn:ietf:params:oauth:grant-type:jwt-bearer"}, "assertion": {raw}})
 	}
 	code, got := ask(map[string]any{"scope": iam.ScopeCloudPlatform})
 	if code != 200 || got["access_token"] == nil || got["id_token"] != nil {
@@ -131,10 +145,12 @@ func TestJWTBearerGrant(t *testing.T) {
 	if code != 200 || got["id_token"] == nil {
 		t.Fatalf("id token = %d %v", code, got)
 	}
-	if c, err := ids.CheckIDToken(got["id_token"].(string), "https://jokes.a.run.app"); err != nil || c.Principal() != iam.ServiceAccount(email) {
+	if c, err := ids.CheckIDToken(got["id_token"].(string), "https://jokes.a.run.app"); err != nil ||
+		c.Principal() != iam.ServiceAccount(email) {
 		t.Errorf("id token = %+v, %v", c, err)
 	}
-	if code, got := do("POST", "/token", url.Values{"grant_type": {"urn:ietf:params:oauth:grant-type:jwt-bearer"}, "assertion": {"a.b.c"}}); code != 400 || got["error"] != "invalid_grant" {
+	if code, got := do("POST", "/token",
+		url.Values{"grant_type": {"urn:ietf:params:oauth:grant-type:jwt-bearer"}, "assertion": {"a.b.c"}}); code != 400 || got["error"] != "invalid_grant" {
 		t.Errorf("rubbish = %d %v", code, got)
 	}
 }

@@ -6,8 +6,8 @@ import (
 	"giggle/fault"
 )
 
-// revoke ends an access or refresh token (RFC 7009). gcloud 528 sends the token in the query, also of a POST. What is no
-// valid token is Google's invalid_token, which gcloud takes for done, not RFC 7009's 200.
+// revoke ends an access or refresh token (RFC 7009). gcloud 528 sends the token in the query, also of a POST. What is
+// no valid token is Google's invalid_token, which gcloud takes for done, not RFC 7009's 200.
 func (s *server) revoke(w http.ResponseWriter, r *http.Request) {
 	token, ok := one(w, r, "token")
 	if !ok {
@@ -28,7 +28,8 @@ func (s *server) revoke(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// one returns a parameter of a request, from its form or its query; twice is a mistake. If it isn't ok, it has answered.
+// one returns a parameter of a request, from its form or its query; twice is a mistake. If it isn't ok, it has
+// answered.
 func one(w http.ResponseWriter, r *http.Request, name string) (value string, ok bool) {
 	if r.Form == nil {
 		r.Body = http.MaxBytesReader(w, r.Body, maxForm)

@@ -68,7 +68,9 @@ func (r Reader) Wait(ctx context.Context, name string, timeout time.Duration) (o
 }
 
 // List returns a page of the operations of a location, and the token of the next.
-func (r Reader) List(ctx context.Context, parent string, size int, token string) ([]operation.Operation, string, error) {
+func (r Reader) List(
+	ctx context.Context, parent string, size int, token string,
+) ([]operation.Operation, string, error) {
 	in, _, err := r.Project.Location(parent)
 	if err != nil {
 		return nil, "", err

@@ -19,12 +19,18 @@ import (
 
 const in = "projects/giggle/locations/europe-north1"
 
-// newMethods has five operations of things, of which the third failed and the others are done, and one of something else.
+// newMethods has five operations of things, of which the third failed and the others are done, and one of something
+// else.
 func newMethods(t *testing.T) operations.Operations {
 	w := guardtest.New(t)
 	err := w.Store.Update(t.Context(), func(tx *store.Tx) error {
 		for i := range 6 {
-			op := operation.Operation{Name: fmt.Sprintf("%s/operations/op-%d", in, i), Kind: "thing", Target: in + "/things/x", Verb: "create"}
+			op := operation.Operation{
+				Name:   fmt.Sprintf("%s/operations/op-%d", in, i),
+				Kind:   "thing",
+				Target: in + "/things/x",
+				Verb:   "create",
+			}
 			if i == 1 {
 				op.Kind = "another"
 			}
@@ -70,7 +76,8 @@ func TestGetAndWait(t *testing.T) {
 		{"operations/op-0", fault.InvalidArgument},
 	} {
 		got, err := m.GetOperation(ctx, &longrunningpb.GetOperationRequest{Name: tt.name})
-		waited, err2 := m.WaitOperation(ctx, &longrunningpb.WaitOperationRequest{Name: tt.name, Timeout: durationpb.New(1)})
+		waited, err2 := m.WaitOperation(ctx,
+			&longrunningpb.WaitOperationRequest{Name: tt.name, Timeout: durationpb.New(1)})
 		if tt.code == 0 {
 			if err != nil || err2 != nil || got.GetName() != tt.name || !waited.GetDone() {
 				t.Errorf("%s: %v, %v; %v, %v", tt.name, got, err, waited, err2)
@@ -81,7 +88,9 @@ func TestGetAndWait(t *testing.T) {
 			t.Errorf("%s: %v, %v, want %v", tt.name, err, err2, tt.code)
 		}
 	}
-	if _, err := m.WaitOperation(ctx, &longrunningpb.WaitOperationRequest{Name: in + "/operations/op-0", Timeout: durationpb.New(-1)}); !fault.Is(err, fault.InvalidArgument) {
+	if _, err := m.WaitOperation(ctx,
+		&longrunningpb.WaitOperationRequest{Name: in + "/operations/op-0", Timeout: durationpb.New(-1)}); !fault.Is(err,
+		fault.InvalidArgument) {
 		t.Errorf("a negative timeout: %v", err)
 	}
 	failed, err := m.GetOperation(ctx, &longrunningpb.GetOperationRequest{Name: in + "/operations/op-3"})
@@ -96,7 +105,8 @@ func TestList(t *testing.T) {
 	var seen []string
 	token := ""
 	for {
-		page, err := m.ListOperations(ctx, &longrunningpb.ListOperationsRequest{Name: in, PageSize: 2, PageToken: token})
+		page, err := m.ListOperations(ctx,
+			&longrunningpb.ListOperationsRequest{Name: in, PageSize: 2, PageToken: token})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -113,7 +123,8 @@ func TestList(t *testing.T) {
 	if got := fmt.Sprint(seen); got != "[op-0 op-2 op-3 op-4 op-5]" {
 		t.Errorf("listed %s", got)
 	}
-	if _, err := m.ListOperations(ctx, &longrunningpb.ListOperationsRequest{Name: in, Filter: "done=true"}); !fault.Is(err, fault.Unimplemented) {
+	if _, err := m.ListOperations(ctx,
+		&longrunningpb.ListOperationsRequest{Name: in, Filter: "done=true"}); !fault.Is(err, fault.Unimplemented) {
 		t.Errorf("a filter: %v", err)
 	}
 }

@@ -78,58 +78,61 @@ func Register(m *rest.Mux, policies Policies, at Routes) {
 	if get == "" {
 		get = "GET"
 	}
-	m.HandleFunc(get, at.Pattern+":getIamPolicy", at.RPC+".getIamPolicy", func(ctx context.Context, r *rest.Request) (any, error) {
-		name, err := at.existing(ctx, r.Params["resource"])
-		if err != nil {
-			return nil, err
-		}
-		version, err := requestedVersion(r)
-		if err != nil {
-			return nil, err
-		}
-		have, err := policies.Policy(name).AsVersion(version)
-		if err != nil {
-			return nil, err
-		}
-		return toWire(have), nil
-	}, at.Options...)
-	m.HandleFunc("POST", at.Pattern+":setIamPolicy", at.RPC+".setIamPolicy", func(ctx context.Context, r *rest.Request) (any, error) {
-		name, err := at.existing(ctx, r.Params["resource"])
-		if err != nil {
-			return nil, err
-		}
-		var body struct {
-			Policy     *policy `json:"policy"`
-			UpdateMask string  `json:"updateMask"`
-		}
-		if err := r.DecodeJSON(&body); err != nil {
-			return nil, err
-		}
-		if body.Policy == nil {
-			return nil, fault.Invalid("policy", "is missing")
-		}
-		want, err := fromWire(body.Policy)
-		if err != nil {
-			return nil, err
-		}
-		have, err := policies.SetPolicy(ctx, name, want)
-		if err != nil {
-			return nil, err
-		}
-		return toWire(have), nil
-	}, at.Options...)
-	m.HandleFunc("POST", at.Pattern+":testIamPermissions", at.RPC+".testIamPermissions", func(ctx context.Context, r *rest.Request) (any, error) {
-		var body struct {
-			Permissions []string `json:"permissions"`
-		}
-		if err := r.DecodeJSON(&body); err != nil {
-			return nil, err
-		}
-		held, err := at.held(ctx, policies, r.Params["resource"], body.Permissions)
-		return struct {
-			Permissions []string `json:"permissions,omitempty"`
-		}{held}, err
-	}, at.Options...)
+	m.HandleFunc(get, at.Pattern+":getIamPolicy", at.RPC+".getIamPolicy",
+		func(ctx context.Context, r *rest.Request) (any, error) {
+			name, err := at.existing(ctx, r.Params["resource"])
+			if err != nil {
+				return nil, err
+			}
+			version, err := requestedVersion(r)
+			if err != nil {
+				return nil, err
+			}
+			have, err := policies.Policy(name).AsVersion(version)
+			if err != nil {
+				return nil, err
+			}
+			return toWire(have), nil
+		}, at.Options...)
+	m.HandleFunc("POST", at.Pattern+":setIamPolicy", at.RPC+".setIamPolicy",
+		func(ctx context.Context, r *rest.Request) (any, error) {
+			name, err := at.existing(ctx, r.Params["resource"])
+			if err != nil {
+				return nil, err
+			}
+			var body struct {
+				Policy     *policy `json:"policy"`
+				UpdateMask string  `json:"updateMask"`
+			}
+			if err := r.DecodeJSON(&body); err != nil {
+				return nil, err
+			}
+			if body.Policy == nil {
+				return nil, fault.Invalid("policy", "is missing")
+			}
+			want, err := fromWire(body.Policy)
+			if err != nil {
+				return nil, err
+			}
+			have, err := policies.SetPolicy(ctx, name, want)
+			if err != nil {
+				return nil, err
+			}
+			return toWire(have), nil
+		}, at.Options...)
+	m.HandleFunc("POST", at.Pattern+":testIamPermissions", at.RPC+".testIamPermissions",
+		func(ctx context.Context, r *rest.Request) (any, error) {
+			var body struct {
+				Permissions []string `json:"permissions"`
+			}
+			if err := r.DecodeJSON(&body); err != nil {
+				return nil, err
+			}
+			held, err := at.held(ctx, policies, r.Params["resource"], body.Permissions)
+			return struct {
+				Permissions []string `json:"permissions,omitempty"`
+			}{held}, err
+		}, at.Options...)
 }
 
 // requestedVersion is the version of a policy that a getIamPolicy asks for, in the query or, where it is a POST, in the

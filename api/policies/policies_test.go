@@ -46,8 +46,13 @@ func newWorld(t *testing.T) *guardtest.World {
 	w := guardtest.New(t)
 	w.Serve(t, "things.googleapis.com", "", rules, func(m *rest.Mux) {
 		policies.Register(m, w.IAM, policies.Routes{ // as projects have it
-			Pattern: "/v2/{resource=projects/*/things/*}", RPC: "things", GetVerb: "POST",
-			Resource: policies.Resource{Resolve: func(_ context.Context, name string) (string, error) { return name, nil }},
+			Pattern: "/v2/{resource=projects/*/things/*}",
+			RPC:     "things",
+			GetVerb: "POST",
+			Resource: policies.Resource{Resolve: func(_ context.Context, name string) (string, error) {
+				return name,
+					nil
+			}},
 		})
 		policies.Register(m, w.IAM, policies.Routes{
 			Pattern: "/v1/{resource=projects/*/things/*}", RPC: "things",
@@ -76,7 +81,8 @@ func TestReadModifyWrite(t *testing.T) {
 	if before["version"] != 1.0 || before["bindings"] != nil {
 		t.Errorf("the policy of what has none: %v", before)
 	}
-	set := `{"policy":{"version":3,"etag":"` + first + `","bindings":[{"role":"roles/run.invoker","members":["allUsers"]},{"role":"roles/viewer","members":[]}]},"updateMask":"bindings,etag,version"}`
+	set := `{"policy":{"version":3,"etag":"` + first +
+		`","bindings":[{"role":"roles/run.invoker","members":["allUsers"]},{"role":"roles/viewer","members":[]}]},"updateMask":"bindings,etag,version"}`
 	after := w.Call(t, "POST", there+":setIamPolicy", set, 200)
 	if etag(t, after) == first {
 		t.Error("a write did not change the etag")
@@ -103,7 +109,8 @@ func TestConditionRoundTrip(t *testing.T) {
 		{"role":"roles/run.invoker","members":["user:stranger@giggle.test"],"condition":`+condition+`},
 		{"role":"roles/run.invoker","members":["user:other@giggle.test"]}]}}`, 200)
 	whole := w.Call(t, "GET", there+":getIamPolicy?options.requestedPolicyVersion=3", "", 200)
-	posted := w.Call(t, "POST", "/v2/projects/giggle/things/there:getIamPolicy", `{"options":{"requestedPolicyVersion":3}}`, 200)
+	posted := w.Call(t, "POST", "/v2/projects/giggle/things/there:getIamPolicy",
+		`{"options":{"requestedPolicyVersion":3}}`, 200)
 	for _, p := range []map[string]any{set, whole, posted} {
 		bindings, _ := p["bindings"].([]any)
 		if p["version"] != 3.0 || len(bindings) != 2 {
@@ -118,12 +125,14 @@ func TestConditionRoundTrip(t *testing.T) {
 			t.Errorf("the condition came back as %s", got)
 		}
 	}
-	if held := w.CallAs(t, w.Stranger, "POST", there+":testIamPermissions", `{"permissions":["run.routes.invoke"]}`, 200); held["permissions"] == nil {
+	if held := w.CallAs(t, w.Stranger, "POST", there+":testIamPermissions", `{"permissions":["run.routes.invoke"]}`,
+		200); held["permissions"] == nil {
 		t.Error("the condition is true and gives nothing")
 	}
 	old := w.Call(t, "GET", there+":getIamPolicy", "", 200)
 	roles := guardtest.Names(old, "bindings", "role")
-	if old["version"] != 1.0 || len(roles) != 2 || !strings.HasPrefix(roles[1], "roles/run.invoker_withcond_") || strings.Contains(fmt.Sprint(old), "condition") {
+	if old["version"] != 1.0 || len(roles) != 2 || !strings.HasPrefix(roles[1], "roles/run.invoker_withcond_") ||
+		strings.Contains(fmt.Sprint(old), "condition") {
 		t.Errorf("as version 1: %v", old)
 	}
 	if posted := w.Call(t, "POST", "/v2/projects/giggle/things/there:getIamPolicy", "", 200); posted["version"] != 1.0 {
@@ -151,16 +160,27 @@ func TestRefusals(t *testing.T) {
 		{"no body", "POST", there + ":setIamPolicy", "", 400, "policy"},
 		{"not JSON", "POST", there + ":setIamPolicy", `{"policy":`, 400, ""},
 		{"version 2", "POST", there + ":setIamPolicy", `{"policy":{"version":2}}`, 400, "policy.version"},
-		{"bad role", "POST", there + ":setIamPolicy", `{"policy":{"bindings":[{"role":"owner","members":["allUsers"]}]}}`, 400, "policy.bindings.role"},
-		{"bad member", "POST", there + ":setIamPolicy", `{"policy":{"bindings":[{"role":"roles/owner","members":["everyone"]}]}}`, 400, "policy.bindings.members"},
+		{"bad role", "POST", there +
+			":setIamPolicy", `{"policy":{"bindings":[{"role":"owner","members":["allUsers"]}]}}`, 400,
+			"policy.bindings.role"},
+		{"bad member", "POST", there +
+			":setIamPolicy", `{"policy":{"bindings":[{"role":"roles/owner","members":["everyone"]}]}}`, 400,
+			"policy.bindings.members"},
 		{"foreign etag", "POST", there + ":setIamPolicy", `{"policy":{"etag":"BwX="}}`, 409, ""},
-		{"a condition in version 1", "POST", there + ":setIamPolicy", `{"policy":{"version":1,"bindings":[{"role":"roles/run.invoker","members":["user:a@b.test"],"condition":{"title":"t","expression":"true"}}]}}`, 400, "policy.version"},
-		{"a condition that is none", "POST", there + ":setIamPolicy", `{"policy":{"version":3,"bindings":[{"role":"roles/run.invoker","members":["user:a@b.test"],"condition":{"title":"t","expression":"maybe"}}]}}`, 400, "policy.bindings.condition.expression"},
-		{"an empty condition", "POST", there + ":setIamPolicy", `{"policy":{"version":3,"bindings":[{"role":"roles/run.invoker","members":["user:a@b.test"],"condition":{}}]}}`, 400, "policy.bindings.condition.title"},
-		{"get version 2", "GET", there + ":getIamPolicy?options.requestedPolicyVersion=2", "", 400, "options.requestedPolicyVersion"},
-		{"get version x", "GET", there + ":getIamPolicy?options.requestedPolicyVersion=x", "", 400, "options.requestedPolicyVersion"},
-		{"audit", "POST", there + ":setIamPolicy", `{"policy":{"auditConfigs":[{"service":"allServices"}]}}`, 405, "policy.auditConfigs"},
-		{"too many permissions", "POST", there + ":testIamPermissions", `{"permissions":["a.b` + strings.Repeat(`","a.b`, 100) + `"]}`, 400, "permissions"},
+		{"a condition in version 1", "POST", there +
+			":setIamPolicy", `{"policy":{"version":1,"bindings":[{"role":"roles/run.invoker","members":["user:a@b.test"],"condition":{"title":"t","expression":"true"}}]}}`, 400, "policy.version"},
+		{"a condition that is none", "POST", there +
+			":setIamPolicy", `{"policy":{"version":3,"bindings":[{"role":"roles/run.invoker","members":["user:a@b.test"],"condition":{"title":"t","expression":"maybe"}}]}}`, 400, "policy.bindings.condition.expression"},
+		{"an empty condition", "POST", there +
+			":setIamPolicy", `{"policy":{"version":3,"bindings":[{"role":"roles/run.invoker","members":["user:a@b.test"],"condition":{}}]}}`, 400, "policy.bindings.condition.title"},
+		{"get version 2", "GET", there +
+			":getIamPolicy?options.requestedPolicyVersion=2", "", 400, "options.requestedPolicyVersion"},
+		{"get version x", "GET", there +
+			":getIamPolicy?options.requestedPolicyVersion=x", "", 400, "options.requestedPolicyVersion"},
+		{"audit", "POST", there +
+			":setIamPolicy", `{"policy":{"auditConfigs":[{"service":"allServices"}]}}`, 405, "policy.auditConfigs"},
+		{"too many permissions", "POST", there +
+			":testIamPermissions", `{"permissions":["a.b` + strings.Repeat(`","a.b`, 100) + `"]}`, 400, "permissions"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			out := w.Call(t, tt.method, tt.path, tt.body, tt.status)
@@ -190,7 +210,8 @@ func TestPermissions(t *testing.T) {
 			}
 		})
 	}
-	w.Call(t, "POST", there+":setIamPolicy", `{"policy":{"bindings":[{"role":"roles/run.invoker","members":["user:stranger@giggle.test"]}]}}`, 200)
+	w.Call(t, "POST", there+":setIamPolicy",
+		`{"policy":{"bindings":[{"role":"roles/run.invoker","members":["user:stranger@giggle.test"]}]}}`, 200)
 	out := w.CallAs(t, w.Stranger, "POST", there+":testIamPermissions", body, 200)
 	if held, _ := out["permissions"].([]any); len(held) != 1 || held[0] != "run.routes.invoke" {
 		t.Errorf("held by a binding on the resource: %v", out)
@@ -204,13 +225,21 @@ func TestProto(t *testing.T) {
 		t.Fatal(err)
 	}
 	back, err := policies.FromProto(w)
-	if err != nil || back.Etag != p.Etag || back.Version != 1 || len(back.Bindings) != 1 || back.Bindings[0].Role != "roles/owner" {
+	if err != nil || back.Etag != p.Etag || back.Version != 1 || len(back.Bindings) != 1 ||
+		back.Bindings[0].Role != "roles/owner" {
 		t.Errorf("%+v became %+v, %v", p, back, err)
 	}
-	w = &iampb.Policy{Version: 3, Bindings: []*iampb.Binding{
-		{Role: "roles/run.viewer", Members: []string{"user:a@b.test"}},
-		{Role: "roles/run.viewer", Members: []string{"user:a@b.test"}, Condition: &expr.Expr{Title: "t", Description: "d", Expression: "true"}},
-	}}
+	w = &iampb.Policy{
+		Version: 3,
+		Bindings: []*iampb.Binding{
+			{Role: "roles/run.viewer", Members: []string{"user:a@b.test"}},
+			{
+				Role:      "roles/run.viewer",
+				Members:   []string{"user:a@b.test"},
+				Condition: &expr.Expr{Title: "t", Description: "d", Expression: "true"},
+			},
+		},
+	}
 	if back, err = policies.FromProto(w); err != nil || len(back.Bindings) != 1 || len(back.Conditional) != 1 {
 		t.Fatalf("%v became %+v, %v", w, back, err)
 	}
@@ -239,13 +268,26 @@ func TestMethods(t *testing.T) {
 	m := policies.New(w.IAM, things)
 	ctx := t.Context()
 	const there, gone = "projects/giggle/things/there", "projects/giggle/things/gone"
-	set, err := m.SetIamPolicy(ctx, &iampb.SetIamPolicyRequest{Resource: there, Policy: &iampb.Policy{Version: 3, Bindings: []*iampb.Binding{
-		{Role: "roles/run.invoker", Members: []string{"user:a@b.test"}, Condition: &expr.Expr{Title: "t", Expression: "true"}},
-	}}})
+	set, err := m.SetIamPolicy(ctx, &iampb.SetIamPolicyRequest{
+		Resource: there,
+		Policy: &iampb.Policy{
+			Version: 3,
+			Bindings: []*iampb.Binding{
+				{
+					Role:      "roles/run.invoker",
+					Members:   []string{"user:a@b.test"},
+					Condition: &expr.Expr{Title: "t", Expression: "true"},
+				},
+			},
+		},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	whole, err := m.GetIamPolicy(ctx, &iampb.GetIamPolicyRequest{Resource: there, Options: &iampb.GetPolicyOptions{RequestedPolicyVersion: 3}})
+	whole, err := m.GetIamPolicy(ctx, &iampb.GetIamPolicyRequest{
+		Resource: there,
+		Options:  &iampb.GetPolicyOptions{RequestedPolicyVersion: 3},
+	})
 	if err != nil || !proto.Equal(whole, set) || len(whole.GetBindings()) != 1 {
 		t.Errorf("set %v, got %v, %v", set, whole, err)
 	}
@@ -268,7 +310,8 @@ func TestMethods(t *testing.T) {
 	_, errSet := m.SetIamPolicy(ctx, &iampb.SetIamPolicyRequest{Resource: gone, Policy: &iampb.Policy{}})
 	_, errTest := m.TestIamPermissions(ctx, &iampb.TestIamPermissionsRequest{Resource: there, Permissions: many})
 	_, errName := m.TestIamPermissions(ctx, &iampb.TestIamPermissionsRequest{Resource: "projects/giggle/things/bad!"})
-	if !fault.Is(errGet, fault.NotFound) || !fault.Is(errSet, fault.NotFound) || !fault.Is(errTest, fault.InvalidArgument) || !fault.Is(errName, fault.InvalidArgument) {
+	if !fault.Is(errGet, fault.NotFound) || !fault.Is(errSet, fault.NotFound) ||
+		!fault.Is(errTest, fault.InvalidArgument) || !fault.Is(errName, fault.InvalidArgument) {
 		t.Errorf("%v, %v, %v, %v", errGet, errSet, errTest, errName)
 	}
 }

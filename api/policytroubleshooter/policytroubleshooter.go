@@ -52,8 +52,8 @@ type absent struct {
 // New returns the server of the API.
 func New(cfg Config) *Server { return &Server{Config: cfg} }
 
-// Rules says what each RPC needs. Who may see the policies of the resource's project may: the handler asks, since a full
-// resource name has its host in front.
+// Rules says what each RPC needs. Who may see the policies of the resource's project may: the handler asks, since a
+// full resource name has its host in front.
 var Rules = guard.Rules{
 	"/google.cloud.policytroubleshooter.iam.v3.PolicyTroubleshooter/TroubleshootIamPolicy": {
 		Authenticated: true,

@@ -25,7 +25,8 @@ func newWorld(t *testing.T) *guardtest.World {
 }
 
 func ask(principal, permission, resource string) string {
-	return `{"accessTuple":{"principal":"` + principal + `","permission":"` + permission + `","fullResourceName":"` + resource + `"}}`
+	return `{"accessTuple":{"principal":"` + principal + `","permission":"` + permission + `","fullResourceName":"` +
+		resource + `"}}`
 }
 
 // What comes out is what the evaluator decides, with the policies that it asked, the nearest first.
@@ -49,15 +50,18 @@ func TestTroubleshoot(t *testing.T) {
 	const service = "//run.googleapis.com/projects/giggle/locations/europe-north1/services/jokes"
 	for _, tt := range []struct{ name, principal, permission, resource, state, wants string }{
 		{"granted", "ann@giggle.test", "run.routes.invoke", service, "CAN_ACCESS", "ROLE_PERMISSION_INCLUDED"},
-		{"by the project's number", "ann@giggle.test", "run.routes.invoke", strings.Replace(service, "giggle", number, 1), "CAN_ACCESS", "//run.googleapis.com/projects/giggle/"},
+		{"by the project's number", "ann@giggle.test", "run.routes.invoke", strings.Replace(service, "giggle", number,
+			1), "CAN_ACCESS", "//run.googleapis.com/projects/giggle/"},
 		{"a condition that is false", "ann@giggle.test", "run.services.get", service, "CANNOT_ACCESS", `"value": false`},
 		{"a role without it", "ann@giggle.test", "run.services.delete", service, "CANNOT_ACCESS", "ROLE_PERMISSION_NOT_INCLUDED"},
 		{"no binding", "bob@giggle.test", "run.routes.invoke", service, "CANNOT_ACCESS", "//cloudresourcemanager.googleapis.com/projects/giggle"},
 		{"a bucket of some project", "ann@giggle.test", "storage.buckets.get", "//storage.googleapis.com/projects/_/buckets/a-bucket", "CANNOT_ACCESS", "//storage.googleapis.com/projects/giggle/buckets/a-bucket"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			status, text := w.Raw(t, w.Owner, "POST", "/v3/iam:troubleshoot", ask(tt.principal, tt.permission, tt.resource))
-			if status != 200 || !strings.Contains(text, `"overallAccessState": "`+tt.state+`"`) || !strings.Contains(text, tt.wants) {
+			status, text := w.Raw(t, w.Owner, "POST", "/v3/iam:troubleshoot",
+				ask(tt.principal, tt.permission, tt.resource))
+			if status != 200 || !strings.Contains(text, `"overallAccessState": "`+tt.state+`"`) ||
+				!strings.Contains(text, tt.wants) {
 				t.Errorf("%d: want %s and %s in %s", status, tt.state, tt.wants, text)
 			}
 		})
@@ -76,10 +80,13 @@ func TestRefusals(t *testing.T) {
 		{"without a credential", "", good, 401, ""},
 		{"may not see the policies", w.Stranger, good, 403, ""},
 		{"no permission", w.Owner, ask("ann@giggle.test", "", project), 400, "accessTuple.permission"},
-		{"no full name", w.Owner, ask("ann@giggle.test", "a.b.c", "projects/giggle"), 400, "accessTuple.fullResourceName"},
+		{"no full name", w.Owner, ask("ann@giggle.test", "a.b.c",
+			"projects/giggle"), 400, "accessTuple.fullResourceName"},
 		{"no principal that can be", w.Owner, ask("group:a@b.test", "a.b.c", project), 400, "principal"},
-		{"a context", w.Owner, strings.Replace(good, `"principal"`, `"conditionContext":{"resource":{"type":"x"}},"principal"`, 1), 405, "accessTuple.conditionContext"},
-		{"an empty context, as gcloud has it", w.Owner, strings.Replace(good, `"principal"`, `"conditionContext":{"resource":{},"request":{},"destination":{}},"principal"`, 1), 200, ""},
+		{"a context", w.Owner, strings.Replace(good, `"principal"`,
+			`"conditionContext":{"resource":{"type":"x"}},"principal"`, 1), 405, "accessTuple.conditionContext"},
+		{"an empty context, as gcloud has it", w.Owner, strings.Replace(good, `"principal"`,
+			`"conditionContext":{"resource":{},"request":{},"destination":{}},"principal"`, 1), 200, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			out := w.CallAs(t, tt.token, "POST", "/v3/iam:troubleshoot", tt.body, tt.status)

@@ -53,24 +53,60 @@ func New(cfg Config) *Server {
 // Rules says what each RPC needs. Listing shows only what the caller may see; making a
 // project takes a permission on the platform, which no account of a project has.
 var Rules = guard.Rules{
-	"cloudresourcemanager.projects.list":               {Authenticated: true},
-	"cloudresourcemanager.projects.create":             {Permission: "resourcemanager.projects.create", On: iam.Platform},
-	"cloudresourcemanager.projects.get":                {Permission: "resourcemanager.projects.get", On: "projects/{project}"},
-	"cloudresourcemanager.projects.getIamPolicy":       {Permission: "resourcemanager.projects.getIamPolicy", On: "projects/{resource}"},
-	"cloudresourcemanager.projects.setIamPolicy":       {Permission: "resourcemanager.projects.setIamPolicy", On: "projects/{resource}"},
+	"cloudresourcemanager.projects.list": {Authenticated: true},
+	"cloudresourcemanager.projects.create": {
+		Permission: "resourcemanager.projects.create",
+		On:         iam.Platform,
+	},
+	"cloudresourcemanager.projects.get": {
+		Permission: "resourcemanager.projects.get",
+		On:         "projects/{project}",
+	},
+	"cloudresourcemanager.projects.getIamPolicy": {
+		Permission: "resourcemanager.projects.getIamPolicy",
+		On:         "projects/{resource}",
+	},
+	"cloudresourcemanager.projects.setIamPolicy": {
+		Permission: "resourcemanager.projects.setIamPolicy",
+		On:         "projects/{resource}",
+	},
 	"cloudresourcemanager.projects.testIamPermissions": {Authenticated: true},
 	"cloudresourcemanager.operations.get":              {Authenticated: true},
 
-	"/google.cloud.resourcemanager.v3.Projects/GetProject":         {Permission: "resourcemanager.projects.get", On: "{name}"},
-	"/google.cloud.resourcemanager.v3.Projects/ListProjects":       {Authenticated: true},
-	"/google.cloud.resourcemanager.v3.Projects/SearchProjects":     {Authenticated: true},
-	"/google.cloud.resourcemanager.v3.Projects/CreateProject":      {Permission: "resourcemanager.projects.create", On: iam.Platform},
-	"/google.cloud.resourcemanager.v3.Projects/UpdateProject":      {Permission: "resourcemanager.projects.update", On: "{project.name}"},
-	"/google.cloud.resourcemanager.v3.Projects/MoveProject":        {Permission: "resourcemanager.projects.move", On: "{name}"},
-	"/google.cloud.resourcemanager.v3.Projects/DeleteProject":      {Permission: "resourcemanager.projects.delete", On: "{name}"},
-	"/google.cloud.resourcemanager.v3.Projects/UndeleteProject":    {Permission: "resourcemanager.projects.undelete", On: "{name}"},
-	"/google.cloud.resourcemanager.v3.Projects/GetIamPolicy":       {Permission: "resourcemanager.projects.getIamPolicy", On: "{resource}"},
-	"/google.cloud.resourcemanager.v3.Projects/SetIamPolicy":       {Permission: "resourcemanager.projects.setIamPolicy", On: "{resource}"},
+	"/google.cloud.resourcemanager.v3.Projects/GetProject": {
+		Permission: "resourcemanager.projects.get",
+		On:         "{name}",
+	},
+	"/google.cloud.resourcemanager.v3.Projects/ListProjects":   {Authenticated: true},
+	"/google.cloud.resourcemanager.v3.Projects/SearchProjects": {Authenticated: true},
+	"/google.cloud.resourcemanager.v3.Projects/CreateProject": {
+		Permission: "resourcemanager.projects.create",
+		On:         iam.Platform,
+	},
+	"/google.cloud.resourcemanager.v3.Projects/UpdateProject": {
+		Permission: "resourcemanager.projects.update",
+		On:         "{project.name}",
+	},
+	"/google.cloud.resourcemanager.v3.Projects/MoveProject": {
+		Permission: "resourcemanager.projects.move",
+		On:         "{name}",
+	},
+	"/google.cloud.resourcemanager.v3.Projects/DeleteProject": {
+		Permission: "resourcemanager.projects.delete",
+		On:         "{name}",
+	},
+	"/google.cloud.resourcemanager.v3.Projects/UndeleteProject": {
+		Permission: "resourcemanager.projects.undelete",
+		On:         "{name}",
+	},
+	"/google.cloud.resourcemanager.v3.Projects/GetIamPolicy": {
+		Permission: "resourcemanager.projects.getIamPolicy",
+		On:         "{resource}",
+	},
+	"/google.cloud.resourcemanager.v3.Projects/SetIamPolicy": {
+		Permission: "resourcemanager.projects.setIamPolicy",
+		On:         "{resource}",
+	},
 	"/google.cloud.resourcemanager.v3.Projects/TestIamPermissions": {Authenticated: true},
 }
 
@@ -115,7 +151,8 @@ func (s *Server) create(ctx context.Context, id, name string, labels map[string]
 
 func projectV1(p projects.Project) map[string]any {
 	out := map[string]any{
-		"projectNumber": p.Number, "projectId": p.ID, "lifecycleState": "ACTIVE", "name": p.Name, "createTime": p.Created.Format(time.RFC3339Nano),
+		"projectNumber": p.Number, "projectId": p.ID, "lifecycleState": "ACTIVE", "name": p.Name,
+		"createTime": p.Created.Format(time.RFC3339Nano),
 	}
 	if len(p.Labels) > 0 {
 		out["labels"] = p.Labels
@@ -148,9 +185,11 @@ func parseFilter(s string) (func(projects.Project) bool, error) {
 			key, value, ok = strings.Cut(t, "=")
 		}
 		key = strings.ToLower(key)
-		known := key == "id" || key == "projectid" || key == "name" || key == "lifecyclestate" || strings.HasPrefix(key, "labels.")
+		known := key == "id" || key == "projectid" || key == "name" || key == "lifecyclestate" ||
+			strings.HasPrefix(key, "labels.")
 		if !ok || !known {
-			return nil, fault.Invalid("filter", "the term %.60q is not one of id:, name:, lifecycleState: or labels.KEY:", t)
+			return nil, fault.Invalid("filter",
+				"the term %.60q is not one of id:, name:, lifecycleState: or labels.KEY:", t)
 		}
 		terms = append(terms, term{key, strings.Trim(value, `"`)})
 	}
@@ -166,7 +205,8 @@ func parseFilter(s string) (func(projects.Project) bool, error) {
 				have = p.Labels[strings.TrimPrefix(t.key, "labels.")]
 			}
 			prefix, wild := strings.CutSuffix(t.value, "*")
-			if !(strings.EqualFold(have, t.value) || wild && strings.HasPrefix(strings.ToLower(have), strings.ToLower(prefix))) {
+			if !(strings.EqualFold(have, t.value) ||
+				wild && strings.HasPrefix(strings.ToLower(have), strings.ToLower(prefix))) {
 				return false
 			}
 		}
@@ -218,13 +258,20 @@ func (s *Server) operationV1(ctx context.Context, r *rest.Request) (any, error) 
 
 func projectV3(p projects.Project) *resourcemanagerpb.Project {
 	return &resourcemanagerpb.Project{
-		Name: "projects/" + p.Number, ProjectId: p.ID, State: resourcemanagerpb.Project_ACTIVE, DisplayName: p.Name,
-		CreateTime: timestamppb.New(p.Created), UpdateTime: timestamppb.New(p.Created), Labels: p.Labels,
+		Name:        "projects/" + p.Number,
+		ProjectId:   p.ID,
+		State:       resourcemanagerpb.Project_ACTIVE,
+		DisplayName: p.Name,
+		CreateTime:  timestamppb.New(p.Created),
+		UpdateTime:  timestamppb.New(p.Created),
+		Labels:      p.Labels,
 	}
 }
 
 // GetProject returns a project by "projects/ID" or "projects/NUMBER".
-func (s *Server) GetProject(_ context.Context, r *resourcemanagerpb.GetProjectRequest) (*resourcemanagerpb.Project, error) {
+func (s *Server) GetProject(
+	_ context.Context, r *resourcemanagerpb.GetProjectRequest,
+) (*resourcemanagerpb.Project, error) {
 	p, err := s.Projects.Get(strings.TrimPrefix(r.GetName(), "projects/"))
 	if err != nil {
 		return nil, err
@@ -233,12 +280,16 @@ func (s *Server) GetProject(_ context.Context, r *resourcemanagerpb.GetProjectRe
 }
 
 // ListProjects returns the projects below a folder or organization, of which there are none here.
-func (s *Server) ListProjects(context.Context, *resourcemanagerpb.ListProjectsRequest) (*resourcemanagerpb.ListProjectsResponse, error) {
+func (s *Server) ListProjects(
+	context.Context, *resourcemanagerpb.ListProjectsRequest,
+) (*resourcemanagerpb.ListProjectsResponse, error) {
 	return nil, fault.NotImplemented("parent", "there are no folders and organizations; use projects:search")
 }
 
 // SearchProjects returns the projects that the caller may see.
-func (s *Server) SearchProjects(ctx context.Context, r *resourcemanagerpb.SearchProjectsRequest) (*resourcemanagerpb.SearchProjectsResponse, error) {
+func (s *Server) SearchProjects(
+	ctx context.Context, r *resourcemanagerpb.SearchProjectsRequest,
+) (*resourcemanagerpb.SearchProjectsResponse, error) {
 	match, err := parseFilter(r.GetQuery())
 	if err != nil {
 		return nil, err
@@ -253,7 +304,9 @@ func (s *Server) SearchProjects(ctx context.Context, r *resourcemanagerpb.Search
 }
 
 // CreateProject makes a project. The operation is done when it is answered.
-func (s *Server) CreateProject(ctx context.Context, r *resourcemanagerpb.CreateProjectRequest) (*longrunningpb.Operation, error) {
+func (s *Server) CreateProject(
+	ctx context.Context, r *resourcemanagerpb.CreateProjectRequest,
+) (*longrunningpb.Operation, error) {
 	p, err := s.create(ctx, r.GetProject().GetProjectId(), r.GetProject().GetDisplayName(), r.GetProject().GetLabels())
 	if err != nil {
 		return nil, err

@@ -23,11 +23,13 @@ func TestGet(t *testing.T) {
 	w := newWorld(t)
 	for _, ref := range []string{"giggle", w.Project.Number} {
 		v1 := w.Call(t, "GET", "/v1/projects/"+ref, "", 200)
-		if v1["projectId"] != "giggle" || v1["projectNumber"] != w.Project.Number || v1["lifecycleState"] != "ACTIVE" || v1["createTime"] == nil {
+		if v1["projectId"] != "giggle" || v1["projectNumber"] != w.Project.Number || v1["lifecycleState"] != "ACTIVE" ||
+			v1["createTime"] == nil {
 			t.Errorf("v1 %s: %v", ref, v1)
 		}
 		v3 := w.Call(t, "GET", "/v3/projects/"+ref, "", 200)
-		if v3["name"] != "projects/"+w.Project.Number || v3["projectId"] != "giggle" || v3["state"] != "ACTIVE" || v3["displayName"] != "giggle" {
+		if v3["name"] != "projects/"+w.Project.Number || v3["projectId"] != "giggle" || v3["state"] != "ACTIVE" ||
+			v3["displayName"] != "giggle" {
 			t.Errorf("v3 %s: %v", ref, v3)
 		}
 	}
@@ -67,7 +69,8 @@ func TestRefusals(t *testing.T) {
 		{"another's operation", w.Stranger, "GET", "/v1/operations/cp." + w.Project.Number, "", 404},
 		{"permissions on nothing", w.Owner, "POST", "/v1/projects/nowhere:testIamPermissions", `{"permissions":["a.b"]}`, 404},
 		{"permissions on nothing v3", w.Owner, "POST", "/v3/projects/nowhere:testIamPermissions", `{"permissions":["a.b"]}`, 404},
-		{"too many permissions v3", w.Owner, "POST", "/v3/projects/giggle:testIamPermissions", `{"permissions":["a.b` + strings.Repeat(`","a.b`, 100) + `"]}`, 400},
+		{"too many permissions v3", w.Owner, "POST", "/v3/projects/giggle:testIamPermissions", `{"permissions":["a.b` +
+			strings.Repeat(`","a.b`, 100) + `"]}`, 400},
 		{"no policy v3", w.Owner, "POST", "/v3/projects/giggle:setIamPolicy", `{}`, 400},
 		{"delete", w.Owner, "DELETE", "/v3/projects/giggle", "", 405},
 	} {
@@ -79,7 +82,10 @@ func TestRefusals(t *testing.T) {
 func creator(t *testing.T, w *guardtest.World) {
 	t.Helper()
 	_, err := w.IAM.SetPolicy(t.Context(), iam.Platform, iam.Policy{Bindings: []iam.Binding{
-		{Role: "roles/resourcemanager.projectCreator", Members: []string{"user:stranger@giggle.test", w.IAM.Owner().Member}},
+		{
+			Role:    "roles/resourcemanager.projectCreator",
+			Members: []string{"user:stranger@giggle.test", w.IAM.Owner().Member},
+		},
 	}})
 	if err != nil {
 		t.Fatal(err)
@@ -89,8 +95,10 @@ func creator(t *testing.T, w *guardtest.World) {
 func TestListShowsWhatTheCallerMaySee(t *testing.T) {
 	w := newWorld(t)
 	creator(t, w)
-	w.CallAs(t, w.Stranger, "POST", "/v1/projects", `{"projectId":"a-strangers","name":"Not yours","labels":{"team":"red"}}`, 200)
-	w.Call(t, "POST", "/v3/projects", `{"projectId":"labelled","displayName":"With labels","labels":{"team":"blue"}}`, 200)
+	w.CallAs(t, w.Stranger, "POST", "/v1/projects",
+		`{"projectId":"a-strangers","name":"Not yours","labels":{"team":"red"}}`, 200)
+	w.Call(t, "POST", "/v3/projects", `{"projectId":"labelled","displayName":"With labels","labels":{"team":"blue"}}`,
+		200)
 	for _, tt := range []struct {
 		filter string
 		want   []string
@@ -106,13 +114,16 @@ func TestListShowsWhatTheCallerMaySee(t *testing.T) {
 		{`name:"giggle"`, []string{"giggle"}},
 	} {
 		q := strings.NewReplacer(" ", "%20", `"`, "%22").Replace(tt.filter)
-		for path, list := range map[string]string{"/v1/projects?filter=": "projects", "/v3/projects:search?query=": "projects"} {
-			if got := guardtest.Names(w.Call(t, "GET", path+q, "", 200), list, "projectId"); !slices.Equal(got, tt.want) {
+		for path, list := range map[string]string{"/v1/projects?filter=": "projects",
+			"/v3/projects:search?query=": "projects"} {
+			if got := guardtest.Names(w.Call(t, "GET", path+q, "", 200), list, "projectId"); !slices.Equal(got,
+				tt.want) {
 				t.Errorf("%s%s: %v, want %v", path, tt.filter, got, tt.want)
 			}
 		}
 	}
-	if got := guardtest.Names(w.CallAs(t, w.Stranger, "GET", "/v1/projects", "", 200), "projects", "projectId"); !slices.Equal(got, []string{"a-strangers"}) {
+	if got := guardtest.Names(w.CallAs(t, w.Stranger, "GET", "/v1/projects", "", 200), "projects",
+		"projectId"); !slices.Equal(got, []string{"a-strangers"}) {
 		t.Errorf("the stranger sees %v", got)
 	}
 }
@@ -123,10 +134,12 @@ func TestCreate(t *testing.T) {
 	creator(t, w)
 	op := w.CallAs(t, w.Stranger, "POST", "/v1/projects", `{"projectId":"brand-new","name":"Brand new"}`, 200)
 	p, _ := op["response"].(map[string]any)
-	if op["done"] != true || p["projectId"] != "brand-new" || p["name"] != "Brand new" || p["@type"] != "type.googleapis.com/google.cloudresourcemanager.v1.Project" {
+	if op["done"] != true || p["projectId"] != "brand-new" || p["name"] != "Brand new" ||
+		p["@type"] != "type.googleapis.com/google.cloudresourcemanager.v1.Project" {
 		t.Errorf("operation: %v", op)
 	}
-	if again := w.CallAs(t, w.Stranger, "GET", "/v1/"+op["name"].(string), "", 200); again["done"] != true || again["name"] != op["name"] {
+	if again := w.CallAs(t, w.Stranger, "GET", "/v1/"+op["name"].(string), "", 200); again["done"] != true ||
+		again["name"] != op["name"] {
 		t.Errorf("polled: %v", again)
 	}
 	w.CallAs(t, w.Stranger, "GET", "/v1/projects/brand-new", "", 200)
@@ -152,10 +165,12 @@ func TestPolicies(t *testing.T) {
 			t.Errorf("%s: %v", v, set)
 		}
 		w.Call(t, "POST", v+":setIamPolicy", `{"policy":{"etag":"`+etag+`","bindings":[`+both+`]}}`, 409)
-		held := w.CallAs(t, w.Stranger, "POST", v+":testIamPermissions", `{"permissions":["run.routes.invoke","run.services.delete"]}`, 200)
+		held := w.CallAs(t, w.Stranger, "POST", v+":testIamPermissions",
+			`{"permissions":["run.routes.invoke","run.services.delete"]}`, 200)
 		if got, _ := held["permissions"].([]any); len(got) != 1 || got[0] != "run.routes.invoke" {
 			t.Errorf("%s: held %v", v, held)
 		}
-		w.Call(t, "POST", v+":setIamPolicy", `{"policy":{"bindings":[{"role":"roles/owner","members":["user:you@giggle.test"]}]}}`, 200)
+		w.Call(t, "POST", v+":setIamPolicy",
+			`{"policy":{"bindings":[{"role":"roles/owner","members":["user:you@giggle.test"]}]}}`, 200)
 	}
 }

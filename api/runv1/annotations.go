@@ -84,7 +84,8 @@ var templateAnnotations = map[string]disposition{
 // ours reports whether a key belongs to Google or Knative and so means something.
 func ours(key string) bool {
 	prefix, _, _ := strings.Cut(key, "/")
-	return strings.HasSuffix(prefix, ".googleapis.com") || strings.HasSuffix(prefix, ".knative.dev") || prefix == "knative.dev"
+	return strings.HasSuffix(prefix, ".googleapis.com") || strings.HasSuffix(prefix, ".knative.dev") ||
+		prefix == "knative.dev"
 }
 
 // sift takes an object's annotations apart: what is to be kept as it came, and what a field stands for. It fails on
@@ -236,7 +237,8 @@ func readServiceAnnotations(s *run.Service, in map[string]string) error {
 	case run.IngressInternal, run.IngressInternalLoad:
 		s.Ingress = in
 	default:
-		return fault.Invalid(path+"[run.googleapis.com/ingress]", "%.40q is not all, internal or internal-and-cloud-load-balancing", in)
+		return fault.Invalid(path+"[run.googleapis.com/ingress]",
+			"%.40q is not all, internal or internal-and-cloud-load-balancing", in)
 	}
 	s.Annotations = spell(kept, fields, writeServiceAnnotations(s, ""))
 	return r.err
@@ -272,7 +274,10 @@ func readTemplateAnnotations(t *run.Template, in map[string]string) error {
 	r := &reader{fields: fields, path: path}
 	t.Annotations = kept
 	t.Client, t.ClientVersion = r.text("run.googleapis.com/client-name"), r.text("run.googleapis.com/client-version")
-	t.Scaling = run.Scaling{Min: r.number("autoscaling.knative.dev/minScale"), Max: r.number("autoscaling.knative.dev/maxScale")}
+	t.Scaling = run.Scaling{
+		Min: r.number("autoscaling.knative.dev/minScale"),
+		Max: r.number("autoscaling.knative.dev/maxScale"),
+	}
 	t.CPUAlways = !r.flag("run.googleapis.com/cpu-throttling", true)
 	t.StartupCPUBoost = r.flag("run.googleapis.com/startup-cpu-boost", false)
 	t.ExecutionEnvironment = r.text("run.googleapis.com/execution-environment")

@@ -30,7 +30,8 @@ func fromWire(in resource.Location, w *service) (run.Service, error) {
 	if w.Metadata.ResourceVersion != "" {
 		v, err := strconv.ParseInt(w.Metadata.ResourceVersion, 10, 64)
 		if err != nil || v <= 0 {
-			return s, fault.Invalid("metadata.resourceVersion", "%.40q is not one that this API gave", w.Metadata.ResourceVersion)
+			return s, fault.Invalid("metadata.resourceVersion", "%.40q is not one that this API gave",
+				w.Metadata.ResourceVersion)
 		}
 		s.Version = v
 	}
@@ -39,12 +40,21 @@ func fromWire(in resource.Location, w *service) (run.Service, error) {
 		return s, err
 	}
 	for _, t := range w.Spec.Traffic {
-		s.Traffic = append(s.Traffic, run.Target{Revision: t.RevisionName, Latest: t.LatestRevision, Percent: int(t.Percent), Tag: t.Tag})
+		s.Traffic = append(s.Traffic, run.Target{
+			Revision: t.RevisionName,
+			Latest:   t.LatestRevision,
+			Percent:  int(t.Percent),
+			Tag:      t.Tag,
+		})
 	}
 	t := &w.Spec.Template
 	s.Template = run.Template{
-		Revision: t.Metadata.Name, Labels: without(t.Metadata.Labels, labelLocation), ServiceAccount: t.Spec.ServiceAccountName,
-		Timeout: int(t.Spec.TimeoutSeconds), Concurrency: int(t.Spec.ContainerConcurrency), NodeSelector: t.Spec.NodeSelector,
+		Revision:       t.Metadata.Name,
+		Labels:         without(t.Metadata.Labels, labelLocation),
+		ServiceAccount: t.Spec.ServiceAccountName,
+		Timeout:        int(t.Spec.TimeoutSeconds),
+		Concurrency:    int(t.Spec.ContainerConcurrency),
+		NodeSelector:   t.Spec.NodeSelector,
 	}
 	if err := readTemplateAnnotations(&s.Template, t.Metadata.Annotations); err != nil {
 		return s, err
@@ -61,7 +71,13 @@ func fromWire(in resource.Location, w *service) (run.Service, error) {
 
 func containerFromWire(w *container, i int) (run.Container, error) {
 	path := fmt.Sprintf("spec.template.spec.containers[%d]", i)
-	c := run.Container{Name: w.Name, Image: w.Image, Command: w.Command, Args: w.Args, WorkingDir: w.WorkingDir}
+	c := run.Container{
+		Name:       w.Name,
+		Image:      w.Image,
+		Command:    w.Command,
+		Args:       w.Args,
+		WorkingDir: w.WorkingDir,
+	}
 	for _, e := range w.Env {
 		c.Env = append(c.Env, run.EnvVar{Name: e.Name, Value: e.Value})
 	}
@@ -84,7 +100,8 @@ func containerFromWire(w *container, i int) (run.Container, error) {
 		field string
 		from  *probe
 		to    **run.Probe
-	}{{"startupProbe", w.StartupProbe, &c.Startup}, {"livenessProbe", w.LivenessProbe, &c.Liveness}, {"readinessProbe", w.ReadinessProbe, &c.Readiness}} {
+	}{{"startupProbe", w.StartupProbe, &c.Startup}, {"livenessProbe", w.LivenessProbe, &c.Liveness},
+		{"readinessProbe", w.ReadinessProbe, &c.Readiness}} {
 		if *x.to, err = probeFromWire(x.from, path+"."+x.field); err != nil {
 			return c, err
 		}
@@ -123,11 +140,19 @@ func toWire(s *run.Service, p resource.Project) *service {
 		urls = nil // two strings always encode
 	}
 	w := &service{
-		APIVersion: apiVersion, Kind: "Service",
+		APIVersion: apiVersion,
+		Kind:       "Service",
 		Metadata: meta{
-			Name: s.Name.ID, Namespace: p.Number, UID: s.UID, ResourceVersion: strconv.FormatInt(s.Version, 10), Generation: flexInt(s.Generation),
+			Name:      s.Name.ID,
+			Namespace: p.Number,
+			UID:       s.UID,
+			ResourceVersion: strconv.FormatInt(s.Version,
+				10),
+			Generation:        flexInt(s.Generation),
 			SelfLink:          "/apis/" + apiVersion + "/namespaces/" + p.Number + "/services/" + s.Name.ID,
-			CreationTimestamp: formatTime(s.Created), Labels: with(s.Labels, map[string]string{labelLocation: s.Name.Location.Location}),
+			CreationTimestamp: formatTime(s.Created),
+			Labels: with(s.Labels,
+				map[string]string{labelLocation: s.Name.Location.Location}),
 			Annotations: writeServiceAnnotations(s, string(urls)),
 		},
 		Spec:   serviceSpec{Template: templateToWire(&s.Template), Traffic: trafficToWire(wanted(s.Traffic))},
@@ -148,23 +173,39 @@ func wanted(ts []run.Target) []run.TargetStatus {
 func trafficToWire(ts []run.TargetStatus) []traffic {
 	var out []traffic
 	for _, t := range ts {
-		out = append(out, traffic{RevisionName: t.Revision, LatestRevision: t.Latest, Percent: flexInt(t.Percent), Tag: t.Tag, URL: t.URL})
+		out = append(out, traffic{
+			RevisionName:   t.Revision,
+			LatestRevision: t.Latest,
+			Percent:        flexInt(t.Percent),
+			Tag:            t.Tag,
+			URL:            t.URL,
+		})
 	}
 	return out
 }
 
 func statusToWire(s *run.Service, url string) serviceStatus {
 	return serviceStatus{
-		ObservedGeneration: flexInt(s.Status.ObservedGeneration), Conditions: conditionsToWire(s.Status.Conditions),
-		LatestReadyRevisionName: s.Status.LatestReady, LatestCreatedRevisionName: s.Status.LatestCreated,
-		Traffic: trafficToWire(s.Status.Traffic), URL: url, Address: &address{URL: url},
+		ObservedGeneration:        flexInt(s.Status.ObservedGeneration),
+		Conditions:                conditionsToWire(s.Status.Conditions),
+		LatestReadyRevisionName:   s.Status.LatestReady,
+		LatestCreatedRevisionName: s.Status.LatestCreated,
+		Traffic:                   trafficToWire(s.Status.Traffic),
+		URL:                       url,
+		Address:                   &address{URL: url},
 	}
 }
 
 func conditionsToWire(cs []run.Condition) []condition {
 	var out []condition
 	for _, c := range cs {
-		w := condition{Type: c.Type, Status: string(c.State), Reason: c.Reason, Message: c.Message, LastTransitionTime: formatTime(c.Since)}
+		w := condition{
+			Type:               c.Type,
+			Status:             string(c.State),
+			Reason:             c.Reason,
+			Message:            c.Message,
+			LastTransitionTime: formatTime(c.Since),
+		}
 		if c.Type == run.EmulatedGPU {
 			w.Severity = "Warning"
 		}
@@ -182,10 +223,19 @@ func templateToWire(t *run.Template) template {
 
 func specToWire(t *run.Template) revisionSpec {
 	out := revisionSpec{
-		ContainerConcurrency: flexInt(t.Concurrency), TimeoutSeconds: flexInt(t.Timeout), ServiceAccountName: t.ServiceAccount, NodeSelector: t.NodeSelector,
+		ContainerConcurrency: flexInt(t.Concurrency),
+		TimeoutSeconds:       flexInt(t.Timeout),
+		ServiceAccountName:   t.ServiceAccount,
+		NodeSelector:         t.NodeSelector,
 	}
 	for _, c := range t.Containers {
-		w := container{Name: c.Name, Image: c.Image, Command: c.Command, Args: c.Args, WorkingDir: c.WorkingDir}
+		w := container{
+			Name:       c.Name,
+			Image:      c.Image,
+			Command:    c.Command,
+			Args:       c.Args,
+			WorkingDir: c.WorkingDir,
+		}
 		for _, e := range c.Env {
 			w.Env = append(w.Env, envVar{e.Name, e.Value})
 		}
@@ -199,7 +249,9 @@ func specToWire(t *run.Template) revisionSpec {
 		if c.Port != 0 || c.PortName != "" {
 			w.Ports = []port{{Name: c.PortName, ContainerPort: flexInt(c.Port)}}
 		}
-		w.StartupProbe, w.LivenessProbe, w.ReadinessProbe = probeToWire(c.Startup), probeToWire(c.Liveness), probeToWire(c.Readiness)
+		w.StartupProbe = probeToWire(c.Startup)
+		w.LivenessProbe = probeToWire(c.Liveness)
+		w.ReadinessProbe = probeToWire(c.Readiness)
 		out.Containers = append(out.Containers, w)
 	}
 	return out
@@ -213,27 +265,52 @@ func revisionToWire(r *run.Revision, p resource.Project, active bool) *revision 
 		status = run.True
 	}
 	conds := append([]condition(nil), conditionsToWire(r.Status.Conditions)...)
-	conds = append(conds, condition{Type: run.Active, Status: string(status), Severity: "Info", LastTransitionTime: formatTime(r.Updated)})
+	conds = append(conds, condition{
+		Type:               run.Active,
+		Status:             string(status),
+		Severity:           "Info",
+		LastTransitionTime: formatTime(r.Updated),
+	})
 	annotations := with(writeTemplateAnnotations(&t), map[string]string{"serving.knative.dev/creator": r.Creator})
 	return &revision{
-		APIVersion: apiVersion, Kind: "Revision",
+		APIVersion: apiVersion,
+		Kind:       "Revision",
 		Metadata: meta{
-			Name: r.Name.ID, Namespace: p.Number, UID: r.UID, ResourceVersion: strconv.FormatInt(r.Cursor, 10), Generation: 1,
+			Name:      r.Name.ID,
+			Namespace: p.Number,
+			UID:       r.UID,
+			ResourceVersion: strconv.FormatInt(r.Cursor,
+				10),
+			Generation:        1,
 			SelfLink:          "/apis/" + apiVersion + "/namespaces/" + p.Number + "/revisions/" + r.Name.ID,
-			CreationTimestamp: formatTime(r.Created), Annotations: annotations,
+			CreationTimestamp: formatTime(r.Created),
+			Annotations:       annotations,
 			Labels: with(t.Labels, map[string]string{
-				labelLocation: r.Name.Service.Location.Location, labelService: r.Name.Service.ID, labelConfiguration: r.Name.Service.ID,
-				labelGeneration: strconv.FormatInt(r.Generation, 10), labelRoute: r.Name.Service.ID,
+				labelLocation: r.Name.Service.Location.Location, labelService: r.Name.Service.ID,
+				labelConfiguration: r.Name.Service.ID,
+				labelGeneration:    strconv.FormatInt(r.Generation, 10), labelRoute: r.Name.Service.ID,
 			}),
-			OwnerReferences: []ownerReference{{APIVersion: apiVersion, Kind: "Configuration", Name: r.Name.Service.ID, Controller: true, BlockOwnerDeletion: true}},
+			OwnerReferences: []ownerReference{{
+				APIVersion:         apiVersion,
+				Kind:               "Configuration",
+				Name:               r.Name.Service.ID,
+				Controller:         true,
+				BlockOwnerDeletion: true,
+			}},
 		},
-		Spec:   specToWire(&t),
-		Status: revisionStatus{ObservedGeneration: 1, Conditions: conds, ImageDigest: r.Status.ImageDigest, LogURL: logURL(r, p)},
+		Spec: specToWire(&t),
+		Status: revisionStatus{
+			ObservedGeneration: 1,
+			Conditions:         conds,
+			ImageDigest:        r.Status.ImageDigest,
+			LogURL:             logURL(r, p),
+		},
 	}
 }
 
 func logURL(r *run.Revision, p resource.Project) string {
-	return "https://console.cloud.google.com/logs/viewer?project=" + p.ID + "&resource=cloud_run_revision/service_name/" + r.Name.Service.ID + "/revision_name/" + r.Name.ID
+	return "https://console.cloud.google.com/logs/viewer?project=" + p.ID +
+		"&resource=cloud_run_revision/service_name/" + r.Name.Service.ID + "/revision_name/" + r.Name.ID
 }
 
 // owned is the metadata of a Configuration or Route, which a service owns and which have its name.
@@ -242,7 +319,14 @@ func owned(s *service, kind string) meta {
 	m.Annotations = nil
 	m.SelfLink = "/apis/" + apiVersion + "/namespaces/" + m.Namespace + "/" + kind + "/" + m.Name
 	m.Labels = with(m.Labels, map[string]string{labelService: m.Name, labelServiceUID: m.UID})
-	m.OwnerReferences = []ownerReference{{APIVersion: apiVersion, Kind: "Service", Name: m.Name, UID: m.UID, Controller: true, BlockOwnerDeletion: true}}
+	m.OwnerReferences = []ownerReference{{
+		APIVersion:         apiVersion,
+		Kind:               "Service",
+		Name:               m.Name,
+		UID:                m.UID,
+		Controller:         true,
+		BlockOwnerDeletion: true,
+	}}
 	return m
 }
 
@@ -259,20 +343,33 @@ func pickConditions(cs []condition, kind string) []condition {
 
 func configurationOf(s *service) *configuration {
 	return &configuration{
-		APIVersion: apiVersion, Kind: "Configuration", Metadata: owned(s, "configurations"), Spec: serviceSpec{Template: s.Spec.Template},
+		APIVersion: apiVersion,
+		Kind:       "Configuration",
+		Metadata:   owned(s, "configurations"),
+		Spec:       serviceSpec{Template: s.Spec.Template},
 		Status: configurationStatus{
-			ObservedGeneration: s.Status.ObservedGeneration, Conditions: pickConditions(s.Status.Conditions, run.ConfigurationsReady),
-			LatestReadyRevisionName: s.Status.LatestReadyRevisionName, LatestCreatedRevisionName: s.Status.LatestCreatedRevisionName,
+			ObservedGeneration: s.Status.ObservedGeneration,
+			Conditions: pickConditions(s.Status.Conditions,
+				run.ConfigurationsReady),
+			LatestReadyRevisionName:   s.Status.LatestReadyRevisionName,
+			LatestCreatedRevisionName: s.Status.LatestCreatedRevisionName,
 		},
 	}
 }
 
 func routeOf(s *service) *route {
 	return &route{
-		APIVersion: apiVersion, Kind: "Route", Metadata: owned(s, "routes"), Spec: routeSpec{Traffic: s.Spec.Traffic},
+		APIVersion: apiVersion,
+		Kind:       "Route",
+		Metadata:   owned(s, "routes"),
+		Spec:       routeSpec{Traffic: s.Spec.Traffic},
 		Status: serviceStatus{
-			ObservedGeneration: s.Status.ObservedGeneration, Conditions: pickConditions(s.Status.Conditions, run.RoutesReady),
-			Traffic: s.Status.Traffic, URL: s.Status.URL, Address: s.Status.Address,
+			ObservedGeneration: s.Status.ObservedGeneration,
+			Conditions: pickConditions(s.Status.Conditions,
+				run.RoutesReady),
+			Traffic: s.Status.Traffic,
+			URL:     s.Status.URL,
+			Address: s.Status.Address,
 		},
 	}
 }

@@ -27,7 +27,8 @@ func TestFieldNames(t *testing.T) {
 				t.Errorf("%s: there is no annotation %s", f, key)
 			}
 		}
-		path = strings.NewReplacer("[0]", "[]", "[nvidia.com/gpu]", "", "limits.cpu", "limits", "limits.memory", "limits", "node_selector", "nodeSelector").Replace(path)
+		path = strings.NewReplacer("[0]", "[]", "[nvidia.com/gpu]", "", "limits.cpu", "limits", "limits.memory",
+			"limits", "node_selector", "nodeSelector").Replace(path)
 		if d, known := serviceFields[strings.TrimSuffix(path, "[]")]; !known || d == refused {
 			t.Errorf("%s: there is no field %s", f, name)
 		}

@@ -23,7 +23,10 @@ type query struct {
 }
 
 func (s *Server) query(r *rest.Request, t target, kind string) (query, error) {
-	q := query{limit: pageSize(r.Query.Get("limit")), scope: kind + " " + t.location.String() + " " + r.Query.Get("labelSelector")}
+	q := query{
+		limit: pageSize(r.Query.Get("limit")),
+		scope: kind + " " + t.location.String() + " " + r.Query.Get("labelSelector"),
+	}
 	var err error
 	if q.selector, err = resource.ParseSelector(r.Query.Get("labelSelector")); err != nil {
 		return q, err
@@ -54,7 +57,12 @@ type listed struct {
 
 // write answers a list: those of all that the query selects, a page at a time.
 func (s *Server) write(kind string, q query, all []listed, cursor int64) any {
-	out := list[any]{APIVersion: apiVersion, Kind: kind, Items: []any{}, Metadata: listMeta{ResourceVersion: strconv.FormatInt(cursor, 10)}}
+	out := list[any]{
+		APIVersion: apiVersion,
+		Kind:       kind,
+		Items:      []any{},
+		Metadata:   listMeta{ResourceVersion: strconv.FormatInt(cursor, 10)},
+	}
 	last := ""
 	for _, x := range all {
 		if x.name <= q.last || !q.selector.Matches(x.labels) {
@@ -131,7 +139,9 @@ func getOf[T any](s *Server, derive func(*service) T) handler {
 	}
 }
 
-func listAs(ctx context.Context, s *Server, r *rest.Request, t target, kind string, derive func(*service) any) (any, error) {
+func listAs(
+	ctx context.Context, s *Server, r *rest.Request, t target, kind string, derive func(*service) any,
+) (any, error) {
 	q, err := s.query(r, t, kind)
 	if err != nil {
 		return nil, err
@@ -141,8 +151,11 @@ func listAs(ctx context.Context, s *Server, r *rest.Request, t target, kind stri
 		for i := range svcs {
 			w := toWire(&svcs[i], t.project)
 			out = append(out, listed{
-				object: derive(w), name: svcs[i].Name.String(), labels: with(w.Metadata.Labels, map[string]string{labelService: svcs[i].Name.ID}),
-				created: svcs[i].Created.Equal(svcs[i].Updated), deleted: svcs[i].Deleted,
+				object:  derive(w),
+				name:    svcs[i].Name.String(),
+				labels:  with(w.Metadata.Labels, map[string]string{labelService: svcs[i].Name.ID}),
+				created: svcs[i].Created.Equal(svcs[i].Updated),
+				deleted: svcs[i].Deleted,
 			})
 		}
 		return out
@@ -172,8 +185,11 @@ func (s *Server) listRevisions(ctx context.Context, r *rest.Request, t target) (
 		for i := range revs {
 			w := revisionToWire(&revs[i], t.project, active[revs[i].Name.String()])
 			out = append(out, listed{
-				object: w, name: revs[i].Name.String(), labels: w.Metadata.Labels,
-				created: revs[i].Created.Equal(revs[i].Updated), deleted: revs[i].Deleted,
+				object:  w,
+				name:    revs[i].Name.String(),
+				labels:  w.Metadata.Labels,
+				created: revs[i].Created.Equal(revs[i].Updated),
+				deleted: revs[i].Deleted,
 			})
 		}
 		return out, nil

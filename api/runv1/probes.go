@@ -11,8 +11,11 @@ func probeFromWire(w *probe, path string) (*run.Probe, error) {
 		return nil, nil
 	}
 	p := &run.Probe{
-		InitialDelay: int(w.InitialDelaySeconds), Timeout: int(w.TimeoutSeconds), Period: int(w.PeriodSeconds),
-		FailureThreshold: int(w.FailureThreshold), SuccessThreshold: int(w.SuccessThreshold),
+		InitialDelay:     int(w.InitialDelaySeconds),
+		Timeout:          int(w.TimeoutSeconds),
+		Period:           int(w.PeriodSeconds),
+		FailureThreshold: int(w.FailureThreshold),
+		SuccessThreshold: int(w.SuccessThreshold),
 	}
 	ways := 0
 	for _, action := range []*portAction{w.TCPSocket, w.HTTPGet, w.GRPC} {
@@ -46,8 +49,11 @@ func probeToWire(p *run.Probe) *probe {
 		return nil
 	}
 	w := &probe{
-		InitialDelaySeconds: flexInt(p.InitialDelay), TimeoutSeconds: flexInt(p.Timeout), PeriodSeconds: flexInt(p.Period),
-		FailureThreshold: flexInt(p.FailureThreshold), SuccessThreshold: flexInt(p.SuccessThreshold),
+		InitialDelaySeconds: flexInt(p.InitialDelay),
+		TimeoutSeconds:      flexInt(p.Timeout),
+		PeriodSeconds:       flexInt(p.Period),
+		FailureThreshold:    flexInt(p.FailureThreshold),
+		SuccessThreshold:    flexInt(p.SuccessThreshold),
 	}
 	switch {
 	case p.HTTPPath != "":
@@ -69,13 +75,16 @@ func withProbes(fields map[string]disposition) map[string]disposition {
 		at := "spec.template.spec.containers[]." + name
 		fields[at] = honoured
 		for _, field := range []string{
-			"initialDelaySeconds", "timeoutSeconds", "periodSeconds", "failureThreshold", "successThreshold", "tcpSocket", "tcpSocket.port",
-			"httpGet", "httpGet.port", "httpGet.path", "httpGet.httpHeaders", "httpGet.httpHeaders[].name", "httpGet.httpHeaders[].value",
+			"initialDelaySeconds", "timeoutSeconds", "periodSeconds", "failureThreshold", "successThreshold",
+			"tcpSocket", "tcpSocket.port",
+			"httpGet", "httpGet.port", "httpGet.path", "httpGet.httpHeaders", "httpGet.httpHeaders[].name",
+			"httpGet.httpHeaders[].value",
 			"grpc", "grpc.port", "grpc.service",
 		} {
 			fields[at+"."+field] = honoured
 		}
-		fields[at+".tcpSocket.host"], fields[at+".httpGet.host"], fields[at+".httpGet.scheme"] = refused, refused, output
+		fields[at+".tcpSocket.host"], fields[at+".httpGet.host"], fields[at+
+			".httpGet.scheme"] = refused, refused, output
 	}
 	return fields
 }

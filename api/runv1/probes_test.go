@@ -17,7 +17,8 @@ func TestProbes(t *testing.T) {
 		"livenessProbe gRPC":  `"livenessProbe":{"grpc":{"port":9000,"service":"jokes.v1"}}`,
 		"readinessProbe gRPC": `"readinessProbe":{"periodSeconds":30,"successThreshold":2,"grpc":{}}`,
 	} {
-		body := asGcloud("p"+strings.ToLower(strings.NewReplacer(" ", "-", "startupProbe", "s", "livenessProbe", "l", "readinessProbe", "r").Replace(name)), ","+tt)
+		body := asGcloud("p"+strings.ToLower(strings.NewReplacer(" ", "-", "startupProbe", "s", "livenessProbe", "l",
+			"readinessProbe", "r").Replace(name)), ","+tt)
 		code, got := w.do(t, "POST", regional, services+"?dryRun=all", body)
 		if code != 200 {
 			t.Errorf("%s = %d %v", name, code, got)
@@ -55,7 +56,8 @@ func TestProbes(t *testing.T) {
 // The bounds of a whole service are annotations of the service itself.
 func TestServiceScaling(t *testing.T) {
 	w := newWorld(t)
-	body := strings.Replace(asGcloud("jokes", ""), `"annotations":{`, `"annotations":{"run.googleapis.com/minScale":"1","run.googleapis.com/maxScale":"4",`, 1)
+	body := strings.Replace(asGcloud("jokes", ""), `"annotations":{`,
+		`"annotations":{"run.googleapis.com/minScale":"1","run.googleapis.com/maxScale":"4",`, 1)
 	code, got := w.do(t, "POST", regional, services+"?dryRun=all", body)
 	notes, _ := at(got, "metadata/annotations").(map[string]any)
 	if code != 200 || notes["run.googleapis.com/minScale"] != "1" || notes["run.googleapis.com/maxScale"] != "4" {

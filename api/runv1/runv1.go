@@ -30,8 +30,8 @@ type Config struct {
 	Services   *run.Services
 	Operations *operation.Operations
 	Project    resource.FindProject
-	// ActAs fails when the caller may not let a revision run as a service account, or when there is none of that address.
-	// An empty address is the project's default account.
+	// ActAs fails when the caller may not let a revision run as a service account, or when there is none of that
+	// address. An empty address is the project's default account.
 	ActAs    func(ctx context.Context, who iam.Principal, p resource.Project, email string) error
 	Policies policies.Policies
 	Pages    *resource.Pages
@@ -99,14 +99,18 @@ func (s *Server) Register(m *rest.Mux) {
 	m.HandleFunc("GET", knative+"/revisions", "run.namespaces.revisions.list", s.knative(s.listRevisions), k)
 	m.HandleFunc("GET", knative+"/revisions/{id}", "run.namespaces.revisions.get", s.knative(s.getRevision), k)
 	m.HandleFunc("DELETE", knative+"/revisions/{id}", "run.namespaces.revisions.delete", s.knative(s.deleteRevision), k)
-	m.HandleFunc("GET", knative+"/configurations", "run.namespaces.configurations.list", s.knative(listOf(s, "ConfigurationList", configurationOf)), k)
-	m.HandleFunc("GET", knative+"/configurations/{id}", "run.namespaces.configurations.get", s.knative(getOf(s, configurationOf)), k)
+	m.HandleFunc("GET", knative+"/configurations", "run.namespaces.configurations.list",
+		s.knative(listOf(s, "ConfigurationList", configurationOf)), k)
+	m.HandleFunc("GET", knative+"/configurations/{id}", "run.namespaces.configurations.get",
+		s.knative(getOf(s, configurationOf)), k)
 	m.HandleFunc("GET", knative+"/routes", "run.namespaces.routes.list", s.knative(listOf(s, "RouteList", routeOf)), k)
 	m.HandleFunc("GET", knative+"/routes/{id}", "run.namespaces.routes.get", s.knative(getOf(s, routeOf)), k)
 
 	for _, method := range []string{"GET", "POST", "PUT", "DELETE"} {
-		m.HandleFunc(method, "/apis/run.googleapis.com/v1/{kind=**}", "run.namespaces.jobs", absent("jobs, executions, tasks and worker pools are"), k)
-		m.HandleFunc(method, "/apis/domains.cloudrun.com/v1/{kind=**}", "run.namespaces.domainmappings", absent("domain mappings are"), k)
+		m.HandleFunc(method, "/apis/run.googleapis.com/v1/{kind=**}", "run.namespaces.jobs",
+			absent("jobs, executions, tasks and worker pools are"), k)
+		m.HandleFunc(method, "/apis/domains.cloudrun.com/v1/{kind=**}", "run.namespaces.domainmappings",
+			absent("domain mappings are"), k)
 	}
 
 	m.HandleFunc("GET", "/v1/projects/{project}/locations", "run.projects.locations.list", s.listLocations)
@@ -117,8 +121,10 @@ func (s *Server) Register(m *rest.Mux) {
 	m.HandleFunc("PUT", name, "run.projects.locations.services.replace", s.oneplatform(s.replaceService))
 	m.HandleFunc("DELETE", name, "run.projects.locations.services.delete", s.oneplatform(s.deleteService))
 	m.HandleFunc("GET", parent+"/revisions", "run.projects.locations.revisions.list", s.oneplatform(s.listRevisions))
-	m.HandleFunc("GET", parent+"/configurations", "run.projects.locations.configurations.list", s.oneplatform(listOf(s, "ConfigurationList", configurationOf)))
-	m.HandleFunc("GET", parent+"/routes", "run.projects.locations.routes.list", s.oneplatform(listOf(s, "RouteList", routeOf)))
+	m.HandleFunc("GET", parent+"/configurations", "run.projects.locations.configurations.list",
+		s.oneplatform(listOf(s, "ConfigurationList", configurationOf)))
+	m.HandleFunc("GET", parent+"/routes", "run.projects.locations.routes.list",
+		s.oneplatform(listOf(s, "RouteList", routeOf)))
 	policies.Register(m, s.Policies, policies.Routes{
 		Resource: policies.Resource{
 			Resolve: func(_ context.Context, name string) (string, error) {
@@ -136,8 +142,10 @@ func (s *Server) Register(m *rest.Mux) {
 		Pattern: "/v1/{resource=projects/*/locations/*/services/*}",
 		RPC:     "run.projects.locations.services",
 	})
-	m.HandleFunc("POST", "/v1/{name=projects/*/locations/*/operations/*}:wait", "run.projects.locations.operations.wait", s.waitOperation)
-	m.HandleFunc("GET", "/v1/{name=projects/*/locations/*/operations/*}", "run.projects.locations.operations.get", s.getOperation)
+	m.HandleFunc("POST", "/v1/{name=projects/*/locations/*/operations/*}:wait",
+		"run.projects.locations.operations.wait", s.waitOperation)
+	m.HandleFunc("GET", "/v1/{name=projects/*/locations/*/operations/*}", "run.projects.locations.operations.get",
+		s.getOperation)
 	m.HandleFunc("GET", parent+"/operations", "run.projects.locations.operations.list", s.listOperations)
 }
 
@@ -166,7 +174,8 @@ func (s *Server) knative(h handler) rest.Func {
 	return func(ctx context.Context, r *rest.Request) (any, error) {
 		region := guard.Region(r.Host)
 		if region == "" {
-			return nil, fault.New(fault.InvalidArgument, "The Knative API is served for each region: call https://REGION-run.googleapis.com.")
+			return nil, fault.New(fault.InvalidArgument,
+				"The Knative API is served for each region: call https://REGION-run.googleapis.com.")
 		}
 		return s.at(ctx, h, r, r.Params["namespace"], region, r.Params["id"])
 	}
@@ -196,7 +205,8 @@ func (s *Server) at(ctx context.Context, h handler, r *rest.Request, project, re
 		return nil, err
 	}
 	if region != "-" && !resource.IsRegion(region) {
-		return nil, fault.New(fault.NotFound, "Location %q is not one of Cloud Run's. `gcloud run regions list` shows them.", region)
+		return nil, fault.New(fault.NotFound,
+			"Location %q is not one of Cloud Run's. `gcloud run regions list` shows them.", region)
 	}
 	return h(ctx, r, target{p, resource.Location{Project: p.ID, Location: region}, id})
 }
@@ -208,7 +218,8 @@ func (s *Server) listLocations(_ context.Context, r *rest.Request) (any, error) 
 	}
 	var out []map[string]string
 	for _, region := range resource.Regions() {
-		out = append(out, map[string]string{"name": "projects/" + p.ID + "/locations/" + region, "locationId": region, "displayName": region})
+		out = append(out, map[string]string{"name": "projects/" + p.ID + "/locations/" + region, "locationId": region,
+			"displayName": region})
 	}
 	return map[string]any{"locations": out}, nil
 }
@@ -246,7 +257,12 @@ func (s *Server) replaceService(ctx context.Context, r *rest.Request, t target) 
 }
 
 // writeService reads a service from the body, checks it, and, unless the caller only wants to know, writes it.
-func (s *Server) writeService(ctx context.Context, r *rest.Request, t target, write func(context.Context, run.Service, string) (run.Service, error)) (any, error) {
+func (s *Server) writeService(
+	ctx context.Context,
+	r *rest.Request,
+	t target,
+	write func(context.Context, run.Service, string) (run.Service, error),
+) (any, error) {
 	svc, dry, err := s.decodeService(r, t)
 	if err != nil {
 		return nil, err
@@ -280,7 +296,8 @@ func (s *Server) getService(ctx context.Context, _ *rest.Request, t target) (any
 // notFound says in Cloud Run's words which resource is not there.
 func notFound(err error, kind, id string) error {
 	if fault.Is(err, fault.NotFound) {
-		return fault.New(fault.NotFound, "Resource '%s' of kind '%s' in region was not found.", id, strings.ToUpper(kind))
+		return fault.New(fault.NotFound, "Resource '%s' of kind '%s' in region was not found.", id,
+			strings.ToUpper(kind))
 	}
 	return err
 }
@@ -289,7 +306,8 @@ func (s *Server) deleteService(ctx context.Context, _ *rest.Request, t target) (
 	if _, err := s.Services.Delete(ctx, t.service(), 0); err != nil {
 		return nil, notFound(err, "Service", t.id)
 	}
-	return map[string]any{"kind": "Status", "apiVersion": "v1", "metadata": map[string]any{}, "status": "Success", "details": map[string]string{"name": t.id, "kind": "service"}}, nil
+	return map[string]any{"kind": "Status", "apiVersion": "v1", "metadata": map[string]any{}, "status": "Success",
+		"details": map[string]string{"name": t.id, "kind": "service"}}, nil
 }
 
 // active returns the names of the revisions that the service's traffic leads to.
@@ -386,7 +404,8 @@ func (s *Server) listOperations(ctx context.Context, r *rest.Request) (any, erro
 func (s *Server) operationToWire(ctx context.Context, op operation.Operation) (any, error) {
 	out := map[string]any{"name": op.Name, "done": op.Done}
 	if len(op.Metadata) > 0 {
-		out["metadata"] = map[string]any{"@type": "type.googleapis.com/google.cloud.run.v1.OperationMetadata", "target": op.Target, "verb": op.Verb}
+		out["metadata"] = map[string]any{"@type": "type.googleapis.com/google.cloud.run.v1.OperationMetadata",
+			"target": op.Target, "verb": op.Verb}
 	}
 	if !op.Done {
 		return out, nil
@@ -396,7 +415,8 @@ func (s *Server) operationToWire(ctx context.Context, op operation.Operation) (a
 		return out, nil
 	}
 	if op.Verb == "delete" {
-		out["response"] = map[string]any{"@type": "type.googleapis.com/google.protobuf.Empty", "value": map[string]any{}}
+		out["response"] = map[string]any{"@type": "type.googleapis.com/google.protobuf.Empty",
+			"value": map[string]any{}}
 		return out, nil
 	}
 	n, err := resource.ParseChild("services", op.Target)
@@ -430,9 +450,11 @@ func (s *Server) operationToWire(ctx context.Context, op operation.Operation) (a
 
 // reasons are the reasons of a Kubernetes Status for codes of ours.
 var reasons = map[fault.Code]string{
-	fault.NotFound: "NotFound", fault.AlreadyExists: "AlreadyExists", fault.Aborted: "Conflict", fault.InvalidArgument: "Invalid",
+	fault.NotFound: "NotFound", fault.AlreadyExists: "AlreadyExists", fault.Aborted: "Conflict",
+	fault.InvalidArgument:  "Invalid",
 	fault.PermissionDenied: "Forbidden", fault.Unauthenticated: "Unauthorized", fault.Unavailable: "ServiceUnavailable",
-	fault.DeadlineExceeded: "Timeout", fault.ResourceExhausted: "TooManyRequests", fault.OutOfRange: "Expired", fault.Unimplemented: "NotImplemented",
+	fault.DeadlineExceeded: "Timeout", fault.ResourceExhausted: "TooManyRequests", fault.OutOfRange: "Expired",
+	fault.Unimplemented: "NotImplemented",
 }
 
 // writeStatus writes a failure as a Kubernetes Status, which gcloud 528 parses on the paths under /apis
@@ -476,7 +498,14 @@ type statusCause struct {
 }
 
 func statusOf(e *fault.Error, code int) statusObject {
-	s := statusObject{Kind: "Status", APIVersion: "v1", Status: "Failure", Message: e.Text(), Reason: reasons[e.Code], Code: code}
+	s := statusObject{
+		Kind:       "Status",
+		APIVersion: "v1",
+		Status:     "Failure",
+		Message:    e.Text(),
+		Reason:     reasons[e.Code],
+		Code:       code,
+	}
 	if s.Reason == "" {
 		s.Reason = "InternalError"
 	}

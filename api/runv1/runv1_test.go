@@ -46,7 +46,8 @@ func (w *world) Remove(resource.Child)                              {}
 
 func (w *world) CheckActAs(_ context.Context, _ iam.Principal, _ resource.Project, email string) error {
 	if email != "" && email == w.denied {
-		return fault.New(fault.PermissionDenied, "Permission 'iam.serviceaccounts.actAs' denied on service account %s (or it may not exist).", email)
+		return fault.New(fault.PermissionDenied,
+			"Permission 'iam.serviceaccounts.actAs' denied on service account %s (or it may not exist).", email)
 	}
 	return nil
 }
@@ -65,7 +66,14 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	n := 0
-	w := &world{store: st, services: run.NewServices(run.Config{Store: st, NewID: func() string { n++; return fmt.Sprintf("uid-%d", n) }, Letters: func(k int) string { return strings.Repeat("x", k) }})}
+	w := &world{
+		store: st,
+		services: run.NewServices(run.Config{Store: st, NewID: func() string {
+			n++
+			return fmt.Sprintf("uid-%d",
+				n)
+		}, Letters: func(k int) string { return strings.Repeat("x", k) }}),
+	}
 	project := func(ref string) (resource.Project, error) {
 		if ref != "giggle" && ref != "123456789012" {
 			return resource.Project{}, fault.New(fault.NotFound, "Project %q was not found.", ref)
@@ -76,12 +84,23 @@ func newWorld(t *testing.T) *world {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() {
-		done <- run.NewReconciler(run.ReconcilerConfig{Services: w.services, Images: w, Instances: w, Routes: w, Project: project, Log: log}).Run(ctx)
+		done <- run.NewReconciler(run.ReconcilerConfig{
+			Services:  w.services,
+			Images:    w,
+			Instances: w,
+			Routes:    w,
+			Project:   project,
+			Log:       log,
+		}).Run(ctx)
 	}()
 	m := rest.NewMux("run.googleapis.com", rest.Options{Log: log, NewID: func() string { return "request-1" }})
 	runv1.New(runv1.Config{
-		Services: w.services, Operations: operation.New(st), Project: project, ActAs: w.CheckActAs, Policies: ids,
-		Pages: resource.NewPages(ids.PageKey(), time.Now),
+		Services:   w.services,
+		Operations: operation.New(st),
+		Project:    project,
+		ActAs:      w.CheckActAs,
+		Policies:   ids,
+		Pages:      resource.NewPages(ids.PageKey(), time.Now),
 	}).Register(m)
 	if err := m.Build(); err != nil {
 		t.Fatal(err)
@@ -130,9 +149,11 @@ const (
 
 // asGcloud is what gcloud 528 sends for a new service.
 func asGcloud(name, more string) string {
-	return `{"apiVersion":"serving.knative.dev/v1","kind":"Service","metadata":{"name":"` + name + `","namespace":"giggle","labels":{},"annotations":{"run.googleapis.com/client-name":"gcloud","run.googleapis.com/client-version":"528.0.0"}},
+	return `{"apiVersion":"serving.knative.dev/v1","kind":"Service","metadata":{"name":"` + name +
+		`","namespace":"giggle","labels":{},"annotations":{"run.googleapis.com/client-name":"gcloud","run.googleapis.com/client-version":"528.0.0"}},
 "spec":{"template":{"metadata":{"annotations":{"run.googleapis.com/client-name":"gcloud","run.googleapis.com/client-version":"528.0.0","run.googleapis.com/startup-cpu-boost":"True"},"labels":{"client.knative.dev/nonce":"abcdefghij"}},
-"spec":{"containers":[{"image":"europe-north1-docker.pkg.dev/giggle/r/app:1","name":""` + more + `}],"nodeSelector":{}}}},"status":{"address":{}}}`
+"spec":{"containers":[{"image":"europe-north1-docker.pkg.dev/giggle/r/app:1","name":""` + more +
+		`}],"nodeSelector":{}}}},"status":{"address":{}}}`
 }
 
 func at(v any, path string) any {
@@ -193,8 +214,14 @@ func TestOperationsOfOthers(t *testing.T) {
 	w := newWorld(t)
 	const at = "/v1/projects/giggle/locations/europe-north1/operations"
 	err := w.store.Update(t.Context(), func(tx *store.Tx) error {
-		for id, kind := range map[string]string{"a-build": "build", "b-repository": "artifacts.repository", "c-service": run.OperationKind} {
-			op := operation.Operation{Name: "projects/giggle/locations/europe-north1/operations/" + id, Kind: kind, Done: true, Target: "projects/giggle/locations/europe-north1/services/x"}
+		for id, kind := range map[string]string{"a-build": "build", "b-repository": "artifacts.repository",
+			"c-service": run.OperationKind} {
+			op := operation.Operation{
+				Name:   "projects/giggle/locations/europe-north1/operations/" + id,
+				Kind:   kind,
+				Done:   true,
+				Target: "projects/giggle/locations/europe-north1/services/x",
+			}
 			if err := operation.Open(tx, op); err != nil {
 				return err
 			}
@@ -225,39 +252,48 @@ func TestGcloudsRoundTrip(t *testing.T) {
 		t.Fatalf("create = %d %v", code, made)
 	}
 	op, _ := made["metadata"].(map[string]any)["annotations"].(map[string]any)["run.googleapis.com/operation-id"].(string)
-	code, waited := w.do(t, "POST", regional, "/v1/projects/giggle/locations/europe-north1/operations/"+op+":wait", `{"timeout":"30s"}`)
+	code, waited := w.do(t, "POST", regional, "/v1/projects/giggle/locations/europe-north1/operations/"+op+":wait",
+		`{"timeout":"30s"}`)
 	if code != 200 || waited["done"] != true || at(waited, "response/status/conditions/0/status") != "True" {
 		t.Fatalf("wait = %d %v", code, waited)
 	}
 	svc := w.ready(t, "jokes")
 	for path, want := range map[string]any{
-		"metadata/namespace": "123456789012", "metadata/labels/cloud.googleapis.com/location": nil, "status/observedGeneration": 1.0, "metadata/generation": 1.0,
-		"status/latestReadyRevisionName": "jokes-00001-xxx", "status/traffic/0/revisionName": "jokes-00001-xxx", "status/traffic/0/percent": 100.0,
-		"status/traffic/0/latestRevision": true, "spec/traffic/0/latestRevision": true, "status/conditions/0/type": "Ready", "status/conditions/0/status": "True",
+		"metadata/namespace": "123456789012", "metadata/labels/cloud.googleapis.com/location": nil,
+		"status/observedGeneration": 1.0, "metadata/generation": 1.0,
+		"status/latestReadyRevisionName": "jokes-00001-xxx", "status/traffic/0/revisionName": "jokes-00001-xxx",
+		"status/traffic/0/percent":        100.0,
+		"status/traffic/0/latestRevision": true, "spec/traffic/0/latestRevision": true,
+		"status/conditions/0/type": "Ready", "status/conditions/0/status": "True",
 	} {
 		if got := at(svc, path); got != want {
 			t.Errorf("%s = %v, want %v", path, got, want)
 		}
 	}
 	annotations := svc["metadata"].(map[string]any)["annotations"].(map[string]any)
-	if annotations["run.googleapis.com/ingress"] != "all" || !strings.HasPrefix(annotations["run.googleapis.com/urls"].(string), `["https://jokes-123456789012.europe-north1.run.app"`) {
+	if annotations["run.googleapis.com/ingress"] != "all" ||
+		!strings.HasPrefix(annotations["run.googleapis.com/urls"].(string),
+			`["https://jokes-123456789012.europe-north1.run.app"`) {
 		t.Errorf("annotations = %v", annotations)
 	}
 
 	// gcloud writes the whole object back, as it was read: no new revision, no new generation.
 	body, _ := json.Marshal(svc)
 	code, again := w.do(t, "PUT", regional, services+"/jokes", string(body))
-	if code != 200 || at(again, "status/latestCreatedRevisionName") != "jokes-00001-xxx" || at(again, "metadata/generation") != 1.0 {
+	if code != 200 || at(again, "status/latestCreatedRevisionName") != "jokes-00001-xxx" ||
+		at(again, "metadata/generation") != 1.0 {
 		t.Fatalf("put unchanged = %d %v", code, again)
 	}
 	// The version that it was read at is used up now.
-	if code, status := w.do(t, "PUT", regional, services+"/jokes", string(body)); code != 409 || status["reason"] != "Conflict" {
+	if code, status := w.do(t, "PUT", regional, services+"/jokes", string(body)); code != 409 ||
+		status["reason"] != "Conflict" {
 		t.Errorf("put with an old resourceVersion = %d %v", code, status)
 	}
 	// A tag on a revision of the client's name: the tagged entry is first in status, the spec's order stays.
 	svc = w.ready(t, "jokes")
 	spec := svc["spec"].(map[string]any)
-	spec["traffic"] = []any{map[string]any{"latestRevision": true, "percent": 100}, map[string]any{"revisionName": "jokes-00002-abc", "tag": "good"}}
+	spec["traffic"] = []any{map[string]any{"latestRevision": true, "percent": 100},
+		map[string]any{"revisionName": "jokes-00002-abc", "tag": "good"}}
 	template := spec["template"].(map[string]any)
 	template["metadata"].(map[string]any)["name"] = "jokes-00002-abc"
 	template["spec"].(map[string]any)["containers"].([]any)[0].(map[string]any)["env"] = []any{map[string]any{"name": "A", "value": "b"}}
@@ -267,25 +303,30 @@ func TestGcloudsRoundTrip(t *testing.T) {
 		t.Fatalf("put with a tag = %d %v", code, out)
 	}
 	svc = w.ready(t, "jokes")
-	if at(svc, "status/traffic/0/tag") != "good" || !strings.HasPrefix(at(svc, "status/traffic/0/url").(string), "https://good---jokes-") || at(svc, "spec/traffic/1/tag") != "good" {
+	if at(svc, "status/traffic/0/tag") != "good" ||
+		!strings.HasPrefix(at(svc, "status/traffic/0/url").(string), "https://good---jokes-") ||
+		at(svc, "spec/traffic/1/tag") != "good" {
 		t.Errorf("traffic = %v", at(svc, "status/traffic"))
 	}
 	if svc["metadata"].(map[string]any)["annotations"].(map[string]any)["example.com/mine"] != "kept" {
 		t.Error("a foreign annotation was lost")
 	}
 	_, rev := w.do(t, "GET", regional, "/apis/serving.knative.dev/v1/namespaces/giggle/revisions/jokes-00002-abc", "")
-	if at(rev, "status/imageDigest") != "europe-north1-docker.pkg.dev/giggle/r/app@sha256:"+strings.Repeat("0", 64) || at(rev, "spec/containers/0/resources/limits/memory") != "512Mi" {
+	if at(rev, "status/imageDigest") != "europe-north1-docker.pkg.dev/giggle/r/app@sha256:"+strings.Repeat("0", 64) ||
+		at(rev, "spec/containers/0/resources/limits/memory") != "512Mi" {
 		t.Errorf("revision = %v", rev)
 	}
 }
 
-// Annotations that spell a default out stay as they were written, for clients that look for them, until something else counts.
+// Annotations that spell a default out stay as they were written, for clients that look for them, until something else
+// counts.
 func TestSpelledDefaults(t *testing.T) {
 	w := newWorld(t)
 	of := map[string]map[string]any{
 		"metadata": {"run.googleapis.com/minScale": "0", "run.googleapis.com/invoker-iam-disabled": "false"},
 		"spec/template/metadata": {
-			"autoscaling.knative.dev/minScale": "0", "run.googleapis.com/cpu-throttling": "true", "run.googleapis.com/startup-cpu-boost": "false",
+			"autoscaling.knative.dev/minScale": "0", "run.googleapis.com/cpu-throttling": "true",
+			"run.googleapis.com/startup-cpu-boost": "false",
 		},
 	}
 	change := func(svc map[string]any) (int, map[string]any) {
@@ -322,7 +363,8 @@ func TestSpelledDefaults(t *testing.T) {
 	svc = w.ready(t, "jokes")
 	check(svc)
 	of["spec/template/metadata"] = map[string]any{
-		"autoscaling.knative.dev/minScale": "2", "run.googleapis.com/cpu-throttling": "false", "run.googleapis.com/startup-cpu-boost": "true",
+		"autoscaling.knative.dev/minScale": "2", "run.googleapis.com/cpu-throttling": "false",
+		"run.googleapis.com/startup-cpu-boost": "true",
 	}
 	if code, out := change(svc); code != 200 {
 		t.Fatalf("change = %d %v", code, out)
@@ -357,24 +399,29 @@ func TestLists(t *testing.T) {
 	if n := len(all["items"].([]any)); n != 5 || all["kind"] != "ServiceList" {
 		t.Errorf("%d services in all locations of %v", n, all["kind"])
 	}
-	_, revs := w.do(t, "GET", regional, "/apis/serving.knative.dev/v1/namespaces/giggle/revisions?labelSelector=serving.knative.dev%2Fservice+%3D+s3", "")
+	_, revs := w.do(t, "GET", regional,
+		"/apis/serving.knative.dev/v1/namespaces/giggle/revisions?labelSelector=serving.knative.dev%2Fservice+%3D+s3",
+		"")
 	if items := revs["items"].([]any); len(items) != 1 || at(items[0], "metadata/name") != "s3-00001-xxx" {
 		t.Errorf("revisions of s3 = %v", revs)
 	}
-	_, byNonce := w.do(t, "GET", regional, "/apis/serving.knative.dev/v1/namespaces/giggle/revisions?labelSelector=client.knative.dev%2Fnonce+%3D+abcdefghij", "")
+	_, byNonce := w.do(t, "GET", regional,
+		"/apis/serving.knative.dev/v1/namespaces/giggle/revisions?labelSelector=client.knative.dev%2Fnonce+%3D+abcdefghij", "")
 	if n := len(byNonce["items"].([]any)); n != 5 {
 		t.Errorf("%d revisions with the nonce, want 5", n)
 	}
 	for _, kind := range []string{"configurations", "routes"} {
 		code, one := w.do(t, "GET", regional, "/apis/serving.knative.dev/v1/namespaces/giggle/"+kind+"/s1", "")
-		if code != 200 || at(one, "status/conditions/0/type") != "Ready" || at(one, "status/conditions/0/status") != "True" {
+		if code != 200 || at(one, "status/conditions/0/type") != "Ready" ||
+			at(one, "status/conditions/0/status") != "True" {
 			t.Errorf("%s/s1 = %d %v", kind, code, one)
 		}
 	}
 	if code, out := w.do(t, "DELETE", regional, services+"/s0", ""); code != 200 || out["status"] != "Success" {
 		t.Errorf("delete = %d %v", code, out)
 	}
-	if code, status := w.do(t, "GET", regional, services+"/s0", ""); code != 404 || status["kind"] != "Status" || status["reason"] != "NotFound" {
+	if code, status := w.do(t, "GET", regional, services+"/s0", ""); code != 404 || status["kind"] != "Status" ||
+		status["reason"] != "NotFound" {
 		t.Errorf("get of what was deleted = %d %v", code, status)
 	}
 }
@@ -389,15 +436,27 @@ func TestRefusals(t *testing.T) {
 		code  int
 		field string
 	}{
-		"unknown field":           {asGcloud("jokes", `,"imagee":"x"`), 400, "spec.template.spec.containers[0].imagee"},
-		"not implemented field":   {asGcloud("jokes", `,"volumeMounts":[{"name":"x"}]`), 405, "spec.template.spec.containers[0].volumeMounts"},
-		"secret":                  {asGcloud("jokes", `,"env":[{"name":"A","valueFrom":{"secretKeyRef":{"name":"x"}}}]`), 405, "spec.template.spec.containers[0].env[0].valueFrom"},
-		"gpu":                     {asGcloud("jokes", `,"resources":{"limits":{"nvidia.com/gpu":"many"}}`), 400, "spec.template.spec.containers[0].resources.limits[nvidia.com/gpu]"},
-		"refused annotation":      {put(`"run.googleapis.com/client-name":"gcloud"`, `"run.googleapis.com/binary-authorization":"default"`), 405, "metadata.annotations[run.googleapis.com/binary-authorization]"},
-		"unknown annotation":      {put(`"run.googleapis.com/client-name":"gcloud"`, `"run.googleapis.com/made-up":"x"`), 405, "metadata.annotations[run.googleapis.com/made-up]"},
-		"ingress":                 {put(`"run.googleapis.com/client-name":"gcloud"`, `"run.googleapis.com/ingress":"sideways"`), 400, "metadata.annotations[run.googleapis.com/ingress]"},
-		"memory":                  {asGcloud("jokes", `,"resources":{"limits":{"memory":"1Mi"}}`), 400, "spec.template.spec.containers[0].resources.limits.memory"},
-		"reserved variable":       {asGcloud("jokes", `,"env":[{"name":"K_SERVICE","value":"x"}]`), 400, "spec.template.spec.containers[0].env[0].name"},
+		"unknown field": {asGcloud("jokes", `,"imagee":"x"`), 400, "spec.template.spec.containers[0].imagee"},
+		"not implemented field": {asGcloud("jokes",
+			`,"volumeMounts":[{"name":"x"}]`), 405, "spec.template.spec.containers[0].volumeMounts"},
+		"secret": {asGcloud("jokes",
+			`,"env":[{"name":"A","valueFrom":{"secretKeyRef":{"name":"x"}}}]`), 405,
+			"spec.template.spec.containers[0].env[0].valueFrom"},
+		"gpu": {asGcloud("jokes",
+			`,"resources":{"limits":{"nvidia.com/gpu":"many"}}`), 400,
+			"spec.template.spec.containers[0].resources.limits[nvidia.com/gpu]"},
+		"refused annotation": {put(`"run.googleapis.com/client-name":"gcloud"`,
+			`"run.googleapis.com/binary-authorization":"default"`), 405,
+			"metadata.annotations[run.googleapis.com/binary-authorization]"},
+		"unknown annotation": {put(`"run.googleapis.com/client-name":"gcloud"`,
+			`"run.googleapis.com/made-up":"x"`), 405, "metadata.annotations[run.googleapis.com/made-up]"},
+		"ingress": {put(`"run.googleapis.com/client-name":"gcloud"`,
+			`"run.googleapis.com/ingress":"sideways"`), 400, "metadata.annotations[run.googleapis.com/ingress]"},
+		"memory": {asGcloud("jokes",
+			`,"resources":{"limits":{"memory":"1Mi"}}`), 400,
+			"spec.template.spec.containers[0].resources.limits.memory"},
+		"reserved variable": {asGcloud("jokes",
+			`,"env":[{"name":"K_SERVICE","value":"x"}]`), 400, "spec.template.spec.containers[0].env[0].name"},
 		"another namespace":       {put(`"namespace":"giggle"`, `"namespace":"other"`), 400, "metadata.namespace"},
 		"another kind":            {put(`"kind":"Service"`, `"kind":"Job"`), 400, "apiVersion"},
 		"name":                    {put(`"name":"jokes"`, `"name":"Jokes"`), 400, "metadata.name"},
@@ -482,8 +541,11 @@ func TestPolicies(t *testing.T) {
 	if empty["etag"] == nil || empty["bindings"] != nil {
 		t.Errorf("an empty policy = %v", empty)
 	}
-	code, set := w.do(t, "POST", global, path+":setIamPolicy", `{"policy":{"version":1,"etag":"`+empty["etag"].(string)+`","bindings":[{"role":"roles/run.invoker","members":["allUsers"]}]}}`)
-	if want := []any{map[string]any{"role": "roles/run.invoker", "members": []any{"allUsers"}}}; code != 200 || !cmp.Equal(set["bindings"], any(want)) {
+	code, set := w.do(t, "POST", global, path+":setIamPolicy",
+		`{"policy":{"version":1,"etag":"`+empty["etag"].(string)+
+			`","bindings":[{"role":"roles/run.invoker","members":["allUsers"]}]}}`)
+	if want := []any{map[string]any{"role": "roles/run.invoker", "members": []any{"allUsers"}}}; code != 200 ||
+		!cmp.Equal(set["bindings"], any(want)) {
 		t.Errorf("set = %d %v", code, set)
 	}
 	code, stale := w.do(t, "POST", global, path+":setIamPolicy", `{"policy":{"etag":"`+empty["etag"].(string)+`"}}`)
@@ -491,7 +553,8 @@ func TestPolicies(t *testing.T) {
 		t.Errorf("set with an old etag = %d %v", code, stale)
 	}
 	// By number it is the same policy, and it goes with the service.
-	if _, got := w.do(t, "GET", global, strings.Replace(path, "giggle", "123456789012", 1)+":getIamPolicy", ""); got["bindings"] == nil {
+	if _, got := w.do(t, "GET", global, strings.Replace(path, "giggle", "123456789012", 1)+":getIamPolicy",
+		""); got["bindings"] == nil {
 		t.Errorf("by the project's number: %v", got)
 	}
 	w.do(t, "DELETE", regional, services+"/jokes", "")
@@ -510,9 +573,18 @@ func FuzzService(f *testing.F) {
 	}
 	f.Cleanup(func() { _ = st.Close() })
 	w := &world{}
-	m := rest.NewMux("run.googleapis.com", rest.Options{Log: slog.New(slog.DiscardHandler), NewID: func() string { return "r" }})
+	m := rest.NewMux("run.googleapis.com", rest.Options{
+		Log:   slog.New(slog.DiscardHandler),
+		NewID: func() string { return "r" },
+	})
 	runv1.New(runv1.Config{
-		Services: run.NewServices(run.Config{Store: st, NewID: func() string { return "id" }, Letters: func(int) string { return "abc" }}), Operations: operation.New(st), ActAs: w.CheckActAs,
+		Services: run.NewServices(run.Config{
+			Store:   st,
+			NewID:   func() string { return "id" },
+			Letters: func(int) string { return "abc" },
+		}),
+		Operations: operation.New(st),
+		ActAs:      w.CheckActAs,
 		Project: func(string) (resource.Project, error) {
 			return resource.Project{ID: "giggle", Number: "123456789012"}, nil
 		},

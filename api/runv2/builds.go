@@ -80,7 +80,8 @@ func (s *Builds) SubmitBuild(ctx context.Context, r *runpb.SubmitBuildRequest) (
 	if sa := r.GetServiceAccount(); sa != "" {
 		a, err := resource.ParseAccountOrEmail(sa)
 		if err != nil || !a.In(p) {
-			return nil, fault.Invalid("serviceAccount", "%.200q is not projects/PROJECT/serviceAccounts/EMAIL of this project", sa)
+			return nil, fault.Invalid("serviceAccount",
+				"%.200q is not projects/PROJECT/serviceAccounts/EMAIL of this project", sa)
 		}
 		if a.ID != s.cfg.Account(p) { // which builds run as anyway
 			if err := s.cfg.ActAs(ctx, guard.Caller(ctx), p, a.ID); err != nil {
@@ -95,7 +96,10 @@ func (s *Builds) SubmitBuild(ctx context.Context, r *runpb.SubmitBuildRequest) (
 		Tags:          r.GetTags(),
 		Creator:       guard.Caller(ctx).Email(),
 		ProjectNumber: p.Number,
-		Account:       func(_ context.Context, given string) (string, error) { return cmp.Or(given, s.cfg.Account(p)), nil },
+		Account: func(_ context.Context, given string) (string, error) {
+			return cmp.Or(given, s.cfg.Account(p)),
+				nil
+		},
 	})
 	if err != nil {
 		return nil, err
@@ -105,7 +109,10 @@ func (s *Builds) SubmitBuild(ctx context.Context, r *runpb.SubmitBuildRequest) (
 		return nil, err
 	}
 	return &runpb.SubmitBuildResponse{
-		BuildOperation: &longrunningpb.Operation{Name: resource.Operation(p.ID, in.Location, made.Name.ID).String(), Metadata: meta},
+		BuildOperation: &longrunningpb.Operation{
+			Name:     resource.Operation(p.ID, in.Location, made.Name.ID).String(),
+			Metadata: meta,
+		},
 	}, nil
 }
 

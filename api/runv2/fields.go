@@ -13,8 +13,10 @@ import (
 
 // output are the fields of a Service that the platform writes; what a client sends in them is ignored.
 var output = []string{
-	"uid", "generation", "createTime", "updateTime", "deleteTime", "expireTime", "creator", "lastModifier", "urls", "observedGeneration",
-	"terminalCondition", "conditions", "latestReadyRevision", "latestCreatedRevision", "trafficStatuses", "uri", "satisfiesPzs", "reconciling", "threatDetectionEnabled",
+	"uid", "generation", "createTime", "updateTime", "deleteTime", "expireTime", "creator", "lastModifier", "urls",
+	"observedGeneration",
+	"terminalCondition", "conditions", "latestReadyRevision", "latestCreatedRevision", "trafficStatuses", "uri",
+	"satisfiesPzs", "reconciling", "threatDetectionEnabled",
 }
 
 // overlay copies the fields that a mask names from one message to another of its kind

@@ -29,12 +29,18 @@ func fromEtag(etag string) (int64, error) {
 // fromProto reads a service. It fails with the path of a field that can't be, or that is not implemented.
 func fromProto(n resource.Child, w *runpb.Service) (run.Service, error) {
 	s := run.Service{
-		Name: n, Labels: w.GetLabels(), Annotations: w.GetAnnotations(), Description: w.GetDescription(),
-		Client: w.GetClient(), ClientVersion: w.GetClientVersion(),
-		InvokerIAMDisabled: w.GetInvokerIamDisabled(), CustomAudiences: w.GetCustomAudiences(),
+		Name:               n,
+		Labels:             w.GetLabels(),
+		Annotations:        w.GetAnnotations(),
+		Description:        w.GetDescription(),
+		Client:             w.GetClient(),
+		ClientVersion:      w.GetClientVersion(),
+		InvokerIAMDisabled: w.GetInvokerIamDisabled(),
+		CustomAudiences:    w.GetCustomAudiences(),
 	}
 	err := rest.Only(w, "", append([]string{
-		"name", "description", "labels", "annotations", "client", "clientVersion", "ingress", "launchStage", "template", "traffic", "scaling",
+		"name", "description", "labels", "annotations", "client", "clientVersion", "ingress", "launchStage", "template",
+		"traffic", "scaling",
 		"invokerIamDisabled", "customAudiences", "etag",
 	}, output...)...)
 	if err != nil {
@@ -65,7 +71,10 @@ func fromProto(n resource.Child, w *runpb.Service) (run.Service, error) {
 	if m := w.GetScaling().GetScalingMode(); m == runpb.ServiceScaling_MANUAL {
 		return s, fault.NotImplemented("scaling.scalingMode", "MANUAL is not implemented")
 	}
-	s.Scaling = run.Scaling{Min: int(w.GetScaling().GetMinInstanceCount()), Max: int(w.GetScaling().GetMaxInstanceCount())}
+	s.Scaling = run.Scaling{
+		Min: int(w.GetScaling().GetMinInstanceCount()),
+		Max: int(w.GetScaling().GetMaxInstanceCount()),
+	}
 	if s.Traffic, err = trafficFromProto(w.GetTraffic()); err != nil {
 		return s, err
 	}
@@ -74,10 +83,11 @@ func fromProto(n resource.Child, w *runpb.Service) (run.Service, error) {
 	return s, err
 }
 
-// system reports whether a key of a label or an annotation belongs to the platform. v2 refuses those: "All system labels
-// in v1 now have a corresponding field in v2".
+// system reports whether a key of a label or an annotation belongs to the platform. v2 refuses those: "All system
+// labels in v1 now have a corresponding field in v2".
 func system(key string) bool {
-	for _, domain := range []string{"run.googleapis.com", "cloud.googleapis.com", "serving.knative.dev", "autoscaling.knative.dev", "client.knative.dev"} {
+	for _, domain := range []string{"run.googleapis.com", "cloud.googleapis.com", "serving.knative.dev",
+		"autoscaling.knative.dev", "client.knative.dev"} {
 		if strings.HasPrefix(key, domain+"/") {
 			return true
 		}
@@ -148,7 +158,8 @@ func trafficFromProto(ts []*runpb.TrafficTarget) ([]run.Target, error) {
 			to.Latest = to.Revision == ""
 		}
 		if to.Latest && to.Revision != "" {
-			return nil, fault.Invalid(fmt.Sprintf("traffic[%d].revision", i), "a target of the latest revision names none")
+			return nil, fault.Invalid(fmt.Sprintf("traffic[%d].revision", i),
+				"a target of the latest revision names none")
 		}
 		out = append(out, to)
 	}
@@ -168,10 +179,14 @@ func seconds(d *durationpb.Duration, path string) (int, error) {
 
 func templateFromProto(w *runpb.RevisionTemplate) (run.Template, error) {
 	t := run.Template{
-		Revision: w.GetRevision(), Labels: w.GetLabels(), Annotations: w.GetAnnotations(), ServiceAccount: w.GetServiceAccount(),
-		Concurrency: int(w.GetMaxInstanceRequestConcurrency()),
+		Revision:       w.GetRevision(),
+		Labels:         w.GetLabels(),
+		Annotations:    w.GetAnnotations(),
+		ServiceAccount: w.GetServiceAccount(),
+		Concurrency:    int(w.GetMaxInstanceRequestConcurrency()),
 	}
-	err := rest.Only(w, "template", "revision", "labels", "annotations", "scaling", "timeout", "serviceAccount", "containers", "executionEnvironment",
+	err := rest.Only(w, "template", "revision", "labels", "annotations", "scaling", "timeout", "serviceAccount",
+		"containers", "executionEnvironment",
 		"maxInstanceRequestConcurrency", "nodeSelector", "gpuZonalRedundancyDisabled")
 	if err != nil {
 		return t, err
@@ -185,7 +200,10 @@ func templateFromProto(w *runpb.RevisionTemplate) (run.Template, error) {
 	if err := rest.Only(w.GetScaling(), "template.scaling", "minInstanceCount", "maxInstanceCount"); err != nil {
 		return t, err
 	}
-	t.Scaling = run.Scaling{Min: int(w.GetScaling().GetMinInstanceCount()), Max: int(w.GetScaling().GetMaxInstanceCount())}
+	t.Scaling = run.Scaling{
+		Min: int(w.GetScaling().GetMinInstanceCount()),
+		Max: int(w.GetScaling().GetMaxInstanceCount()),
+	}
 	switch w.GetExecutionEnvironment() {
 	case runpb.ExecutionEnvironment_EXECUTION_ENVIRONMENT_GEN1:
 		t.ExecutionEnvironment = "gen1"
@@ -203,7 +221,8 @@ func templateFromProto(w *runpb.RevisionTemplate) (run.Template, error) {
 		}
 		t.Containers = append(t.Containers, to)
 		if r := c.GetResources(); r != nil && i == 0 {
-			// "If ResourceRequirements is set, the caller must explicitly set this field to true to preserve the default."
+			// "If ResourceRequirements is set, the caller must explicitly set this field to true to preserve the
+			// default."
 			t.CPUAlways, t.StartupCPUBoost = !r.GetCpuIdle(), r.GetStartupCpuBoost()
 		}
 	}
@@ -212,8 +231,15 @@ func templateFromProto(w *runpb.RevisionTemplate) (run.Template, error) {
 
 func containerFromProto(w *runpb.Container, i int) (run.Container, error) {
 	path := fmt.Sprintf("template.containers[%d]", i)
-	c := run.Container{Name: w.GetName(), Image: w.GetImage(), Command: w.GetCommand(), Args: w.GetArgs(), WorkingDir: w.GetWorkingDir()}
-	err := rest.Only(w, path, "name", "image", "command", "args", "env", "resources", "ports", "workingDir", "livenessProbe", "startupProbe", "readinessProbe")
+	c := run.Container{
+		Name:       w.GetName(),
+		Image:      w.GetImage(),
+		Command:    w.GetCommand(),
+		Args:       w.GetArgs(),
+		WorkingDir: w.GetWorkingDir(),
+	}
+	err := rest.Only(w, path, "name", "image", "command", "args", "env", "resources", "ports", "workingDir",
+		"livenessProbe", "startupProbe", "readinessProbe")
 	if err != nil {
 		return c, err
 	}
@@ -238,7 +264,8 @@ func containerFromProto(w *runpb.Container, i int) (run.Container, error) {
 		field string
 		from  *runpb.Probe
 		to    **run.Probe
-	}{{"startupProbe", w.GetStartupProbe(), &c.Startup}, {"livenessProbe", w.GetLivenessProbe(), &c.Liveness}, {"readinessProbe", w.GetReadinessProbe(), &c.Readiness}} {
+	}{{"startupProbe", w.GetStartupProbe(), &c.Startup}, {"livenessProbe", w.GetLivenessProbe(), &c.Liveness},
+		{"readinessProbe", w.GetReadinessProbe(), &c.Readiness}} {
 		if *x.to, err = probeFromProto(x.from, path+"."+x.field); err != nil {
 			return c, err
 		}
@@ -251,7 +278,9 @@ func probeFromProto(w *runpb.Probe, path string) (*run.Probe, error) {
 		return nil, nil
 	}
 	p := &run.Probe{
-		InitialDelay: int(w.GetInitialDelaySeconds()), Timeout: int(w.GetTimeoutSeconds()), Period: int(w.GetPeriodSeconds()),
+		InitialDelay:     int(w.GetInitialDelaySeconds()),
+		Timeout:          int(w.GetTimeoutSeconds()),
+		Period:           int(w.GetPeriodSeconds()),
 		FailureThreshold: int(w.GetFailureThreshold()),
 	}
 	switch t := w.GetProbeType().(type) {
@@ -268,5 +297,6 @@ func probeFromProto(w *runpb.Probe, path string) (*run.Probe, error) {
 	case *runpb.Probe_Grpc:
 		p.GRPC, p.GRPCPort, p.GRPCService = true, int(t.Grpc.GetPort()), t.Grpc.GetService()
 	}
-	return p, rest.Only(w, path, "initialDelaySeconds", "timeoutSeconds", "periodSeconds", "failureThreshold", "httpGet", "tcpSocket", "grpc")
+	return p, rest.Only(w, path, "initialDelaySeconds", "timeoutSeconds", "periodSeconds", "failureThreshold",
+		"httpGet", "tcpSocket", "grpc")
 }

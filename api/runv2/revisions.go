@@ -47,7 +47,9 @@ func (s *Server) GetRevision(ctx context.Context, r *runpb.GetRevisionRequest) (
 }
 
 // ListRevisions lists the revisions of a service, newest first; of all services of the location for the service "-".
-func (s *Server) ListRevisions(ctx context.Context, r *runpb.ListRevisionsRequest) (*runpb.ListRevisionsResponse, error) {
+func (s *Server) ListRevisions(
+	ctx context.Context, r *runpb.ListRevisionsRequest,
+) (*runpb.ListRevisionsResponse, error) {
 	of, p, err := s.service(r.GetParent())
 	if err != nil {
 		return nil, err
@@ -106,12 +108,27 @@ func (s *Server) DeleteRevision(ctx context.Context, r *runpb.DeleteRevisionRequ
 func revisionToProto(r *run.Revision, p resource.Project) *runpb.Revision {
 	t := templateToProto(&r.Template)
 	out := &runpb.Revision{
-		Name: r.Name.String(), Uid: r.UID, Generation: 1, ObservedGeneration: 1, Service: r.Name.Service.ID, Creator: r.Creator,
-		Labels: t.GetLabels(), Annotations: t.GetAnnotations(), CreateTime: stamp(r.Created), UpdateTime: stamp(r.Updated),
-		Scaling: t.GetScaling(), MaxInstanceRequestConcurrency: t.GetMaxInstanceRequestConcurrency(), Timeout: t.GetTimeout(),
-		ServiceAccount: t.GetServiceAccount(), Containers: t.GetContainers(), ExecutionEnvironment: t.GetExecutionEnvironment(),
-		NodeSelector: t.GetNodeSelector(), Reconciling: r.Ready().State == run.Unknown, Conditions: conditionsToProto(r.Status.Conditions, true),
-		LogUri: "https://console.cloud.google.com/logs/viewer?project=" + p.ID + "&resource=cloud_run_revision/service_name/" + r.Name.Service.ID +
+		Name:                          r.Name.String(),
+		Uid:                           r.UID,
+		Generation:                    1,
+		ObservedGeneration:            1,
+		Service:                       r.Name.Service.ID,
+		Creator:                       r.Creator,
+		Labels:                        t.GetLabels(),
+		Annotations:                   t.GetAnnotations(),
+		CreateTime:                    stamp(r.Created),
+		UpdateTime:                    stamp(r.Updated),
+		Scaling:                       t.GetScaling(),
+		MaxInstanceRequestConcurrency: t.GetMaxInstanceRequestConcurrency(),
+		Timeout:                       t.GetTimeout(),
+		ServiceAccount:                t.GetServiceAccount(),
+		Containers:                    t.GetContainers(),
+		ExecutionEnvironment:          t.GetExecutionEnvironment(),
+		NodeSelector:                  t.GetNodeSelector(),
+		Reconciling:                   r.Ready().State == run.Unknown,
+		Conditions:                    conditionsToProto(r.Status.Conditions, true),
+		LogUri: "https://console.cloud.google.com/logs/viewer?project=" + p.ID +
+			"&resource=cloud_run_revision/service_name/" + r.Name.Service.ID +
 			"/revision_name/" + r.Name.ID,
 		Etag: resource.Etag(r.Version),
 	}

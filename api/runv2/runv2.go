@@ -28,8 +28,8 @@ type Config struct {
 	Services   *run.Services
 	Operations *operation.Operations
 	Project    resource.FindProject
-	// ActAs fails when the caller may not let a revision run as a service account, or when there is none of that address.
-	// An empty address is the project's default account.
+	// ActAs fails when the caller may not let a revision run as a service account, or when there is none of that
+	// address. An empty address is the project's default account.
 	ActAs    func(ctx context.Context, who iam.Principal, p resource.Project, email string) error
 	Policies policies.Policies
 	Pages    *resource.Pages
@@ -106,7 +106,8 @@ var Rules = guard.Absent(unimplemented...).With(guard.Rules{
 
 // unimplemented are the services that are not.
 var unimplemented = []*grpc.ServiceDesc{
-	&runpb.Jobs_ServiceDesc, &runpb.Executions_ServiceDesc, &runpb.Tasks_ServiceDesc, &runpb.WorkerPools_ServiceDesc, &runpb.Instances_ServiceDesc,
+	&runpb.Jobs_ServiceDesc, &runpb.Executions_ServiceDesc, &runpb.Tasks_ServiceDesc, &runpb.WorkerPools_ServiceDesc,
+	&runpb.Instances_ServiceDesc,
 }
 
 // Register adds the API's routes.
@@ -129,7 +130,8 @@ func (s *Server) location(name string) (resource.Location, resource.Project, err
 		return in, resource.Project{}, err
 	}
 	if in.Location != "-" && !resource.IsRegion(in.Location) {
-		return in, resource.Project{}, fault.New(fault.NotFound, "Location %.60q is not one of Cloud Run's.", in.Location)
+		return in, resource.Project{},
+			fault.New(fault.NotFound, "Location %.60q is not one of Cloud Run's.", in.Location)
 	}
 	p, err := s.Project(in.Project)
 	in.Project = p.ID

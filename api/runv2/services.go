@@ -37,7 +37,11 @@ func (s *Server) CreateService(ctx context.Context, r *runpb.CreateServiceReques
 
 // write checks a service and, unless the caller only wants to know, writes it.
 func (s *Server) write(
-	ctx context.Context, want run.Service, p resource.Project, dry bool, write func(context.Context, run.Service, string) (run.Service, error),
+	ctx context.Context,
+	want run.Service,
+	p resource.Project,
+	dry bool,
+	write func(context.Context, run.Service, string) (run.Service, error),
 ) (*longrunningpb.Operation, error) {
 	if err := want.Validate(); err != nil {
 		return nil, fieldNames.Translate(err)

@@ -62,7 +62,8 @@ func (c *cloud) Remove(resource.Child)  {}
 
 func (c *cloud) CheckActAs(_ context.Context, _ iam.Principal, _ resource.Project, email string) error {
 	if email != "" && email == c.denied {
-		return fault.New(fault.PermissionDenied, "Permission 'iam.serviceaccounts.actAs' denied on service account %s (or it may not exist).", email)
+		return fault.New(fault.PermissionDenied,
+			"Permission 'iam.serviceaccounts.actAs' denied on service account %s (or it may not exist).", email)
 	}
 	return nil
 }
@@ -81,7 +82,11 @@ func newCloud(t *testing.T) *cloud {
 		t.Fatal(err)
 	}
 	n := 0
-	services := run.NewServices(run.Config{Store: st, NewID: func() string { n++; return fmt.Sprintf("uid-%d", n) }, Letters: func(k int) string { return strings.Repeat("x", k) }})
+	services := run.NewServices(run.Config{
+		Store:   st,
+		NewID:   func() string { n++; return fmt.Sprintf("uid-%d", n) },
+		Letters: func(k int) string { return strings.Repeat("x", k) },
+	})
 	project := func(ref string) (resource.Project, error) {
 		if ref != "giggle" && ref != "123456789012" {
 			return resource.Project{}, fault.New(fault.NotFound, "Project %q was not found.", ref)
@@ -93,12 +98,33 @@ func newCloud(t *testing.T) *cloud {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() {
-		done <- run.NewReconciler(run.ReconcilerConfig{Services: services, Images: c, Instances: c, Routes: c, Project: project, Log: log}).Run(ctx)
+		done <- run.NewReconciler(run.ReconcilerConfig{
+			Services:  services,
+			Images:    c,
+			Instances: c,
+			Routes:    c,
+			Project:   project,
+			Log:       log,
+		}).Run(ctx)
 	}()
 	m := rest.NewMux("run.googleapis.com", rest.Options{Log: log, NewID: func() string { return "request-1" }})
 	operations, pages := operation.New(st), resource.NewPages(ids.PageKey(), time.Now)
-	runv1.New(runv1.Config{Services: services, Operations: operations, Project: project, ActAs: c.CheckActAs, Policies: ids, Pages: pages}).Register(m)
-	runv2.New(runv2.Config{Services: services, Operations: operations, Project: project, ActAs: c.CheckActAs, Policies: ids, Pages: pages}).Register(m)
+	runv1.New(runv1.Config{
+		Services:   services,
+		Operations: operations,
+		Project:    project,
+		ActAs:      c.CheckActAs,
+		Policies:   ids,
+		Pages:      pages,
+	}).Register(m)
+	runv2.New(runv2.Config{
+		Services:   services,
+		Operations: operations,
+		Project:    project,
+		ActAs:      c.CheckActAs,
+		Policies:   ids,
+		Pages:      pages,
+	}).Register(m)
 	if err := m.Build(); err != nil {
 		t.Fatal(err)
 	}
@@ -157,21 +183,42 @@ const (
 // full is a service with every field that is implemented.
 func full() *runpb.Service {
 	return &runpb.Service{
-		Labels: map[string]string{"team": "a"}, Annotations: map[string]string{"example.com/note": "x"}, Description: "says hello", Client: "test", ClientVersion: "1",
-		CustomAudiences: []string{"https://hello.example.com"}, Scaling: &runpb.ServiceScaling{MinInstanceCount: 1, MaxInstanceCount: 7},
+		Labels:          map[string]string{"team": "a"},
+		Annotations:     map[string]string{"example.com/note": "x"},
+		Description:     "says hello",
+		Client:          "test",
+		ClientVersion:   "1",
+		CustomAudiences: []string{"https://hello.example.com"},
+		Scaling:         &runpb.ServiceScaling{MinInstanceCount: 1, MaxInstanceCount: 7},
 		Template: &runpb.RevisionTemplate{
-			Labels: map[string]string{"of": "template"}, Annotations: map[string]string{"example.com/note": "y"}, Timeout: durationpb.New(time.Minute),
-			ServiceAccount: "app@giggle.iam.gserviceaccount.com", MaxInstanceRequestConcurrency: 5, Scaling: &runpb.RevisionScaling{MaxInstanceCount: 3},
-			ExecutionEnvironment: runpb.ExecutionEnvironment_EXECUTION_ENVIRONMENT_GEN2,
+			Labels:                        map[string]string{"of": "template"},
+			Annotations:                   map[string]string{"example.com/note": "y"},
+			Timeout:                       durationpb.New(time.Minute),
+			ServiceAccount:                "app@giggle.iam.gserviceaccount.com",
+			MaxInstanceRequestConcurrency: 5,
+			Scaling:                       &runpb.RevisionScaling{MaxInstanceCount: 3},
+			ExecutionEnvironment:          runpb.ExecutionEnvironment_EXECUTION_ENVIRONMENT_GEN2,
 			Containers: []*runpb.Container{{
-				Name: "main", Image: "image:v1", Command: []string{"/app"}, Args: []string{"-v"}, WorkingDir: "/srv",
-				Env:       []*runpb.EnvVar{{Name: "A", Values: &runpb.EnvVar_Value{Value: "1"}}},
-				Ports:     []*runpb.ContainerPort{{Name: "h2c", ContainerPort: 9000}},
-				Resources: &runpb.ResourceRequirements{Limits: map[string]string{"cpu": "2", "memory": "1Gi"}, CpuIdle: true, StartupCpuBoost: true},
-				StartupProbe: &runpb.Probe{TimeoutSeconds: 2, PeriodSeconds: 3, FailureThreshold: 4, ProbeType: &runpb.Probe_HttpGet{HttpGet: &runpb.HTTPGetAction{
-					Path: "/ready", Port: 9000, HttpHeaders: []*runpb.HTTPHeader{{Name: "X", Value: "y"}},
-				}}},
-				LivenessProbe: &runpb.Probe{ProbeType: &runpb.Probe_Grpc{Grpc: &runpb.GRPCAction{Port: 9000, Service: "s"}}},
+				Name:       "main",
+				Image:      "image:v1",
+				Command:    []string{"/app"},
+				Args:       []string{"-v"},
+				WorkingDir: "/srv",
+				Env:        []*runpb.EnvVar{{Name: "A", Values: &runpb.EnvVar_Value{Value: "1"}}},
+				Ports:      []*runpb.ContainerPort{{Name: "h2c", ContainerPort: 9000}},
+				Resources: &runpb.ResourceRequirements{Limits: map[string]string{"cpu": "2",
+					"memory": "1Gi"}, CpuIdle: true, StartupCpuBoost: true},
+				StartupProbe: &runpb.Probe{
+					TimeoutSeconds:   2,
+					PeriodSeconds:    3,
+					FailureThreshold: 4,
+					ProbeType: &runpb.Probe_HttpGet{HttpGet: &runpb.HTTPGetAction{
+						Path: "/ready", Port: 9000, HttpHeaders: []*runpb.HTTPHeader{{Name: "X", Value: "y"}},
+					}},
+				},
+				LivenessProbe: &runpb.Probe{
+					ProbeType: &runpb.Probe_Grpc{Grpc: &runpb.GRPCAction{Port: 9000, Service: "s"}},
+				},
 			}},
 		},
 		Traffic: []*runpb.TrafficTarget{
@@ -189,8 +236,15 @@ func plain(image string) *runpb.Service {
 // wanted is what of a service its user wrote.
 func wanted(s *runpb.Service) *runpb.Service {
 	out := &runpb.Service{
-		Labels: s.GetLabels(), Annotations: s.GetAnnotations(), Description: s.GetDescription(), Client: s.GetClient(), ClientVersion: s.GetClientVersion(),
-		CustomAudiences: s.GetCustomAudiences(), Scaling: s.GetScaling(), Template: s.GetTemplate(), Traffic: s.GetTraffic(),
+		Labels:          s.GetLabels(),
+		Annotations:     s.GetAnnotations(),
+		Description:     s.GetDescription(),
+		Client:          s.GetClient(),
+		ClientVersion:   s.GetClientVersion(),
+		CustomAudiences: s.GetCustomAudiences(),
+		Scaling:         s.GetScaling(),
+		Template:        s.GetTemplate(),
+		Traffic:         s.GetTraffic(),
 	}
 	return proto.CloneOf(out)
 }
@@ -201,7 +255,8 @@ func TestLifeOfAService(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c := newCloud(t).clients(t, overGRPC)
 			ctx := t.Context()
-			op, err := c.services.CreateService(ctx, &runpb.CreateServiceRequest{Parent: location, ServiceId: "hello", Service: full()})
+			op, err := c.services.CreateService(ctx,
+				&runpb.CreateServiceRequest{Parent: location, ServiceId: "hello", Service: full()})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -212,8 +267,10 @@ func TestLifeOfAService(t *testing.T) {
 			if diff := cmp.Diff(full(), wanted(made), protocmp.Transform()); diff != "" {
 				t.Errorf("what was made is not what was wanted (-want +got):\n%s", diff)
 			}
-			if made.GetName() != hello || made.GetReconciling() || made.GetTerminalCondition().GetState() != runpb.Condition_CONDITION_SUCCEEDED ||
-				made.GetLatestReadyRevision() != hello+"/revisions/hello-00001-xxx" || !strings.HasPrefix(made.GetUri(), "https://hello-") || len(made.GetUrls()) != 2 ||
+			if made.GetName() != hello || made.GetReconciling() ||
+				made.GetTerminalCondition().GetState() != runpb.Condition_CONDITION_SUCCEEDED ||
+				made.GetLatestReadyRevision() != hello+"/revisions/hello-00001-xxx" ||
+				!strings.HasPrefix(made.GetUri(), "https://hello-") || len(made.GetUrls()) != 2 ||
 				len(made.GetTrafficStatuses()) != 2 || made.GetUid() == "" || made.GetEtag() == "" {
 				t.Errorf("made: %v", made)
 			}
@@ -224,15 +281,25 @@ func TestLifeOfAService(t *testing.T) {
 				t.Fatal(err)
 			}
 			same, err := up.Wait(ctx)
-			if err != nil || same.GetGeneration() != 1 || same.GetLatestCreatedRevision() != made.GetLatestCreatedRevision() {
+			if err != nil || same.GetGeneration() != 1 ||
+				same.GetLatestCreatedRevision() != made.GetLatestCreatedRevision() {
 				t.Errorf("the same written again: %v, %v", same, err)
 			}
 
 			// Fields of a mask only, under the etag's lock.
-			change := &runpb.Service{Name: hello, Etag: same.GetEtag(), Description: "not in the mask", Labels: map[string]string{"team": "b"}, Template: &runpb.RevisionTemplate{
-				Timeout: durationpb.New(2 * time.Minute),
-			}}
-			up, err = c.services.UpdateService(ctx, &runpb.UpdateServiceRequest{Service: change, UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"labels", "template.timeout"}}})
+			change := &runpb.Service{
+				Name:        hello,
+				Etag:        same.GetEtag(),
+				Description: "not in the mask",
+				Labels:      map[string]string{"team": "b"},
+				Template: &runpb.RevisionTemplate{
+					Timeout: durationpb.New(2 * time.Minute),
+				},
+			}
+			up, err = c.services.UpdateService(ctx, &runpb.UpdateServiceRequest{
+				Service:    change,
+				UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"labels", "template.timeout"}},
+			})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -240,8 +307,10 @@ func TestLifeOfAService(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if changed.GetDescription() != "says hello" || changed.GetLabels()["team"] != "b" || changed.GetTemplate().GetTimeout().GetSeconds() != 120 ||
-				len(changed.GetTemplate().GetContainers()) != 1 || changed.GetLatestReadyRevision() != hello+"/revisions/hello-00002-xxx" {
+			if changed.GetDescription() != "says hello" || changed.GetLabels()["team"] != "b" ||
+				changed.GetTemplate().GetTimeout().GetSeconds() != 120 ||
+				len(changed.GetTemplate().GetContainers()) != 1 ||
+				changed.GetLatestReadyRevision() != hello+"/revisions/hello-00002-xxx" {
 				t.Errorf("changed: %v", changed)
 			}
 			if _, err := c.services.UpdateService(ctx, &runpb.UpdateServiceRequest{Service: change}); err == nil {
@@ -260,11 +329,13 @@ func TestLifeOfAService(t *testing.T) {
 				}
 				names = append(names, r.GetName())
 			}
-			if diff := cmp.Diff([]string{hello + "/revisions/hello-00002-xxx", hello + "/revisions/hello-00001-xxx"}, names); diff != "" {
+			if diff := cmp.Diff([]string{hello + "/revisions/hello-00002-xxx", hello + "/revisions/hello-00001-xxx"},
+				names); diff != "" {
 				t.Error(diff)
 			}
 			rev, err := c.revisions.GetRevision(ctx, &runpb.GetRevisionRequest{Name: names[1]})
-			if err != nil || rev.GetService() != "hello" || rev.GetTimeout().GetSeconds() != 60 || !strings.Contains(rev.GetContainers()[0].GetImage(), "@sha256:") {
+			if err != nil || rev.GetService() != "hello" || rev.GetTimeout().GetSeconds() != 60 ||
+				!strings.Contains(rev.GetContainers()[0].GetImage(), "@sha256:") {
 				t.Errorf("revision: %v, %v", rev, err)
 			}
 			gone, err := c.revisions.DeleteRevision(ctx, &runpb.DeleteRevisionRequest{Name: names[1]})
@@ -278,9 +349,12 @@ func TestLifeOfAService(t *testing.T) {
 				t.Error("the revision that has the traffic was deleted")
 			}
 
-			policy, err := c.services.SetIamPolicy(ctx, &iampb.SetIamPolicyRequest{Resource: hello, Policy: &iampb.Policy{
-				Bindings: []*iampb.Binding{{Role: "roles/run.invoker", Members: []string{"allUsers"}}},
-			}})
+			policy, err := c.services.SetIamPolicy(ctx, &iampb.SetIamPolicyRequest{
+				Resource: hello,
+				Policy: &iampb.Policy{
+					Bindings: []*iampb.Binding{{Role: "roles/run.invoker", Members: []string{"allUsers"}}},
+				},
+			})
 			if err != nil || len(policy.GetBindings()) != 1 {
 				t.Errorf("policy: %v, %v", policy, err)
 			}
@@ -306,7 +380,8 @@ func TestLifeOfAService(t *testing.T) {
 // A revision that does not start makes the operation fail, with the reason.
 func TestAFailedDeploy(t *testing.T) {
 	c := newCloud(t).clients(t, false)
-	op, err := c.services.CreateService(t.Context(), &runpb.CreateServiceRequest{Parent: location, ServiceId: "hello", Service: plain("broken")})
+	op, err := c.services.CreateService(t.Context(),
+		&runpb.CreateServiceRequest{Parent: location, ServiceId: "hello", Service: plain("broken")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -332,7 +407,8 @@ func TestAllowMissingAndValidateOnly(t *testing.T) {
 	if _, err := c.services.UpdateService(ctx, &runpb.UpdateServiceRequest{Service: want}); err == nil {
 		t.Error("a service that is not there was updated")
 	}
-	if _, err := c.services.UpdateService(ctx, &runpb.UpdateServiceRequest{Service: want, AllowMissing: true, ValidateOnly: true}); err != nil {
+	if _, err := c.services.UpdateService(ctx,
+		&runpb.UpdateServiceRequest{Service: want, AllowMissing: true, ValidateOnly: true}); err != nil {
 		t.Error(err)
 	}
 	if _, err := c.services.GetService(ctx, &runpb.GetServiceRequest{Name: hello}); err == nil {
@@ -373,8 +449,12 @@ func TestRefusedFields(t *testing.T) {
 		"template.containers[1]": func(s *runpb.Service) {
 			s.Template.Containers = append(s.Template.Containers, &runpb.Container{Image: "x"})
 		},
-		"template.containers[0].volumeMounts": container(func(c *runpb.Container) { c.VolumeMounts = []*runpb.VolumeMount{{Name: "v"}} }),
-		"template.containers[0].dependsOn":    container(func(c *runpb.Container) { c.DependsOn = []string{"x"} }),
+		"template.containers[0].volumeMounts": container(func(c *runpb.Container) {
+			c.VolumeMounts = []*runpb.VolumeMount{{
+				Name: "v",
+			}}
+		}),
+		"template.containers[0].dependsOn": container(func(c *runpb.Container) { c.DependsOn = []string{"x"} }),
 		"template.containers[0].env[0].valueSource": container(func(c *runpb.Container) {
 			c.Env = []*runpb.EnvVar{{Name: "A", Values: &runpb.EnvVar_ValueSource{ValueSource: &runpb.EnvVarSource{}}}}
 		}),
@@ -397,13 +477,21 @@ func TestRefusedFields(t *testing.T) {
 			c.StartupProbe = &runpb.Probe{PeriodSeconds: 120, FailureThreshold: 3}
 		}),
 		"scaling.minInstanceCount: ": func(s *runpb.Service) { s.Scaling = &runpb.ServiceScaling{MinInstanceCount: -1} },
-		"traffic[1].percent: ":       func(s *runpb.Service) { s.Traffic = []*runpb.TrafficTarget{{Percent: 50}, {Percent: 101}} },
+		"traffic[1].percent: ": func(s *runpb.Service) {
+			s.Traffic = []*runpb.TrafficTarget{{
+				Percent: 50,
+			}, {Percent: 101}}
+		},
 		"template.labels: ": func(s *runpb.Service) {
 			s.Template.Labels = map[string]string{"a": strings.Repeat("b", 64)}
 		},
 		"template.containers[0].image": container(func(c *runpb.Container) { c.Image = "" }),
 		"traffic[0].revision": func(s *runpb.Service) {
-			s.Traffic = []*runpb.TrafficTarget{{Type: runpb.TrafficTargetAllocationType_TRAFFIC_TARGET_ALLOCATION_TYPE_LATEST, Revision: "x", Percent: 100}}
+			s.Traffic = []*runpb.TrafficTarget{{
+				Type:     runpb.TrafficTargetAllocationType_TRAFFIC_TARGET_ALLOCATION_TYPE_LATEST,
+				Revision: "x",
+				Percent:  100,
+			}}
 		},
 		"traffic":     func(s *runpb.Service) { s.Traffic = []*runpb.TrafficTarget{{Percent: 50}} },
 		"labels":      func(s *runpb.Service) { s.Labels = map[string]string{"run.googleapis.com/x": "y"} },
@@ -413,21 +501,27 @@ func TestRefusedFields(t *testing.T) {
 	} {
 		s := plain("image")
 		change(s)
-		if _, err := c.services.CreateService(t.Context(), &runpb.CreateServiceRequest{Parent: location, ServiceId: "hello", Service: s}); err == nil || !strings.Contains(err.Error(), path) {
+		if _, err := c.services.CreateService(t.Context(),
+			&runpb.CreateServiceRequest{Parent: location, ServiceId: "hello", Service: s}); err == nil ||
+			!strings.Contains(err.Error(), path) {
 			t.Errorf("%s: %v", path, err)
 		}
 	}
 	for _, id := range []string{"", "UPPER", strings.Repeat("a", 64)} {
-		if _, err := c.services.CreateService(t.Context(), &runpb.CreateServiceRequest{Parent: location, ServiceId: id, Service: plain("image")}); err == nil || !strings.Contains(err.Error(), "serviceId") {
+		if _, err := c.services.CreateService(t.Context(),
+			&runpb.CreateServiceRequest{Parent: location, ServiceId: id, Service: plain("image")}); err == nil ||
+			!strings.Contains(err.Error(), "serviceId") {
 			t.Errorf("%q: %v", id, err)
 		}
 	}
-	if s, err := c.services.ListServices(t.Context(), &runpb.ListServicesRequest{Parent: location}).Next(); !errors.Is(err, iterator.Done) {
+	if s, err := c.services.ListServices(t.Context(),
+		&runpb.ListServicesRequest{Parent: location}).Next(); !errors.Is(err, iterator.Done) {
 		t.Errorf("a refused service was made: %v, %v", s, err)
 	}
 }
 
-// Both versions show one service: what v1 wrote comes back through v2's read and write with nothing lost and no new revision.
+// Both versions show one service: what v1 wrote comes back through v2's read and write with nothing lost and no new
+// revision.
 func TestV1ThroughV2(t *testing.T) {
 	w := newCloud(t)
 	c := w.clients(t, false)
@@ -449,7 +543,8 @@ func TestV1ThroughV2(t *testing.T) {
 		}
 		return text
 	}
-	call("POST", "/v1/"+location+"/services", `{"apiVersion":"serving.knative.dev/v1","kind":"Service","metadata":{"name":"hello","annotations":{
+	call("POST", "/v1/"+location+"/services",
+		`{"apiVersion":"serving.knative.dev/v1","kind":"Service","metadata":{"name":"hello","annotations":{
 		"run.googleapis.com/build-id":"b-1","run.googleapis.com/client-name":"gcloud","run.googleapis.com/minScale":"1","example.com/a":"b"}},
 		"spec":{"template":{"metadata":{"labels":{"client.knative.dev/nonce":"n0nce"},"annotations":{"autoscaling.knative.dev/maxScale":"4","run.googleapis.com/startup-cpu-boost":"true","client.knative.dev/user-image":"image:v1"}},
 		"spec":{"containers":[{"image":"image:v1","env":[{"name":"A","value":"1"}],"livenessProbe":{"httpGet":{"path":"/live"}}}]}}}}`)
@@ -469,8 +564,10 @@ func TestV1ThroughV2(t *testing.T) {
 	}
 	after := call("GET", path, "")
 	for _, kept := range []string{
-		`"run.googleapis.com/build-id":"b-1"`, `"run.googleapis.com/minScale":"1"`, `"autoscaling.knative.dev/maxScale":"4"`, `"client.knative.dev/user-image":"image:v1"`,
-		`"run.googleapis.com/startup-cpu-boost":"true"`, `"example.com/a":"b"`, `"livenessProbe"`, `"client.knative.dev/nonce":"n0nce"`,
+		`"run.googleapis.com/build-id":"b-1"`, `"run.googleapis.com/minScale":"1"`,
+		`"autoscaling.knative.dev/maxScale":"4"`, `"client.knative.dev/user-image":"image:v1"`,
+		`"run.googleapis.com/startup-cpu-boost":"true"`, `"example.com/a":"b"`, `"livenessProbe"`,
+		`"client.knative.dev/nonce":"n0nce"`,
 	} {
 		if !strings.Contains(flat(before), kept) || !strings.Contains(flat(after), kept) {
 			t.Errorf("%s: before %s\nafter %s", kept, before, after)

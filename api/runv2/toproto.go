@@ -32,11 +32,29 @@ func toProto(s *run.Service, p resource.Project) *runpb.Service {
 		return resource.Revision{Service: s.Name, ID: revision}.String()
 	}
 	w := &runpb.Service{
-		Name: s.Name.String(), Description: s.Description, Uid: s.UID, Generation: s.Generation, Labels: s.Labels, Annotations: userKeys(s.Annotations),
-		CreateTime: stamp(s.Created), UpdateTime: stamp(s.Updated), Creator: s.Creator, LastModifier: s.LastModifier, Client: s.Client, ClientVersion: s.ClientVersion,
-		LaunchStage: api.LaunchStage_GA, Template: templateToProto(&s.Template), InvokerIamDisabled: s.InvokerIAMDisabled, CustomAudiences: s.CustomAudiences,
-		Urls: []string{numbered, hashed}, Uri: hashed, ObservedGeneration: s.Status.ObservedGeneration, Reconciling: !s.Settled(),
-		LatestReadyRevision: of(s.Status.LatestReady), LatestCreatedRevision: of(s.Status.LatestCreated), Etag: `"` + resource.Etag(s.Version) + `"`,
+		Name:                  s.Name.String(),
+		Description:           s.Description,
+		Uid:                   s.UID,
+		Generation:            s.Generation,
+		Labels:                s.Labels,
+		Annotations:           userKeys(s.Annotations),
+		CreateTime:            stamp(s.Created),
+		UpdateTime:            stamp(s.Updated),
+		Creator:               s.Creator,
+		LastModifier:          s.LastModifier,
+		Client:                s.Client,
+		ClientVersion:         s.ClientVersion,
+		LaunchStage:           api.LaunchStage_GA,
+		Template:              templateToProto(&s.Template),
+		InvokerIamDisabled:    s.InvokerIAMDisabled,
+		CustomAudiences:       s.CustomAudiences,
+		Urls:                  []string{numbered, hashed},
+		Uri:                   hashed,
+		ObservedGeneration:    s.Status.ObservedGeneration,
+		Reconciling:           !s.Settled(),
+		LatestReadyRevision:   of(s.Status.LatestReady),
+		LatestCreatedRevision: of(s.Status.LatestCreated),
+		Etag:                  `"` + resource.Etag(s.Version) + `"`,
 	}
 	if stage, ok := api.LaunchStage_value[s.LaunchStage]; ok && s.LaunchStage != "" {
 		w.LaunchStage = api.LaunchStage(stage)
@@ -50,10 +68,18 @@ func toProto(s *run.Service, p resource.Project) *runpb.Service {
 		w.Ingress = runpb.IngressTraffic_INGRESS_TRAFFIC_ALL
 	}
 	if s.Scaling != (run.Scaling{}) {
-		w.Scaling = &runpb.ServiceScaling{MinInstanceCount: int32(s.Scaling.Min), MaxInstanceCount: int32(s.Scaling.Max)}
+		w.Scaling = &runpb.ServiceScaling{
+			MinInstanceCount: int32(s.Scaling.Min),
+			MaxInstanceCount: int32(s.Scaling.Max),
+		}
 	}
 	for _, t := range s.Traffic {
-		w.Traffic = append(w.Traffic, &runpb.TrafficTarget{Type: allocation(t), Revision: t.Revision, Percent: int32(t.Percent), Tag: t.Tag})
+		w.Traffic = append(w.Traffic, &runpb.TrafficTarget{
+			Type:     allocation(t),
+			Revision: t.Revision,
+			Percent:  int32(t.Percent),
+			Tag:      t.Tag,
+		})
 	}
 	for _, t := range s.Status.Traffic {
 		target := t.Target
@@ -61,7 +87,11 @@ func toProto(s *run.Service, p resource.Project) *runpb.Service {
 			target.Revision = "" // v2 does not say which one that is
 		}
 		w.TrafficStatuses = append(w.TrafficStatuses, &runpb.TrafficTargetStatus{
-			Type: allocation(target), Revision: target.Revision, Percent: int32(t.Percent), Tag: t.Tag, Uri: t.URL,
+			Type:     allocation(target),
+			Revision: target.Revision,
+			Percent:  int32(t.Percent),
+			Tag:      t.Tag,
+			Uri:      t.URL,
 		})
 	}
 	for _, c := range conditionsToProto(s.Status.Conditions, false) {
@@ -85,9 +115,16 @@ func allocation(t run.Target) runpb.TrafficTargetAllocationType {
 func templateToProto(given *run.Template) *runpb.RevisionTemplate {
 	t := given.WithDefaults()
 	w := &runpb.RevisionTemplate{
-		Revision: t.Revision, Labels: t.Labels, Annotations: userKeys(t.Annotations), ServiceAccount: t.ServiceAccount,
-		Timeout: durationpb.New(time.Duration(t.Timeout) * time.Second), MaxInstanceRequestConcurrency: int32(t.Concurrency),
-		Scaling: &runpb.RevisionScaling{MinInstanceCount: int32(t.Scaling.Min), MaxInstanceCount: int32(t.Scaling.Max)},
+		Revision:                      t.Revision,
+		Labels:                        t.Labels,
+		Annotations:                   userKeys(t.Annotations),
+		ServiceAccount:                t.ServiceAccount,
+		Timeout:                       durationpb.New(time.Duration(t.Timeout) * time.Second),
+		MaxInstanceRequestConcurrency: int32(t.Concurrency),
+		Scaling: &runpb.RevisionScaling{
+			MinInstanceCount: int32(t.Scaling.Min),
+			MaxInstanceCount: int32(t.Scaling.Max),
+		},
 	}
 	switch t.ExecutionEnvironment {
 	case "gen1":
@@ -111,9 +148,15 @@ func templateToProto(given *run.Template) *runpb.RevisionTemplate {
 
 func containerToProto(c *run.Container) *runpb.Container {
 	w := &runpb.Container{
-		Name: c.Name, Image: c.Image, Command: c.Command, Args: c.Args, WorkingDir: c.WorkingDir,
-		Resources:    &runpb.ResourceRequirements{Limits: map[string]string{"cpu": c.CPU, "memory": c.Memory}},
-		StartupProbe: probeToProto(c.Startup), LivenessProbe: probeToProto(c.Liveness), ReadinessProbe: probeToProto(c.Readiness),
+		Name:           c.Name,
+		Image:          c.Image,
+		Command:        c.Command,
+		Args:           c.Args,
+		WorkingDir:     c.WorkingDir,
+		Resources:      &runpb.ResourceRequirements{Limits: map[string]string{"cpu": c.CPU, "memory": c.Memory}},
+		StartupProbe:   probeToProto(c.Startup),
+		LivenessProbe:  probeToProto(c.Liveness),
+		ReadinessProbe: probeToProto(c.Readiness),
 	}
 	if c.GPU > 0 {
 		w.Resources.Limits["nvidia.com/gpu"] = strconv.Itoa(c.GPU)
@@ -132,7 +175,10 @@ func probeToProto(p *run.Probe) *runpb.Probe {
 		return nil
 	}
 	w := &runpb.Probe{
-		InitialDelaySeconds: int32(p.InitialDelay), TimeoutSeconds: int32(p.Timeout), PeriodSeconds: int32(p.Period), FailureThreshold: int32(p.FailureThreshold),
+		InitialDelaySeconds: int32(p.InitialDelay),
+		TimeoutSeconds:      int32(p.Timeout),
+		PeriodSeconds:       int32(p.Period),
+		FailureThreshold:    int32(p.FailureThreshold),
 	}
 	switch {
 	case p.HTTPPath != "":

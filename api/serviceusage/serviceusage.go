@@ -55,12 +55,13 @@ var Rules = guard.Rules{
 // Register adds the API's routes.
 func (s *Server) Register(m *rest.Mux) {
 	serviceusagepb.RegisterServiceUsageServer(m, s)
-	m.HandleFunc("GET", "/v1/{name=operations/**}", "serviceusage.operations.get", func(_ context.Context, r *rest.Request) (any, error) {
-		if r.Params["name"] != doneName {
-			return nil, fault.New(fault.NotFound, "Operation %.60q was not found.", r.Params["name"])
-		}
-		return &longrunningpb.Operation{Name: doneName, Done: true}, nil
-	})
+	m.HandleFunc("GET", "/v1/{name=operations/**}", "serviceusage.operations.get",
+		func(_ context.Context, r *rest.Request) (any, error) {
+			if r.Params["name"] != doneName {
+				return nil, fault.New(fault.NotFound, "Operation %.60q was not found.", r.Params["name"])
+			}
+			return &longrunningpb.Operation{Name: doneName, Done: true}, nil
+		})
 }
 
 // doneName is the name of operations that had nothing to wait for, as Service Usage itself calls them.
@@ -76,7 +77,9 @@ func toProto(s projects.Service) *serviceusagepb.Service {
 		state = serviceusagepb.State_ENABLED
 	}
 	return &serviceusagepb.Service{
-		Name: "projects/" + s.Project.Number + "/services/" + s.Name, Parent: "projects/" + s.Project.Number, State: state,
+		Name:   "projects/" + s.Project.Number + "/services/" + s.Name,
+		Parent: "projects/" + s.Project.Number,
+		State:  state,
 		Config: &serviceusagepb.ServiceConfig{Name: s.Name, Title: s.Title},
 	}
 }
@@ -95,7 +98,9 @@ func (s *Server) GetService(_ context.Context, r *serviceusagepb.GetServiceReque
 }
 
 // BatchGetServices returns the states of up to 30 services.
-func (s *Server) BatchGetServices(_ context.Context, r *serviceusagepb.BatchGetServicesRequest) (*serviceusagepb.BatchGetServicesResponse, error) {
+func (s *Server) BatchGetServices(
+	_ context.Context, r *serviceusagepb.BatchGetServicesRequest,
+) (*serviceusagepb.BatchGetServicesResponse, error) {
 	if len(r.GetNames()) > 30 {
 		return nil, fault.Invalid("names", "more than 30")
 	}
@@ -118,7 +123,9 @@ func (s *Server) BatchGetServices(_ context.Context, r *serviceusagepb.BatchGetS
 }
 
 // ListServices lists the services, by name, with the filter state:ENABLED or state:DISABLED.
-func (s *Server) ListServices(_ context.Context, r *serviceusagepb.ListServicesRequest) (*serviceusagepb.ListServicesResponse, error) {
+func (s *Server) ListServices(
+	_ context.Context, r *serviceusagepb.ListServicesRequest,
+) (*serviceusagepb.ListServicesResponse, error) {
 	project, err := resource.ParseProject(r.GetParent())
 	if err != nil {
 		return nil, err
@@ -156,7 +163,9 @@ func (s *Server) ListServices(_ context.Context, r *serviceusagepb.ListServicesR
 const maxPage = 200
 
 // EnableService enables one service.
-func (s *Server) EnableService(ctx context.Context, r *serviceusagepb.EnableServiceRequest) (*longrunningpb.Operation, error) {
+func (s *Server) EnableService(
+	ctx context.Context, r *serviceusagepb.EnableServiceRequest,
+) (*longrunningpb.Operation, error) {
 	x, err := s.set(ctx, r.GetName(), true)
 	if err != nil {
 		return nil, err
@@ -165,7 +174,9 @@ func (s *Server) EnableService(ctx context.Context, r *serviceusagepb.EnableServ
 }
 
 // DisableService disables one service.
-func (s *Server) DisableService(ctx context.Context, r *serviceusagepb.DisableServiceRequest) (*longrunningpb.Operation, error) {
+func (s *Server) DisableService(
+	ctx context.Context, r *serviceusagepb.DisableServiceRequest,
+) (*longrunningpb.Operation, error) {
 	x, err := s.set(ctx, r.GetName(), false)
 	if err != nil {
 		return nil, err
@@ -185,7 +196,9 @@ func (s *Server) set(ctx context.Context, name string, enabled bool) (projects.S
 }
 
 // BatchEnableServices enables up to 20 services, all or none.
-func (s *Server) BatchEnableServices(ctx context.Context, r *serviceusagepb.BatchEnableServicesRequest) (*longrunningpb.Operation, error) {
+func (s *Server) BatchEnableServices(
+	ctx context.Context, r *serviceusagepb.BatchEnableServicesRequest,
+) (*longrunningpb.Operation, error) {
 	project, err := resource.ParseProject(r.GetParent())
 	if err != nil {
 		return nil, err

@@ -23,7 +23,8 @@ const run = "/v1/projects/giggle/services/run.googleapis.com"
 // As `gcloud services disable` and `enable` go: the operation that is answered is done, and may be asked for.
 func TestDisableAndEnable(t *testing.T) {
 	w := newWorld(t)
-	for _, tt := range []struct{ verb, state string }{{"disable", "DISABLED"}, {"disable", "DISABLED"}, {"enable", "ENABLED"}, {"enable", "ENABLED"}} {
+	for _, tt := range []struct{ verb, state string }{{"disable", "DISABLED"}, {"disable", "DISABLED"},
+		{"enable", "ENABLED"}, {"enable", "ENABLED"}} {
 		op := w.Call(t, "POST", run+":"+tt.verb, "{}", 200)
 		response, _ := op["response"].(map[string]any)
 		service, _ := response["service"].(map[string]any)
@@ -35,7 +36,8 @@ func TestDisableAndEnable(t *testing.T) {
 		}
 		for _, p := range []string{"giggle", w.Project.Number} {
 			have := w.Call(t, "GET", "/v1/projects/"+p+"/services/run.googleapis.com", "", 200)
-			if have["state"] != tt.state || have["name"] != "projects/"+w.Project.Number+"/services/run.googleapis.com" {
+			if have["state"] != tt.state ||
+				have["name"] != "projects/"+w.Project.Number+"/services/run.googleapis.com" {
 				t.Errorf("after %s: %v", tt.verb, have)
 			}
 		}
@@ -45,13 +47,16 @@ func TestDisableAndEnable(t *testing.T) {
 func TestBatch(t *testing.T) {
 	w := newWorld(t)
 	w.Call(t, "POST", run+":disable", "{}", 200)
-	w.Call(t, "POST", "/v1/projects/giggle/services:batchEnable", `{"serviceIds":["run.googleapis.com","no.googleapis.com"]}`, 404)
+	w.Call(t, "POST", "/v1/projects/giggle/services:batchEnable",
+		`{"serviceIds":["run.googleapis.com","no.googleapis.com"]}`, 404)
 	if have := w.Call(t, "GET", run, "", 200); have["state"] != "DISABLED" {
 		t.Errorf("half of a failed batch was done: %v", have)
 	}
-	op := w.Call(t, "POST", "/v1/projects/giggle/services:batchEnable", `{"serviceIds":["run.googleapis.com","storage.googleapis.com"]}`, 200)
+	op := w.Call(t, "POST", "/v1/projects/giggle/services:batchEnable",
+		`{"serviceIds":["run.googleapis.com","storage.googleapis.com"]}`, 200)
 	response, _ := op["response"].(map[string]any)
-	if got := guardtest.Names(response, "services", "state"); op["done"] != true || !slices.Equal(got, []string{"ENABLED", "ENABLED"}) {
+	if got := guardtest.Names(response, "services", "state"); op["done"] != true ||
+		!slices.Equal(got, []string{"ENABLED", "ENABLED"}) {
 		t.Errorf("batchEnable: %v", op)
 	}
 	get := w.Call(t, "GET", "/v1/projects/giggle/services:batchGet?names=projects/giggle/services/run.googleapis.com&names=projects/giggle/services/iam.googleapis.com", "", 200)
@@ -91,13 +96,15 @@ func TestListByPages(t *testing.T) {
 		filter string
 		want   int
 	}{{"", all}, {"state:ENABLED", all - 1}, {"state:DISABLED", 1}} {
-		whole := guardtest.Names(w.Call(t, "GET", "/v1/projects/giggle/services?filter="+tt.filter, "", 200), "services", "name")
+		whole := guardtest.Names(w.Call(t, "GET", "/v1/projects/giggle/services?filter="+tt.filter, "", 200),
+			"services", "name")
 		if len(whole) != tt.want || !slices.IsSorted(whole) {
 			t.Errorf("%q: %v, want %d in order", tt.filter, whole, tt.want)
 		}
 		var paged []string
 		for token, pages := "", 0; ; pages++ {
-			page := w.Call(t, "GET", "/v1/projects/giggle/services?pageSize=2&filter="+tt.filter+"&pageToken="+token, "", 200)
+			page := w.Call(t, "GET", "/v1/projects/giggle/services?pageSize=2&filter="+tt.filter+"&pageToken="+token,
+				"", 200)
 			got := guardtest.Names(page, "services", "name")
 			if paged = append(paged, got...); len(got) > 2 || pages > 7 {
 				t.Fatalf("%q: page %d is %v", tt.filter, pages, got)
@@ -111,5 +118,6 @@ func TestListByPages(t *testing.T) {
 		}
 	}
 	page := w.Call(t, "GET", "/v1/projects/giggle/services?pageSize=2", "", 200)
-	w.Call(t, "GET", "/v1/projects/giggle/services?pageSize=2&filter=state:ENABLED&pageToken="+page["nextPageToken"].(string), "", 400)
+	w.Call(t, "GET", "/v1/projects/giggle/services?pageSize=2&filter=state:ENABLED&pageToken="+
+		page["nextPageToken"].(string), "", 400)
 }

@@ -139,7 +139,12 @@ func (s *Server) list(ctx context.Context, r *rest.Request) (any, error) {
 		return nil, err
 	}
 	key := func(r git.Repo) string { return r.Name }
-	list := resource.List{Query: project.String() + "/repos", Size: size, Most: maxPage, Token: r.Query.Get("pageToken")}
+	list := resource.List{
+		Query: project.String() + "/repos",
+		Size:  size,
+		Most:  maxPage,
+		Token: r.Query.Get("pageToken"),
+	}
 	page, next, err := resource.Page(s.Pages, list, resource.Rows(all, key), key)
 	if err != nil {
 		return nil, err

@@ -20,7 +20,8 @@ var kept = []string{"iamConfiguration", "cors", "website", "softDeletePolicy", "
 
 // refused are the settings that would change what happens to objects. They may be sent empty or false.
 var refused = []string{
-	"acl", "defaultObjectAcl", "autoclass", "billing", "customPlacementConfig", "defaultEventBasedHold", "encryption", "hierarchicalNamespace",
+	"acl", "defaultObjectAcl", "autoclass", "billing", "customPlacementConfig", "defaultEventBasedHold", "encryption",
+	"hierarchicalNamespace",
 	"ipFilter", "lifecycle", "logging", "objectRetention", "retentionPolicy", "versioning",
 }
 
@@ -141,8 +142,10 @@ func (s *Server) bucketResource(base string, b storage.Bucket) (map[string]any, 
 		kind = "region"
 	}
 	out := map[string]any{
-		"kind": "storage#bucket", "id": b.Name, "name": b.Name, "selfLink": base + "/storage/v1/b/" + b.Name, "projectNumber": p.Number,
-		"generation": fmt.Sprint(b.Generation), "metageneration": fmt.Sprint(b.Metageneration), "etag": etag(b.Generation, b.Metageneration),
+		"kind": "storage#bucket", "id": b.Name, "name": b.Name, "selfLink": base + "/storage/v1/b/" + b.Name,
+		"projectNumber": p.Number,
+		"generation":    fmt.Sprint(b.Generation), "metageneration": fmt.Sprint(b.Metageneration),
+		"etag":     etag(b.Generation, b.Metageneration),
 		"location": b.Location, "locationType": kind, "storageClass": b.StorageClass,
 		"timeCreated": stamp(b.Created), "updated": stamp(b.Updated), "iamConfiguration": json.RawMessage(defaultIAM),
 	}

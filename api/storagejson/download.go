@@ -28,7 +28,8 @@ func (s *Server) download(ctx context.Context, r *rest.Request) (any, error) {
 func (s *Server) getByPath(ctx context.Context, r *rest.Request) (any, error) {
 	name := r.Params["object"]
 	if name == "" {
-		return nil, fault.New(fault.Unimplemented, "Listing by path is not implemented by Giggle: use /storage/v1/b/%.64s/o.", r.Params["bucket"])
+		return nil, fault.New(fault.Unimplemented,
+			"Listing by path is not implemented by Giggle: use /storage/v1/b/%.64s/o.", r.Params["bucket"])
 	}
 	generation, err := number(r.Query, "generation", 0)
 	if err != nil {
@@ -39,7 +40,9 @@ func (s *Server) getByPath(ctx context.Context, r *rest.Request) (any, error) {
 
 // bytes serves content. A request for a range gets 206 or 416 and never 200: gcloud's log tail adds what it gets to
 // what it has, and takes 416 for "nothing new".
-func (s *Server) bytes(ctx context.Context, r *rest.Request, bucket, name string, generation int64, cond storage.Conditions) (any, error) {
+func (s *Server) bytes(
+	ctx context.Context, r *rest.Request, bucket, name string, generation int64, cond storage.Conditions,
+) (any, error) {
 	if r.Header.Get("X-Goog-Encryption-Algorithm") != "" {
 		return nil, fault.NotImplemented("x-goog-encryption-algorithm", "Giggle has no customer-supplied keys.")
 	}
@@ -100,7 +103,8 @@ func describe(h http.Header, o storage.Object) {
 	h.Set("Content-Type", kind)
 	h.Set("X-Content-Type-Options", "nosniff")
 	for name, v := range map[string]string{
-		"Content-Encoding": o.ContentEncoding, "Content-Disposition": o.ContentDisposition, "Content-Language": o.ContentLanguage, "Cache-Control": o.CacheControl,
+		"Content-Encoding": o.ContentEncoding, "Content-Disposition": o.ContentDisposition,
+		"Content-Language": o.ContentLanguage, "Cache-Control": o.CacheControl,
 	} {
 		if v != "" {
 			h.Set(name, v)

@@ -12,10 +12,13 @@ import (
 
 // reasons are the texts of errors[].reason by kind.
 var reasons = map[fault.Code]string{
-	fault.InvalidArgument: "invalid", fault.NotFound: "notFound", fault.AlreadyExists: "conflict", fault.Aborted: "conflict",
-	fault.PermissionDenied: "forbidden", fault.Unauthenticated: "required", fault.ResourceExhausted: "rateLimitExceeded",
-	fault.FailedPrecondition: "conditionNotMet", fault.OutOfRange: "requestedRangeNotSatisfiable", fault.Unimplemented: "notImplemented",
-	fault.Unavailable: "backendError", fault.Internal: "internalError",
+	fault.InvalidArgument: "invalid", fault.NotFound: "notFound", fault.AlreadyExists: "conflict",
+	fault.Aborted:          "conflict",
+	fault.PermissionDenied: "forbidden", fault.Unauthenticated: "required",
+	fault.ResourceExhausted:  "rateLimitExceeded",
+	fault.FailedPrecondition: "conditionNotMet", fault.OutOfRange: "requestedRangeNotSatisfiable",
+	fault.Unimplemented: "notImplemented",
+	fault.Unavailable:   "backendError", fault.Internal: "internalError",
 }
 
 // status is the HTTP status of a failure: Cloud Storage says 412, 304 and 416 where other APIs have only 400.
@@ -27,7 +30,8 @@ func status(f *rest.Failure) int {
 		return http.StatusPreconditionFailed
 	case f.Reason == storage.ReasonUploadGone:
 		return http.StatusGone
-	case f.Reason == fault.ReasonDiskFull, f.Reason == fault.ReasonQuota: // gcloud tries 429 and 507 again for hours, and takes 403 for a lack of permission
+	// gcloud tries 429 and 507 again for hours, and takes 403 for a lack of permission
+	case f.Reason == fault.ReasonDiskFull, f.Reason == fault.ReasonQuota:
 		return http.StatusRequestEntityTooLarge
 	case f.Code == fault.OutOfRange:
 		return http.StatusRequestedRangeNotSatisfiable
@@ -49,7 +53,8 @@ type errorBody struct {
 	} `json:"error"`
 }
 
-// WriteError writes an error as the JSON API has it: {"error":{"code","message","errors":[{"domain","reason","message"}]}}.
+// WriteError writes an error as the JSON API has it:
+// {"error":{"code","message","errors":[{"domain","reason","message"}]}}.
 func WriteError(w http.ResponseWriter, _ *http.Request, f *rest.Failure) {
 	code := status(f)
 	rest.Challenge(w, f)
@@ -86,7 +91,8 @@ type xmlError struct {
 
 // xmlCodes are the codes of the XML API (https://cloud.google.com/storage/docs/xml-api/reference-status).
 var xmlCodes = map[int]string{
-	400: "InvalidArgument", 401: "AuthenticationRequired", 403: "AccessDenied", 404: "NoSuchKey", 409: "InvalidBucketState",
+	400: "InvalidArgument", 401: "AuthenticationRequired", 403: "AccessDenied", 404: "NoSuchKey",
+	409: "InvalidBucketState",
 	412: "PreconditionFailed", 416: "InvalidRange", 429: "SlowDown", 405: "NotImplemented", 503: "ServiceUnavailable",
 }
 

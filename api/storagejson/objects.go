@@ -56,13 +56,27 @@ func crc(sum uint32) string {
 func newObjectResource(base string, o storage.Object) objectResource {
 	path := fmt.Sprintf("/storage/v1/b/%s/o/%s", o.Bucket, url.PathEscape(o.Name))
 	out := objectResource{
-		Kind: "storage#object", ID: fmt.Sprintf("%s/%s/%d", o.Bucket, o.Name, o.Generation), SelfLink: base + path,
-		MediaLink: fmt.Sprintf("%s/download%s?generation=%d&alt=media", base, path, o.Generation),
-		Name:      o.Name, Bucket: o.Bucket, Generation: o.Generation, Metageneration: o.Metageneration,
-		ContentType: o.ContentType, ContentEncoding: o.ContentEncoding, ContentDisposition: o.ContentDisposition,
-		ContentLanguage: o.ContentLanguage, CacheControl: o.CacheControl, StorageClass: o.StorageClass, Size: o.Size,
-		Etag: etag(o.Generation, o.Metageneration), ComponentCount: o.Components, Metadata: o.Metadata,
-		TimeCreated: stamp(o.Created), Updated: stamp(o.Updated), TimeClass: stamp(o.Created),
+		Kind:               "storage#object",
+		ID:                 fmt.Sprintf("%s/%s/%d", o.Bucket, o.Name, o.Generation),
+		SelfLink:           base + path,
+		MediaLink:          fmt.Sprintf("%s/download%s?generation=%d&alt=media", base, path, o.Generation),
+		Name:               o.Name,
+		Bucket:             o.Bucket,
+		Generation:         o.Generation,
+		Metageneration:     o.Metageneration,
+		ContentType:        o.ContentType,
+		ContentEncoding:    o.ContentEncoding,
+		ContentDisposition: o.ContentDisposition,
+		ContentLanguage:    o.ContentLanguage,
+		CacheControl:       o.CacheControl,
+		StorageClass:       o.StorageClass,
+		Size:               o.Size,
+		Etag:               etag(o.Generation, o.Metageneration),
+		ComponentCount:     o.Components,
+		Metadata:           o.Metadata,
+		TimeCreated:        stamp(o.Created),
+		Updated:            stamp(o.Updated),
+		TimeClass:          stamp(o.Created),
 	}
 	if o.Log == "" { // what grows has no hash yet
 		out.CRC32C, out.TimeFinalized = crc(o.CRC32C), stamp(o.Created)
@@ -108,12 +122,14 @@ func parseObjectBody(raw []byte) (b objectBody, err error) {
 		return b, nil
 	}
 	if err := json.Unmarshal(raw, &b); err != nil {
-		return b, fault.New(fault.InvalidArgument, "The object metadata is not valid JSON: %s.", strings.TrimPrefix(err.Error(), "json: "))
+		return b, fault.New(fault.InvalidArgument, "The object metadata is not valid JSON: %s.",
+			strings.TrimPrefix(err.Error(), "json: "))
 	}
 	b.present = true
 	for name, on := range map[string]bool{
-		"acl": meantOrNone(b.ACL), "retention": meantOrNone(b.Retention), "eventBasedHold": b.EventHold, "temporaryHold": b.TempHold,
-		"kmsKeyName": b.KMSKey != "", "contexts": meantOrNone(b.Contexts),
+		"acl": meantOrNone(b.ACL), "retention": meantOrNone(b.Retention), "eventBasedHold": b.EventHold,
+		"temporaryHold": b.TempHold,
+		"kmsKeyName":    b.KMSKey != "", "contexts": meantOrNone(b.Contexts),
 	} {
 		if on {
 			return b, fault.NotImplemented(name, "Giggle's objects have no such setting.")
@@ -138,7 +154,8 @@ func (b *objectBody) apply(a *storage.Attrs) {
 		from *string
 		to   *string
 	}{
-		{b.ContentType, &a.ContentType}, {b.ContentEncoding, &a.ContentEncoding}, {b.ContentDisposition, &a.ContentDisposition},
+		{b.ContentType, &a.ContentType}, {b.ContentEncoding, &a.ContentEncoding},
+		{b.ContentDisposition, &a.ContentDisposition},
 		{b.ContentLanguage, &a.ContentLanguage}, {b.CacheControl, &a.CacheControl}, {b.StorageClass, &a.StorageClass},
 	} {
 		if f.from != nil {
@@ -198,10 +215,16 @@ func (s *Server) listObjects(ctx context.Context, r *rest.Request) (any, error) 
 		return nil, err
 	}
 	query := storage.Query{
-		Bucket: r.Params["bucket"], Prefix: q.Get("prefix"), Delimiter: q.Get("delimiter"), StartOffset: q.Get("startOffset"), EndOffset: q.Get("endOffset"),
-		Trailing: strings.EqualFold(q.Get("includeTrailingDelimiter"), "true"), Limit: limit,
+		Bucket:      r.Params["bucket"],
+		Prefix:      q.Get("prefix"),
+		Delimiter:   q.Get("delimiter"),
+		StartOffset: q.Get("startOffset"),
+		EndOffset:   q.Get("endOffset"),
+		Trailing:    strings.EqualFold(q.Get("includeTrailingDelimiter"), "true"),
+		Limit:       limit,
 	}
-	same := strings.Join([]string{"objects", query.Bucket, query.Prefix, query.Delimiter, query.StartOffset, query.EndOffset}, "\x00")
+	same := strings.Join([]string{"objects", query.Bucket, query.Prefix, query.Delimiter, query.StartOffset,
+		query.EndOffset}, "\x00")
 	if query.After, err = s.Pages.Last(same, q.Get("pageToken")); err != nil {
 		return nil, err
 	}
@@ -364,7 +387,8 @@ func (s *Server) compose(ctx context.Context, r *rest.Request) (any, error) {
 	}
 	var body composeBody
 	if err := json.Unmarshal(raw, &body); err != nil {
-		return nil, fault.New(fault.InvalidArgument, "The body is not valid: %s.", strings.TrimPrefix(err.Error(), "json: "))
+		return nil, fault.New(fault.InvalidArgument, "The body is not valid: %s.",
+			strings.TrimPrefix(err.Error(), "json: "))
 	}
 	if body.DeleteSources {
 		return nil, fault.NotImplemented("deleteSourceObjects", "Delete the sources with a request of their own.")
@@ -378,7 +402,8 @@ func (s *Server) compose(ctx context.Context, r *rest.Request) (any, error) {
 		return nil, err
 	}
 	if len(body.Sources) > storage.MaxComponents {
-		return nil, fault.Invalid("sourceObjects", "has %d objects, and may have %d.", len(body.Sources), storage.MaxComponents)
+		return nil, fault.Invalid("sourceObjects", "has %d objects, and may have %d.", len(body.Sources),
+			storage.MaxComponents)
 	}
 	var from []storage.Source
 	for _, src := range body.Sources {

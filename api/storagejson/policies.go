@@ -42,7 +42,12 @@ type condition struct {
 }
 
 func policyToWire(bucket string, p iam.Policy) policy {
-	w := policy{Kind: "storage#policy", ResourceID: "projects/_/buckets/" + bucket, Version: max(p.Version, 1), Etag: p.Etag}
+	w := policy{
+		Kind:       "storage#policy",
+		ResourceID: "projects/_/buckets/" + bucket,
+		Version:    max(p.Version, 1),
+		Etag:       p.Etag,
+	}
 	for _, b := range p.Bindings {
 		w.Bindings = append(w.Bindings, binding{Role: b.Role, Members: b.Members})
 	}
@@ -92,7 +97,8 @@ func (s *Server) setPolicy(ctx context.Context, r *rest.Request) (any, error) {
 		return nil, fault.New(fault.InvalidArgument, "The policy is longer than %d bytes.", maxPolicy)
 	}
 	var w iampb.Policy
-	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(body, &w); err != nil { // kind and resourceId
+	// kind and resourceId
+	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(body, &w); err != nil {
 		return nil, &fault.Error{Code: fault.InvalidArgument, Message: "The body is not a policy.", Cause: err}
 	}
 	want, err := policies.FromProto(&w)
@@ -101,7 +107,12 @@ func (s *Server) setPolicy(ctx context.Context, r *rest.Request) (any, error) {
 	}
 	have, err := s.Policies.SetPolicy(ctx, name, want)
 	if fault.Is(err, fault.Aborted) { // Cloud Storage has 412 for what is 409 elsewhere
-		return nil, &fault.Error{Code: fault.FailedPrecondition, Reason: storage.ReasonPrecondition, Message: fault.From(err).Message, Cause: err}
+		return nil, &fault.Error{
+			Code:    fault.FailedPrecondition,
+			Reason:  storage.ReasonPrecondition,
+			Message: fault.From(err).Message,
+			Cause:   err,
+		}
 	}
 	if err != nil {
 		return nil, err

@@ -15,8 +15,15 @@ import (
 func TestPolicies(t *testing.T) {
 	h := serve(t, func(s *Server, st *store.Store) {
 		identity, err := iam.New(t.Context(), iam.Config{
-			Store: st, Owner: "you@giggle.test", Now: time.Now,
-			Governed: []iam.Governed{{Collection: "buckets", Kind: storage.BucketKind, Row: path.Base, Name: storage.BucketName}},
+			Store: st,
+			Owner: "you@giggle.test",
+			Now:   time.Now,
+			Governed: []iam.Governed{{
+				Collection: "buckets",
+				Kind:       storage.BucketKind,
+				Row:        path.Base,
+				Name:       storage.BucketName,
+			}},
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -26,10 +33,13 @@ func TestPolicies(t *testing.T) {
 	const at = "/storage/v1/b/bucket/iam"
 	held := func() string {
 		t.Helper()
-		return fmt.Sprint(h.want(t, "GET", at+"/testPermissions?permissions=storage.objects.get&permissions=storage.buckets.get", "", 200)["permissions"])
+		return fmt.Sprint(h.want(t, "GET",
+			at+"/testPermissions?permissions=storage.objects.get&permissions=storage.buckets.get", "",
+			200)["permissions"])
 	}
 	have := h.want(t, "GET", at+"?optionsRequestedPolicyVersion=3&alt=json", "", 200)
-	if have["kind"] != "storage#policy" || have["resourceId"] != "projects/_/buckets/bucket" || have["bindings"] != nil || have["etag"] == "" {
+	if have["kind"] != "storage#policy" || have["resourceId"] != "projects/_/buckets/bucket" ||
+		have["bindings"] != nil || have["etag"] == "" {
 		t.Errorf("the first policy: %v", have)
 	}
 	if got := held(); got != "<nil>" {

@@ -51,7 +51,11 @@ func malformed(err error) error {
 	if errors.As(err, &known) {
 		return known
 	}
-	return &fault.Error{Code: fault.InvalidArgument, Message: "The multipart body is malformed: want a metadata part and a data part.", Cause: err}
+	return &fault.Error{
+		Code:    fault.InvalidArgument,
+		Message: "The multipart body is malformed: want a metadata part and a data part.",
+		Cause:   err,
+	}
 }
 
 // plainTransfer refuses encodings that no Google client uses; Python's sends "binary".

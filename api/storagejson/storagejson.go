@@ -1,9 +1,9 @@
-// Package storagejson is the wire form of Cloud Storage: the JSON API v1 with its uploads and downloads, and the plain GET
-// of an object by path that the XML API has, which gcloud's build log tail uses.
+// Package storagejson is the wire form of Cloud Storage: the JSON API v1 with its uploads and downloads, and the plain
+// GET of an object by path that the XML API has, which gcloud's build log tail uses.
 //
 // It translates for package giggle/storage and decides nothing itself. ACLs, versioning, life cycle, retention,
-// customer keys and notifications are answered with 405 where a client asks for them.
-// Rules: https://cloud.google.com/storage/docs/json_api and …/docs/performing-resumable-uploads.
+// customer keys and notifications are answered with 405 where a client asks for them. Rules:
+// https://cloud.google.com/storage/docs/json_api and …/docs/performing-resumable-uploads.
 package storagejson
 
 import (
@@ -68,13 +68,14 @@ var Rules = guard.Rules{
 	"storage.unknown":                    {Authenticated: true},
 	"storage.objects.list":               {Data: true, Permission: "storage.objects.list", On: onBucket},
 	"storage.objects.get":                {Data: true, Permission: "storage.objects.get", On: onObject},
-	"storage.objects.insert":             {Data: true, Authenticated: true}, // the name may be in the body: see mayInsert
-	"storage.objects.patch":              {Data: true, Permission: "storage.objects.update", On: onObject},
-	"storage.objects.update":             {Data: true, Permission: "storage.objects.update", On: onObject},
-	"storage.objects.delete":             {Data: true, Permission: "storage.objects.delete", On: onObject},
-	"storage.objects.copy":               {Data: true, Permission: "storage.objects.create", On: onCopy},
-	"storage.objects.rewrite":            {Data: true, Permission: "storage.objects.create", On: onCopy},
-	"storage.objects.compose":            {Data: true, Permission: "storage.objects.create", On: onObject},
+	// the name may be in the body: see mayInsert
+	"storage.objects.insert":  {Data: true, Authenticated: true},
+	"storage.objects.patch":   {Data: true, Permission: "storage.objects.update", On: onObject},
+	"storage.objects.update":  {Data: true, Permission: "storage.objects.update", On: onObject},
+	"storage.objects.delete":  {Data: true, Permission: "storage.objects.delete", On: onObject},
+	"storage.objects.copy":    {Data: true, Permission: "storage.objects.create", On: onCopy},
+	"storage.objects.rewrite": {Data: true, Permission: "storage.objects.create", On: onCopy},
+	"storage.objects.compose": {Data: true, Permission: "storage.objects.create", On: onObject},
 }
 
 // Register adds the API's routes. The Mux should have WriteError for its errors, so that unknown paths speak the same
@@ -91,7 +92,8 @@ func (s *Server) Register(m *rest.Mux) {
 	m.HandleFunc("DELETE", b, "storage.buckets.delete", s.deleteBucket, json)
 	m.HandleFunc("GET", b+"/iam", "storage.buckets.getIamPolicy", s.ifPolicies(s.getPolicy), json)
 	m.HandleFunc("PUT", b+"/iam", "storage.buckets.setIamPolicy", s.ifPolicies(s.setPolicy), json)
-	m.HandleFunc("GET", b+"/iam/testPermissions", "storage.buckets.testIamPermissions", s.ifPolicies(s.testPermissions), json)
+	m.HandleFunc("GET", b+"/iam/testPermissions", "storage.buckets.testIamPermissions", s.ifPolicies(s.testPermissions),
+		json)
 
 	// gcloud storage rm -r looks for real and managed folders. There are none in any bucket.
 	m.HandleFunc("GET", b+"/managedFolders", "storage.managedFolders.list", s.noFolders("storage#managedFolders"), json)
@@ -103,8 +105,10 @@ func (s *Server) Register(m *rest.Mux) {
 	m.HandleFunc("PUT", o, "storage.objects.update", s.patchObject, json)
 	m.HandleFunc("DELETE", o, "storage.objects.delete", s.deleteObject, json)
 	m.HandleFunc("POST", o+"/compose", "storage.objects.compose", s.compose, json)
-	m.HandleFunc("POST", o+"/copyTo/b/{destinationBucket}/o/{destinationObject}", "storage.objects.copy", s.copyObject, json)
-	m.HandleFunc("POST", o+"/rewriteTo/b/{destinationBucket}/o/{destinationObject}", "storage.objects.rewrite", s.rewriteObject, json)
+	m.HandleFunc("POST", o+"/copyTo/b/{destinationBucket}/o/{destinationObject}", "storage.objects.copy", s.copyObject,
+		json)
+	m.HandleFunc("POST", o+"/rewriteTo/b/{destinationBucket}/o/{destinationObject}", "storage.objects.rewrite",
+		s.rewriteObject, json)
 	m.HandleFunc("GET", "/download"+o, "storage.objects.get", s.download, json)
 
 	unlimited := rest.MaxBody(-1) // bounded by the disk: Storage asks before it takes bytes in
@@ -117,7 +121,8 @@ func (s *Server) Register(m *rest.Mux) {
 	for _, prefix := range []string{"storage", "upload", "resumable", "download", "batch"} {
 		m.HandleFunc("GET", "/"+prefix+"/{rest=**}", "storage.unknown", unknown, json)
 	}
-	m.HandleFunc("GET", "/{bucket}/{object=**}", "storage.objects.get", s.getByPath, rest.Errors(writeXMLError), rest.Unescaped())
+	m.HandleFunc("GET", "/{bucket}/{object=**}", "storage.objects.get", s.getByPath, rest.Errors(writeXMLError),
+		rest.Unescaped())
 }
 
 // ifPolicies is fn on a server that has policies.

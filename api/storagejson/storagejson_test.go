@@ -44,7 +44,12 @@ func serve(t *testing.T, change ...func(*Server, *store.Store)) *host {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := storage.New(t.Context(), storage.Options{Store: st, Blobs: blobs, Logs: filepath.Join(dir, "logs"), Now: time.Now})
+	s, err := storage.New(t.Context(), storage.Options{
+		Store: st,
+		Blobs: blobs,
+		Logs:  filepath.Join(dir, "logs"),
+		Now:   time.Now,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,14 +139,16 @@ func (h *host) put(t *testing.T, name, content string) map[string]any {
 func TestBuckets(t *testing.T) {
 	h := serve(t)
 	b := h.want(t, "GET", "/storage/v1/b/bucket?alt=json", "", 200)
-	if b["id"] != "bucket" || b["projectNumber"] != "123456789012" || b["location"] != "EUROPE-NORTH1" || b["locationType"] != "region" {
+	if b["id"] != "bucket" || b["projectNumber"] != "123456789012" || b["location"] != "EUROPE-NORTH1" ||
+		b["locationType"] != "region" {
 		t.Errorf("bucket: %v", b)
 	}
 	// gcloud's own bucket for source deploys: settings are kept, what is off may be sent.
 	h.want(t, "POST", "/storage/v1/b?enableObjectRetention=False&project=123456789012",
 		`{"name":"run-sources","iamConfiguration":{"uniformBucketLevelAccess":{"enabled":true}},"cors":[{"method":["GET"]}],"versioning":{"enabled":false},"labels":{"a":"b"}}`, 200)
 	b = h.want(t, "PATCH", "/storage/v1/b/run-sources", `{"labels":{"a":null,"c":"d"},"cors":null}`, 200)
-	if fmt.Sprint(b["labels"]) != "map[c:d]" || b["cors"] != nil || b["metageneration"] != "2" || fmt.Sprint(b["iamConfiguration"]) != "map[uniformBucketLevelAccess:map[enabled:true]]" {
+	if fmt.Sprint(b["labels"]) != "map[c:d]" || b["cors"] != nil || b["metageneration"] != "2" ||
+		fmt.Sprint(b["iamConfiguration"]) != "map[uniformBucketLevelAccess:map[enabled:true]]" {
 		t.Errorf("patched: %v", b)
 	}
 	list := h.want(t, "GET", "/storage/v1/b?maxResults=1&project=proj-1", "", 200)
@@ -149,7 +156,8 @@ func TestBuckets(t *testing.T) {
 	if len(items) != 1 || items[0].(map[string]any)["id"] != "bucket" || list["nextPageToken"] == nil {
 		t.Errorf("list: %v", list)
 	}
-	next := h.want(t, "GET", "/storage/v1/b?maxResults=1&project=proj-1&fields=items/id,nextPageToken&pageToken="+list["nextPageToken"].(string), "", 200)
+	next := h.want(t, "GET", "/storage/v1/b?maxResults=1&project=proj-1&fields=items/id,nextPageToken&pageToken="+
+		list["nextPageToken"].(string), "", 200)
 	if fmt.Sprint(next) != "map[items:[map[id:run-sources]]]" {
 		t.Errorf("next: %v", next)
 	}
@@ -179,7 +187,8 @@ func TestBuckets(t *testing.T) {
 		var e errorBody
 		if err := json.Unmarshal([]byte(body), &e); err != nil || res.StatusCode != row.status {
 			t.Errorf("%s %s = %d %s, want %d", row.method, row.path, res.StatusCode, body, row.status)
-		} else if row.reason != "" && (len(e.Error.Errors) != 1 || e.Error.Errors[0].Reason != row.reason || e.Error.Code != row.status) {
+		} else if row.reason != "" &&
+			(len(e.Error.Errors) != 1 || e.Error.Errors[0].Reason != row.reason || e.Error.Code != row.status) {
 			t.Errorf("%s %s: %s", row.method, row.path, body)
 		}
 	}
@@ -195,7 +204,9 @@ func TestMultipart(t *testing.T) {
 	up := "/upload" + o + "?name=services%2Fjokes%2F1.zip&uploadType=multipart"
 	for _, quoted := range []string{"'" + boundary + "'", `"` + boundary + `"`} {
 		got := h.want(t, "POST", up, body, 200, "Content-Type", "multipart/related; boundary="+quoted)
-		if got["name"] != "services/jokes/1.zip" || got["size"] != "5" || got["md5Hash"] != "XUFAKrxLKna5cZ2REBfFkg==" || got["crc32c"] != "mnG7TA==" || got["contentType"] != "application/zip" {
+		if got["name"] != "services/jokes/1.zip" || got["size"] != "5" ||
+			got["md5Hash"] != "XUFAKrxLKna5cZ2REBfFkg==" || got["crc32c"] != "mnG7TA==" ||
+			got["contentType"] != "application/zip" {
 			t.Errorf("%s: %v", quoted, got)
 		}
 	}
@@ -210,7 +221,8 @@ func TestMultipart(t *testing.T) {
 		"wrong crc":      {ct, strings.Replace(body, `"size":"5"`, `"crc32c":"AAAAAA=="`, 1)},
 		"no hash at all": {ct, strings.Replace(body, `"size":"5"`, `"crc32c":"!"`, 1)},
 	} {
-		if res, got := h.do(t, "POST", strings.Replace(up, "jokes", "bad", 1), bad[1], "Content-Type", bad[0]); res.StatusCode != 400 {
+		if res, got := h.do(t, "POST", strings.Replace(up, "jokes", "bad", 1), bad[1], "Content-Type",
+			bad[0]); res.StatusCode != 400 {
 			t.Errorf("%s: %d %s", name, res.StatusCode, got)
 		}
 	}
@@ -222,7 +234,8 @@ func TestResumableByHand(t *testing.T) {
 	h := serve(t)
 	content := strings.Repeat("0123456789abcdef", 64<<10) // 1 MiB
 	total := len(content)
-	res, body := h.do(t, "POST", "/resumable/upload"+o+"?name=source%2Fa.tgz&uploadType=resumable&alt=json", `{"metadata":{"k":"v"}}`,
+	res, body := h.do(t, "POST", "/resumable/upload"+o+"?name=source%2Fa.tgz&uploadType=resumable&alt=json",
+		`{"metadata":{"k":"v"}}`,
 		"X-Upload-Content-Type", "application/x-tar", "X-Upload-Content-Length", fmt.Sprint(total))
 	at := res.Header.Get("Location")
 	if res.StatusCode != 200 || !strings.HasPrefix(at, h.URL+"/resumable/upload/storage/v1/b/bucket/o?") {
@@ -230,7 +243,8 @@ func TestResumableByHand(t *testing.T) {
 	}
 	put := func(first, last int, status int, wantRange string) string {
 		t.Helper()
-		res, body := h.do(t, "PUT", at, content[first:last+1], "Content-Range", fmt.Sprintf("bytes %d-%d/%d", first, last, total))
+		res, body := h.do(t, "PUT", at, content[first:last+1], "Content-Range",
+			fmt.Sprintf("bytes %d-%d/%d", first, last, total))
 		if res.StatusCode != status || res.Header.Get("Range") != wantRange {
 			t.Errorf("piece %d-%d: %d %q %s", first, last, res.StatusCode, res.Header.Get("Range"), body)
 		}
@@ -248,7 +262,8 @@ func TestResumableByHand(t *testing.T) {
 	put(524288, 786431, 308, "bytes=0-262143") // a gap
 	put(131072, 524287, 308, "bytes=0-524287") // half of it again
 	ask(fmt.Sprintf("bytes */%d", total), 308, "bytes=0-524287")
-	if res, _ := h.do(t, "PUT", at, content[:10], "Content-Range", fmt.Sprintf("bytes 524288-524290/%d", total)); res.StatusCode != 400 {
+	if res, _ := h.do(t, "PUT", at, content[:10], "Content-Range",
+		fmt.Sprintf("bytes 524288-524290/%d", total)); res.StatusCode != 400 {
 		t.Errorf("a body longer than its range: %d", res.StatusCode)
 	}
 	ask("bytes */*", 308, "bytes=0-524290")
@@ -262,7 +277,8 @@ func TestResumableByHand(t *testing.T) {
 	if _, got := h.do(t, "GET", "/download"+o+"/source%2Fa.tgz?alt=media", ""); got != content {
 		t.Errorf("got %d bytes back", len(got))
 	}
-	if got := h.want(t, "GET", o+"/source%2Fa.tgz", "", 200); got["contentType"] != "application/x-tar" || fmt.Sprint(got["metadata"]) != "map[k:v]" {
+	if got := h.want(t, "GET", o+"/source%2Fa.tgz", "", 200); got["contentType"] != "application/x-tar" ||
+		fmt.Sprint(got["metadata"]) != "map[k:v]" {
 		t.Errorf("object: %v", got)
 	}
 
@@ -280,7 +296,8 @@ func TestResumableByHand(t *testing.T) {
 		t.Errorf("without Content-Range: %d %s", res.StatusCode, body)
 	}
 	res, _ = h.do(t, "POST", "/upload"+o+"?name=empty&uploadType=resumable", "", "X-Upload-Content-Length", "0")
-	if res, body := h.do(t, "PUT", res.Header.Get("Location"), "", "Content-Range", "bytes */0"); res.StatusCode != 200 {
+	if res, body := h.do(t, "PUT", res.Header.Get("Location"), "", "Content-Range",
+		"bytes */0"); res.StatusCode != 200 {
 		t.Errorf("empty: %d %s", res.StatusCode, body)
 	}
 	res, _ = h.do(t, "POST", "/upload"+o+"?name=dropped&uploadType=resumable", "")
@@ -308,7 +325,11 @@ func TestLogTail(t *testing.T) {
 		}
 	}
 	tail(0, 404, "")
-	l, err := h.storage.CreateLog(t.Context(), storage.Insert{Bucket: "bucket", Name: "logs/log-1.txt", Attrs: storage.Attrs{ContentType: "text/plain"}})
+	l, err := h.storage.CreateLog(t.Context(), storage.Insert{
+		Bucket: "bucket",
+		Name:   "logs/log-1.txt",
+		Attrs:  storage.Attrs{ContentType: "text/plain"},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -369,11 +390,13 @@ func TestObjects(t *testing.T) {
 	} {
 		res, body := h.do(t, row.method, row.path, row.body, row.header...)
 		if res.StatusCode != row.status || row.want != "" && body != row.want {
-			t.Errorf("%s %s %v = %d %q, want %d %q", row.method, row.path, row.header, res.StatusCode, body, row.status, row.want)
+			t.Errorf("%s %s %v = %d %q, want %d %q", row.method, row.path, row.header, res.StatusCode, body, row.status,
+				row.want)
 		}
 	}
 	res, _ := h.do(t, "GET", obj+"?alt=media", "")
-	if got := res.Header.Values("X-Goog-Hash"); len(got) != 2 || got[0] != "crc32c="+first["crc32c"].(string) || res.Header.Get("Content-Type") != "text/plain" {
+	if got := res.Header.Values("X-Goog-Hash"); len(got) != 2 || got[0] != "crc32c="+first["crc32c"].(string) ||
+		res.Header.Get("Content-Type") != "text/plain" {
 		t.Errorf("headers: %v", res.Header)
 	}
 	h.want(t, "PATCH", obj, `{"contentType":"text/html","metadata":{"a":"1","b":"2"}}`, 200)
@@ -382,11 +405,13 @@ func TestObjects(t *testing.T) {
 		t.Errorf("patched: %v", p)
 	}
 	rw := h.want(t, "POST", obj+"/rewriteTo/b/bucket/o/copy%2F1", "", 200)
-	if r := rw["resource"].(map[string]any); rw["done"] != true || r["name"] != "copy/1" || r["contentType"] != "text/html" {
+	if r := rw["resource"].(map[string]any); rw["done"] != true || r["name"] != "copy/1" ||
+		r["contentType"] != "text/html" {
 		t.Errorf("rewrite: %v", rw)
 	}
 	h.put(t, "p1", "one ")
-	c := h.want(t, "POST", o+"/sum/compose", `{"kind":"storage#composeRequest","destination":{"contentType":"text/plain","crc32c":"AAAAAA=="},"sourceObjects":[{"name":"p1"},{"name":"p1"}]}`, 200)
+	c := h.want(t, "POST", o+"/sum/compose",
+		`{"kind":"storage#composeRequest","destination":{"contentType":"text/plain","crc32c":"AAAAAA=="},"sourceObjects":[{"name":"p1"},{"name":"p1"}]}`, 200)
 	if c["size"] != "8" || c["componentCount"] != float64(2) || c["md5Hash"] != nil {
 		t.Errorf("compose: %v", c)
 	}
@@ -394,7 +419,8 @@ func TestObjects(t *testing.T) {
 	if fmt.Sprint(list["prefixes"]) != "[copy/ dir/]" || list["items"] != nil {
 		t.Errorf("list: %v", list)
 	}
-	list = h.want(t, "GET", o+"?delimiter=/&maxResults=2&fields=prefixes,items(name),nextPageToken&pageToken="+list["nextPageToken"].(string), "", 200)
+	list = h.want(t, "GET", o+"?delimiter=/&maxResults=2&fields=prefixes,items(name),nextPageToken&pageToken="+
+		list["nextPageToken"].(string), "", 200)
 	if fmt.Sprint(list) != "map[items:[map[name:p1] map[name:sum]]]" {
 		t.Errorf("list: %v", list)
 	}
@@ -407,21 +433,25 @@ func TestCompression(t *testing.T) {
 	z := gzip.NewWriter(&zipped)
 	_, _ = io.WriteString(z, "hello")
 	_ = z.Close()
-	got := h.want(t, "POST", "/upload"+o+"?uploadType=media&name=flight", zipped.String(), 200, "Content-Encoding", "gzip")
+	got := h.want(t, "POST", "/upload"+o+"?uploadType=media&name=flight", zipped.String(), 200, "Content-Encoding",
+		"gzip")
 	if got["size"] != "5" || got["contentEncoding"] != nil {
 		t.Errorf("in flight: %v", got)
 	}
 	res, _ := h.do(t, "POST", "/upload"+o+"?name=pieces&uploadType=resumable", "", "X-Upload-Content-Length", "5")
-	got = h.want(t, "PUT", res.Header.Get("Location"), zipped.String(), 200, "Content-Encoding", "gzip", "Content-Range", "bytes 0-4/5")
+	got = h.want(t, "PUT", res.Header.Get("Location"), zipped.String(), 200, "Content-Encoding", "gzip",
+		"Content-Range", "bytes 0-4/5")
 	if got["size"] != "5" {
 		t.Errorf("a piece: %v", got)
 	}
 	h.want(t, "POST", "/upload"+o+"?uploadType=media&name=bad", "no gzip", 400, "Content-Encoding", "gzip")
 	h.want(t, "POST", "/upload"+o+"?uploadType=media&name=rest&contentEncoding=gzip", zipped.String(), 200)
-	if res, body := h.do(t, "GET", "/bucket/rest", "", "Accept-Encoding", "identity"); body != "hello" || res.Header.Get("Content-Encoding") != "" {
+	if res, body := h.do(t, "GET", "/bucket/rest", "", "Accept-Encoding", "identity"); body != "hello" ||
+		res.Header.Get("Content-Encoding") != "" {
 		t.Errorf("undone: %q %v", body, res.Header)
 	}
-	if res, body := h.do(t, "GET", "/bucket/rest", "", "Accept-Encoding", "gzip"); body != zipped.String() || res.Header.Get("Content-Encoding") != "gzip" {
+	if res, body := h.do(t, "GET", "/bucket/rest", "", "Accept-Encoding", "gzip"); body != zipped.String() ||
+		res.Header.Get("Content-Encoding") != "gzip" {
 		t.Errorf("as stored: %q %v", body, res.Header)
 	}
 }
@@ -437,7 +467,8 @@ func TestGoogleClient(t *testing.T) {
 	src := rand.NewChaCha8([32]byte{1})
 	_, _ = src.Read(big)
 	for name, content := range map[string][]byte{"small": []byte("small"), "big": big, "empty": {}} {
-		o, err := c.Objects.Insert("bucket", &gcs.Object{Name: "go/" + name}).Media(bytes.NewReader(content), googleapi.ChunkSize(256<<10)).Do()
+		o, err := c.Objects.Insert("bucket", &gcs.Object{Name: "go/" + name}).Media(bytes.NewReader(content),
+			googleapi.ChunkSize(256<<10)).Do()
 		if err != nil || o.Size != uint64(len(content)) {
 			t.Fatalf("%s: %+v %v", name, o, err)
 		}
@@ -452,7 +483,8 @@ func TestGoogleClient(t *testing.T) {
 		}
 	}
 	_, err = c.Objects.Get("bucket", "nosuch").Do()
-	if ge, ok := err.(*googleapi.Error); !ok || ge.Code != 404 || len(ge.Errors) != 1 || ge.Errors[0].Reason != "notFound" {
+	if ge, ok := err.(*googleapi.Error); !ok || ge.Code != 404 || len(ge.Errors) != 1 ||
+		ge.Errors[0].Reason != "notFound" {
 		t.Errorf("error: %#v", err)
 	}
 }
@@ -467,7 +499,8 @@ func FuzzRelated(f *testing.F) {
 			if len(r.metadata) > maxMetadata {
 				t.Errorf("metadata of %d bytes", len(r.metadata))
 			}
-			if _, e := parseObjectBody(r.metadata); e != nil && !fault.Is(e, fault.InvalidArgument) && !fault.Is(e, fault.Unimplemented) {
+			if _, e := parseObjectBody(r.metadata); e != nil && !fault.Is(e, fault.InvalidArgument) &&
+				!fault.Is(e, fault.Unimplemented) {
 				t.Errorf("metadata: %v", e)
 			}
 		}
@@ -482,7 +515,8 @@ func FuzzPiece(f *testing.F) {
 	f.Add("bytes */*", int64(0))
 	f.Fuzz(func(t *testing.T, v string, length int64) {
 		p, err := parsePiece(http.Header{"Content-Range": {v}}, length)
-		if err == nil && !p.query && p.size >= 0 && (p.size == 0 || p.first < 0 || p.total >= 0 && p.first+p.size > p.total) {
+		if err == nil && !p.query && p.size >= 0 &&
+			(p.size == 0 || p.first < 0 || p.total >= 0 && p.first+p.size > p.total) {
 			t.Errorf("%q = %+v", v, p)
 		}
 	})

@@ -61,11 +61,12 @@ func (s *Server) startUpload(ctx context.Context, r *rest.Request) (any, error) 
 	case "resumable":
 		return s.startResumable(ctx, r, in)
 	}
-	return nil, fault.Invalid("uploadType", "Invalid value: want media, multipart or resumable, not %.40q.", r.System.Get("uploadType"))
+	return nil, fault.Invalid("uploadType", "Invalid value: want media, multipart or resumable, not %.40q.",
+		r.System.Get("uploadType"))
 }
 
-// mayInsert fails when the caller may not create the object that an insert names, wherever its name stood: only a name in
-// the query was authorised before. To replace one takes the permission to delete it, too
+// mayInsert fails when the caller may not create the object that an insert names, wherever its name stood: only a name
+// in the query was authorised before. To replace one takes the permission to delete it, too
 // (https://cloud.google.com/storage/docs/access-control/iam-json).
 func (s *Server) mayInsert(ctx context.Context, in *storage.Insert) error {
 	in.MayReplace = s.mayReplace(ctx, in.Bucket, in.Name)

@@ -11,9 +11,9 @@ import (
 	"giggle/oci"
 )
 
-// Copy puts all that an image is made of, by its familiar name, among other blobs, and returns it: to run it, or to build
-// on it. All of it is young when it returns, what was there already, too, so that no collection removes it before somebody
-// needs it where a marker looks. It fails with NotFound.
+// Copy puts all that an image is made of, by its familiar name, among other blobs, and returns it: to run it, or to
+// build on it. All of it is young when it returns, what was there already, too, so that no collection removes it before
+// somebody needs it where a marker looks. It fails with NotFound.
 func (m *Mirror) Copy(ctx context.Context, name string, into *blob.Dir) (_ oci.Manifest, err error) {
 	defer fault.Wrap(&err, "mirror.Copy(%s)", name)
 	img, err := m.Get(name)

@@ -70,7 +70,8 @@ func (m *Mirror) List() ([]Entry, error) {
 	}
 	var out []Entry
 	if err := json.Unmarshal(b, &out); err != nil {
-		return nil, fault.New(fault.DataLoss, "The index of the mirror is damaged: %v. Remove it and run `make setup`.", err)
+		return nil, fault.New(fault.DataLoss, "The index of the mirror is damaged: %v. Remove it and run `make setup`.",
+			err)
 	}
 	return out, nil
 }
@@ -108,13 +109,22 @@ func (m *Mirror) Get(name string) (oci.Image, error) {
 
 // Put puts an image into the mirror under a name, in place of one that has it. Fill adds the image and returns its
 // manifest's digest. Writers wait for one another. The image is on disk before the index names it.
-func (m *Mirror) Put(ctx context.Context, name, origin string, now time.Time, fill func(*oci.Images) (digest string, err error)) error {
+func (m *Mirror) Put(
+	ctx context.Context, name, origin string, now time.Time, fill func(*oci.Images) (digest string, err error),
+) error {
 	return m.PutAll(ctx, []string{name}, origin, now, fill)
 }
 
 // PutAll is Put under several names at once.
-func (m *Mirror) PutAll(ctx context.Context, names []string, origin string, now time.Time, fill func(*oci.Images) (digest string, err error)) error {
-	return m.putAll(ctx, names, Entry{Origin: origin}, now, func(images *oci.Images, _ *blob.Dir) (string, error) { return fill(images) })
+func (m *Mirror) PutAll(
+	ctx context.Context,
+	names []string,
+	origin string,
+	now time.Time,
+	fill func(*oci.Images) (digest string, err error),
+) error {
+	return m.putAll(ctx, names, Entry{Origin: origin}, now,
+		func(images *oci.Images, _ *blob.Dir) (string, error) { return fill(images) })
 }
 
 // locked runs fn while no other process writes.
@@ -130,7 +140,13 @@ func (m *Mirror) locked(fn func() error) (err error) {
 	return fn()
 }
 
-func (m *Mirror) putAll(ctx context.Context, names []string, e Entry, now time.Time, fill func(*oci.Images, *blob.Dir) (digest string, err error)) (err error) {
+func (m *Mirror) putAll(
+	ctx context.Context,
+	names []string,
+	e Entry,
+	now time.Time,
+	fill func(*oci.Images, *blob.Dir) (digest string, err error),
+) (err error) {
 	defer fault.Wrap(&err, "mirror.Put(%s)", strings.Join(names, ", "))
 	for _, name := range names {
 		if name == "" || len(name) > 512 {

@@ -36,7 +36,9 @@ func put(ctx context.Context, m *mirror.Mirror, name, text string) error {
 			return "", err
 		}
 		digest, _, err := images.Assemble(ctx, []oci.Layer{l}, v1.ConfigFile{
-			OS: "linux", Architecture: "amd64", Config: v1.Config{Labels: map[string]string{mirror.StandInLabel: "true", "text": text}},
+			OS:           "linux",
+			Architecture: "amd64",
+			Config:       v1.Config{Labels: map[string]string{mirror.StandInLabel: "true", "text": text}},
 		})
 		return digest, err
 	})

@@ -45,12 +45,14 @@ func FromPath(path string) (_ Source, err error) {
 	if !info.IsDir() {
 		img, err := tarball.ImageFromPath(path, nil)
 		if err != nil {
-			return Source{}, fault.New(fault.InvalidArgument, "%s is no archive of one image, as `docker save` and `podman save` write it: %v.", path, err)
+			return Source{}, fault.New(fault.InvalidArgument,
+				"%s is no archive of one image, as `docker save` and `podman save` write it: %v.", path, err)
 		}
 		return Source{Image: img, Origin: filepath.Base(path)}, nil
 	}
 	if _, err := os.Stat(filepath.Join(path, "oci-layout")); err != nil {
-		return Source{}, fault.New(fault.InvalidArgument, "%s is no OCI layout: it has no file oci-layout. For a root file system use --rootfs.", path)
+		return Source{}, fault.New(fault.InvalidArgument,
+			"%s is no OCI layout: it has no file oci-layout. For a root file system use --rootfs.", path)
 	}
 	index, err := layout.ImageIndexFromPath(path)
 	if err != nil {
@@ -108,41 +110,42 @@ func FromRegistry(ctx context.Context, reference string) (_ Source, err error) {
 	return s, nil
 }
 
-// Add puts an image from elsewhere into the mirror under a name, with the manifest that it has there, so that its digest
-// stays.
+// Add puts an image from elsewhere into the mirror under a name, with the manifest that it has there, so that its
+// digest stays.
 func (m *Mirror) Add(ctx context.Context, familiar string, s Source, now time.Time) error {
-	return m.putAll(ctx, []string{familiar}, Entry{Origin: s.Origin, Index: s.Index}, now, func(_ *oci.Images, blobs *blob.Dir) (string, error) {
-		layers, err := s.Layers()
-		if err != nil {
-			return "", unreadable(err)
-		}
-		for _, l := range layers {
-			r, err := l.Compressed()
+	return m.putAll(ctx, []string{familiar}, Entry{Origin: s.Origin, Index: s.Index}, now,
+		func(_ *oci.Images, blobs *blob.Dir) (string, error) {
+			layers, err := s.Layers()
 			if err != nil {
 				return "", unreadable(err)
 			}
-			d, err := l.Digest()
-			if err == nil {
-				_, err = blobs.Put(ctx, r, blob.Digest(d.String()))
+			for _, l := range layers {
+				r, err := l.Compressed()
+				if err != nil {
+					return "", unreadable(err)
+				}
+				d, err := l.Digest()
+				if err == nil {
+					_, err = blobs.Put(ctx, r, blob.Digest(d.String()))
+				}
+				if err := errors.Join(err, r.Close()); err != nil {
+					return "", err
+				}
 			}
-			if err := errors.Join(err, r.Close()); err != nil {
+			config, err := s.RawConfigFile()
+			if err != nil {
+				return "", unreadable(err)
+			}
+			manifest, err := s.RawManifest()
+			if err != nil {
+				return "", unreadable(err)
+			}
+			if _, err := blobs.Put(ctx, bytes.NewReader(config), ""); err != nil {
 				return "", err
 			}
-		}
-		config, err := s.RawConfigFile()
-		if err != nil {
-			return "", unreadable(err)
-		}
-		manifest, err := s.RawManifest()
-		if err != nil {
-			return "", unreadable(err)
-		}
-		if _, err := blobs.Put(ctx, bytes.NewReader(config), ""); err != nil {
-			return "", err
-		}
-		info, err := blobs.Put(ctx, bytes.NewReader(manifest), "")
-		return string(info.Digest), err
-	})
+			info, err := blobs.Put(ctx, bytes.NewReader(manifest), "")
+			return string(info.Digest), err
+		})
 }
 
 // AddRoot puts a root file system, a tar stream, into the mirror as an image of one layer.
@@ -163,7 +166,11 @@ func (m *Mirror) AddRoot(ctx context.Context, familiar string, root io.Reader, n
 }
 
 func unreadable(err error) error {
-	return &fault.Error{Code: fault.InvalidArgument, Message: "The image can't be read: " + err.Error() + ".", Cause: err}
+	return &fault.Error{
+		Code:    fault.InvalidArgument,
+		Message: "The image can't be read: " + err.Error() + ".",
+		Cause:   err,
+	}
 }
 
 // Remove takes a name out of the mirror. The bytes stay: a platform that runs may have them mounted. It fails with

@@ -39,9 +39,15 @@ func event(r *request, e endpoint, err error) audit.Event {
 		method = reads[e.permission]
 	}
 	ev := audit.Event{
-		RequestID: r.id, Service: "artifactregistry.googleapis.com", Method: method, Project: r.image.Repository.Project,
-		Resource: r.image.Repository.String() + "/dockerImages/" + r.image.Path + "@" + r.ref, Permission: e.permission, Data: true,
-		Member: r.who.Member, UserAgent: r.UserAgent(),
+		RequestID:  r.id,
+		Service:    "artifactregistry.googleapis.com",
+		Method:     method,
+		Project:    r.image.Repository.Project,
+		Resource:   r.image.Repository.String() + "/dockerImages/" + r.image.Path + "@" + r.ref,
+		Permission: e.permission,
+		Data:       true,
+		Member:     r.who.Member,
+		UserAgent:  r.UserAgent(),
 	}
 	ev.Caller, _, _ = net.SplitHostPort(r.RemoteAddr)
 	if f := fault.From(err); f != nil {

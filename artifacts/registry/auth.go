@@ -44,7 +44,8 @@ func (s *server) authenticate(r *http.Request) (iam.Principal, error) {
 func (s *server) bearer(r *http.Request, header string) (iam.Principal, error) {
 	c, err := s.Identity.Credential(r.Context(), header, "")
 	if err == nil {
-		err = c.CheckScope("artifactregistry.googleapis.com", r.Method+" "+r.URL.Path, r.Method == http.MethodGet || r.Method == http.MethodHead)
+		err = c.CheckScope("artifactregistry.googleapis.com", r.Method+" "+r.URL.Path,
+			r.Method == http.MethodGet || r.Method == http.MethodHead)
 	}
 	return c.Principal, err
 }
@@ -85,10 +86,12 @@ func (s *server) token(w http.ResponseWriter, r *http.Request) error {
 		case grant == "password":
 			user, password, ok = r.PostForm.Get("username"), r.PostForm.Get("password"), true
 		case !ok:
-			return coded("UNSUPPORTED", fault.New(fault.Unimplemented, "The grant type %.40q is not implemented; use \"password\".", grant))
+			return coded("UNSUPPORTED",
+				fault.New(fault.Unimplemented, "The grant type %.40q is not implemented; use \"password\".", grant))
 		}
 	default:
-		return coded("UNSUPPORTED", fault.New(fault.Unimplemented, "%.20s is not a method of the token endpoint.", r.Method))
+		return coded("UNSUPPORTED",
+			fault.New(fault.Unimplemented, "%.20s is not a method of the token endpoint.", r.Method))
 	}
 	token := anonymous
 	switch header := r.Header.Get("Authorization"); {

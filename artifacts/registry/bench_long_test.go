@@ -32,7 +32,8 @@ func TestLongThroughput(t *testing.T) {
 	w := newWorld(t)
 	dir := t.TempDir()
 	bin := filepath.Join(dir, "registry")
-	build := exec.CommandContext(t.Context(), "go", "build", "-C", "../../test/conformance", "-o", bin, "github.com/distribution/distribution/v3/cmd/registry")
+	build := exec.CommandContext(t.Context(), "go", "build", "-C", "../../test/conformance", "-o", bin,
+		"github.com/distribution/distribution/v3/cmd/registry")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
@@ -47,7 +48,10 @@ func TestLongThroughput(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, block := range map[string]*pem.Block{"crt": {Type: "CERTIFICATE", Bytes: cert.Certificate[0]}, "key": {Type: "PRIVATE KEY", Bytes: key}} {
+	for name, block := range map[string]*pem.Block{"crt": {
+		Type:  "CERTIFICATE",
+		Bytes: cert.Certificate[0],
+	}, "key": {Type: "PRIVATE KEY", Bytes: key}} {
 		if err := os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(block), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -127,7 +131,8 @@ func TestLongThroughput(t *testing.T) {
 	}
 	for _, what := range []string{"push", "pull"} {
 		ours, theirs := best["giggle "+what], best["distribution "+what]
-		t.Logf("%s of 200 MB: giggle %v, distribution %v: %.2f ×", what, ours.Round(time.Millisecond), theirs.Round(time.Millisecond), theirs.Seconds()/ours.Seconds())
+		t.Logf("%s of 200 MB: giggle %v, distribution %v: %.2f ×", what, ours.Round(time.Millisecond),
+			theirs.Round(time.Millisecond), theirs.Seconds()/ours.Seconds())
 	}
 }
 

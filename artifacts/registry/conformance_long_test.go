@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// conformant is how many tests of the suite pass. Two are left out by the suite itself: it allows that a mount without a
-// source is answered with an upload, and ours is, because a blob of some other repository is no secret to give away.
+// conformant is how many tests of the suite pass. Two are left out by the suite itself: it allows that a mount without
+// a source is answered with an upload, and ours is, because a blob of some other repository is no secret to give away.
 const conformant = 787
 
 // The OCI distribution specification's own conformance suite (test/conformance pins it), with everything on that the
@@ -22,7 +22,8 @@ func TestLongConformance(t *testing.T) {
 	dir := t.TempDir()
 	suite := filepath.Join(dir, "suite")
 	const source = "../../test/conformance"
-	build := exec.CommandContext(t.Context(), "go", "build", "-C", source, "-o", suite, "github.com/opencontainers/distribution-spec/conformance")
+	build := exec.CommandContext(t.Context(), "go", "build", "-C", source, "-o", suite,
+		"github.com/opencontainers/distribution-spec/conformance")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
@@ -33,10 +34,12 @@ func TestLongConformance(t *testing.T) {
 	run := exec.CommandContext(t.Context(), suite)
 	run.Dir = dir
 	run.Env = append(os.Environ(), "HTTP_PROXY="+proxy.URL, "NO_PROXY=", "no_proxy=", "OCI_RESULTS_DIR="+results,
-		"OCI_VERSION=1.1", "OCI_TLS=disabled", "OCI_REGISTRY="+host, "OCI_REPO1=giggle/my-repo/one", "OCI_REPO2=giggle/second/two",
+		"OCI_VERSION=1.1", "OCI_TLS=disabled", "OCI_REGISTRY="+host, "OCI_REPO1=giggle/my-repo/one",
+		"OCI_REPO2=giggle/second/two",
 		"OCI_USERNAME=oauth2accesstoken", "OCI_PASSWORD="+w.owner,
 		// What the suite leaves off by itself because registries need not have it.
-		"OCI_API_BLOBS_DIGEST_HEADER=true", "OCI_API_BLOBS_UPLOAD_CANCEL=true", "OCI_API_MANIFESTS_DIGEST_HEADER=true", "OCI_API_MANIFESTS_TAG_PARAM=true",
+		"OCI_API_BLOBS_DIGEST_HEADER=true", "OCI_API_BLOBS_UPLOAD_CANCEL=true", "OCI_API_MANIFESTS_DIGEST_HEADER=true",
+		"OCI_API_MANIFESTS_TAG_PARAM=true",
 	)
 	out, err := run.CombinedOutput()
 	var junit struct {

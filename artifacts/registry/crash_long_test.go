@@ -82,8 +82,13 @@ func TestLongRegistryProcess(t *testing.T) {
 		}
 	}()
 	server := httptest.NewTLSServer(registry.New(registry.Config{
-		Artifacts: a, Blobs: blobs, Identity: identity, Audit: log, NewID: uuid.NewString, Log: slog.New(slog.NewTextHandler(os.Stdout, nil)),
-		Project: func(ref string) (resource.Project, error) { return resource.Project{ID: ref}, nil },
+		Artifacts: a,
+		Blobs:     blobs,
+		Identity:  identity,
+		Audit:     log,
+		NewID:     uuid.NewString,
+		Log:       slog.New(slog.NewTextHandler(os.Stdout, nil)),
+		Project:   func(ref string) (resource.Project, error) { return resource.Project{ID: ref}, nil },
 	}))
 	fmt.Println("READY", server.Listener.Addr(), w.token(t, "you"))
 	select {}
@@ -97,7 +102,9 @@ type process struct {
 
 func startProcess(t *testing.T, dir string) *process {
 	t.Helper()
-	p := &process{cmd: exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestLongRegistryProcess$", "-test.timeout=10m")}
+	p := &process{
+		cmd: exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestLongRegistryProcess$", "-test.timeout=10m"),
+	}
 	p.cmd.Env = append(os.Environ(), registryDir+"="+dir)
 	out, err := p.cmd.StdoutPipe()
 	if err != nil {
@@ -143,7 +150,8 @@ func (p *process) options(ctx context.Context) []remote.Option {
 		},
 	}
 	return []remote.Option{
-		remote.WithTransport(tr), remote.WithContext(ctx), remote.WithAuth(&authn.Basic{Username: "oauth2accesstoken", Password: p.token}),
+		remote.WithTransport(tr), remote.WithContext(ctx),
+		remote.WithAuth(&authn.Basic{Username: "oauth2accesstoken", Password: p.token}),
 		remote.WithRetryBackoff(remote.Backoff{Duration: time.Millisecond, Steps: 1}),
 	}
 }
@@ -227,7 +235,8 @@ func TestLongCrash(t *testing.T) {
 	for i := range done {
 		check(i)
 	}
-	push(p, func(i int) bool { return !done[i] }, func(i int, err error) { t.Errorf("again, %d: %v", i, err) }, func(int) {})
+	push(p, func(i int) bool { return !done[i] }, func(i int, err error) { t.Errorf("again, %d: %v", i, err) },
+		func(int) {})
 	for i := range images {
 		check(i)
 	}

@@ -41,11 +41,13 @@ var codes = map[fault.Code]string{
 
 // known are the codes of the specification that a fault's reason may already be.
 var known = map[string]bool{
-	artifacts.ReasonName: true, artifacts.ReasonManifest: true, artifacts.ReasonBlob: true, artifacts.ReasonManifestInvalid: true,
-	artifacts.ReasonManifestBlob: true, artifacts.ReasonNameInvalid: true, artifacts.ReasonInUse: true,
+	artifacts.ReasonName: true, artifacts.ReasonManifest: true, artifacts.ReasonBlob: true,
+	artifacts.ReasonManifestInvalid: true,
+	artifacts.ReasonManifestBlob:    true, artifacts.ReasonNameInvalid: true, artifacts.ReasonInUse: true,
 	artifacts.ReasonImmutable: true,
-	"RANGE_INVALID":           true, "SIZE_INVALID": true, "DIGEST_INVALID": true, "BLOB_UPLOAD_UNKNOWN": true, "BLOB_UPLOAD_INVALID": true,
-	"MANIFEST_TOO_LARGE": true, "PAGINATION_NUMBER_INVALID": true,
+	"RANGE_INVALID":           true, "SIZE_INVALID": true, "DIGEST_INVALID": true, "BLOB_UPLOAD_UNKNOWN": true,
+	"BLOB_UPLOAD_INVALID": true,
+	"MANIFEST_TOO_LARGE":  true, "PAGINATION_NUMBER_INVALID": true,
 }
 
 // writeError answers in the specification's dialect, {"errors":[{"code","message","detail"}]}.

@@ -25,7 +25,8 @@ func TestContainerRegistry(t *testing.T) {
 		t.Errorf("a first push of one who may not create: %v", err)
 	}
 	w.grant(t, "projects/giggle", "roles/owner", "user:you@giggle.test")
-	for host, location := range map[string]string{"gcr.io": "us", "us.gcr.io": "us", "eu.gcr.io": "europe", "asia.gcr.io": "asia"} {
+	for host, location := range map[string]string{"gcr.io": "us", "us.gcr.io": "us", "eu.gcr.io": "europe",
+		"asia.gcr.io": "asia"} {
 		name := host + "/giggle/team/jokes"
 		if err := remote.Write(ref(t, name+":v1"), img, w.options(t, "oauth2accesstoken", w.owner)...); err != nil {
 			t.Fatalf("push to %s: %v", host, err)
@@ -49,7 +50,8 @@ func TestContainerRegistry(t *testing.T) {
 		}
 	}
 	for path, status := range map[string]int{
-		"/v2/giggle/team/jokes/tags/list": http.StatusOK, "/v2/giggle/tags/list": http.StatusBadRequest, "/v2/giggle/none/tags/list": http.StatusNotFound,
+		"/v2/giggle/team/jokes/tags/list": http.StatusOK, "/v2/giggle/tags/list": http.StatusBadRequest,
+		"/v2/giggle/none/tags/list": http.StatusNotFound,
 	} {
 		r, err := http.NewRequestWithContext(t.Context(), "GET", "https://gcr.io"+path, nil)
 		if err != nil {

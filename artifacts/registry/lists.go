@@ -21,7 +21,8 @@ func page(q url.Values) (n int, last string, err error) {
 	n = maxPage
 	if s := q.Get("n"); s != "" {
 		if n, err = strconv.Atoi(s); err != nil || n < 0 {
-			return 0, "", coded("PAGINATION_NUMBER_INVALID", fault.New(fault.InvalidArgument, "n=%.20q is not a number of 0 or more.", s))
+			return 0, "", coded("PAGINATION_NUMBER_INVALID",
+				fault.New(fault.InvalidArgument, "n=%.20q is not a number of 0 or more.", s))
 		}
 	}
 	return min(n, maxPage), q.Get("last"), nil
@@ -86,7 +87,8 @@ func (s *server) listReferrers(w http.ResponseWriter, r *request) error {
 	only := r.URL.Query().Get("artifactType")
 	for _, m := range found {
 		if only == "" || m.ArtifactType == only {
-			out.Manifests = append(out.Manifests, descriptor{m.MediaType, m.Digest, m.Size, m.ArtifactType, m.Annotations})
+			out.Manifests = append(out.Manifests,
+				descriptor{m.MediaType, m.Digest, m.Size, m.ArtifactType, m.Annotations})
 		}
 	}
 	if only != "" {

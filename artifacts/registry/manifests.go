@@ -19,7 +19,8 @@ func (r *request) reference() (artifacts.Reference, error) {
 		return ref, nil
 	}
 	if !artifacts.IsTag(r.ref) {
-		return ref, coded("MANIFEST_INVALID", fault.New(fault.InvalidArgument, "%.150q is neither a tag nor a digest.", r.ref))
+		return ref, coded("MANIFEST_INVALID",
+			fault.New(fault.InvalidArgument, "%.150q is neither a tag nor a digest.", r.ref))
 	}
 	ref.Tag = r.ref
 	return ref, nil
@@ -81,10 +82,15 @@ func (s *server) putManifest(w http.ResponseWriter, r *request) error {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, artifacts.MaxManifest))
 	var tooLarge *http.MaxBytesError
 	if errors.As(err, &tooLarge) {
-		return coded("MANIFEST_TOO_LARGE", fault.New(fault.InvalidArgument, "The manifest has more than %d bytes.", artifacts.MaxManifest))
+		return coded("MANIFEST_TOO_LARGE",
+			fault.New(fault.InvalidArgument, "The manifest has more than %d bytes.", artifacts.MaxManifest))
 	}
 	if err != nil {
-		return coded("MANIFEST_INVALID", &fault.Error{Code: fault.InvalidArgument, Message: "The body ended too early.", Cause: err})
+		return coded("MANIFEST_INVALID", &fault.Error{
+			Code:    fault.InvalidArgument,
+			Message: "The body ended too early.",
+			Cause:   err,
+		})
 	}
 	m, err := s.Artifacts.PutManifest(r.Context(), r.image, tags, ref.Digest, r.Header.Get("Content-Type"), body)
 	if err != nil {

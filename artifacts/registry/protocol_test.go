@@ -39,7 +39,8 @@ func sum512(s string) string {
 func want(t *testing.T, resp *http.Response, body string, status int, code string) {
 	t.Helper()
 	if resp.StatusCode != status {
-		t.Errorf("%s %s: status %d, want %d: %s", resp.Request.Method, resp.Request.URL.Path, resp.StatusCode, status, body)
+		t.Errorf("%s %s: status %d, want %d: %s", resp.Request.Method, resp.Request.URL.Path, resp.StatusCode, status,
+			body)
 	}
 	if code == "" || resp.Request.Method == http.MethodHead {
 		return
@@ -47,7 +48,8 @@ func want(t *testing.T, resp *http.Response, body string, status int, code strin
 	var e struct {
 		Errors []struct{ Code, Message string }
 	}
-	if err := json.Unmarshal([]byte(body), &e); err != nil || len(e.Errors) != 1 || e.Errors[0].Code != code || e.Errors[0].Message == "" {
+	if err := json.Unmarshal([]byte(body), &e); err != nil || len(e.Errors) != 1 || e.Errors[0].Code != code ||
+		e.Errors[0].Message == "" {
 		t.Errorf("%s %s: body %s, want an error %s", resp.Request.Method, resp.Request.URL.Path, body, code)
 	}
 }
@@ -55,7 +57,8 @@ func want(t *testing.T, resp *http.Response, body string, status int, code strin
 // blob puts a blob into an image's repository by one POST.
 func (w *world) blob(t *testing.T, image, content, digest string) {
 	t.Helper()
-	resp, body := w.do(t, w.owner, "POST", image+"/blobs/uploads/?digest="+url.QueryEscape(digest), strings.NewReader(content), nil)
+	resp, body := w.do(t, w.owner, "POST", image+"/blobs/uploads/?digest="+url.QueryEscape(digest),
+		strings.NewReader(content), nil)
 	want(t, resp, body, http.StatusCreated, "")
 }
 
@@ -77,12 +80,14 @@ func TestAuthentication(t *testing.T) {
 	}
 	resp, body = w.do(t, "", "GET", img+"/manifests/v1", nil, nil)
 	want(t, resp, body, http.StatusUnauthorized, "UNAUTHORIZED")
-	if got, want := resp.Header.Get("WWW-Authenticate"), challenge+`,scope="repository:giggle/my-repo/jokes:pull"`; got != want {
+	if got, want := resp.Header.Get("WWW-Authenticate"), challenge+
+		`,scope="repository:giggle/my-repo/jokes:pull"`; got != want {
 		t.Errorf("challenge = %s, want %s", got, want)
 	}
 
 	basic := func(user, password string) map[string]string {
-		return map[string]string{"Authorization": "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+password))}
+		return map[string]string{"Authorization": "Basic " +
+			base64.StdEncoding.EncodeToString([]byte(user+":"+password))}
 	}
 	form := func(v url.Values) (io.Reader, map[string]string) {
 		return strings.NewReader(v.Encode()), map[string]string{"Content-Type": "application/x-www-form-urlencoded"}
@@ -96,7 +101,8 @@ func TestAuthentication(t *testing.T) {
 		}
 		return out.Token
 	}
-	resp, body = w.do(t, "", "GET", "/v2/token?service="+host+"&scope=repository:giggle/my-repo/jokes:pull", nil, basic("_dcgcloud_token", w.owner))
+	resp, body = w.do(t, "", "GET", "/v2/token?service="+host+"&scope=repository:giggle/my-repo/jokes:pull", nil,
+		basic("_dcgcloud_token", w.owner))
 	got := token(resp, body)
 	resp, body = w.do(t, got, "GET", "/v2/", nil, nil)
 	want(t, resp, body, http.StatusOK, "")
@@ -143,7 +149,8 @@ func TestAuthentication(t *testing.T) {
 		{"_json_key", string(key), 200, ""},
 		{"_json_key_base64", base64.StdEncoding.EncodeToString(key), 200, ""},
 		{"_json_key_base64", string(key), 401, "UNAUTHORIZED"},
-		{"_json_key", strings.Replace(string(key), "pusher@", "another@", 1), 401, "UNAUTHORIZED"}, // not the key's account
+		// not the key's account
+		{"_json_key", strings.Replace(string(key), "pusher@", "another@", 1), 401, "UNAUTHORIZED"},
 		{"_json_key", string(gone), 401, "UNAUTHORIZED"},
 		{"oauth2accesstoken", w.owner, 200, ""},
 	} {
@@ -176,7 +183,8 @@ func TestAuthorization(t *testing.T) {
 		{w.reader, "DELETE", img + "/manifests/v1", 403, "DENIED"},
 		{w.reader, "GET", "/v2/giggle/second/jokes/tags/list", 403, "DENIED"},
 		{w.stranger, "GET", img + "/manifests/v1", 403, "DENIED"},
-		{w.stranger, "GET", "/v2/giggle/no-such/jokes/manifests/v1", 403, "DENIED"}, // whether it exists is nobody's business
+		// whether it exists is nobody's business
+		{w.stranger, "GET", "/v2/giggle/no-such/jokes/manifests/v1", 403, "DENIED"},
 		{w.stranger, "GET", "/v2/no-project/no-such/jokes/manifests/v1", 403, "DENIED"},
 		{w.owner, "GET", "/v2/no-project/no-such/jokes/manifests/v1", 403, "DENIED"},
 		{w.owner, "GET", "/v2/giggle/no-such/jokes/manifests/v1", 404, "NAME_UNKNOWN"},
@@ -210,8 +218,9 @@ func TestAuthorization(t *testing.T) {
 	}
 	wanted := map[string]int{
 		"Docker-PutManifest you@giggle.test 0":    1,
-		"Docker-PutManifest reader@giggle.test 7": 1, "Docker-Upload reader@giggle.test 7": 1, "Docker-DeleteManifest reader@giggle.test 7": 1,
-		"Docker-Download reader@giggle.test 7": 1, "Docker-Download stranger@giggle.test 7": 3,
+		"Docker-PutManifest reader@giggle.test 7": 1, "Docker-Upload reader@giggle.test 7": 1,
+		"Docker-DeleteManifest reader@giggle.test 7": 1,
+		"Docker-Download reader@giggle.test 7":       1, "Docker-Download stranger@giggle.test 7": 3,
 		"Docker-Download you@giggle.test 7": 1,
 	}
 	if diff := cmp.Diff(wanted, got); diff != "" {
@@ -279,7 +288,8 @@ func TestUploads(t *testing.T) {
 	if body != "helloworld!" || resp.Header.Get("Docker-Content-Digest") != sum256("helloworld!") {
 		t.Errorf("blob %q, headers %v", body, resp.Header)
 	}
-	resp, body = w.do(t, w.owner, "GET", img+"/blobs/"+sum256("helloworld!"), nil, map[string]string{"Range": "bytes=5-9"})
+	resp, body = w.do(t, w.owner, "GET", img+"/blobs/"+sum256("helloworld!"), nil,
+		map[string]string{"Range": "bytes=5-9"})
 	want(t, resp, body, http.StatusPartialContent, "")
 	if body != "world" {
 		t.Errorf("range: %q", body)
@@ -311,7 +321,8 @@ func TestUploads(t *testing.T) {
 // A body that breaks off in the middle leaves nothing behind.
 func TestBrokenOff(t *testing.T) {
 	w := newWorld(t)
-	r, err := http.NewRequestWithContext(t.Context(), "POST", "https://"+host+img+"/blobs/uploads/?digest="+sum256("whole"),
+	r, err := http.NewRequestWithContext(t.Context(), "POST",
+		"https://"+host+img+"/blobs/uploads/?digest="+sum256("whole"),
 		io.MultiReader(strings.NewReader("who"), failing{}))
 	if err != nil {
 		t.Fatal(err)
@@ -357,7 +368,8 @@ func TestMount(t *testing.T) {
 	mount(w.owner, img, "&from=giggle/second/none", 201) // it is there already
 
 	// Who may write to one repository but not read the other can't fetch a blob by its digest alone.
-	w.grant(t, "projects/giggle/locations/europe-north1/repositories/second", "roles/owner", "user:stranger@giggle.test")
+	w.grant(t, "projects/giggle/locations/europe-north1/repositories/second", "roles/owner",
+		"user:stranger@giggle.test")
 	mount(w.stranger, other, "&from=giggle/my-repo/jokes", 202)
 	resp, body = w.do(t, w.owner, "HEAD", other+"/blobs/"+d, nil, nil)
 	want(t, resp, body, http.StatusNotFound, "")
@@ -383,12 +395,14 @@ func TestManifests(t *testing.T) {
 	put(sum256(good)+"?tag=-x", good, ociType, 400, "MANIFEST_INVALID")
 	put(sum256("other"), good, ociType, 400, "DIGEST_INVALID")
 	put("v2", "{", ociType, 400, "MANIFEST_INVALID")
-	put("v2", good, map[string]string{"Content-Type": "application/vnd.oci.image.index.v1+json"}, 400, "MANIFEST_INVALID")
+	put("v2", good, map[string]string{"Content-Type": "application/vnd.oci.image.index.v1+json"}, 400,
+		"MANIFEST_INVALID")
 	put("v2", good, map[string]string{"Content-Type": "text/plain"}, 400, "MANIFEST_INVALID")
 	put("v2", manifest("nowhere", ""), ociType, 404, "MANIFEST_BLOB_UNKNOWN")
 	put("v2", strings.Replace(good, `"size":6`, `"size":7`, 1), ociType, 400, "MANIFEST_INVALID")
 	put("v2", manifest("config", `,"manifests":[]`), ociType, 400, "MANIFEST_INVALID")
-	put("v2", manifest("config", `,"annotations":{"a":"`+strings.Repeat("x", artifacts.MaxManifest)+`"}`), ociType, 413, "MANIFEST_TOO_LARGE")
+	put("v2", manifest("config", `,"annotations":{"a":"`+strings.Repeat("x", artifacts.MaxManifest)+`"}`), ociType, 413,
+		"MANIFEST_TOO_LARGE")
 	put("bad..%2f", good, ociType, 400, "NAME_INVALID")
 	resp, body := w.do(t, w.owner, "GET", img+"/manifests/v2", nil, nil)
 	want(t, resp, body, http.StatusNotFound, "MANIFEST_UNKNOWN")
@@ -438,7 +452,8 @@ func TestLists(t *testing.T) {
 	} {
 		resp, body := w.do(t, w.reader, "GET", img+"/tags/list"+tt.query, nil, nil)
 		want(t, resp, body, http.StatusOK, "")
-		if wantBody := `{"name":"giggle/my-repo/jokes","tags":` + tt.tags + `}`; body != wantBody || resp.Header.Get("Link") != tt.link {
+		if wantBody := `{"name":"giggle/my-repo/jokes","tags":` + tt.tags + `}`; body != wantBody ||
+			resp.Header.Get("Link") != tt.link {
 			t.Errorf("tags%s: %s, Link %q; want %s, %q", tt.query, body, resp.Header.Get("Link"), wantBody, tt.link)
 		}
 	}
@@ -446,7 +461,9 @@ func TestLists(t *testing.T) {
 	want(t, resp, body, http.StatusBadRequest, "PAGINATION_NUMBER_INVALID")
 
 	// What is attached to a digest.
-	attached := manifest("config", `,"artifactType":"application/x.sbom","annotations":{"k":"v"},"subject":{"mediaType":"m","digest":"`+sum256(subject)+`","size":1}`)
+	attached := manifest("config",
+		`,"artifactType":"application/x.sbom","annotations":{"k":"v"},"subject":{"mediaType":"m","digest":"`+
+			sum256(subject)+`","size":1}`)
 	resp, body = w.do(t, w.owner, "PUT", img+"/manifests/"+sum256(attached), strings.NewReader(attached), ociType)
 	want(t, resp, body, http.StatusCreated, "")
 	if got := resp.Header.Get("OCI-Subject"); got != sum256(subject) {
@@ -455,7 +472,8 @@ func TestLists(t *testing.T) {
 	for _, tt := range []struct {
 		digest, query string
 		n             int
-	}{{sum256(subject), "", 1}, {sum256(subject), "?artifactType=application/x.sbom", 1}, {sum256(subject), "?artifactType=other", 0}, {sum256("none"), "", 0}} {
+	}{{sum256(subject), "", 1}, {sum256(subject), "?artifactType=application/x.sbom", 1},
+		{sum256(subject), "?artifactType=other", 0}, {sum256("none"), "", 0}} {
 		resp, body := w.do(t, w.reader, "GET", img+"/referrers/"+tt.digest+tt.query, nil, nil)
 		want(t, resp, body, http.StatusOK, "")
 		var out struct {
@@ -464,7 +482,8 @@ func TestLists(t *testing.T) {
 		if err := json.Unmarshal([]byte(body), &out); err != nil || len(out.Manifests) != tt.n {
 			t.Errorf("referrers of %s%s: %s, want %d", tt.digest, tt.query, body, tt.n)
 		}
-		if tt.n > 0 && (out.Manifests[0].Digest != sum256(attached) || out.Manifests[0].ArtifactType != "application/x.sbom") {
+		if tt.n > 0 && (out.Manifests[0].Digest != sum256(attached) ||
+			out.Manifests[0].ArtifactType != "application/x.sbom") {
 			t.Errorf("referrers: %s", body)
 		}
 	}

@@ -5,8 +5,9 @@
 // keep what it takes in. It asks who may do what and decides nothing itself. The hosts of Container Registry (gcr.io,
 // us.gcr.io, …) are each the repository of that name, made by the first push.
 //
-// Rules: https://github.com/opencontainers/distribution-spec, https://distribution.github.io/distribution/spec/auth/token
-// and https://cloud.google.com/artifact-registry/docs/docker/authentication.
+// Rules: https://github.com/opencontainers/distribution-spec,
+// https://distribution.github.io/distribution/spec/auth/token and
+// https://cloud.google.com/artifact-registry/docs/docker/authentication.
 package registry
 
 import (
@@ -122,10 +123,12 @@ func (s *server) endpoint(n noun, method string) (endpoint, bool) {
 			"POST": {upload, s.startUpload},
 		},
 		uploadNoun: {
-			"GET": {upload, s.uploadStatus}, "PATCH": {upload, s.appendUpload}, "PUT": {upload, s.finishUpload}, "DELETE": {upload, s.cancelUpload},
+			"GET": {upload, s.uploadStatus}, "PATCH": {upload, s.appendUpload}, "PUT": {upload, s.finishUpload},
+			"DELETE": {upload, s.cancelUpload},
 		},
 		manifestNoun: {
-			"GET": {download, s.getManifest}, "HEAD": {download, s.getManifest}, "PUT": {upload, s.putManifest}, "DELETE": {remove, s.deleteManifest},
+			"GET": {download, s.getManifest}, "HEAD": {download, s.getManifest}, "PUT": {upload, s.putManifest},
+			"DELETE": {remove, s.deleteManifest},
 		},
 		tagsNoun:      {"GET": {download, s.listTags}},
 		referrersNoun: {"GET": {download, s.listReferrers}},
@@ -144,7 +147,8 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (s *server) serve(w http.ResponseWriter, r *http.Request) error {
 	host, ok := artifacts.ParseHost(hostname(r.Host))
 	if !ok {
-		return fault.New(fault.Unimplemented, "Giggle serves no registry at %.80s; push to LOCATION-docker.pkg.dev/PROJECT/REPOSITORY/IMAGE.", r.Host)
+		return fault.New(fault.Unimplemented,
+			"Giggle serves no registry at %.80s; push to LOCATION-docker.pkg.dev/PROJECT/REPOSITORY/IMAGE.", r.Host)
 	}
 	switch strings.TrimSuffix(r.URL.Path, "/") {
 	case "/v2/token":
@@ -156,7 +160,8 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request) error {
 	}
 	rt, ok := parseRoute(r.URL.Path)
 	if !ok {
-		return coded("NAME_INVALID", fault.New(fault.NotFound, "%.100q is no path of the registry protocol.", r.URL.Path))
+		return coded("NAME_INVALID",
+			fault.New(fault.NotFound, "%.100q is no path of the registry protocol.", r.URL.Path))
 	}
 	image, err := s.image(host, rt.name)
 	if err != nil {
@@ -164,9 +169,16 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request) error {
 	}
 	e, ok := s.endpoint(rt.noun, r.Method)
 	if !ok {
-		return coded("UNSUPPORTED", fault.New(fault.Unimplemented, "%.20s is not a method of %.100s.", r.Method, r.URL.Path))
+		return coded("UNSUPPORTED",
+			fault.New(fault.Unimplemented, "%.20s is not a method of %.100s.", r.Method, r.URL.Path))
 	}
-	req := &request{Request: r, route: rt, host: host, id: s.NewID(), image: image}
+	req := &request{
+		Request: r,
+		route:   rt,
+		host:    host,
+		id:      s.NewID(),
+		image:   image,
+	}
 	w.Header().Set("X-Goog-Request-Id", req.id)
 	if req.who, err = s.authenticate(r); err != nil {
 		return err
@@ -190,9 +202,13 @@ func (s *server) admitted(w http.ResponseWriter, req *request, e endpoint) error
 	r, image := req.Request, req.image
 	if err := s.Identity.Authorize(r.Context(), req.who, e.permission, image.Repository.String()); err != nil {
 		if fault.Is(err, fault.Unauthenticated) { // in the words that Artifact Registry has for this
-			return &fault.Error{Code: fault.Unauthenticated, Cause: err, Message: fmt.Sprintf(
-				"Unauthenticated request. Unauthenticated requests do not have permission %q on resource %q (or it may not exist). `gcloud auth configure-docker %s` makes docker log in.",
-				e.permission, image.Repository, req.host.Host)}
+			return &fault.Error{
+				Code:  fault.Unauthenticated,
+				Cause: err,
+				Message: fmt.Sprintf(
+					"Unauthenticated request. Unauthenticated requests do not have permission %q on resource %q (or it may not exist). `gcloud auth configure-docker %s` makes docker log in.",
+					e.permission, image.Repository, req.host.Host),
+			}
 		}
 		return err
 	}
@@ -212,8 +228,13 @@ func (s *server) createOnPush(r *request) error {
 	}
 	const permission = "artifactregistry.repositories.createOnPush"
 	if err := s.Identity.Authorize(r.Context(), r.who, permission, r.image.Repository.Location.String()); err != nil {
-		return &fault.Error{Code: fault.PermissionDenied, Cause: err, Message: r.image.Repository.ID +
-			" repo does not exist. Creating on push requires the " + permission + " permission (roles/artifactregistry.createOnPushWriter)."}
+		return &fault.Error{
+			Code:  fault.PermissionDenied,
+			Cause: err,
+			Message: r.image.Repository.ID +
+				" repo does not exist. Creating on push requires the " + permission +
+				" permission (roles/artifactregistry.createOnPushWriter).",
+		}
 	}
 	return s.Artifacts.CreateOnPush(r.Context(), r.image.Repository)
 }

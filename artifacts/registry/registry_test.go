@@ -78,7 +78,9 @@ func newWorld(t *testing.T) *world {
 	}
 	t.Cleanup(func() { _ = w.audit.Close() })
 	handler := registry.New(registry.Config{
-		Artifacts: w.Artifacts, Blobs: w.blobs, Identity: authorizer{w.identity},
+		Artifacts: w.Artifacts,
+		Blobs:     w.blobs,
+		Identity:  authorizer{w.identity},
 		Project: func(ref string) (resource.Project, error) {
 			switch ref {
 			case "giggle", "123456789012":
@@ -89,8 +91,9 @@ func newWorld(t *testing.T) *world {
 			return resource.Project{}, fault.New(fault.NotFound, "no project %q", ref)
 		},
 		Admit: func() error { return w.full },
-		Audit: w.audit, NewID: uuid.NewString,
-		Log: slog.New(slog.NewTextHandler(testLog{t}, nil)),
+		Audit: w.audit,
+		NewID: uuid.NewString,
+		Log:   slog.New(slog.NewTextHandler(testLog{t}, nil)),
 	})
 	w.server = httptest.NewTLSServer(handler)
 	t.Cleanup(w.server.Close)
@@ -109,7 +112,8 @@ func (l testLog) Write(p []byte) (int, error) {
 type authorizer struct{ *iam.IAM }
 
 func (a authorizer) Authorize(ctx context.Context, p iam.Principal, permission, resource string) error {
-	if p == iam.User("reader@giggle.test") && strings.HasSuffix(permission, ".downloadArtifacts") && strings.HasSuffix(resource, "/my-repo") {
+	if p == iam.User("reader@giggle.test") && strings.HasSuffix(permission, ".downloadArtifacts") &&
+		strings.HasSuffix(resource, "/my-repo") {
 		return nil
 	}
 	return a.IAM.Authorize(ctx, p, permission, resource)
@@ -126,14 +130,20 @@ func (w *world) token(t *testing.T, who string) string {
 
 func (w *world) grant(t *testing.T, resource, role, member string) {
 	t.Helper()
-	if _, err := w.identity.SetPolicy(t.Context(), resource, iam.Policy{Bindings: []iam.Binding{{Role: role, Members: []string{member}}}}); err != nil {
+	if _, err := w.identity.SetPolicy(t.Context(), resource, iam.Policy{Bindings: []iam.Binding{{
+		Role:    role,
+		Members: []string{member},
+	}}}); err != nil {
 		t.Fatal(err)
 	}
 }
 
 func (w *world) repository(t *testing.T, id string) {
 	t.Helper()
-	_, err := w.CreateRepository(t.Context(), artifacts.Repository{Name: resource.Repository("giggle", "europe-north1", id), Format: artifacts.Docker})
+	_, err := w.CreateRepository(t.Context(), artifacts.Repository{
+		Name:   resource.Repository("giggle", "europe-north1", id),
+		Format: artifacts.Docker,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -178,7 +188,8 @@ func TestPushAndPull(t *testing.T) {
 			t.Fatalf("push as %s: %v", user, err)
 		}
 	}
-	for _, s := range []string{"/giggle/my-repo/team/jokes:v1", "/123456789012/my-repo/team/jokes:v1", "/giggle/my-repo/team/jokes@" + digest(t, img)} {
+	for _, s := range []string{"/giggle/my-repo/team/jokes:v1", "/123456789012/my-repo/team/jokes:v1",
+		"/giggle/my-repo/team/jokes@" + digest(t, img)} {
 		got, err := remote.Image(ref(t, host+s), w.options(t, "oauth2accesstoken", w.reader)...)
 		if err != nil {
 			t.Fatalf("pull %s: %v", s, err)
@@ -233,7 +244,9 @@ func digest(t *testing.T, img v1.Image) string {
 }
 
 // do sends one request with a bearer token ("" is none) and returns the answer with its body read.
-func (w *world) do(t *testing.T, token, method, path string, body io.Reader, header map[string]string) (*http.Response, string) {
+func (w *world) do(
+	t *testing.T, token, method, path string, body io.Reader, header map[string]string,
+) (*http.Response, string) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), method, "https://"+host+path, body)
 	if err != nil {

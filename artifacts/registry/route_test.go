@@ -24,7 +24,8 @@ func TestParseRoute(t *testing.T) {
 		}
 	}
 	for _, path := range []string{
-		"", "/", "/v1/p/r/i/tags/list", "/v2/", "/v2/tags/list", "/v2/manifests/v1", "/v2/p/r/i/manifests/", "/v2/p/r/i", "/v2/p/r/i/tags/other",
+		"", "/", "/v1/p/r/i/tags/list", "/v2/", "/v2/tags/list", "/v2/manifests/v1", "/v2/p/r/i/manifests/",
+		"/v2/p/r/i", "/v2/p/r/i/tags/other",
 		"/v2//blobs/uploads/", "/v2/p/uploads/ABC", "/v2/" + strings.Repeat("a/", 600) + "tags/list",
 	} {
 		if got, ok := parseRoute(path); ok {
@@ -34,7 +35,8 @@ func TestParseRoute(t *testing.T) {
 }
 
 func FuzzParseRoute(f *testing.F) {
-	for _, s := range []string{"/v2/p/r/i/blobs/uploads/", "/v2/p/r/i/blobs/uploads/X", "/v2/giggle/my-repo/a/b/manifests/sha256:0", "/v2/p/r/../tags/list", "/v2/p/r/i/referrers/x"} {
+	for _, s := range []string{"/v2/p/r/i/blobs/uploads/", "/v2/p/r/i/blobs/uploads/X",
+		"/v2/giggle/my-repo/a/b/manifests/sha256:0", "/v2/p/r/../tags/list", "/v2/p/r/i/referrers/x"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, path string) {
@@ -50,7 +52,8 @@ func FuzzParseRoute(f *testing.F) {
 			return
 		}
 		// A name that is taken is clean, and says the same again.
-		if again := image.Repository.Project + "/" + image.Repository.ID + "/" + image.Path; again != r.name || strings.Contains(r.name, "..") || strings.ContainsAny(r.name, "\"\\ \x00%") {
+		if again := image.Repository.Project + "/" + image.Repository.ID + "/" + image.Path; again != r.name ||
+			strings.Contains(r.name, "..") || strings.ContainsAny(r.name, "\"\\ \x00%") {
 			t.Fatalf("%q became %q", r.name, again)
 		}
 	})

@@ -78,7 +78,8 @@ func TestSkopeo(t *testing.T) {
 	run := func(args ...string) {
 		t.Helper()
 		cmd := exec.CommandContext(t.Context(), bin, append([]string{"--insecure-policy"}, args...)...)
-		cmd.Env = append(os.Environ(), "HTTPS_PROXY="+proxy, "NO_PROXY=", "no_proxy=", "REGISTRY_AUTH_FILE="+filepath.Join(dir, "auth.json"), "HOME="+dir)
+		cmd.Env = append(os.Environ(), "HTTPS_PROXY="+proxy, "NO_PROXY=", "no_proxy=",
+			"REGISTRY_AUTH_FILE="+filepath.Join(dir, "auth.json"), "HOME="+dir)
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("skopeo %v: %v\n%s", args[0], err, out)
 		}

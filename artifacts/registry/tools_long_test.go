@@ -49,9 +49,11 @@ func TestLongPodman(t *testing.T) {
 	proxy := w.proxy(t)
 	run := func(args ...string) {
 		t.Helper()
-		storage := []string{"--root", filepath.Join(dir, "root"), "--runroot", filepath.Join(dir, "run"), "--storage-driver", "vfs", "--events-backend", "none"}
+		storage := []string{"--root", filepath.Join(dir, "root"), "--runroot", filepath.Join(dir, "run"),
+			"--storage-driver", "vfs", "--events-backend", "none"}
 		cmd := exec.CommandContext(t.Context(), bin, append(storage, args...)...)
-		cmd.Env = append(os.Environ(), "HTTPS_PROXY="+proxy, "NO_PROXY=", "no_proxy=", "REGISTRY_AUTH_FILE="+filepath.Join(dir, "auth.json"), "HOME="+dir)
+		cmd.Env = append(os.Environ(), "HTTPS_PROXY="+proxy, "NO_PROXY=", "no_proxy=",
+			"REGISTRY_AUTH_FILE="+filepath.Join(dir, "auth.json"), "HOME="+dir)
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("podman %v: %v\n%s", args[0], err, out)
 		}
@@ -79,7 +81,8 @@ func TestLongOras(t *testing.T) {
 	w := newWorld(t)
 	dir := t.TempDir()
 	bin := filepath.Join(dir, "oras")
-	build := exec.CommandContext(t.Context(), "go", "build", "-C", "../../test/conformance", "-o", bin, "oras.land/oras/cmd/oras")
+	build := exec.CommandContext(t.Context(), "go", "build", "-C", "../../test/conformance", "-o", bin,
+		"oras.land/oras/cmd/oras")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build of oras: %v\n%s", err, out)
 	}
@@ -95,7 +98,8 @@ func TestLongOras(t *testing.T) {
 		}
 		cmd := exec.CommandContext(t.Context(), bin, args...)
 		cmd.Dir = dir
-		cmd.Env = append(os.Environ(), "HTTPS_PROXY="+proxy, "NO_PROXY=", "no_proxy=", "HOME="+dir, "DOCKER_CONFIG="+dir)
+		cmd.Env = append(os.Environ(), "HTTPS_PROXY="+proxy, "NO_PROXY=", "no_proxy=", "HOME="+dir,
+			"DOCKER_CONFIG="+dir)
 		out, err := cmd.CombinedOutput()
 		if err != nil {
 			t.Fatalf("oras %v: %v\n%s", args[0], err, out)
@@ -119,7 +123,8 @@ func TestLongOras(t *testing.T) {
 		t.Errorf("pulled %q, %v", got, err)
 	}
 	run("copy", name, host+"/giggle/my-repo/copied:v1", "--recursive")
-	if out := run("discover", host+"/giggle/my-repo/copied:v1", "--format", "json"); !strings.Contains(out, "application/vnd.example.sbom") {
+	if out := run("discover", host+"/giggle/my-repo/copied:v1", "--format", "json"); !strings.Contains(out,
+		"application/vnd.example.sbom") {
 		t.Errorf("the copy has no referrer: %s", out)
 	}
 }

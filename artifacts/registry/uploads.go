@@ -147,16 +147,20 @@ func (s *server) chunk(w http.ResponseWriter, r *request) (int64, error) {
 	if header := r.Header.Get("Content-Range"); header != "" {
 		m := contentRange.FindStringSubmatch(header)
 		if m == nil {
-			return 0, coded("RANGE_INVALID", fault.New(fault.InvalidArgument, "Content-Range %.60q is not START-END.", header))
+			return 0, coded("RANGE_INVALID",
+				fault.New(fault.InvalidArgument, "Content-Range %.60q is not START-END.", header))
 		}
 		first, _ := strconv.ParseInt(m[1], 10, 64) // digits, and few of them
 		last, _ := strconv.ParseInt(m[2], 10, 64)
 		if last < first {
-			return 0, coded("RANGE_INVALID", fault.New(fault.InvalidArgument, "Content-Range %s ends before it starts.", header))
+			return 0, coded("RANGE_INVALID",
+				fault.New(fault.InvalidArgument, "Content-Range %s ends before it starts.", header))
 		}
 		start, length = first, last-first+1
 		if r.ContentLength >= 0 && r.ContentLength != length {
-			return 0, coded("SIZE_INVALID", fault.New(fault.InvalidArgument, "Content-Range %s is not the body's %d bytes.", header, r.ContentLength))
+			return 0, coded("SIZE_INVALID",
+				fault.New(fault.InvalidArgument, "Content-Range %s is not the body's %d bytes.", header,
+					r.ContentLength))
 		}
 	}
 	if length == 0 {
@@ -165,7 +169,8 @@ func (s *server) chunk(w http.ResponseWriter, r *request) (int64, error) {
 	if err := s.Bytes.Admit(r.Context(), r.image.Repository.Project, max(length, 0)); err != nil {
 		return 0, err
 	}
-	body := s.Bytes.Upload(r.image.Repository.Project, r.ref, have).Reader(r.Context(), fromClient{limit(r.Body, length)}, 0)
+	body := s.Bytes.Upload(r.image.Repository.Project, r.ref, have).Reader(r.Context(),
+		fromClient{limit(r.Body, length)}, 0)
 	n, err := s.Blobs.AppendUpload(r.Context(), r.ref, start, body)
 	if fault.Is(err, fault.OutOfRange) {
 		setProgress(w, r, r.ref, n)
@@ -226,7 +231,12 @@ type fromClient struct{ r io.Reader }
 func (c fromClient) Read(p []byte) (int, error) {
 	n, err := c.r.Read(p)
 	if err != nil && err != io.EOF { //nolint:errorlint // Read returns io.EOF itself
-		err = &fault.Error{Code: fault.InvalidArgument, Reason: "BLOB_UPLOAD_INVALID", Message: "The body ended too early.", Cause: err}
+		err = &fault.Error{
+			Code:    fault.InvalidArgument,
+			Reason:  "BLOB_UPLOAD_INVALID",
+			Message: "The body ended too early.",
+			Cause:   err,
+		}
 	}
 	return n, err
 }
@@ -248,7 +258,8 @@ func (l *limited) Read(p []byte) (int, error) {
 	if l.left == 0 {
 		var one [1]byte
 		if n, _ := io.ReadFull(l.r, one[:]); n > 0 {
-			return 0, coded("SIZE_INVALID", fault.New(fault.InvalidArgument, "The body is longer than its Content-Range."))
+			return 0, coded("SIZE_INVALID",
+				fault.New(fault.InvalidArgument, "The body is longer than its Content-Range."))
 		}
 		return 0, io.EOF
 	}

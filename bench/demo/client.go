@@ -49,7 +49,8 @@ func NewClient(ctx context.Context, s shell.Session) (*Client, error) {
 		TLSClientConfig: &tls.Config{RootCAs: pool}, ForceAttemptHTTP2: true, MaxIdleConnsPerHost: 100,
 	}}}
 	form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {s.RefreshToken}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://oauth2.googleapis.com/token", strings.NewReader(form.Encode()))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://oauth2.googleapis.com/token",
+		strings.NewReader(form.Encode()))
 	if err != nil {
 		return nil, err
 	}
@@ -210,11 +211,13 @@ func (c *Client) Upload(ctx context.Context, dir, name string) (Source, error) {
 		return Source{}, err
 	}
 	bucket := "run-sources-" + c.session.Project + "-" + Region
-	err = c.call(ctx, "POST", "https://storage.googleapis.com/storage/v1/b?project="+c.session.Project, object{"name": bucket, "location": Region}, nil)
+	err = c.call(ctx, "POST", "https://storage.googleapis.com/storage/v1/b?project="+c.session.Project,
+		object{"name": bucket, "location": Region}, nil)
 	if err != nil && !is(err, http.StatusConflict) {
 		return Source{}, err
 	}
-	at := "https://storage.googleapis.com/upload/storage/v1/b/" + bucket + "/o?uploadType=media&name=" + url.QueryEscape(name)
+	at := "https://storage.googleapis.com/upload/storage/v1/b/" + bucket + "/o?uploadType=media&name=" +
+		url.QueryEscape(name)
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, at, bytes.NewReader(archive))
 	if err != nil {
 		return Source{}, err
@@ -281,7 +284,9 @@ func (c *Client) Build(ctx context.Context, src Source, service string) (image s
 
 // Deploy makes a service of an image, or a new revision of it, and returns its URL once it is ready. Change may alter
 // the Knative object before it is sent.
-func (c *Client) Deploy(ctx context.Context, service, image string, change func(svc map[string]any)) (serviceURL string, err error) {
+func (c *Client) Deploy(
+	ctx context.Context, service, image string, change func(svc map[string]any),
+) (serviceURL string, err error) {
 	host := "https://" + Region + "-run.googleapis.com"
 	at := host + "/apis/serving.knative.dev/v1/namespaces/" + c.session.Project + "/services"
 	svc := object{
@@ -306,7 +311,8 @@ func (c *Client) Deploy(ctx context.Context, service, image string, change func(
 			Error    *struct{ Message string }
 			Response knativeService
 		}
-		if err := c.call(ctx, "POST", host+"/v1/"+c.location()+"/operations/"+op+":wait", object{"timeout": "30s"}, &w); err != nil {
+		if err := c.call(ctx, "POST", host+"/v1/"+c.location()+"/operations/"+op+":wait", object{"timeout": "30s"},
+			&w); err != nil {
 			return "", err
 		}
 		if w.Error != nil {
@@ -336,7 +342,8 @@ func (c *Client) Replace(ctx context.Context, name string, svc map[string]any) e
 }
 
 func (c *Client) service(name string) string {
-	return "https://" + Region + "-run.googleapis.com/apis/serving.knative.dev/v1/namespaces/" + c.session.Project + "/services/" + name
+	return "https://" + Region + "-run.googleapis.com/apis/serving.knative.dev/v1/namespaces/" + c.session.Project +
+		"/services/" + name
 }
 
 type knativeService struct {
@@ -353,7 +360,8 @@ func nonce() string { return "n" + strconv.FormatInt(time.Now().UnixNano(), 36) 
 // AllowAll lets everyone invoke a service.
 func (c *Client) AllowAll(ctx context.Context, service string) error {
 	return c.call(ctx, "POST", "https://run.googleapis.com/v1/"+c.location()+"/services/"+service+":setIamPolicy",
-		object{"policy": object{"bindings": []object{{"role": "roles/run.invoker", "members": []string{"allUsers"}}}}}, nil)
+		object{"policy": object{"bindings": []object{{"role": "roles/run.invoker", "members": []string{"allUsers"}}}}},
+		nil)
 }
 
 // Get calls a service without credentials and returns its answer.

@@ -242,7 +242,8 @@ func uploadOffsets(t *testing.T, s Store) {
 		}
 	}
 	// A line that breaks keeps what came, and the client goes on from there.
-	size, err := s.AppendUpload(t.Context(), id, 3, io.MultiReader(strings.NewReader("de"), iotest.ErrReader(io.ErrUnexpectedEOF)))
+	size, err := s.AppendUpload(t.Context(), id, 3,
+		io.MultiReader(strings.NewReader("de"), iotest.ErrReader(io.ErrUnexpectedEOF)))
 	if !errors.Is(err, io.ErrUnexpectedEOF) || size != 5 {
 		t.Errorf("broken append = %d, %v", size, err)
 	}

@@ -30,7 +30,11 @@ func (x *base) layer(ctx context.Context, cfg Config, toolchain oci.Image) (oci.
 		return *x.made, nil
 	}
 	files := []oci.File{
-		{Path: "/etc/passwd", Mode: 0o644, Data: []byte("root:x:0:0:root:/root:/sbin/nologin\nnobody:x:65534:65534:nobody:/nonexistent:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/home/nonroot:/sbin/nologin\n")},
+		{
+			Path: "/etc/passwd",
+			Mode: 0o644,
+			Data: []byte("root:x:0:0:root:/root:/sbin/nologin\nnobody:x:65534:65534:nobody:/nonexistent:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/home/nonroot:/sbin/nologin\n"),
+		},
 		{Path: "/etc/group", Mode: 0o644, Data: []byte("root:x:0:\nnobody:x:65534:\nnonroot:x:65532:\n")},
 		{Path: "/etc/nsswitch.conf", Mode: 0o644, Data: []byte("hosts: files dns\n")},
 		{Path: "/etc/ssl/certs/ca-certificates.crt", Mode: 0o644, Data: cfg.SystemTrust},

@@ -1,10 +1,10 @@
-// Package buildpack turns source code into an image without a Dockerfile, as Google's buildpacks do: Go, Node.js, Python
-// and static sites; other languages fail with a message that says so.
+// Package buildpack turns source code into an image without a Dockerfile, as Google's buildpacks do: Go, Node.js,
+// Python and static sites; other languages fail with a message that says so.
 //
-// The compiler or package manager runs in a container of the engine, as hardened as any service, with no network but the
-// platform's proxies for Go modules and npm packages. The image is put together here, from a small base of our own, and is
-// reproducible: the same source makes the same digest. Where sources and images are kept is package build's and its
-// interfaces' business.
+// The compiler or package manager runs in a container of the engine, as hardened as any service, with no network but
+// the platform's proxies for Go modules and npm packages. The image is put together here, from a small base of our own,
+// and is reproducible: the same source makes the same digest. Where sources and images are kept is package build's and
+// its interfaces' business.
 package buildpack
 
 import (
@@ -133,7 +133,8 @@ func (b *Builder) BuildSource(
 	case static:
 		return b.buildStatic(ctx, job, src, out, say)
 	}
-	return "", fault.New(fault.Unimplemented, "The source is %s; Go, Node.js, Python and static sites can be built without a Dockerfile. Write a Dockerfile, or build an image yourself and deploy it with --image.", lang)
+	return "", fault.New(fault.Unimplemented,
+		"The source is %s; Go, Node.js, Python and static sites can be built without a Dockerfile. Write a Dockerfile, or build an image yourself and deploy it with --image.", lang)
 }
 
 // The languages that Google's buildpacks know, by the files that tell them.
@@ -146,12 +147,15 @@ const (
 
 // signs are in the order in which they count.
 var signs = []struct{ language, file string }{
-	{golang, "go.mod"}, {golang, "*.go"}, {nodejs, "package.json"}, {python, "requirements.txt"}, {python, "pyproject.toml"}, {python, "*.py"},
-	{"Java", "pom.xml"}, {"Java", "build.gradle"}, {"Ruby", "Gemfile"}, {"PHP", "composer.json"}, {"PHP", "index.php"}, {".NET", "*.csproj"}, {static, "index.html"},
+	{golang, "go.mod"}, {golang, "*.go"}, {nodejs, "package.json"}, {python, "requirements.txt"},
+	{python, "pyproject.toml"}, {python, "*.py"},
+	{"Java", "pom.xml"}, {"Java", "build.gradle"}, {"Ruby", "Gemfile"}, {"PHP", "composer.json"}, {"PHP", "index.php"},
+	{".NET", "*.csproj"}, {static, "index.html"},
 }
 
 // runtimes are the values of GOOGLE_RUNTIME.
-var runtimes = map[string]string{"go": golang, "nodejs": nodejs, "python": python, "static": static, "java": "Java", "ruby": "Ruby", "php": "PHP", "dotnet": ".NET"}
+var runtimes = map[string]string{"go": golang, "nodejs": nodejs, "python": python, "static": static, "java": "Java",
+	"ruby": "Ruby", "php": "PHP", "dotnet": ".NET"}
 
 // detect says which language a source is written in: what the user says, or the files at its root.
 func detect(src, want string) (string, error) {
@@ -159,7 +163,8 @@ func detect(src, want string) (string, error) {
 		if lang := runtimes[strings.TrimRight(strings.ToLower(want), "0123456789.")]; lang != "" {
 			return lang, nil
 		}
-		return "", fault.New(fault.InvalidArgument, "GOOGLE_RUNTIME=%.40q is no runtime: go, nodejs, python or static.", want)
+		return "", fault.New(fault.InvalidArgument, "GOOGLE_RUNTIME=%.40q is no runtime: go, nodejs, python or static.",
+			want)
 	}
 	for _, s := range signs {
 		found, err := filepath.Glob(filepath.Join(src, s.file))
@@ -174,5 +179,6 @@ func detect(src, want string) (string, error) {
 	if mains, err := mainPackages(src); err == nil && len(mains) > 0 {
 		return golang, nil
 	}
-	return "", fault.New(fault.InvalidArgument, "No buildpack fits the source: at its root there is none of go.mod, *.go, package.json, requirements.txt, *.py, index.html. Was --source the right directory?")
+	return "", fault.New(fault.InvalidArgument,
+		"No buildpack fits the source: at its root there is none of go.mod, *.go, package.json, requirements.txt, *.py, index.html. Was --source the right directory?")
 }

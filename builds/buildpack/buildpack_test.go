@@ -80,18 +80,35 @@ func setup(t *testing.T, upstream string) *fixture {
 		}
 	})
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
-	modules, err := modproxy.New(modproxy.Config{Dir: filepath.Join(f.dir, "modules"), Upstream: upstream, Now: time.Now, Log: log})
+	modules, err := modproxy.New(modproxy.Config{
+		Dir:      filepath.Join(f.dir, "modules"),
+		Upstream: upstream,
+		Now:      time.Now,
+		Log:      log,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	packages, err := npmproxy.New(npmproxy.Config{Dir: filepath.Join(f.dir, "npm"), Upstream: npmRegistry(t), Now: time.Now, Log: log})
+	packages, err := npmproxy.New(npmproxy.Config{
+		Dir:      filepath.Join(f.dir, "npm"),
+		Upstream: npmRegistry(t),
+		Now:      time.Now,
+		Log:      log,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	n := 0
 	f.builder, err = buildpack.New(buildpack.Config{
-		Engine: shared, Images: f.images, Blobs: blobs, Mirror: foreignImages(t), Dir: filepath.Join(f.dir, "build"), SystemTrust: []byte("certificates\n"),
-		SumDB: modules.SumDB, Log: log, NewID: func() string { n++; return fmt.Sprint(t.Name(), n) },
+		Engine:      shared,
+		Images:      f.images,
+		Blobs:       blobs,
+		Mirror:      foreignImages(t),
+		Dir:         filepath.Join(f.dir, "build"),
+		SystemTrust: []byte("certificates\n"),
+		SumDB:       modules.SumDB,
+		Log:         log,
+		NewID:       func() string { n++; return fmt.Sprint(t.Name(), n) },
 		Sockets: func(builds.Build) engine.Sockets {
 			return engine.Sockets{Metadata: func(l net.Listener) {
 				proxies := http.NewServeMux()
@@ -169,7 +186,8 @@ func (f *fixture) buildAt(ctx context.Context, archive []byte, env map[string]st
 	var out syncBuffer
 	job := builds.Build{Name: resource.Build("p1", "europe-north1", "b1"), Project: "p1"}
 	begin := time.Now()
-	digest, err = f.builder.BuildSource(ctx, job, builds.ImageOf(builds.Buildpack, "app", env).Steps[0], bytes.NewReader(archive), int64(len(archive)), &out)
+	digest, err = f.builder.BuildSource(ctx, job, builds.ImageOf(builds.Buildpack, "app", env).Steps[0],
+		bytes.NewReader(archive), int64(len(archive)), &out)
 	f.t.Logf("%v after %v; log:\n%s", err, time.Since(begin).Round(time.Millisecond), out.String())
 	left, e := os.ReadDir(filepath.Join(f.dir, "build", "work"))
 	if e != nil || len(left) != 0 {
@@ -195,8 +213,14 @@ func (f *fixture) answer(digest string) string {
 		f.t.Fatal(err)
 	}
 	i, err := shared.Prepare(f.t.Context(), engine.Spec{
-		ID: f.t.Name() + digest, Layers: img.Layers, Args: append(img.Config.Entrypoint, img.Config.Cmd...), Env: append(img.Config.Env, "PORT=8080"),
-		Dir: img.Config.WorkingDir, User: img.Config.User, Memory: 128 << 20, Output: func(l engine.Line) { f.t.Log(l.Text) },
+		ID:     f.t.Name() + digest,
+		Layers: img.Layers,
+		Args:   append(img.Config.Entrypoint, img.Config.Cmd...),
+		Env:    append(img.Config.Env, "PORT=8080"),
+		Dir:    img.Config.WorkingDir,
+		User:   img.Config.User,
+		Memory: 128 << 20,
+		Output: func(l engine.Line) { f.t.Log(l.Text) },
 	})
 	if err != nil {
 		f.t.Fatal(err)
@@ -232,8 +256,10 @@ func (f *fixture) answer(digest string) string {
 
 // server is a program that answers with an expression of Go.
 func server(expression string, imports ...string) string {
-	return "package main\n\nimport (\n\t\"fmt\"\n\t\"net/http\"\n\t\"os\"\n" + strings.Join(imports, "\n") + "\n)\n\nfunc main() {\n" +
-		"\thttp.HandleFunc(\"/\", func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, " + expression + ") })\n" +
+	return "package main\n\nimport (\n\t\"fmt\"\n\t\"net/http\"\n\t\"os\"\n" + strings.Join(imports, "\n") +
+		"\n)\n\nfunc main() {\n" +
+		"\thttp.HandleFunc(\"/\", func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, " + expression +
+		") })\n" +
 		"\tif err := http.ListenAndServe(\":\"+os.Getenv(\"PORT\"), nil); err != nil {\n\t\tpanic(err)\n\t}\n}\n"
 }
 
@@ -256,25 +282,27 @@ func TestHelloWorld(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = filepath.WalkDir(filepath.Join(filepath.Dir(seedMark(t, f)), "go-build"), func(p string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
+	err = filepath.WalkDir(filepath.Join(filepath.Dir(seedMark(t, f)), "go-build"),
+		func(p string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() {
+				return err
+			}
+			st, err := d.Info()
+			switch {
+			case err != nil:
+			case !strings.HasSuffix(p, "-d"): // an index entry is written again when it is used
+			case st.ModTime().After(marker.ModTime()):
+				made += st.Size()
+			default:
+				seeded += st.Size()
+			}
 			return err
-		}
-		st, err := d.Info()
-		switch {
-		case err != nil:
-		case !strings.HasSuffix(p, "-d"): // an index entry is written again when it is used
-		case st.ModTime().After(marker.ModTime()):
-			made += st.Size()
-		default:
-			seeded += st.Size()
-		}
-		return err
-	})
+		})
 	// What is new is the program's package, and an index of the toolchain's sources: net/http alone would be far more.
 	t.Logf("%d kB were in the cache, %d kB are new", seeded>>10, made>>10)
 	if err != nil || seeded < 50<<20 || made > 4<<20 {
-		t.Errorf("%d bytes were in the cache, %d were compiled: the builder's standard library was not used (%v)", seeded, made, err)
+		t.Errorf("%d bytes were in the cache, %d were compiled: the builder's standard library was not used (%v)",
+			seeded, made, err)
 	}
 	img, err := f.images.Inspect(t.Context(), digest)
 	if err != nil || img.Config.Config.User != "65532:65532" || len(img.Layers) != 3 {
@@ -299,7 +327,10 @@ func TestSources(t *testing.T) {
 		env  map[string]string
 		want string
 	}{
-		"no module": {src: files{"main.go": server(`func() (n int) { for i := range 3 { n += i }; return }()`)}, want: "3"},
+		"no module": {
+			src:  files{"main.go": server(`func() (n int) { for i := range 3 { n += i }; return }()`)},
+			want: "3",
+		},
 		"vendor": {src: files{
 			"go.mod": module + "\nrequire v.test/greet v1.0.0\n", "main.go": server(`greet.Hello`, `"v.test/greet"`),
 			"vendor/modules.txt":           "# v.test/greet v1.0.0\n## explicit; go 1.26\nv.test/greet\n",
@@ -312,17 +343,27 @@ func TestSources(t *testing.T) {
 			env:  map[string]string{"GOOGLE_GOLDFLAGS": "-X main.version=v7", "GOFLAGS": "-tags=prod"},
 			want: "v7 prod",
 		},
-		"files beside": {src: files{
-			"go.mod": module, "main.go": server(`func() string { b, err := os.ReadFile("data/x.txt"); return fmt.Sprint(string(b), err) }()`), "data/x.txt": "data",
-		}, want: "data<nil>"},
-		"trust and zones": {src: files{
-			"go.mod":  module,
-			"main.go": server(`func() string { b, _ := os.ReadFile("/etc/ssl/certs/ca-certificates.crt"); l, err := time.LoadLocation("Europe/Helsinki"); return fmt.Sprint(string(b), l, err) }()`, `"time"`),
-		}, want: "certificates\nEurope/Helsinki <nil>"},
-		"workspace": {src: files{
-			"go.work": "go 1.26\n\nuse (\n\t.\n\t./lib\n)\n", "go.mod": module, "main.go": server("lib.Name", `"m.test/lib"`),
-			"lib/go.mod": "module m.test/lib\n\ngo 1.26\n", "lib/lib.go": "package lib\n\nconst Name = \"lib\"\n",
-		}, want: "lib"},
+		"files beside": {
+			src: files{
+				"go.mod": module, "main.go": server(`func() string { b, err := os.ReadFile("data/x.txt"); return fmt.Sprint(string(b), err) }()`), "data/x.txt": "data",
+			},
+			want: "data<nil>",
+		},
+		"trust and zones": {
+			src: files{
+				"go.mod":  module,
+				"main.go": server(`func() string { b, _ := os.ReadFile("/etc/ssl/certs/ca-certificates.crt"); l, err := time.LoadLocation("Europe/Helsinki"); return fmt.Sprint(string(b), l, err) }()`, `"time"`),
+			},
+			want: "certificates\nEurope/Helsinki <nil>",
+		},
+		"workspace": {
+			src: files{
+				"go.work": "go 1.26\n\nuse (\n\t.\n\t./lib\n)\n", "go.mod": module, "main.go": server("lib.Name",
+					`"m.test/lib"`),
+				"lib/go.mod": "module m.test/lib\n\ngo 1.26\n", "lib/lib.go": "package lib\n\nconst Name = \"lib\"\n",
+			},
+			want: "lib",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := &fixture{t: t, dir: f.dir, images: f.images, builder: f.builder}
@@ -343,20 +384,25 @@ func TestFailures(t *testing.T) {
 		code fault.Code
 		want []string
 	}{
-		"compile error":             {files{"go.mod": module, "main.go": "package main\n\nfunc main() {\n\tundefined()\n}\n"}, nil, fault.FailedPrecondition, []string{"main.go:4:2: undefined: undefined", "exit status 1"}},
-		"several":                   {files{"go.mod": module, "cmd/a/main.go": hello, "cmd/b/main.go": hello}, nil, fault.InvalidArgument, []string{"cmd/a, cmd/b", "GOOGLE_BUILDABLE=./cmd/a"}},
-		"buildable":                 {files{"go.mod": module, "main.go": hello}, map[string]string{"GOOGLE_BUILDABLE": "./cmd/x"}, fault.InvalidArgument, []string{"./cmd/x", "not in the source"}},
-		"library":                   {files{"go.mod": module, "lib.go": "package lib\n"}, nil, fault.InvalidArgument, []string{"No package main"}},
-		"newer Go":                  {files{"go.mod": "module m.test/app\n\ngo 1.99\n", "main.go": hello}, nil, fault.FailedPrecondition, []string{"go >= 1.99", "lower the go line"}},
-		"missing go.sum":            {files{"go.mod": module + "\nrequire x.test/y v1.0.0\n", "main.go": server("y.Y", `"x.test/y"`)}, nil, fault.FailedPrecondition, []string{"go mod tidy"}},
-		"no network":                {files{"go.mod": module + "\nrequire x.test/y v1.0.0\n", "go.sum": sums("x.test/y"), "main.go": server("y.Y", `"x.test/y"`)}, nil, fault.FailedPrecondition, []string{"no module proxy to ask"}},
-		"Java":                      {files{"pom.xml": "<project/>"}, nil, fault.Unimplemented, []string{"Java", "--image"}},
+		"compile error": {files{"go.mod": module, "main.go": "package main\n\nfunc main() {\n\tundefined()\n}\n"}, nil, fault.FailedPrecondition, []string{"main.go:4:2: undefined: undefined", "exit status 1"}},
+		"several":       {files{"go.mod": module, "cmd/a/main.go": hello, "cmd/b/main.go": hello}, nil, fault.InvalidArgument, []string{"cmd/a, cmd/b", "GOOGLE_BUILDABLE=./cmd/a"}},
+		"buildable":     {files{"go.mod": module, "main.go": hello}, map[string]string{"GOOGLE_BUILDABLE": "./cmd/x"}, fault.InvalidArgument, []string{"./cmd/x", "not in the source"}},
+		"library":       {files{"go.mod": module, "lib.go": "package lib\n"}, nil, fault.InvalidArgument, []string{"No package main"}},
+		"newer Go":      {files{"go.mod": "module m.test/app\n\ngo 1.99\n", "main.go": hello}, nil, fault.FailedPrecondition, []string{"go >= 1.99", "lower the go line"}},
+		"missing go.sum": {files{"go.mod": module + "\nrequire x.test/y v1.0.0\n", "main.go": server("y.Y",
+			`"x.test/y"`)}, nil, fault.FailedPrecondition, []string{"go mod tidy"}},
+		"no network": {files{"go.mod": module +
+			"\nrequire x.test/y v1.0.0\n", "go.sum": sums("x.test/y"), "main.go": server("y.Y", `"x.test/y"`)}, nil,
+			fault.FailedPrecondition, []string{"no module proxy to ask"}},
+		"Java": {files{"pom.xml": "<project/>"}, nil, fault.Unimplemented, []string{"Java",
+			"--image"}},
 		"Node.js without a program": {files{"package.json": "{}"}, nil, fault.InvalidArgument, []string{"\"start\" to package.json", "GOOGLE_ENTRYPOINT"}},
-		"Python without a program":  {files{"lib.py": ""}, nil, fault.InvalidArgument, []string{"main.py", "GOOGLE_ENTRYPOINT"}},
-		"nothing":                   {files{"README": "x"}, nil, fault.InvalidArgument, []string{"No buildpack fits"}},
-		"function":                  {files{"go.mod": module, "main.go": hello}, map[string]string{"GOOGLE_FUNCTION_TARGET": "x"}, fault.Unimplemented, []string{"GOOGLE_FUNCTION_TARGET"}},
-		"leads out":                 {files{"../main.go": hello}, nil, fault.InvalidArgument, []string{"leads out"}},
-		"a tool that is not there":  {files{"go.mod": module, "main.go": hello}, map[string]string{"GOFLAGS": "-toolexec=/workspace/none"}, fault.FailedPrecondition, []string{"/workspace/none"}},
+		"Python without a program": {files{"lib.py": ""}, nil, fault.InvalidArgument, []string{"main.py",
+			"GOOGLE_ENTRYPOINT"}},
+		"nothing":                  {files{"README": "x"}, nil, fault.InvalidArgument, []string{"No buildpack fits"}},
+		"function":                 {files{"go.mod": module, "main.go": hello}, map[string]string{"GOOGLE_FUNCTION_TARGET": "x"}, fault.Unimplemented, []string{"GOOGLE_FUNCTION_TARGET"}},
+		"leads out":                {files{"../main.go": hello}, nil, fault.InvalidArgument, []string{"leads out"}},
+		"a tool that is not there": {files{"go.mod": module, "main.go": hello}, map[string]string{"GOFLAGS": "-toolexec=/workspace/none"}, fault.FailedPrecondition, []string{"/workspace/none"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := &fixture{t: t, dir: f.dir, images: f.images, builder: f.builder}
@@ -377,7 +423,8 @@ func TestFailures(t *testing.T) {
 }
 
 func sums(module string) string {
-	return module + " v1.0.0 h1:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n" + module + " v1.0.0/go.mod h1:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n"
+	return module + " v1.0.0 h1:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n" + module +
+		" v1.0.0/go.mod h1:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n"
 }
 
 // Two platforms make the same image of the same source, whatever its files' times are.
@@ -403,7 +450,8 @@ func TestCancelled(t *testing.T) {
 	f := setup(t, "")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, _, err := f.buildAt(ctx, files{"go.mod": module, "main.go": server(`"x"`)}.zip(time.Now()), nil); !errors.Is(err, context.Canceled) && !fault.Is(err, fault.InvalidArgument) {
+	if _, _, err := f.buildAt(ctx, files{"go.mod": module, "main.go": server(`"x"`)}.zip(time.Now()),
+		nil); !errors.Is(err, context.Canceled) && !fault.Is(err, fault.InvalidArgument) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -18,8 +18,9 @@ import (
 // openCache returns the directory of a project's compiler caches, with the compiled standard library in it. Each
 // project has its own: what a hostile build leaves in a cache is no other project's program.
 //
-// The library is copied, because Go removes what is old from a cache, and the files of an image have no age. It is copied into a
-// directory that no build has seen, one for each version of the toolchain: in the others there may be links to anywhere. Those are removed.
+// The library is copied, because Go removes what is old from a cache, and the files of an image have no age. It is
+// copied into a directory that no build has seen, one for each version of the toolchain: in the others there may be
+// links to anywhere. Those are removed.
 func (b *Builder) openCache(project string, toolchain oci.Image) (string, error) {
 	b.seed.Lock()
 	defer b.seed.Unlock()
@@ -37,7 +38,8 @@ func (b *Builder) openCache(project string, toolchain oci.Image) (string, error)
 		return "", err
 	}
 	for _, e := range old {
-		if name := e.Name(); strings.HasPrefix(name, "go") || strings.HasPrefix(name, "seeded-") || name == "mod" { // once, they were here
+		// once, they were here
+		if name := e.Name(); strings.HasPrefix(name, "go") || strings.HasPrefix(name, "seeded-") || name == "mod" {
 			if err := os.RemoveAll(b.path("cache", project, name)); err != nil {
 				return "", err
 			}

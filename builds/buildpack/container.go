@@ -24,7 +24,9 @@ const (
 
 // contain runs one program of a build to its end, in a container of its own. The spec needs layers, arguments,
 // environment and mounts; the rest is set here. It returns the exit status and the last lines of output.
-func (b *Builder) contain(ctx context.Context, job task, spec engine.Spec, say func(string, ...any)) (exit engine.Exit, tail []string, err error) {
+func (b *Builder) contain(
+	ctx context.Context, job task, spec engine.Spec, say func(string, ...any),
+) (exit engine.Exit, tail []string, err error) {
 	var mu sync.Mutex
 	spec.ID, spec.Dir, spec.Memory, spec.Pids, spec.Disk = b.cfg.NewID(), workspace, buildMemory, buildPids, true
 	spec.Files, spec.Sockets = b.cfg.Files, b.cfg.Sockets(job.Build)
@@ -67,7 +69,8 @@ func succeeded(what string, exit engine.Exit, tail []string, hint string) error 
 	case exit.OOM:
 		return fault.New(fault.FailedPrecondition, "%s ran out of memory (%d MiB).", what, buildMemory>>20)
 	case exit.Code != 0:
-		return fault.New(fault.FailedPrecondition, "%s failed with exit status %d:\n%s%s", what, exit.Code, strings.Join(tail, "\n"), hint)
+		return fault.New(fault.FailedPrecondition, "%s failed with exit status %d:\n%s%s", what, exit.Code,
+			strings.Join(tail, "\n"), hint)
 	}
 	return nil
 }

@@ -44,7 +44,8 @@ func entrypoint(src string, env map[string]string) (string, error) {
 		}
 		names = append(names, m[1])
 	}
-	return "", fault.New(fault.InvalidArgument, "The Procfile has no process \"web\" (it has: %.200s).", strings.Join(names, ", "))
+	return "", fault.New(fault.InvalidArgument, "The Procfile has no process \"web\" (it has: %.200s).",
+		strings.Join(names, ", "))
 }
 
 // shell makes a command of what a shell reads. The shell becomes the program, so that signals reach it.

@@ -37,7 +37,8 @@ const goflags = "-trimpath -buildvcs=false"
 // GoEnv is the environment of every compilation, the standard library's in the builder image too: with another one its
 // cache would not be used.
 func GoEnv() []string {
-	return []string{"GOFLAGS=" + goflags, "CGO_ENABLED=0", "GOOS=linux", "GOARCH=" + runtime.GOARCH, "GOTOOLCHAIN=local", "GOENV=off"}
+	return []string{"GOFLAGS=" + goflags, "CGO_ENABLED=0", "GOOS=linux", "GOARCH=" + runtime.GOARCH,
+		"GOTOOLCHAIN=local", "GOENV=off"}
 }
 
 // Where a built image has its program and its source, as Google's buildpacks have them.
@@ -53,7 +54,8 @@ type configFile = v1.ConfigFile
 func (b *Builder) buildGo(ctx context.Context, job task, src, out string, say func(string, ...any)) (string, error) {
 	toolchain, err := b.cfg.Mirror.Get(GoImage)
 	if fault.Is(err, fault.NotFound) {
-		return "", fault.New(fault.FailedPrecondition, "The Go builder image is missing on this machine. Run `make setup` in Giggle's repository to make it.")
+		return "", fault.New(fault.FailedPrecondition,
+			"The Go builder image is missing on this machine. Run `make setup` in Giggle's repository to make it.")
 	}
 	if err != nil {
 		return "", err
@@ -85,9 +87,12 @@ func (b *Builder) buildGo(ctx context.Context, job task, src, out string, say fu
 		return "", err
 	}
 	return b.onBase(ctx, app{
-		base: ShellImage, entry: shell(command), pack: "go", version: toolchain.Config.Labels[VersionLabel],
-		env:   []string{"PATH=" + path.Dir(binary) + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
-		trees: map[string]string{workspace: src, path.Dir(binary): out},
+		base:    ShellImage,
+		entry:   shell(command),
+		pack:    "go",
+		version: toolchain.Config.Labels[VersionLabel],
+		env:     []string{"PATH=" + path.Dir(binary) + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
+		trees:   map[string]string{workspace: src, path.Dir(binary): out},
 	})
 }
 
@@ -95,7 +100,9 @@ func (b *Builder) buildGo(ctx context.Context, job task, src, out string, say fu
 const ShellImage = "debian:latest"
 
 // compileGo compiles a package of a source and returns the program.
-func (b *Builder) compileGo(ctx context.Context, job task, toolchain oci.Image, src, pkg, out string, say func(string, ...any)) (*os.File, error) {
+func (b *Builder) compileGo(
+	ctx context.Context, job task, toolchain oci.Image, src, pkg, out string, say func(string, ...any),
+) (*os.File, error) {
 	version := toolchain.Config.Labels[VersionLabel]
 	args, err := goArgs(src, pkg, version, job.Env)
 	if err != nil {
@@ -118,7 +125,8 @@ func (b *Builder) compileGo(ctx context.Context, job task, toolchain oci.Image, 
 // openProgram opens what the compiler made. Its container is not trusted, and could leave anything in its place.
 func openProgram(file string) (*os.File, error) {
 	none := fault.New(fault.FailedPrecondition, "The compiler left no program. Is the target a package main?")
-	f, err := os.OpenFile(file, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0) // no link out, no pipe that blocks
+	// no link out, no pipe that blocks
+	f, err := os.OpenFile(file, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ELOOP) || errors.Is(err, syscall.ENXIO) {
 		return nil, none
 	}
@@ -162,7 +170,8 @@ func target(src, buildable string) (string, error) {
 		if clean != "." && !fs.ValidPath(clean) {
 			return "", fault.New(fault.InvalidArgument, "GOOGLE_BUILDABLE=%.100q leads out of the source.", buildable)
 		}
-		if st, err := os.Stat(filepath.Join(src, clean)); err != nil || !st.IsDir() && !strings.HasSuffix(clean, ".go") {
+		if st, err := os.Stat(filepath.Join(src, clean)); err != nil ||
+			!st.IsDir() && !strings.HasSuffix(clean, ".go") {
 			return "", fault.New(fault.InvalidArgument, "GOOGLE_BUILDABLE=%.100q is not in the source.", buildable)
 		}
 		if clean == "." {
@@ -182,7 +191,9 @@ func target(src, buildable string) (string, error) {
 	case len(mains) == 0:
 		return "", fault.New(fault.InvalidArgument, "No package main was found in the source: there is nothing to run.")
 	}
-	return "", fault.New(fault.InvalidArgument, "The source has several programs: %s. Choose one with --set-build-env-vars GOOGLE_BUILDABLE=./%s.", strings.Join(mains, ", "), mains[0])
+	return "", fault.New(fault.InvalidArgument,
+		"The source has several programs: %s. Choose one with --set-build-env-vars GOOGLE_BUILDABLE=./%s.",
+		strings.Join(mains, ", "), mains[0])
 }
 
 // mainPackages lists the directories with a package main.
@@ -194,7 +205,8 @@ func mainPackages(src string) ([]string, error) {
 		}
 		name := d.Name()
 		if d.IsDir() {
-			if p != src && (name == "vendor" || name == "testdata" || strings.HasPrefix(name, ".") || strings.HasPrefix(name, "_")) {
+			if p != src && (name == "vendor" || name == "testdata" || strings.HasPrefix(name, ".") ||
+				strings.HasPrefix(name, "_")) {
 				return filepath.SkipDir
 			}
 			return nil
@@ -230,8 +242,11 @@ func ignored(file string) bool {
 }
 
 // compile runs the compiler in its container.
-func (b *Builder) compile(ctx context.Context, job task, toolchain oci.Image, args []string, src, out, cache string, say func(string, ...any)) error {
-	env := append(GoEnv(), "HOME=/tmp", "PATH="+GoRoot+"/bin", "GOCACHE=/cache/go-build", "GOMODCACHE=/cache/mod", "GOPROXY=http://169.254.169.254/goproxy")
+func (b *Builder) compile(
+	ctx context.Context, job task, toolchain oci.Image, args []string, src, out, cache string, say func(string, ...any),
+) error {
+	env := append(GoEnv(), "HOME=/tmp", "PATH="+GoRoot+"/bin", "GOCACHE=/cache/go-build", "GOMODCACHE=/cache/mod",
+		"GOPROXY=http://169.254.169.254/goproxy")
 	if more := job.Env["GOFLAGS"]; more != "" {
 		env = append(env, "GOFLAGS="+goflags+" "+more) // the later one holds
 	}
@@ -240,10 +255,13 @@ func (b *Builder) compile(ctx context.Context, job task, toolchain oci.Image, ar
 		env = append(env, "GOSUMDB=off")
 	}
 	exit, tail, err := b.contain(ctx, job, engine.Spec{
-		Layers: toolchain.Layers, Args: args, Env: env,
+		Layers: toolchain.Layers,
+		Args:   args,
+		Env:    env,
 		Mounts: []engine.Mount{
 			{Source: src, Target: workspace, ReadOnly: true}, {Source: out, Target: "/out"},
-			{Source: filepath.Join(cache, "go-build"), Target: "/cache/go-build"}, {Source: filepath.Join(cache, "mod"), Target: "/cache/mod"},
+			{Source: filepath.Join(cache, "go-build"), Target: "/cache/go-build"},
+			{Source: filepath.Join(cache, "mod"), Target: "/cache/mod"},
 		},
 	}, say)
 	if err != nil {
@@ -277,7 +295,9 @@ func hint(tail []string) string {
 }
 
 // assemble makes the image: base, program, source.
-func (b *Builder) assemble(ctx context.Context, job task, src string, program *os.File, toolchain oci.Image) (string, error) {
+func (b *Builder) assemble(
+	ctx context.Context, job task, src string, program *os.File, toolchain oci.Image,
+) (string, error) {
 	base, err := b.base.layer(ctx, b.cfg, toolchain)
 	if err != nil {
 		return "", err
@@ -305,10 +325,15 @@ func (b *Builder) assemble(ctx context.Context, job task, src string, program *o
 	}
 	env := []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 	digest, _, err := b.cfg.Images.Assemble(ctx, layers, configFile{
-		Architecture: runtime.GOARCH, OS: "linux",
+		Architecture: runtime.GOARCH,
+		OS:           "linux",
 		Config: v1.Config{
-			Entrypoint: []string{binary}, WorkingDir: workspace, User: nonroot, Env: env,
-			Labels: map[string]string{"dev.giggle.buildpack": "go", VersionLabel: toolchain.Config.Labels[VersionLabel]},
+			Entrypoint: []string{binary},
+			WorkingDir: workspace,
+			User:       nonroot,
+			Env:        env,
+			Labels: map[string]string{"dev.giggle.buildpack": "go",
+				VersionLabel: toolchain.Config.Labels[VersionLabel]},
 		},
 	})
 	return digest, err

@@ -67,7 +67,8 @@ func main() {
 // what they do to the toolchain is gone with their container.
 func TestHostileBuild(t *testing.T) {
 	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "evil.go"), []byte(strings.ReplaceAll(evil, "PORT", hostPort(t))), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "evil.go"), []byte(strings.ReplaceAll(evil, "PORT", hostPort(t))),
+		0o644); err != nil {
 		t.Fatal(err)
 	}
 	c := exec.Command("go", "build", "-o", "evil", "evil.go")
@@ -82,7 +83,8 @@ func TestHostileBuild(t *testing.T) {
 	f := setup(t, "")
 	src := files{"go.mod": module, "main.go": server(`"x"`), "evil*": string(program)}
 	_, log, err := f.build(src, map[string]string{"GOFLAGS": "-toolexec=/workspace/evil"})
-	if err == nil || !strings.Contains(log, "evil was here") || !strings.Contains(log, "fine: reached the module proxy") {
+	if err == nil || !strings.Contains(log, "evil was here") ||
+		!strings.Contains(log, "fine: reached the module proxy") {
 		t.Errorf("the hostile program did not run, so this test shows nothing: %v", err)
 	}
 	if strings.Contains(log, "BAD") {
@@ -96,8 +98,8 @@ func TestHostileBuild(t *testing.T) {
 	f.mustBuild(src, nil)
 }
 
-// When the toolchain changes, the caches that builds have written to are removed, with the links that they left there, and
-// nothing is written through them.
+// When the toolchain changes, the caches that builds have written to are removed, with the links that they left there,
+// and nothing is written through them.
 func TestLinksLeftInCaches(t *testing.T) {
 	f := setup(t, "")
 	src := files{"go.mod": module, "main.go": server(`"x"`)}
@@ -123,7 +125,8 @@ func TestLinksLeftInCaches(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, e := range inside {
-				if err := errors.Join(os.Remove(filepath.Join(entry, e.Name())), os.Symlink(precious, filepath.Join(entry, e.Name()))); err != nil {
+				if err := errors.Join(os.Remove(filepath.Join(entry, e.Name())),
+					os.Symlink(precious, filepath.Join(entry, e.Name()))); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -20,7 +20,8 @@ import (
 func (b *Builder) foreign(name string) (oci.Image, error) {
 	img, err := b.cfg.Mirror.Get(name)
 	if fault.Is(err, fault.NotFound) {
-		return img, fault.New(fault.FailedPrecondition, "The image %s is missing on this machine. Run `make images` in Giggle's repository to make it.", name)
+		return img, fault.New(fault.FailedPrecondition,
+			"The image %s is missing on this machine. Run `make images` in Giggle's repository to make it.", name)
 	}
 	return img, err
 }
@@ -59,9 +60,14 @@ func (b *Builder) onBase(ctx context.Context, a app) (string, error) {
 		layers = append(layers, layer)
 	}
 	digest, _, err := b.cfg.Images.Assemble(ctx, layers, configFile{
-		Architecture: runtime.GOARCH, OS: "linux",
+		Architecture: runtime.GOARCH,
+		OS:           "linux",
 		Config: v1.Config{
-			Entrypoint: a.entry, WorkingDir: workspace, User: nonroot, Env: merged(manifest.Config.Config.Env, append([]string{"HOME=/home/nonroot"}, a.env...)),
+			Entrypoint: a.entry,
+			WorkingDir: workspace,
+			User:       nonroot,
+			Env: merged(manifest.Config.Config.Env,
+				append([]string{"HOME=/home/nonroot"}, a.env...)),
 			Labels: map[string]string{"dev.giggle.buildpack": a.pack, "dev.giggle.runtime-version": a.version},
 		},
 	})

@@ -36,7 +36,8 @@ func npmRegistry(t *testing.T) string {
 		_, _ = fmt.Fprintf(w, `{"name":"joke","dist-tags":{"latest":"1.0.0"},"versions":{"1.0.0":{"name":"joke","version":"1.0.0","dist":{"tarball":"https://registry.npmjs.org/joke/-/joke-1.0.0.tgz","integrity":"sha512-%s"}}}}`,
 			base64.StdEncoding.EncodeToString(sum[:]))
 	})
-	m.HandleFunc("GET /joke/-/joke-1.0.0.tgz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(tarball.Bytes()) })
+	m.HandleFunc("GET /joke/-/joke-1.0.0.tgz",
+		func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(tarball.Bytes()) })
 	s := httptest.NewServer(m)
 	t.Cleanup(s.Close)
 	return s.URL
@@ -46,7 +47,8 @@ func npmRegistry(t *testing.T) string {
 func TestLanguages(t *testing.T) {
 	f := setup(t, "off")
 	for name, test := range map[string]func(*testing.T, *fixture){
-		"node": testNode, "hostile node": testHostileNode, "python": testPython, "static site": testStaticSite, "go with a procfile": testGoWithProcfile,
+		"node": testNode, "hostile node": testHostileNode, "python": testPython, "static site": testStaticSite,
+		"go with a procfile": testGoWithProcfile,
 	} {
 		t.Run(name, func(t *testing.T) {
 			f.t = t
@@ -61,7 +63,8 @@ const nodeServer = `require("http").createServer((req, res) => res.end(TEXT)).li
 func testNode(t *testing.T, f *fixture) {
 	src := files{
 		"package.json": `{"name":"app","dependencies":{"joke":"^1.0.0"},"scripts":{"start":"node server.js","build":"node -e \"require('fs').writeFileSync('built.txt', 'built')\""}}`,
-		"server.js":    strings.Replace(nodeServer, "TEXT", `require("joke")() + ", " + require("fs").readFileSync("built.txt") + ", " + process.env.NODE_ENV`, 1),
+		"server.js": strings.Replace(nodeServer, "TEXT",
+			`require("joke")() + ", " + require("fs").readFileSync("built.txt") + ", " + process.env.NODE_ENV`, 1),
 	}
 	digest, _ := f.mustBuild(src, nil)
 	if got := f.answer(digest); got != "a joke out of a package, built, production" {
@@ -69,15 +72,18 @@ func testNode(t *testing.T, f *fixture) {
 	}
 	// Another package is nowhere to be had: the log says which.
 	src["package.json"] = `{"name":"app","dependencies":{"no-such":"1"}}`
-	if _, log, err := f.build(src, nil); !fault.Is(err, fault.FailedPrecondition) || !strings.Contains(log+err.Error(), "no-such") {
+	if _, log, err := f.build(src, nil); !fault.Is(err, fault.FailedPrecondition) ||
+		!strings.Contains(log+err.Error(), "no-such") {
 		t.Errorf("a missing package: %v", err)
 	}
 	src = files{"package.json": `{"name":"app"`}
-	if _, _, err := f.build(src, nil); !fault.Is(err, fault.InvalidArgument) || !strings.Contains(err.Error(), "package.json is not valid") {
+	if _, _, err := f.build(src, nil); !fault.Is(err, fault.InvalidArgument) ||
+		!strings.Contains(err.Error(), "package.json is not valid") {
 		t.Errorf("a package.json that is none: %v", err)
 	}
 	src = files{"package.json": `{"name":"app"}`, "yarn.lock": "", "index.js": ""}
-	if _, _, err := f.build(src, nil); !fault.Is(err, fault.Unimplemented) || !strings.Contains(err.Error(), "yarn.lock") {
+	if _, _, err := f.build(src, nil); !fault.Is(err, fault.Unimplemented) ||
+		!strings.Contains(err.Error(), "yarn.lock") {
 		t.Errorf("yarn: %v", err)
 	}
 }
@@ -86,7 +92,8 @@ func testNode(t *testing.T, f *fixture) {
 func testHostileNode(t *testing.T, f *fixture) {
 	src := files{
 		"package.json": `{"name":"app","scripts":{"build":"mkfifo pipe; ln -s /etc/shadow stolen; ln -s / root; chmod u+s server.js","start":"node server.js"}}`,
-		"server.js":    strings.Replace(nodeServer, "TEXT", `require("fs").readlinkSync("stolen") + " " + require("fs").existsSync("pipe")`, 1),
+		"server.js": strings.Replace(nodeServer, "TEXT",
+			`require("fs").readlinkSync("stolen") + " " + require("fs").existsSync("pipe")`, 1),
 	}
 	digest, _ := f.mustBuild(src, nil)
 	if got := f.answer(digest); got != "/etc/shadow false" {
@@ -135,11 +142,13 @@ func testPython(t *testing.T, f *fixture) {
 		t.Errorf("by its Procfile the service answers %q", got)
 	}
 	src["requirements.txt"] = "joke==2.0"
-	if _, _, err := f.build(src, nil); !fault.Is(err, fault.FailedPrecondition) || !strings.Contains(err.Error(), "Packages come out of vendor only") {
+	if _, _, err := f.build(src, nil); !fault.Is(err, fault.FailedPrecondition) ||
+		!strings.Contains(err.Error(), "Packages come out of vendor only") {
 		t.Errorf("a missing package: %v", err)
 	}
 	delete(src, "vendor/joke-1.0-py3-none-any.whl")
-	if _, _, err := f.build(src, nil); !fault.Is(err, fault.Unimplemented) || !strings.Contains(err.Error(), "pip download") {
+	if _, _, err := f.build(src, nil); !fault.Is(err, fault.Unimplemented) ||
+		!strings.Contains(err.Error(), "pip download") {
 		t.Errorf("no vendored packages: %v", err)
 	}
 }

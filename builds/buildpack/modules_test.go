@@ -38,7 +38,8 @@ func publish(t *testing.T, dir, path, version string, src files) string {
 		t.Fatal(err)
 	}
 	w.Close()
-	for name, text := range map[string]string{"list": version + "\n", version + ".info": `{"Version":"` + version + `"}`, version + ".mod": src["go.mod"]} {
+	for name, text := range map[string]string{"list": version + "\n",
+		version + ".info": `{"Version":"` + version + `"}`, version + ".mod": src["go.mod"]} {
 		if err := os.WriteFile(filepath.Join(at, name), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -47,7 +48,8 @@ func publish(t *testing.T, dir, path, version string, src files) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	mod, err := dirhash.Hash1([]string{"go.mod"}, func(string) (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(src["go.mod"])), nil })
+	mod, err := dirhash.Hash1([]string{"go.mod"},
+		func(string) (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(src["go.mod"])), nil })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,14 +59,17 @@ func publish(t *testing.T, dir, path, version string, src files) string {
 // A build fetches its modules through the platform's proxy, and needs the upstream no more after that.
 func TestModule(t *testing.T) {
 	upstream := t.TempDir()
-	sum := publish(t, upstream, "m.test/greet", "v1.2.3", files{"go.mod": "module m.test/greet\n\ngo 1.26\n", "greet.go": "package greet\n\nconst Hello = \"from afar\"\n"})
-	src := files{"go.mod": module + "\nrequire m.test/greet v1.2.3\n", "go.sum": sum, "main.go": server("greet.Hello", `"m.test/greet"`)}
+	sum := publish(t, upstream, "m.test/greet", "v1.2.3",
+		files{"go.mod": "module m.test/greet\n\ngo 1.26\n", "greet.go": "package greet\n\nconst Hello = \"from afar\"\n"})
+	src := files{"go.mod": module + "\nrequire m.test/greet v1.2.3\n", "go.sum": sum, "main.go": server("greet.Hello",
+		`"m.test/greet"`)}
 	f := setup(t, "file://"+upstream)
 	digest, log := f.mustBuild(src, nil)
 	if got := f.answer(digest); got != "from afar" {
 		t.Errorf("answers %q", got)
 	}
-	if !strings.Contains(log, "downloading m.test/greet v1.2.3") || !strings.Contains(log, "checksum database can't be reached") {
+	if !strings.Contains(log, "downloading m.test/greet v1.2.3") ||
+		!strings.Contains(log, "checksum database can't be reached") {
 		t.Error("the log does not tell of the module, or of the checksum database that is not there")
 	}
 	if err := os.RemoveAll(upstream); err != nil {
@@ -84,10 +89,13 @@ func TestModule(t *testing.T) {
 // A module that is not what go.sum says is refused.
 func TestModuleForged(t *testing.T) {
 	upstream := t.TempDir()
-	sum := publish(t, upstream, "m.test/greet", "v1.2.3", files{"go.mod": "module m.test/greet\n", "greet.go": "package greet\n\nconst Hello = 1\n"})
-	publish(t, upstream, "m.test/greet", "v1.2.3", files{"go.mod": "module m.test/greet\n", "greet.go": "package greet\n\nconst Hello = 2\n"})
+	sum := publish(t, upstream, "m.test/greet", "v1.2.3",
+		files{"go.mod": "module m.test/greet\n", "greet.go": "package greet\n\nconst Hello = 1\n"})
+	publish(t, upstream, "m.test/greet", "v1.2.3",
+		files{"go.mod": "module m.test/greet\n", "greet.go": "package greet\n\nconst Hello = 2\n"})
 	f := setup(t, "file://"+upstream)
-	_, _, err := f.build(files{"go.mod": module + "\nrequire m.test/greet v1.2.3\n", "go.sum": sum, "main.go": server("greet.Hello", `"m.test/greet"`)}, nil)
+	_, _, err := f.build(files{"go.mod": module +
+		"\nrequire m.test/greet v1.2.3\n", "go.sum": sum, "main.go": server("greet.Hello", `"m.test/greet"`)}, nil)
 	if err == nil || !strings.Contains(err.Error(), "checksum mismatch") {
 		t.Errorf("got %v", err)
 	}

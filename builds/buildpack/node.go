@@ -34,7 +34,8 @@ func (b *Builder) buildNode(ctx context.Context, job task, src string, say func(
 	}
 	for _, other := range []string{"yarn.lock", "pnpm-lock.yaml", "bun.lockb"} {
 		if has(src, other) && !has(src, "package-lock.json") {
-			return "", fault.New(fault.Unimplemented, "The source has a %s; only npm is implemented. Make a package-lock.json with `npm install --package-lock-only`.", other)
+			return "", fault.New(fault.Unimplemented,
+				"The source has a %s; only npm is implemented. Make a package-lock.json with `npm install --package-lock-only`.", other)
 		}
 	}
 	entry, err := nodeEntry(src, m, job.Env)
@@ -55,7 +56,8 @@ func (b *Builder) buildNode(ctx context.Context, job task, src string, say func(
 	start := time.Now()
 	env := merged(base.Config.Env, []string{
 		"HOME=/tmp", "CI=true", "npm_config_registry=http://169.254.169.254/npm/", "npm_config_cache=/cache/npm",
-		"npm_config_update_notifier=false", "npm_config_fund=false", "npm_config_audit=false", "npm_config_progress=false",
+		"npm_config_update_notifier=false", "npm_config_fund=false", "npm_config_audit=false",
+		"npm_config_progress=false",
 	})
 	for _, name := range sortedKeys(job.Env) {
 		env = append(env, name+"="+job.Env[name])
@@ -74,8 +76,12 @@ func (b *Builder) buildNode(ctx context.Context, job task, src string, say func(
 	say("Installed in %s", time.Since(start).Round(10*time.Millisecond))
 	// The base names the builds' registry; npm takes an empty variable for none.
 	return b.onBase(ctx, app{
-		base: NodeImage, entry: entry, pack: "nodejs", trees: map[string]string{workspace: src},
-		env: []string{"NODE_ENV=production", "npm_config_registry=", "PATH=/workspace/node_modules/.bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
+		base:  NodeImage,
+		entry: entry,
+		pack:  "nodejs",
+		trees: map[string]string{workspace: src},
+		env: []string{"NODE_ENV=production", "npm_config_registry=",
+			"PATH=/workspace/node_modules/.bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
 	})
 }
 
@@ -134,7 +140,8 @@ func nodeEntry(src string, m manifest, env map[string]string) ([]string, error) 
 			return []string{"node", file}, nil
 		}
 	}
-	return nil, fault.New(fault.InvalidArgument, "Nothing says how the program is started: add a script \"start\" to package.json, or a Procfile, or set GOOGLE_ENTRYPOINT.")
+	return nil, fault.New(fault.InvalidArgument,
+		"Nothing says how the program is started: add a script \"start\" to package.json, or a Procfile, or set GOOGLE_ENTRYPOINT.")
 }
 
 // npmHint says what to do about failures that are not in the user's code.

@@ -21,7 +21,9 @@ const pipLayer = "/layers/google.python.pip/pip"
 
 // buildPython installs the requirements with pip and makes the image (https://cloud.google.com/docs/buildpacks/python).
 // Packages come out of a directory of the source: a package index is not implemented.
-func (b *Builder) buildPython(ctx context.Context, job task, src, out string, say func(string, ...any)) (string, error) {
+func (b *Builder) buildPython(
+	ctx context.Context, job task, src, out string, say func(string, ...any),
+) (string, error) {
 	requirements, err := readSource(src, "requirements.txt", maxManifest)
 	if err != nil {
 		return "", err
@@ -34,7 +36,8 @@ func (b *Builder) buildPython(ctx context.Context, job task, src, out string, sa
 		say("The version %.20q that is asked for has no effect: the builder has Debian's.", want)
 	}
 	if !has(src, "requirements.txt") && has(src, "pyproject.toml") {
-		return "", fault.New(fault.Unimplemented, "A source with pyproject.toml and no requirements.txt is not implemented. Write the requirements into requirements.txt.")
+		return "", fault.New(fault.Unimplemented,
+			"A source with pyproject.toml and no requirements.txt is not implemented. Write the requirements into requirements.txt.")
 	}
 	trees := map[string]string{workspace: src}
 	if wants(requirements) {
@@ -43,11 +46,15 @@ func (b *Builder) buildPython(ctx context.Context, job task, src, out string, sa
 			return "", err
 		}
 		start := time.Now()
-		args := []string{"python3", "-m", "pip", "install", "--no-index", "--no-build-isolation", "--disable-pip-version-check", "--root-user-action=ignore",
-			"--no-compile", "--find-links=" + path.Join(workspace, vendor), "--target=/out/pip", "--requirement=requirements.txt"}
+		args := []string{"python3", "-m", "pip", "install", "--no-index", "--no-build-isolation",
+			"--disable-pip-version-check", "--root-user-action=ignore",
+			"--no-compile", "--find-links=" + path.Join(workspace, vendor), "--target=/out/pip",
+			"--requirement=requirements.txt"}
 		say("Running %q", strings.Join(args, " "))
 		exit, tail, err := b.contain(ctx, job, engine.Spec{
-			Layers: base.Layers, Args: args, Env: merged(base.Config.Env, []string{"HOME=/tmp", "PYTHONDONTWRITEBYTECODE=1"}),
+			Layers: base.Layers,
+			Args:   args,
+			Env:    merged(base.Config.Env, []string{"HOME=/tmp", "PYTHONDONTWRITEBYTECODE=1"}),
 			Mounts: []engine.Mount{{Source: src, Target: workspace, ReadOnly: true}, {Source: out, Target: "/out"}},
 		}, say)
 		if err != nil {
@@ -67,8 +74,12 @@ func (b *Builder) buildPython(ctx context.Context, job task, src, out string, sa
 		return "", err
 	}
 	return b.onBase(ctx, app{
-		base: PythonImage, entry: entry, pack: "python", trees: trees,
-		env: []string{"PYTHONPATH=" + pipLayer, "PYTHONUNBUFFERED=1", "PATH=" + pipLayer + "/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
+		base:  PythonImage,
+		entry: entry,
+		pack:  "python",
+		trees: trees,
+		env: []string{"PYTHONPATH=" + pipLayer, "PYTHONUNBUFFERED=1",
+			"PATH=" + pipLayer + "/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
 	})
 }
 
@@ -90,15 +101,17 @@ func vendored(src, dir string) (string, error) {
 				return d, nil
 			}
 		}
-		return "", fault.New(fault.Unimplemented, "requirements.txt names packages, and a Python package index is not implemented. Put them into the source with "+
-			"`pip download -r requirements.txt -d vendor` and deploy with --set-build-env-vars GOOGLE_VENDOR_PIP_DEPENDENCIES=vendor.")
+		return "", fault.New(fault.Unimplemented,
+			"requirements.txt names packages, and a Python package index is not implemented. Put them into the source with "+
+				"`pip download -r requirements.txt -d vendor` and deploy with --set-build-env-vars GOOGLE_VENDOR_PIP_DEPENDENCIES=vendor.")
 	}
 	if clean := path.Clean(dir); fs.ValidPath(clean) {
 		if info, err := os.Lstat(filepath.Join(src, clean)); err == nil && info.IsDir() {
 			return clean, nil
 		}
 	}
-	return "", fault.New(fault.InvalidArgument, "GOOGLE_VENDOR_PIP_DEPENDENCIES=%.100q is no directory of the source.", dir)
+	return "", fault.New(fault.InvalidArgument, "GOOGLE_VENDOR_PIP_DEPENDENCIES=%.100q is no directory of the source.",
+		dir)
 }
 
 // pythonEntry is the command of the image.
@@ -118,12 +131,15 @@ func pythonEntry(src, packages string, env map[string]string) ([]string, error) 
 			return []string{"python3", file}, nil
 		}
 	}
-	return nil, fault.New(fault.InvalidArgument, "Nothing says how the program is started: there is no main.py and no app.py. Add a Procfile, or set GOOGLE_ENTRYPOINT.")
+	return nil, fault.New(fault.InvalidArgument,
+		"Nothing says how the program is started: there is no main.py and no app.py. Add a Procfile, or set GOOGLE_ENTRYPOINT.")
 }
 
 func pipHint(tail []string, vendor string) string {
-	if all := strings.Join(tail, "\n"); strings.Contains(all, "No matching distribution") || strings.Contains(all, "Could not find a version") {
-		return "\nPackages come out of " + vendor + " only: `pip download -r requirements.txt -d " + vendor + "` puts all of them there."
+	if all := strings.Join(tail, "\n"); strings.Contains(all, "No matching distribution") ||
+		strings.Contains(all, "Could not find a version") {
+		return "\nPackages come out of " + vendor + " only: `pip download -r requirements.txt -d " + vendor +
+			"` puts all of them there."
 	}
 	return ""
 }

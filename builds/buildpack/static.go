@@ -14,13 +14,16 @@ import (
 var server []byte
 
 // buildStatic makes an image of the files and a small web server.
-func (b *Builder) buildStatic(ctx context.Context, job task, src, out string, say func(string, ...any)) (string, error) {
+func (b *Builder) buildStatic(
+	ctx context.Context, job task, src, out string, say func(string, ...any),
+) (string, error) {
 	dir, err := os.MkdirTemp(b.path("work"), "server-")
 	if err != nil {
 		return "", err
 	}
 	defer func() { _ = os.RemoveAll(dir) }() // New does it when this does not
-	if err := errors.Join(os.Chmod(dir, 0o755), os.WriteFile(filepath.Join(dir, "main.go"), server, 0o644)); err != nil {
+	if err := errors.Join(os.Chmod(dir, 0o755),
+		os.WriteFile(filepath.Join(dir, "main.go"), server, 0o644)); err != nil {
 		return "", err
 	}
 	toolchain, err := b.foreign(GoImage)

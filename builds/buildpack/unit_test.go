@@ -52,7 +52,8 @@ func TestDetect(t *testing.T) {
 }
 
 func TestDetectAsAsked(t *testing.T) {
-	for want, lang := range map[string]string{"go": "Go", "nodejs20": "Node.js", "python3.11": "Python", "python": "Python", "cobol": "", "static": "Static"} {
+	for want, lang := range map[string]string{"go": "Go", "nodejs20": "Node.js", "python3.11": "Python",
+		"python": "Python", "cobol": "", "static": "Static"} {
 		got, err := detect(tree(t, map[string]string{"main.go": ""}), want)
 		if got != lang || (err != nil) != (lang == "") {
 			t.Errorf("GOOGLE_RUNTIME=%s: %q, %v; want %q", want, got, err, lang)
@@ -111,14 +112,18 @@ func TestNPMScript(t *testing.T) {
 		run     string
 		want    []string // commands in order
 	}{
-		"plain":    {nil, false, "", []string{"npm install --omit=dev"}},
-		"locked":   {nil, true, "", []string{"npm ci --omit=dev"}},
-		"build":    {map[string]string{"build": "tsc"}, true, "", []string{"npm ci", "npm run build", "npm prune --omit=dev"}},
-		"gcp":      {map[string]string{"build": "tsc", "gcp-build": "x"}, true, "", []string{"npm ci", "npm run gcp-build", "npm prune --omit=dev"}},
-		"as asked": {map[string]string{"build": "tsc"}, false, "lint, a:b,$(rm -r /)", []string{"npm install", "npm run lint", "npm run a:b", "npm prune --omit=dev"}},
+		"plain":  {nil, false, "", []string{"npm install --omit=dev"}},
+		"locked": {nil, true, "", []string{"npm ci --omit=dev"}},
+		"build": {map[string]string{"build": "tsc"}, true, "", []string{"npm ci", "npm run build",
+			"npm prune --omit=dev"}},
+		"gcp": {map[string]string{"build": "tsc", "gcp-build": "x"}, true, "", []string{"npm ci",
+			"npm run gcp-build", "npm prune --omit=dev"}},
+		"as asked": {map[string]string{"build": "tsc"}, false, "lint, a:b,$(rm -r /)", []string{"npm install",
+			"npm run lint", "npm run a:b", "npm prune --omit=dev"}},
 	} {
 		var got []string
-		for line := range strings.Lines(npmScript(manifest{Scripts: tc.scripts}, tc.locked, map[string]string{"GOOGLE_NODE_RUN_SCRIPTS": tc.run})) {
+		for line := range strings.Lines(npmScript(manifest{Scripts: tc.scripts}, tc.locked,
+			map[string]string{"GOOGLE_NODE_RUN_SCRIPTS": tc.run})) {
 			if line = strings.TrimSpace(line); !strings.HasPrefix(line, "echo ") {
 				got = append(got, line)
 			}
@@ -151,7 +156,8 @@ func TestTarget(t *testing.T) {
 		"a flag":             {two, "-toolexec=x", "", "not in the source"},
 		"library":            {map[string]string{"lib.go": lib}, "", "", "No package main"},
 		"tests and tools": {map[string]string{
-			"main.go": main, "gen.go": "//go:build ignore\n\npackage main", "vendor/x/main.go": main, "testdata/main.go": main, "_x/main.go": main, ".x/main.go": main,
+			"main.go": main, "gen.go": "//go:build ignore\n\npackage main", "vendor/x/main.go": main,
+			"testdata/main.go": main, "_x/main.go": main, ".x/main.go": main,
 		}, "", ".", ""},
 		"only ignored":    {map[string]string{"gen.go": "//go:build ignore\n\npackage main"}, "", "", "No package main"},
 		"does not parse":  {map[string]string{"main.go": main, "bad.go": "packag"}, "", ".", ""},
@@ -160,7 +166,8 @@ func TestTarget(t *testing.T) {
 		"root over below": {map[string]string{"main.go": main}, ".", ".", ""},
 	} {
 		got, err := target(tree(t, tc.files), tc.buildable)
-		if got != tc.want || tc.message == "" && err != nil || tc.message != "" && (err == nil || !strings.Contains(err.Error(), tc.message)) {
+		if got != tc.want || tc.message == "" && err != nil ||
+			tc.message != "" && (err == nil || !strings.Contains(err.Error(), tc.message)) {
 			t.Errorf("%s: %q, %v", name, got, err)
 		}
 	}
@@ -168,7 +175,8 @@ func TestTarget(t *testing.T) {
 
 func TestGoArgs(t *testing.T) {
 	src := tree(t, map[string]string{"vendor/modules.txt": ""})
-	args, err := goArgs(src, "./cmd/a", "go1.26.8", map[string]string{"GOOGLE_GOLDFLAGS": "-X main.v=1", "GOOGLE_GOGCFLAGS": "-N"})
+	args, err := goArgs(src, "./cmd/a", "go1.26.8",
+		map[string]string{"GOOGLE_GOLDFLAGS": "-X main.v=1", "GOOGLE_GOGCFLAGS": "-N"})
 	if err != nil {
 		t.Fatal(err)
 	}

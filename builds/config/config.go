@@ -35,7 +35,8 @@ func Parse(data []byte, into proto.Message) error {
 	}
 	var doc yaml.Node
 	if err := yaml.Unmarshal(data, &doc); err != nil {
-		return fault.New(fault.InvalidArgument, "The build configuration is not valid YAML: %s.", strings.TrimPrefix(err.Error(), "yaml: "))
+		return fault.New(fault.InvalidArgument, "The build configuration is not valid YAML: %s.",
+			strings.TrimPrefix(err.Error(), "yaml: "))
 	}
 	if len(doc.Content) == 0 {
 		return fault.New(fault.InvalidArgument, "The build configuration is empty.")

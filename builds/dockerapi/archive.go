@@ -215,8 +215,8 @@ func plain(r io.Reader) (io.Reader, error) {
 // maxEntries bounds the files of an archive.
 const maxEntries = 10_000
 
-// bounded reads what is in an archive, and fails where that is more than an image archive has: go-containerregistry reads
-// the documents in it whole, and the archive is a stranger's.
+// bounded reads what is in an archive, and fails where that is more than an image archive has: go-containerregistry
+// reads the documents in it whole, and the archive is a stranger's.
 func bounded(open tarball.Opener) (map[string]tar.Header, error) {
 	f, err := open()
 	if err != nil {
@@ -235,7 +235,8 @@ func bounded(open tarball.Opener) (map[string]tar.Header, error) {
 		case n >= maxEntries:
 			return nil, fault.New(fault.InvalidArgument, "The archive has more than %d entries.", maxEntries)
 		case strings.HasSuffix(h.Name, ".json") && h.Size > maxDocument:
-			return nil, fault.New(fault.InvalidArgument, "%.100q in the archive is bigger than %d MiB.", h.Name, maxDocument>>20)
+			return nil, fault.New(fault.InvalidArgument, "%.100q in the archive is bigger than %d MiB.", h.Name,
+				maxDocument>>20)
 		}
 		// Of several of one name, the worst: which one is read is go-containerregistry's choice.
 		name := path.Clean(h.Name)
@@ -257,7 +258,8 @@ func documents(entries map[string]tar.Header, list tarball.Manifest) error {
 		case h.Typeflag != tar.TypeReg: // a link could lead to a layer
 			return fault.New(fault.InvalidArgument, "The configuration %.100q in the archive is no file.", d.Config)
 		case h.Size > maxDocument:
-			return fault.New(fault.InvalidArgument, "%.100q in the archive is bigger than %d MiB.", d.Config, maxDocument>>20)
+			return fault.New(fault.InvalidArgument, "%.100q in the archive is bigger than %d MiB.", d.Config,
+				maxDocument>>20)
 		}
 	}
 	return nil

@@ -110,7 +110,8 @@ func (c *createRequest) refuse() error {
 		what = "--gpus"
 	case !slices.Contains(networks, h.NetworkMode):
 		what = "--network=" + h.NetworkMode + ": it has the build's network"
-	case !private(h.PidMode) || !private(h.IpcMode) || !private(h.UsernsMode) || !private(h.CgroupnsMode) || !private(h.UTSMode):
+	case !private(h.PidMode) || !private(h.IpcMode) || !private(h.UsernsMode) || !private(h.CgroupnsMode) ||
+		!private(h.UTSMode):
 		what = "namespaces of others"
 	case len(h.Links) > 0 || len(h.ExtraHosts) > 0 || len(h.DNS) > 0:
 		what = "names of its own (--link, --add-host, --dns)"
@@ -154,8 +155,14 @@ func (x *session) createContainer(w http.ResponseWriter, r *http.Request) error 
 	}
 	sum := sha256.Sum256([]byte(x.cfg.NewID())) // ids look like Docker's
 	c := &container{
-		id: hex.EncodeToString(sum[:]), name: r.URL.Query().Get("name"), image: req.Image, created: x.cfg.Now(), tty: req.Tty, auto: req.HostConfig.AutoRemove,
-		started: make(chan struct{}), done: make(chan struct{}),
+		id:      hex.EncodeToString(sum[:]),
+		name:    r.URL.Query().Get("name"),
+		image:   req.Image,
+		created: x.cfg.Now(),
+		tty:     req.Tty,
+		auto:    req.HostConfig.AutoRemove,
+		started: make(chan struct{}),
+		done:    make(chan struct{}),
 	}
 	cfg := unpacked.Config
 	entrypoint, cmd := cfg.Entrypoint, cfg.Cmd
@@ -166,9 +173,20 @@ func (x *session) createContainer(w http.ResponseWriter, r *http.Request) error 
 		cmd = req.Cmd
 	}
 	c.spec = engine.Spec{
-		ID: x.cfg.NewID(), Layers: unpacked.Layers, Args: slices.Concat(entrypoint, cmd), Env: slices.Concat(cfg.Env, x.cfg.Env, assigned(req.Env)),
-		Dir: first(req.WorkingDir, cfg.WorkingDir), User: first(req.User, cfg.User), Hostname: req.Hostname, Disk: true,
-		Memory: x.cfg.Memory, Pids: x.cfg.Pids, CPU: req.HostConfig.NanoCpus / 1e6, Files: x.cfg.Files, Sockets: x.cfg.Sockets(x.build), Output: c.line,
+		ID:       x.cfg.NewID(),
+		Layers:   unpacked.Layers,
+		Args:     slices.Concat(entrypoint, cmd),
+		Env:      slices.Concat(cfg.Env, x.cfg.Env, assigned(req.Env)),
+		Dir:      first(req.WorkingDir, cfg.WorkingDir),
+		User:     first(req.User, cfg.User),
+		Hostname: req.Hostname,
+		Disk:     true,
+		Memory:   x.cfg.Memory,
+		Pids:     x.cfg.Pids,
+		CPU:      req.HostConfig.NanoCpus / 1e6,
+		Files:    x.cfg.Files,
+		Sockets:  x.cfg.Sockets(x.build),
+		Output:   c.line,
 	}
 	if x.cfg.Groups != nil {
 		c.spec.Groups = x.cfg.Groups(x.build)
@@ -245,7 +263,8 @@ func (x *session) bind(c *container, from, to string, readOnly bool) error {
 	case clean == "/var/run/docker.sock":
 		m.Source = x.socket()
 	default:
-		return fault.New(fault.Unimplemented, "docker run in a build step can show /workspace and /builder/home as a whole, and named volumes; %.200q is none of them.", from)
+		return fault.New(fault.Unimplemented,
+			"docker run in a build step can show /workspace and /builder/home as a whole, and named volumes; %.200q is none of them.", from)
 	}
 	c.spec.Mounts = append(c.spec.Mounts, m)
 	return nil
@@ -273,7 +292,9 @@ func (c *container) line(l engine.Line) {
 	}
 }
 
-func (x *session) withContainer(fn func(http.ResponseWriter, *http.Request, *container) error) func(http.ResponseWriter, *http.Request) error {
+func (x *session) withContainer(
+	fn func(http.ResponseWriter, *http.Request, *container) error,
+) func(http.ResponseWriter, *http.Request) error {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		id := r.PathValue("id")
 		x.mu.Lock()
@@ -347,7 +368,8 @@ func (x *session) attach(w http.ResponseWriter, r *http.Request, c *container) e
 	if c.tty {
 		media = "application/vnd.docker.raw-stream"
 	}
-	if _, err := fmt.Fprintf(conn, "HTTP/1.1 101 UPGRADED\r\nContent-Type: %s\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n", media); err != nil {
+	if _, err := fmt.Fprintf(conn,
+		"HTTP/1.1 101 UPGRADED\r\nContent-Type: %s\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n", media); err != nil {
 		return nil
 	}
 	c.mu.Lock()
@@ -431,7 +453,8 @@ func (x *session) inspectContainer(w http.ResponseWriter, _ *http.Request, c *co
 	defer c.mu.Unlock()
 	reply(w, http.StatusOK, map[string]any{
 		"Id": c.id, "Name": "/" + c.name, "Created": c.created.UTC().Format(time.RFC3339Nano), "Image": c.image,
-		"State":      map[string]any{"Status": state, "Running": state == "running", "ExitCode": c.exit, "Error": c.failed},
+		"State": map[string]any{"Status": state, "Running": state == "running", "ExitCode": c.exit,
+			"Error": c.failed},
 		"Config":     map[string]any{"Tty": c.tty, "Image": c.image, "Cmd": c.spec.Args},
 		"HostConfig": map[string]any{"LogConfig": map[string]string{"Type": "json-file"}, "AutoRemove": c.auto},
 	})
@@ -449,7 +472,8 @@ func (x *session) listContainers(w http.ResponseWriter, r *http.Request) error {
 			continue
 		}
 		out = append(out, map[string]any{
-			"Id": c.id, "Names": []string{"/" + first(c.name, c.id[:12])}, "Image": c.image, "Command": strings.Join(c.spec.Args, " "),
+			"Id": c.id, "Names": []string{"/" + first(c.name, c.id[:12])}, "Image": c.image,
+			"Command": strings.Join(c.spec.Args, " "),
 			"Created": c.created.Unix(), "State": state, "Status": state, "Ports": []any{},
 		})
 	}
@@ -480,7 +504,9 @@ func (x *session) remove(w http.ResponseWriter, r *http.Request, c *container) e
 	switch c.state() {
 	case "running":
 		if f := r.URL.Query().Get("force"); f != "1" && f != "true" {
-			return fault.New(fault.AlreadyExists, "cannot remove container %q: container is running: stop the container before removing or force remove", c.id[:12])
+			return fault.New(fault.AlreadyExists,
+				"cannot remove container %q: container is running: stop the container before removing or force remove",
+				c.id[:12])
 		}
 		if err := c.instance.Stop(r.Context(), 0); err != nil {
 			return err

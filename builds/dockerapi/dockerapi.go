@@ -1,9 +1,9 @@
 // Package dockerapi is the Docker Engine API as far as build steps need it: a socket per build that the real docker CLI
 // of a step talks to, with an image store of the build's own.
 //
-// It serves gcr.io/cloud-builders/docker. Images are built by builds/dockerfile, containers run in the engine, as hardened
-// as a step, and pushes and pulls are made as the build's account. There is no Docker daemon: what is not here answers
-// 501 with a sentence that says so.
+// It serves gcr.io/cloud-builders/docker. Images are built by builds/dockerfile, containers run in the engine, as
+// hardened as a step, and pushes and pulls are made as the build's account. There is no Docker daemon: what is not here
+// answers 501 with a sentence that says so.
 //
 // Rules: https://docs.docker.com/reference/api/engine/version/v1.44/
 package dockerapi
@@ -122,7 +122,12 @@ func (s *Server) Socket(b builds.Build) (path string, err error) {
 	x, ok := s.sessions[b.Name.String()]
 	if !ok {
 		s.serial++
-		x = &session{Server: s, build: b, dir: filepath.Join(s.cfg.Dir, strconv.Itoa(s.serial)), containers: map[string]*container{}}
+		x = &session{
+			Server:     s,
+			build:      b,
+			dir:        filepath.Join(s.cfg.Dir, strconv.Itoa(s.serial)),
+			containers: map[string]*container{},
+		}
 		if err := os.MkdirAll(filepath.Join(x.dir, "tmp"), 0o700); err != nil {
 			return "", err
 		}
@@ -134,7 +139,11 @@ func (s *Server) Socket(b builds.Build) (path string, err error) {
 			return "", errors.Join(err, l.Close())
 		}
 		x.ctx, x.cancel = context.WithCancel(context.Background())
-		x.server = &http.Server{Handler: x.routes(), ReadHeaderTimeout: 10 * time.Second, BaseContext: func(net.Listener) context.Context { return x.ctx }}
+		x.server = &http.Server{
+			Handler:           x.routes(),
+			ReadHeaderTimeout: 10 * time.Second,
+			BaseContext:       func(net.Listener) context.Context { return x.ctx },
+		}
 		go func() { _ = x.server.Serve(l) }() // ends with Close
 		s.sessions[b.Name.String()] = x
 	}
@@ -233,16 +242,19 @@ func (x *session) routes() http.Handler {
 	call("POST /containers/{id}/stop", x.withContainer(x.stop))
 	call("POST /containers/{id}/kill", x.withContainer(x.stop))
 	call("DELETE /containers/{id}", x.withContainer(x.remove))
-	call("GET /containers/{rest...}", func(_ http.ResponseWriter, r *http.Request) error { // docker inspect tries this first
+	// docker inspect tries this first
+	call("GET /containers/{rest...}", func(_ http.ResponseWriter, r *http.Request) error {
 		return fault.New(fault.NotFound, "No such container: %.200s", strings.TrimSuffix(r.PathValue("rest"), "/json"))
 	})
-	for _, kind := range []string{"networks", "volumes", "plugins", "services", "nodes", "tasks", "secrets", "configs"} {
+	for _, kind := range []string{"networks", "volumes", "plugins", "services", "nodes", "tasks", "secrets",
+		"configs"} {
 		call("GET /"+kind+"/{rest...}", func(_ http.ResponseWriter, r *http.Request) error { // and these after images
 			return fault.New(fault.NotFound, "No such object: %.200s", r.PathValue("rest"))
 		})
 	}
 	call("/", func(_ http.ResponseWriter, r *http.Request) error {
-		return fault.New(fault.Unimplemented, "Giggle's Docker for build steps has build, tag, push, pull, run, images, inspect, login, rmi, save, load, logs, ps, rm, stop, version and info; %s %.100s is not among them.", r.Method, r.URL.Path)
+		return fault.New(fault.Unimplemented,
+			"Giggle's Docker for build steps has build, tag, push, pull, run, images, inspect, login, rmi, save, load, logs, ps, rm, stop, version and info; %s %.100s is not among them.", r.Method, r.URL.Path)
 	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Api-Version", version)
@@ -292,7 +304,8 @@ func ping(w http.ResponseWriter, _ *http.Request) error {
 
 func (x *session) version(w http.ResponseWriter, _ *http.Request) error {
 	reply(w, http.StatusOK, map[string]any{
-		"Platform": map[string]string{"Name": "Giggle"}, "Version": "giggle", "ApiVersion": version, "MinAPIVersion": "1.24", "Os": "linux", "Arch": "amd64",
+		"Platform": map[string]string{"Name": "Giggle"}, "Version": "giggle", "ApiVersion": version,
+		"MinAPIVersion": "1.24", "Os": "linux", "Arch": "amd64",
 		"Components": []any{},
 	})
 	return nil
@@ -302,10 +315,13 @@ func (x *session) info(w http.ResponseWriter, _ *http.Request) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	reply(w, http.StatusOK, map[string]any{
-		"ID": "giggle", "Name": "giggle", "ServerVersion": "giggle", "OperatingSystem": "Giggle build", "OSType": "linux", "Architecture": "x86_64",
-		"Driver": "overlay", "Images": len(x.images), "Containers": len(x.containers), "IndexServerAddress": "https://index.docker.io/v1/",
+		"ID": "giggle", "Name": "giggle", "ServerVersion": "giggle", "OperatingSystem": "Giggle build",
+		"OSType": "linux", "Architecture": "x86_64",
+		"Driver": "overlay", "Images": len(x.images), "Containers": len(x.containers),
+		"IndexServerAddress": "https://index.docker.io/v1/",
 		// Else the CLI warns of what these containers have no need of.
-		"MemoryLimit": true, "SwapLimit": true, "OomKillDisable": true, "CpuCfsQuota": true, "CpuCfsPeriod": true, "CPUShares": true, "CPUSet": true,
+		"MemoryLimit": true, "SwapLimit": true, "OomKillDisable": true, "CpuCfsQuota": true, "CpuCfsPeriod": true,
+		"CPUShares": true, "CPUSet": true,
 		"IPv4Forwarding": true, "BridgeNfIptables": true, "BridgeNfIp6tables": true,
 	})
 	return nil

@@ -79,11 +79,18 @@ func newDocker(t testing.TB) *docker {
 	builder := &contexts{}
 	n := 0
 	s, err := dockerapi.New(dockerapi.Config{
-		Builder: builder, Images: nothing{}, Registry: nothing{}, Blobs: blobs, Engine: nothing{}, Dir: filepath.Join(dir, "d"),
+		Builder:  builder,
+		Images:   nothing{},
+		Registry: nothing{},
+		Blobs:    blobs,
+		Engine:   nothing{},
+		Dir:      filepath.Join(dir, "d"),
 		Familiar: mirror.Familiar,
 		Shared:   func(builds.Build) string { return dir },
 		Sockets:  func(builds.Build) engine.Sockets { return engine.Sockets{} },
-		NewID:    func() string { n++; return fmt.Sprint("id", n) }, Now: time.Now, Log: slog.New(slog.DiscardHandler),
+		NewID:    func() string { n++; return fmt.Sprint("id", n) },
+		Now:      time.Now,
+		Log:      slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -137,7 +144,9 @@ func archive(t testing.TB, headers ...tar.Header) *bytes.Buffer {
 		if err := w.WriteHeader(&h); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := io.Copy(w, io.MultiReader(strings.NewReader(text), bytes.NewReader(make([]byte, h.Size-int64(len(text)))))); err != nil {
+		if _, err := io.Copy(w,
+			io.MultiReader(strings.NewReader(text),
+				bytes.NewReader(make([]byte, h.Size-int64(len(text)))))); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -180,7 +189,8 @@ func TestWhatContainersCantHave(t *testing.T) {
 		`{"Cmd":{"a":"text"}}`:       "can't be read",
 		`{"HostConfig":{"Memory":""`: "can't be read",
 	} {
-		if status, text := d.call(t, "POST", "/v1.44/containers/create", strings.NewReader(body)); status < 400 || status == 500 || !strings.Contains(text, want) {
+		if status, text := d.call(t, "POST", "/v1.44/containers/create", strings.NewReader(body)); status < 400 ||
+			status == 500 || !strings.Contains(text, want) {
 			t.Errorf("%.80s: %d %s, want %q", body, status, text, want)
 		}
 	}
@@ -188,11 +198,13 @@ func TestWhatContainersCantHave(t *testing.T) {
 
 func TestWhatIsNotServedSaysSo(t *testing.T) {
 	d := newDocker(t)
-	for _, call := range []string{"POST /networks/create", "POST /volumes/create", "POST /swarm/init", "GET /events", "POST /containers/prune", "POST /build/prune", "POST /session", "PUT /containers/x/archive"} {
+	for _, call := range []string{"POST /networks/create", "POST /volumes/create", "POST /swarm/init", "GET /events",
+		"POST /containers/prune", "POST /build/prune", "POST /session", "PUT /containers/x/archive"} {
 		method, path, _ := strings.Cut(call, " ")
 		status, text := d.call(t, method, "/v1.44"+path, nil)
 		var answer struct{ Message string }
-		if err := json.Unmarshal([]byte(text), &answer); status != http.StatusNotImplemented || err != nil || !strings.Contains(answer.Message, path) {
+		if err := json.Unmarshal([]byte(text), &answer); status != http.StatusNotImplemented || err != nil ||
+			!strings.Contains(answer.Message, path) {
 			t.Errorf("%s: %d %s", call, status, text)
 		}
 	}
@@ -232,13 +244,23 @@ func TestLoad(t *testing.T) {
 		"nothing":                   {strings.NewReader(""), "no archive of docker save"},
 		"half of one":               {bytes.NewReader(good.Bytes()[:good.Len()/2]), "can't be read"},
 		"no manifest":               {archive(t, file("a", "b")), "no archive of docker save"},
-		"a manifest of 5 MiB":       {archive(t, tar.Header{Name: "manifest.json", Size: 5 << 20}), "bigger than 4 MiB"},
-		"a configuration of 5 MiB":  {archive(t, file("manifest.json", `[{"Config":"c","RepoTags":["a:b"]}]`), tar.Header{Name: "./c", Size: 5 << 20}), "bigger than 4 MiB"},
-		"a configuration elsewhere": {archive(t, file("manifest.json", `[{"Config":"c","RepoTags":["a:b"]}]`), tar.Header{Name: "c", Typeflag: tar.TypeSymlink, Linkname: "/etc/passwd"}), "is no file"},
-		"a manifest that is a loop": {archive(t, tar.Header{Name: "manifest.json", Typeflag: tar.TypeSymlink, Linkname: "manifest.json"}), "no archive of docker save"},
-		"too many files":            {archive(t, many...), "more than 10000 entries"},
-		"a tag that is none":        {archive(t, file("manifest.json", `[{"Config":"c","RepoTags":["a b"]}]`), file("c", "{}")), "damaged"},
-		"a layer that is missing":   {archive(t, file("manifest.json", `[{"Config":"c","RepoTags":["a:b"],"Layers":["l"]}]`), file("c", `{"rootfs":{"diff_ids":["sha256:`+strings.Repeat("0", 64)+`"]}}`)), "damaged"},
+		"a manifest of 5 MiB": {archive(t,
+			tar.Header{Name: "manifest.json", Size: 5 << 20}), "bigger than 4 MiB"},
+		"a configuration of 5 MiB": {archive(t, file("manifest.json", `[{"Config":"c","RepoTags":["a:b"]}]`),
+			tar.Header{Name: "./c", Size: 5 << 20}), "bigger than 4 MiB"},
+		"a configuration elsewhere": {archive(t, file("manifest.json", `[{"Config":"c","RepoTags":["a:b"]}]`),
+			tar.Header{Name: "c", Typeflag: tar.TypeSymlink, Linkname: "/etc/passwd"}), "is no file"},
+		"a manifest that is a loop": {archive(t, tar.Header{
+			Name:     "manifest.json",
+			Typeflag: tar.TypeSymlink,
+			Linkname: "manifest.json",
+		}), "no archive of docker save"},
+		"too many files": {archive(t, many...), "more than 10000 entries"},
+		"a tag that is none": {archive(t, file("manifest.json", `[{"Config":"c","RepoTags":["a b"]}]`),
+			file("c", "{}")), "damaged"},
+		"a layer that is missing": {archive(t,
+			file("manifest.json", `[{"Config":"c","RepoTags":["a:b"],"Layers":["l"]}]`),
+			file("c", `{"rootfs":{"diff_ids":["sha256:`+strings.Repeat("0", 64)+`"]}}`)), "damaged"},
 	} {
 		t.Run(what, func(t *testing.T) {
 			status, text := newDocker(t).call(t, "POST", "/v1.44/images/load", tt.body)
@@ -255,10 +277,15 @@ func TestBuildContexts(t *testing.T) {
 		body io.Reader
 		want string
 	}{
-		"a good one":            {archive(t, file("Dockerfile", "FROM x")), "Successfully built 0123456789ab"},
-		"no archive":            {strings.NewReader("no archive, and long enough to be one: " + strings.Repeat("x", 600)), "message"},
+		"a good one": {archive(t, file("Dockerfile", "FROM x")), "Successfully built 0123456789ab"},
+		"no archive": {strings.NewReader("no archive, and long enough to be one: " +
+			strings.Repeat("x", 600)), "message"},
 		"a path that leads out": {archive(t, file("../../../../../../../../"+outside, "x")), "message"},
-		"a link that leads out": {archive(t, tar.Header{Name: "l", Typeflag: tar.TypeSymlink, Linkname: filepath.Dir(outside)}, file("l/outside", "x")), "message"},
+		"a link that leads out": {archive(t, tar.Header{
+			Name:     "l",
+			Typeflag: tar.TypeSymlink,
+			Linkname: filepath.Dir(outside),
+		}, file("l/outside", "x")), "message"},
 	} {
 		t.Run(what, func(t *testing.T) {
 			status, text := newDocker(t).call(t, "POST", "/v1.44/build?t=x:y", tt.body)
@@ -272,9 +299,11 @@ func TestBuildContexts(t *testing.T) {
 	}
 	d := newDocker(t)
 	for query, want := range map[string]string{
-		"remote=https://example.com/x": "somewhere else", "version=2": "DOCKER_BUILDKIT", "buildargs={": "buildargs can't be read", "labels=[]": "labels can't be read", "t=a%20b%00": "reference",
+		"remote=https://example.com/x": "somewhere else", "version=2": "DOCKER_BUILDKIT",
+		"buildargs={": "buildargs can't be read", "labels=[]": "labels can't be read", "t=a%20b%00": "reference",
 	} {
-		if status, text := d.call(t, "POST", "/v1.44/build?"+query, archive(t, file("Dockerfile", "FROM x"))); status < 400 || status == 500 || !strings.Contains(text, want) {
+		if status, text := d.call(t, "POST", "/v1.44/build?"+query,
+			archive(t, file("Dockerfile", "FROM x"))); status < 400 || status == 500 || !strings.Contains(text, want) {
 			t.Errorf("%s: %d %s, want %q", query, status, text, want)
 		}
 	}
@@ -286,14 +315,16 @@ func FuzzCreate(f *testing.F) {
 	f.Add([]byte(`{"HostConfig":{"RestartPolicy":{}}}`))
 	d := newDocker(f)
 	f.Fuzz(func(t *testing.T, body []byte) {
-		if status, text := d.call(t, "POST", "/containers/create", bytes.NewReader(body)); status < 400 || status == 500 {
+		if status, text := d.call(t, "POST", "/containers/create", bytes.NewReader(body)); status < 400 ||
+			status == 500 {
 			t.Errorf("%d %s", status, text)
 		}
 	})
 }
 
 func FuzzLoad(f *testing.F) {
-	f.Add(archive(f, file("manifest.json", `[{"Config":"c","RepoTags":["a:b"],"Layers":["l"]}]`), file("c", "{}"), file("l", "x")).Bytes())
+	f.Add(archive(f, file("manifest.json", `[{"Config":"c","RepoTags":["a:b"],"Layers":["l"]}]`), file("c", "{}"),
+		file("l", "x")).Bytes())
 	d := newDocker(f)
 	f.Fuzz(func(t *testing.T, body []byte) {
 		if status, text := d.call(t, "POST", "/images/load", bytes.NewReader(body)); status == 500 {

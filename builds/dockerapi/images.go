@@ -91,10 +91,13 @@ func (x *session) inspect(ctx context.Context, img image) (oci.Manifest, error) 
 func (x *session) buildImage(w http.ResponseWriter, r *http.Request) (err error) {
 	q := r.URL.Query()
 	if q.Get("remote") != "" {
-		return fault.New(fault.Unimplemented, "A build context is a directory of the step; %.200q is somewhere else, and builds have no network.", q.Get("remote"))
+		return fault.New(fault.Unimplemented,
+			"A build context is a directory of the step; %.200q is somewhere else, and builds have no network.",
+			q.Get("remote"))
 	}
 	if v := q.Get("version"); v != "" && v != "1" {
-		return fault.New(fault.Unimplemented, "BuildKit's own protocol is not served: leave DOCKER_BUILDKIT away. Giggle builds with BuildKit anyway.")
+		return fault.New(fault.Unimplemented,
+			"BuildKit's own protocol is not served: leave DOCKER_BUILDKIT away. Giggle builds with BuildKit anyway.")
 	}
 	var names []string
 	for _, t := range q["t"] {
@@ -104,7 +107,13 @@ func (x *session) buildImage(w http.ResponseWriter, r *http.Request) (err error)
 		}
 		names = append(names, name)
 	}
-	req := dockerfile.Request{Build: x.build, Dockerfile: q.Get("dockerfile"), Target: q.Get("target"), Platform: q.Get("platform"), NoCache: q.Get("nocache") == "1"}
+	req := dockerfile.Request{
+		Build:      x.build,
+		Dockerfile: q.Get("dockerfile"),
+		Target:     q.Get("target"),
+		Platform:   q.Get("platform"),
+		NoCache:    q.Get("nocache") == "1",
+	}
 	for key, into := range map[string]any{"buildargs": &req.Args, "labels": &req.Labels} {
 		if text := q.Get(key); text != "" {
 			if err := json.Unmarshal([]byte(text), into); err != nil {
@@ -167,7 +176,8 @@ func (x *session) receive(ctx context.Context, body io.Reader, dir string) (err 
 		return err
 	}
 	if n > maxContext {
-		return fault.New(fault.InvalidArgument, "The build context is bigger than %d GiB. A .dockerignore file leaves out what the Dockerfile doesn't need.", maxContext>>30)
+		return fault.New(fault.InvalidArgument,
+			"The build context is bigger than %d GiB. A .dockerignore file leaves out what the Dockerfile doesn't need.", maxContext>>30)
 	}
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return err
@@ -357,8 +367,10 @@ func (x *session) describe(ctx context.Context, img image) (map[string]any, erro
 		names = []string{}
 	}
 	return map[string]any{
-		"Id": img.id, "RepoTags": names, "RepoDigests": digests, "Created": img.made.UTC().Format(time.RFC3339Nano), "Size": size, "VirtualSize": size,
-		"Architecture": m.Config.Architecture, "Os": m.Config.OS, "Author": m.Config.Author, "Config": m.Config.Config, "Labels": m.Config.Config.Labels,
+		"Id": img.id, "RepoTags": names, "RepoDigests": digests, "Created": img.made.UTC().Format(time.RFC3339Nano),
+		"Size": size, "VirtualSize": size,
+		"Architecture": m.Config.Architecture, "Os": m.Config.OS, "Author": m.Config.Author, "Config": m.Config.Config,
+		"Labels": m.Config.Config.Labels,
 		"RootFS": map[string]any{"Type": "layers", "Layers": layers},
 	}, nil
 }

@@ -8,8 +8,8 @@ import (
 	"giggle/builds/dockerfile"
 )
 
-// RUN steps of a project share caches, also those without BuildKit's, whatever users they run as. Nothing of it is in a layer,
-// and another project has its own.
+// RUN steps of a project share caches, also those without BuildKit's, whatever users they run as. Nothing of it is in a
+// layer, and another project has its own.
 func TestStepsShareCaches(t *testing.T) {
 	first := `FROM debian:12
 RUN for dir in $GOCACHE $npm_config_cache $PIP_CACHE_DIR; do mkdir $dir/sub && echo kept >$dir/sub/file; done
@@ -33,7 +33,8 @@ RUN for dir in $GOCACHE $npm_config_cache $PIP_CACHE_DIR; do test "$(cat $dir/su
 `); err != nil {
 		t.Errorf("another user of the same project: %v\n%s", err, log)
 	}
-	if _, log, err = text(t, builder, "cache-b", "FROM debian:12\nRUN test -d $GOCACHE && test ! -e $GOCACHE/sub\n"); err != nil {
+	if _, log, err = text(t, builder, "cache-b",
+		"FROM debian:12\nRUN test -d $GOCACHE && test ! -e $GOCACHE/sub\n"); err != nil {
 		t.Errorf("another project: %v\n%s", err, log)
 	}
 	if _, log, err = text(t, builder, "cache-a", `FROM debian:12
@@ -45,12 +46,13 @@ RUN --mount=type=cache,target=/root/.cache test -z "$PIP_CACHE_DIR"
 	}
 }
 
-// The offline golang image brings the standard library compiled, with cgo and without, and what a step has compiled the next
-// build need not, though it runs the step again.
+// The offline golang image brings the standard library compiled, with cgo and without, and what a step has compiled the
+// next build need not, though it runs the step again.
 func TestGoCompilesNothingTwice(t *testing.T) {
 	context := func(dockerfile string) string {
 		return files(t, map[string]string{
-			"go.mod": "module app\n\ngo 1.22\n", "main.go": "package main\n\nimport \"net/http\"\n\nfunc main() { panic(http.ListenAndServe(\":8080\", nil)) }\n",
+			"go.mod":     "module app\n\ngo 1.22\n",
+			"main.go":    "package main\n\nimport \"net/http\"\n\nfunc main() { panic(http.ListenAndServe(\":8080\", nil)) }\n",
 			"Dockerfile": "FROM golang:1.22\nWORKDIR /app\nCOPY . .\n" + dockerfile,
 		})
 	}
@@ -60,12 +62,14 @@ func TestGoCompilesNothingTwice(t *testing.T) {
 		"RUN GOCACHE=/cold go build -x unicode/utf8 2>&1 | " + library + "\n" + // it would be seen
 			"RUN export CGO_ENABLED=0 && " + build + " && ! " + library + " /log\n" +
 			"RUN " + build + " && ! " + library + " /log\n" +
-			"RUN --mount=type=cache,target=/root/.cache/go-build " + build + " && ! " + library + " /log && " + any + " /log\n")})
+			"RUN --mount=type=cache,target=/root/.cache/go-build " + build + " && ! " + library + " /log && " + any +
+			" /log\n")})
 	if err != nil {
 		t.Fatalf("%v\n%s", err, log)
 	}
 	layers(t, img, func(h *tar.Header) {
-		if strings.HasPrefix(h.Name, "root/.cache/") && h.Name != "root/.cache/go-build/" { // BuildKit leaves the place of the Dockerfile's own mount
+		// BuildKit leaves the place of the Dockerfile's own mount
+		if strings.HasPrefix(h.Name, "root/.cache/") && h.Name != "root/.cache/go-build/" {
 			t.Errorf("a layer holds %s", h.Name)
 		}
 	})

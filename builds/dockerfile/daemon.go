@@ -29,8 +29,10 @@ const socketAddress = "169.254.169.254"
 
 // foreign are the registries whose images are looked for in the mirror.
 var foreign = []string{
-	"docker.io", "gcr.io", "us.gcr.io", "eu.gcr.io", "asia.gcr.io", "mirror.gcr.io", "quay.io", "ghcr.io", "mcr.microsoft.com", "registry.k8s.io",
-	"public.ecr.aws", "registry.access.redhat.com", "docker.elastic.co", "nvcr.io", "cgr.dev", "giggle.dev", "localhost",
+	"docker.io", "gcr.io", "us.gcr.io", "eu.gcr.io", "asia.gcr.io", "mirror.gcr.io", "quay.io", "ghcr.io",
+	"mcr.microsoft.com", "registry.k8s.io",
+	"public.ecr.aws", "registry.access.redhat.com", "docker.elastic.co", "nvcr.io", "cgr.dev", "giggle.dev",
+	"localhost",
 }
 
 // Where BuildKit finds its files.
@@ -59,7 +61,8 @@ func (b *Builder) program(name string) (string, error) {
 			return p, nil
 		}
 	}
-	return "", fault.New(fault.FailedPrecondition, "Dockerfiles are built with BuildKit, and this machine has no %s. Run `hack/setup build` in Giggle's repository, which builds it.", name)
+	return "", fault.New(fault.FailedPrecondition,
+		"Dockerfiles are built with BuildKit, and this machine has no %s. Run `hack/setup build` in Giggle's repository, which builds it.", name)
 }
 
 // project is what builds of one project share: a BuildKit with its cache, and what it has pushed.
@@ -115,7 +118,8 @@ func (p *project) ensure(ctx context.Context) error {
 	if p.daemon != nil {
 		select {
 		case <-p.daemon.Done(): // it crashed
-			p.b.cfg.Log.Error("BuildKit ended by itself", "project", p.id, "err", p.daemon.Err(), "log", p.tail.String())
+			p.b.cfg.Log.Error("BuildKit ended by itself", "project", p.id, "err", p.daemon.Err(), "log",
+				p.tail.String())
 			if err := p.stopLocked(); err != nil {
 				return err
 			}
@@ -225,7 +229,8 @@ func (p *project) startLocked(ctx context.Context) error {
 		}
 	}
 	dir := b.path(projects, p.id)
-	if err := errors.Join(os.MkdirAll(dir, 0o700), os.RemoveAll(filepath.Join(dir, "tmp")), os.Mkdir(filepath.Join(dir, "tmp"), 0o700)); err != nil {
+	if err := errors.Join(os.MkdirAll(dir, 0o700), os.RemoveAll(filepath.Join(dir, "tmp")),
+		os.Mkdir(filepath.Join(dir, "tmp"), 0o700)); err != nil {
 		return err
 	}
 	if err := p.openCaches(filepath.Join(dir, cacheDir)); err != nil {
@@ -236,7 +241,13 @@ func (p *project) startLocked(ctx context.Context) error {
 		return err
 	}
 	in := func(name string) string { return path.Join(engine.DaemonPrograms, name) }
-	plan, err := json.Marshal(runtime.Plan{Runtime: in("runc"), Trust: trustPath, Env: b.cfg.TrustEnv, IDs: engine.IDs, Caches: cachePath})
+	plan, err := json.Marshal(runtime.Plan{
+		Runtime: in("runc"),
+		Trust:   trustPath,
+		Env:     b.cfg.TrustEnv,
+		IDs:     engine.IDs,
+		Caches:  cachePath,
+	})
 	if err != nil {
 		return err
 	}
@@ -246,9 +257,11 @@ func (p *project) startLocked(ctx context.Context) error {
 	p.tail = &tail{}
 	begin := time.Now()
 	d, err := b.cfg.Engine.Daemon(ctx, engine.DaemonSpec{
-		ID:       p.id,
-		Args:     []string{in("buildkitd"), "--config", configPath, "--root", engine.DaemonState, "--addr", "unix://" + socketPath},
-		Env:      []string{"PATH=" + engine.DaemonPrograms + ":" + engine.DefaultPath, "HOME=/tmp", "SSL_CERT_FILE=" + trustPath, "TMPDIR=" + tmpPath},
+		ID: p.id,
+		Args: []string{in("buildkitd"), "--config", configPath, "--root", engine.DaemonState, "--addr",
+			"unix://" + socketPath},
+		Env: []string{"PATH=" + engine.DaemonPrograms + ":" + engine.DefaultPath, "HOME=/tmp",
+			"SSL_CERT_FILE=" + trustPath, "TMPDIR=" + tmpPath},
 		Dir:      dir,
 		Programs: programs,
 		Files: append([]engine.File{
@@ -257,8 +270,13 @@ func (p *project) startLocked(ctx context.Context) error {
 			{Path: trustPath, Data: b.cfg.Trust},
 			{Path: runtime.PlanFile(in(runtime.Name)), Data: plan},
 		}, b.cfg.Files...),
-		Output: p.tail, Sockets: sockets, ContainerSockets: steps,
-		All: b.cfg.All, Whole: b.cfg.Project, Containers: b.cfg.Steps, Each: b.cfg.Step,
+		Output:           p.tail,
+		Sockets:          sockets,
+		ContainerSockets: steps,
+		All:              b.cfg.All,
+		Whole:            b.cfg.Project,
+		Containers:       b.cfg.Steps,
+		Each:             b.cfg.Step,
 	})
 	if err != nil {
 		return err
@@ -277,8 +295,8 @@ func (p *project) startLocked(ctx context.Context) error {
 // cacheDir is where the caches of RUN steps are in a project's directory (package runtime).
 const cacheDir = "caches"
 
-// openCaches makes the caches of a project's RUN steps, which have a quarter of what the project may keep: what has grown out of
-// it since BuildKit was last started begins anew.
+// openCaches makes the caches of a project's RUN steps, which have a quarter of what the project may keep: what has
+// grown out of it since BuildKit was last started begins anew.
 func (p *project) openCaches(dir string) error {
 	if bytes, err := used(dir); err != nil || bytes > p.b.cfg.Cache/4 {
 		if err := p.b.remove(filepath.Join(projects, p.id, cacheDir)); err != nil {
@@ -288,7 +306,8 @@ func (p *project) openCaches(dir string) error {
 	return runtime.MakeCaches(dir)
 }
 
-// used is how many bytes files take; 0 where nothing is there. It fails on what no tool makes, such as paths that are too long.
+// used is how many bytes files take; 0 where nothing is there. It fails on what no tool makes, such as paths that are
+// too long.
 func used(dir string) (bytes int64, err error) {
 	err = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {

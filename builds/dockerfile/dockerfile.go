@@ -1,11 +1,11 @@
-// Package dockerfile builds images from Dockerfiles with BuildKit. Each project has one of its own, a child process with
-// its own cache, users, network and limits: started when it is first needed, stopped when it has been idle.
+// Package dockerfile builds images from Dockerfiles with BuildKit. Each project has one of its own, a child process
+// with its own cache, users, network and limits: started when it is first needed, stopped when it has been idle.
 //
-// It serves the Docker API of build steps (builds/dockerapi) and deploys of a source with a Dockerfile. BuildKit has a network
-// with the platform's sockets and nothing else: base images come from the mirror of foreign images through a registry
-// that is there only, or from the platform's registry as the build's account. Each RUN step has another network, in which
-// that registry is not (package runtime makes it). This package keeps no names of images and pushes nothing into
-// repositories: what is built is a digest in the platform's blobs.
+// It serves the Docker API of build steps (builds/dockerapi) and deploys of a source with a Dockerfile. BuildKit has a
+// network with the platform's sockets and nothing else: base images come from the mirror of foreign images through a
+// registry that is there only, or from the platform's registry as the build's account. Each RUN step has another
+// network, in which that registry is not (package runtime makes it). This package keeps no names of images and pushes
+// nothing into repositories: what is built is a digest in the platform's blobs.
 package dockerfile
 
 import (
@@ -57,12 +57,13 @@ type Config struct {
 	Dir      string    // of the projects' BuildKits, their caches in it
 	Path     []string  // directories to look for buildkitd, buildkit-solve and runc in when the PATH has none
 	Trust    []byte    // PEM bundle that BuildKit and RUN steps trust
-	Binary   string    // this program, which is package runtime when it is started by that name, and engine.DaemonInit; "" builds nothing
+	// this program, which is package runtime when it is started by that name, and engine.DaemonInit; "" builds nothing
+	Binary   string
 	Unpacker source.Unpacker
 	TrustEnv []string      // the names of variables that make programs trust a bundle
 	Files    []engine.File // laid over the host's for BuildKit: resolv.conf
-	// Sockets is what answers inside the network of each RUN step, and of BuildKit itself, where port 80 is the registry of
-	// base images. In a step it is Others.
+	// Sockets is what answers inside the network of each RUN step, and of BuildKit itself, where port 80 is the
+	// registry of base images. In a step it is Others.
 	Sockets engine.Sockets
 	Others  http.Handler
 	// Token makes an access token of a build's account.
@@ -99,8 +100,8 @@ const (
 	removed   = "removed-"  // begins what is being removed
 )
 
-// New returns a builder. BuildKit does not run yet. What is in the directory besides the projects' caches is removed, such as the one cache
-// for all projects that there was once.
+// New returns a builder. BuildKit does not run yet. What is in the directory besides the projects' caches is removed,
+// such as the one cache for all projects that there was once.
 func New(cfg Config) (*Builder, error) {
 	if cfg.Idle == 0 {
 		cfg.Idle = 2 * time.Minute
@@ -131,7 +132,8 @@ func New(cfg Config) (*Builder, error) {
 	return b, os.WriteFile(b.path(trustFile), cfg.Trust, 0o600)
 }
 
-// remove removes what is at a path below the directory, out of the way at once, from the disk in the background: a cache has many files.
+// remove removes what is at a path below the directory, out of the way at once, from the disk in the background: a
+// cache has many files.
 func (b *Builder) remove(name string) error {
 	to, err := os.MkdirTemp(b.cfg.Dir, removed)
 	if err != nil {
@@ -219,13 +221,15 @@ func (b *Builder) Build(ctx context.Context, r Request, log io.Writer) (_ Image,
 		r.Dockerfile = "Dockerfile"
 	}
 	if !filepath.IsLocal(r.Dockerfile) {
-		return Image{}, fault.New(fault.InvalidArgument, "The Dockerfile %.200q must be within the build context.", r.Dockerfile)
+		return Image{}, fault.New(fault.InvalidArgument, "The Dockerfile %.200q must be within the build context.",
+			r.Dockerfile)
 	}
 	if err := b.look(r, log); err != nil {
 		return Image{}, err
 	}
 	if b.cfg.Binary == "" {
-		return Image{}, fault.New(fault.FailedPrecondition, "This program is not giggle itself and builds no Dockerfiles.")
+		return Image{}, fault.New(fault.FailedPrecondition,
+			"This program is not giggle itself and builds no Dockerfiles.")
 	}
 	p, err := b.acquire(ctx, r.Build.Project)
 	if err != nil {
@@ -249,7 +253,8 @@ func (b *Builder) look(r Request, log io.Writer) error {
 	defer func() { _ = root.Close() }() // it was only read
 	f, err := root.OpenFile(r.Dockerfile, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
-		return fault.New(fault.FailedPrecondition, "unable to prepare context: there is no Dockerfile %q in the source", r.Dockerfile)
+		return fault.New(fault.FailedPrecondition, "unable to prepare context: there is no Dockerfile %q in the source",
+			r.Dockerfile)
 	}
 	defer func() { _ = f.Close() }() // it was only read
 	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
@@ -317,7 +322,10 @@ func (p *project) solve(ctx context.Context, r Request, dir string, log io.Write
 	repository, done := p.stage.open()
 	defer done()
 	j := job{
-		Address: "unix://" + p.socket(), Context: r.Context, Options: r.options(), Image: socketAddress + "/" + repository.name,
+		Address:  "unix://" + p.socket(),
+		Context:  r.Context,
+		Options:  r.options(),
+		Image:    socketAddress + "/" + repository.name,
 		Accounts: map[string]account{socketAddress: {stageUser, repository.secret}},
 	}
 	for _, host := range b.cfg.Hosts {
@@ -380,7 +388,8 @@ func (b *Builder) missing(ref, why string) error {
 	if strings.HasSuffix(host, "-docker.pkg.dev") {
 		return fault.New(fault.FailedPrecondition, "failed to solve: the base image %s can't be read: %s", ref, why)
 	}
-	return fault.New(fault.FailedPrecondition, "failed to solve: the base image %s is not on this machine, and builds have no network. Put it into the mirror of foreign images with `giggle images add %s` (%s)", ref, short, why)
+	return fault.New(fault.FailedPrecondition,
+		"failed to solve: the base image %s is not on this machine, and builds have no network. Put it into the mirror of foreign images with `giggle images add %s` (%s)", ref, short, why)
 }
 
 // failure passes BuildKit's output on and remembers why it failed: its last "error:" line.

@@ -33,12 +33,13 @@ import (
 // The tests build with the real BuildKit and the real mirror: `make images` makes both.
 var (
 	mirrorDir = cmp.Or(os.Getenv("GIGGLE_MIRROR"), "/var/cache/giggle/mirror")
-	programs  = []string{filepath.Join(filepath.Dir(mirrorDir), "tools"), "/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin"}
-	shared    *engine.Engine
-	builder   *dockerfile.Builder
-	blobs     *blob.Dir
-	binary    string // of the tests
-	platform  *httptest.Server
+	programs  = []string{filepath.Join(filepath.Dir(mirrorDir), "tools"), "/usr/local/sbin", "/usr/local/bin",
+		"/usr/sbin", "/usr/bin"}
+	shared   *engine.Engine
+	builder  *dockerfile.Builder
+	blobs    *blob.Dir
+	binary   string // of the tests
+	platform *httptest.Server
 )
 
 func TestMain(m *testing.M) {
@@ -72,7 +73,8 @@ func run(m *testing.M) int {
 }
 
 func open(dir string) (err error) {
-	if shared, err = engine.Open(context.Background(), engine.Config{Dir: filepath.Join(dir, "engine"), Log: slog.Default()}); err != nil {
+	if shared, err = engine.Open(context.Background(),
+		engine.Config{Dir: filepath.Join(dir, "engine"), Log: slog.Default()}); err != nil {
 		return err
 	}
 	m, err := mirror.Open(mirrorDir)
@@ -92,12 +94,22 @@ func open(dir string) (err error) {
 
 func config(dir string, m *mirror.Mirror) dockerfile.Config {
 	cfg := dockerfile.Config{
-		Engine: shared, Mirror: m, Familiar: mirror.Familiar, Blobs: blobs, Dir: dir, Path: programs,
-		Binary: binary, TrustEnv: []string{"SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"},
-		Files:  []engine.File{{Path: "/etc/resolv.conf", Data: []byte("nameserver 169.254.169.254\n")}},
-		Others: http.HandlerFunc(dockerfile.NoIdentity), Cache: 5 << 30, Log: slog.Default(),
-		All: engine.Limits{Memory: 5 << 30, Pids: 2048}, Project: engine.Limits{Memory: 4 << 30, Pids: 768},
-		Steps: engine.Limits{Memory: 3 << 30, Pids: 600}, Step: engine.Limits{Memory: 2 << 30, Pids: 512},
+		Engine:   shared,
+		Mirror:   m,
+		Familiar: mirror.Familiar,
+		Blobs:    blobs,
+		Dir:      dir,
+		Path:     programs,
+		Binary:   binary,
+		TrustEnv: []string{"SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"},
+		Files:    []engine.File{{Path: "/etc/resolv.conf", Data: []byte("nameserver 169.254.169.254\n")}},
+		Others:   http.HandlerFunc(dockerfile.NoIdentity),
+		Cache:    5 << 30,
+		Log:      slog.Default(),
+		All:      engine.Limits{Memory: 5 << 30, Pids: 2048},
+		Project:  engine.Limits{Memory: 4 << 30, Pids: 768},
+		Steps:    engine.Limits{Memory: 3 << 30, Pids: 600},
+		Step:     engine.Limits{Memory: 2 << 30, Pids: 512},
 	}
 	withRegistry(&cfg, platform)
 	return cfg
@@ -201,7 +213,11 @@ FROM gcr.io/distroless/static-debian11
 COPY --from=builder /out /out
 CMD ["/out"]
 `, "in.txt": "of the context\n"})
-	img, log, err := try(t, dockerfile.Request{Context: dir, Args: map[string]string{"WHO": "world"}, Labels: map[string]string{"a": "b"}})
+	img, log, err := try(t, dockerfile.Request{
+		Context: dir,
+		Args:    map[string]string{"WHO": "world"},
+		Labels:  map[string]string{"a": "b"},
+	})
 	if err != nil {
 		t.Fatalf("%v\n%s", err, log)
 	}
@@ -215,11 +231,17 @@ CMD ["/out"]
 	if !strings.Contains(log, "# syntax=docker/dockerfile:1 is ignored") {
 		t.Errorf("the log does not say that the syntax line is ignored:\n%s", log)
 	}
-	again, log, err := try(t, dockerfile.Request{Context: dir, Args: map[string]string{"WHO": "world"}, Labels: map[string]string{"a": "b"}})
+	again, log, err := try(t, dockerfile.Request{
+		Context: dir,
+		Args:    map[string]string{"WHO": "world"},
+		Labels:  map[string]string{"a": "b"},
+	})
 	if err != nil || again.Digest != img.Digest || !strings.Contains(log, "CACHED") {
 		t.Errorf("a second build: %+v, %v, want %+v from the cache\n%s", again, err, img, log)
 	}
-	if _, log, err = try(t, dockerfile.Request{Context: dir, NoCache: true, Target: "builder"}); err != nil || strings.Count(log, "CACHED") > 1 { // the base is no step
+	// the base is no step
+	if _, log, err = try(t, dockerfile.Request{Context: dir, NoCache: true, Target: "builder"}); err != nil ||
+		strings.Count(log, "CACHED") > 1 {
 		t.Errorf("without cache: %v\n%s", err, log)
 	}
 }
@@ -268,7 +290,8 @@ func TestFailures(t *testing.T) {
 				t.Fatal(err)
 			}
 			_, log, err := try(t, dockerfile.Request{Context: dir})
-			if err == nil || fault.From(err).Code != fault.FailedPrecondition || !strings.Contains(fault.From(err).Message, c.want) {
+			if err == nil || fault.From(err).Code != fault.FailedPrecondition ||
+				!strings.Contains(fault.From(err).Message, c.want) {
 				t.Errorf("got %v, want a FailedPrecondition with %q\n%s", err, c.want, log)
 			}
 		})
@@ -276,7 +299,8 @@ func TestFailures(t *testing.T) {
 	if _, _, err := try(t, dockerfile.Request{Context: t.TempDir()}); !fault.Is(err, fault.FailedPrecondition) {
 		t.Errorf("no Dockerfile: %v", err)
 	}
-	if _, _, err := try(t, dockerfile.Request{Context: t.TempDir(), Dockerfile: "../x"}); !fault.Is(err, fault.InvalidArgument) {
+	if _, _, err := try(t, dockerfile.Request{Context: t.TempDir(), Dockerfile: "../x"}); !fault.Is(err,
+		fault.InvalidArgument) {
 		t.Errorf("a Dockerfile outside: %v", err)
 	}
 }

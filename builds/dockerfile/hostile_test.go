@@ -123,7 +123,8 @@ RUN --mount=type=bind,from=gcr.io/distroless/static-debian11,target=/other test 
 	}
 	got := map[string]entry{}
 	layers(t, img, func(h *tar.Header) {
-		got[h.Name] = entry{h.Uid, h.Gid, h.Mode & 0o7777, fmt.Sprintf("%x", h.PAXRecords["SCHILY.xattr.security.capability"])}
+		got[h.Name] = entry{h.Uid, h.Gid, h.Mode & 0o7777,
+			fmt.Sprintf("%x", h.PAXRecords["SCHILY.xattr.security.capability"])}
 	})
 	for name, want := range map[string]entry{
 		"a/other":    {1000, 2000, 0o644, ""},
@@ -169,7 +170,8 @@ func TestForkBomb(t *testing.T) {
 }
 
 func TestSourceBombs(t *testing.T) {
-	if _, err := builder.BuildSource(t.Context(), job, builds.Step{}, strings.NewReader("no archive"), 10, io.Discard); !fault.Is(err, fault.InvalidArgument) {
+	if _, err := builder.BuildSource(t.Context(), job, builds.Step{}, strings.NewReader("no archive"), 10,
+		io.Discard); !fault.Is(err, fault.InvalidArgument) {
 		t.Errorf("no archive: %v", err)
 	}
 }
@@ -212,12 +214,14 @@ func TestIdle(t *testing.T) {
 	if err := idle.Close(); err != nil {
 		t.Fatal(err)
 	}
-	for _, pattern := range []string{"/sys/fs/cgroup/*/giggle-*/daemons/idle", "/sys/fs/cgroup/giggle-*/daemons/idle", "/run/giggle-*/daemon-idle"} {
+	for _, pattern := range []string{"/sys/fs/cgroup/*/giggle-*/daemons/idle", "/sys/fs/cgroup/giggle-*/daemons/idle",
+		"/run/giggle-*/daemon-idle"} {
 		if left, _ := filepath.Glob(pattern); len(left) > 0 {
 			t.Errorf("left behind: %v", left)
 		}
 	}
-	if _, err := idle.Build(t.Context(), dockerfile.Request{Build: of("idle"), Context: src}, io.Discard); !fault.Is(err, fault.Unavailable) {
+	if _, err := idle.Build(t.Context(), dockerfile.Request{Build: of("idle"), Context: src},
+		io.Discard); !fault.Is(err, fault.Unavailable) {
 		t.Errorf("after Close: %v", err)
 	}
 }
@@ -235,7 +239,10 @@ func TestNoBuildKit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = none.Build(t.Context(), dockerfile.Request{Build: job, Context: files(t, map[string]string{"Dockerfile": "FROM scratch\n"})}, io.Discard)
+	_, err = none.Build(t.Context(), dockerfile.Request{
+		Build:   job,
+		Context: files(t, map[string]string{"Dockerfile": "FROM scratch\n"}),
+	}, io.Discard)
 	if f := fault.From(err); f.Code != fault.FailedPrecondition || !strings.Contains(f.Message, "hack/setup build") {
 		t.Errorf("got %v", err)
 	}

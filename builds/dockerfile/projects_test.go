@@ -60,10 +60,15 @@ func text(t *testing.T, b *dockerfile.Builder, project, text string) (img docker
 	return textIn(t.Context(), t, b, project, text)
 }
 
-func textIn(ctx context.Context, t *testing.T, b *dockerfile.Builder, project, text string) (img dockerfile.Image, log string, err error) {
+func textIn(
+	ctx context.Context, t *testing.T, b *dockerfile.Builder, project, text string,
+) (img dockerfile.Image, log string, err error) {
 	t.Helper()
 	var out bytes.Buffer
-	img, err = b.Build(ctx, dockerfile.Request{Build: of(project), Context: files(t, map[string]string{"Dockerfile": text})}, &out)
+	img, err = b.Build(ctx, dockerfile.Request{
+		Build:   of(project),
+		Context: files(t, map[string]string{"Dockerfile": text}),
+	}, &out)
 	return img, out.String(), err
 }
 
@@ -139,7 +144,9 @@ func TestProjectsShareNothing(t *testing.T) {
 	t.Logf("the first project's first build: %v", time.Since(begin))
 	base := "example.com/victim/r/base@" + secret.Digest
 	const cache = "RUN --mount=type=cache,target=/c "
-	if _, log, err = text(t, b, "victim", "FROM "+base+"\n"+cache+"echo of-the-victim >/c/entry && cat /secret\n"); err != nil || !strings.Contains(log, "the-secret") {
+	if _, log, err = text(t, b, "victim",
+		"FROM "+base+"\n"+cache+"echo of-the-victim >/c/entry && cat /secret\n"); err != nil ||
+		!strings.Contains(log, "the-secret") {
 		t.Fatalf("the victim can't use its own image: %v\n%s", err, log)
 	}
 	begin = time.Now()
@@ -149,9 +156,10 @@ func TestProjectsShareNothing(t *testing.T) {
 	t.Logf("the second project's first build: %v", time.Since(begin))
 
 	for name, dockerfile := range map[string]string{
-		"the base by its digest":      "FROM " + base + "\nRUN cat /secret\n",
-		"a stage of it":               "FROM debian:12\nCOPY --from=" + base + " /secret /secret\nRUN cat /secret\n",
-		"a mount of it":               "FROM debian:12\nRUN --mount=type=bind,from=" + base + ",target=/m cat /m/secret\n",
+		"the base by its digest": "FROM " + base + "\nRUN cat /secret\n",
+		"a stage of it":          "FROM debian:12\nCOPY --from=" + base + " /secret /secret\nRUN cat /secret\n",
+		"a mount of it": "FROM debian:12\nRUN --mount=type=bind,from=" + base +
+			",target=/m cat /m/secret\n",
 		"the mirror's name with it":   "FROM debian@" + secret.Digest + "\nRUN cat /secret\n",
 		"the registry of this build":  "FROM 169.254.169.254/stage/x@" + secret.Digest + "\nRUN cat /secret\n",
 		"the mirror by its address":   "FROM 169.254.169.254/mirror/x@" + secret.Digest + "\nRUN cat /secret\n",
@@ -162,7 +170,8 @@ func TestProjectsShareNothing(t *testing.T) {
 		}
 	}
 
-	if _, log, err = text(t, b, "evil", "FROM debian:12\nRUN echo the-secret >/secret\n"); err != nil || strings.Contains(log, "[2/2] RUN echo the-secret >/secret\n#5 CACHED") {
+	if _, log, err = text(t, b, "evil", "FROM debian:12\nRUN echo the-secret >/secret\n"); err != nil ||
+		strings.Contains(log, "[2/2] RUN echo the-secret >/secret\n#5 CACHED") {
 		t.Errorf("a step of another project's is in the cache: %v\n%s", err, log)
 	}
 	for _, id := range []string{"", ",id=/c", ",id=x"} {
@@ -173,15 +182,20 @@ func TestProjectsShareNothing(t *testing.T) {
 			}
 			var out bytes.Buffer
 			_, err = b.Build(t.Context(), dockerfile.Request{
-				Build: of("evil"), Args: map[string]string{"BUILDKIT_CACHE_MOUNT_NS": ns},
-				Context: files(t, map[string]string{"Dockerfile": "FROM debian:12\n" + arg + "test ! -e /c/entry; echo $? $(cat /c/entry) " + rand.Text() + "; echo poisoned >/c/poison\n"}),
+				Build: of("evil"),
+				Args:  map[string]string{"BUILDKIT_CACHE_MOUNT_NS": ns},
+				Context: files(t,
+					map[string]string{"Dockerfile": "FROM debian:12\n" + arg +
+						"test ! -e /c/entry; echo $? $(cat /c/entry) " + rand.Text() + "; echo poisoned >/c/poison\n"}),
 			}, &out)
 			if err != nil || strings.Contains(out.String(), "of-the-victim") {
 				t.Errorf("another project's cache mount is read (%q, %q): %v\n%s", id, ns, err, &out)
 			}
 		}
 	}
-	if _, log, err = text(t, b, "victim", "FROM debian:12\n"+cache+"cat /c/entry && test ! -e /c/poison\n"); err != nil || !strings.Contains(log, "of-the-victim") {
+	if _, log, err = text(t, b, "victim",
+		"FROM debian:12\n"+cache+"cat /c/entry && test ! -e /c/poison\n"); err != nil ||
+		!strings.Contains(log, "of-the-victim") {
 		t.Errorf("the victim's cache mount: %v\n%s", err, log)
 	}
 }
@@ -194,7 +208,8 @@ func TestForkBombOfAnother(t *testing.T) {
 	bomb := files(t, map[string]string{"Dockerfile": "FROM debian:12\nRUN perl -e '$| = 1; while (defined($p = fork)) { $p or sleep 600; $n++ } print \"full at $n\\n\"; sleep 600'\n"})
 	full, ended := make(chan struct{}), make(chan error, 1)
 	go func() {
-		_, err := b.Build(ctx, dockerfile.Request{Build: of("evil"), Context: bomb, NoCache: true}, &watcher{for_: "full at 5", seen: full})
+		_, err := b.Build(ctx, dockerfile.Request{Build: of("evil"), Context: bomb, NoCache: true},
+			&watcher{for_: "full at 5", seen: full})
 		ended <- err
 	}()
 	select {
@@ -205,7 +220,9 @@ func TestForkBombOfAnother(t *testing.T) {
 		t.Fatal("the bomb does not reach its limit")
 	}
 	for i := range 3 {
-		if _, log, err := text(t, b, "victim", fmt.Sprintf("FROM debian:12\nRUN echo %d; for i in 1 2 3 4 5 6 7 8; do sleep 0.1 & done; wait\n", i)); err != nil {
+		if _, log, err := text(t, b, "victim",
+			fmt.Sprintf("FROM debian:12\nRUN echo %d; for i in 1 2 3 4 5 6 7 8; do sleep 0.1 & done; wait\n",
+				i)); err != nil {
 			t.Errorf("another project's build: %v\n%s", err, log)
 		}
 	}
@@ -248,12 +265,14 @@ func TestDaemonsAreBounded(t *testing.T) {
 	src := files(t, map[string]string{"Dockerfile": "FROM debian:12\nRUN echo it-is-$((40+2)) && sleep 600\n"})
 	go func() {
 		defer close(ended)
-		_, _ = b.Build(busy, dockerfile.Request{Build: of("a"), Context: src, NoCache: true}, &watcher{for_: "it-is-42", seen: started})
+		_, _ = b.Build(busy, dockerfile.Request{Build: of("a"), Context: src, NoCache: true},
+			&watcher{for_: "it-is-42", seen: started})
 	}()
 	<-started
 	short, giveUp := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer giveUp()
-	if _, _, err := textIn(short, t, b, "b", "FROM scratch\nCOPY Dockerfile /x\n"); !fault.Is(err, fault.DeadlineExceeded) && short.Err() == nil {
+	if _, _, err := textIn(short, t, b, "b",
+		"FROM scratch\nCOPY Dockerfile /x\n"); !fault.Is(err, fault.DeadlineExceeded) && short.Err() == nil {
 		t.Errorf("a build without a place: %v", err)
 	}
 	cancel()
@@ -266,7 +285,8 @@ func TestDaemonsAreBounded(t *testing.T) {
 // The cache of all projects that there was once is removed, and those of projects that are gone; the others stay.
 func TestKeep(t *testing.T) {
 	dir := t.TempDir()
-	for _, old := range []string{"state/overlay/fs/x", "buildkitd.toml", "projects/gone/y", "projects/here/z", "projects/unused/z"} {
+	for _, old := range []string{"state/overlay/fs/x", "buildkitd.toml", "projects/gone/y", "projects/here/z",
+		"projects/unused/z"} {
 		if err := os.MkdirAll(filepath.Join(dir, filepath.Dir(old)), 0o700); err != nil {
 			t.Fatal(err)
 		}
@@ -308,7 +328,10 @@ func TestArgumentsAreSecret(t *testing.T) {
 	var err error
 	go func() {
 		defer close(done)
-		_, log, err = try(t, dockerfile.Request{Context: dir, Args: map[string]string{"TOKEN": token, "LONG": strings.Repeat(token, 20_000)}})
+		_, log, err = try(t, dockerfile.Request{
+			Context: dir,
+			Args:    map[string]string{"TOKEN": token, "LONG": strings.Repeat(token, 20_000)},
+		})
 	}()
 	looked := 0
 	for running := true; running; {
@@ -351,23 +374,27 @@ func TestLinksInContext(t *testing.T) {
 		t.Fatal(err)
 	}
 	var log bytes.Buffer
-	digest, err := builder.BuildSource(t.Context(), job, builds.Step{}, bytes.NewReader(archive.Bytes()), int64(archive.Len()), &log)
+	digest, err := builder.BuildSource(t.Context(), job, builds.Step{}, bytes.NewReader(archive.Bytes()),
+		int64(archive.Len()), &log)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, &log)
 	}
 	got := map[string]string{}
 	layers(t, dockerfile.Image{Digest: digest}, func(h *tar.Header) { got[h.Name] = h.Linkname })
-	for name, want := range map[string]string{"d/absolute": "/etc/hostname", "d/outward": "../../../../../../etc/hostname", "d/directory": "/etc"} {
+	for name, want := range map[string]string{"d/absolute": "/etc/hostname",
+		"d/outward": "../../../../../../etc/hostname", "d/directory": "/etc"} {
 		if got[name] != want {
 			t.Errorf("%s leads to %q, want %q", name, got[name], want)
 		}
 	}
-	for _, through := range []string{"COPY d/absolute /x", "COPY d/outward /x", "COPY d/directory/hostname /x", "ADD d/absolute /x"} {
+	for _, through := range []string{"COPY d/absolute /x", "COPY d/outward /x", "COPY d/directory/hostname /x",
+		"ADD d/absolute /x"} {
 		dir := files(t, map[string]string{"Dockerfile": "FROM debian:12\nCOPY . /\n" + through + "\n"})
 		if err := os.Mkdir(filepath.Join(dir, "d"), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		for name, to := range map[string]string{"absolute": "/etc/hostname", "outward": "../../../../../../etc/hostname", "directory": "/etc"} {
+		for name, to := range map[string]string{"absolute": "/etc/hostname",
+			"outward": "../../../../../../etc/hostname", "directory": "/etc"} {
 			if err := os.Symlink(to, filepath.Join(dir, "d", name)); err != nil {
 				t.Fatal(err)
 			}
@@ -382,7 +409,8 @@ func TestLinksInContext(t *testing.T) {
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := builder.BuildSource(t.Context(), job, builds.Step{}, bytes.NewReader(archive.Bytes()), int64(archive.Len()), io.Discard); !fault.Is(err, fault.FailedPrecondition) {
+	if _, err := builder.BuildSource(t.Context(), job, builds.Step{}, bytes.NewReader(archive.Bytes()),
+		int64(archive.Len()), io.Discard); !fault.Is(err, fault.FailedPrecondition) {
 		t.Errorf("a Dockerfile of the host: %v", err)
 	}
 }

@@ -16,9 +16,10 @@ import (
 	"giggle/fault"
 )
 
-// stage is the registry in the network of one project's BuildKit, which RUN steps are not in. It serves the mirror of foreign images to
-// read, and to each build under way one repository to push its image to: bytes go into the platform's blobs, names are
-// forgotten. Of those blobs it has only what the project's builds have pushed themselves: an image can't be made of a digest.
+// stage is the registry in the network of one project's BuildKit, which RUN steps are not in. It serves the mirror of
+// foreign images to read, and to each build under way one repository to push its image to: bytes go into the platform's
+// blobs, names are forgotten. Of those blobs it has only what the project's builds have pushed themselves: an image
+// can't be made of a digest.
 //
 // Rules: https://github.com/opencontainers/distribution-spec, as far as BuildKit's client goes.
 type stage struct {
@@ -33,14 +34,21 @@ type stage struct {
 }
 
 func newStage(cfg Config) *stage {
-	return &stage{blobs: cfg.Blobs, mirror: cfg.Mirror, familiar: cfg.Familiar, secrets: map[string]string{}, own: map[blob.Digest]struct{}{}}
+	return &stage{
+		blobs:    cfg.Blobs,
+		mirror:   cfg.Mirror,
+		familiar: cfg.Familiar,
+		secrets:  map[string]string{},
+		own:      map[blob.Digest]struct{}{},
+	}
 }
 
 // NoIdentity answers in place of the metadata server: RUN steps are nobody, as on Cloud Build without
 // --network=cloudbuild.
 func NoIdentity(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Metadata-Flavor", "Google")
-	http.Error(w, "RUN steps of a Dockerfile have no identity: use a build step of its own for what needs a token.", http.StatusNotFound)
+	http.Error(w, "RUN steps of a Dockerfile have no identity: use a build step of its own for what needs a token.",
+		http.StatusNotFound)
 }
 
 // stageUser is the user name that goes with a repository's secret.
@@ -293,7 +301,8 @@ func (s *stage) upload(w http.ResponseWriter, r *http.Request, repository string
 	return fault.New(fault.Unimplemented, "%.20s is not a method of uploads.", r.Method)
 }
 
-// complete makes sure that all that a manifest or an index refers to is the project's: what has a manifest of it can be pulled.
+// complete makes sure that all that a manifest or an index refers to is the project's: what has a manifest of it can be
+// pulled.
 func (s *stage) complete(ctx context.Context, raw []byte) error {
 	type descriptor struct {
 		Digest string `json:"digest"`
@@ -321,8 +330,8 @@ func (s *stage) complete(ctx context.Context, raw []byte) error {
 	return nil
 }
 
-// have makes sure that a blob is the project's or the mirror's, that the platform has it, and that no collection removes it
-// soon. The mirror's are copied.
+// have makes sure that a blob is the project's or the mirror's, that the platform has it, and that no collection
+// removes it soon. The mirror's are copied.
 func (s *stage) have(ctx context.Context, digest string) error {
 	d, err := blob.ParseDigest(digest)
 	if err != nil {

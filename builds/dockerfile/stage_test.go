@@ -22,7 +22,8 @@ func (m noMirror) Get(name string) (oci.Image, error) {
 	return oci.Image{}, fault.New(fault.NotFound, "%s", name)
 }
 
-// A build's registry gives out what the project's builds have brought and what is the mirror's; a digest alone buys nothing.
+// A build's registry gives out what the project's builds have brought and what is the mirror's; a digest alone buys
+// nothing.
 func TestStageServesOnlyItsOwn(t *testing.T) {
 	open := func() *blob.Dir {
 		d, err := blob.Open(t.TempDir())
@@ -69,7 +70,8 @@ func TestStageServesOnlyItsOwn(t *testing.T) {
 			t.Errorf("%s %s: %d %s", c.method, c.path, code, body)
 		}
 	}
-	if code, _ := call("POST", repo.name+"/blobs/uploads/?mount="+private, ""); code != http.StatusAccepted { // upload it, then
+	// upload it, then
+	if code, _ := call("POST", repo.name+"/blobs/uploads/?mount="+private, ""); code != http.StatusAccepted {
 		t.Errorf("mount of a foreign blob: %d", code)
 	}
 	if s.pushed(private) {
@@ -82,7 +84,8 @@ func TestStageServesOnlyItsOwn(t *testing.T) {
 		{"GET", repo.name + "/blobs/" + public, "", http.StatusOK},
 		{"GET", "mirror/x/blobs/" + public, "", http.StatusOK},
 		{"PUT", repo.name + "/blobs/uploads/x?digest=" + private, "something else", http.StatusBadRequest},
-		{"PUT", repo.name + "/blobs/uploads/x?digest=" + private, "an object of another project", http.StatusCreated}, // who has it may
+		// who has it may
+		{"PUT", repo.name + "/blobs/uploads/x?digest=" + private, "an object of another project", http.StatusCreated},
 		{"GET", repo.name + "/blobs/" + private, "", http.StatusOK},
 		{"PUT", repo.name + "/manifests/latest", manifest(private), http.StatusCreated},
 	} {

@@ -31,9 +31,10 @@ type Config struct {
 	Upstream string // GOPROXY's list: URLs with commas or bars between them; it ends at direct or off
 	Now      func() time.Time
 	Log      *slog.Logger
-	Client   *http.Client              // nil is one with sane limits
-	Guard    func(io.Writer) io.Writer // stands before the files that are written, for the disk reserve; nil lets all through
-	MaxFile  int64                     // bytes of one fetched file; 0 for what the go command takes
+	Client   *http.Client // nil is one with sane limits
+	// stands before the files that are written, for the disk reserve; nil lets all through
+	Guard   func(io.Writer) io.Writer
+	MaxFile int64 // bytes of one fetched file; 0 for what the go command takes
 }
 
 // maxZip is the largest module that the go command takes (go.dev/ref/mod#zip-path-size-constraints).
@@ -111,7 +112,8 @@ func parse(p string) (request, error) {
 	}
 	if rest, ok := strings.CutPrefix(p, "sumdb/"); ok {
 		name, tail, ok := strings.Cut(rest, "/")
-		fine := tail == "supported" || tail == "latest" || strings.HasPrefix(tail, "lookup/") || strings.HasPrefix(tail, "tile/")
+		fine := tail == "supported" || tail == "latest" || strings.HasPrefix(tail, "lookup/") ||
+			strings.HasPrefix(tail, "tile/")
 		if !ok || !fine || name == "" || strings.ContainsAny(name, "@:%") {
 			return request{}, none
 		}

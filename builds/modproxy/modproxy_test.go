@@ -104,7 +104,8 @@ func (f *fixture) want(path string, status int, body string) {
 func TestVersionsAreKept(t *testing.T) {
 	files := map[string]string{
 		"/example.com/m/@v/v1.0.0.info": `{"Version":"v1.0.0"}`, "/example.com/m/@v/v1.0.0.mod": "module example.com/m",
-		"/example.com/m/@v/v1.0.0.zip": "PK", "/example.com/!upper/@v/v0.1.0+incompatible.mod": "module example.com/Upper",
+		"/example.com/m/@v/v1.0.0.zip":                   "PK",
+		"/example.com/!upper/@v/v0.1.0+incompatible.mod": "module example.com/Upper",
 	}
 	o := newOrigin(t, files)
 	f := setup(t, o.URL+"/", nil)
@@ -126,7 +127,8 @@ func TestVersionsAreKept(t *testing.T) {
 
 // Lists are asked for again when they are old, and used while the upstream is away.
 func TestListsAge(t *testing.T) {
-	for _, path := range []string{"/m.test/a/@v/list", "/m.test/a/@latest", "/m.test/a/@v/v1.info", "/m.test/a/@v/main.info"} {
+	for _, path := range []string{"/m.test/a/@v/list", "/m.test/a/@latest", "/m.test/a/@v/v1.info",
+		"/m.test/a/@v/main.info"} {
 		t.Run(path, func(t *testing.T) {
 			o := newOrigin(t, map[string]string{path: "one"})
 			f := setup(t, o.URL, nil)
@@ -166,7 +168,8 @@ func TestRefusalsPass(t *testing.T) {
 // A comma leads on after "not found" only, a bar after anything; direct and off end the list (go.dev/ref/mod).
 func TestUpstreamLists(t *testing.T) {
 	const path = "/m.test/a/@v/v1.0.0.mod"
-	none, broken, has := newOrigin(t, map[string]string{}), newOrigin(t, map[string]string{}), newOrigin(t, map[string]string{path: "module m.test/a"})
+	none, broken, has := newOrigin(t, map[string]string{}), newOrigin(t, map[string]string{}), newOrigin(t,
+		map[string]string{path: "module m.test/a"})
 	broken.status[path] = 500
 	dead := newOrigin(t, nil)
 	dead.Close()
@@ -174,8 +177,10 @@ func TestUpstreamLists(t *testing.T) {
 		list   string
 		status int
 	}{
-		{none.URL + "," + has.URL, 200}, {none.URL + "|" + has.URL, 200}, {broken.URL + "," + has.URL, 502}, {broken.URL + "|" + has.URL, 200},
-		{dead.URL + "," + has.URL, 502}, {dead.URL + "|" + has.URL, 200}, {none.URL + ",direct", 404}, {has.URL + "/,direct", 200},
+		{none.URL + "," + has.URL, 200}, {none.URL + "|" + has.URL, 200}, {broken.URL + "," + has.URL, 502},
+		{broken.URL + "|" + has.URL, 200},
+		{dead.URL + "," + has.URL, 502}, {dead.URL + "|" + has.URL, 200}, {none.URL + ",direct", 404},
+		{has.URL + "/,direct", 200},
 		{"off," + has.URL, 404}, {"direct", 404}, {"", 404}, {"ftp://x," + has.URL, 200}, {" " + has.URL + " ", 200},
 	} {
 		f := setup(t, tc.list, nil)
@@ -239,7 +244,8 @@ func TestOneFetch(t *testing.T) {
 }
 
 func TestBounds(t *testing.T) {
-	o := newOrigin(t, map[string]string{"/m.test/a/@v/v1.0.0.zip": strings.Repeat("x", 101), "/m.test/a/@v/v1.0.1.zip": strings.Repeat("x", 100)})
+	o := newOrigin(t, map[string]string{"/m.test/a/@v/v1.0.0.zip": strings.Repeat("x", 101),
+		"/m.test/a/@v/v1.0.1.zip": strings.Repeat("x", 100)})
 	f := setup(t, o.URL, func(c *modproxy.Config) { c.MaxFile = 100 })
 	f.want("/m.test/a/@v/v1.0.0.zip", 502, "larger than 100 bytes")
 	f.want("/m.test/a/@v/v1.0.1.zip", 200, "xxx")
@@ -279,8 +285,9 @@ func TestLeftoversOfACrash(t *testing.T) {
 
 func TestChecksumDatabase(t *testing.T) {
 	answers := map[string]string{
-		"/sumdb/sum.golang.org/supported": "", "/sumdb/sum.golang.org/latest": "tree", "/sumdb/sum.golang.org/lookup/m.test/a@v1.0.0": "h1:x",
-		"/sumdb/sum.golang.org/tile/8/0/x001/234.p/7": "tile",
+		"/sumdb/sum.golang.org/supported": "", "/sumdb/sum.golang.org/latest": "tree",
+		"/sumdb/sum.golang.org/lookup/m.test/a@v1.0.0": "h1:x",
+		"/sumdb/sum.golang.org/tile/8/0/x001/234.p/7":  "tile",
 	}
 	o := newOrigin(t, answers)
 	f := setup(t, o.URL, nil)
@@ -319,8 +326,10 @@ func TestStrangePaths(t *testing.T) {
 	o := newOrigin(t, map[string]string{})
 	f := setup(t, o.URL, nil)
 	for _, path := range []string{
-		"/", "/x", "/m.test/a", "/m.test/a/@v/", "/m.test/a/@v/v1.0.0.exe", "/m.test/a/@v/../../x", "/../etc/passwd", "/m.test/../../etc/@v/list",
-		"/.hidden/a/@v/list", "/Upper.test/a/@v/list", "/m.test//a/@v/list", "/sumdb/", "/sumdb/x", "/sumdb/x/other", "/sumdb/../x/latest", "/.fetch-1",
+		"/", "/x", "/m.test/a", "/m.test/a/@v/", "/m.test/a/@v/v1.0.0.exe", "/m.test/a/@v/../../x", "/../etc/passwd",
+		"/m.test/../../etc/@v/list",
+		"/.hidden/a/@v/list", "/Upper.test/a/@v/list", "/m.test//a/@v/list", "/sumdb/", "/sumdb/x", "/sumdb/x/other",
+		"/sumdb/../x/latest", "/.fetch-1",
 	} {
 		r := httptest.NewRequest("GET", "/", nil)
 		r.URL.Path = path

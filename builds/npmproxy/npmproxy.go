@@ -33,8 +33,9 @@ type Config struct {
 	Upstream string // URL of the registry, "https://registry.npmjs.org/"; "off" for none
 	Now      func() time.Time
 	Log      *slog.Logger
-	Client   *http.Client              // nil is one with sane limits
-	Guard    func(io.Writer) io.Writer // stands before the files that are written, for the disk reserve; nil lets all through
+	Client   *http.Client // nil is one with sane limits
+	// stands before the files that are written, for the disk reserve; nil lets all through
+	Guard func(io.Writer) io.Writer
 }
 
 const (
@@ -125,8 +126,8 @@ func refuse(w http.ResponseWriter, status int, why string) {
 	_, _ = fmt.Fprintf(w, "{\"error\":%q}\n", why)
 }
 
-// get returns a file of the cache, fetched if it is missing or, for a document, old. Where the registry can't be reached
-// an old document is better than none.
+// get returns a file of the cache, fetched if it is missing or, for a document, old. Where the registry can't be
+// reached an old document is better than none.
 func (p *Proxy) get(ctx context.Context, name, accept string, isTarball bool) (*os.File, error) {
 	sum := sha256.Sum256([]byte(accept + " " + name))
 	path := filepath.Join(p.cfg.Dir, hex.EncodeToString(sum[:]))
@@ -147,7 +148,11 @@ func (p *Proxy) get(ctx context.Context, name, accept string, isTarball bool) (*
 // fetch gets a file from upstream.
 func (p *Proxy) fetch(ctx context.Context, name, accept, path string, isTarball bool) (err error) {
 	away := func(cause error) error {
-		return &fault.Error{Code: fault.Unavailable, Message: "The package registry can't be reached, and " + name + " was not fetched before.", Cause: cause}
+		return &fault.Error{
+			Code:    fault.Unavailable,
+			Message: "The package registry can't be reached, and " + name + " was not fetched before.",
+			Cause:   cause,
+		}
 	}
 	if p.cfg.Upstream == "off" {
 		return away(nil)

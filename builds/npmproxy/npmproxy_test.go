@@ -38,7 +38,12 @@ func TestProxy(t *testing.T) {
 	up := httptest.NewServer(g)
 	defer up.Close()
 	now := time.Now()
-	p, err := npmproxy.New(npmproxy.Config{Dir: t.TempDir(), Upstream: up.URL + "/", Now: func() time.Time { return now }, Log: slog.New(slog.DiscardHandler)})
+	p, err := npmproxy.New(npmproxy.Config{
+		Dir:      t.TempDir(),
+		Upstream: up.URL + "/",
+		Now:      func() time.Time { return now },
+		Log:      slog.New(slog.DiscardHandler),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +63,8 @@ func TestProxy(t *testing.T) {
 	}{
 		{"a document", "GET", "/left-pad", "*/*", 200, `"accept":"application/json"`, 1},
 		{"again", "GET", "/left-pad", "*/*", 200, `"name":"/left-pad"`, 1},
-		{"the short form is another", "GET", "/left-pad", short + "; q=1.0, application/json", 200, `"accept":"` + short + `"`, 2},
+		{"the short form is another", "GET", "/left-pad", short +
+			"; q=1.0, application/json", 200, `"accept":"` + short + `"`, 2},
 		{"a scope", "GET", "/@me%2fpad", "*/*", 200, `"name":"/@me/pad"`, 3},
 		{"a tarball", "GET", "/left-pad/-/left-pad-1.0.0.tgz", "*/*", 200, "tarball of /left-pad/-/left-pad-1.0.0.tgz", 4},
 		{"a tarball again", "GET", "/left-pad/-/left-pad-1.0.0.tgz", "*/*", 200, "tarball of", 4},
@@ -69,7 +75,8 @@ func TestProxy(t *testing.T) {
 	} {
 		status, body := get(c.method, c.path, c.accept)
 		if status != c.status || !strings.Contains(body, c.body) || g.asked.Load() != c.asked {
-			t.Errorf("%s: %d %q, upstream asked %d times; want %d, %q, %d", c.what, status, body, g.asked.Load(), c.status, c.body, c.asked)
+			t.Errorf("%s: %d %q, upstream asked %d times; want %d, %q, %d", c.what, status, body, g.asked.Load(),
+				c.status, c.body, c.asked)
 		}
 	}
 
@@ -85,8 +92,14 @@ func TestProxy(t *testing.T) {
 }
 
 func TestUpstreamIsChecked(t *testing.T) {
-	for upstream, ok := range map[string]bool{"off": true, "https://registry.npmjs.org/": true, "file:///etc": false, "": false, "registry": false} {
-		_, err := npmproxy.New(npmproxy.Config{Dir: t.TempDir(), Upstream: upstream, Now: time.Now, Log: slog.New(slog.DiscardHandler)})
+	for upstream, ok := range map[string]bool{"off": true, "https://registry.npmjs.org/": true, "file:///etc": false,
+		"": false, "registry": false} {
+		_, err := npmproxy.New(npmproxy.Config{
+			Dir:      t.TempDir(),
+			Upstream: upstream,
+			Now:      time.Now,
+			Log:      slog.New(slog.DiscardHandler),
+		})
 		if (err == nil) != ok {
 			t.Errorf("New with upstream %q: %v", upstream, err)
 		}

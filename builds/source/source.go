@@ -25,8 +25,8 @@ import (
 type Limits struct {
 	Bytes   int64 // of all files together
 	Entries int
-	// AnyLinks keeps symbolic links that lead out of the directory as links, for those who never follow them. Extract itself
-	// follows none.
+	// AnyLinks keeps symbolic links that lead out of the directory as links, for those who never follow them. Extract
+	// itself follows none.
 	AnyLinks bool
 }
 

@@ -86,16 +86,19 @@ func TestExtract(t *testing.T) {
 		{name: "main.go", body: "package main", mode: 0o600}, {name: "bin/run.sh", body: "#!/bin/sh", mode: 0o4755},
 		{name: "deep/er/x", body: "y", mode: 0o644}, {name: "link", target: "deep/er/x"},
 	}
-	for name, archive := range map[string][]byte{"tar": tarball(t, false, entries...), "tgz": tarball(t, true, entries...), "zip": zipped(t, entries...)} {
+	for name, archive := range map[string][]byte{"tar": tarball(t, false, entries...),
+		"tgz": tarball(t, true, entries...), "zip": zipped(t, entries...)} {
 		dir := t.TempDir()
-		if err := source.Extract(t.Context(), bytes.NewReader(archive), int64(len(archive)), dir, source.DefaultLimits); err != nil {
+		if err := source.Extract(t.Context(), bytes.NewReader(archive), int64(len(archive)), dir,
+			source.DefaultLimits); err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
 		for file, want := range map[string]struct {
 			body string
 			mode fs.FileMode
-		}{"main.go": {"package main", 0o644}, "bin/run.sh": {"#!/bin/sh", 0o755}, "deep/er/x": {"y", 0o644}, "link": {"y", 0o644}} {
+		}{"main.go": {"package main", 0o644}, "bin/run.sh": {"#!/bin/sh", 0o755}, "deep/er/x": {"y", 0o644},
+			"link": {"y", 0o644}} {
 			body, err := os.ReadFile(filepath.Join(dir, file))
 			if err != nil || string(body) != want.body {
 				t.Errorf("%s: %s = %q, %v", name, file, body, err)
@@ -121,13 +124,15 @@ func TestHostileArchivesAreRefused(t *testing.T) {
 		"too large":     {{name: "a", body: strings.Repeat("x", 2000)}},
 		"too many":      {{name: "a"}, {name: "b"}, {name: "c"}, {name: "d"}, {name: "e"}},
 	} {
-		for kind, archive := range map[string][]byte{"tar": tarball(t, true, entries...), "zip": zipped(t, entries...)} {
+		for kind, archive := range map[string][]byte{"tar": tarball(t, true, entries...),
+			"zip": zipped(t, entries...)} {
 			outer := t.TempDir()
 			dir := filepath.Join(outer, "in")
 			if err := os.Mkdir(dir, 0o755); err != nil {
 				t.Fatal(err)
 			}
-			err := source.Extract(t.Context(), bytes.NewReader(archive), int64(len(archive)), dir, source.Limits{Bytes: 1000, Entries: 4})
+			err := source.Extract(t.Context(), bytes.NewReader(archive), int64(len(archive)), dir,
+				source.Limits{Bytes: 1000, Entries: 4})
 			if !fault.Is(err, fault.InvalidArgument) {
 				t.Errorf("%s in %s = %v, want INVALID_ARGUMENT", name, kind, err)
 			}
@@ -140,8 +145,10 @@ func TestHostileArchivesAreRefused(t *testing.T) {
 		}
 	}
 	device := tarball(t, true, entry{name: "sda", mode: fs.ModeDevice})
-	for name, archive := range map[string][]byte{"device": device, "empty": {}, "rubbish": []byte("hello, world"), "half zip": zipped(t, entry{name: "a", body: "b"})[:20]} {
-		err := source.Extract(t.Context(), bytes.NewReader(archive), int64(len(archive)), t.TempDir(), source.DefaultLimits)
+	for name, archive := range map[string][]byte{"device": device, "empty": {}, "rubbish": []byte("hello, world"),
+		"half zip": zipped(t, entry{name: "a", body: "b"})[:20]} {
+		err := source.Extract(t.Context(), bytes.NewReader(archive), int64(len(archive)), t.TempDir(),
+			source.DefaultLimits)
 		if !fault.Is(err, fault.InvalidArgument) {
 			t.Errorf("%s = %v, want INVALID_ARGUMENT", name, err)
 		}
@@ -150,24 +157,31 @@ func TestHostileArchivesAreRefused(t *testing.T) {
 
 // Links to anywhere may be kept. Nothing is written through them.
 func TestAnyLinks(t *testing.T) {
-	for name, target := range map[string]string{"absolute": "OUTER/out", "outward": "../out", "far": "../../../../../../etc/passwd", "inside": "x"} {
+	for name, target := range map[string]string{"absolute": "OUTER/out", "outward": "../out",
+		"far": "../../../../../../etc/passwd", "inside": "x"} {
 		for kind, pack := range map[string]func(...entry) []byte{
-			"tar": func(e ...entry) []byte { return tarball(t, true, e...) }, "zip": func(e ...entry) []byte { return zipped(t, e...) },
+			"tar": func(e ...entry) []byte { return tarball(t, true, e...) },
+			"zip": func(e ...entry) []byte { return zipped(t, e...) },
 		} {
 			outer := t.TempDir()
-			dir, out, to := filepath.Join(outer, "in"), filepath.Join(outer, "out"), strings.Replace(target, "OUTER", outer, 1)
+			dir, out, to := filepath.Join(outer, "in"), filepath.Join(outer, "out"), strings.Replace(target, "OUTER",
+				outer, 1)
 			if err := errors.Join(os.Mkdir(dir, 0o755), os.Mkdir(out, 0o755)); err != nil {
 				t.Fatal(err)
 			}
 			limits := source.Limits{Bytes: 1000, Entries: 4, AnyLinks: true}
 			archive := pack(entry{name: "l", target: to})
-			if err := source.Extract(t.Context(), bytes.NewReader(archive), int64(len(archive)), dir, limits); err != nil {
+			if err := source.Extract(t.Context(), bytes.NewReader(archive), int64(len(archive)), dir,
+				limits); err != nil {
 				t.Errorf("%s in %s: %v", name, kind, err)
 			}
 			if got, err := os.Readlink(filepath.Join(dir, "l")); err != nil || got != to {
 				t.Errorf("%s in %s leads to %q, %v", name, kind, got, err)
 			}
-			for _, through := range []entry{{name: "m/x", body: "y"}, {name: "m", body: "y"}, {name: "m/l", target: "z"}} {
+			for _, through := range []entry{{
+				name: "m/x",
+				body: "y",
+			}, {name: "m", body: "y"}, {name: "m/l", target: "z"}} {
 				archive := pack(entry{name: "m", target: to}, through)
 				err := source.Extract(t.Context(), bytes.NewReader(archive), int64(len(archive)), dir, limits)
 				if !fault.Is(err, fault.InvalidArgument) {
@@ -194,7 +208,8 @@ func FuzzExtract(f *testing.F) {
 		if err := os.Mkdir(dir, 0o755); err != nil {
 			t.Fatal(err)
 		}
-		_ = source.Extract(t.Context(), bytes.NewReader(archive), int64(len(archive)), dir, source.Limits{Bytes: 1 << 20, Entries: 100})
+		_ = source.Extract(t.Context(), bytes.NewReader(archive), int64(len(archive)), dir,
+			source.Limits{Bytes: 1 << 20, Entries: 100})
 		if got, _ := os.ReadDir(outer); len(got) != 1 {
 			t.Errorf("wrote outside: %v", got)
 		}
@@ -222,7 +237,8 @@ func TestZipDirectoryIsCounted(t *testing.T) {
 
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	err := source.Extract(t.Context(), bytes.NewReader(archive), int64(len(archive)), t.TempDir(), source.Limits{Bytes: 1 << 30, Entries: 1000})
+	err := source.Extract(t.Context(), bytes.NewReader(archive), int64(len(archive)), t.TempDir(),
+		source.Limits{Bytes: 1 << 30, Entries: 1000})
 	runtime.ReadMemStats(&after)
 	if !fault.Is(err, fault.InvalidArgument) || !strings.Contains(err.Error(), "too many files") {
 		t.Errorf("unpacked: %v", err)

@@ -26,15 +26,15 @@ import (
 // Command is the first argument of the process that unpacks an archive: it is Serve.
 const Command = "source-unpacker"
 
-// What an archive may take by default. A zip of as many files as are allowed takes 150 MiB, one of 4 GiB of source code half a
-// minute.
+// What an archive may take by default. A zip of as many files as are allowed takes 150 MiB, one of 4 GiB of source code
+// half a minute.
 const (
 	defaultMemory = 512 << 20
 	defaultCPU    = 5 * time.Minute
 )
 
-// Unpacker unpacks each archive in a process of its own, so that one which takes more memory or time than there is for it
-// ends that process only.
+// Unpacker unpacks each archive in a process of its own, so that one which takes more memory or time than there is for
+// it ends that process only.
 type Unpacker struct {
 	Binary string        // the program that is Serve when its first argument is Command; "" to unpack in this process
 	Memory int64         // the most bytes that the process may write to; 0 for a default
@@ -55,9 +55,11 @@ type verdict struct {
 	Message string
 }
 
-// Extract is the function of that name. It fails with InvalidArgument, too, on an archive that takes more memory or time than
-// allowed.
-func (u Unpacker) Extract(ctx context.Context, archive io.ReadSeeker, size int64, dir string, limits Limits) (err error) {
+// Extract is the function of that name. It fails with InvalidArgument, too, on an archive that takes more memory or
+// time than allowed.
+func (u Unpacker) Extract(
+	ctx context.Context, archive io.ReadSeeker, size int64, dir string, limits Limits,
+) (err error) {
 	if u.Binary == "" {
 		return Extract(ctx, archive, size, dir, limits)
 	}
@@ -78,8 +80,8 @@ func (u Unpacker) Extract(ctx context.Context, archive io.ReadSeeker, size int64
 	cmd.Dir, cmd.Env, cmd.ExtraFiles = dir, []string{}, []*os.File{f}
 	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = out, said, time.Second
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
-	// Pdeathsig is sent when the thread that started the process ends (prctl(2), PR_SET_PDEATHSIG), and threads of this program
-	// do: this one stays as long as the process.
+	// Pdeathsig is sent when the thread that started the process ends (prctl(2), PR_SET_PDEATHSIG), and threads of this
+	// program do: this one stays as long as the process.
 	runtime.LockOSThread()
 	err = cmd.Run()
 	runtime.UnlockOSThread()
@@ -102,8 +104,9 @@ func (u Unpacker) Extract(ctx context.Context, archive io.ReadSeeker, size int64
 	return fault.New(v.Code, "%s", v.Message)
 }
 
-// died is what it means that the process ended without a verdict. At the end of its time, the kernel kills it, or because the
-// machine has no more memory; at the end of its own, Go's runtime gives up in one way or another, which is not a panic.
+// died is what it means that the process ended without a verdict. At the end of its time, the kernel kills it, or
+// because the machine has no more memory; at the end of its own, Go's runtime gives up in one way or another, which is
+// not a panic.
 func died(err error, said []byte) error {
 	var e *exec.ExitError
 	if !errors.As(err, &e) {
@@ -111,7 +114,8 @@ func died(err error, said []byte) error {
 	}
 	status, ok := e.Sys().(syscall.WaitStatus)
 	killed := ok && status.Signaled() && status.Signal() == syscall.SIGKILL
-	gaveUp := slices.ContainsFunc([]string{"fatal error: ", "runtime: ", "SIGSEGV: "}, func(s string) bool { return bytes.HasPrefix(said, []byte(s)) })
+	gaveUp := slices.ContainsFunc([]string{"fatal error: ", "runtime: ", "SIGSEGV: "},
+		func(s string) bool { return bytes.HasPrefix(said, []byte(s)) })
 	if killed || gaveUp {
 		return bad("it takes more memory or time than allowed")
 	}
@@ -153,8 +157,8 @@ func (h *head) Write(p []byte) (int, error) {
 	return len(p), err
 }
 
-// Serve is the process that unpacks an archive: args are those after Command, out gets what is to be said of it. It returns
-// the exit status.
+// Serve is the process that unpacks an archive: args are those after Command, out gets what is to be said of it. It
+// returns the exit status.
 func Serve(args []string, out io.Writer) int {
 	var j job
 	if len(args) != 1 || json.Unmarshal([]byte(args[0]), &j) != nil {
@@ -176,7 +180,8 @@ func Serve(args []string, out io.Writer) int {
 	return 0
 }
 
-// limit bounds what this process takes. When the machine's memory is short, the kernel shall end it before the platform.
+// limit bounds what this process takes. When the machine's memory is short, the kernel shall end it before the
+// platform.
 func (j *job) limit() {
 	debug.SetMemoryLimit(j.Memory / 10 * 9)
 	seconds := uint64(max(1, j.CPU/time.Second))
@@ -189,7 +194,8 @@ func (j *job) limit() {
 	} {
 		var l unix.Rlimit
 		if unix.Getrlimit(resource, &l) == nil {
-			_ = unix.Setrlimit(resource, &unix.Rlimit{Cur: min(most, l.Max), Max: min(most, l.Max)}) // the platform has limits of its own
+			// the platform has limits of its own
+			_ = unix.Setrlimit(resource, &unix.Rlimit{Cur: min(most, l.Max), Max: min(most, l.Max)})
 		}
 	}
 	_ = os.WriteFile("/proc/self/oom_score_adj", []byte("1000"), 0)

@@ -37,9 +37,13 @@ func unpacker(t testing.TB) source.Unpacker {
 	return source.Unpacker{Binary: binary}
 }
 
-// both calls fn with what unpacks in this process and with what has one of its own for it, with the archive in a file and
-// without one.
-func both(t *testing.T, archive []byte, fn func(way string, extract func(ctx context.Context, dir string, limits source.Limits) error)) {
+// both calls fn with what unpacks in this process and with what has one of its own for it, with the archive in a file
+// and without one.
+func both(
+	t *testing.T,
+	archive []byte,
+	fn func(way string, extract func(ctx context.Context, dir string, limits source.Limits) error),
+) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "archive")
 	if err := os.WriteFile(file, archive, 0o600); err != nil {
@@ -70,16 +74,20 @@ func TestUnpackerIsExtract(t *testing.T) {
 		archive []byte
 		limits  source.Limits
 	}{
-		"good tar":    {tarball(t, true, entry{name: "a/b", body: "c"}, entry{name: "l", target: "a"}), source.DefaultLimits},
-		"good zip":    {zipped(t, entry{name: "a/b", body: "c"}, entry{name: "l", target: "a"}), source.DefaultLimits},
-		"outward":     {tarball(t, true, entry{name: "l", target: "/etc/passwd"}), source.DefaultLimits},
-		"any links":   {tarball(t, true, entry{name: "l", target: "/etc/passwd"}), source.Limits{Bytes: 10, Entries: 2, AnyLinks: true}},
-		"parent":      {zipped(t, entry{name: "../x", body: "y"}), source.DefaultLimits},
-		"too large":   {tarball(t, true, entry{name: "a", body: strings.Repeat("x", 2000)}), source.Limits{Bytes: 1000, Entries: 4}},
-		"just enough": {tarball(t, true, entry{name: "a", body: strings.Repeat("x", 2000)}), source.Limits{Bytes: 2000, Entries: 4}},
-		"too many":    {zipped(t, entry{name: "a"}, entry{name: "b"}), source.Limits{Bytes: 1000, Entries: 1}},
-		"rubbish":     {[]byte("hello, world"), source.DefaultLimits},
-		"empty":       {nil, source.DefaultLimits},
+		"good tar": {tarball(t, true, entry{name: "a/b", body: "c"},
+			entry{name: "l", target: "a"}), source.DefaultLimits},
+		"good zip": {zipped(t, entry{name: "a/b", body: "c"}, entry{name: "l", target: "a"}), source.DefaultLimits},
+		"outward":  {tarball(t, true, entry{name: "l", target: "/etc/passwd"}), source.DefaultLimits},
+		"any links": {tarball(t, true,
+			entry{name: "l", target: "/etc/passwd"}), source.Limits{Bytes: 10, Entries: 2, AnyLinks: true}},
+		"parent": {zipped(t, entry{name: "../x", body: "y"}), source.DefaultLimits},
+		"too large": {tarball(t, true,
+			entry{name: "a", body: strings.Repeat("x", 2000)}), source.Limits{Bytes: 1000, Entries: 4}},
+		"just enough": {tarball(t, true,
+			entry{name: "a", body: strings.Repeat("x", 2000)}), source.Limits{Bytes: 2000, Entries: 4}},
+		"too many": {zipped(t, entry{name: "a"}, entry{name: "b"}), source.Limits{Bytes: 1000, Entries: 1}},
+		"rubbish":  {[]byte("hello, world"), source.DefaultLimits},
+		"empty":    {nil, source.DefaultLimits},
 	} {
 		var first string
 		both(t, c.archive, func(way string, extract func(context.Context, string, source.Limits) error) {
@@ -120,7 +128,12 @@ func TestUnpackerIsExtract(t *testing.T) {
 func endless(t *testing.T) []byte {
 	t.Helper()
 	var head, part bytes.Buffer
-	err := tar.NewWriter(&head).WriteHeader(&tar.Header{Name: "zeros", Mode: 0o644, Size: source.DefaultLimits.Bytes, Typeflag: tar.TypeReg})
+	err := tar.NewWriter(&head).WriteHeader(&tar.Header{
+		Name:     "zeros",
+		Mode:     0o644,
+		Size:     source.DefaultLimits.Bytes,
+		Typeflag: tar.TypeReg,
+	})
 	gz := gzip.NewWriter(&part)
 	_, err2 := gz.Write(head.Bytes())
 	err = errors.Join(err, err2, gz.Close())
@@ -131,7 +144,8 @@ func endless(t *testing.T) []byte {
 	if err := errors.Join(err, err2, gz.Close()); err != nil {
 		t.Fatal(err)
 	}
-	return append(first, bytes.Repeat(part.Bytes(), int(source.DefaultLimits.Bytes>>20))...) // a gzip file may have many members
+	// a gzip file may have many members
+	return append(first, bytes.Repeat(part.Bytes(), int(source.DefaultLimits.Bytes>>20))...)
 }
 
 // An archive that takes too much of anything ends the process that unpacks it, and nothing else.
@@ -151,8 +165,10 @@ func TestUnpackerHasLimits(t *testing.T) {
 	} {
 		u := unpacker(t)
 		c.change(&u)
-		err := u.Extract(t.Context(), bytes.NewReader(c.archive), int64(len(c.archive)), t.TempDir(), source.DefaultLimits)
-		if !fault.Is(err, fault.InvalidArgument) || !strings.Contains(fault.From(err).Message, "more memory or time than allowed") {
+		err := u.Extract(t.Context(), bytes.NewReader(c.archive), int64(len(c.archive)), t.TempDir(),
+			source.DefaultLimits)
+		if !fault.Is(err, fault.InvalidArgument) ||
+			!strings.Contains(fault.From(err).Message, "more memory or time than allowed") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -160,7 +176,8 @@ func TestUnpackerHasLimits(t *testing.T) {
 	u := unpacker(t)
 	u.Memory, u.CPU = 80<<20, 10*time.Second
 	small := tarball(t, true, entry{name: "a", body: strings.Repeat("x", 1<<20)})
-	if err := u.Extract(t.Context(), bytes.NewReader(small), int64(len(small)), t.TempDir(), source.DefaultLimits); err != nil {
+	if err := u.Extract(t.Context(), bytes.NewReader(small), int64(len(small)), t.TempDir(),
+		source.DefaultLimits); err != nil {
 		t.Errorf("something small: %v", err)
 	}
 }
@@ -170,18 +187,21 @@ func TestUnpackerEnds(t *testing.T) {
 	ctx, stop := context.WithCancelCause(t.Context())
 	dir := t.TempDir()
 	go func() {
-		for _, err := os.Stat(filepath.Join(dir, "zeros")); err != nil && ctx.Err() == nil; _, err = os.Stat(filepath.Join(dir, "zeros")) {
+		for _, err := os.Stat(filepath.Join(dir, "zeros")); err != nil &&
+			ctx.Err() == nil; _, err = os.Stat(filepath.Join(dir, "zeros")) {
 			time.Sleep(time.Millisecond) // between two looks at the condition
 		}
 		stop(errors.New("enough"))
 	}()
-	if err := unpacker(t).Extract(ctx, bytes.NewReader(zeros), int64(len(zeros)), dir, source.DefaultLimits); !errors.Is(err, context.Canceled) {
+	if err := unpacker(t).Extract(ctx, bytes.NewReader(zeros), int64(len(zeros)), dir,
+		source.DefaultLimits); !errors.Is(err, context.Canceled) {
 		t.Errorf("stopped: %v", err)
 	}
 	// What is no unpacker is the platform's mistake, not the archive's.
 	small := tarball(t, true, entry{name: "a", body: "b"})
 	for _, binary := range []string{"/bin/false", "/bin/true", "/nonexistent"} {
-		err := source.Unpacker{Binary: binary}.Extract(t.Context(), bytes.NewReader(small), int64(len(small)), t.TempDir(), source.DefaultLimits)
+		err := source.Unpacker{Binary: binary}.Extract(t.Context(), bytes.NewReader(small), int64(len(small)),
+			t.TempDir(), source.DefaultLimits)
 		if !fault.Is(err, fault.Internal) {
 			t.Errorf("%s: %v", binary, err)
 		}
@@ -192,7 +212,8 @@ func BenchmarkUnpacker(b *testing.B) {
 	archive := tarball(b, true, entry{name: "main.go", body: "package main"})
 	u := unpacker(b)
 	for b.Loop() {
-		if err := u.Extract(b.Context(), bytes.NewReader(archive), int64(len(archive)), b.TempDir(), source.DefaultLimits); err != nil {
+		if err := u.Extract(b.Context(), bytes.NewReader(archive), int64(len(archive)), b.TempDir(),
+			source.DefaultLimits); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -118,7 +118,8 @@ func (r *run) step(ctx context.Context, i int) error {
 		err = ctx.Err()
 	case inner.Err() != nil:
 		st.Status = builds.Timeout
-		err = fault.New(fault.DeadlineExceeded, "build step %d %q timed out: it did not end within %s", i, t.Name, t.Timeout)
+		err = fault.New(fault.DeadlineExceeded, "build step %d %q timed out: it did not end within %s", i, t.Name,
+			t.Timeout)
 	case errors.As(err, &exit):
 		st.Status, st.ExitCode = builds.Failure, int32(exit.code)
 		err = failed(exit.Error())
@@ -228,7 +229,8 @@ func (r *run) contain(ctx context.Context, i int, prefix string, st *builds.Step
 func (r *run) image(ctx context.Context, t *builds.Step, prefix string) (OwnImage, error) {
 	if own, ok := r.cfg.Builders[untagged(t.Name)]; ok {
 		if strings.Contains(t.Name, "@") {
-			return OwnImage{}, fault.New(fault.FailedPrecondition, "%s is Giggle's own; it has no such digest. Leave the digest away.", untagged(t.Name))
+			return OwnImage{}, fault.New(fault.FailedPrecondition,
+				"%s is Giggle's own; it has no such digest. Leave the digest away.", untagged(t.Name))
 		}
 		r.log.say(prefix, "Already have image (with digest): %s", t.Name)
 		return own(ctx, r.build)
@@ -262,9 +264,15 @@ func (r *run) spec(t *builds.Step, img OwnImage) (engine.Spec, error) {
 		return engine.Spec{}, err
 	}
 	s := engine.Spec{
-		ID: r.cfg.NewID(), Layers: img.Layers, Dir: path.Clean(dir), User: img.Config.User,
-		Memory: r.cfg.Memory, Pids: r.cfg.Pids, Disk: true, Sockets: r.cfg.Sockets(r.build),
-		Files: slices.Clone(r.cfg.Files),
+		ID:      r.cfg.NewID(),
+		Layers:  img.Layers,
+		Dir:     path.Clean(dir),
+		User:    img.Config.User,
+		Memory:  r.cfg.Memory,
+		Pids:    r.cfg.Pids,
+		Disk:    true,
+		Sockets: r.cfg.Sockets(r.build),
+		Files:   slices.Clone(r.cfg.Files),
 		Mounts: append([]engine.Mount{
 			{Source: r.path("workspace"), Target: workspaceDir}, {Source: r.path("home"), Target: homeDir},
 		}, img.Mounts...),
@@ -278,7 +286,8 @@ func (r *run) spec(t *builds.Step, img OwnImage) (engine.Spec, error) {
 		}
 		s.Mounts = append(s.Mounts, engine.Mount{Source: r.path("volumes", v.Name), Target: v.Path})
 	}
-	s.Env = slices.Concat(img.Config.Env, r.cfg.Env, []string{"HOME=" + homeDir}, img.Env, r.build.Spec.Options.Env, t.Env)
+	s.Env = slices.Concat(img.Config.Env, r.cfg.Env, []string{"HOME=" + homeDir}, img.Env, r.build.Spec.Options.Env,
+		t.Env)
 	switch {
 	case t.Script != "":
 		s.Files = append(s.Files, engine.File{Path: scriptFile, Data: []byte(t.Script), Mode: 0o555})
@@ -294,7 +303,8 @@ func (r *run) spec(t *builds.Step, img OwnImage) (engine.Spec, error) {
 		s.Args = append(slices.Clone(img.Config.Entrypoint), img.Config.Cmd...)
 	}
 	if len(s.Args) == 0 {
-		return s, fault.New(fault.FailedPrecondition, "the image has neither an entrypoint nor a command: give the step args, an entrypoint or a script")
+		return s, fault.New(fault.FailedPrecondition,
+			"the image has neither an entrypoint nor a command: give the step args, an entrypoint or a script")
 	}
 	return s, nil
 }
@@ -358,7 +368,8 @@ func (w *workspace) watchDisk(ctx context.Context) error {
 			return err
 		}
 		if used > w.cfg.Disk {
-			return fault.New(fault.ResourceExhausted, "The build was stopped: its workspace uses more than %d MiB of disk.", w.cfg.Disk>>20)
+			return fault.New(fault.ResourceExhausted,
+				"The build was stopped: its workspace uses more than %d MiB of disk.", w.cfg.Disk>>20)
 		}
 		wait = max(diskInterval, diskShare*time.Since(start))
 	}

@@ -27,7 +27,9 @@ const sdkDir = "/google-cloud-sdk"
 
 // AddSDK adds the images with gcloud to the builders: an image of the mirror with the Cloud SDK that is installed on
 // this machine mounted in it, read-only.
-func AddSDK(to map[string]func(context.Context, builds.Build) (OwnImage, error), mirrored func(name string) (oci.Image, error)) {
+func AddSDK(
+	to map[string]func(context.Context, builds.Build) (OwnImage, error), mirrored func(name string) (oci.Image, error),
+) {
 	for _, name := range gcloudNames {
 		to[name] = func(context.Context, builds.Build) (OwnImage, error) {
 			root, err := sdkRoot()
@@ -36,7 +38,10 @@ func AddSDK(to map[string]func(context.Context, builds.Build) (OwnImage, error),
 			}
 			img, err := mirrored(GcloudImage)
 			if fault.Is(err, fault.NotFound) {
-				return OwnImage{}, fault.New(fault.FailedPrecondition, "The image %s is missing on this machine. Run `make images` in Giggle's repository to make it.", GcloudImage)
+				return OwnImage{},
+					fault.New(fault.FailedPrecondition,
+						"The image %s is missing on this machine. Run `make images` in Giggle's repository to make it.",
+						GcloudImage)
 			}
 			if err != nil {
 				return OwnImage{}, err
@@ -46,10 +51,13 @@ func AddSDK(to map[string]func(context.Context, builds.Build) (OwnImage, error),
 				img.Config.Entrypoint, img.Config.Cmd = nil, []string{"/bin/bash"}
 			}
 			return OwnImage{
-				Image: img, Mounts: []engine.Mount{{Source: root, Target: sdkDir, ReadOnly: true}},
+				Image:  img,
+				Mounts: []engine.Mount{{Source: root, Target: sdkDir, ReadOnly: true}},
 				Env: []string{
-					"CLOUDSDK_PYTHON=/usr/bin/python3", "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE=/etc/ssl/certs/ca-certificates.crt",
-					"CLOUDSDK_CORE_DISABLE_USAGE_REPORTING=true", "CLOUDSDK_COMPONENT_MANAGER_DISABLE_UPDATE_CHECK=true", "CLOUDSDK_CORE_DISABLE_PROMPTS=true",
+					"CLOUDSDK_PYTHON=/usr/bin/python3",
+					"CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE=/etc/ssl/certs/ca-certificates.crt",
+					"CLOUDSDK_CORE_DISABLE_USAGE_REPORTING=true",
+					"CLOUDSDK_COMPONENT_MANAGER_DISABLE_UPDATE_CHECK=true", "CLOUDSDK_CORE_DISABLE_PROMPTS=true",
 					"PYTHONDONTWRITEBYTECODE=1",
 				},
 			}, nil
@@ -59,7 +67,8 @@ func AddSDK(to map[string]func(context.Context, builds.Build) (OwnImage, error),
 
 // sdkRoot finds the Cloud SDK of this machine.
 func sdkRoot() (string, error) {
-	none := fault.New(fault.FailedPrecondition, "The Cloud SDK is not installed on this machine: there is no gcloud in the PATH that giggle was started with. Install it and start giggle again.")
+	none := fault.New(fault.FailedPrecondition,
+		"The Cloud SDK is not installed on this machine: there is no gcloud in the PATH that giggle was started with. Install it and start giggle again.")
 	found, err := exec.LookPath("gcloud")
 	if err != nil {
 		return "", none

@@ -92,12 +92,14 @@ type Shell struct {
 }
 
 // OpenShell prepares a shell in the step of a build, by its id in the build, its number, or "" for the one that failed.
-// Close must follow. It fails with NotFound when the build did not fail within the last hour, or never came to the step.
+// Close must follow. It fails with NotFound when the build did not fail within the last hour, or never came to the
+// step.
 func (r *Runner) OpenShell(buildID, step string) (_ *Shell, err error) {
 	defer fault.Wrap(&err, "steps.OpenShell(%.100s)", buildID)
 	w, leave, ok := r.kept.enter(buildID, r.cfg.Now())
 	if !ok {
-		return nil, fault.New(fault.NotFound, "There is nothing to look into of the build %.100s: only the last %d builds whose steps failed are kept, for %s.", buildID, keepMax, keepFor)
+		return nil, fault.New(fault.NotFound,
+			"There is nothing to look into of the build %.100s: only the last %d builds whose steps failed are kept, for %s.", buildID, keepMax, keepFor)
 	}
 	i, err := w.find(step)
 	if err != nil {
@@ -109,8 +111,16 @@ func (r *Runner) OpenShell(buildID, step string) (_ *Shell, err error) {
 	w.mu.Unlock()
 	spec.ID, spec.Output = r.cfg.NewID(), nil
 	// The terminal becomes the session's own, where the image can do that: job control and Ctrl-C need it.
-	spec.Args = []string{"/bin/sh", "-c", `(: <>/proc/self/fd/0) 2>/dev/null && exec <>/proc/self/fd/0; export TERM="${TERM:-xterm}" PS1='\w \$ '; command -v bash >/dev/null && exec bash --norc -i; exec sh -i`}
-	return &Shell{Build: w.build, Step: i, Title: title(i, &w.build.Spec.Steps[i]), runner: r, spec: spec, leave: leave}, nil
+	spec.Args = []string{"/bin/sh", "-c",
+		`(: <>/proc/self/fd/0) 2>/dev/null && exec <>/proc/self/fd/0; export TERM="${TERM:-xterm}" PS1='\w \$ '; command -v bash >/dev/null && exec bash --norc -i; exec sh -i`}
+	return &Shell{
+		Build:  w.build,
+		Step:   i,
+		Title:  title(i, &w.build.Spec.Steps[i]),
+		runner: r,
+		spec:   spec,
+		leave:  leave,
+	}, nil
 }
 
 // find is the index of a step that has run, by its id, its number, or "" for the one that failed.

@@ -49,7 +49,8 @@ func TestShellInAFailedStep(t *testing.T) {
 	}...); err == nil {
 		t.Fatal("the build did not fail")
 	}
-	for step, code := range map[string]fault.Code{"third": fault.NotFound, "7": fault.NotFound, "fourth": fault.NotFound} {
+	for step, code := range map[string]fault.Code{"third": fault.NotFound, "7": fault.NotFound,
+		"fourth": fault.NotFound} {
 		if _, err := f.runner.OpenShell("b1", step); !fault.Is(err, code) {
 			t.Errorf("a shell in step %s: %v", step, err)
 		}

@@ -1,9 +1,10 @@
 // Package steps runs the steps of Cloud Build's builds: each is a container of the engine, as hardened as a service's,
-// and all of one build share /workspace, /builder/home and their volumes. What is built in runs in place of a container.
+// and all of one build share /workspace, /builder/home and their volumes. What is built in runs in place of a
+// container.
 //
 // It serves package builds, whose scheduler says which build runs and what becomes of its images and files. Where a
-// step's image is, what answers on its sockets and what is built in is behind interfaces that cloud fills. It builds no image
-// itself: the store of those that steps make is another's.
+// step's image is, what answers on its sockets and what is built in is behind interfaces that cloud fills. It builds no
+// image itself: the store of those that steps make is another's.
 package steps
 
 import (
@@ -53,8 +54,9 @@ type Store interface {
 
 // SourceBuilder makes an image of a source: what is built in.
 type SourceBuilder interface {
-	// BuildSource returns the digest of the image's manifest, which the platform's blobs hold then. What the user should know
-	// as it goes is written to log. A fault's message is the build's failure for people; an error that is none is ours.
+	// BuildSource returns the digest of the image's manifest, which the platform's blobs hold then. What the user
+	// should know as it goes is written to log. A fault's message is the build's failure for people; an error that is
+	// none is ours.
 	BuildSource(
 		ctx context.Context, b builds.Build, step builds.Step, source io.ReadSeeker, size int64, log io.Writer,
 	) (digest string, err error)
@@ -109,7 +111,11 @@ func New(cfg Config) (*Runner, error) {
 	if err := os.RemoveAll(cfg.Dir); err != nil {
 		return nil, err
 	}
-	return &Runner{cfg: cfg, slots: semaphore.NewWeighted(int64(cfg.Parallel)), kept: kept{busy: make(map[*workspace]int)}}, os.MkdirAll(cfg.Dir, 0o700)
+	return &Runner{
+		cfg:   cfg,
+		slots: semaphore.NewWeighted(int64(cfg.Parallel)),
+		kept:  kept{busy: make(map[*workspace]int)},
+	}, os.MkdirAll(cfg.Dir, 0o700)
 }
 
 // workspace is what the steps of one build share: directories below dir.
@@ -128,8 +134,11 @@ type workspace struct {
 	failed int                 // the step that ended the build, -1 for none
 }
 
-// Open makes a build's directories, with its source in /workspace. It fails with ResourceExhausted when the disk is full.
-func (r *Runner) Open(ctx context.Context, b builds.Build, archive io.ReadSeeker, size int64) (_ builds.Workspace, err error) {
+// Open makes a build's directories, with its source in /workspace. It fails with ResourceExhausted when the disk is
+// full.
+func (r *Runner) Open(
+	ctx context.Context, b builds.Build, archive io.ReadSeeker, size int64,
+) (_ builds.Workspace, err error) {
 	defer fault.Wrap(&err, "steps.Open(%s)", b.Name.ID)
 	if err := r.kept.expire(r.cfg.Now()); err != nil {
 		return nil, err
@@ -137,7 +146,14 @@ func (r *Runner) Open(ctx context.Context, b builds.Build, archive io.ReadSeeker
 	if err := r.cfg.Admit(0); err != nil {
 		return nil, err
 	}
-	w := &workspace{Runner: r, build: b, dir: filepath.Join(r.cfg.Dir, b.Name.ID), specs: make(map[int]engine.Spec), made: make(map[string]string), failed: -1}
+	w := &workspace{
+		Runner: r,
+		build:  b,
+		dir:    filepath.Join(r.cfg.Dir, b.Name.ID),
+		specs:  make(map[int]engine.Spec),
+		made:   make(map[string]string),
+		failed: -1,
+	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, os.RemoveAll(w.dir))
@@ -213,7 +229,9 @@ const maxMatches = 10_000
 
 // Files calls fn for each file that a pattern means. Steps are not trusted: no link leads out of the workspace, and
 // what is no file is passed over.
-func (w *workspace) Files(ctx context.Context, pattern string, fn func(name string, size int64, r io.Reader) error) (err error) {
+func (w *workspace) Files(
+	ctx context.Context, pattern string, fn func(name string, size int64, r io.Reader) error,
+) (err error) {
 	root, err := os.OpenRoot(w.path("workspace"))
 	if err != nil {
 		return err
@@ -225,7 +243,8 @@ func (w *workspace) Files(ctx context.Context, pattern string, fn func(name stri
 		return fault.New(fault.FailedPrecondition, "The pattern %q can't be looked for: %v", pattern, err)
 	}
 	if len(names) > maxMatches {
-		return fault.New(fault.FailedPrecondition, "The pattern %q means %d files; %d are the most.", pattern, len(names), maxMatches)
+		return fault.New(fault.FailedPrecondition, "The pattern %q means %d files; %d are the most.", pattern,
+			len(names), maxMatches)
 	}
 	for _, name := range names {
 		if err := ctx.Err(); err != nil {

@@ -95,9 +95,18 @@ func setup(t *testing.T, change func(*steps.Config)) *fixture {
 	var mu sync.Mutex
 	n := 0
 	cfg := steps.Config{
-		Engine: shared, Images: noImages{}, Builders: own, Dir: filepath.Join(t.TempDir(), "work"), Sockets: func(builds.Build) engine.Sockets { return engine.Sockets{} },
-		Memory: 512 << 20, Pids: 256, Disk: 1 << 30, Parallel: 4, Now: time.Now, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
-		NewID: func() string { mu.Lock(); defer mu.Unlock(); n++; return fmt.Sprint(t.Name(), n) },
+		Engine:   shared,
+		Images:   noImages{},
+		Builders: own,
+		Dir:      filepath.Join(t.TempDir(), "work"),
+		Sockets:  func(builds.Build) engine.Sockets { return engine.Sockets{} },
+		Memory:   512 << 20,
+		Pids:     256,
+		Disk:     1 << 30,
+		Parallel: 4,
+		Now:      time.Now,
+		Log:      slog.New(slog.NewTextHandler(t.Output(), nil)),
+		NewID:    func() string { mu.Lock(); defer mu.Unlock(); n++; return fmt.Sprint(t.Name(), n) },
 	}
 	if change != nil {
 		change(&cfg)
@@ -123,7 +132,11 @@ func (f *fixture) run(ctx context.Context, look func(builds.Workspace), spec ...
 			spec[i].Name = host
 		}
 	}
-	b := builds.Build{Name: resource.Build("giggle", "global", f.id()), Project: "giggle", Spec: builds.Spec{Steps: spec}}
+	b := builds.Build{
+		Name:    resource.Build("giggle", "global", f.id()),
+		Project: "giggle",
+		Spec:    builds.Spec{Steps: spec},
+	}
 	w, err := f.runner.Open(ctx, b, nil, 0)
 	if err != nil {
 		f.t.Fatal(err)
@@ -159,37 +172,110 @@ func TestOutcomes(t *testing.T) {
 		log      string // part of it
 	}{
 		"one has no prefix": {steps: []builds.Step{{Script: "echo alone"}}, statuses: "SUCCESS", log: "\nalone\n"},
-		"in order": {steps: []builds.Step{{Script: "echo 1 > f"}, {ID: "second", Script: "cat f"}}, statuses: "SUCCESS SUCCESS",
-			log: "Starting Step #1 - \"second\"\nStep #1 - \"second\": Already have image (with digest): " + host + "\nStep #1 - \"second\": 1\nFinished Step #1 - \"second\"\n"},
-		"side by side": {steps: []builds.Step{
-			{ID: "a", Script: "until test -e b; do sleep .05; done; touch a"}, {ID: "b", WaitFor: []string{"-"}, Script: "touch b; until test -e a; do sleep .05; done"}, {Script: "ls"},
-		}, statuses: "SUCCESS SUCCESS SUCCESS", log: "Step #2: a\nStep #2: b\n"},
-		"environment": {steps: []builds.Step{{Entrypoint: "bash", Args: []string{"-c", "echo $HOME $PWD $A; touch $HOME/x"}, Env: []string{"A=b"}, Dir: "sub/dir"}, {Script: "ls $HOME"}},
-			statuses: "SUCCESS SUCCESS", log: "Step #0: /builder/home /workspace/sub/dir b\n"},
-		"volumes": {steps: []builds.Step{
-			{Script: "echo shared > /v/f", Volumes: []builds.Volume{{Name: "v", Path: "/v"}}}, {Script: "cat /w/f; ls /v", AllowFailure: true, Volumes: []builds.Volume{{Name: "v", Path: "/w"}}},
-		}, statuses: "SUCCESS FAILURE", log: "Step #1: shared\n"},
+		"in order": {
+			steps:    []builds.Step{{Script: "echo 1 > f"}, {ID: "second", Script: "cat f"}},
+			statuses: "SUCCESS SUCCESS",
+			log: "Starting Step #1 - \"second\"\nStep #1 - \"second\": Already have image (with digest): " + host +
+				"\nStep #1 - \"second\": 1\nFinished Step #1 - \"second\"\n",
+		},
+		"side by side": {
+			steps: []builds.Step{
+				{ID: "a", Script: "until test -e b; do sleep .05; done; touch a"},
+				{
+					ID:      "b",
+					WaitFor: []string{"-"},
+					Script:  "touch b; until test -e a; do sleep .05; done",
+				}, {Script: "ls"},
+			},
+			statuses: "SUCCESS SUCCESS SUCCESS",
+			log:      "Step #2: a\nStep #2: b\n",
+		},
+		"environment": {
+			steps: []builds.Step{{Entrypoint: "bash", Args: []string{"-c",
+				"echo $HOME $PWD $A; touch $HOME/x"}, Env: []string{"A=b"}, Dir: "sub/dir"}, {Script: "ls $HOME"}},
+			statuses: "SUCCESS SUCCESS",
+			log:      "Step #0: /builder/home /workspace/sub/dir b\n",
+		},
+		"volumes": {
+			steps: []builds.Step{
+				{Script: "echo shared > /v/f", Volumes: []builds.Volume{{Name: "v", Path: "/v"}}},
+				{Script: "cat /w/f; ls /v", AllowFailure: true, Volumes: []builds.Volume{{Name: "v", Path: "/w"}}},
+			},
+			statuses: "SUCCESS FAILURE",
+			log:      "Step #1: shared\n",
+		},
 		"failure": {steps: []builds.Step{{Script: "exit 3"}, {Script: "echo never"}}, code: fault.FailedPrecondition,
 			err: `build step 0 "` + host + `" failed: step exited with non-zero status: 3`, statuses: "FAILURE "},
-		"failure stops the others": {steps: []builds.Step{{ID: "a", Script: "touch up; sleep 600"}, {WaitFor: []string{"-"}, Script: "until test -e up; do sleep .05; done; exit 1"}},
-			code: fault.FailedPrecondition, err: "build step 1", statuses: "CANCELLED FAILURE"},
-		"allowed to fail":    {steps: []builds.Step{{Script: "exit 3", AllowFailure: true}, {Script: "echo goes on"}}, statuses: "FAILURE SUCCESS", log: "Step #1: goes on"},
-		"allowed exit codes": {steps: []builds.Step{{Script: "exit 3", AllowExitCodes: []int32{2, 3}}, {Script: "echo goes on"}}, statuses: "SUCCESS SUCCESS", log: "Step #1: goes on"},
-		"own time":           {steps: []builds.Step{{Script: "sleep 600", Timeout: 300 * time.Millisecond}}, code: fault.DeadlineExceeded, err: "timed out", statuses: "TIMEOUT"},
-		"no such image":      {steps: []builds.Step{{Name: "ubuntu"}}, code: fault.FailedPrecondition, err: `build step 0 "ubuntu" failed: the image ubuntu is not here`, statuses: "FAILURE"},
-		"no such program":    {steps: []builds.Step{{Entrypoint: "nothing"}}, code: fault.FailedPrecondition, err: "failed to load nothing", statuses: "FAILURE"},
-		"own image by digest": {steps: []builds.Step{{Name: host + "@sha256:" + strings.Repeat("0", 64)}}, code: fault.FailedPrecondition,
-			err: "Giggle's own", statuses: "FAILURE"},
-		"memory": {steps: []builds.Step{{Entrypoint: "python3", Args: []string{"-c", "x = b'x' * (1 << 30)"}}}, code: fault.FailedPrecondition,
-			err: "ran out of its memory of 512 MiB", statuses: "FAILURE"},
-		"fork bomb": {steps: []builds.Step{{Script: "for i in $(seq 1000); do sleep 600 & done 2>/dev/null || echo contained; exit 5"}}, code: fault.FailedPrecondition,
-			err: "non-zero status", statuses: "FAILURE"},
-		"no way to the machine": {steps: []builds.Step{{Script: "test ! -e /work && test -z $(ls /home) && ! touch /google-cloud-sdk/x && echo closed"}}, statuses: "SUCCESS", log: "\nclosed\n"},
+		"failure stops the others": {
+			steps: []builds.Step{{ID: "a", Script: "touch up; sleep 600"},
+				{WaitFor: []string{"-"}, Script: "until test -e up; do sleep .05; done; exit 1"}},
+			code:     fault.FailedPrecondition,
+			err:      "build step 1",
+			statuses: "CANCELLED FAILURE",
+		},
+		"allowed to fail": {
+			steps:    []builds.Step{{Script: "exit 3", AllowFailure: true}, {Script: "echo goes on"}},
+			statuses: "FAILURE SUCCESS",
+			log:      "Step #1: goes on",
+		},
+		"allowed exit codes": {
+			steps:    []builds.Step{{Script: "exit 3", AllowExitCodes: []int32{2, 3}}, {Script: "echo goes on"}},
+			statuses: "SUCCESS SUCCESS",
+			log:      "Step #1: goes on",
+		},
+		"own time": {
+			steps:    []builds.Step{{Script: "sleep 600", Timeout: 300 * time.Millisecond}},
+			code:     fault.DeadlineExceeded,
+			err:      "timed out",
+			statuses: "TIMEOUT",
+		},
+		"no such image": {
+			steps:    []builds.Step{{Name: "ubuntu"}},
+			code:     fault.FailedPrecondition,
+			err:      `build step 0 "ubuntu" failed: the image ubuntu is not here`,
+			statuses: "FAILURE",
+		},
+		"no such program": {
+			steps:    []builds.Step{{Entrypoint: "nothing"}},
+			code:     fault.FailedPrecondition,
+			err:      "failed to load nothing",
+			statuses: "FAILURE",
+		},
+		"own image by digest": {
+			steps:    []builds.Step{{Name: host + "@sha256:" + strings.Repeat("0", 64)}},
+			code:     fault.FailedPrecondition,
+			err:      "Giggle's own",
+			statuses: "FAILURE",
+		},
+		"memory": {
+			steps:    []builds.Step{{Entrypoint: "python3", Args: []string{"-c", "x = b'x' * (1 << 30)"}}},
+			code:     fault.FailedPrecondition,
+			err:      "ran out of its memory of 512 MiB",
+			statuses: "FAILURE",
+		},
+		"fork bomb": {
+			steps: []builds.Step{{
+				Script: "for i in $(seq 1000); do sleep 600 & done 2>/dev/null || echo contained; exit 5",
+			}},
+			code:     fault.FailedPrecondition,
+			err:      "non-zero status",
+			statuses: "FAILURE",
+		},
+		"no way to the machine": {
+			steps: []builds.Step{{
+				Script: "test ! -e /work && test -z $(ls /home) && ! touch /google-cloud-sdk/x && echo closed",
+			}},
+			statuses: "SUCCESS",
+			log:      "\nclosed\n",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := setup(t, nil)
 			err := f.run(t.Context(), nil, tt.steps...)
-			if tt.err == "" && err != nil || tt.err != "" && (err == nil || !strings.Contains(fault.From(err).Message, tt.err) || fault.From(err).Code != tt.code) {
+			if tt.err == "" && err != nil ||
+				tt.err != "" &&
+					(err == nil || !strings.Contains(fault.From(err).Message, tt.err) ||
+						fault.From(err).Code != tt.code) {
 				t.Errorf("err = %v, want %q", err, tt.err)
 			}
 			if got := f.statuses(); got != tt.statuses {
@@ -231,7 +317,8 @@ func (m maker) BuildSource(
 	return m(ctx, b, step, source, log)
 }
 
-// What is built in runs as a step: with its log, its status and its image, and no container. It says itself what failed.
+// What is built in runs as a step: with its log, its status and its image, and no container. It says itself what
+// failed.
 func TestBuiltIn(t *testing.T) {
 	full := fault.DiskFull(nil)
 	for name, tt := range map[string]struct {
@@ -241,11 +328,26 @@ func TestBuiltIn(t *testing.T) {
 		text   string
 		status builds.Status
 	}{
-		"made":              {status: builds.Success},
-		"failed":            {err: fault.New(fault.FailedPrecondition, "go build failed"), code: fault.FailedPrecondition, text: "go build failed", status: builds.Failure},
-		"ours":              {err: io.ErrUnexpectedEOF, code: fault.Internal, text: "Internal error encountered.", status: builds.InternalError},
-		"disk":              {admit: full, code: fault.ResourceExhausted, text: full.Message},
-		"of another's time": {err: context.DeadlineExceeded, code: fault.Internal, text: "Internal error encountered.", status: builds.InternalError},
+		"made": {status: builds.Success},
+		"failed": {
+			err:    fault.New(fault.FailedPrecondition, "go build failed"),
+			code:   fault.FailedPrecondition,
+			text:   "go build failed",
+			status: builds.Failure,
+		},
+		"ours": {
+			err:    io.ErrUnexpectedEOF,
+			code:   fault.Internal,
+			text:   "Internal error encountered.",
+			status: builds.InternalError,
+		},
+		"disk": {admit: full, code: fault.ResourceExhausted, text: full.Message},
+		"of another's time": {
+			err:    context.DeadlineExceeded,
+			code:   fault.Internal,
+			text:   "Internal error encountered.",
+			status: builds.InternalError,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := setup(t, func(cfg *steps.Config) {
@@ -258,7 +360,10 @@ func TestBuiltIn(t *testing.T) {
 					}),
 				}
 			})
-			b := builds.Build{Name: resource.Build("giggle", "global", f.id()), Spec: builds.ImageOf(builds.Buildpack, "h/app", map[string]string{"A": "b"})}
+			b := builds.Build{
+				Name: resource.Build("giggle", "global", f.id()),
+				Spec: builds.ImageOf(builds.Buildpack, "h/app", map[string]string{"A": "b"}),
+			}
 			w, err := f.runner.Open(t.Context(), b, strings.NewReader("source"), 6)
 			if err == nil {
 				f.status = make([]builds.StepStatus, 1)
@@ -266,11 +371,13 @@ func TestBuiltIn(t *testing.T) {
 				if got := f.log.String(); got != "of source by map[A:b]\nno end\n" {
 					t.Errorf("the log is %q", got)
 				}
-				if got := f.status[0]; got.Status != tt.status || got.Started.IsZero() || got.Finished.Before(got.Started) {
+				if got := f.status[0]; got.Status != tt.status || got.Started.IsZero() ||
+					got.Finished.Before(got.Started) {
 					t.Errorf("the step is %+v", got)
 				}
 				digest, err := w.Image(t.Context(), "h/app")
-				if made := tt.status == builds.Success; made && digest != "sha256:made" || !made && !fault.Is(err, fault.NotFound) {
+				if made := tt.status == builds.Success; made && digest != "sha256:made" ||
+					!made && !fault.Is(err, fault.NotFound) {
 					t.Errorf("the image is %q, %v", digest, err)
 				}
 				if _, err := f.runner.OpenShell(b.Name.ID, ""); !fault.Is(err, fault.NotFound) {
@@ -280,7 +387,8 @@ func TestBuiltIn(t *testing.T) {
 					t.Error(err)
 				}
 			}
-			if (err != nil) != (tt.code != 0) || err != nil && (fault.CodeOf(err) != tt.code || fault.From(err).Message != tt.text) {
+			if (err != nil) != (tt.code != 0) ||
+				err != nil && (fault.CodeOf(err) != tt.code || fault.From(err).Message != tt.text) {
 				t.Errorf("ended with %v", err)
 			}
 		})
@@ -292,7 +400,12 @@ func TestLongLine(t *testing.T) {
 	f := setup(t, nil)
 	var before, after runtime.MemStats
 	out := &counter{}
-	b := builds.Build{Name: resource.Build("giggle", "global", "long"), Spec: builds.Spec{Steps: []builds.Step{{Name: host, Script: "head -c 100000000 /dev/zero | tr '\\0' x; echo; echo end"}}}}
+	b := builds.Build{
+		Name: resource.Build("giggle", "global", "long"),
+		Spec: builds.Spec{
+			Steps: []builds.Step{{Name: host, Script: "head -c 100000000 /dev/zero | tr '\\0' x; echo; echo end"}},
+		},
+	}
 	w, err := f.runner.Open(t.Context(), b, nil, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -303,7 +416,8 @@ func TestLongLine(t *testing.T) {
 	}
 	runtime.ReadMemStats(&after)
 	if out.bytes < 1<<20 || !strings.HasSuffix(out.last, "end\n") || after.Sys > before.Sys+128<<20 {
-		t.Errorf("%d bytes logged, ends with %.40q, memory grew by %d MiB", out.bytes, out.last, (after.Sys-before.Sys)>>20)
+		t.Errorf("%d bytes logged, ends with %.40q, memory grew by %d MiB", out.bytes, out.last,
+			(after.Sys-before.Sys)>>20)
 	}
 	if err := w.Close(); err != nil {
 		t.Error(err)
@@ -333,7 +447,8 @@ func TestDisk(t *testing.T) {
 func TestFiles(t *testing.T) {
 	f := setup(t, nil)
 	err := f.run(t.Context(), func(w builds.Workspace) {
-		for pattern, want := range map[string]string{"*.txt": "a.txt=a", "d/**": "d/e/f=f", "d/*/f": "d/e/f=f", "out/*": "", "nothing": ""} {
+		for pattern, want := range map[string]string{"*.txt": "a.txt=a", "d/**": "d/e/f=f", "d/*/f": "d/e/f=f",
+			"out/*": "", "nothing": ""} {
 			var got []string
 			err := w.Files(t.Context(), pattern, func(name string, _ int64, r io.Reader) error {
 				text, err := io.ReadAll(r)
@@ -347,7 +462,9 @@ func TestFiles(t *testing.T) {
 		if _, err := w.Image(t.Context(), "x"); !fault.Is(err, fault.NotFound) {
 			t.Errorf("Image: %v", err)
 		}
-	}, builds.Step{Script: "echo a > a.txt; ln -s /etc/hostname b.txt; mkfifo c.txt; mkdir -p d/e; echo f > d/e/f; ln -s /etc out; ln -s ../../../etc/passwd e.txt"})
+	}, builds.Step{
+		Script: "echo a > a.txt; ln -s /etc/hostname b.txt; mkfifo c.txt; mkdir -p d/e; echo f > d/e/f; ln -s /etc out; ln -s ../../../etc/passwd e.txt",
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -72,8 +72,8 @@ type Firing struct {
 	Creator       string // e-mail address of who asks, or ""
 }
 
-// Run acts upon events until ctx ends. Each event starts a build of each trigger that means it exactly once: the build's
-// id is made of both, and the event is removed when all are there.
+// Run acts upon events until ctx ends. Each event starts a build of each trigger that means it exactly once: the
+// build's id is made of both, and the event is removed when all are there.
 func (s *Triggers) Run(ctx context.Context) error {
 	w := s.Store.Watch(s.Kind, eventTable.Kind())
 	defer w.Close()
@@ -251,10 +251,11 @@ func (s *Triggers) request(ctx context.Context, t *Trigger, f Firing) (r builds.
 	return r, err
 }
 
-// rootDockerfile takes the directory of the one step that `gcloud builds triggers create … --dockerfile` writes as one of
-// the repository: --dockerfile-dir is "/" if left out, "the directory containing the Dockerfile in the repository".
+// rootDockerfile takes the directory of the one step that `gcloud builds triggers create … --dockerfile` writes as one
+// of the repository: --dockerfile-dir is "/" if left out, "the directory containing the Dockerfile in the repository".
 func rootDockerfile(steps []builds.Step) {
-	if len(steps) != 1 || steps[0].Name != "gcr.io/cloud-builders/docker" || len(steps[0].Args) == 0 || steps[0].Args[0] != "build" {
+	if len(steps) != 1 || steps[0].Name != "gcr.io/cloud-builders/docker" || len(steps[0].Args) == 0 ||
+		steps[0].Args[0] != "build" {
 		return
 	}
 	if dir := steps[0].Dir; strings.HasPrefix(dir, "/") && !strings.HasPrefix(dir, "/workspace") {
@@ -269,7 +270,8 @@ func (t *Trigger) account(given string) (string, error) {
 		return t.Account, nil
 	}
 	if len(t.Inline) == 0 && given != "" {
-		return "", fault.Invalid("serviceAccount", "the configuration in the repository names %.200q; the trigger decides as whom it runs", given)
+		return "", fault.Invalid("serviceAccount",
+			"the configuration in the repository names %.200q; the trigger decides as whom it runs", given)
 	}
 	return given, nil
 }
@@ -365,7 +367,8 @@ func (s *Triggers) detect(ctx context.Context, project string, repo builds.Repo)
 			return name, data, err
 		}
 	}
-	return "", nil, fault.New(fault.NotFound, "The commit %.7s has neither cloudbuild.yaml nor cloudbuild.json.", repo.Commit)
+	return "", nil, fault.New(fault.NotFound, "The commit %.7s has neither cloudbuild.yaml nor cloudbuild.json.",
+		repo.Commit)
 }
 
 // builtIn are the substitutions that a trigger sets.
@@ -391,8 +394,8 @@ func builtIn(t *Trigger, r builds.Repo, path string) map[string]string {
 	return v
 }
 
-// Bind replaces "$(body.FIELD.FIELD)" in the values of substitutions by what a webhook's body has there, "" where it has
-// nothing. ("Webhook triggers" in the documentation.)
+// Bind replaces "$(body.FIELD.FIELD)" in the values of substitutions by what a webhook's body has there, "" where it
+// has nothing. ("Webhook triggers" in the documentation.)
 func Bind(values map[string]string, body []byte) (map[string]string, error) {
 	var doc any
 	if len(strings.TrimSpace(string(body))) > 0 {

@@ -109,8 +109,8 @@ type payload struct {
 	} `json:"comment"`
 }
 
-// ParseDelivery reads the body of a webhook of GitHub. It returns false for what means nothing to builds: another event,
-// a branch that was deleted, a comment that asks for none or is of somebody who may not.
+// ParseDelivery reads the body of a webhook of GitHub. It returns false for what means nothing to builds: another
+// event, a branch that was deleted, a comment that asks for none or is of somebody who may not.
 func ParseDelivery(project, event, id string, body []byte) (d Delivery, ok bool, err error) {
 	if !deliveryID().MatchString(id) {
 		return d, false, fault.Invalid("X-GitHub-Delivery", "is not an id")
@@ -152,7 +152,8 @@ func ParseDelivery(project, event, id string, body []byte) (d Delivery, ok bool,
 		d.Writer = writes(p.Pull.Association)
 		d.Asked = d.Writer && asks(p.Pull.Body)
 		d.Substitutions = map[string]string{
-			"_HEAD_BRANCH": h.Ref, "_BASE_BRANCH": d.Branch, "_HEAD_REPO_URL": h.Repo.URL, "_PR_NUMBER": strconv.Itoa(p.Number),
+			"_HEAD_BRANCH": h.Ref, "_BASE_BRANCH": d.Branch, "_HEAD_REPO_URL": h.Repo.URL,
+			"_PR_NUMBER": strconv.Itoa(p.Number),
 		}
 	default:
 		if p.Deleted {
@@ -249,7 +250,13 @@ func (s *Triggers) delivered(ctx context.Context, d *Delivery) error {
 		if !t.means(d) || d.Pull && !t.GitHub.lets(d) || d.Branch != "" && !d.Pull && !t.Touches(d.Files) {
 			continue
 		}
-		f := Firing{ID: d.ID, Branch: d.Branch, Tag: d.Tag, Commit: d.Commit, Substitutions: d.Substitutions}
+		f := Firing{
+			ID:            d.ID,
+			Branch:        d.Branch,
+			Tag:           d.Tag,
+			Commit:        d.Commit,
+			Substitutions: d.Substitutions,
+		}
 		if d.Pull {
 			f.Branch = d.Substitutions["_HEAD_BRANCH"]
 		}

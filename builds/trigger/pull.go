@@ -35,8 +35,8 @@ func writes(association string) bool {
 	return slices.Contains([]string{"OWNER", "MEMBER", "COLLABORATOR"}, association)
 }
 
-// asks reports whether a text has a line that asks for a build: "/gcbrun", and perhaps words after it. A line that quotes
-// somebody who did is none.
+// asks reports whether a text has a line that asks for a build: "/gcbrun", and perhaps words after it. A line that
+// quotes somebody who did is none.
 func asks(text string) bool {
 	for line := range strings.Lines(text) {
 		if f := strings.Fields(line); len(f) > 0 && f[0] == "/gcbrun" {

@@ -22,9 +22,11 @@ func pullRequest(number int, action, association, description, sha string) []byt
 	return must(json.Marshal(map[string]any{
 		"action": action, "number": number,
 		"pull_request": map[string]any{
-			"number": number, "state": "open", "title": "A change", "body": description, "author_association": association,
-			"user": map[string]any{"login": "somebody", "type": "User"},
-			"head": map[string]any{"ref": "feature", "sha": sha, "repo": map[string]any{"html_url": "https://github.com/somebody/app"}},
+			"number": number, "state": "open", "title": "A change", "body": description,
+			"author_association": association,
+			"user":               map[string]any{"login": "somebody", "type": "User"},
+			"head": map[string]any{"ref": "feature", "sha": sha,
+				"repo": map[string]any{"html_url": "https://github.com/somebody/app"}},
 			"base": map[string]any{"ref": "main", "sha": commit},
 		},
 		"repository": map[string]any{"name": "app", "owner": map[string]any{"login": "acme"}},
@@ -37,9 +39,11 @@ func comment(number int, action, association, text string) []byte {
 		"action": action,
 		"issue": map[string]any{
 			"number": number, "author_association": "OWNER", "body": "/gcbrun",
-			"pull_request": map[string]any{"url": fmt.Sprintf("https://api.github.com/repos/acme/app/pulls/%d", number)},
+			"pull_request": map[string]any{"url": fmt.Sprintf("https://api.github.com/repos/acme/app/pulls/%d",
+				number)},
 		},
-		"comment":    map[string]any{"body": text, "author_association": association, "user": map[string]any{"login": "somebody"}},
+		"comment": map[string]any{"body": text, "author_association": association,
+			"user": map[string]any{"login": "somebody"}},
 		"repository": map[string]any{"name": "app", "owner": map[string]any{"login": "Acme"}},
 		"sender":     map[string]any{"login": "somebody"},
 	}))
@@ -53,7 +57,8 @@ func must(b []byte, err error) []byte {
 }
 
 func TestComments(t *testing.T) {
-	onIssue := []byte(strings.Replace(string(comment(7, "created", "OWNER", "/gcbrun")), `"pull_request"`, `"other"`, 1))
+	onIssue := []byte(strings.Replace(string(comment(7, "created", "OWNER", "/gcbrun")), `"pull_request"`, `"other"`,
+		1))
 	for name, c := range map[string]struct {
 		body []byte
 		want bool
@@ -84,7 +89,8 @@ func TestComments(t *testing.T) {
 			t.Errorf("%s: %+v, %v, %v", name, d, ok, err)
 		}
 	}
-	if _, _, err := trigger.ParseDelivery("giggle", "issue_comment", "delivery-1", []byte("nonsense")); !fault.Is(err, fault.InvalidArgument) {
+	if _, _, err := trigger.ParseDelivery("giggle", "issue_comment", "delivery-1", []byte("nonsense")); !fault.Is(err,
+		fault.InvalidArgument) {
 		t.Errorf("no JSON: %v", err)
 	}
 }
@@ -130,25 +136,37 @@ func TestCommentControl(t *testing.T) {
 		control string
 		steps   []delivery
 	}{
-		"not set: all at once":                      {"", []delivery{pull("NONE", "", 1)}},
-		"disabled: all at once":                     {trigger.CommentsDisabled, []delivery{pull("NONE", "", 1)}},
-		"disabled: a comment builds again":          {trigger.CommentsDisabled, []delivery{pull("NONE", "", 1), say("OWNER", "/gcbrun", 2)}},
-		"enabled: a stranger waits":                 {trigger.CommentsEnabled, []delivery{pull("NONE", "", 0)}},
-		"enabled: he can't ask himself":             {trigger.CommentsEnabled, []delivery{pull("NONE", "/gcbrun", 0), say("NONE", "/gcbrun", 0), say("CONTRIBUTOR", "/gcbrun", 0)}},
-		"enabled: an owner asks":                    {trigger.CommentsEnabled, []delivery{pull("NONE", "", 0), say("OWNER", "/gcbrun", 1)}},
-		"enabled: an owner talks":                   {trigger.CommentsEnabled, []delivery{pull("NONE", "", 0), say("OWNER", "nice", 0)}},
-		"enabled: an owner's own waits too":         {trigger.CommentsEnabled, []delivery{pull("OWNER", "", 0), say("OWNER", "/gcbrun", 1)}},
-		"enabled: an owner's own that asks":         {trigger.CommentsEnabled, []delivery{pull("OWNER", "x\n/gcbrun", 1)}},
-		"enabled: a later push waits again":         {trigger.CommentsEnabled, []delivery{pull("NONE", "", 0), say("OWNER", "/gcbrun", 1), {"synchronize", "NONE", "", commit, 1}}},
-		"enabled: closed, then a comment":           {trigger.CommentsEnabled, []delivery{pull("NONE", "", 0), {"closed", "NONE", "", another, 0}, say("OWNER", "/gcbrun", 0)}},
-		"enabled: closed and opened again":          {trigger.CommentsEnabled, []delivery{pull("NONE", "", 0), {"closed", "NONE", "", another, 0}, {"reopened", "NONE", "", another, 0}, say("OWNER", "/gcbrun", 1)}},
+		"not set: all at once":  {"", []delivery{pull("NONE", "", 1)}},
+		"disabled: all at once": {trigger.CommentsDisabled, []delivery{pull("NONE", "", 1)}},
+		"disabled: a comment builds again": {trigger.CommentsDisabled, []delivery{pull("NONE", "", 1),
+			say("OWNER", "/gcbrun", 2)}},
+		"enabled: a stranger waits": {trigger.CommentsEnabled, []delivery{pull("NONE", "", 0)}},
+		"enabled: he can't ask himself": {trigger.CommentsEnabled, []delivery{pull("NONE", "/gcbrun", 0),
+			say("NONE", "/gcbrun", 0), say("CONTRIBUTOR", "/gcbrun", 0)}},
+		"enabled: an owner asks": {trigger.CommentsEnabled, []delivery{pull("NONE", "", 0),
+			say("OWNER", "/gcbrun", 1)}},
+		"enabled: an owner talks": {trigger.CommentsEnabled, []delivery{pull("NONE", "", 0),
+			say("OWNER", "nice", 0)}},
+		"enabled: an owner's own waits too": {trigger.CommentsEnabled, []delivery{pull("OWNER", "", 0),
+			say("OWNER", "/gcbrun", 1)}},
+		"enabled: an owner's own that asks": {trigger.CommentsEnabled, []delivery{pull("OWNER", "x\n/gcbrun",
+			1)}},
+		"enabled: a later push waits again": {trigger.CommentsEnabled, []delivery{pull("NONE", "", 0),
+			say("OWNER", "/gcbrun", 1), {"synchronize", "NONE", "", commit, 1}}},
+		"enabled: closed, then a comment": {trigger.CommentsEnabled, []delivery{pull("NONE", "", 0),
+			{"closed", "NONE", "", another, 0}, say("OWNER", "/gcbrun", 0)}},
+		"enabled: closed and opened again": {trigger.CommentsEnabled, []delivery{pull("NONE", "", 0),
+			{"closed", "NONE", "", another, 0}, {"reopened", "NONE", "", another, 0}, say("OWNER", "/gcbrun", 1)}},
 		"enabled: a comment without a pull request": {trigger.CommentsEnabled, []delivery{say("OWNER", "/gcbrun", 0)}},
-		"external: a stranger waits":                {trigger.CommentsExternal, []delivery{pull("NONE", "", 0), say("MEMBER", "/gcbrun", 1)}},
-		"external: a contributor waits":             {trigger.CommentsExternal, []delivery{pull("CONTRIBUTOR", "/gcbrun", 0)}},
-		"external: nobody knows who waits":          {trigger.CommentsExternal, []delivery{pull("", "", 0)}},
-		"external: an owner at once":                {trigger.CommentsExternal, []delivery{pull("OWNER", "", 1)}},
-		"external: a member at once":                {trigger.CommentsExternal, []delivery{pull("MEMBER", "", 1)}},
-		"external: a collaborator at once":          {trigger.CommentsExternal, []delivery{pull("COLLABORATOR", "", 1)}},
+		"external: a stranger waits": {trigger.CommentsExternal, []delivery{pull("NONE", "", 0),
+			say("MEMBER", "/gcbrun", 1)}},
+		"external: a contributor waits": {trigger.CommentsExternal, []delivery{pull("CONTRIBUTOR",
+			"/gcbrun", 0)}},
+		"external: nobody knows who waits": {trigger.CommentsExternal, []delivery{pull("", "", 0)}},
+		"external: an owner at once":       {trigger.CommentsExternal, []delivery{pull("OWNER", "", 1)}},
+		"external: a member at once":       {trigger.CommentsExternal, []delivery{pull("MEMBER", "", 1)}},
+		"external: a collaborator at once": {trigger.CommentsExternal, []delivery{pull("COLLABORATOR", "",
+			1)}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
@@ -156,7 +174,11 @@ func TestCommentControl(t *testing.T) {
 				Owner: "acme", Name: "app", Pull: &trigger.Pattern{Branch: "^main$"}, Comments: c.control,
 			}})
 			// A push trigger is not asked, whatever comes of pull requests.
-			w.create(trigger.Trigger{Title: "push", File: "cloudbuild.yaml", GitHub: &trigger.GitHubEvent{Owner: "acme", Name: "app", Push: &trigger.Pattern{Branch: ".*"}}})
+			w.create(trigger.Trigger{
+				Title:  "push",
+				File:   "cloudbuild.yaml",
+				GitHub: &trigger.GitHubEvent{Owner: "acme", Name: "app", Push: &trigger.Pattern{Branch: ".*"}},
+			})
 			for i, s := range c.steps {
 				id := fmt.Sprintf("delivery-%d", i)
 				for range 2 { // GitHub sends again what it thinks has not arrived
@@ -168,7 +190,8 @@ func TestCommentControl(t *testing.T) {
 				}
 			}
 			for _, b := range w.builds() {
-				if b.Source.Repo.Commit != another || b.Spec.Substitutions["_PR_NUMBER"] != "7" || b.Spec.Substitutions["BRANCH_NAME"] != "feature" {
+				if b.Source.Repo.Commit != another || b.Spec.Substitutions["_PR_NUMBER"] != "7" ||
+					b.Spec.Substitutions["BRANCH_NAME"] != "feature" {
 					t.Errorf("built %s, %v", b.Source.Repo.Commit, b.Spec.Substitutions)
 				}
 			}
@@ -220,7 +243,8 @@ func TestPullsAreBounded(t *testing.T) {
 	}})
 	for i := 1; i <= trigger.MaxPulls+5; i++ {
 		now = now.Add(time.Second)
-		d, _, err := trigger.ParseDelivery("giggle", "pull_request", fmt.Sprintf("delivery-%d", i), pullRequest(i, "opened", "NONE", "", another))
+		d, _, err := trigger.ParseDelivery("giggle", "pull_request", fmt.Sprintf("delivery-%d", i),
+			pullRequest(i, "opened", "NONE", "", another))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -21,8 +21,8 @@ import (
 	"giggle/store"
 )
 
-// Trigger says when a build is to start, and what it is. It has at most one of Repo, GitHub and Webhook; with none it is
-// run by hand only.
+// Trigger says when a build is to start, and what it is. It has at most one of Repo, GitHub and Webhook; with none it
+// is run by hand only.
 type Trigger struct {
 	Name          resource.Child // "projects/P/locations/L/triggers/ID"
 	Title         string         // what people call it, unique in its location
@@ -147,7 +147,8 @@ func (t *Trigger) Check() error {
 			}
 		}
 	}
-	for field, globs := range map[string][]string{"trigger.includedFiles": t.Included, "trigger.ignoredFiles": t.Ignored} {
+	for field, globs := range map[string][]string{"trigger.includedFiles": t.Included,
+		"trigger.ignoredFiles": t.Ignored} {
 		if len(globs) > maxGlobs {
 			return fault.Invalid(field, "%d are the most", maxGlobs)
 		}
@@ -272,7 +273,9 @@ func (s *Triggers) List(ctx context.Context, in resource.Location) (out []Trigge
 }
 
 // Update changes a trigger. Change sees it as it is.
-func (s *Triggers) Update(ctx context.Context, name resource.Child, change func(*Trigger) error) (t Trigger, err error) {
+func (s *Triggers) Update(
+	ctx context.Context, name resource.Child, change func(*Trigger) error,
+) (t Trigger, err error) {
 	defer fault.Wrap(&err, "trigger.Update(%s)", name)
 	err = s.Store.Update(ctx, func(tx *store.Tx) error {
 		have, err := s.find(tx, name)
@@ -325,10 +328,13 @@ func repoIn(uri string) (name string, gitHub *GitHubEvent, err error) {
 	switch {
 	case len(f) == 5 && f[0] == "source.developers.google.com" && f[1] == "p" && f[3] == "r":
 		return f[4], nil, nil
-	case len(f) == 3 && (f[0] == "github.com" || f[0] == "www.github.com") && gitHubName().MatchString(f[1]) && gitHubName().MatchString(f[2]):
+	case len(f) == 3 && (f[0] == "github.com" || f[0] == "www.github.com") && gitHubName().MatchString(f[1]) &&
+		gitHubName().MatchString(f[2]):
 		return mirrorName(f[1], f[2]), &GitHubEvent{Owner: f[1], Name: f[2]}, nil
 	}
-	return "", nil, fault.Invalid("trigger.sourceToBuild.uri", "%.200q is neither https://source.developers.google.com/p/PROJECT/r/REPO nor https://github.com/OWNER/NAME", uri)
+	return "", nil, fault.Invalid("trigger.sourceToBuild.uri",
+		"%.200q is neither https://source.developers.google.com/p/PROJECT/r/REPO nor https://github.com/OWNER/NAME",
+		uri)
 }
 
 // mirrorName is what Cloud Source Repositories calls its mirror of a repository of GitHub.

@@ -139,18 +139,24 @@ func TestParseDelivery(t *testing.T) {
 	for name, c := range map[string]struct {
 		event, body, want string // what is understood; "" for nothing, "!" for an error
 	}{
-		"a push":               {"push", `{"ref":"refs/heads/main","after":"` + commit + `",` + repository + `,"commits":[{"added":["a"],"modified":["b"],"removed":["c"]}]}`, "me/app main  [a c b] false"},
-		"a tag":                {"push", `{"ref":"refs/tags/v1","after":"` + commit + `",` + repository + `}`, "me/app  v1 [] false"},
-		"a deletion":           {"push", `{"ref":"refs/heads/main","deleted":true,"after":"0000000000000000000000000000000000000000",` + repository + `}`, ""},
-		"a pull request":       {"pull_request", `{"action":"opened","number":7,` + repository + `,"pull_request":{"head":{"ref":"f","sha":"` + commit + `"},"base":{"ref":"main"}}}`, "me/app main  [] true"},
-		"one without a number": {"pull_request", `{"action":"opened",` + repository + `,"pull_request":{"head":{"sha":"` + commit + `"},"base":{"ref":"main"}}}`, "!"},
-		"a ping":               {"ping", `{}`, ""},
-		"another event":        {"issues", `nonsense`, ""},
-		"no JSON":              {"push", `nonsense`, "!"},
-		"no repository":        {"push", `{"ref":"refs/heads/main","after":"` + commit + `"}`, "!"},
-		"an owner with a path": {"push", `{"ref":"refs/heads/main","after":"` + commit + `","repository":{"name":"app","owner":{"login":"../me"}}}`, "!"},
-		"no commit":            {"push", `{"ref":"refs/heads/main","after":"--upload-pack=x",` + repository + `}`, "!"},
-		"no branch":            {"push", `{"ref":"refs/notes/x","after":"` + commit + `",` + repository + `}`, "!"},
+		"a push": {"push", `{"ref":"refs/heads/main","after":"` + commit + `",` + repository +
+			`,"commits":[{"added":["a"],"modified":["b"],"removed":["c"]}]}`, "me/app main  [a c b] false"},
+		"a tag": {"push", `{"ref":"refs/tags/v1","after":"` + commit + `",` + repository +
+			`}`, "me/app  v1 [] false"},
+		"a deletion": {"push", `{"ref":"refs/heads/main","deleted":true,"after":"0000000000000000000000000000000000000000",` + repository + `}`, ""},
+		"a pull request": {"pull_request", `{"action":"opened","number":7,` + repository +
+			`,"pull_request":{"head":{"ref":"f","sha":"` + commit + `"},"base":{"ref":"main"}}}`,
+			"me/app main  [] true"},
+		"one without a number": {"pull_request", `{"action":"opened",` + repository +
+			`,"pull_request":{"head":{"sha":"` + commit + `"},"base":{"ref":"main"}}}`, "!"},
+		"a ping":        {"ping", `{}`, ""},
+		"another event": {"issues", `nonsense`, ""},
+		"no JSON":       {"push", `nonsense`, "!"},
+		"no repository": {"push", `{"ref":"refs/heads/main","after":"` + commit + `"}`, "!"},
+		"an owner with a path": {"push", `{"ref":"refs/heads/main","after":"` + commit +
+			`","repository":{"name":"app","owner":{"login":"../me"}}}`, "!"},
+		"no commit": {"push", `{"ref":"refs/heads/main","after":"--upload-pack=x",` + repository + `}`, "!"},
+		"no branch": {"push", `{"ref":"refs/notes/x","after":"` + commit + `",` + repository + `}`, "!"},
 	} {
 		d, ok, err := trigger.ParseDelivery("giggle", c.event, "72d3162e-cc78-11e3-81ab-4c9367dc0958", []byte(c.body))
 		got := ""
@@ -177,7 +183,8 @@ func FuzzParseDelivery(f *testing.F) {
 	f.Add("issue_comment", comment(7, "created", "OWNER", "please\r\n/gcbrun all\r\n"))
 	f.Fuzz(func(t *testing.T, event string, body []byte) {
 		d, ok, err := trigger.ParseDelivery("giggle", event, "72d3162e-cc78", body)
-		if ok && (err != nil || (len(d.Commit) == 40) == d.Comment || strings.ContainsAny(d.Owner+d.Name, "/ ") || d.Pull != (d.Number > 0)) {
+		if ok && (err != nil || (len(d.Commit) == 40) == d.Comment || strings.ContainsAny(d.Owner+d.Name, "/ ") ||
+			d.Pull != (d.Number > 0)) {
 			t.Errorf("%+v, %v", d, err)
 		}
 		if d.Asked && ok && !bytes.Contains(body, []byte("gcbrun")) && !bytes.Contains(body, []byte(`\u`)) {
@@ -188,12 +195,14 @@ func FuzzParseDelivery(f *testing.F) {
 
 func TestBind(t *testing.T) {
 	got, err := trigger.Bind(map[string]string{
-		"_A": "$(body.a.b)", "_B": "x$(body.n)y$(body.a)", "_C": "$(body.none.at.all)", "_D": "plain", "_E": "$(body.evil)", "_F": "$(body.a",
+		"_A": "$(body.a.b)", "_B": "x$(body.n)y$(body.a)", "_C": "$(body.none.at.all)", "_D": "plain",
+		"_E": "$(body.evil)", "_F": "$(body.a",
 	}, []byte(`{"a":{"b":"text"},"n":7,"evil":"$(body.n)"}`))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for k, want := range map[string]string{"_A": "text", "_B": `x7y{"b":"text"}`, "_C": "", "_D": "plain", "_E": "$(body.n)", "_F": "$(body.a"} {
+	for k, want := range map[string]string{"_A": "text", "_B": `x7y{"b":"text"}`, "_C": "", "_D": "plain",
+		"_E": "$(body.n)", "_F": "$(body.a"} {
 		if got[k] != want {
 			t.Errorf("%s = %q, want %q", k, got[k], want)
 		}
@@ -269,13 +278,25 @@ func newWorld(t *testing.T) *world {
 	t.Cleanup(func() { _ = st.Close() })
 	w := &world{t: t, files: map[string]string{"cloudbuild.yaml": "echo $TRIGGER_NAME"}}
 	w.Triggers = &trigger.Triggers{
-		Store: st, Builds: builds.New(st, uuid.NewString), Repos: w, Events: w, Kind: "git.push", NewID: uuid.NewString, Log: slog.New(slog.DiscardHandler),
+		Store:  st,
+		Builds: builds.New(st, uuid.NewString),
+		Repos:  w,
+		Events: w,
+		Kind:   "git.push",
+		NewID:  uuid.NewString,
+		Log:    slog.New(slog.DiscardHandler),
 		Read: func(data []byte) (builds.Request, error) {
 			text, account, _ := strings.Cut(string(data), " as ")
 			if text == "wrong" {
 				return builds.Request{}, fault.Invalid("steps", "are wrong")
 			}
-			return builds.Request{Spec: builds.Spec{Account: account, Steps: []builds.Step{{Name: "ubuntu", Args: []string{text}}}, Options: builds.Options{Logging: builds.LoggingNone}}}, nil
+			return builds.Request{
+				Spec: builds.Spec{
+					Account: account,
+					Steps:   []builds.Step{{Name: "ubuntu", Args: []string{text}}},
+					Options: builds.Options{Logging: builds.LoggingNone},
+				},
+			}, nil
 		},
 		Complete: func(_ context.Context, _ string, r *builds.Request) (string, error) {
 			r.ProjectNumber, r.LogsIn = "123456789012", "logs"
@@ -327,11 +348,22 @@ func (w *world) settle() {
 }
 
 func push(ref string) trigger.Event {
-	return trigger.Event{ID: uuid.NewString(), Project: "giggle", Repo: "app", Ref: ref, Old: another, New: commit}
+	return trigger.Event{
+		ID:      uuid.NewString(),
+		Project: "giggle",
+		Repo:    "app",
+		Ref:     ref,
+		Old:     another,
+		New:     commit,
+	}
 }
 
 func TestPush(t *testing.T) {
-	onMain := trigger.Trigger{Title: "t", File: "cloudbuild.yaml", Repo: &trigger.RepoEvent{Name: "app", Pattern: trigger.Pattern{Branch: "^main$"}}}
+	onMain := trigger.Trigger{
+		Title: "t",
+		File:  "cloudbuild.yaml",
+		Repo:  &trigger.RepoEvent{Name: "app", Pattern: trigger.Pattern{Branch: "^main$"}},
+	}
 	change := func(f func(*trigger.Trigger)) trigger.Trigger { t := onMain; f(&t); return t }
 	for name, c := range map[string]struct {
 		trigger trigger.Trigger
@@ -339,12 +371,30 @@ func TestPush(t *testing.T) {
 		want    builds.Status // "" for no build
 		why     string
 	}{
-		"the branch":                   {onMain, push("refs/heads/main"), builds.Queued, ""},
-		"another branch":               {onMain, push("refs/heads/dev"), "", ""},
-		"a tag of the name":            {onMain, push("refs/tags/main"), "", ""},
-		"a deletion":                   {onMain, trigger.Event{ID: uuid.NewString(), Project: "giggle", Repo: "app", Ref: "refs/heads/main", Old: commit}, "", ""},
-		"another repository":           {onMain, trigger.Event{ID: uuid.NewString(), Project: "giggle", Repo: "other", Ref: "refs/heads/main", New: commit}, "", ""},
-		"another project":              {onMain, trigger.Event{ID: uuid.NewString(), Project: "another", Repo: "app", Ref: "refs/heads/main", New: commit}, "", ""},
+		"the branch":        {onMain, push("refs/heads/main"), builds.Queued, ""},
+		"another branch":    {onMain, push("refs/heads/dev"), "", ""},
+		"a tag of the name": {onMain, push("refs/tags/main"), "", ""},
+		"a deletion": {onMain, trigger.Event{
+			ID:      uuid.NewString(),
+			Project: "giggle",
+			Repo:    "app",
+			Ref:     "refs/heads/main",
+			Old:     commit,
+		}, "", ""},
+		"another repository": {onMain, trigger.Event{
+			ID:      uuid.NewString(),
+			Project: "giggle",
+			Repo:    "other",
+			Ref:     "refs/heads/main",
+			New:     commit,
+		}, "", ""},
+		"another project": {onMain, trigger.Event{
+			ID:      uuid.NewString(),
+			Project: "another",
+			Repo:    "app",
+			Ref:     "refs/heads/main",
+			New:     commit,
+		}, "", ""},
 		"disabled":                     {change(func(t *trigger.Trigger) { t.Disabled = true }), push("refs/heads/main"), "", ""},
 		"included":                     {change(func(t *trigger.Trigger) { t.Included = []string{"src/**"} }), push("refs/heads/main"), builds.Queued, ""},
 		"ignored":                      {change(func(t *trigger.Trigger) { t.Ignored = []string{"src/**"} }), push("refs/heads/main"), "", ""},
@@ -373,7 +423,8 @@ func TestPush(t *testing.T) {
 			continue
 		}
 		b := all[0]
-		if b.Status != c.want || !strings.Contains(b.Detail, c.why) || b.Trigger != made.Name.ID || !slices.Contains(b.Tags, "trigger-"+made.Name.ID) {
+		if b.Status != c.want || !strings.Contains(b.Detail, c.why) || b.Trigger != made.Name.ID ||
+			!slices.Contains(b.Tags, "trigger-"+made.Name.ID) {
 			t.Errorf("%s: %s, %q, trigger %s", name, b.Status, b.Detail, b.Trigger)
 		}
 		if c.want == builds.Failure {
@@ -382,7 +433,8 @@ func TestPush(t *testing.T) {
 		if r := b.Source.Repo; r == nil || r.Name != "app" || r.Commit != commit || r.Branch != "main" {
 			t.Errorf("%s: of %+v", name, r)
 		}
-		for k, want := range map[string]string{"COMMIT_SHA": commit, "SHORT_SHA": commit[:7], "REVISION_ID": commit, "BRANCH_NAME": "main", "REF_NAME": "main", "REPO_NAME": "app", "TRIGGER_NAME": "t"} {
+		for k, want := range map[string]string{"COMMIT_SHA": commit, "SHORT_SHA": commit[:7], "REVISION_ID": commit,
+			"BRANCH_NAME": "main", "REF_NAME": "main", "REPO_NAME": "app", "TRIGGER_NAME": "t"} {
 			if got := b.Spec.Substitutions[k]; got != want {
 				t.Errorf("%s: %s = %q", name, k, got)
 			}
@@ -398,9 +450,17 @@ func TestPush(t *testing.T) {
 func TestOnce(t *testing.T) {
 	w := newWorld(t)
 	for _, title := range []string{"one", "two"} {
-		w.create(trigger.Trigger{Title: title, File: "cloudbuild.yaml", Repo: &trigger.RepoEvent{Name: "app", Pattern: trigger.Pattern{Branch: ".*"}}})
+		w.create(trigger.Trigger{
+			Title: title,
+			File:  "cloudbuild.yaml",
+			Repo:  &trigger.RepoEvent{Name: "app", Pattern: trigger.Pattern{Branch: ".*"}},
+		})
 	}
-	w.create(trigger.Trigger{Title: "wrong", File: "none", Repo: &trigger.RepoEvent{Name: "app", Pattern: trigger.Pattern{Branch: ".*"}}})
+	w.create(trigger.Trigger{
+		Title: "wrong",
+		File:  "none",
+		Repo:  &trigger.RepoEvent{Name: "app", Pattern: trigger.Pattern{Branch: ".*"}},
+	})
 	e := push("refs/heads/main")
 	for range 3 {
 		w.pending = []trigger.Event{e}
@@ -418,8 +478,16 @@ func TestOnce(t *testing.T) {
 
 func TestDeliveries(t *testing.T) {
 	w := newWorld(t)
-	w.create(trigger.Trigger{Title: "push", File: "cloudbuild.yaml", GitHub: &trigger.GitHubEvent{Owner: "me", Name: "app", Push: &trigger.Pattern{Branch: "^main$"}}})
-	w.create(trigger.Trigger{Title: "pull", File: "cloudbuild.yaml", GitHub: &trigger.GitHubEvent{Owner: "Me", Name: "App", Pull: &trigger.Pattern{Branch: "^main$"}}})
+	w.create(trigger.Trigger{
+		Title:  "push",
+		File:   "cloudbuild.yaml",
+		GitHub: &trigger.GitHubEvent{Owner: "me", Name: "app", Push: &trigger.Pattern{Branch: "^main$"}},
+	})
+	w.create(trigger.Trigger{
+		Title:  "pull",
+		File:   "cloudbuild.yaml",
+		GitHub: &trigger.GitHubEvent{Owner: "Me", Name: "App", Pull: &trigger.Pattern{Branch: "^main$"}},
+	})
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- w.Run(ctx) }()
@@ -434,16 +502,39 @@ func TestDeliveries(t *testing.T) {
 			}
 			time.Sleep(time.Millisecond) // between two looks at the condition
 		}
-		if b := w.builds()[0]; b.Spec.Substitutions["TRIGGER_NAME"] != title || b.Spec.Substitutions["REPO_FULL_NAME"] == "" || b.Source.Repo.Commit != d.Commit {
+		if b := w.builds()[0]; b.Spec.Substitutions["TRIGGER_NAME"] != title ||
+			b.Spec.Substitutions["REPO_FULL_NAME"] == "" || b.Source.Repo.Commit != d.Commit {
 			t.Errorf("built %+v of %+v", b.Spec.Substitutions, b.Source.Repo)
 		}
 	}
-	first := trigger.Delivery{ID: "delivery-1", Project: "giggle", Owner: "me", Name: "app", Branch: "main", Commit: commit}
+	first := trigger.Delivery{
+		ID:      "delivery-1",
+		Project: "giggle",
+		Owner:   "me",
+		Name:    "app",
+		Branch:  "main",
+		Commit:  commit,
+	}
 	deliver(first, 1, "push")
 	deliver(first, 1, "push") // sent again
-	deliver(trigger.Delivery{ID: "delivery-2", Project: "giggle", Owner: "me", Name: "app", Branch: "dev", Commit: commit}, 1, "push")
-	deliver(trigger.Delivery{ID: "delivery-3", Project: "giggle", Owner: "me", Name: "app", Branch: "main", Commit: another, Pull: true,
-		Substitutions: map[string]string{"_HEAD_BRANCH": "f", "_PR_NUMBER": "7"}}, 2, "pull")
+	deliver(trigger.Delivery{
+		ID:      "delivery-2",
+		Project: "giggle",
+		Owner:   "me",
+		Name:    "app",
+		Branch:  "dev",
+		Commit:  commit,
+	}, 1, "push")
+	deliver(trigger.Delivery{
+		ID:            "delivery-3",
+		Project:       "giggle",
+		Owner:         "me",
+		Name:          "app",
+		Branch:        "main",
+		Commit:        another,
+		Pull:          true,
+		Substitutions: map[string]string{"_HEAD_BRANCH": "f", "_PR_NUMBER": "7"},
+	}, 2, "pull")
 	stop()
 	if err := <-done; err != nil {
 		t.Fatal(err)
@@ -491,7 +582,8 @@ func TestTriggers(t *testing.T) {
 		}
 	}
 	name := resource.Child{Location: global, Collection: "triggers", ID: "good"}
-	if _, err := w.Update(t.Context(), name, func(t *trigger.Trigger) error { t.Description = "x"; return nil }); err != nil {
+	if _, err := w.Update(t.Context(), name,
+		func(t *trigger.Trigger) error { t.Description = "x"; return nil }); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.Delete(t.Context(), name); err != nil {

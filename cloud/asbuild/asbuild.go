@@ -30,7 +30,9 @@ type Identity interface {
 // Storage keeps sources, logs and what builds make: *storage.Storage.
 type Storage interface {
 	BucketProject(ctx context.Context, bucket string) (string, error)
-	Open(ctx context.Context, bucket, name string, generation int64, cond storage.Conditions) (storage.Object, io.ReadSeekCloser, error)
+	Open(
+		ctx context.Context, bucket, name string, generation int64, cond storage.Conditions,
+	) (storage.Object, io.ReadSeekCloser, error)
 	Put(ctx context.Context, in storage.Insert, r io.Reader) (storage.Object, error)
 	CreateLog(ctx context.Context, in storage.Insert) (*storage.Log, error)
 }
@@ -85,8 +87,8 @@ type Config struct {
 	Log        *slog.Logger
 }
 
-// Access acts as the accounts of builds. It is the scheduler's Sources, Logs, Images and Objects, the Images of steps, and
-// the Registry of docker steps.
+// Access acts as the accounts of builds. It is the scheduler's Sources, Logs, Images and Objects, the Images of steps,
+// and the Registry of docker steps.
 type Access struct{ cfg Config }
 
 // New returns what acts as the accounts of builds.

@@ -62,7 +62,9 @@ type nothing struct{ *strings.Reader }
 
 func (nothing) Close() error { return nil }
 
-func (p *platform) Open(_ context.Context, bucket, name string, _ int64, _ storage.Conditions) (storage.Object, io.ReadSeekCloser, error) {
+func (p *platform) Open(
+	_ context.Context, bucket, name string, _ int64, _ storage.Conditions,
+) (storage.Object, io.ReadSeekCloser, error) {
 	p.do("open %s/%s", bucket, name)
 	return storage.Object{Size: 3}, nothing{strings.NewReader("abc")}, nil
 }
@@ -313,7 +315,8 @@ func TestReplacing(t *testing.T) {
 	for may, code := range map[string]fault.Code{"": fault.PermissionDenied, "storage.objects.delete on " + object: 0} {
 		a, p := newAccess(t, "storage.objects.create on "+object, may)
 		p.full = true
-		if _, err := a.Put(t.Context(), build(), "out", "file", strings.NewReader("x")); err != nil && fault.CodeOf(err) != code || err == nil && code != 0 {
+		if _, err := a.Put(t.Context(), build(), "out", "file", strings.NewReader("x")); err != nil &&
+			fault.CodeOf(err) != code || err == nil && code != 0 {
 			t.Errorf("may %q: %v", may, err)
 		}
 	}
@@ -327,7 +330,8 @@ func TestLinesBecomeEntries(t *testing.T) {
 		entries bool
 	}{
 		"unsaid": {spec(""), true}, "legacy": {spec("LEGACY"), true}, "only entries": {spec(builds.LoggingCloud), true},
-		"only entries, by the old name": {spec("STACKDRIVER_ONLY"), true}, "only the object": {spec("GCS_ONLY"), false}, "none": {spec(builds.LoggingNone), false},
+		"only entries, by the old name": {spec("STACKDRIVER_ONLY"), true}, "only the object": {spec("GCS_ONLY"), false},
+		"none": {spec(builds.LoggingNone), false},
 	} {
 		a, p := newAccess(t)
 		b := build()
@@ -347,8 +351,13 @@ func TestLinesBecomeEntries(t *testing.T) {
 		var want []logging.Entry
 		for _, text := range []string{"starting", "Step #0: hello", "end"} {
 			want = append(want, logging.Entry{
-				Project: "proj-1", Log: "cloudbuild", Time: time.Unix(1_800_000_000, 0), Severity: logging.Info, Text: text,
-				Resource: &logging.Resource{Type: "build", Labels: map[string]string{"project_id": "proj-1", "build_id": "b-1", "build_trigger_id": "t-1"}},
+				Project:  "proj-1",
+				Log:      "cloudbuild",
+				Time:     time.Unix(1_800_000_000, 0),
+				Severity: logging.Info,
+				Text:     text,
+				Resource: &logging.Resource{Type: "build", Labels: map[string]string{"project_id": "proj-1",
+					"build_id": "b-1", "build_trigger_id": "t-1"}},
 			})
 		}
 		if !tt.entries {

@@ -73,7 +73,8 @@ func (a *Access) Push(ctx context.Context, b builds.Build, image, digest string)
 // with NotFound, and with PermissionDenied where the build's account may not read from the repository.
 func (a *Access) Image(ctx context.Context, b builds.Build, name string) (oci.Image, error) {
 	ref, err := artifacts.ParseReference(name)
-	if err != nil || artifacts.IsLegacy(ref.Repository) && ref.Repository.Project != b.Project { // another project's gcr.io is foreign
+	// another project's gcr.io is foreign
+	if err != nil || artifacts.IsLegacy(ref.Repository) && ref.Repository.Project != b.Project {
 		return a.mirrored(name)
 	}
 	m, err := a.manifest(ctx, b, ref)
@@ -111,7 +112,8 @@ func (a *Access) Pull(ctx context.Context, b builds.Build, name string) (string,
 	ref, err := artifacts.ParseReference(name)
 	if err != nil {
 		return "", fault.New(fault.NotFound,
-			"%s is not on this machine: put it into the mirror of foreign images with `giggle images add %s`.", familiar, familiar)
+			"%s is not on this machine: put it into the mirror of foreign images with `giggle images add %s`.",
+			familiar, familiar)
 	}
 	m, err := a.manifest(ctx, b, ref)
 	return string(m.Digest), err

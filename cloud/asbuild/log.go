@@ -50,7 +50,13 @@ func (a *Access) logObject(ctx context.Context, b builds.Build) (io.WriteCloser,
 func (a *Access) logEntries(b builds.Build) *logging.Splitter {
 	about := logging.Build(b.Project, b.Name.ID, b.Trigger)
 	return logging.NewSplitter(func(line string) {
-		e := logging.Entry{Project: b.Project, Log: logging.Builds, Time: a.cfg.Now(), Severity: logging.Info, Resource: about}
+		e := logging.Entry{
+			Project:  b.Project,
+			Log:      logging.Builds,
+			Time:     a.cfg.Now(),
+			Severity: logging.Info,
+			Resource: about,
+		}
 		a.cfg.Entries.Append(logging.Plain(e, line))
 	})
 }

@@ -8,8 +8,8 @@ import (
 	"giggle/storage"
 )
 
-// Put writes a file that a build has made, and returns the object's generation. It fails with PermissionDenied where the
-// build's account may not make the object, or may not replace the one that is there.
+// Put writes a file that a build has made, and returns the object's generation. It fails with PermissionDenied where
+// the build's account may not make the object, or may not replace the one that is there.
 func (a *Access) Put(ctx context.Context, b builds.Build, bucket, name string, r io.Reader) (int64, error) {
 	replace, err := a.mayWrite(ctx, b, bucket, name)
 	if err != nil {

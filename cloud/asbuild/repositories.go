@@ -62,7 +62,14 @@ func (r Repositories) Mirror(ctx context.Context, project, repo, owner, name str
 func (r Repositories) Pending(ctx context.Context) (out []trigger.Event, err error) {
 	all, err := r.Pushes(ctx)
 	for _, p := range all {
-		out = append(out, trigger.Event{ID: p.ID, Project: p.Project, Repo: p.Repo, Ref: p.Ref, Old: p.Old, New: p.New})
+		out = append(out, trigger.Event{
+			ID:      p.ID,
+			Project: p.Project,
+			Repo:    p.Repo,
+			Ref:     p.Ref,
+			Old:     p.Old,
+			New:     p.New,
+		})
 	}
 	return out, err
 }

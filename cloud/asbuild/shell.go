@@ -20,8 +20,8 @@ type Shells struct {
 	}
 }
 
-// Open opens a shell in a step of a build that failed. Its user has the build's identity in it, so it takes what it takes
-// to run a build as that account. It fails with NotFound and PermissionDenied.
+// Open opens a shell in a step of a build that failed. Its user has the build's identity in it, so it takes what it
+// takes to run a build as that account. It fails with NotFound and PermissionDenied.
 func (s Shells) Open(ctx context.Context, who iam.Principal, id, step string) (giggle.Shell, error) {
 	sh, err := s.Steps.OpenShell(id, step)
 	if err != nil {

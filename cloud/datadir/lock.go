@@ -18,8 +18,8 @@ import (
 // lockName is the file whose lock says that a platform runs on the data directory. It holds the platform's pid.
 const lockName = "lock"
 
-// Lock makes a data directory and takes its lock, until release. It fails with FailedPrecondition, and the pid, when another
-// platform has it. The kernel frees the lock of a process that was killed.
+// Lock makes a data directory and takes its lock, until release. It fails with FailedPrecondition, and the pid, when
+// another platform has it. The kernel frees the lock of a process that was killed.
 func Lock(data string) (release func() error, err error) {
 	// Others may pass through to the socket and to their own shell directory; everything else below is closed to them.
 	if err := os.MkdirAll(data, 0o711); err != nil {
@@ -35,7 +35,8 @@ func Lock(data string) (release func() error, err error) {
 		if !errors.Is(err, syscall.EWOULDBLOCK) {
 			return nil, fmt.Errorf("lock %s: %w", data, err)
 		}
-		return nil, fault.New(fault.FailedPrecondition, "A platform runs on %s already (pid %s). Stop it, or use another --data and --address.",
+		return nil, fault.New(fault.FailedPrecondition,
+			"A platform runs on %s already (pid %s). Stop it, or use another --data and --address.",
 			data, strings.TrimSpace(string(pid)))
 	}
 	if err := errors.Join(f.Truncate(0), writeAt(f, fmt.Sprintln(os.Getpid()))); err != nil {

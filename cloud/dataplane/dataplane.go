@@ -1,4 +1,5 @@
-// Package dataplane is the data plane as services see it: their images, the instances that run them, the routes to them.
+// Package dataplane is the data plane as services see it: their images, the instances that run them, the routes to
+// them.
 //
 // It fits package run's small interfaces over the rooms that do the work, and keeps nothing.
 package dataplane
@@ -50,8 +51,8 @@ type Instances struct {
 	Attempts *operation.Attempts
 }
 
-// EnsureInstance starts the first instance of a revision, which unpacks an image that nobody has seen: what the platform was killed
-// at twice fails the revision.
+// EnsureInstance starts the first instance of a revision, which unpacks an image that nobody has seen: what the
+// platform was killed at twice fails the revision.
 func (i Instances) EnsureInstance(ctx context.Context, rev run.Revision) error {
 	end, err := i.Attempts.Begin(ctx, rev.Name.String())
 	if err != nil {

@@ -1,7 +1,8 @@
 // Package garbage gives back what nothing refers to any more: blobs, unpacked layers, uploads that nobody goes on with.
 //
-// What was deleted goes within seconds, everything else is found from time to time, and when the disk is low. It asks the
-// products what they need and decides only when something is old enough to go; what a product needs, the product says.
+// What was deleted goes within seconds, everything else is found from time to time, and when the disk is low. It asks
+// the products what they need and decides only when something is old enough to go; what a product needs, the product
+// says.
 package garbage
 
 import (
@@ -19,8 +20,8 @@ import (
 	"giggle/store"
 )
 
-// Young is how young a blob is left alone when everything is looked through, whoever needs it: longer than anything takes
-// from its first byte to its name, a build of 24 hours included.
+// Young is how young a blob is left alone when everything is looked through, whoever needs it: longer than anything
+// takes from its first byte to its name, a build of 24 hours included.
 const Young = 26 * time.Hour
 
 // Grace is how long what was deleted stays: whoever makes a blob says within moments where a marker finds it, or holds
@@ -145,7 +146,8 @@ func (c *Collector) makeRoom(ctx context.Context) error {
 	return errors.Join(err, c.CollectReleased(ctx, true), c.Collect(ctx, since), c.pruneUnused(ctx, since))
 }
 
-// since is the time from which on what was touched stays: some time ago, and not before the oldest build that runs began.
+// since is the time from which on what was touched stays: some time ago, and not before the oldest build that runs
+// began.
 func (c *Collector) since(ctx context.Context, age time.Duration) (time.Time, error) {
 	since := c.cfg.Now().Add(-age)
 	oldest, running, err := c.cfg.OldestBuild(ctx)
@@ -171,8 +173,8 @@ func (c *Collector) sayCollected(done blob.Collected) {
 	}
 }
 
-// CollectReleased removes what was released and is needed by nobody else, with what waits if that is asked for. What is too
-// young to go waits.
+// CollectReleased removes what was released and is needed by nobody else, with what waits if that is asked for. What is
+// too young to go waits.
 func (c *Collector) CollectReleased(ctx context.Context, waiting bool) error {
 	all := c.cfg.Released.take(waiting)
 	if len(all.blobs)+len(all.in) == 0 && !all.layers {
@@ -206,7 +208,8 @@ func (c *Collector) CollectReleased(ctx context.Context, waiting bool) error {
 		later.layers = young > 0
 		err = errors.Join(err, e)
 	}
-	done, rest, e := c.cfg.Blobs.Release(ctx, slices.Collect(maps.Keys(all.blobs)), since, c.cfg.Artifacts, c.cfg.Storage, c.Revisions())
+	done, rest, e := c.cfg.Blobs.Release(ctx, slices.Collect(maps.Keys(all.blobs)), since, c.cfg.Artifacts,
+		c.cfg.Storage, c.Revisions())
 	later.add(rest...)
 	c.cfg.Released.wait(later)
 	c.sayCollected(done)
@@ -223,7 +226,8 @@ func (c *Collector) FollowRevisions(ctx context.Context) error {
 			for _, ref := range images {
 				var of []blob.Digest
 				_, digest, _ := strings.Cut(ref, "@")
-				if err := c.cfg.Artifacts.MarkImage(ctx, digest, func(d blob.Digest) { of = append(of, d) }); err != nil {
+				if err := c.cfg.Artifacts.MarkImage(ctx, digest,
+					func(d blob.Digest) { of = append(of, d) }); err != nil {
 					c.cfg.Log.Warn("the image of a deleted revision", "image", ref, "err", err)
 				}
 				c.cfg.Released.Image(of)
@@ -232,7 +236,8 @@ func (c *Collector) FollowRevisions(ctx context.Context) error {
 		if stop != nil {
 			stop()
 		}
-		if !fault.Is(err, fault.OutOfRange) { // so far behind that deletions are forgotten: the hourly collection finds them
+		// so far behind that deletions are forgotten: the hourly collection finds them
+		if !fault.Is(err, fault.OutOfRange) {
 			if ctx.Err() != nil || errors.Is(err, store.ErrStopping) {
 				return nil
 			}

@@ -1,5 +1,6 @@
 // Package limits shares the machine's memory and processes out among what runs in containers: instances that serve,
-// steps of builds, builds of Dockerfiles. Cloud gives each its part. It is arithmetic; it measures and enforces nothing.
+// steps of builds, builds of Dockerfiles. Cloud gives each its part. It is arithmetic; it measures and enforces
+// nothing.
 package limits
 
 import (
@@ -14,8 +15,8 @@ const (
 	StepPids   = 2048
 )
 
-// The processes of all builds together, beside those of Dockerfiles: the kernel's usual number is 32,768 in all, of which
-// containers have three quarters.
+// The processes of all builds together, beside those of Dockerfiles: the kernel's usual number is 32,768 in all, of
+// which containers have three quarters.
 const buildsPids = 8192
 
 // Limits are what containers may use of the machine, beside what each of them may.

@@ -108,7 +108,8 @@ func call(ctx context.Context, data, method, path string, q url.Values, content 
 	}
 	res, err := shell.Dial(abs).Do(req)
 	if err != nil {
-		return nil, fault.New(fault.Unavailable, "No platform runs on %s, or you may not use it. Start one with `giggle up --data %s`.", abs, abs)
+		return nil, fault.New(fault.Unavailable,
+			"No platform runs on %s, or you may not use it. Start one with `giggle up --data %s`.", abs, abs)
 	}
 	if res.StatusCode == http.StatusOK {
 		return res.Body, nil

@@ -32,13 +32,16 @@ func (p *program) bench() *cobra.Command {
 		Short: "Measure this machine: start times, memory, builds, with baselines beside them",
 		Long: "Bench starts a platform of its own on another loopback address and in a temporary directory, measures it, prints the\n" +
 			"figures beside their baselines and goals, and removes everything. Without names it measures everything,\n" +
-			"which takes some minutes. Names are:\n\n" + list.String() + "\nand groups of them: " + strings.Join(groups, ", ") + ".",
+			"which takes some minutes. Names are:\n\n" + list.String() + "\nand groups of them: " +
+			strings.Join(groups, ", ") + ".",
 		Example:   "  sudo giggle bench\n  sudo giggle bench gateway\n  sudo giggle bench cold_prepared -n 200\n  sudo giggle bench --json >figures.json",
-		ValidArgs: append(slices.Clone(names), groups...), Args: cobra.ArbitraryArgs,
+		ValidArgs: append(slices.Clone(names), groups...),
+		Args:      cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			for _, name := range args {
 				if !slices.Contains(names, name) && !slices.Contains(groups, name) {
-					return usage{fault.New(fault.InvalidArgument, "there is no benchmark %q; there are %s", name, strings.Join(append(slices.Clone(groups), names...), ", "))}
+					return usage{fault.New(fault.InvalidArgument, "there is no benchmark %q; there are %s", name,
+						strings.Join(append(slices.Clone(groups), names...), ", "))}
 				}
 			}
 			if cfg.N < 0 {
@@ -65,7 +68,8 @@ func (p *program) bench() *cobra.Command {
 		},
 	}
 	c.Flags().IntVarP(&cfg.N, "number", "n", 0, "how often to measure; 0 for each benchmark's own number")
-	c.Flags().StringVar(&cfg.Runtime, "runtime", "", "OCI runtime: crun, runc or a path; empty for the first that works")
+	c.Flags().StringVar(&cfg.Runtime, "runtime", "",
+		"OCI runtime: crun, runc or a path; empty for the first that works")
 	c.Flags().StringVar(&cfg.Mirror, "mirror", mirror, "directory of foreign images (GIGGLE_MIRROR)")
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	c.AddCommand(p.benchBare())

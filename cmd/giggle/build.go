@@ -71,7 +71,8 @@ func (p *program) terminal(ctx context.Context, data, path string, q url.Values)
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "unix", filepath.Join(abs, shell.SocketName))
 	if err != nil {
-		return fault.New(fault.Unavailable, "No platform runs on %s, or you may not use it. Start one with `giggle up --data %s`.", abs, abs)
+		return fault.New(fault.Unavailable,
+			"No platform runs on %s, or you may not use it. Start one with `giggle up --data %s`.", abs, abs)
 	}
 	defer func() { _ = conn.Close() }()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://giggle"+path+"?"+q.Encode(), nil)

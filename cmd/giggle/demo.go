@@ -27,7 +27,9 @@ func (p *program) demo() *cobra.Command {
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			if _, err := os.Stat(source); err != nil {
-				return usage{fault.New(fault.NotFound, "the source %s is not there: run the demo in Giggle's repository, or name one with --source", source)}
+				return usage{fault.New(fault.NotFound,
+					"the source %s is not there: run the demo in Giggle's repository, or name one with --source",
+					source)}
 			}
 			dir, err := os.MkdirTemp("", "giggle-demo-")
 			if err != nil {
@@ -69,13 +71,15 @@ func (p *program) demo() *cobra.Command {
 				return walked
 			}
 			d.took("Stopping the cloud", start)
-			p.printf("\n%s\nFrom nothing to a joke, and all gone again, in %s.\n", d.joke, time.Since(d.begun).Round(10*time.Millisecond))
+			p.printf("\n%s\nFrom nothing to a joke, and all gone again, in %s.\n", d.joke,
+				time.Since(d.begun).Round(10*time.Millisecond))
 			return nil
 		},
 	}
 	p.cloudFlags(c, f)
 	c.Flags().StringVar(&source, "source", "samples/jokes", "directory of the source to deploy")
-	for _, name := range []string{"data", "project", "address", "https-port", "http-port", "dns-port", "console", "edge"} {
+	for _, name := range []string{"data", "project", "address", "https-port", "http-port", "dns-port", "console",
+		"edge"} {
 		_ = c.Flags().MarkHidden(name) // set by the demo itself
 	}
 	return c
@@ -134,8 +138,16 @@ func (d *demonstration) walk(ctx context.Context, c *cloud.Cloud, source string)
 			uploaded, err = client.Upload(ctx, source, "services/jokes/source.zip")
 			return err
 		}},
-		{"Building an image from source, in a container", func() (err error) { image, err = client.Build(ctx, uploaded, "jokes"); return err }},
-		{"Deploying it: the container starts and answers", func() (err error) { url, err = client.Deploy(ctx, "jokes", image, nil); return err }},
+		{"Building an image from source, in a container", func() (err error) {
+			image, err = client.Build(ctx, uploaded,
+				"jokes")
+			return err
+		}},
+		{"Deploying it: the container starts and answers", func() (err error) {
+			url, err = client.Deploy(ctx, "jokes",
+				image, nil)
+			return err
+		}},
 		{"Letting everyone invoke it", func() error { return client.AllowAll(ctx, "jokes") }},
 		{"Calling the service", func() (err error) { d.joke, err = client.Get(ctx, url); return err }},
 	} {

@@ -90,7 +90,8 @@ func (p *program) examine(ctx context.Context, data, address, mirrorDir string) 
 	}
 	root := os.Geteuid() == 0
 	add("root", root, fmt.Sprintf("uid %d", os.Geteuid()), "run `sudo giggle doctor`: containers need root")
-	add("overlayfs", hasOverlay("/"), "layers of images are mounted with it", "use a kernel with CONFIG_OVERLAY_FS, or modprobe overlay")
+	add("overlayfs", hasOverlay("/"), "layers of images are mounted with it",
+		"use a kernel with CONFIG_OVERLAY_FS, or modprobe overlay")
 	add("user namespaces", exists("/proc/self/ns/user"), "each container has one", "use a kernel with CONFIG_USER_NS")
 	out = append(out, examineCgroups("/sys/fs/cgroup"))
 	if root {
@@ -104,22 +105,28 @@ func (p *program) examine(ctx context.Context, data, address, mirrorDir string) 
 			add(fmt.Sprintf("port %d", port), true, "used by the platform that runs", "")
 			continue
 		}
-		add(fmt.Sprintf("port %d", port), err == nil, orErr(net.JoinHostPort(address, strconv.Itoa(port))+" is free", err), "stop who listens there, or use --address 127.71.71.2")
+		add(fmt.Sprintf("port %d", port), err == nil,
+			orErr(net.JoinHostPort(address, strconv.Itoa(port))+" is free", err),
+			"stop who listens there, or use --address 127.71.71.2")
 	}
 	free := freeBytes(data)
-	warn("disk", free > 5<<30, fmt.Sprintf("%.1f GiB free for %s", float64(free)/(1<<30), data), "free some space, or use --data on a larger disk")
+	warn("disk", free > 5<<30, fmt.Sprintf("%.1f GiB free for %s", float64(free)/(1<<30), data),
+		"free some space, or use --data on a larger disk")
 	now := time.Now().Year()
-	add("clock", now >= 2024 && now < 2100, time.Now().UTC().Format(time.RFC3339), "set the clock: tokens and certificates depend on it")
+	add("clock", now >= 2024 && now < 2100, time.Now().UTC().Format(time.RFC3339),
+		"set the clock: tokens and certificates depend on it")
 	out = append(out, examineGPUs("/", engine.CDIDirs())...)
 	version := firstLine(ctx, "gcloud", "--version")
-	warn("gcloud", version != "", orNone(version), "install the Google Cloud SDK; Giggle was tested with 528.0.0. Other clients work without it")
+	warn("gcloud", version != "", orNone(version),
+		"install the Google Cloud SDK; Giggle was tested with 528.0.0. Other clients work without it")
 	have := "no Go builder image"
 	if m, err := mirror.Open(mirrorDir); err == nil {
 		if img, err := m.Get(buildpack.GoImage); err == nil {
 			have = "Go builder image with " + img.Config.Labels[buildpack.VersionLabel]
 		}
 	}
-	warn("builder", !strings.HasPrefix(have, "no "), have, "`make setup` in Giggle's repository makes it; without it Go source can't be built")
+	warn("builder", !strings.HasPrefix(have, "no "), have,
+		"`make setup` in Giggle's repository makes it; without it Go source can't be built")
 	return out
 }
 
@@ -127,7 +134,12 @@ func (p *program) examine(ctx context.Context, data, address, mirrorDir string) 
 func examineGPUs(root string, cdi []string) (out []finding) {
 	cards, err := engine.GPUs(root)
 	if err != nil {
-		out = append(out, finding{Check: "GPU", State: "warn", Detail: fault.From(err).Message, Fix: "load NVIDIA's driver and run nvidia-smi once"})
+		out = append(out, finding{
+			Check:  "GPU",
+			State:  "warn",
+			Detail: fault.From(err).Message,
+			Fix:    "load NVIDIA's driver and run nvidia-smi once",
+		})
 	}
 	for _, g := range cards {
 		f := finding{Check: "GPU", State: "ok", Detail: g.Model + ", " + g.UUID}
@@ -166,7 +178,8 @@ func orErr(s string, err error) string {
 
 // hasOverlay reports whether the kernel has overlayfs: loaded, or as a module that the first mount loads.
 func hasOverlay(root string) bool {
-	if b, err := os.ReadFile(filepath.Join(root, "proc/filesystems")); err == nil && strings.Contains(string(b), "\toverlay\n") {
+	if b, err := os.ReadFile(filepath.Join(root, "proc/filesystems")); err == nil &&
+		strings.Contains(string(b), "\toverlay\n") {
 		return true
 	}
 	release, err := os.ReadFile(filepath.Join(root, "proc/sys/kernel/osrelease"))
@@ -186,7 +199,8 @@ func examineCgroups(at string) finding {
 	case err == nil && len(missing) == 0:
 		f.Detail = "v2"
 	case err == nil:
-		f.State, f.Detail, f.Fix = "fail", "v2, without a controller for "+strings.Join(missing, " and "), engine.EnableControllers
+		f.State, f.Detail, f.Fix = "fail", "v2, without a controller for "+
+			strings.Join(missing, " and "), engine.EnableControllers
 	case exists(filepath.Join(at, "memory")) && exists(filepath.Join(at, "unified")):
 		f.Detail = "v1 (hybrid)"
 	case exists(filepath.Join(at, "memory")):
@@ -197,7 +211,8 @@ func examineCgroups(at string) finding {
 	return f
 }
 
-// tryRuntime opens an engine in a temporary directory on the file system that a data directory is on, or will be. It runs a container.
+// tryRuntime opens an engine in a temporary directory on the file system that a data directory is on, or will be. It
+// runs a container.
 func tryRuntime(ctx context.Context, data string) (name string, err error) {
 	dir, err := os.MkdirTemp(existing(data), "giggle-doctor-")
 	if err != nil {

@@ -53,7 +53,9 @@ func (p *program) env() *cobra.Command {
 			for _, kv := range s.ProxyEnv() {
 				p.printf(set+"\n", kv[0], quote(kv[1]))
 			}
-			fmt.Fprintf(p.stderr, "# gcloud in this shell uses project %s of %s once this is evaluated: eval \"$(giggle env)\"\n", s.Project, s.Dir)
+			fmt.Fprintf(p.stderr,
+				"# gcloud in this shell uses project %s of %s once this is evaluated: eval \"$(giggle env)\"\n",
+				s.Project, s.Dir)
 			return nil
 		},
 	}
@@ -71,7 +73,8 @@ func dialect(kind string) (set, clear string, err error) {
 	case "fish":
 		return "set -gx %s %s", "set -e %s", nil
 	}
-	return "", "", fault.New(fault.InvalidArgument, "no way is known to set variables in %q; use --shell bash, zsh, sh or fish", kind)
+	return "", "", fault.New(fault.InvalidArgument,
+		"no way is known to set variables in %q; use --shell bash, zsh, sh or fish", kind)
 }
 
 // quote makes one word of s in all of these shells.

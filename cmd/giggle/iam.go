@@ -46,7 +46,8 @@ func (p *program) iamExplain() *cobra.Command {
 				q.Set("permission", args[1])
 				q.Set("resource", args[2])
 			default:
-				return usage{fault.New(fault.InvalidArgument, "name a principal, a permission and a resource, or the id of a request")}
+				return usage{fault.New(fault.InvalidArgument,
+					"name a principal, a permission and a resource, or the id of a request")}
 			}
 			body, err := ask(cmd.Context(), data, "/v1/explain", q)
 			if err != nil {

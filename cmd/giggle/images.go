@@ -39,7 +39,8 @@ func (p *program) mirrorFlag(c *cobra.Command) func() (*mirror.Mirror, error) {
 	return func() (*mirror.Mirror, error) {
 		m, err := mirror.Open(*dir)
 		if os.IsPermission(err) {
-			return nil, fault.New(fault.PermissionDenied, "The mirror in %s can't be opened; it is root's: use sudo.", *dir)
+			return nil, fault.New(fault.PermissionDenied, "The mirror in %s can't be opened; it is root's: use sudo.",
+				*dir)
 		}
 		return m, err
 	}
@@ -47,7 +48,13 @@ func (p *program) mirrorFlag(c *cobra.Command) func() (*mirror.Mirror, error) {
 
 func (p *program) imagesList() *cobra.Command {
 	var asJSON bool
-	c := &cobra.Command{Use: "ls", Aliases: []string{"list"}, Short: "List the images", Args: cobra.NoArgs, Example: "  giggle images ls\n  giggle images ls --json | jq -r '.[].Name'"}
+	c := &cobra.Command{
+		Use:     "ls",
+		Aliases: []string{"list"},
+		Short:   "List the images",
+		Args:    cobra.NoArgs,
+		Example: "  giggle images ls\n  giggle images ls --json | jq -r '.[].Name'",
+	}
 	open := p.mirrorFlag(c)
 	c.RunE = func(*cobra.Command, []string) error {
 		m, err := open()
@@ -68,7 +75,8 @@ func (p *program) imagesList() *cobra.Command {
 			if e.StandIn() {
 				origin = "stand-in: " + origin
 			}
-			fmt.Fprintf(w, "%s\t%.19s\t%d MB\t%s\t%s\n", e.Name, e.Digest, (e.Size+1<<19)>>20, e.Added.Local().Format("2006-01-02 15:04"), origin)
+			fmt.Fprintf(w, "%s\t%.19s\t%d MB\t%s\t%s\n", e.Name, e.Digest, (e.Size+1<<19)>>20,
+				e.Added.Local().Format("2006-01-02 15:04"), origin)
 		}
 		return w.Flush()
 	}
@@ -105,7 +113,8 @@ func (p *program) imagesAdd() *cobra.Command {
 		}
 		return p.added(m, name, err)
 	}
-	c.Flags().BoolVar(&rootfs, "rootfs", false, "PATH is a root file system: a directory, or a tar archive that is not compressed")
+	c.Flags().BoolVar(&rootfs, "rootfs", false,
+		"PATH is a root file system: a directory, or a tar archive that is not compressed")
 	return c
 }
 
@@ -219,7 +228,12 @@ func (p *program) imagesPull() *cobra.Command {
 }
 
 func (p *program) imagesRemove() *cobra.Command {
-	c := &cobra.Command{Use: "rm NAME...", Short: "Take names out of the mirror", Args: cobra.MinimumNArgs(1), Example: "  sudo giggle images rm alpine:3.20"}
+	c := &cobra.Command{
+		Use:     "rm NAME...",
+		Short:   "Take names out of the mirror",
+		Args:    cobra.MinimumNArgs(1),
+		Example: "  sudo giggle images rm alpine:3.20",
+	}
 	open := p.mirrorFlag(c)
 	c.RunE = func(_ *cobra.Command, args []string) error {
 		m, err := open()
@@ -243,8 +257,10 @@ func (p *program) imagesRemove() *cobra.Command {
 
 func (p *program) imagesExport() *cobra.Command {
 	c := &cobra.Command{
-		Use: "export NAME FILE", Short: "Write an image as an archive that docker load and podman load read; - is standard output",
-		Example: "  giggle images export ubuntu ubuntu.tar\n  giggle images export golang:1.22 - | podman load", Args: cobra.ExactArgs(2),
+		Use:     "export NAME FILE",
+		Short:   "Write an image as an archive that docker load and podman load read; - is standard output",
+		Example: "  giggle images export ubuntu ubuntu.tar\n  giggle images export golang:1.22 - | podman load",
+		Args:    cobra.ExactArgs(2),
 	}
 	open := p.mirrorFlag(c)
 	c.RunE = func(cmd *cobra.Command, args []string) error {

@@ -38,7 +38,8 @@ func (p *program) logs() *cobra.Command {
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if build != "" && (len(args) > 0 || cmd.Flag("revision").Changed || cmd.Flag("region").Changed) {
-				return usage{fault.New(fault.InvalidArgument, "name a build, or a service with its revision and region")}
+				return usage{fault.New(fault.InvalidArgument,
+					"name a build, or a service with its revision and region")}
 			}
 			q := url.Values{"limit": {strconv.Itoa(limit)}, "follow": {strconv.FormatBool(follow)}}
 			if len(args) > 0 {
@@ -95,7 +96,8 @@ func (p *program) printEntries(body io.Reader, asJSON bool, text func(e *logging
 		case line.Error != nil:
 			return fault.New(fault.Code(line.Error.Code), "%s", line.Error.Message)
 		case e == nil:
-			fmt.Fprintf(p.stderr, "giggle: %d entries came faster than they could be shown, and are left out\n", line.Lost)
+			fmt.Fprintf(p.stderr, "giggle: %d entries came faster than they could be shown, and are left out\n",
+				line.Lost)
 		case asJSON:
 			out, err := json.Marshal(e)
 			if err != nil {

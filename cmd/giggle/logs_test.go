@@ -14,14 +14,36 @@ import (
 )
 
 func TestLogLine(t *testing.T) {
-	res := logging.Revision(resource.Revision{Service: resource.Service("giggle", "europe-north1", "jokes"), ID: "jokes-00001-abc"})
+	res := logging.Revision(resource.Revision{
+		Service: resource.Service("giggle", "europe-north1", "jokes"),
+		ID:      "jokes-00001-abc",
+	})
 	request := logging.Entry{
-		Log: logging.Requests, Severity: logging.Error, Resource: res, Text: "no instance", Labels: map[string]string{"cold_start": "true"},
-		Request: &logging.Request{Method: "GET", URL: "https://jokes-x-lz.a.run.app/a?b=c", Status: 503, Latency: 1234567 * time.Nanosecond},
+		Log:      logging.Requests,
+		Severity: logging.Error,
+		Resource: res,
+		Text:     "no instance",
+		Labels:   map[string]string{"cold_start": "true"},
+		Request: &logging.Request{
+			Method:  "GET",
+			URL:     "https://jokes-x-lz.a.run.app/a?b=c",
+			Status:  503,
+			Latency: 1234567 * time.Nanosecond,
+		},
 	}
 	text := logging.Entry{Log: logging.Stdout, Resource: res, Text: "\x1b[2Jgone\tquite"}
-	object := logging.Entry{Log: logging.Stderr, Severity: logging.Warning, Resource: res, JSON: json.RawMessage(`{"message":"hm","a":1}`)}
-	line := logging.Entry{Log: logging.Builds, Severity: logging.Info, Resource: logging.Build("giggle", "b1", ""), Text: "Step #0: hello"}
+	object := logging.Entry{
+		Log:      logging.Stderr,
+		Severity: logging.Warning,
+		Resource: res,
+		JSON:     json.RawMessage(`{"message":"hm","a":1}`),
+	}
+	line := logging.Entry{
+		Log:      logging.Builds,
+		Severity: logging.Info,
+		Resource: logging.Build("giggle", "b1", ""),
+		Text:     "Step #0: hello",
+	}
 	for _, tt := range []struct {
 		e              logging.Entry
 		named, colours bool
@@ -48,7 +70,8 @@ func TestPrintEntries(t *testing.T) {
 	in := `{"entry":{"logName":"projects/p/logs/run.googleapis.com%2Fstdout","timestamp":"2026-11-26T20:00:00Z","severity":"DEFAULT","textPayload":"hello"}}` + "\n" +
 		`{"lost":7}` + "\n" + `{"error":{"code":14,"message":"it is over"}}` + "\n"
 	err := p.printEntries(strings.NewReader(in), false, plainText)
-	if err == nil || !strings.Contains(err.Error(), "it is over") || !strings.HasSuffix(out.String(), "hello\n") || !strings.Contains(errs.String(), "7 entries") {
+	if err == nil || !strings.Contains(err.Error(), "it is over") || !strings.HasSuffix(out.String(), "hello\n") ||
+		!strings.Contains(errs.String(), "7 entries") {
 		t.Errorf("%v, %q, %q", err, out.String(), errs.String())
 	}
 	if err := p.printEntries(strings.NewReader(`{"entry":`), false, plainText); err == nil {
@@ -66,13 +89,21 @@ func TestTop(t *testing.T) {
 	b := load("b", 0, 0, 0, 0)
 	b.Ready, b.Memory, b.GPUs, b.GPU = 2, 64<<20, 2, 75*time.Second
 	got := viewOf(
-		giggle.Top{Time: begin, Revisions: []giggle.Load{load("a", 100, 0, 40, time.Second), load("again", 50, 0, 40, 0)}},
-		giggle.Top{Time: begin.Add(2 * time.Second), Revisions: []giggle.Load{b, load("a", 300, 20, 40, 2*time.Second), load("again", 10, 0, 40, 0), load("nothing", 0, 0, 0, 0)}},
+		giggle.Top{
+			Time:      begin,
+			Revisions: []giggle.Load{load("a", 100, 0, 40, time.Second), load("again", 50, 0, 40, 0)},
+		},
+		giggle.Top{
+			Time: begin.Add(2 * time.Second),
+			Revisions: []giggle.Load{b, load("a", 300, 20, 40, 2*time.Second), load("again", 10, 0, 40, 0),
+				load("nothing", 0, 0, 0, 0)},
+		},
 	)
 	if len(got.Revisions) != 3 || got.Seconds != 2 {
 		t.Fatalf("%+v", got)
 	}
-	if a := got.Revisions[0]; a.Rate != 100 || a.ErrorRatio != 0.1 || a.Cores != 0.5 || a.P50 <= 0 || a.P99 > float64(gateway.Bound(40).Microseconds())/1000 {
+	if a := got.Revisions[0]; a.Rate != 100 || a.ErrorRatio != 0.1 || a.Cores != 0.5 || a.P50 <= 0 ||
+		a.P99 > float64(gateway.Bound(40).Microseconds())/1000 {
 		t.Errorf("a: %+v", a)
 	}
 	if again := got.Revisions[1]; again.Rate != 5 {
@@ -80,7 +111,9 @@ func TestTop(t *testing.T) {
 	}
 	var out bytes.Buffer
 	p := &program{stdout: &out}
-	if err := p.showTop(got); err != nil || !strings.Contains(out.String(), "64 MiB") || !strings.Contains(out.String(), "10.0%") || strings.Contains(out.String(), "\x1b") || !strings.Contains(out.String(), "1m15s") {
+	if err := p.showTop(got); err != nil || !strings.Contains(out.String(), "64 MiB") ||
+		!strings.Contains(out.String(), "10.0%") || strings.Contains(out.String(), "\x1b") ||
+		!strings.Contains(out.String(), "1m15s") {
 		t.Errorf("%v\n%s", err, out.String())
 	}
 }

@@ -36,7 +36,13 @@ func run(ctx context.Context, args, environ []string, stdin io.Reader, stdout, s
 	if len(args) > 0 && filepath.Base(args[0]) == shell.RunProxyName {
 		return runProxy(ctx, args[1:], stderr)
 	}
-	p := &program{name: filepath.Base(args[0]), environ: environ, stdin: stdin, stdout: stdout, stderr: stderr}
+	p := &program{
+		name:    filepath.Base(args[0]),
+		environ: environ,
+		stdin:   stdin,
+		stdout:  stdout,
+		stderr:  stderr,
+	}
 	root := p.root()
 	root.SetArgs(args[1:])
 	err := root.ExecuteContext(ctx)

@@ -19,8 +19,8 @@ func limitMemory(environ func(string) string, whole int64) {
 	debug.SetMemoryLimit(max(min(whole, groupLimit("/"))/4, 256<<20))
 }
 
-// groupLimit is the least memory limit of the control groups that the process is in, in bytes, with cgroups v2 or v1 below
-// root; without one it is as much as there can be.
+// groupLimit is the least memory limit of the control groups that the process is in, in bytes, with cgroups v2 or v1
+// below root; without one it is as much as there can be.
 func groupLimit(root string) int64 {
 	least := int64(math.MaxInt64)
 	text, err := os.ReadFile(filepath.Join(root, "proc/self/cgroup"))

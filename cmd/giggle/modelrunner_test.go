@@ -22,7 +22,8 @@ func TestModelRunnerStartsEarly(t *testing.T) {
 		t.Fatalf("the runtime traced nothing: %s", trace.String())
 	}
 	early(t, trace.String())
-	if out, err := exec.Command(binary, "model-runner", "more").CombinedOutput(); err == nil || !strings.Contains(string(out), "takes no arguments") {
+	if out, err := exec.Command(binary, "model-runner", "more").CombinedOutput(); err == nil ||
+		!strings.Contains(string(out), "takes no arguments") {
 		t.Errorf("%v, %s", err, out)
 	}
 }
@@ -43,7 +44,8 @@ func early(t *testing.T, trace string) {
 	t.Helper()
 	for line := range strings.Lines(trace) {
 		name, _, _ := strings.Cut(strings.TrimPrefix(line, "init "), " @")
-		for _, heavy := range []string{"google.golang.org/grpc", "cloud.google.com/", "giggle/api/", "giggle/builds", "giggle/git", "modernc.org/sqlite", "net/http"} {
+		for _, heavy := range []string{"google.golang.org/grpc", "cloud.google.com/", "giggle/api/", "giggle/builds",
+			"giggle/git", "modernc.org/sqlite", "net/http"} {
 			if name == heavy || strings.HasPrefix(name, heavy) && strings.HasSuffix(heavy, "/") {
 				t.Errorf("%s is initialised before", name)
 			}

@@ -43,7 +43,10 @@ func (p *program) modelsList() *cobra.Command {
 	var data, project string
 	var asJSON bool
 	c := &cobra.Command{
-		Use: "ls", Short: "List which backend answers for which model", Example: "  giggle models ls --json", Args: cobra.NoArgs,
+		Use:     "ls",
+		Short:   "List which backend answers for which model",
+		Example: "  giggle models ls --json",
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			body, err := ask(cmd.Context(), data, "/v1/models", url.Values{"project": {project}})
 			if err != nil {
@@ -117,9 +120,13 @@ func (p *program) modelsUse() *cobra.Command {
 func (p *program) modelsRemove() *cobra.Command {
 	var data, project string
 	c := &cobra.Command{
-		Use: "rm MODEL", Short: "Forget what answers for a model", Example: "  giggle models rm gemini-2.5-pro", Args: cobra.ExactArgs(1),
+		Use:     "rm MODEL",
+		Short:   "Forget what answers for a model",
+		Example: "  giggle models rm gemini-2.5-pro",
+		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			res, err := call(cmd.Context(), data, http.MethodDelete, "/v1/models", url.Values{"project": {project}, "model": {args[0]}}, nil)
+			res, err := call(cmd.Context(), data, http.MethodDelete, "/v1/models",
+				url.Values{"project": {project}, "model": {args[0]}}, nil)
 			if err != nil {
 				return err
 			}
@@ -135,9 +142,13 @@ func (p *program) modelsRemove() *cobra.Command {
 func (p *program) modelsTry() *cobra.Command {
 	var data, project string
 	c := &cobra.Command{
-		Use: "try MODEL PROMPT…", Short: "Ask a model", Example: "  giggle models try gemini-2.0-flash-001 tell me a joke", Args: cobra.MinimumNArgs(2),
+		Use:     "try MODEL PROMPT…",
+		Short:   "Ask a model",
+		Example: "  giggle models try gemini-2.0-flash-001 tell me a joke",
+		Args:    cobra.MinimumNArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			body, err := json.Marshal(map[string]string{"project": project, "model": args[0], "prompt": strings.Join(args[1:], " ")})
+			body, err := json.Marshal(map[string]string{"project": project, "model": args[0],
+				"prompt": strings.Join(args[1:], " ")})
 			if err != nil {
 				return err
 			}
@@ -158,7 +169,8 @@ func (p *program) modelsTry() *cobra.Command {
 				}
 				if piece.Model != "" {
 					p.printf("\n")
-					_, err := fmt.Fprintf(p.stderr, "by %s, %d tokens for %d\n", piece.Model, piece.Output, piece.Prompt)
+					_, err := fmt.Fprintf(p.stderr, "by %s, %d tokens for %d\n", piece.Model, piece.Output,
+						piece.Prompt)
 					return err
 				}
 				p.printf("%s", piece.Text)

@@ -40,7 +40,8 @@ func (p *program) modelsAdd() *cobra.Command {
 			case err == nil:
 				defer func() { _ = f.Close() }() // it was only read
 				body = p.watched(f)
-			case errors.Is(err, os.ErrNotExist) && !strings.ContainsRune(args[0], filepath.Separator) && !strings.HasSuffix(args[0], ".gguf"):
+			case errors.Is(err, os.ErrNotExist) && !strings.ContainsRune(args[0], filepath.Separator) &&
+				!strings.HasSuffix(args[0], ".gguf"):
 				query.Set("from", args[0])
 			default:
 				return fault.New(fault.NotFound, "%v", err)

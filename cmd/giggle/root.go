@@ -40,13 +40,15 @@ func (p *program) root() *cobra.Command {
 		Example: "  sudo giggle up                                   # start the cloud\n" +
 			"  giggle shell                                     # a shell where gcloud and curl reach it\n" +
 			"  giggle shell -- gcloud run deploy jokes --source .",
-		SilenceErrors: true, SilenceUsage: true,
+		SilenceErrors: true,
+		SilenceUsage:  true,
 	}
 	root.SetIn(p.stdin)
 	root.SetOut(p.stdout)
 	root.SetErr(p.stderr)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage{err} })
-	root.AddCommand(p.up(), p.shell(), p.shellInside(), p.env(), p.doctor(), p.demo(), p.status(), p.reset(), p.version(), p.bench(), p.logs(), p.top(), p.audit(), p.iam(), p.images(), p.build(), p.models())
+	root.AddCommand(p.up(), p.shell(), p.shellInside(), p.env(), p.doctor(), p.demo(), p.status(), p.reset(),
+		p.version(), p.bench(), p.logs(), p.top(), p.audit(), p.iam(), p.images(), p.build(), p.models())
 	for _, c := range root.Commands() {
 		if inner := c.Args; inner != nil {
 			c.Args = func(cmd *cobra.Command, args []string) error {

@@ -35,7 +35,8 @@ func runProxy(ctx context.Context, args []string, stderr io.Writer) int {
 	}
 	service, err := url.Parse(*host)
 	if err != nil || service.Scheme != "https" && service.Scheme != "http" || service.Host == "" || fs.NArg() > 0 {
-		fmt.Fprintf(stderr, "%s: -host must be the URL of a service, and there are no other arguments\n", shell.RunProxyName)
+		fmt.Fprintf(stderr, "%s: -host must be the URL of a service, and there are no other arguments\n",
+			shell.RunProxyName)
 		return 2
 	}
 	l, err := net.Listen("tcp", *bind)

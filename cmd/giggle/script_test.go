@@ -80,7 +80,10 @@ func runScripts(t *testing.T, dir string) {
 			if err != nil {
 				return err
 			}
-			p := &platform{data: filepath.Join(data, "d"), address: fmt.Sprintf("127.71.%d.%d", 100+addresses.Add(1), 1+os.Getpid()%250)}
+			p := &platform{
+				data:    filepath.Join(data, "d"),
+				address: fmt.Sprintf("127.71.%d.%d", 100+addresses.Add(1), 1+os.Getpid()%250),
+			}
 			env.Values[platformKey{}] = p
 			env.Defer(func() {
 				if p.cmd == nil && p.killed { // a script that failed between a kill and the next start
@@ -99,7 +102,9 @@ func runScripts(t *testing.T, dir string) {
 			env.Setenv("ADDRESS", p.address)
 			env.Setenv("ROOT", root)
 			env.Setenv("PATH", filepath.Dir(binary)+":"+os.Getenv("PATH"))
-			for _, name := range []string{"GIGGLE_MIRROR", "GOPROXY", "GOFLAGS", "GOCACHE", "GOMODCACHE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR", "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE"} {
+			for _, name := range []string{"GIGGLE_MIRROR", "GOPROXY", "GOFLAGS", "GOCACHE", "GOMODCACHE",
+				"CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR",
+				"CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE"} {
 				if v := os.Getenv(name); v != "" {
 					env.Setenv(name, v)
 				}
@@ -143,7 +148,8 @@ func leftovers(data string) []string {
 			out = append(out, p)
 		}
 	}
-	if b, err := os.ReadFile("/proc/self/mounts"); err != nil || strings.Contains(string(b), data) || strings.Contains(string(b), key) {
+	if b, err := os.ReadFile("/proc/self/mounts"); err != nil || strings.Contains(string(b), data) ||
+		strings.Contains(string(b), key) {
 		out = append(out, "a mount")
 	}
 	return out
@@ -154,9 +160,12 @@ func platformOf(ts *testscript.TestScript) *platform { return ts.Value(platformK
 // cmdUp starts the script's platform and waits until it listens: up [FLAGS].
 func cmdUp(ts *testscript.TestScript, neg bool, args []string) {
 	p := platformOf(ts)
-	log, err := os.OpenFile(filepath.Join(ts.Getenv("WORK"), "platform.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	log, err := os.OpenFile(filepath.Join(ts.Getenv("WORK"), "platform.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY,
+		0o644)
 	ts.Check(err)
-	p.cmd = exec.Command(binary, append([]string{"up", "--data", p.data, "--address", p.address, "--console", "127.0.0.1:0", "--edge", "127.0.0.1:0"}, args...)...)
+	p.cmd = exec.Command(binary,
+		append([]string{"up", "--data", p.data, "--address", p.address, "--console", "127.0.0.1:0", "--edge",
+			"127.0.0.1:0"}, args...)...)
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	p.cmd.Env = append(os.Environ(), "SUDO_UID=65534") // the ordinary user of the scripts started it
 	ts.Check(p.cmd.Start())

@@ -29,7 +29,8 @@ func (p *program) shell() *cobra.Command {
 				return err
 			}
 			if s.Ports.HTTPS != 443 || s.Ports.DNS != 53 {
-				return fault.New(fault.FailedPrecondition, "This platform listens on other ports than 443 and 53, which names can't lead to. Use `giggle env`, or start it with another --address instead.")
+				return fault.New(fault.FailedPrecondition,
+					"This platform listens on other ports than 443 and 53, which names can't lead to. Use `giggle env`, or start it with another --address instead.")
 			}
 			if err := s.Write(cmd.Context()); err != nil {
 				return err

@@ -43,9 +43,11 @@ func (p *program) status() *cobra.Command {
 			}
 			p.printf("Giggle %s is up (pid %d): project %s on %s\n", st.Version, st.PID, st.Project, st.Address)
 			p.printf("  Services   %d\n", st.Services)
-			p.printf("  Instances  %d ready, %d starting, %d prepared (%s)\n", st.Instances["ready"], st.Instances["starting"], st.Instances["prepared"], st.Runtime)
+			p.printf("  Instances  %d ready, %d starting, %d prepared (%s)\n", st.Instances["ready"],
+				st.Instances["starting"], st.Instances["prepared"], st.Runtime)
 			for _, g := range st.GPUs {
-				p.printf("  GPU        %s (%s), for %s: %s\n", g.Model, g.UUID, cmp.Or(strings.Join(g.Types, ", "), "no service"), cmp.Or(g.Used, "free"))
+				p.printf("  GPU        %s (%s), for %s: %s\n", g.Model, g.UUID,
+					cmp.Or(strings.Join(g.Types, ", "), "no service"), cmp.Or(g.Used, "free"))
 			}
 			p.printf("  Console    http://%s\n  Edge       http://%s\n  Data       %s\n", st.Console, st.Edge, st.Data)
 			return nil
@@ -131,7 +133,8 @@ func buildVersion() string {
 }
 
 // shown are the dependencies whose versions matter to who reports a problem.
-var shown = []string{"google.golang.org/grpc", "modernc.org/sqlite", "github.com/google/go-containerregistry", "github.com/containerd/containerd/v2"}
+var shown = []string{"google.golang.org/grpc", "modernc.org/sqlite", "github.com/google/go-containerregistry",
+	"github.com/containerd/containerd/v2"}
 
 func (p *program) version() *cobra.Command {
 	var asJSON bool

@@ -52,7 +52,9 @@ func (p *program) top() *cobra.Command {
 }
 
 // watchTop asks for the loads each interval and shows what has changed.
-func watchTop(ctx context.Context, data, project string, interval time.Duration, once bool, show func(topView) error) error {
+func watchTop(
+	ctx context.Context, data, project string, interval time.Duration, once bool, show func(topView) error,
+) error {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	before, err := getTop(ctx, data, project)
@@ -145,9 +147,22 @@ func viewOf(before, now giggle.Top) topView {
 		}
 		ms := func(q float64) float64 { return float64(latencies.Quantile(q).Microseconds()) / 1000 }
 		row := topRow{
-			Project: l.Project, Region: l.Region, Service: l.Service, Revision: l.Revision, Rate: float64(total) / seconds, P50: ms(0.5), P95: ms(0.95), P99: ms(0.99),
-			Instances: l.Ready, Starting: l.Starting, InFlight: l.InFlight, Queued: l.Queued, Memory: l.Memory, Cores: max(l.CPU-was.CPU, 0).Seconds() / seconds,
-			GPUs: l.GPUs, GPUSeconds: l.GPU.Seconds(),
+			Project:    l.Project,
+			Region:     l.Region,
+			Service:    l.Service,
+			Revision:   l.Revision,
+			Rate:       float64(total) / seconds,
+			P50:        ms(0.5),
+			P95:        ms(0.95),
+			P99:        ms(0.99),
+			Instances:  l.Ready,
+			Starting:   l.Starting,
+			InFlight:   l.InFlight,
+			Queued:     l.Queued,
+			Memory:     l.Memory,
+			Cores:      max(l.CPU-was.CPU, 0).Seconds() / seconds,
+			GPUs:       l.GPUs,
+			GPUSeconds: l.GPU.Seconds(),
 		}
 		if total > 0 {
 			row.ErrorRatio = float64(l.Requests[4]-was.Requests[4]) / float64(total)
@@ -155,7 +170,8 @@ func viewOf(before, now giggle.Top) topView {
 		out.Revisions = append(out.Revisions, row)
 	}
 	slices.SortFunc(out.Revisions, func(a, b topRow) int {
-		return cmp.Or(cmp.Compare(a.Project, b.Project), cmp.Compare(a.Service, b.Service), cmp.Compare(a.Region, b.Region), cmp.Compare(a.Revision, b.Revision))
+		return cmp.Or(cmp.Compare(a.Project, b.Project), cmp.Compare(a.Service, b.Service),
+			cmp.Compare(a.Region, b.Region), cmp.Compare(a.Revision, b.Revision))
 	})
 	return out
 }
@@ -185,7 +201,8 @@ func (p *program) showTop(t topView) error {
 		if gpus {
 			gpu = fmt.Sprintf("%d\t%s\t", r.GPUs, time.Duration(r.GPUSeconds)*time.Second)
 		}
-		fmt.Fprintf(w, "%.1f\t%s\t%s\t%s\t%.1f%%\t%s\t%d\t%d\t%d MiB\t%.2f\t%s  %s\n", r.Rate, quantile(r.P50), quantile(r.P95), quantile(r.P99), 100*r.ErrorRatio,
+		fmt.Fprintf(w, "%.1f\t%s\t%s\t%s\t%.1f%%\t%s\t%d\t%d\t%d MiB\t%.2f\t%s  %s\n", r.Rate, quantile(r.P50),
+			quantile(r.P95), quantile(r.P99), 100*r.ErrorRatio,
 			instances, r.InFlight, r.Queued, r.Memory>>20, r.Cores, gpu, r.Revision)
 	}
 	_ = w.Flush()

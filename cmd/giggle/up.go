@@ -47,26 +47,37 @@ func (p *program) cloudFlags(c *cobra.Command, f *cloudFlags) {
 	fl := c.Flags()
 	fl.StringVar(&f.Project, "project", "giggle", "id of the project that is made at the first start")
 	fl.StringVar(&f.Owner, "owner", "you@giggle.test", "e-mail address of the owner")
-	fl.StringSliceVar(&f.ProjectCreators, "project-creators", nil, "who may make projects besides the owner: user:EMAIL, serviceAccount:EMAIL, domain:NAME, …")
-	fl.StringVar(&f.Address, "address", "127.71.71.1", "loopback address of the platform; another one for a second platform")
+	fl.StringSliceVar(&f.ProjectCreators, "project-creators", nil,
+		"who may make projects besides the owner: user:EMAIL, serviceAccount:EMAIL, domain:NAME, …")
+	fl.StringVar(&f.Address, "address", "127.71.71.1",
+		"loopback address of the platform; another one for a second platform")
 	fl.IntVar(&f.HTTPSPort, "https-port", 443, "port for HTTPS; 0 for any (then `giggle shell` can't be used)")
 	fl.IntVar(&f.HTTPPort, "http-port", 80, "port for HTTP, which only redirects; 0 for any")
 	fl.IntVar(&f.DNSPort, "dns-port", 53, "port for DNS; 0 for any (then `giggle shell` can't be used)")
 	fl.StringVar(&f.Console, "console", "127.0.0.1:7171", "address of the console; port 0 for any")
 	fl.StringVar(&f.Edge, "edge", "127.0.0.1:7180", "address of plain HTTP and of the CONNECT proxy; port 0 for any")
 	fl.StringVar(&f.Mirror, "mirror", mirror, "directory of foreign images (GIGGLE_MIRROR)")
-	fl.StringVar(&f.Packages, "npm-registry", "", "npm registry that builds get packages from, through a cache; \"off\" for none; empty for this machine's, by its npm")
+	fl.StringVar(&f.Packages, "npm-registry", "",
+		"npm registry that builds get packages from, through a cache; \"off\" for none; empty for this machine's, by its npm")
 	fl.StringVar(&f.Runtime, "runtime", "", "OCI runtime: crun, runc or a path; empty for the first that works")
 	fl.DurationVar(&f.Idle, "idle", 15*time.Minute, "how long an instance without requests stays while memory lasts")
-	fl.IntVar(&f.Prepared, "prepared", -1, "prepared instances kept for services at zero; -1 for one for each 128 MiB of memory, 128 at most")
-	fl.StringVar(&f.memory, "memory-budget", "", "memory that all instances may use together, such as 6Gi; empty for four fifths of the machine's")
-	fl.StringVar(&f.gpuEmulation, "gpu-emulation", "", "\"cpu\": services that want a GPU of which there is none run on the CPU, with a condition that says so")
-	fl.StringArrayVar(&f.gpuTypes, "gpu-type", nil, "KIND=MODEL: GPUs of another model stand for one of Cloud Run's kinds, as in nvidia-l4=\"NVIDIA H100*\" or nvidia-l4=any")
-	fl.StringSliceVar(&f.CDI, "cdi-dir", engine.CDIDirs(), "directories of CDI specs, which say what a container needs to use a GPU")
+	fl.IntVar(&f.Prepared, "prepared", -1,
+		"prepared instances kept for services at zero; -1 for one for each 128 MiB of memory, 128 at most")
+	fl.StringVar(&f.memory, "memory-budget", "",
+		"memory that all instances may use together, such as 6Gi; empty for four fifths of the machine's")
+	fl.StringVar(&f.gpuEmulation, "gpu-emulation", "",
+		"\"cpu\": services that want a GPU of which there is none run on the CPU, with a condition that says so")
+	fl.StringArrayVar(&f.gpuTypes, "gpu-type", nil,
+		"KIND=MODEL: GPUs of another model stand for one of Cloud Run's kinds, as in nvidia-l4=\"NVIDIA H100*\" or nvidia-l4=any")
+	fl.StringSliceVar(&f.CDI, "cdi-dir", engine.CDIDirs(),
+		"directories of CDI specs, which say what a container needs to use a GPU")
 	fl.StringVar(&f.Devices, "devices", "/", "directory in whose proc/ the GPU driver's list lies, for tests")
 	_ = fl.MarkHidden("devices") // it is there
-	fl.IntVar(&f.ModelRequests, "model-requests-per-minute", 600, "requests that a project may make of one language model in a minute; 0 for any number")
-	fl.StringToStringVar(&f.quotas, "quota", nil, "NAME=N: how many there may be instead of the usual number, of "+strings.Join(quota.Names(), ", ")+"; bytes as in stored-bytes=50Gi")
+	fl.IntVar(&f.ModelRequests, "model-requests-per-minute", 600,
+		"requests that a project may make of one language model in a minute; 0 for any number")
+	fl.StringToStringVar(&f.quotas, "quota", nil,
+		"NAME=N: how many there may be instead of the usual number, of "+strings.Join(quota.Names(), ", ")+
+			"; bytes as in stored-bytes=50Gi")
 	fl.BoolVarP(&f.verbose, "verbose", "v", false, "log more")
 }
 
@@ -85,14 +96,16 @@ func (p *program) config(ctx context.Context, f *cloudFlags, log io.Writer) (clo
 	}
 	cfg := f.Config
 	if cfg.Memory, err = cloudrun.Bytes(f.memory); err != nil {
-		return cloud.Config{}, fault.New(fault.InvalidArgument, "--memory-budget %q is not a size such as 512Mi or 6Gi.", f.memory)
+		return cloud.Config{}, fault.New(fault.InvalidArgument,
+			"--memory-budget %q is not a size such as 512Mi or 6Gi.", f.memory)
 	}
 	switch f.gpuEmulation {
 	case "", "none":
 	case "cpu":
 		cfg.EmulateGPUs = true
 	default:
-		return cloud.Config{}, fault.New(fault.InvalidArgument, "--gpu-emulation %q is not cpu or none.", f.gpuEmulation)
+		return cloud.Config{}, fault.New(fault.InvalidArgument, "--gpu-emulation %q is not cpu or none.",
+			f.gpuEmulation)
 	}
 	for _, text := range f.gpuTypes {
 		a, err := cloudrun.ParseGPUAlias(text)
@@ -133,8 +146,8 @@ func (p *program) config(ctx context.Context, f *cloudFlags, log io.Writer) (clo
 	return cfg, nil
 }
 
-// setting is what a variable says, or else what a program of this machine prints; "off" where there is neither: then builds have
-// what is cached and what their source brings. Sudo takes the toolchain's usual place out of the PATH.
+// setting is what a variable says, or else what a program of this machine prints; "off" where there is neither: then
+// builds have what is cached and what their source brings. Sudo takes the toolchain's usual place out of the PATH.
 func (p *program) setting(ctx context.Context, log *slog.Logger, variable, program string, args ...string) string {
 	if v := p.getenv(variable); v != "" {
 		return v
@@ -226,7 +239,8 @@ func (p *program) welcome(ctx context.Context, c *cloud.Cloud) error {
 	}
 	p.printf("Giggle %s is up: project %s on %s, containers by %s.\n\n", st.Version, st.Project, st.Address, st.Runtime)
 	p.printf("  Console   http://%s\n", st.Console)
-	p.printf("  Services  https://*.run.app inside the shell, http://SERVICE.localhost:%s in a browser\n", st.Edge[strings.LastIndexByte(st.Edge, ':')+1:])
+	p.printf("  Services  https://*.run.app inside the shell, http://SERVICE.localhost:%s in a browser\n",
+		st.Edge[strings.LastIndexByte(st.Edge, ':')+1:])
 	p.printf("  Data      %s\n\nNext, in another terminal:\n\n  giggle shell%s\n\n", st.Data, flag)
 	return nil
 }

@@ -128,11 +128,14 @@ func (l *Listener) serve(raw net.Conn) {
 	l.leave(c)
 }
 
-// adequate reports whether TLS is good enough for HTTP/2: 1.3, or 1.2 with ephemeral keys and authenticated encryption (RFC 9113, 9.2).
+// adequate reports whether TLS is good enough for HTTP/2: 1.3, or 1.2 with ephemeral keys and authenticated encryption
+// (RFC 9113, 9.2).
 func adequate(s *tls.ConnectionState) bool {
 	switch s.CipherSuite {
-	case tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
-		tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256:
+	case tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+		tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+		tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+		tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256:
 		return true
 	}
 	return s.Version >= tls.VersionTLS13
@@ -238,8 +241,8 @@ func (c *conn) handle(w http.ResponseWriter, r *http.Request) (ok bool) {
 	return true
 }
 
-// linger ends the answer, and waits a little for the client to do the same: what it sent and nobody read would else make
-// the kernel reset the connection, and the answer be lost.
+// linger ends the answer, and waits a little for the client to do the same: what it sent and nobody read would else
+// make the kernel reset the connection, and the answer be lost.
 func (c *conn) linger() {
 	if closeWrite(c.Conn) != nil {
 		return

@@ -15,14 +15,16 @@ const maxFields = 64
 
 // methods are those of plain requests.
 var methods = map[string]bool{
-	http.MethodGet: true, http.MethodHead: true, http.MethodPost: true, http.MethodPut: true, http.MethodPatch: true, http.MethodDelete: true,
+	http.MethodGet: true, http.MethodHead: true, http.MethodPost: true, http.MethodPut: true, http.MethodPatch: true,
+	http.MethodDelete:  true,
 	http.MethodOptions: true,
 }
 
 // special are the header fields, in canonical form, that a plain request doesn't have: they change how the message is
 // read or answered, or net/http treats them in a way of its own.
 var special = map[string]bool{
-	"Transfer-Encoding": true, "Expect": true, "Upgrade": true, "Trailer": true, "Pragma": true, "Http2-Settings": true, "Te": true, "Proxy-Connection": true,
+	"Transfer-Encoding": true, "Expect": true, "Upgrade": true, "Trailer": true, "Pragma": true, "Http2-Settings": true,
+	"Te": true, "Proxy-Connection": true,
 }
 
 // parseHead reads the head of a request, the empty line at its end included, or returns nil where it isn't plain.
@@ -43,7 +45,15 @@ func parseHead(head string) *http.Request {
 	if err != nil {
 		return nil
 	}
-	r := &http.Request{Method: method, URL: u, RequestURI: target, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Body: http.NoBody}
+	r := &http.Request{
+		Method:     method,
+		URL:        u,
+		RequestURI: target,
+		Proto:      "HTTP/1.1",
+		ProtoMajor: 1,
+		ProtoMinor: 1,
+		Body:       http.NoBody,
+	}
 	if !readFields(r, fields) {
 		return nil
 	}
@@ -117,7 +127,8 @@ func readField(r *http.Request, name, value string) bool {
 // hostLike reports whether s is what Config.Takes is asked about.
 func hostLike(s string) bool {
 	for i := range len(s) {
-		if c := s[i]; (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' && c != '.' && c != ':' {
+		if c := s[i]; (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' && c != '.' &&
+			c != ':' {
 			return false
 		}
 	}

@@ -87,9 +87,12 @@ func agree(t *testing.T, head string) {
 		t.Fatalf("%q is plain, and net/http says %v", head, err)
 	}
 	for what, pair := range map[string][2]any{
-		"method": {got.Method, want.Method}, "URL": {got.URL, want.URL}, "target": {got.RequestURI, want.RequestURI}, "host": {got.Host, want.Host},
-		"header": {got.Header, want.Header}, "length": {got.ContentLength, want.ContentLength}, "close": {got.Close, want.Close},
-		"protocol": {got.Proto, want.Proto}, "encoding": {len(got.TransferEncoding), len(want.TransferEncoding)}, "trailer": {len(got.Trailer), len(want.Trailer)},
+		"method": {got.Method, want.Method}, "URL": {got.URL, want.URL}, "target": {got.RequestURI, want.RequestURI},
+		"host":   {got.Host, want.Host},
+		"header": {got.Header, want.Header}, "length": {got.ContentLength, want.ContentLength},
+		"close":    {got.Close, want.Close},
+		"protocol": {got.Proto, want.Proto}, "encoding": {len(got.TransferEncoding), len(want.TransferEncoding)},
+		"trailer": {len(got.Trailer), len(want.Trailer)},
 	} {
 		if !reflect.DeepEqual(pair[0], pair[1]) {
 			t.Fatalf("%q: %s is %#v, and for net/http %#v", head, what, pair[0], pair[1])

@@ -2,9 +2,9 @@
 // them, and passes every connection on to net/http that brings anything else.
 //
 // A request is plain when its head fits 4 KiB and is written exactly as RFC 9112 says, has one Host that Config.Takes,
-// no body or one of a known length, and asks for nothing special: no upgrade, no Expect, no Transfer-Encoding (head.go).
-// What isn't plain is judged by net/http alone, from its first byte. So this package needs no opinion on malformed
-// requests, and can't disagree with net/http on where a request ends: FuzzHead holds it to that.
+// no body or one of a known length, and asks for nothing special: no upgrade, no Expect, no Transfer-Encoding
+// (head.go). What isn't plain is judged by net/http alone, from its first byte. So this package needs no opinion on
+// malformed requests, and can't disagree with net/http on where a request ends: FuzzHead holds it to that.
 //
 // It serves package edge, and knows neither hosts nor handlers.
 package http1
@@ -25,9 +25,11 @@ import (
 type Config struct {
 	TLS     *tls.Config  // of the server; nil for connections without TLS
 	Handler http.Handler // of plain requests
-	// Takes reports whether requests for a host are for Handler. Host is a Host header of letters, digits, '-', '.' and ':'.
+	// Takes reports whether requests for a host are for Handler. Host is a Host header of letters, digits, '-', '.' and
+	// ':'.
 	Takes func(host string) bool
-	// Context puts what is known of a connection of the inner listener into the context of its requests; nil for nothing.
+	// Context puts what is known of a connection of the inner listener into the context of its requests; nil for
+	// nothing.
 	Context func(ctx context.Context, c net.Conn) context.Context
 	// HeadTimeout bounds the TLS handshake and the time between the first byte of a request and the end of its head;
 	// IdleTimeout the time between two requests.
@@ -36,8 +38,8 @@ type Config struct {
 }
 
 // Listener serves the plain requests of another listener's connections. Accept returns the connections that it passes
-// on: for HTTP/2 as a *tls.Conn after its handshake, else as one that begins with the first request that isn't plain. What
-// net/http can't see of the latter, Below and TLSState tell.
+// on: for HTTP/2 as a *tls.Conn after its handshake, else as one that begins with the first request that isn't plain.
+// What net/http can't see of the latter, Below and TLSState tell.
 type Listener struct {
 	cfg    Config
 	inner  net.Listener
@@ -56,7 +58,12 @@ type Listener struct {
 // Listen returns a Listener on inner, which has begun to accept.
 func Listen(inner net.Listener, cfg Config) *Listener {
 	l := &Listener{
-		cfg: cfg, inner: inner, passed: make(chan net.Conn), broken: make(chan error, 1), closed: make(chan struct{}), conns: make(map[*conn]struct{}),
+		cfg:    cfg,
+		inner:  inner,
+		passed: make(chan net.Conn),
+		broken: make(chan error, 1),
+		closed: make(chan struct{}),
+		conns:  make(map[*conn]struct{}),
 	}
 	l.fewer = sync.NewCond(&l.mu)
 	go l.accept()
@@ -108,7 +115,8 @@ func (l *Listener) Accept() (net.Conn, error) {
 // Addr is the inner listener's.
 func (l *Listener) Addr() net.Addr { return l.inner.Addr() }
 
-// Close closes the inner listener, once; its owner may have done so before. Connections that it serves stay until Shutdown.
+// Close closes the inner listener, once; its owner may have done so before. Connections that it serves stay until
+// Shutdown.
 func (l *Listener) Close() (err error) {
 	l.once.Do(func() {
 		close(l.closed)
@@ -128,7 +136,8 @@ func (l *Listener) pass(c net.Conn) {
 	}
 }
 
-// Shutdown closes the connections without a request, waits for the requests of the others until ctx ends, then cuts them.
+// Shutdown closes the connections without a request, waits for the requests of the others until ctx ends, then cuts
+// them.
 func (l *Listener) Shutdown(ctx context.Context) error {
 	err := l.Close()
 	stop := context.AfterFunc(ctx, func() {
@@ -174,8 +183,8 @@ func (l *Listener) leave(c *conn) {
 // stateKey is the context key of a passed connection's TLS state.
 type stateKey struct{}
 
-// Below is for http.Server's ConnContext: it has TLSState know the TLS of a connection that Accept returned, and returns
-// the connection below it, which is the inner listener's.
+// Below is for http.Server's ConnContext: it has TLSState know the TLS of a connection that Accept returned, and
+// returns the connection below it, which is the inner listener's.
 func Below(ctx context.Context, c net.Conn) (context.Context, net.Conn) {
 	switch t := c.(type) {
 	case *passed:

@@ -29,7 +29,11 @@ func serve(t *testing.T, h http.HandlerFunc) (string, *http1.Listener) {
 		t.Fatal(err)
 	}
 	front := http1.Listen(l, http1.Config{
-		Handler: h, Takes: func(h string) bool { return h == host }, HeadTimeout: 10 * time.Second, IdleTimeout: 10 * time.Second, Log: slog.New(slog.DiscardHandler),
+		Handler:     h,
+		Takes:       func(h string) bool { return h == host },
+		HeadTimeout: 10 * time.Second,
+		IdleTimeout: 10 * time.Second,
+		Log:         slog.New(slog.DiscardHandler),
 	})
 	rest := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Passed", "yes")
@@ -238,7 +242,8 @@ func TestAnswersAreThoseOfNetHTTP(t *testing.T) {
 		ours, _ := serve(t, typed)
 		theirs := plainly(t, typed)
 		for _, line := range []string{
-			"GET / HTTP/1.1\r\n\r\n", "HEAD / HTTP/1.1\r\n\r\n", "GET /a?b=%zz HTTP/1.1\r\nConnection: close\r\n\r\n", "POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello",
+			"GET / HTTP/1.1\r\n\r\n", "HEAD / HTTP/1.1\r\n\r\n", "GET /a?b=%zz HTTP/1.1\r\nConnection: close\r\n\r\n",
+			"POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello",
 			"PUT / HTTP/1.1\r\nContent-Length: 0\r\n\r\n",
 		} {
 			request := strings.Replace(line, "\r\n", "\r\nHost: "+host+"\r\n", 1)
@@ -271,8 +276,10 @@ func TestPassingOn(t *testing.T) {
 		status        int
 	}{
 		{"GET /other HTTP/1.1\r\nHost: else.run.app\r\n\r\n", "/other ", 200},
-		{"POST /chunks HTTP/1.1\r\nHost: " + host + "\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", "/chunks hello", 200},
-		{"POST /both HTTP/1.1\r\nHost: " + host + "\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", "/both hello", 200},
+		{"POST /chunks HTTP/1.1\r\nHost: " + host +
+			"\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", "/chunks hello", 200},
+		{"POST /both HTTP/1.1\r\nHost: " + host +
+			"\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", "/both hello", 200},
 		{"GET /long HTTP/1.1\r\nHost: " + host + "\r\nX: " + strings.Repeat("x", 20_000) + "\r\n\r\n", "/long ", 200},
 		{"GET / HTTP/1.1\r\nHost: " + host + "\r\nHost: " + host + "\r\n\r\n", "400 Bad Request", 400},
 		{"GET / HTTP/1.1\r\nHost: " + host + "\r\nX : y\r\n\r\n", "400 Bad Request", 400},
@@ -297,8 +304,10 @@ func TestPassingOn(t *testing.T) {
 					want, body = tt.status, tt.body
 				}
 				passed := res.Header.Get("Passed") == "yes"
-				if err != nil || res.StatusCode != want || !strings.HasPrefix(string(b), body) || (want == 200 && passed != (i >= before)) {
-					t.Errorf("%.200q after %d: answer %d: %d %q, passed %t, %v", tt.request, before, i, res.StatusCode, b, passed, err)
+				if err != nil || res.StatusCode != want || !strings.HasPrefix(string(b), body) ||
+					(want == 200 && passed != (i >= before)) {
+					t.Errorf("%.200q after %d: answer %d: %d %q, passed %t, %v", tt.request, before, i, res.StatusCode,
+						b, passed, err)
 				}
 			}
 			_ = c.Close()
@@ -323,7 +332,8 @@ func TestClientsThatLeave(t *testing.T) {
 		}
 	})
 	for _, request := range []string{
-		"GET /wait HTTP/1.1\r\nHost: " + host + "\r\n\r\n", "POST /wait HTTP/1.1\r\nHost: " + host + "\r\nContent-Length: 4\r\n\r\nbody",
+		"GET /wait HTTP/1.1\r\nHost: " + host + "\r\n\r\n",
+		"POST /wait HTTP/1.1\r\nHost: " + host + "\r\nContent-Length: 4\r\n\r\nbody",
 	} {
 		c, br := dial(t, address)
 		fmt.Fprintf(c, "GET / HTTP/1.1\r\nHost: %s\r\n\r\n%s", host, request)
@@ -377,7 +387,8 @@ func TestUnreadBody(t *testing.T) {
 	fmt.Fprintf(c, "POST /a HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\n\r\n%s", host, len(hidden), hidden)
 	_ = c.(*net.TCPConn).CloseWrite()
 	all, err := io.ReadAll(br)
-	if err != nil || bytes.Contains(all, []byte("hidden")) || !bytes.Contains(all, []byte("Connection: close")) || !bytes.HasSuffix(all, []byte("/a")) {
+	if err != nil || bytes.Contains(all, []byte("hidden")) || !bytes.Contains(all, []byte("Connection: close")) ||
+		!bytes.HasSuffix(all, []byte("/a")) {
 		t.Errorf("%q, %v", all, err)
 	}
 }
@@ -402,7 +413,12 @@ func TestShutdownAfterTheListenersEnd(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := http1.Listen(inner, http1.Config{Handler: http.NotFoundHandler(), HeadTimeout: time.Second, IdleTimeout: time.Second, Log: slog.New(slog.DiscardHandler)})
+	l := http1.Listen(inner, http1.Config{
+		Handler:     http.NotFoundHandler(),
+		HeadTimeout: time.Second,
+		IdleTimeout: time.Second,
+		Log:         slog.New(slog.DiscardHandler),
+	})
 	if err := errors.Join(inner.Close(), l.Shutdown(t.Context())); err != nil {
 		t.Error(err)
 	}

@@ -56,7 +56,8 @@ func (w *response) WriteHeader(status int) {
 	}
 	w.status = status
 	h := w.Header()
-	if n, err := strconv.ParseInt(h.Get("Content-Length"), 10, 64); err == nil && n >= 0 && status != http.StatusNoContent {
+	if n, err := strconv.ParseInt(h.Get("Content-Length"), 10, 64); err == nil && n >= 0 &&
+		status != http.StatusNoContent {
 		w.length = n
 	} else {
 		delete(h, "Content-Length")
@@ -242,7 +243,8 @@ func (w *response) fields(interim bool) {
 	}
 	slices.Sort(names)
 	for _, name := range names {
-		if slices.Contains(own, name) || strings.HasPrefix(name, http.TrailerPrefix) || (interim && name == "Trailer") || (!interim && slices.Contains(w.trailers, name)) {
+		if slices.Contains(own, name) || strings.HasPrefix(name, http.TrailerPrefix) ||
+			(interim && name == "Trailer") || (!interim && slices.Contains(w.trailers, name)) {
 			continue
 		}
 		w.field(name, w.header[name])

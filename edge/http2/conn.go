@@ -1,7 +1,8 @@
-// Package http2 stands between a connection and net/http's HTTP/2 server, which reads two things otherwise than RFC 9113 says: a setting
-// that comes twice in one frame ends the connection, and a request with a field that belongs to HTTP/1's connections is
-// answered with 400 in place of a stream error. A Conn changes such frames so that the server does what it should; all
-// other bytes go through as they are. It judges nothing else: a broken frame is the server's to refuse.
+// Package http2 stands between a connection and net/http's HTTP/2 server, which reads two things otherwise than RFC
+// 9113 says: a setting that comes twice in one frame ends the connection, and a request with a field that belongs to
+// HTTP/1's connections is answered with 400 in place of a stream error. A Conn changes such frames so that the server
+// does what it should; all other bytes go through as they are. It judges nothing else: a broken frame is the server's
+// to refuse.
 package http2
 
 import (
@@ -37,7 +38,8 @@ const (
 	flagPriority   = 0x20
 )
 
-// tableSize is the dynamic table that the server allows a client, and maxField the longest name or value that is looked into.
+// tableSize is the dynamic table that the server allows a client, and maxField the longest name or value that is looked
+// into.
 const (
 	tableSize = 4096
 	maxField  = 256 << 10
@@ -113,7 +115,8 @@ func (c *Conn) Read(p []byte) (int, error) {
 	}
 }
 
-// begin reads the preface. Another one is the end of the connection (RFC 9113, 3.4), of which the server makes no words.
+// begin reads the preface. Another one is the end of the connection (RFC 9113, 3.4), of which the server makes no
+// words.
 func (c *Conn) begin() error {
 	b, err := c.in.Peek(len(preface))
 	switch {
@@ -126,8 +129,8 @@ func (c *Conn) begin() error {
 	return nil
 }
 
-// next reads the next frame, or its head if the rest may go through. It can be called again after an error that passes, such as a
-// deadline's.
+// next reads the next frame, or its head if the rest may go through. It can be called again after an error that passes,
+// such as a deadline's.
 func (c *Conn) next() error {
 	if c.want == 0 {
 		c.frame, c.want = c.small[:0], headLength
@@ -185,12 +188,12 @@ func settings(frame []byte) []byte {
 	return append(head(len(kept), frame[3], frame[4], frame[5:headLength]), kept...)
 }
 
-// spoiler is a field whose name is in upper case (RFC 7541, 6.2.2: a literal without indexing, with a new name): the server treats a
-// request with it as malformed, as it should.
+// spoiler is a field whose name is in upper case (RFC 7541, 6.2.2: a literal without indexing, with a new name): the
+// server treats a request with it as malformed, as it should.
 var spoiler = []byte{0, 1, 'X', 0}
 
-// block looks into a HEADERS or CONTINUATION frame. It returns what the server is to read: the frame, and where a field must not be in
-// HTTP/2, the spoiler after it.
+// block looks into a HEADERS or CONTINUATION frame. It returns what the server is to read: the frame, and where a field
+// must not be in HTTP/2, the spoiler after it.
 func (c *Conn) block(frame []byte) []byte {
 	fragment := frame[headLength:]
 	if frame[3] == typeHeaders {

@@ -55,7 +55,12 @@ func (c *client) headers(t *testing.T, stream uint32, parts int, padding uint8, 
 	first := b[:min(size, len(b))]
 	b = b[len(first):]
 	err := c.WriteHeaders(http2.HeadersFrameParam{
-		StreamID: stream, BlockFragment: first, EndStream: true, EndHeaders: len(b) == 0, PadLength: padding, Priority: http2.PriorityParam{Weight: padding},
+		StreamID:      stream,
+		BlockFragment: first,
+		EndStream:     true,
+		EndHeaders:    len(b) == 0,
+		PadLength:     padding,
+		Priority:      http2.PriorityParam{Weight: padding},
 	})
 	for err == nil && len(b) > 0 {
 		part := b[:min(size, len(b))]
@@ -67,8 +72,8 @@ func (c *client) headers(t *testing.T, stream uint32, parts int, padding uint8, 
 	}
 }
 
-// Requests with a field of HTTP/1's connections become malformed ones for whoever reads them as net/http does, and no others do, also
-// those that find their fields in the table that earlier ones filled.
+// Requests with a field of HTTP/1's connections become malformed ones for whoever reads them as net/http does, and no
+// others do, also those that find their fields in the table that earlier ones filled.
 func TestFieldsOfConnections(t *testing.T) {
 	requests := []struct {
 		fields []string
@@ -97,7 +102,9 @@ func TestFieldsOfConnections(t *testing.T) {
 				}
 			}
 			in := mended.NewConn(from{r: &c.Buffer})
-			if b := make([]byte, len(http2.ClientPreface)); func() error { _, err := io.ReadFull(in, b); return err }() != nil || string(b) != http2.ClientPreface {
+			if b := make([]byte,
+				len(http2.ClientPreface)); func() error { _, err := io.ReadFull(in, b); return err }() != nil ||
+				string(b) != http2.ClientPreface {
 				t.Fatalf("the preface: %q", b)
 			}
 			server := http2.NewFramer(io.Discard, in)
@@ -106,7 +113,8 @@ func TestFieldsOfConnections(t *testing.T) {
 				f, err := server.ReadFrame()
 				var malformed http2.StreamError
 				switch {
-				case r.bad && (!errors.As(err, &malformed) || malformed.Code != http2.ErrCodeProtocol || malformed.StreamID != uint32(2*i+1)):
+				case r.bad && (!errors.As(err, &malformed) || malformed.Code != http2.ErrCodeProtocol ||
+					malformed.StreamID != uint32(2*i+1)):
 					t.Errorf("%d parts, %q: %v, %v; want a stream error", parts, r.fields, f, err)
 				case !r.bad && err != nil:
 					t.Errorf("%d parts, %q: %v", parts, r.fields, err)
@@ -127,7 +135,9 @@ func TestFieldsOfConnections(t *testing.T) {
 func TestSettings(t *testing.T) {
 	c := newClient()
 	if err := c.WriteSettings(
-		http2.Setting{ID: http2.SettingInitialWindowSize, Val: 100}, http2.Setting{ID: http2.SettingMaxFrameSize, Val: 20000}, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1},
+		http2.Setting{ID: http2.SettingInitialWindowSize, Val: 100},
+		http2.Setting{ID: http2.SettingMaxFrameSize, Val: 20000},
+		http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1},
 	); err != nil {
 		t.Fatal(err)
 	}
@@ -142,7 +152,8 @@ func TestSettings(t *testing.T) {
 	want.WriteString(http2.ClientPreface)
 	f := http2.NewFramer(&want, nil)
 	if err := errors.Join(
-		f.WriteSettings(http2.Setting{ID: http2.SettingMaxFrameSize, Val: 20000}, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1}),
+		f.WriteSettings(http2.Setting{ID: http2.SettingMaxFrameSize, Val: 20000},
+			http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1}),
 		f.WriteSettingsAck(), f.WriteSettings(), f.WritePing(false, [8]byte{1, 2}),
 	); err != nil {
 		t.Fatal(err)
@@ -154,7 +165,8 @@ func TestSettings(t *testing.T) {
 
 // What does not begin as HTTP/2 is nothing.
 func TestNoPreface(t *testing.T) {
-	for _, text := range []string{"", "PRI", "GET / HTTP/1.1\r\nHost: a\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\r and more"} {
+	for _, text := range []string{"", "PRI", "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+		"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\r and more"} {
 		b, err := io.ReadAll(mended.NewConn(from{r: strings.NewReader(text)}))
 		if len(b) > 0 || err != nil {
 			t.Errorf("%q: %q, %v", text, b, err)

@@ -43,7 +43,15 @@ func (e *Engine) Prepare(ctx context.Context, s engine.Spec) (*Instance, error) 
 	if port == 0 {
 		port = 8080
 	}
-	i := &Instance{Spec: s, e: e, port: port, cpu: s.CPU, conns: make(chan net.Conn), started: make(chan struct{}), done: make(chan struct{})}
+	i := &Instance{
+		Spec:    s,
+		e:       e,
+		port:    port,
+		cpu:     s.CPU,
+		conns:   make(chan net.Conn),
+		started: make(chan struct{}),
+		done:    make(chan struct{}),
+	}
 	i.server.Handler = e.App(s)
 
 	e.mu.Lock()

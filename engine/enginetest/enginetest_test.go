@@ -51,7 +51,11 @@ func TestLife(t *testing.T) {
 	if err := i.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	client := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return i.Dial(ctx, 8080) }}}
+	client := http.Client{
+		Transport: &http.Transport{
+			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return i.Dial(ctx, 8080) },
+		},
+	}
 	for range 3 {
 		resp, err := client.Get("http://app/")
 		if err != nil {

@@ -197,7 +197,12 @@ func (n *Namespace) Dial(ctx context.Context, port uint16) (_ net.Conn, err erro
 	f := os.NewFile(uintptr(fd), "socket")
 	defer f.Close() // the connection has a descriptor of its own
 	if err := connect(ctx, f, fd, port); err != nil {
-		return nil, &net.OpError{Op: "dial", Net: "tcp", Addr: &net.TCPAddr{IP: App.AsSlice(), Port: int(port)}, Err: err}
+		return nil, &net.OpError{
+			Op:   "dial",
+			Net:  "tcp",
+			Addr: &net.TCPAddr{IP: App.AsSlice(), Port: int(port)},
+			Err:  err,
+		}
 	}
 	return net.FileConn(f)
 }

@@ -116,7 +116,11 @@ func TestDial(t *testing.T) {
 	}
 	serve("0.0.0.0:80")
 	serve("127.0.0.1:81")
-	client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return n.Dial(ctx, 80) }}}
+	client := &http.Client{
+		Transport: &http.Transport{
+			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return n.Dial(ctx, 80) },
+		},
+	}
 	defer client.CloseIdleConnections()
 	resp, err := client.Get("http://app/")
 	if err != nil {

@@ -26,8 +26,11 @@ func addRedirects(ns int) error {
 	}
 	table := c.AddTable(&nftables.Table{Name: "giggle", Family: nftables.TableFamilyIPv4})
 	raw := c.AddChain(&nftables.Chain{
-		Name: "raw", Table: table, Type: nftables.ChainTypeFilter,
-		Hooknum: nftables.ChainHookOutput, Priority: nftables.ChainPriorityRaw,
+		Name:     "raw",
+		Table:    table,
+		Type:     nftables.ChainTypeFilter,
+		Hooknum:  nftables.ChainHookOutput,
+		Priority: nftables.ChainPriorityRaw,
 	})
 	accept := &expr.Verdict{Kind: expr.VerdictAccept}
 	c.AddRule(&nftables.Rule{Table: table, Chain: raw, Exprs: append(address(destination, Platform), accept)})
@@ -35,8 +38,11 @@ func addRedirects(ns int) error {
 	c.AddRule(&nftables.Rule{Table: table, Chain: raw, Exprs: []expr.Any{&expr.Notrack{}}})
 
 	chain := c.AddChain(&nftables.Chain{
-		Name: "output", Table: table, Type: nftables.ChainTypeNAT,
-		Hooknum: nftables.ChainHookOutput, Priority: nftables.ChainPriorityNATDest,
+		Name:     "output",
+		Table:    table,
+		Type:     nftables.ChainTypeNAT,
+		Hooknum:  nftables.ChainHookOutput,
+		Priority: nftables.ChainPriorityNATDest,
 	})
 	for from, to := range redirect {
 		for _, protocol := range []byte{unix.IPPROTO_TCP, unix.IPPROTO_UDP} {

@@ -89,7 +89,8 @@ func probeGRPC(ctx context.Context, dial func(ctx context.Context, port int) (ne
 	if pr.GRPCService != "" {
 		message = protowire.AppendString(protowire.AppendTag(nil, healthField, protowire.BytesType), pr.GRPCService)
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://localhost"+healthMethod, bytes.NewReader(framed(message)))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://localhost"+healthMethod,
+		bytes.NewReader(framed(message)))
 	if err != nil {
 		return err
 	}

@@ -39,9 +39,12 @@ type RoundTripper interface {
 // HTTP/1.1, or HTTP/2 without TLS.
 func New(dial func(ctx context.Context) (net.Conn, error), h2c bool, concurrency int) RoundTripper {
 	std := &http.Transport{
-		DialContext:         func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) },
-		MaxIdleConnsPerHost: concurrency, IdleConnTimeout: idleTimeout, DisableCompression: true,
-		MaxResponseHeaderBytes: maxHead, ExpectContinueTimeout: expectTimeout,
+		DialContext:            func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) },
+		MaxIdleConnsPerHost:    concurrency,
+		IdleConnTimeout:        idleTimeout,
+		DisableCompression:     true,
+		MaxResponseHeaderBytes: maxHead,
+		ExpectContinueTimeout:  expectTimeout,
 	}
 	if h2c {
 		std.Protocols = new(http.Protocols)
@@ -89,8 +92,8 @@ func (c *conn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// RoundTrip sends a request and returns the answer. It closes the request's body, at the latest when the answer's body is
-// closed.
+// RoundTrip sends a request and returns the answer. It closes the request's body, at the latest when the answer's body
+// is closed.
 func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if unusual(r) {
 		return t.std.RoundTrip(r)
@@ -103,7 +106,8 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	reused := c.used
 	res, silent, err := t.send(c, r)
 	if err != nil && silent && reused && replayable(r) && r.Context().Err() == nil {
-		// The app closed the connection that we had kept, just now: nothing of the request was answered. Once, and on a new one.
+		// The app closed the connection that we had kept, just now: nothing of the request was answered. Once, and on a
+		// new one.
 		if c, err = t.conn(r, false); err != nil {
 			return nil, err
 		}
@@ -118,7 +122,8 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 // unusual reports whether a request is left to http.Transport.
 func unusual(r *http.Request) bool {
 	h := r.Header
-	return len(h["Upgrade"]) > 0 || len(h["Expect"]) > 0 || len(r.Trailer) > 0 || len(r.TransferEncoding) > 1 || r.Method == http.MethodConnect
+	return len(h["Upgrade"]) > 0 || len(h["Expect"]) > 0 || len(r.Trailer) > 0 || len(r.TransferEncoding) > 1 ||
+		r.Method == http.MethodConnect
 }
 
 // replayable reports whether a request may be sent twice (RFC 9110, 9.2.2): what is safe and has no body.
@@ -206,8 +211,8 @@ func closeBody(r *http.Request) {
 	}
 }
 
-// send sends a request on a connection and returns the answer, whose body gives the connection back. Silent: there was an
-// error, and not a byte of an answer before it.
+// send sends a request on a connection and returns the answer, whose body gives the connection back. Silent: there was
+// an error, and not a byte of an answer before it.
 func (t *Transport) send(c *conn, r *http.Request) (_ *http.Response, silent bool, err error) {
 	x := &exchange{t: t, c: c, r: r}
 	ctx := r.Context()

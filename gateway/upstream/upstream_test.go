@@ -84,16 +84,20 @@ func TestConnectionsAreKept(t *testing.T) {
 		method, path, body, want string
 		dials                    int32 // in all, afterwards
 	}{
-		{"GET", "/", "", "GET 0", 1}, {"GET", "/stream", "", "GET 0", 1}, {"HEAD", "/", "", "", 1}, {"POST", "/", "body", "POST 4", 1}, {"POST", "/", "", "POST 0", 1},
-		{"GET", "/nothing", "", "", 1}, {"GET", "/close", "", "GET 0", 1}, {"GET", "/", "", "GET 0", 2}, {"PUT", "/stream", strings.Repeat("x", 100_000), "PUT 100000", 2},
+		{"GET", "/", "", "GET 0", 1}, {"GET", "/stream", "", "GET 0", 1}, {"HEAD", "/", "", "", 1},
+		{"POST", "/", "body", "POST 4", 1}, {"POST", "/", "", "POST 0", 1},
+		{"GET", "/nothing", "", "", 1}, {"GET", "/close", "", "GET 0", 1}, {"GET", "/", "", "GET 0", 2},
+		{"PUT", "/stream", strings.Repeat("x", 100_000), "PUT 100000", 2},
 		{"POST", "/unread", strings.Repeat("x", 50<<20), "", 2}, {"GET", "/", "", "GET 0", 3},
 	} {
 		var body io.Reader
 		if tt.body != "" {
 			body = strings.NewReader(tt.body)
 		}
-		if code, got := do(t, rt, request(t, tt.method, tt.path, body)); code != 200 || got != tt.want || d.dials.Load() != tt.dials {
-			t.Errorf("%s %s = %d %q with %d connections, want %q with %d", tt.method, tt.path, code, got, d.dials.Load(), tt.want, tt.dials)
+		if code, got := do(t, rt, request(t, tt.method, tt.path, body)); code != 200 || got != tt.want ||
+			d.dials.Load() != tt.dials {
+			t.Errorf("%s %s = %d %q with %d connections, want %q with %d", tt.method, tt.path, code, got,
+				d.dials.Load(), tt.want, tt.dials)
 		}
 	}
 	rt.(*upstream.Transport).CloseIdleConnections()
@@ -210,7 +214,8 @@ func TestManyAtOnce(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if n := d.dials.Load(); n > 100 { // 1000 if none were kept; one that waits for its last write is not there for a moment
+	// 1000 if none were kept; one that waits for its last write is not there for a moment
+	if n := d.dials.Load(); n > 100 {
 		t.Errorf("%d connections for 10 at once", n)
 	}
 }
@@ -260,16 +265,26 @@ func outcomeOf(rt http.RoundTripper, r *http.Request) outcome {
 	if len(trailer) == 0 || err != nil {
 		trailer = nil
 	}
-	return outcome{status: res.StatusCode, header: res.Header, body: string(b), cut: err != nil, trailer: trailer}
+	return outcome{
+		status:  res.StatusCode,
+		header:  res.Header,
+		body:    string(b),
+		cut:     err != nil,
+		trailer: trailer,
+	}
 }
 
 // FuzzAnswer compares with http.Transport what becomes of an answer, whatever it is.
 func FuzzAnswer(f *testing.F) {
 	for _, s := range []string{
-		"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X\r\n\r\n2\r\nok\r\n0\r\nX: y\r\n\r\n",
-		"HTTP/1.0 200 OK\r\n\r\nall", "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n", "HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n",
-		"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n0\r\n\r\n",
-		"", "\r\n", "HTTP/1.1 200 OK\nA: b\n\nc", "HTTP/2 200 OK\r\n\r\n", "HTTP/1.1 200 OK\r\n A: b\r\n\r\n", "HTTP/1.1 100 Continue\r\n\r\n", "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X\r\n\r\n2\r\nok\r\n0\r\nX: y\r\n\r\n",
+		"HTTP/1.0 200 OK\r\n\r\nall", "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n",
+		"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n0\r\n\r\n",
+		"", "\r\n", "HTTP/1.1 200 OK\nA: b\n\nc", "HTTP/2 200 OK\r\n\r\n", "HTTP/1.1 200 OK\r\n A: b\r\n\r\n",
+		"HTTP/1.1 100 Continue\r\n\r\n", "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
 	} {
 		f.Add([]byte(s), false)
 	}
@@ -278,13 +293,18 @@ func FuzzAnswer(f *testing.F) {
 			return // upgrades are left to http.Transport; and 408 it takes for a connection that was closed
 		}
 		app := said{answer: answer}
-		std := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return app.dial(ctx) }, DisableCompression: true, MaxResponseHeaderBytes: 1 << 20}
+		std := &http.Transport{
+			DialContext:            func(ctx context.Context, _, _ string) (net.Conn, error) { return app.dial(ctx) },
+			DisableCompression:     true,
+			MaxResponseHeaderBytes: 1 << 20,
+		}
 		defer std.CloseIdleConnections()
 		method := "GET"
 		if head {
 			method = "HEAD"
 		}
-		want, got := outcomeOf(std, request(t, method, "/", nil)), outcomeOf(upstream.New(app.dial, false, 1), request(t, method, "/", nil))
+		want, got := outcomeOf(std, request(t, method, "/", nil)), outcomeOf(upstream.New(app.dial, false, 1),
+			request(t, method, "/", nil))
 		if !want.failed && want.status < 100 {
 			want = outcome{failed: true} // which http.Transport lets pass, and no server can send on
 		}
@@ -330,7 +350,11 @@ func FuzzRequest(f *testing.F) {
 			return normal(<-app.heard), true
 		}
 		want, wantOK := read(func(s *said) http.RoundTripper {
-			return &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return s.dial(ctx) }, DisableCompression: true, DisableKeepAlives: false}
+			return &http.Transport{
+				DialContext:        func(ctx context.Context, _, _ string) (net.Conn, error) { return s.dial(ctx) },
+				DisableCompression: true,
+				DisableKeepAlives:  false,
+			}
 		})
 		got, ok := read(func(s *said) http.RoundTripper { return upstream.New(s.dial, false, 1) })
 		if ok && (!wantOK || got != want) {
@@ -348,5 +372,6 @@ func normal(b []byte) string {
 	}
 	body, err := io.ReadAll(r.Body)
 	rest, _ := io.ReadAll(in)
-	return fmt.Sprint(r.Method, " ", r.RequestURI, " ", r.Host, " ", r.Header, " ", r.ContentLength, r.TransferEncoding, " ", string(body), err, " ", string(rest))
+	return fmt.Sprint(r.Method, " ", r.RequestURI, " ", r.Host, " ", r.Header, " ", r.ContentLength, r.TransferEncoding,
+		" ", string(body), err, " ", string(rest))
 }

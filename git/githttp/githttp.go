@@ -1,5 +1,5 @@
-// Package githttp is Git's smart HTTP protocol (versions 0 to 2) at https://source.developers.google.com/p/PROJECT/r/REPO,
-// as Cloud Source Repositories speaks it.
+// Package githttp is Git's smart HTTP protocol (versions 0 to 2) at
+// https://source.developers.google.com/p/PROJECT/r/REPO, as Cloud Source Repositories speaks it.
 //
 // It serves git clients for package git, which keeps the repositories. It authenticates, asks who may do what, bounds
 // what comes in and records pushes; it decides nothing itself. The dumb protocol is refused.
@@ -314,8 +314,15 @@ func (s *server) logged(r *request, err error) {
 // event is a request as the audit log takes it, with what came of it.
 func event(r *request, err error) audit.Event {
 	e := audit.Event{
-		RequestID: r.id, Service: service, Method: string(r.service), Project: r.project, Resource: r.resource(), Permission: permissions[r.service],
-		Data: true, Member: r.who.Member, UserAgent: r.UserAgent(),
+		RequestID:  r.id,
+		Service:    service,
+		Method:     string(r.service),
+		Project:    r.project,
+		Resource:   r.resource(),
+		Permission: permissions[r.service],
+		Data:       true,
+		Member:     r.who.Member,
+		UserAgent:  r.UserAgent(),
 	}
 	e.Caller, _, _ = net.SplitHostPort(r.RemoteAddr)
 	if f := fault.From(err); f != nil {

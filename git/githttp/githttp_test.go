@@ -42,7 +42,13 @@ type host struct {
 func newHost(t *testing.T) *host {
 	t.Helper()
 	h := &host{World: guardtest.New(t), t: t, dir: t.TempDir()}
-	h.cfg = git.Config{Store: h.Store, Dir: filepath.Join(t.TempDir(), "git"), NewID: uuid.NewString, Log: slog.New(slog.DiscardHandler), MaxInput: 256 << 20}
+	h.cfg = git.Config{
+		Store:    h.Store,
+		Dir:      filepath.Join(t.TempDir(), "git"),
+		NewID:    uuid.NewString,
+		Log:      slog.New(slog.DiscardHandler),
+		MaxInput: 256 << 20,
+	}
 	var err error
 	if h.repos, err = git.Open(t.Context(), h.cfg); err != nil {
 		t.Fatal(err)
@@ -51,7 +57,13 @@ func newHost(t *testing.T) *host {
 		t.Fatal(err)
 	}
 	srv := httptest.NewServer(githttp.New(githttp.Config{
-		Repos: h.repos, Identity: h.IAM, Project: h.Projects.Find, Enabled: h.Projects.CheckEnabled, Audit: h.Audit, NewID: uuid.NewString, Log: slog.New(slog.DiscardHandler),
+		Repos:    h.repos,
+		Identity: h.IAM,
+		Project:  h.Projects.Find,
+		Enabled:  h.Projects.CheckEnabled,
+		Audit:    h.Audit,
+		NewID:    uuid.NewString,
+		Log:      slog.New(slog.DiscardHandler),
 	}))
 	t.Cleanup(srv.Close)
 	h.url = srv.URL + "/p/giggle/r/"
@@ -174,7 +186,10 @@ func TestWhoMay(t *testing.T) {
 	h.clone("w")
 	reader, writer := iam.User("reader@giggle.test"), iam.User("writer@giggle.test")
 	if _, err := h.IAM.SetPolicy(t.Context(), "projects/giggle/repos/app", iam.Policy{Bindings: []iam.Binding{
-		{Role: "roles/source.reader", Members: []string{reader.Member}}, {Role: "roles/source.writer", Members: []string{writer.Member}},
+		{
+			Role:    "roles/source.reader",
+			Members: []string{reader.Member},
+		}, {Role: "roles/source.writer", Members: []string{writer.Member}},
 	}}); err != nil {
 		t.Fatal(err)
 	}
@@ -206,7 +221,8 @@ func TestWhoMay(t *testing.T) {
 			}
 		}
 	}
-	if _, err := h.try("", "-c", "http.extraHeader=Authorization: Bearer "+h.Owner, "ls-remote", h.url+"app"); err != nil {
+	if _, err := h.try("", "-c", "http.extraHeader=Authorization: Bearer "+h.Owner, "ls-remote",
+		h.url+"app"); err != nil {
 		t.Errorf("as a Bearer: %v", err)
 	}
 	res, err := http.Get(h.url + "app/info/refs?service=git-upload-pack")
@@ -253,8 +269,10 @@ func TestHostilePaths(t *testing.T) {
 	h := newHost(t)
 	h.clone("w")
 	for _, path := range []string{
-		"..%2f..%2fapp/info/refs?service=git-upload-pack", "app/../app/info/refs?service=git-upload-pack", "app%00/info/refs?service=git-upload-pack",
-		"app/objects/info/packs", "app/HEAD", "app/info/refs", "app/info/refs?service=git-upload-archive", "app/info/refs?service=--help",
+		"..%2f..%2fapp/info/refs?service=git-upload-pack", "app/../app/info/refs?service=git-upload-pack",
+		"app%00/info/refs?service=git-upload-pack",
+		"app/objects/info/packs", "app/HEAD", "app/info/refs", "app/info/refs?service=git-upload-archive",
+		"app/info/refs?service=--help",
 		"-c/info/refs?service=git-upload-pack", "none/info/refs?service=git-upload-pack", "app/config", "",
 	} {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, h.as(h.Owner, path), nil)
@@ -270,8 +288,10 @@ func TestHostilePaths(t *testing.T) {
 			t.Errorf("GET %s: %s", path, res.Status)
 		}
 	}
-	for kind, path := range map[string]string{"text/plain": "app/git-receive-pack", "application/x-git-receive-pack-request": "app/git-upload-pack"} {
-		if res := h.post(h.as(h.Owner, path), kind, strings.NewReader("0000")); res.StatusCode != http.StatusBadRequest {
+	for kind, path := range map[string]string{"text/plain": "app/git-receive-pack",
+		"application/x-git-receive-pack-request": "app/git-upload-pack"} {
+		if res := h.post(h.as(h.Owner, path), kind,
+			strings.NewReader("0000")); res.StatusCode != http.StatusBadRequest {
 			t.Errorf("POST %s as %s: %s", path, kind, res.Status)
 		}
 	}
@@ -280,9 +300,9 @@ func TestHostilePaths(t *testing.T) {
 	}
 }
 
-// A push of many bytes goes through, and concurrent ones each arrive.
-// Clients that hold as many git processes as their project may have keep out themselves, and nobody else; what is refused
-// is a whole answer, and each process has its limits.
+// A push of many bytes goes through, and concurrent ones each arrive. Clients that hold as many git processes as their
+// project may have keep out themselves, and nobody else; what is refused is a whole answer, and each process has its
+// limits.
 func TestProcessesAreBounded(t *testing.T) {
 	h := newHost(t)
 	h.clone("w")
@@ -296,18 +316,26 @@ func TestProcessesAreBounded(t *testing.T) {
 		t.Fatal(err)
 	}
 	srv := httptest.NewServer(githttp.New(githttp.Config{
-		Repos: repos, Identity: h.IAM, Project: h.Projects.Find, Enabled: h.Projects.CheckEnabled, Audit: h.Audit, NewID: uuid.NewString, Log: slog.New(slog.DiscardHandler),
+		Repos:    repos,
+		Identity: h.IAM,
+		Project:  h.Projects.Find,
+		Enabled:  h.Projects.CheckEnabled,
+		Audit:    h.Audit,
+		NewID:    uuid.NewString,
+		Log:      slog.New(slog.DiscardHandler),
 	}))
 	t.Cleanup(srv.Close)
 	clone := func(project, dir string) (string, error) {
-		return h.try("", "clone", "-q", strings.Replace(srv.URL, "http://", "http://x:"+h.Owner+"@", 1)+"/p/"+project+"/r/app", dir)
+		return h.try("", "clone", "-q",
+			strings.Replace(srv.URL, "http://", "http://x:"+h.Owner+"@", 1)+"/p/"+project+"/r/app", dir)
 	}
 	var bodies []*io.PipeWriter
 	ended := make(chan struct{})
 	for range 2 { // pushes that begin and don't go on
 		r, w := io.Pipe()
 		bodies = append(bodies, w)
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, srv.URL+"/p/giggle/r/app/git-receive-pack", r)
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, srv.URL+"/p/giggle/r/app/git-receive-pack",
+			r)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -364,7 +392,8 @@ func (h *host) limits(t *testing.T) (out []string) {
 	}
 	for _, dir := range dirs {
 		args, _ := os.ReadFile(dir + "/cmdline") // it may have ended
-		if text := string(args); !strings.HasPrefix(text, "git\x00") || !strings.Contains(text, "receive-pack\x00") || !strings.Contains(text, h.cfg.Dir) {
+		if text := string(args); !strings.HasPrefix(text, "git\x00") || !strings.Contains(text, "receive-pack\x00") ||
+			!strings.Contains(text, h.cfg.Dir) {
 			continue
 		}
 		limits, _ := os.ReadFile(dir + "/limits")
@@ -423,10 +452,17 @@ func TestBigAndConcurrentPushes(t *testing.T) {
 		t.Fatal(err)
 	}
 	srv := httptest.NewServer(githttp.New(githttp.Config{
-		Repos: repos, Identity: h.IAM, Project: h.Projects.Find, Enabled: h.Projects.CheckEnabled, Audit: h.Audit, NewID: uuid.NewString, Log: slog.New(slog.DiscardHandler),
+		Repos:    repos,
+		Identity: h.IAM,
+		Project:  h.Projects.Find,
+		Enabled:  h.Projects.CheckEnabled,
+		Audit:    h.Audit,
+		NewID:    uuid.NewString,
+		Log:      slog.New(slog.DiscardHandler),
 	}))
 	t.Cleanup(srv.Close)
-	out, err := h.try("w", "push", strings.Replace(srv.URL, "http://", "http://x:"+h.Owner+"@", 1)+"/p/giggle/r/small", "main")
+	out, err := h.try("w", "push", strings.Replace(srv.URL, "http://", "http://x:"+h.Owner+"@", 1)+"/p/giggle/r/small",
+		"main")
 	if err == nil {
 		t.Errorf("%d bytes went into a repository that takes 1 MB: %s", bigPush, out)
 	}
@@ -470,11 +506,13 @@ func TestHostilePacks(t *testing.T) {
 	for name, body := range map[string]io.Reader{
 		"a commit that is all zeros":    command("refs/heads/x", pack(1, bomb, zeros(bomb))),
 		"a tree that says it is larger": command("refs/heads/x", pack(2, 1<<40, zeros(10))),
-		"an object that is not there":   command("refs/heads/x", pack(3, 3, func(w io.Writer) { _, _ = w.Write([]byte("abc")) })),
-		"no pack":                       command("refs/heads/x", []byte("nonsense")),
-		"half a pack":                   command("refs/heads/x", pack(3, 1<<20, zeros(1<<20))[:40]),
-		"a ref that leads out":          command("refs/heads/../../../x", pack(3, 3, func(w io.Writer) { _, _ = w.Write([]byte("abc")) })),
-		"a line that never ends":        strings.NewReader("ffff" + strings.Repeat("x", 1000)),
+		"an object that is not there": command("refs/heads/x",
+			pack(3, 3, func(w io.Writer) { _, _ = w.Write([]byte("abc")) })),
+		"no pack":     command("refs/heads/x", []byte("nonsense")),
+		"half a pack": command("refs/heads/x", pack(3, 1<<20, zeros(1<<20))[:40]),
+		"a ref that leads out": command("refs/heads/../../../x",
+			pack(3, 3, func(w io.Writer) { _, _ = w.Write([]byte("abc")) })),
+		"a line that never ends": strings.NewReader("ffff" + strings.Repeat("x", 1000)),
 	} {
 		res := h.post(h.as(h.Owner, "app")+"/git-receive-pack", "application/x-git-receive-pack-request", body)
 		if answer, err := io.ReadAll(res.Body); err == nil && bytes.Contains(answer, []byte("ok refs/")) {

@@ -1,5 +1,6 @@
 // Command builder makes the image that compiles Go source: the local Go toolchain as one layer, with the standard
-// library compiled already. hack/builder/build calls it; it does nothing when the mirror has the image of this toolchain.
+// library compiled already. hack/builder/build calls it; it does nothing when the mirror has the image of this
+// toolchain.
 package main
 
 import (
@@ -81,18 +82,19 @@ func run(ctx context.Context, dir, cache string) error {
 		}
 		files = append(files, more...)
 	}
-	return m.Put(ctx, buildpack.GoImage, "made from the local Go toolchain", time.Now(), func(images *oci.Images) (string, error) {
-		layer, err := images.AddLayer(ctx, files)
-		if err != nil {
-			return "", err
-		}
-		cfg := v1.ConfigFile{Architecture: runtime.GOARCH, OS: "linux", Config: v1.Config{
-			Env:    []string{"PATH=" + buildpack.GoRoot + "/bin"},
-			Labels: map[string]string{mirror.StandInLabel: "true", buildpack.VersionLabel: goversion},
-		}}
-		digest, _, err := images.Assemble(ctx, []oci.Layer{layer}, cfg)
-		return digest, err
-	})
+	return m.Put(ctx, buildpack.GoImage, "made from the local Go toolchain", time.Now(),
+		func(images *oci.Images) (string, error) {
+			layer, err := images.AddLayer(ctx, files)
+			if err != nil {
+				return "", err
+			}
+			cfg := v1.ConfigFile{Architecture: runtime.GOARCH, OS: "linux", Config: v1.Config{
+				Env:    []string{"PATH=" + buildpack.GoRoot + "/bin"},
+				Labels: map[string]string{mirror.StandInLabel: "true", buildpack.VersionLabel: goversion},
+			}}
+			digest, _, err := images.Assemble(ctx, []oci.Layer{layer}, cfg)
+			return digest, err
+		})
 }
 
 func goEnv(ctx context.Context, name string) (string, error) {
@@ -106,7 +108,8 @@ func goEnv(ctx context.Context, name string) (string, error) {
 // dead reports whether a file of the toolchain is no use to a build.
 func dead(rel string, dir bool) bool {
 	if dir {
-		return rel == "test" || rel == "doc" || rel == "api" || rel == "misc" || rel == "pkg/obj" || filepath.Base(rel) == "testdata"
+		return rel == "test" || rel == "doc" || rel == "api" || rel == "misc" || rel == "pkg/obj" ||
+			filepath.Base(rel) == "testdata"
 	}
 	return strings.HasSuffix(rel, "_test.go")
 }

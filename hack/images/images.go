@@ -18,8 +18,8 @@ const debianPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin
 // gcloudRoot is where the machine's Google Cloud SDK is mounted in a build step of the gcloud builder.
 const gcloudRoot = "/google-cloud-sdk"
 
-// Where build steps and RUN steps find packages: the platform's proxies on the metadata address. Elsewhere Go goes on to
-// this machine's own; npm needs its variable unset.
+// Where build steps and RUN steps find packages: the platform's proxies on the metadata address. Elsewhere Go goes on
+// to this machine's own; npm needs its variable unset.
 const (
 	goProxy     = "GOPROXY=http://169.254.169.254/goproxy"
 	npmRegistry = "npm_config_registry=http://169.254.169.254/npm/"
@@ -46,18 +46,24 @@ func set(from packageSources) []image {
 		return v1.Config{Env: []string{debianPath}, Entrypoint: entrypoint, WorkingDir: "/workspace"}
 	}
 	golang := v1.Config{
-		Env: []string{"PATH=/go/bin:/usr/local/go/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "GOPATH=/go", "GOTOOLCHAIN=local", from.goProxies()},
-		Cmd: []string{"bash"}, WorkingDir: "/go",
+		Env:        []string{"PATH=/go/bin:/usr/local/go/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "GOPATH=/go", "GOTOOLCHAIN=local", from.goProxies()},
+		Cmd:        []string{"bash"},
+		WorkingDir: "/go",
 	}
 	node := shell("node")
 	node.Env = append(node.Env, npmRegistry)
 	goBuilder := golang
 	goBuilder.Entrypoint, goBuilder.Cmd, goBuilder.WorkingDir = []string{"go"}, nil, "/workspace"
-	static := v1.Config{Env: []string{debianPath, "SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt"}, User: "0", WorkingDir: "/"}
+	static := v1.Config{
+		Env:        []string{debianPath, "SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt"},
+		User:       "0",
+		WorkingDir: "/",
+	}
 	nonroot := static
 	nonroot.User, nonroot.WorkingDir = "65532", "/home/nonroot"
 	gcloud := builder(gcloudRoot + "/bin/gcloud")
-	gcloud.Env = []string{"PATH=" + gcloudRoot + "/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "CLOUDSDK_PYTHON=/usr/bin/python3"}
+	gcloud.Env = []string{"PATH=" + gcloudRoot + "/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+		"CLOUDSDK_PYTHON=/usr/bin/python3"}
 	sdk := gcloud
 	sdk.Entrypoint, sdk.Cmd = nil, []string{"bash"}
 	distroless := func(kind string, tag string) (out []string) {
@@ -67,22 +73,30 @@ func set(from packageSources) []image {
 		return out
 	}
 	return []image{
-		{names("debian", "latest", "stable", "12", "bookworm", "stable-slim", "12-slim", "bookworm-slim"), []string{"debian"}, shell("bash")},
+		{names("debian", "latest", "stable", "12", "bookworm", "stable-slim", "12-slim",
+			"bookworm-slim"), []string{"debian"}, shell("bash")},
 		{names("ubuntu", "latest", "22.04", "24.04", "jammy", "noble"), []string{"debian"}, shell("bash")},
-		{names("golang", "latest", "1", "bookworm", "1.22", "1.22-bookworm", "1.23", "1.23-bookworm", "1.24", "1.24-bookworm", "1.25", "1.25-bookworm", "1.26", "1.26-bookworm"), []string{"debian", "tools", "go", "go-cache"}, golang},
-		{names("node", "latest", "lts", "18", "18-slim", "20", "20-slim", "20-bookworm", "20-bookworm-slim", "22", "22-slim", "22-bookworm-slim"), []string{"debian", "node"}, node},
-		{names("python", "latest", "3", "3.11", "3.11-slim", "3.11-bookworm", "3.11-slim-bookworm", "3.12", "3.12-slim", "3.13", "3.13-slim"), []string{"debian", "python"}, shell("python3")},
+		{names("golang", "latest", "1", "bookworm", "1.22", "1.22-bookworm", "1.23", "1.23-bookworm", "1.24",
+			"1.24-bookworm", "1.25", "1.25-bookworm", "1.26", "1.26-bookworm"),
+			[]string{"debian", "tools", "go", "go-cache"}, golang},
+		{names("node", "latest", "lts", "18", "18-slim", "20", "20-slim", "20-bookworm", "20-bookworm-slim", "22",
+			"22-slim", "22-bookworm-slim"), []string{"debian", "node"}, node},
+		{names("python", "latest", "3", "3.11", "3.11-slim", "3.11-bookworm", "3.11-slim-bookworm", "3.12", "3.12-slim",
+			"3.13", "3.13-slim"), []string{"debian", "python"}, shell("python3")},
 		{distroless("static", "latest"), []string{"static"}, static},
 		{distroless("static", "nonroot"), []string{"static"}, nonroot},
 		{distroless("base", "latest"), []string{"static", "libc"}, static},
 		{distroless("base", "nonroot"), []string{"static", "libc"}, nonroot},
 		{names("gcr.io/cloud-builders/docker", "latest"), []string{"debian", "docker"}, builder("/usr/bin/docker")},
 		{names("gcr.io/cloud-builders/gcloud", "latest"), []string{"debian", "python", "gcloud"}, gcloud},
-		{append(names("gcr.io/google.com/cloudsdktool/cloud-sdk", "latest", "slim"), names("gcr.io/google.com/cloudsdktool/google-cloud-cli", "latest", "slim", "stable")...), []string{"debian", "python", "gcloud"}, sdk},
+		{append(names("gcr.io/google.com/cloudsdktool/cloud-sdk", "latest", "slim"),
+			names("gcr.io/google.com/cloudsdktool/google-cloud-cli", "latest", "slim", "stable")...),
+			[]string{"debian", "python", "gcloud"}, sdk},
 		{names("gcr.io/cloud-builders/git", "latest"), []string{"debian", "tools"}, builder("git")},
 		{names("gcr.io/cloud-builders/curl", "latest"), []string{"debian", "tools"}, builder("curl")},
 		{names("gcr.io/cloud-builders/go", "latest"), []string{"debian", "tools", "go", "go-cache"}, goBuilder},
-		{names("gcr.io/serverless-journey/failing", "latest"), []string{"static", "failing"}, v1.Config{Entrypoint: []string{"/failing"}, User: "65532"}},
+		{names("gcr.io/serverless-journey/failing", "latest"), []string{"static",
+			"failing"}, v1.Config{Entrypoint: []string{"/failing"}, User: "65532"}},
 	}
 }
 

@@ -48,8 +48,16 @@ func (w *workshop) static() ([]oci.File, error) {
 		{Path: "/tmp", Mode: fs.ModeDir | 0o777 | fs.ModeSticky},
 		{Path: "/root", Mode: fs.ModeDir | 0o700},
 		{Path: "/home/nonroot", Mode: fs.ModeDir | 0o755},
-		{Path: "/etc/passwd", Mode: 0o644, Data: []byte("root:x:0:0:root:/root:/sbin/nologin\nnobody:x:65534:65534:nobody:/nonexistent:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/home/nonroot:/sbin/nologin\n")},
-		{Path: "/etc/group", Mode: 0o644, Data: []byte("root:x:0:\nnobody:x:65534:\ntty:x:5:\nstaff:x:50:\nnonroot:x:65532:\n")},
+		{
+			Path: "/etc/passwd",
+			Mode: 0o644,
+			Data: []byte("root:x:0:0:root:/root:/sbin/nologin\nnobody:x:65534:65534:nobody:/nonexistent:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/home/nonroot:/sbin/nologin\n"),
+		},
+		{
+			Path: "/etc/group",
+			Mode: 0o644,
+			Data: []byte("root:x:0:\nnobody:x:65534:\ntty:x:5:\nstaff:x:50:\nnonroot:x:65532:\n"),
+		},
 		{Path: "/etc/nsswitch.conf", Mode: 0o644, Data: []byte("hosts: files dns\n")},
 	}
 	for _, path := range []string{"/etc/ssl/certs/ca-certificates.crt", "/etc/os-release", "/usr/lib/os-release"} {
@@ -57,7 +65,8 @@ func (w *workshop) static() ([]oci.File, error) {
 			return nil, err
 		}
 	}
-	return add(files, filepath.Join(t.dir, "usr/share/zoneinfo"), "/usr/share/zoneinfo", func(rel string, dir bool) bool { return dir && rel == "right" })
+	return add(files, filepath.Join(t.dir, "usr/share/zoneinfo"), "/usr/share/zoneinfo",
+		func(rel string, dir bool) bool { return dir && rel == "right" })
 }
 
 // libc is the C library and OpenSSL.
@@ -66,7 +75,8 @@ func (w *workshop) libc() ([]oci.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	out, err := exec.CommandContext(w.ctx, "sh", "-c", `cat "$1"/var/lib/dpkg/info/libc6*.list "$1"/var/lib/dpkg/info/libgcc-s1*.list "$1"/var/lib/dpkg/info/libssl3*.list 2>/dev/null | sort -u`, "sh", t.dir).Output()
+	out, err := exec.CommandContext(w.ctx, "sh", "-c",
+		`cat "$1"/var/lib/dpkg/info/libc6*.list "$1"/var/lib/dpkg/info/libgcc-s1*.list "$1"/var/lib/dpkg/info/libssl3*.list 2>/dev/null | sort -u`, "sh", t.dir).Output()
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +85,8 @@ func (w *workshop) libc() ([]oci.File, error) {
 	seen := make(map[string]bool)
 	for path := range strings.Lines(string(out)) {
 		path = strings.TrimSpace(path)
-		if path == "/lib" || path == "/lib64" || strings.HasPrefix(path, "/usr/share") || strings.HasPrefix(path, "/etc") {
+		if path == "/lib" || path == "/lib64" || strings.HasPrefix(path, "/usr/share") ||
+			strings.HasPrefix(path, "/etc") {
 			continue
 		}
 		if strings.HasPrefix(path, "/lib/") || strings.HasPrefix(path, "/lib64/") {
@@ -99,8 +110,8 @@ func (w *workshop) libc() ([]oci.File, error) {
 // goRoot is where the official image has the toolchain.
 const goRoot = "/usr/local/go"
 
-// goCache is the standard library, compiled as a Dockerfile's `go build` needs it: with cgo, by the image's own C compiler, and
-// without. It is where the platform's RUN steps take it from (builds/dockerfile/runtime).
+// goCache is the standard library, compiled as a Dockerfile's `go build` needs it: with cgo, by the image's own C
+// compiler, and without. It is where the platform's RUN steps take it from (builds/dockerfile/runtime).
 func (w *workshop) goCache() ([]oci.File, error) {
 	t, err := w.installed("tools")
 	if err != nil {
@@ -114,7 +125,8 @@ func (w *workshop) goCache() ([]oci.File, error) {
 	if err := errors.Join(os.MkdirAll(filepath.Join(t.dir, goRoot), 0o755), os.MkdirAll(cache, 0o755)); err != nil {
 		return nil, err
 	}
-	build := "export GOENV=off GOFLAGS= GOTOOLCHAIN=local GOCACHE=" + runtime.WarmCache + " PATH=" + goRoot + "/bin:$PATH; unset GOROOT; " +
+	build := "export GOENV=off GOFLAGS= GOTOOLCHAIN=local GOCACHE=" + runtime.WarmCache + " PATH=" + goRoot +
+		"/bin:$PATH; unset GOROOT; " +
 		"CGO_ENABLED=0 go build std && CGO_ENABLED=1 go build std"
 	if err := t.run(w.ctx, build, "BIND="+goroot, "AT="+goRoot); err != nil {
 		return nil, fmt.Errorf("go build std: %w", err)
@@ -129,10 +141,14 @@ func (w *workshop) golang() ([]oci.File, error) {
 		return nil, fault.New(fault.FailedPrecondition, "`go env GOROOT` failed: is Go on the PATH?")
 	}
 	files := []oci.File{
-		{Path: "/go", Mode: fs.ModeDir | 0o777}, {Path: "/go/bin", Mode: fs.ModeDir | 0o777}, {Path: "/go/src", Mode: fs.ModeDir | 0o777},
+		{
+			Path: "/go",
+			Mode: fs.ModeDir | 0o777,
+		}, {Path: "/go/bin", Mode: fs.ModeDir | 0o777}, {Path: "/go/src", Mode: fs.ModeDir | 0o777},
 	}
 	return add(files, goroot, goRoot, func(rel string, dir bool) bool {
-		return dir && (rel == "test" || rel == "doc" || rel == "api" || rel == "pkg/obj" || filepath.Base(rel) == "testdata") ||
+		return dir && (rel == "test" || rel == "doc" || rel == "api" || rel == "pkg/obj" ||
+			filepath.Base(rel) == "testdata") ||
 			!dir && strings.HasSuffix(rel, "_test.go")
 	})
 }
@@ -145,7 +161,8 @@ func (w *workshop) node() ([]oci.File, error) {
 	}
 	npm := output(w.ctx, "sh", "-c", `dirname "$(dirname "$(readlink -f "$(command -v npm)")")"`)
 	if _, err := os.Stat(filepath.Join(npm, "bin", "npm-cli.js")); err != nil {
-		return nil, fault.New(fault.FailedPrecondition, "npm is missing, or not where Node.js has it: install the package nodejs with npm.")
+		return nil, fault.New(fault.FailedPrecondition,
+			"npm is missing, or not where Node.js has it: install the package nodejs with npm.")
 	}
 	files, err := add(nil, node, "/usr/local/bin/node", nil)
 	if err != nil {
@@ -166,7 +183,8 @@ func (w *workshop) docker() ([]oci.File, error) {
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return nil, err
 	}
-	get := exec.CommandContext(w.ctx, "sh", "-c", "apt-get -qq -o APT::Sandbox::User=root download docker.io && dpkg-deb -x docker.io_*.deb out")
+	get := exec.CommandContext(w.ctx, "sh", "-c",
+		"apt-get -qq -o APT::Sandbox::User=root download docker.io && dpkg-deb -x docker.io_*.deb out")
 	get.Dir = dir
 	if out, err := get.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("apt-get download docker.io: %w\n%s", err, out)
@@ -177,7 +195,8 @@ func (w *workshop) docker() ([]oci.File, error) {
 // failing is the tutorial's service that answers 500 to everything.
 func (w *workshop) failing() ([]oci.File, error) {
 	program := filepath.Join(w.dir, "failing")
-	cmd := exec.CommandContext(w.ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", program, "./hack/images/failing")
+	cmd := exec.CommandContext(w.ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", program,
+		"./hack/images/failing")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("go build: %w\n%s", err, out)

@@ -170,29 +170,32 @@ func (w *workshop) make(img image, names []string, label string) error {
 	}
 	config := img.config
 	config.Labels = map[string]string{mirror.StandInLabel: "true", recipeLabel: label}
-	return w.mirror.PutAll(w.ctx, names, "made here from Debian "+suite+" and local toolchains", time.Now(), func(images *oci.Images) (string, error) {
-		var layers []oci.Layer
-		for i, name := range img.layers {
-			layer, ok := w.layers[name]
-			if !ok {
-				start := time.Now()
-				var err error
-				below := ""
-				if i > 0 {
-					below = img.layers[i-1]
+	return w.mirror.PutAll(w.ctx, names, "made here from Debian "+suite+" and local toolchains", time.Now(),
+		func(images *oci.Images) (string, error) {
+			var layers []oci.Layer
+			for i, name := range img.layers {
+				layer, ok := w.layers[name]
+				if !ok {
+					start := time.Now()
+					var err error
+					below := ""
+					if i > 0 {
+						below = img.layers[i-1]
+					}
+					layer, err = images.AddTar(w.ctx, func(out io.Writer) error { return w.write(name, below, out) })
+					if err != nil {
+						return "", err
+					}
+					w.layers[name] = layer
+					w.say("layer %-8s %4d MB in %s", name, layer.Size>>20,
+						time.Since(start).Round(100*time.Millisecond))
 				}
-				layer, err = images.AddTar(w.ctx, func(out io.Writer) error { return w.write(name, below, out) })
-				if err != nil {
-					return "", err
-				}
-				w.layers[name] = layer
-				w.say("layer %-8s %4d MB in %s", name, layer.Size>>20, time.Since(start).Round(100*time.Millisecond))
+				layers = append(layers, layer)
 			}
-			layers = append(layers, layer)
-		}
-		digest, _, err := images.Assemble(w.ctx, layers, v1.ConfigFile{Architecture: runtime.GOARCH, OS: "linux", Config: config})
-		return digest, err
-	})
+			digest, _, err := images.Assemble(w.ctx, layers,
+				v1.ConfigFile{Architecture: runtime.GOARCH, OS: "linux", Config: config})
+			return digest, err
+		})
 }
 
 // packages are what Debian layers have on top of the smallest Debian.

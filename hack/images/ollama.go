@@ -25,7 +25,8 @@ const ollamaBase = "ubuntu:24.04"
 func ollamaConfig() v1.Config {
 	return v1.Config{
 		Env: []string{
-			debianPath, "LD_LIBRARY_PATH=/usr/local/nvidia/lib:/usr/local/nvidia/lib64", "NVIDIA_DRIVER_CAPABILITIES=compute,utility",
+			debianPath, "LD_LIBRARY_PATH=/usr/local/nvidia/lib:/usr/local/nvidia/lib64",
+			"NVIDIA_DRIVER_CAPABILITIES=compute,utility",
 			"NVIDIA_VISIBLE_DEVICES=all", "OLLAMA_HOST=0.0.0.0:11434",
 		},
 		ExposedPorts: map[string]struct{}{"11434/tcp": {}},
@@ -34,8 +35,8 @@ func ollamaConfig() v1.Config {
 	}
 }
 
-// addOllama puts a stand-in for the image ollama/ollama into the mirror: the program, which hack/ollama/build has built from
-// its source, on the mirror's ubuntu. A version's image, of the same program on the same base, is left alone.
+// addOllama puts a stand-in for the image ollama/ollama into the mirror: the program, which hack/ollama/build has built
+// from its source, on the mirror's ubuntu. A version's image, of the same program on the same base, is left alone.
 func addOllama(ctx context.Context, dir, program, version string) error {
 	m, err := mirror.Open(dir)
 	if err != nil {
@@ -74,7 +75,12 @@ func addOllama(ctx context.Context, dir, program, version string) error {
 		return nil
 	}
 	start := time.Now()
-	file := oci.File{Path: "/usr/bin/ollama", Mode: 0o755, Size: size, Open: func() (io.ReadCloser, error) { return os.Open(program) }}
+	file := oci.File{
+		Path: "/usr/bin/ollama",
+		Mode: 0o755,
+		Size: size,
+		Open: func() (io.ReadCloser, error) { return os.Open(program) },
+	}
 	origin := "Ollama " + version + ", built here from its source, without GPUs"
 	err = m.PutAll(ctx, all, origin, time.Now(), func(images *oci.Images) (string, error) {
 		below, err := images.Inspect(ctx, base.Digest)
@@ -85,11 +91,13 @@ func addOllama(ctx context.Context, dir, program, version string) error {
 		if err != nil {
 			return "", err
 		}
-		digest, _, err := images.Assemble(ctx, append(below.Layers, layer), v1.ConfigFile{Architecture: runtime.GOARCH, OS: "linux", Config: config})
+		digest, _, err := images.Assemble(ctx, append(below.Layers, layer),
+			v1.ConfigFile{Architecture: runtime.GOARCH, OS: "linux", Config: config})
 		return digest, err
 	})
 	if err == nil {
-		fmt.Fprintf(os.Stderr, "images: %s, a program of %d MB, in %s\n", all[0], size>>20, time.Since(start).Round(100*time.Millisecond))
+		fmt.Fprintf(os.Stderr, "images: %s, a program of %d MB, in %s\n", all[0], size>>20,
+			time.Since(start).Round(100*time.Millisecond))
 	}
 	return err
 }

@@ -32,13 +32,15 @@ func bootstrap(ctx context.Context, dir string) (*tree, error) {
 	return &tree{dir}, nil
 }
 
-// aptSources are where this machine gets packages of the suite from, by its own settings, in apt's one-line form. A machine with
-// another system has none: then mmdebstrap takes its own.
+// aptSources are where this machine gets packages of the suite from, by its own settings, in apt's one-line form. A
+// machine with another system has none: then mmdebstrap takes its own.
 func aptSources(ctx context.Context) (lines []string) {
 	const format = "$(ORIGIN) $(CODENAME) deb $(REPO_URI) $(RELEASE) $(COMPONENT)"
-	for line := range strings.Lines(output(ctx, "apt-get", "indextargets", "--format", format, "Created-By: Packages")) {
+	for line := range strings.Lines(output(ctx, "apt-get", "indextargets", "--format", format,
+		"Created-By: Packages")) {
 		of, source, _ := strings.Cut(strings.TrimSpace(line), " deb ")
-		if source = "deb " + source; (of == "Debian "+suite || strings.HasPrefix(of, "Debian "+suite+"-")) && !slices.Contains(lines, source) {
+		if source = "deb " + source; (of == "Debian "+suite || strings.HasPrefix(of, "Debian "+suite+"-")) &&
+			!slices.Contains(lines, source) {
 			lines = append(lines, source)
 		}
 	}
@@ -53,8 +55,8 @@ func (t *tree) copy(ctx context.Context, dir string) (*tree, error) {
 	return &tree{dir}, nil
 }
 
-// inside is run in the tree, in mount and process namespaces of its own, so that nothing stays mounted or running. A directory BIND
-// is seen at AT.
+// inside is run in the tree, in mount and process namespaces of its own, so that nothing stays mounted or running. A
+// directory BIND is seen at AT.
 const inside = `set -e
 mount --bind /dev "$ROOT/dev"
 mount -t proc proc "$ROOT/proc"
@@ -78,7 +80,8 @@ func (t *tree) install(ctx context.Context, names ...string) error {
 
 // run runs a shell script in the tree.
 func (t *tree) run(ctx context.Context, script string, env ...string) error {
-	cmd := exec.CommandContext(ctx, "unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", inside, "sh", script)
+	cmd := exec.CommandContext(ctx, "unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", inside, "sh",
+		script)
 	cmd.Env = append(append(os.Environ(), "ROOT="+t.dir, "LC_ALL=C"), env...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%w\n%s", err, out)
@@ -88,12 +91,14 @@ func (t *tree) run(ctx context.Context, script string, env ...string) error {
 
 // leftOut are paths of a running system, and what apt and dpkg leave behind that no image needs.
 func leftOut(path string) bool {
-	for _, dir := range []string{"dev/", "proc/", "sys/", "run/", "tmp/", "var/cache/apt/", "var/lib/apt/lists/", "var/log/", "var/cache/ldconfig/", "var/cache/debconf/"} {
+	for _, dir := range []string{"dev/", "proc/", "sys/", "run/", "tmp/", "var/cache/apt/", "var/lib/apt/lists/",
+		"var/log/", "var/cache/ldconfig/", "var/cache/debconf/"} {
 		if strings.HasPrefix(path, dir) && path != dir {
 			return true
 		}
 	}
-	return path == "etc/resolv.conf" || path == "etc/hostname" || path == "etc/machine-id" || strings.HasSuffix(path, ".dpkg-old")
+	return path == "etc/resolv.conf" || path == "etc/hostname" || path == "etc/machine-id" ||
+		strings.HasSuffix(path, ".dpkg-old")
 }
 
 // files are the fingerprints of a tree's files by path: what an upper layer need not repeat.
@@ -133,7 +138,8 @@ func (t *tree) layer(ctx context.Context, w io.Writer, below files) (_ files, er
 
 // walk calls fn with each entry of the tree, in order of their names, as the layer will have it.
 func (t *tree) walk(ctx context.Context, fn func(h *tar.Header, body io.Reader) error) (err error) {
-	cmd := exec.CommandContext(ctx, "tar", "-C", t.dir, "--sort=name", "--numeric-owner", "--format=pax", "--one-file-system", "-cf", "-", ".")
+	cmd := exec.CommandContext(ctx, "tar", "-C", t.dir, "--sort=name", "--numeric-owner", "--format=pax",
+		"--one-file-system", "-cf", "-", ".")
 	cmd.Stderr = os.Stderr
 	pipe, err := cmd.StdoutPipe()
 	if err != nil {
@@ -156,7 +162,8 @@ func (t *tree) walk(ctx context.Context, fn func(h *tar.Header, body io.Reader) 
 			return err
 		}
 		h.Name = strings.TrimPrefix(h.Name, "./")
-		if h.Name == "" || leftOut(h.Name) || h.Typeflag == tar.TypeChar || h.Typeflag == tar.TypeBlock || h.Typeflag == tar.TypeFifo {
+		if h.Name == "" || leftOut(h.Name) || h.Typeflag == tar.TypeChar || h.Typeflag == tar.TypeBlock ||
+			h.Typeflag == tar.TypeFifo {
 			continue
 		}
 		h.Linkname = strings.TrimPrefix(h.Linkname, "./")

@@ -22,8 +22,8 @@ var basic = []string{"editor", "owner", "viewer"}
 
 // implied are permissions that the basic roles have in Google Cloud through the default policy of each new bucket
 // ("projectEditor:PROJECT has roles/storage.legacyObjectOwner"). Giggle's buckets begin without a policy, so the basic
-// roles have them themselves. The permission of Cloud Run v2's SubmitBuild, run.builds.create, is in no role of the data
-// set: here whoever may update a service has it.
+// roles have them themselves. The permission of Cloud Run v2's SubmitBuild, run.builds.create, is in no role of the
+// data set: here whoever may update a service has it.
 var implied = map[string][]string{
 	"editor":              {"run.builds.create", "storage.objects.create", "storage.objects.delete", "storage.objects.get", "storage.objects.list", "storage.objects.update", "storage.buckets.get"},
 	"run.admin":           {"run.builds.create"},

@@ -84,7 +84,13 @@ func readCorpus() (*corpus, error) {
 	})
 	read("things.txt", func(f []string) {
 		if len(f) == 4 {
-			things = append(things, &thing{topic: f[0], one: f[1], many: f[2], pronoun: f[3], lines: make(map[string][]string)})
+			things = append(things, &thing{
+				topic:   f[0],
+				one:     f[1],
+				many:    f[2],
+				pronoun: f[3],
+				lines:   make(map[string][]string),
+			})
 			return
 		}
 		t := things[len(things)-1]
@@ -141,7 +147,8 @@ func (c *corpus) fill(things []*thing, frames [][2]string) {
 }
 
 // numbers of light bulb jokes and what is left when one changes the bulb.
-var numbers = [][2]string{{"Two", "one"}, {"Three", "two"}, {"Four", "three"}, {"Five", "four"}, {"Ten", "nine"}, {"A hundred", "ninety-nine"}}
+var numbers = [][2]string{{"Two", "one"}, {"Three", "two"}, {"Four", "three"}, {"Five", "four"}, {"Ten", "nine"},
+	{"A hundred", "ninety-nine"}}
 
 func instance(frame [2]string, t, u *thing, line string, rng *rand.Rand) string {
 	n := numbers[rng.IntN(len(numbers))]

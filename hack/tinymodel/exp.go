@@ -2,7 +2,8 @@ package main
 
 import "math"
 
-// exp is e to the x to about 1e-7 of it, several times as fast as math.Exp: 2 to a whole number, and a series for the rest.
+// exp is e to the x to about 1e-7 of it, several times as fast as math.Exp: 2 to a whole number, and a series for the
+// rest.
 func exp(x float32) float32 {
 	if x < -87 {
 		return 0

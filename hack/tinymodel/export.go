@@ -21,7 +21,10 @@ func export(n *net, v llama.Vocabulary, matrices gguf.Type) *gguf.File {
 	f := &gguf.File{Metadata: []gguf.KeyValue{
 		{Key: "general.architecture", Value: "llama"},
 		{Key: "general.name", Value: name},
-		{Key: "general.description", Value: "A tiny model that tells jokes, trained by the Giggle project on its own text (hack/tinymodel)"},
+		{
+			Key:   "general.description",
+			Value: "A tiny model that tells jokes, trained by the Giggle project on its own text (hack/tinymodel)",
+		},
 		{Key: "llama.context_length", Value: uint32(length)},
 		{Key: "llama.embedding_length", Value: uint32(width)},
 		{Key: "llama.block_count", Value: uint32(layers)},

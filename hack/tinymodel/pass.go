@@ -2,8 +2,8 @@ package main
 
 import "math"
 
-// sequence is what one pass is about: tokens, for each of them the one that should follow (or -1: not asked), and the first
-// position of the conversation that it belongs to; nothing before that is seen.
+// sequence is what one pass is about: tokens, for each of them the one that should follow (or -1: not asked), and the
+// first position of the conversation that it belongs to; nothing before that is seen.
 type sequence struct {
 	tokens, want, start [length]int
 }
@@ -31,12 +31,46 @@ type pass struct {
 
 func newPass(a angles) *pass {
 	f := func(columns int) []float32 { return make([]float32, length*columns) }
-	p := &pass{angles: a, x: f(width), n: f(width), inv: f(1), asked: f(width), logits: f(vocabularySize),
-		dx: f(width), dn: f(width), da: f(width), dq: f(width), dk: f(kvWidth), dv: f(kvWidth), dh: f(hidden), dg: f(hidden), du: f(hidden), ds: f(block), dasked: f(width)}
+	p := &pass{
+		angles: a,
+		x:      f(width),
+		n:      f(width),
+		inv:    f(1),
+		asked:  f(width),
+		logits: f(vocabularySize),
+		dx:     f(width),
+		dn:     f(width),
+		da:     f(width),
+		dq:     f(width),
+		dk:     f(kvWidth),
+		dv:     f(kvWidth),
+		dh:     f(hidden),
+		dg:     f(hidden),
+		du:     f(hidden),
+		ds:     f(block),
+		dasked: f(width),
+	}
 	p.ds = make([]float32, block*length)
 	for i := range p.layers {
-		p.layers[i] = kept{x: f(width), n1: f(width), q: f(width), k: f(kvWidth), v: f(kvWidth), kT: f(kvWidth), vT: f(kvWidth), att: f(width), mid: f(width), n2: f(width),
-			g: f(hidden), u: f(hidden), h: f(hidden), s: f(hidden), p: make([]float32, heads*length*length), inv1: f(1), inv2: f(1)}
+		p.layers[i] = kept{
+			x:    f(width),
+			n1:   f(width),
+			q:    f(width),
+			k:    f(kvWidth),
+			v:    f(kvWidth),
+			kT:   f(kvWidth),
+			vT:   f(kvWidth),
+			att:  f(width),
+			mid:  f(width),
+			n2:   f(width),
+			g:    f(hidden),
+			u:    f(hidden),
+			h:    f(hidden),
+			s:    f(hidden),
+			p:    make([]float32, heads*length*length),
+			inv1: f(1),
+			inv2: f(1),
+		}
 	}
 	return p
 }
@@ -98,7 +132,8 @@ func (p *pass) forward(n *net, tn turnedNet, s *sequence) (loss float64, asked i
 	}
 	padded := (len(p.rows) + tileRows - 1) / tileRows * tileRows
 	clear(p.asked[len(p.rows)*width : padded*width])
-	p.multiply(rowsOf(p.logits, vocabularySize), rowsOf(p.asked, width), rowsOf(tn.embed, vocabularySize), padded, width, vocabularySize, false)
+	p.multiply(rowsOf(p.logits, vocabularySize), rowsOf(p.asked, width), rowsOf(tn.embed, vocabularySize), padded,
+		width, vocabularySize, false)
 	clear(p.logits[len(p.rows)*vocabularySize : padded*vocabularySize])
 	for r, t := range p.rows {
 		row := p.logits[r*vocabularySize : (r+1)*vocabularySize]
@@ -144,7 +179,8 @@ func (p *pass) attend(k *kept, s *sequence) {
 				row := probs.data[t*length+j : t*length+i+block]
 				soften(row, s.start[t]-j, t+1-j)
 			}
-			p.multiply(rowsOf(k.att, width).from(i, q), at, rowsOf(k.v, kvWidth).from(j, kv), block, n, headWidth, false)
+			p.multiply(rowsOf(k.att, width).from(i, q), at, rowsOf(k.v, kvWidth).from(j, kv), block, n, headWidth,
+				false)
 		}
 	}
 }
@@ -247,7 +283,8 @@ func (p *pass) attendBack(k *kept, s *sequence) {
 				}
 			}
 			p.multiply(rowsOf(p.dq, width).from(i, q), ds, rowsOf(k.k, kvWidth).from(j, kv), block, n, headWidth, true)
-			p.multiply(rowsOf(p.dk, kvWidth).from(j, kv), ds.turned(), rowsOf(k.q, width).from(i, q), n, block, headWidth, true)
+			p.multiply(rowsOf(p.dk, kvWidth).from(j, kv), ds.turned(), rowsOf(k.q, width).from(i, q), n, block,
+				headWidth, true)
 		}
 	}
 }

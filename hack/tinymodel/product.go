@@ -27,8 +27,8 @@ const (
 type multiplier struct{ left, right []float32 }
 
 // multiply sets c, or adds to it, the product of a (rows × depth) and b (depth × columns). The elements of a row of b
-// and c lie side by side; rows is a multiple of 8, columns of 16. Both factors are copied into the order in which they are
-// used: what lies at multiples of a large power of two throws each other out of the cache.
+// and c lie side by side; rows is a multiple of 8, columns of 16. Both factors are copied into the order in which they
+// are used: what lies at multiples of a large power of two throws each other out of the cache.
 func (m *multiplier) multiply(c, a, b matrix, rows, depth, columns int, add bool) {
 	m.left = slices.Grow(m.left[:0], rows*depth)[:rows*depth]
 	m.right = slices.Grow(m.right[:0], tileColumns*depth)[:tileColumns*depth]

@@ -4,8 +4,8 @@ package main
 
 import "simd/archsimd"
 
-// kernel names the way of the sums: every element is a chain of fused products in their order, whatever the width of the
-// vectors is.
+// kernel names the way of the sums: every element is a chain of fused products in their order, whatever the width of
+// the vectors is.
 const kernel = "fused"
 
 // wide says that the processor has vectors of 16.
@@ -27,7 +27,8 @@ func tile16(c []float32, ldc int, a, b []float32, depth int, add bool) {
 	var c0, c1, c2, c3, c4, c5, c6, c7 archsimd.Float32x16
 	load := archsimd.LoadFloat32x16
 	r0, r1, r2, r3 := (*[16]float32)(c), (*[16]float32)(c[ldc:]), (*[16]float32)(c[2*ldc:]), (*[16]float32)(c[3*ldc:])
-	r4, r5, r6, r7 := (*[16]float32)(c[4*ldc:]), (*[16]float32)(c[5*ldc:]), (*[16]float32)(c[6*ldc:]), (*[16]float32)(c[7*ldc:])
+	r4, r5 := (*[16]float32)(c[4*ldc:]), (*[16]float32)(c[5*ldc:])
+	r6, r7 := (*[16]float32)(c[6*ldc:]), (*[16]float32)(c[7*ldc:])
 	if add {
 		c0, c1, c2, c3 = load(r0), load(r1), load(r2), load(r3)
 		c4, c5, c6, c7 = load(r4), load(r5), load(r6), load(r7)

@@ -13,8 +13,8 @@ import (
 // answers is how many of them the report looks at.
 const answers = 50
 
-// report writes what the model is worth: its perplexity on the jokes that were held out, and answers to as many requests,
-// each with whether it stands in the training text, in what was held out, or nowhere.
+// report writes what the model is worth: its perplexity on the jokes that were held out, and answers to as many
+// requests, each with whether it stands in the training text, in what was held out, or nowhere.
 func report(w io.Writer, c *corpus, m *llama.Model) error {
 	t := m.Tokenizer()
 	talks := c.heldOut()
@@ -53,10 +53,11 @@ func report(w io.Writer, c *corpus, m *llama.Model) error {
 			}
 		}
 		var text strings.Builder
-		_, err := m.Generate(context.Background(), prompt, llama.Sampling{Temperature: 0.8, Seed: int64(i + 1)}, func(piece string) error {
-			text.WriteString(piece)
-			return nil
-		})
+		_, err := m.Generate(context.Background(), prompt, llama.Sampling{Temperature: 0.8, Seed: int64(i + 1)},
+			func(piece string) error {
+				text.WriteString(piece)
+				return nil
+			})
 		if err != nil {
 			return err
 		}
@@ -67,6 +68,7 @@ func report(w io.Writer, c *corpus, m *llama.Model) error {
 		kinds[kind]++
 		fmt.Fprintf(w, "%2d %-8s  %s → %s\n", i+1, kind, talk.turns[0].ask, text.String())
 	}
-	fmt.Fprintf(w, "of %d answers: %d verbatim from the training text, %d equal to one that was held out, %d new\n", answers, kinds["verbatim"], kinds["held out"], kinds["new"])
+	fmt.Fprintf(w, "of %d answers: %d verbatim from the training text, %d equal to one that was held out, %d new\n",
+		answers, kinds["verbatim"], kinds["held out"], kinds["new"])
 	return nil
 }

@@ -111,7 +111,8 @@ func train(c *corpus, t *llama.Tokenizer, checkpoint string, steps, threads int)
 		s.update(gradient, float64(asked), steps)
 		s.Seconds += time.Since(begin).Seconds()
 		if s.Step%50 == 0 {
-			log.Printf("step %d of %d, epoch %d: loss %.3f, %.0f s", s.Step, steps, r.epoch, loss/float64(asked), s.Seconds)
+			log.Printf("step %d of %d, epoch %d: loss %.3f, %.0f s", s.Step, steps, r.epoch, loss/float64(asked),
+				s.Seconds)
 		}
 		if s.Step%saveEvery == 0 || s.Step == steps {
 			if err := s.save(checkpoint); err != nil {

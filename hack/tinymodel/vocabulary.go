@@ -40,7 +40,13 @@ func words(text string, count map[string]int) {
 // learn makes a sentencepiece vocabulary of the given size: the most frequent pair of neighbors becomes a piece, until
 // there are enough. Ties go to the pair that comes first in the alphabet, so that the result is always the same.
 func learn(count map[string]int, size int) llama.Vocabulary {
-	v := llama.Vocabulary{Model: "llama", BOS: begin, EOS: end, EOT: -1, SpacePrefix: true}
+	v := llama.Vocabulary{
+		Model:       "llama",
+		BOS:         begin,
+		EOS:         end,
+		EOT:         -1,
+		SpacePrefix: true,
+	}
 	add := func(text string, kind llama.TokenType, score float32) {
 		v.Tokens, v.Types, v.Scores = append(v.Tokens, text), append(v.Types, kind), append(v.Scores, score)
 	}
@@ -93,7 +99,8 @@ func learn(count map[string]int, size int) llama.Vocabulary {
 	for i, m := range merged {
 		add(m, llama.Normal, -float32(i))
 	}
-	for _, c := range slices.SortedFunc(maps.Keys(chars), func(a, b string) int { return cmp.Or(chars[b]-chars[a], cmp.Compare(a, b)) }) {
+	for _, c := range slices.SortedFunc(maps.Keys(chars),
+		func(a, b string) int { return cmp.Or(chars[b]-chars[a], cmp.Compare(a, b)) }) {
 		add(c, llama.Normal, -float32(len(merged)))
 	}
 	return v

@@ -20,11 +20,14 @@ var layers = []struct {
 }{
 	{"error", []string{"fault"}},
 	{"leaf", []string{"resource", "peer", "quota", "catalog"}},
-	{"mechanism", []string{"blob", "disk", "store", "oci", "engine", "builds/source", "operation", "logging", "logging/audit", "vertex/llama", "vertex/embedded"}},
-	{"product", []string{"run", "builds", "artifacts", "git", "iam", "projects", "storage", "metadata", "vertex", "secrets"}},
+	{"mechanism", []string{"blob", "disk", "store", "oci", "engine", "builds/source", "operation", "logging",
+		"logging/audit", "vertex/llama", "vertex/embedded"}},
+	{"product", []string{"run", "builds", "artifacts", "git", "iam", "projects", "storage", "metadata", "vertex",
+		"secrets"}},
 	{"data plane", []string{"run/scale", "gateway", "vertex/serving"}},
 	{"API layer", []string{"rest"}},
-	{"wire", []string{"edge", "shell", "api", "artifacts/registry", "vertex/registry", "builds/modproxy", "builds/npmproxy", "git/githttp"}},
+	{"wire", []string{"edge", "shell", "api", "artifacts/registry", "vertex/registry", "builds/modproxy",
+		"builds/npmproxy", "git/githttp"}},
 	{"composition", []string{"cloud", "bench/demo", "bench"}},
 	{"command", []string{"cmd/giggle", "hack/builder", "hack/images", "hack/roles", "test/llama", "test/ocilayout"}},
 }
@@ -61,11 +64,15 @@ var only = []struct{ library, who string }{
 const maxDirect = 30
 
 // families are the modules that count as one.
-var families = []string{"cloud.google.com/go", "google.golang.org", "golang.org/x", "github.com/google/go-containerregistry", "github.com/opencontainers", "github.com/containerd", "github.com/moby"}
+var families = []string{"cloud.google.com/go", "google.golang.org", "golang.org/x",
+	"github.com/google/go-containerregistry", "github.com/opencontainers", "github.com/containerd", "github.com/moby"}
 
 func load(t *testing.T) []*packages.Package {
 	t.Helper()
-	pkgs, err := packages.Load(&packages.Config{Mode: packages.NeedName | packages.NeedImports | packages.NeedFiles | packages.NeedSyntax, Dir: "../.."}, "./...")
+	pkgs, err := packages.Load(&packages.Config{
+		Mode: packages.NeedName | packages.NeedImports | packages.NeedFiles | packages.NeedSyntax,
+		Dir:  "../..",
+	}, "./...")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,7 +114,8 @@ func TestImportsPointOneWay(t *testing.T) {
 			if to < from || here == there || sideways[here+" → "+there] != "" {
 				continue
 			}
-			t.Errorf("%s (%s) imports %s (%s): imports point from a higher layer to a lower one", p.PkgPath, layers[from].name, path, layers[to].name)
+			t.Errorf("%s (%s) imports %s (%s): imports point from a higher layer to a lower one", p.PkgPath,
+				layers[from].name, path, layers[to].name)
 		}
 	}
 }
@@ -122,7 +130,8 @@ func TestLibrariesStayInTheirPackage(t *testing.T) {
 		}
 		for path := range p.Imports {
 			for _, rule := range only {
-				if (path == rule.library || strings.HasPrefix(path, rule.library+"/")) && !regexp.MustCompile(rule.who).MatchString(p.PkgPath) {
+				if (path == rule.library || strings.HasPrefix(path, rule.library+"/")) &&
+					!regexp.MustCompile(rule.who).MatchString(p.PkgPath) {
 					t.Errorf("%s imports %s, which only %s may", p.PkgPath, path, rule.who)
 				}
 			}
@@ -139,7 +148,8 @@ func TestEveryPackageSaysWhatItIs(t *testing.T) {
 			}
 		}
 		if len(strings.Fields(text)) < 12 {
-			t.Errorf("%s has no package comment that says what it is, whom it serves and what it does not do", p.PkgPath)
+			t.Errorf("%s has no package comment that says what it is, whom it serves and what it does not do",
+				p.PkgPath)
 		}
 	}
 }
@@ -182,13 +192,15 @@ func TestDirectDependenciesAreABudget(t *testing.T) {
 
 // Only the command sees the environment: everything else is told.
 func TestOnlyTheCommandReadsTheEnvironment(t *testing.T) {
-	allowed := []string{"cmd/giggle", "hack", "samples", "test", "builds/buildpack/staticsite"} // the last is a program in images
+	// the last is a program in images
+	allowed := []string{"cmd/giggle", "hack", "samples", "test", "builds/buildpack/staticsite"}
 	err := filepath.WalkDir("../..", func(path string, d os.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
 		rel, _ := filepath.Rel("../..", path)
-		if d.IsDir() && (strings.HasPrefix(d.Name(), ".") && rel != "." || slices.Contains(allowed, rel) || d.Name() == "testdata") {
+		if d.IsDir() && (strings.HasPrefix(d.Name(), ".") && rel != "." || slices.Contains(allowed, rel) ||
+			d.Name() == "testdata") {
 			return filepath.SkipDir
 		}
 		if !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
@@ -208,8 +220,8 @@ func TestOnlyTheCommandReadsTheEnvironment(t *testing.T) {
 	}
 }
 
-// What the guard has looked at is what a handler uses: of the query, the parameters that the API layer parsed, never its own
-// reading of the URL, which another parser reads otherwise. Api/giggle and api/oauth stand before no guard.
+// What the guard has looked at is what a handler uses: of the query, the parameters that the API layer parsed, never
+// its own reading of the URL, which another parser reads otherwise. Api/giggle and api/oauth stand before no guard.
 func TestHandlersReadNoURL(t *testing.T) {
 	reads := regexp.MustCompile(`\bURL\.(Query\(\)|RawQuery)`)
 	files := 0

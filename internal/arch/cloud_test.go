@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// Package cloud wires the rooms together and decides nothing: no type but Cloud holds a Cloud, so that each adapter says
-// what it needs and can be tested alone, and nothing there asks who may.
+// Package cloud wires the rooms together and decides nothing: no type but Cloud holds a Cloud, so that each adapter
+// says what it needs and can be tested alone, and nothing there asks who may.
 func TestCloudOnlyWires(t *testing.T) {
 	var types, calls int
 	for _, p := range load(t) {
@@ -25,8 +25,10 @@ func TestCloudOnlyWires(t *testing.T) {
 					}
 				case *ast.CallExpr:
 					calls++
-					if s, ok := n.Fun.(*ast.SelectorExpr); ok && (s.Sel.Name == "Authorize" || s.Sel.Name == "Allowed") {
-						t.Errorf("%s: %s decides who may: that belongs to the room that acts", at(p.Fset, n), s.Sel.Name)
+					if s, ok := n.Fun.(*ast.SelectorExpr); ok &&
+						(s.Sel.Name == "Authorize" || s.Sel.Name == "Allowed") {
+						t.Errorf("%s: %s decides who may: that belongs to the room that acts", at(p.Fset, n),
+							s.Sel.Name)
 					}
 				}
 				return true

@@ -44,9 +44,15 @@ func open(t *testing.T, dir string, segment int64) *Log {
 
 func event(id string) Event {
 	return Event{
-		RequestID: id, Service: "run.googleapis.com", Method: "/google.cloud.run.v1.Services/CreateService", Project: "giggle",
-		Resource: "projects/giggle/locations/europe-north1/services/jokes", Permission: "run.services.create",
-		Member: "user:you@giggle.test", Caller: "127.0.0.1", UserAgent: "gcloud",
+		RequestID:  id,
+		Service:    "run.googleapis.com",
+		Method:     "/google.cloud.run.v1.Services/CreateService",
+		Project:    "giggle",
+		Resource:   "projects/giggle/locations/europe-north1/services/jokes",
+		Permission: "run.services.create",
+		Member:     "user:you@giggle.test",
+		Caller:     "127.0.0.1",
+		UserAgent:  "gcloud",
 	}
 }
 
@@ -168,7 +174,8 @@ func TestOldFilesGo(t *testing.T) {
 	}
 	l = open(t, dir, 1)
 	record(t, l, data("again"))
-	if got, err = read(t, l, logging.Filter{Limit: 2}); err != nil || ids(got) != "again r39" && ids(got) != "r39 again" {
+	if got, err = read(t, l, logging.Filter{Limit: 2}); err != nil ||
+		ids(got) != "again r39" && ids(got) != "r39 again" {
 		t.Errorf("after opening again the newest are %s (%v)", ids(got), err)
 	}
 }
@@ -259,7 +266,8 @@ func TestRefusalsAreBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 		for range 10 * refusedOfOne {
-			e.UserAgent, e.Message, e.Resource = strings.Repeat("<\x01", 9000), strings.Repeat("m", 9000), strings.Repeat("r", 9000)
+			e.UserAgent, e.Message, e.Resource = strings.Repeat("<\x01", 9000), strings.Repeat("m",
+				9000), strings.Repeat("r", 9000)
 			record(t, l, e)
 		}
 		after, err := read(t, l, logging.Filter{Match: Calls{Refused: true}.Match})
@@ -282,7 +290,8 @@ func TestRefusalsAreBounded(t *testing.T) {
 	if len(files) > kept[refused].files {
 		t.Errorf("%d files of refusals are kept", len(files))
 	}
-	if got, err := read(t, l, logging.Filter{Match: Calls{Principal: "you@giggle.test"}.Match}); err != nil || len(got) != 1 {
+	if got, err := read(t, l, logging.Filter{Match: Calls{Principal: "you@giggle.test"}.Match}); err != nil ||
+		len(got) != 1 {
 		t.Errorf("of what was done %d entries are left (%v)", len(got), err)
 	}
 }
@@ -361,7 +370,8 @@ func TestChangesHaveTheirEntry(t *testing.T) {
 
 func TestTextsAreBounded(t *testing.T) {
 	e := event("r1")
-	e.UserAgent, e.Message, e.Resource = strings.Repeat("u", 1<<20), "\xff\x00"+strings.Repeat("m", 1<<20), strings.Repeat("r", 1<<20)
+	e.UserAgent, e.Message, e.Resource = strings.Repeat("u", 1<<20), "\xff\x00"+
+		strings.Repeat("m", 1<<20), strings.Repeat("r", 1<<20)
 	entry, err := e.entry(time.Now())
 	if err != nil {
 		t.Fatal(err)

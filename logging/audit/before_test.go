@@ -66,7 +66,8 @@ func TestFilesOfTheVersionBefore(t *testing.T) {
 	}
 	for _, e := range got {
 		old, p := before(t, lines[e.ID]), payload(t, &e)
-		if d := cmp.Diff(old.Payload, p); d != "" || e.Log != "cloudaudit.googleapis.com/"+activity && e.Log != "cloudaudit.googleapis.com/"+dataAccess {
+		if d := cmp.Diff(old.Payload, p); d != "" ||
+			e.Log != "cloudaudit.googleapis.com/"+activity && e.Log != "cloudaudit.googleapis.com/"+dataAccess {
 			t.Errorf("%s of %s: %s", e.ID, e.Log, d)
 		}
 		line, err := encode(e)
@@ -80,7 +81,8 @@ func TestFilesOfTheVersionBefore(t *testing.T) {
 			t.Errorf("%s takes %d bytes, and took %d", e.ID, len(line), len(lines[e.ID]))
 		}
 	}
-	if got, err := read(t, l, logging.Filter{Match: Calls{Refused: true}.Match, Project: "giggle"}); err != nil || ids(got) != "r3 r5 r6" {
+	if got, err := read(t, l, logging.Filter{Match: Calls{Refused: true}.Match, Project: "giggle"}); err != nil ||
+		ids(got) != "r3 r5 r6" {
 		t.Errorf("refused are %s, %v", ids(got), err)
 	}
 }
@@ -95,7 +97,9 @@ func payload(t *testing.T, e *logging.Entry) Payload {
 }
 
 func TestPayloadOfAnotherEntry(t *testing.T) {
-	for _, e := range []logging.Entry{{Text: "knock"}, {Proto: json.RawMessage(`{"@type":"type.googleapis.com/google.type.Expr"}`)}} {
+	for _, e := range []logging.Entry{{
+		Text: "knock",
+	}, {Proto: json.RawMessage(`{"@type":"type.googleapis.com/google.type.Expr"}`)}} {
 		if p, err := PayloadOf(&e); err == nil || (Calls{}).Match(&e) {
 			t.Errorf("%+v is of a call: %+v", e, p)
 		}

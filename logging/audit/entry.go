@@ -108,8 +108,8 @@ type Status struct {
 	Message string `json:"message,omitempty"`
 }
 
-// maxText bounds every text of an entry that comes from outside, in bytes; maxRefusedText those of a refused call, which
-// cost their caller nothing.
+// maxText bounds every text of an entry that comes from outside, in bytes; maxRefusedText those of a refused call,
+// which cost their caller nothing.
 const (
 	maxText        = 1 << 10
 	maxRefusedText = 1 << 7
@@ -205,9 +205,12 @@ func (e Event) entry(now time.Time) (logging.Entry, error) {
 		Log:      e.log(),
 		Time:     now,
 		Severity: logging.Notice,
-		Resource: &logging.Resource{Type: resourceType, Labels: map[string]string{"project_id": project, "service": service, "method": method}},
-		ID:       e.RequestID,
-		Proto:    payload,
+		Resource: &logging.Resource{
+			Type:   resourceType,
+			Labels: map[string]string{"project_id": project, "service": service, "method": method},
+		},
+		ID:    e.RequestID,
+		Proto: payload,
 	}
 	if e.Code != 0 {
 		out.Severity = logging.Error

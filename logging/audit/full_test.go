@@ -23,14 +23,22 @@ func TestFullDisk(t *testing.T) {
 	if err := os.WriteFile(ballast, make([]byte, 64<<10), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	l, err := audit.Open(audit.Config{Dir: filepath.Join(dir, "audit"), Now: time.Now, Full: func() bool { return os.Remove(ballast) == nil }})
+	l, err := audit.Open(audit.Config{
+		Dir:  filepath.Join(dir, "audit"),
+		Now:  time.Now,
+		Full: func() bool { return os.Remove(ballast) == nil },
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
 	kept := 0
 	for err == nil && kept < 100_000 {
-		if err = l.Record(audit.Event{Member: "user:you@giggle.test", Service: "run.googleapis.com", Method: "google.cloud.run.v2.Services.DeleteService"}); err == nil {
+		if err = l.Record(audit.Event{
+			Member:  "user:you@giggle.test",
+			Service: "run.googleapis.com",
+			Method:  "google.cloud.run.v2.Services.DeleteService",
+		}); err == nil {
 			kept++
 		}
 	}

@@ -4,8 +4,8 @@
 // The guard of the APIs and the registry write to it; `giggle audit` reads it. An event is on the disk when Record
 // returns, and one that was begun is there with the change that it is about. It keeps no bodies of requests and no
 // tokens, and it does not decide what is worth an entry. Two logs, as in Google Cloud: "activity" for calls about
-// resources, "data_access" for those about data and for unauthenticated ones. What was refused lies in files of its own:
-// no flood of refusals pushes out what was done.
+// resources, "data_access" for those about data and for unauthenticated ones. What was refused lies in files of its
+// own: no flood of refusals pushes out what was done.
 package audit
 
 import (
@@ -36,11 +36,13 @@ type Config struct {
 	Dir     string // of its own
 	Now     func() time.Time
 	Segment int64 // bytes of one file; 0 for 8 MB
-	// Most is how many bytes the entries of what was done may take, before the oldest go ahead of their time; 0 for any.
+	// Most is how many bytes the entries of what was done may take, before the oldest go ahead of their time; 0 for
+	// any.
 	Most int64
 	// Journal keeps the entries of calls whose end is still to come; nil does without.
 	Journal Journal
-	// Full makes room when the disk is full, and reports whether it could: then the entry is written again. It may be nil.
+	// Full makes room when the disk is full, and reports whether it could: then the entry is written again. It may be
+	// nil.
 	Full func() bool
 }
 
@@ -211,7 +213,14 @@ type batch struct {
 }
 
 func openStream(cfg Config, name string, keep retention) (*stream, error) {
-	s := &stream{dir: cfg.Dir, name: name, keep: keep, segment: cfg.Segment, now: cfg.Now, next: new(batch)}
+	s := &stream{
+		dir:     cfg.Dir,
+		name:    name,
+		keep:    keep,
+		segment: cfg.Segment,
+		now:     cfg.Now,
+		next:    new(batch),
+	}
 	s.synced = sync.NewCond(&s.mu)
 	numbers, err := s.segments()
 	if err != nil {

@@ -27,8 +27,10 @@ type Calls struct {
 func (c Calls) Match(e *logging.Entry) bool {
 	p, err := PayloadOf(e)
 	return err == nil &&
-		(c.Principal == "" || p.Authentication.PrincipalEmail == c.Principal || p.Authentication.PrincipalSubject == c.Principal) &&
-		(c.Method == "" || strings.Contains(strings.ToLower(p.ServiceName+"/"+p.MethodName), strings.ToLower(c.Method))) &&
+		(c.Principal == "" || p.Authentication.PrincipalEmail == c.Principal ||
+			p.Authentication.PrincipalSubject == c.Principal) &&
+		(c.Method == "" || strings.Contains(strings.ToLower(p.ServiceName+"/"+p.MethodName),
+			strings.ToLower(c.Method))) &&
 		(!c.Refused || p.Refused())
 }
 
@@ -187,7 +189,8 @@ func (l *Log) Follow(ctx context.Context, f logging.Filter) iter.Seq2[logging.En
 					return
 				}
 			case <-sub.behind:
-				yield(logging.Entry{}, fault.New(fault.ResourceExhausted, "Entries came faster than they were read. Follow again."))
+				yield(logging.Entry{},
+					fault.New(fault.ResourceExhausted, "Entries came faster than they were read. Follow again."))
 				return
 			case <-ctx.Done():
 				return

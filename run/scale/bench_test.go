@@ -48,7 +48,14 @@ func BenchmarkAcquireReleaseParallel(b *testing.B) {
 
 func benchScaler(b *testing.B, n int) (*scale.Scaler, run.Revision) {
 	b.Helper()
-	s := scale.New(scale.Config{Backend: &backend{}, Max: 100, Idle: time.Hour, Starts: 8, Now: time.Now, Log: slog.New(slog.DiscardHandler)})
+	s := scale.New(scale.Config{
+		Backend: &backend{},
+		Max:     100,
+		Idle:    time.Hour,
+		Starts:  8,
+		Now:     time.Now,
+		Log:     slog.New(slog.DiscardHandler),
+	})
 	b.Cleanup(func() { _ = s.Close(context.Background()) })
 	rev := revision("s-1", func(t *run.Template) { t.Concurrency = 1000 / n })
 	var leases []*scale.Lease

@@ -11,8 +11,8 @@ import (
 const (
 	// throttledCPU is what an instance has between requests, in millicores: the least that the kernel gives.
 	throttledCPU = 10
-	// throttleDelay is how long an instance without requests keeps its CPU. Writing a quota takes some 30 µs and restoring it
-	// delays the next request by as much; after a tenth of a second without one, neither shows.
+	// throttleDelay is how long an instance without requests keeps its CPU. Writing a quota takes some 30 µs and
+	// restoring it delays the next request by as much; after a tenth of a second without one, neither shows.
 	throttleDelay = 100 * time.Millisecond
 	// boostDuration is how long the boost lasts once an instance has started
 	// (https://cloud.google.com/run/docs/configuring/services/cpu#startup-boost).

@@ -21,11 +21,12 @@ func (f *flow) perSecond(now time.Time) float64 {
 	return f.rate
 }
 
-// startForWaitingLocked starts as many instances as the waiting requests need, within the maximum. If that is fewer than the requests
-// would fill, it looks again soon: what serves them may have come to a halt.
+// startForWaitingLocked starts as many instances as the waiting requests need, within the maximum. If that is fewer
+// than the requests would fill, it looks again soon: what serves them may have come to a halt.
 func (p *pool) startForWaitingLocked() {
 	need := p.slots.unserved(p.life.startTime)
-	for most := p.boundsLocked().max; p.life.starting*p.slots.most < need && p.life.starting+len(p.slots.ready) < most; {
+	for most := p.boundsLocked().max; p.life.starting*p.slots.most < need &&
+		p.life.starting+len(p.slots.ready) < most; {
 		if !p.startOneLocked() {
 			return
 		}

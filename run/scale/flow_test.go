@@ -9,9 +9,11 @@ import (
 	"giggle/run/scale"
 )
 
-// busy sends requests to a revision at a steady pace, each of which takes a while, until the time is over. Halted says from when to
-// when none of them ends.
-func busy(t *testing.T, s *scale.Scaler, rev run.Revision, every, takes, length time.Duration, halted [2]time.Duration) {
+// busy sends requests to a revision at a steady pace, each of which takes a while, until the time is over. Halted says
+// from when to when none of them ends.
+func busy(
+	t *testing.T, s *scale.Scaler, rev run.Revision, every, takes, length time.Duration, halted [2]time.Duration,
+) {
 	t.Helper()
 	var wg sync.WaitGroup
 	begin := time.Now()
@@ -33,8 +35,8 @@ func busy(t *testing.T, s *scale.Scaler, rev run.Revision, every, takes, length 
 	wg.Wait()
 }
 
-// A short halt of an instance that serves many requests is no reason for another one, which would only be ready when it is over;
-// one that lasts is, and so are more requests than the instances serve.
+// A short halt of an instance that serves many requests is no reason for another one, which would only be ready when it
+// is over; one that lasts is, and so are more requests than the instances serve.
 func TestQueueThatWillBeServed(t *testing.T) {
 	const ms = time.Millisecond
 	none := [2]time.Duration{}

@@ -11,8 +11,9 @@ import (
 // gpuPatience is how long the check of a new revision waits for a GPU at least: the revision before may still have it.
 const gpuPatience = time.Minute
 
-// gpus gives the machine's GPUs to instances, each to one at a time: from before the container is made until its last process
-// is gone. Nothing of it is kept: when the platform was killed, the engine ends what was left before anything starts.
+// gpus gives the machine's GPUs to instances, each to one at a time: from before the container is made until its last
+// process is gone. Nothing of it is kept: when the platform was killed, the engine ends what was left before anything
+// starts.
 type gpus struct {
 	all run.GPUs
 
@@ -75,15 +76,16 @@ func (p *pool) giveGPU(gpu *run.GPU) {
 	}
 }
 
-// makeGPURoom stops, for each revision whose requests wait for a GPU that others have, an instance that has one and is idle: of
-// any revision above its minimum, or of another revision of the same service, which a new one replaces.
+// makeGPURoom stops, for each revision whose requests wait for a GPU that others have, an instance that has one and is
+// idle: of any revision above its minimum, or of another revision of the same service, which a new one replaces.
 func (s *Scaler) makeGPURoom() {
 	if len(s.gpus.all.Have) == 0 {
 		return
 	}
 	for _, p := range s.all() {
 		p.mu.Lock()
-		wants := p.kind != "" && !p.retired && p.slots.waiting.n > 0 && p.life.starting == 0 && len(p.slots.ready) < p.boundsLocked().max
+		wants := p.kind != "" && !p.retired && p.slots.waiting.n > 0 && p.life.starting == 0 &&
+			len(p.slots.ready) < p.boundsLocked().max
 		p.mu.Unlock()
 		if wants {
 			s.evictGPU(p)
@@ -111,7 +113,8 @@ func (s *Scaler) evictGPU(p *pool) {
 			}
 		}
 		for _, r := range q.slots.ready {
-			if r.gpu != nil && r.gpu.Is(p.kind) && may(q) && r.idleBefore(now) && (victim == nil || r.idle.Before(victim.idle)) {
+			if r.gpu != nil && r.gpu.Is(p.kind) && may(q) && r.idleBefore(now) &&
+				(victim == nil || r.idle.Before(victim.idle)) {
 				victim = r
 			}
 		}

@@ -21,7 +21,10 @@ import (
 func cards(n int) run.GPUs {
 	g := run.GPUs{Have: []run.GPU{{GPU: engine.GPU{UUID: "GPU-other", Model: "NVIDIA T4"}}}}
 	for i := range n {
-		g.Have = append(g.Have, run.GPU{GPU: engine.GPU{UUID: fmt.Sprint("GPU-", i), Model: "NVIDIA L4"}, Kinds: []string{"nvidia-l4"}})
+		g.Have = append(g.Have, run.GPU{
+			GPU:   engine.GPU{UUID: fmt.Sprint("GPU-", i), Model: "NVIDIA L4"},
+			Kinds: []string{"nvidia-l4"},
+		})
 	}
 	return g
 }
@@ -54,8 +57,8 @@ func gpuOf(s *scale.Scaler, rev run.Revision) (now int, seconds float64) {
 	return 0, 0
 }
 
-// A revision has as many instances as there are GPUs of its kind, each with one of its own; what comes beyond waits as at the
-// maximum of instances, and then hears 429.
+// A revision has as many instances as there are GPUs of its kind, each with one of its own; what comes beyond waits as
+// at the maximum of instances, and then hears 429.
 func TestGPUsAreTheMaximum(t *testing.T) {
 	b := &backend{startup: 100 * time.Millisecond}
 	scalerWith(t, b, func(c *scale.Config) { c.GPUs = cards(2) }, func(t *testing.T, s *scale.Scaler) {
@@ -66,14 +69,16 @@ func TestGPUsAreTheMaximum(t *testing.T) {
 			t.Errorf("%d instances with a GPU are prepared, want none: they would keep it from others", p)
 		}
 		first, second := acquire(t, s, rev), acquire(t, s, rev)
-		if a, b := b.instance(first.Instance).gpu, b.instance(second.Instance).gpu; a == b || a == "" || b == "" || a == "GPU-other" || b == "GPU-other" {
+		if a, b := b.instance(first.Instance).gpu, b.instance(second.Instance).gpu; a == b || a == "" || b == "" ||
+			a == "GPU-other" || b == "GPU-other" {
 			t.Errorf("the GPUs of two instances: %q, %q", a, b)
 		}
 		if st := s.Stats()[0]; st.Max != 2 || st.GPUs != 2 {
 			t.Errorf("%+v", st)
 		}
 		begin := time.Now()
-		if _, err := s.Acquire(t.Context(), rev); !fault.Is(err, fault.ResourceExhausted) || time.Since(begin) < 10*time.Second {
+		if _, err := s.Acquire(t.Context(), rev); !fault.Is(err, fault.ResourceExhausted) ||
+			time.Since(begin) < 10*time.Second {
 			t.Errorf("a third request after %v: %v", time.Since(begin), err)
 		}
 		first.Release()
@@ -85,7 +90,8 @@ func TestGPUsAreTheMaximum(t *testing.T) {
 	}
 }
 
-// What waits for a GPU that another service has gets it when that one is idle, or gone; the time that each had it is counted.
+// What waits for a GPU that another service has gets it when that one is idle, or gone; the time that each had it is
+// counted.
 func TestGPUGoesFromServiceToService(t *testing.T) {
 	b := &backend{startup: time.Second}
 	scalerWith(t, b, func(c *scale.Config) { c.GPUs = cards(1) }, func(t *testing.T, s *scale.Scaler) {
@@ -142,7 +148,8 @@ func TestGPUGoesFromServiceToService(t *testing.T) {
 func TestDeployWithTheOnlyGPU(t *testing.T) {
 	b := &backend{startup: time.Second}
 	scalerWith(t, b, func(c *scale.Config) { c.GPUs = cards(1) }, func(t *testing.T, s *scale.Scaler) {
-		old, next := onGPU("s-1", func(t *run.Template) { t.Scaling.Min = 1 }), onGPU("s-2", func(t *run.Template) { t.Scaling.Min = 1 })
+		old, next := onGPU("s-1", func(t *run.Template) { t.Scaling.Min = 1 }), onGPU("s-2",
+			func(t *run.Template) { t.Scaling.Min = 1 })
 		publish(s, old, run.Scaling{})
 		l := acquire(t, s, old)
 		time.AfterFunc(30*time.Second, l.Release)
@@ -155,7 +162,8 @@ func TestDeployWithTheOnlyGPU(t *testing.T) {
 			t.Errorf("the new revision has %d GPUs", now)
 		}
 		// A stranger's minimum stands.
-		if err := s.EnsureInstance(t.Context(), onGPU("other-1", nil)); !fault.Is(err, fault.ResourceExhausted) || !strings.Contains(err.Error(), "has 1 for nvidia-l4") {
+		if err := s.EnsureInstance(t.Context(), onGPU("other-1", nil)); !fault.Is(err, fault.ResourceExhausted) ||
+			!strings.Contains(err.Error(), "has 1 for nvidia-l4") {
 			t.Errorf("%v", err)
 		}
 	})
@@ -181,13 +189,15 @@ func TestGPUOfAFailedStartComesBack(t *testing.T) {
 	})
 }
 
-// Without a GPU of the kind there is no instance, and the refusal says why; with emulation there is, and it may be prepared.
+// Without a GPU of the kind there is no instance, and the refusal says why; with emulation there is, and it may be
+// prepared.
 func TestNoGPUOfTheKind(t *testing.T) {
 	for name, tt := range map[string]struct {
 		have run.GPUs
 		want string
 	}{
-		"none": {run.GPUs{}, "has no NVIDIA GPU"}, "another": {cards(0), "no nvidia-l4 but NVIDIA T4"}, "emulated": {run.GPUs{Emulate: true, Have: cards(0).Have}, ""},
+		"none": {run.GPUs{}, "has no NVIDIA GPU"}, "another": {cards(0), "no nvidia-l4 but NVIDIA T4"},
+		"emulated": {run.GPUs{Emulate: true, Have: cards(0).Have}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := &backend{}
@@ -214,54 +224,55 @@ func TestNoGPUOfTheKind(t *testing.T) {
 func TestGPUsUnderChurn(t *testing.T) {
 	for seed := range uint64(20) {
 		b := &backend{startup: 300 * time.Millisecond}
-		scalerWith(t, b, func(c *scale.Config) { c.GPUs, c.Idle = cards(3), 20*time.Second }, func(t *testing.T, s *scale.Scaler) {
-			random := rand.New(rand.NewPCG(seed, 1))
-			var revs []run.Revision
-			for k := range 5 {
-				rev := onGPU(fmt.Sprintf("s%d-1", k), func(t *run.Template) { t.Scaling.Min = k % 2 })
-				publish(s, rev, run.Scaling{})
-				revs = append(revs, rev)
-			}
-			var wg sync.WaitGroup
-			for range 200 {
-				rev, hold := revs[random.IntN(len(revs))], time.Duration(random.IntN(4000))*time.Millisecond
-				dies := random.IntN(10) == 0
-				wg.Go(func() {
-					ctx, cancel := context.WithTimeout(t.Context(), 8*time.Second)
-					defer cancel()
-					l, err := s.Acquire(ctx, rev)
-					if err != nil {
-						return
-					}
-					time.Sleep(hold)
-					if dies {
-						b.instance(l.Instance).end()
-					}
-					l.Release()
-				})
-				time.Sleep(time.Duration(random.IntN(700)) * time.Millisecond)
-			}
-			wg.Wait()
-			for _, rev := range revs {
-				s.Drop(rev.Name)
-			}
-			time.Sleep(time.Minute)
-			synctest.Wait()
-			for _, g := range s.GPUs() {
-				if g.Holder.ID != "" {
-					t.Errorf("seed %d: %s is still held by %s", seed, g.UUID, g.Holder.ID)
+		scalerWith(t, b, func(c *scale.Config) { c.GPUs, c.Idle = cards(3), 20*time.Second },
+			func(t *testing.T, s *scale.Scaler) {
+				random := rand.New(rand.NewPCG(seed, 1))
+				var revs []run.Revision
+				for k := range 5 {
+					rev := onGPU(fmt.Sprintf("s%d-1", k), func(t *run.Template) { t.Scaling.Min = k % 2 })
+					publish(s, rev, run.Scaling{})
+					revs = append(revs, rev)
 				}
-			}
-			fresh := onGPU("fresh-1", nil)
-			publish(s, fresh, run.Scaling{})
-			var leases []*scale.Lease
-			for range 3 {
-				leases = append(leases, acquire(t, s, fresh))
-			}
-			for _, l := range leases {
-				l.Release()
-			}
-		})
+				var wg sync.WaitGroup
+				for range 200 {
+					rev, hold := revs[random.IntN(len(revs))], time.Duration(random.IntN(4000))*time.Millisecond
+					dies := random.IntN(10) == 0
+					wg.Go(func() {
+						ctx, cancel := context.WithTimeout(t.Context(), 8*time.Second)
+						defer cancel()
+						l, err := s.Acquire(ctx, rev)
+						if err != nil {
+							return
+						}
+						time.Sleep(hold)
+						if dies {
+							b.instance(l.Instance).end()
+						}
+						l.Release()
+					})
+					time.Sleep(time.Duration(random.IntN(700)) * time.Millisecond)
+				}
+				wg.Wait()
+				for _, rev := range revs {
+					s.Drop(rev.Name)
+				}
+				time.Sleep(time.Minute)
+				synctest.Wait()
+				for _, g := range s.GPUs() {
+					if g.Holder.ID != "" {
+						t.Errorf("seed %d: %s is still held by %s", seed, g.UUID, g.Holder.ID)
+					}
+				}
+				fresh := onGPU("fresh-1", nil)
+				publish(s, fresh, run.Scaling{})
+				var leases []*scale.Lease
+				for range 3 {
+					leases = append(leases, acquire(t, s, fresh))
+				}
+				for _, l := range leases {
+					l.Release()
+				}
+			})
 		if len(b.shared()) > 0 {
 			t.Errorf("seed %d: shared: %v", seed, b.shared())
 		}

@@ -11,12 +11,13 @@ import (
 const (
 	// measureEvery is the time between two looks at what instances use.
 	measureEvery = 2 * time.Second
-	// rollbackWindow is how long the instances of a revision that has lost its route stay: a rollback finds them, and they don't end while
-	// the next revision's instances start.
+	// rollbackWindow is how long the instances of a revision that has lost its route stay: a rollback finds them, and
+	// they don't end while the next revision's instances start.
 	rollbackWindow = 10 * time.Second
 	// idleWhenShort is how long an instance without requests stays while memory is short.
 	idleWhenShort = 5 * time.Second
-	// prepareRestFactor bounds the share of a core that preparing takes while there are requests: a twenty-fifth for each that may be at it.
+	// prepareRestFactor bounds the share of a core that preparing takes while there are requests: a twenty-fifth for
+	// each that may be at it.
 	prepareRestFactor = 24
 	// recentRequest is when the last request ended where there still are some.
 	recentRequest = 100 * time.Millisecond
@@ -125,8 +126,8 @@ func (p *pool) decideLocked(now time.Time, b bounds) int {
 	return desired
 }
 
-// stopIdleLocked stops the instances that are more than wanted and have been idle too long, longest first; and all that are
-// more than the minimum when none has had a request for that long.
+// stopIdleLocked stops the instances that are more than wanted and have been idle too long, longest first; and all that
+// are more than the minimum when none has had a request for that long.
 func (p *pool) stopIdleLocked(now time.Time, b bounds, desired int, short bool) {
 	idle := p.s.cfg.Idle
 	if short {

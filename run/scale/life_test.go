@@ -25,7 +25,16 @@ import (
 func scalerWith(t *testing.T, b *backend, change func(*scale.Config), test func(t *testing.T, s *scale.Scaler)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		cfg := scale.Config{Backend: b, Max: 10, Prepared: 2, Idle: 15 * time.Minute, Starts: 8, Probe: upstream.Probe, Now: time.Now, Log: slog.New(slog.DiscardHandler)}
+		cfg := scale.Config{
+			Backend:  b,
+			Max:      10,
+			Prepared: 2,
+			Idle:     15 * time.Minute,
+			Starts:   8,
+			Probe:    upstream.Probe,
+			Now:      time.Now,
+			Log:      slog.New(slog.DiscardHandler),
+		}
 		change(&cfg)
 		s := scale.New(cfg)
 		test(t, s)
@@ -36,7 +45,11 @@ func scalerWith(t *testing.T, b *backend, change func(*scale.Config), test func(
 }
 
 func publish(s *scale.Scaler, rev run.Revision, scaling run.Scaling) {
-	s.Publish(run.Route{Service: rev.Name.Service, Scaling: scaling, Targets: []run.RouteTarget{{Revision: rev, Percent: 100}}})
+	s.Publish(run.Route{
+		Service: rev.Name.Service,
+		Scaling: scaling,
+		Targets: []run.RouteTarget{{Revision: rev, Percent: 100}},
+	})
 }
 
 func acquire(t *testing.T, s *scale.Scaler, rev run.Revision) *scale.Lease {
@@ -152,13 +165,15 @@ func TestBilling(t *testing.T) {
 
 // At the maximum, requests wait for 10 s or 3.5 starts, first come first served, and are then refused.
 func TestQueueAtTheMaximum(t *testing.T) {
-	for _, tt := range []struct{ startup, want time.Duration }{{time.Second, 10 * time.Second}, {4 * time.Second, 14 * time.Second}} {
+	for _, tt := range []struct{ startup, want time.Duration }{{time.Second, 10 * time.Second},
+		{4 * time.Second, 14 * time.Second}} {
 		b := &backend{startup: tt.startup}
 		scalerWith(t, b, func(*scale.Config) {}, func(t *testing.T, s *scale.Scaler) {
 			rev := revision("s-1", func(t *run.Template) { t.Concurrency, t.Scaling.Max = 1, 1 })
 			busy := acquire(t, s, rev)
 			begin := time.Now()
-			if _, err := s.Acquire(t.Context(), rev); !fault.Is(err, fault.ResourceExhausted) || fault.From(err).Message != "Rate exceeded." {
+			if _, err := s.Acquire(t.Context(), rev); !fault.Is(err, fault.ResourceExhausted) ||
+				fault.From(err).Message != "Rate exceeded." {
 				t.Errorf("after the wait: %v", err)
 			}
 			if got := time.Since(begin); got < tt.want || got > tt.want+time.Second {
@@ -310,9 +325,12 @@ func TestCPUScales(t *testing.T) {
 func TestServiceScaling(t *testing.T) {
 	b := &backend{}
 	scalerWith(t, b, func(*scale.Config) {}, func(t *testing.T, s *scale.Scaler) {
-		one, two, tagged := revision("s-1", nil), revision("s-2", func(t *run.Template) { t.Concurrency = 1 }), revision("s-3", func(t *run.Template) { t.Scaling.Min = 1 })
+		one, two, tagged := revision("s-1", nil), revision("s-2",
+			func(t *run.Template) { t.Concurrency = 1 }), revision("s-3", func(t *run.Template) { t.Scaling.Min = 1 })
 		s.Publish(run.Route{
-			Service: one.Name.Service, Scaling: run.Scaling{Min: 4, Max: 6}, Tags: map[string]run.Revision{"next": tagged},
+			Service: one.Name.Service,
+			Scaling: run.Scaling{Min: 4, Max: 6},
+			Tags:    map[string]run.Revision{"next": tagged},
 			Targets: []run.RouteTarget{{Revision: one, Percent: 70}, {Revision: two, Percent: 30}},
 		})
 		time.Sleep(time.Minute)
@@ -476,7 +494,10 @@ func TestCrashLoop(t *testing.T) {
 // app serves HTTP on each connection to an instance.
 func app(h func(i *instance, w http.ResponseWriter, r *http.Request)) func(*instance, net.Conn) {
 	return func(i *instance, c net.Conn) {
-		s := http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { h(i, w, r) }), Protocols: new(http.Protocols)}
+		s := http.Server{
+			Handler:   http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { h(i, w, r) }),
+			Protocols: new(http.Protocols),
+		}
 		s.Protocols.SetHTTP1(true)
 		s.Protocols.SetUnencryptedHTTP2(true)
 		_ = s.Serve(&once{conn: c})
@@ -509,7 +530,11 @@ func TestStartupProbeByHTTP(t *testing.T) {
 	})}
 	scalerWith(t, b, func(*scale.Config) {}, func(t *testing.T, s *scale.Scaler) {
 		rev := revision("s-1", func(t *run.Template) {
-			t.Containers[0].Startup = &run.Probe{HTTPPath: "/up", HTTPHeaders: []run.Header{{Name: "X-Probe", Value: "yes"}, {Name: "host", Value: "probe.example"}}, Period: 5}
+			t.Containers[0].Startup = &run.Probe{
+				HTTPPath:    "/up",
+				HTTPHeaders: []run.Header{{Name: "X-Probe", Value: "yes"}, {Name: "host", Value: "probe.example"}},
+				Period:      5,
+			}
 		})
 		begin := time.Now()
 		l := acquire(t, s, rev)
@@ -537,7 +562,8 @@ func TestStartupProbeFails(t *testing.T) {
 		if got := time.Since(begin); got != 17*time.Second {
 			t.Errorf("it failed after %v, want 17 s", got)
 		}
-		if got := b.instance("i1").log(); !strings.Contains(got, `STARTUP HTTP probe failed 2 times consecutively for container "s-1" on port 8080 path "/up". The instance was not started.`) {
+		if got := b.instance("i1").log(); !strings.Contains(got,
+			`STARTUP HTTP probe failed 2 times consecutively for container "s-1" on port 8080 path "/up". The instance was not started.`) {
 			t.Errorf("log: %s", got)
 		}
 	})
@@ -567,7 +593,8 @@ func TestLiveness(t *testing.T) {
 		first := b.instance(l.Instance)
 		sick.Store(first.id)
 		time.Sleep(20 * time.Second)
-		if got := first.log(); !strings.Contains(got, `LIVENESS HTTP probe failed 3 times consecutively for container "s-1" on port 8080 path "/alive". The instance has been shut down.`) {
+		if got := first.log(); !strings.Contains(got,
+			`LIVENESS HTTP probe failed 3 times consecutively for container "s-1" on port 8080 path "/alive". The instance has been shut down.`) {
 			t.Errorf("log: %s", got)
 		}
 		if len(first.grace) != 1 || first.grace[0] != 0 {
@@ -586,7 +613,8 @@ func TestReadiness(t *testing.T) {
 	status.Store(1)
 	b := &backend{app: app(func(_ *instance, w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
-		if r.ProtoMajor != 2 || r.URL.Path != "/grpc.health.v1.Health/Check" || string(body) != "\x00\x00\x00\x00\x07\x0a\x05jokes" {
+		if r.ProtoMajor != 2 || r.URL.Path != "/grpc.health.v1.Health/Check" ||
+			string(body) != "\x00\x00\x00\x00\x07\x0a\x05jokes" {
 			t.Errorf("asked %s %s with %q", r.Proto, r.URL, body)
 		}
 		w.Header().Set("Content-Type", "application/grpc")
@@ -614,7 +642,8 @@ func TestReadiness(t *testing.T) {
 			t.Error("another instance took the request at a maximum of 1")
 		}
 		synctest.Wait()
-		if got := b.instance(l.Instance).log(); !strings.Contains(got, "READINESS GRPC probe failed 3 times") || !strings.Contains(got, "READINESS GRPC probe succeeded after 2 attempts") {
+		if got := b.instance(l.Instance).log(); !strings.Contains(got, "READINESS GRPC probe failed 3 times") ||
+			!strings.Contains(got, "READINESS GRPC probe succeeded after 2 attempts") {
 			t.Errorf("log: %s", got)
 		}
 	})

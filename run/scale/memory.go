@@ -84,7 +84,8 @@ func (m *memory) measured(bytes int64) {
 	m.used = bytes
 }
 
-// pressure reports whether memory is short: the budget is nearly used up, or the machine has less than a twentieth left.
+// pressure reports whether memory is short: the budget is nearly used up, or the machine has less than a twentieth
+// left.
 func (m *memory) pressure() bool {
 	m.mu.Lock()
 	tight := m.budget > 0 && float64(m.used+m.sumLocked()) > pressureShare*float64(m.budget)
@@ -111,7 +112,8 @@ func (s *Scaler) admit(p *pool, first bool) error {
 	return err
 }
 
-// makeRoom reserves memory. Where there is too little it stops what is idle, longest idle first, and waits for it to go.
+// makeRoom reserves memory. Where there is too little it stops what is idle, longest idle first, and waits for it to
+// go.
 func (s *Scaler) makeRoom(p *pool, need int64) error {
 	if s.memory.reserve(p, need) {
 		return nil
@@ -137,7 +139,8 @@ func (s *Scaler) makeRoom(p *pool, need int64) error {
 				"No memory is left for another instance of %s: all instances together use %d MiB of the %d MiB that they may have, and none is idle. Give them more with `giggle up --memory-budget`.",
 				p.rev.Name.ID, s.memory.now()>>20, s.memory.budget>>20)
 			e.Reason = "ResourcesUnavailable"
-			s.cfg.Log.Warn("no memory for an instance", "revision", p.rev.Name.ID, "used", s.memory.now(), "budget", s.memory.budget)
+			s.cfg.Log.Warn("no memory for an instance", "revision", p.rev.Name.ID, "used", s.memory.now(), "budget",
+				s.memory.budget)
 			return e
 		}
 	}

@@ -3,7 +3,8 @@ package scale
 import "time"
 
 // meter counts the time of an instance that is billed: all of it, or its start, its end and the time in which it has
-// requests, however many at once, in steps of about a tenth of a second (https://cloud.google.com/run/docs/configuring/billing-settings).
+// requests, however many at once, in steps of about a tenth of a second
+// (https://cloud.google.com/run/docs/configuring/billing-settings).
 type meter struct {
 	total time.Duration
 	since time.Time // zero while nothing counts

@@ -144,7 +144,8 @@ func (p *pool) enqueueLocked(insist bool) (*waiter, error) {
 // tooMany is what a request hears that got no slot, and with insist the deploy of a revision.
 func (p *pool) tooMany(insist bool) error {
 	if insist && p.kind != "" {
-		e := fault.New(fault.ResourceExhausted, "No GPU became free for a first instance within %s: this machine has %d for %s, and other instances use them all.",
+		e := fault.New(fault.ResourceExhausted,
+			"No GPU became free for a first instance within %s: this machine has %d for %s, and other instances use them all.",
 			gpuPatience, p.s.cfg.GPUs.Count(p.kind), p.kind)
 		e.Reason = "ResourcesUnavailable"
 		return e

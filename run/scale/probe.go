@@ -100,7 +100,9 @@ func sleep(ctx context.Context, done <-chan struct{}, d time.Duration) bool {
 }
 
 // notStarted is the fault of an instance that did not come up, in Cloud Run's words and with what is known of it.
-func (p *pool) notStarted(ctx context.Context, inst Instance, c run.Container, pr run.Probe, limit time.Duration) error {
+func (p *pool) notStarted(
+	ctx context.Context, inst Instance, c run.Container, pr run.Probe, limit time.Duration,
+) error {
 	select {
 	case <-inst.Done():
 	default:
@@ -122,7 +124,8 @@ func (p *pool) notStarted(ctx context.Context, inst Instance, c run.Container, p
 
 // sayStarted says in the instance's log that it is up, while the first request is on its way already.
 func (p *pool) sayStarted(inst Instance, pr run.Probe, tries int, standard bool) {
-	text := fmt.Sprintf("STARTUP %s probe succeeded after %s for container %q on %s.", pr.Kind(), attempts(tries), p.container(), where(pr))
+	text := fmt.Sprintf("STARTUP %s probe succeeded after %s for container %q on %s.", pr.Kind(), attempts(tries),
+		p.container(), where(pr))
 	if standard {
 		text = "Default " + text
 	}

@@ -47,7 +47,13 @@ func (r *running) idleBefore(t time.Time) bool {
 func (p *pool) newRunningLocked(inst Instance, c *cpu, begin time.Time) *running {
 	now := p.s.cfg.Now()
 	r := &running{
-		Instance: inst, pool: p, cpu: c, always: p.rev.Template.CPUAlways, boosted: p.rev.Template.StartupCPUBoost, idle: now, since: now,
+		Instance: inst,
+		pool:     p,
+		cpu:      c,
+		always:   p.rev.Template.CPUAlways,
+		boosted:  p.rev.Template.StartupCPUBoost,
+		idle:     now,
+		since:    now,
 	}
 	r.ctx, r.cancel = context.WithCancel(p.s.ctx)
 	r.warm = &Lease{Instance: inst.ID(), Transport: p.transport(inst), on: r}
@@ -69,7 +75,8 @@ func (p *pool) transport(inst Instance) Transport {
 		return nil
 	}
 	c := p.rev.Template.Containers[0]
-	return p.s.cfg.Transport(func(ctx context.Context) (net.Conn, error) { return inst.Dial(ctx, c.Port) }, c.PortName == "h2c", p.slots.most)
+	return p.s.cfg.Transport(func(ctx context.Context) (net.Conn, error) { return inst.Dial(ctx, c.Port) },
+		c.PortName == "h2c", p.slots.most)
 }
 
 // restLocked has the timer look at an instance that has nothing to do.
@@ -142,7 +149,8 @@ func (p *pool) watch(r *running) {
 	defer p.mu.Unlock()
 	now := p.s.cfg.Now()
 	if !r.leaving {
-		p.s.cfg.Log.Warn("instance ended", "revision", p.rev.Name.ID, "instance", r.ID(), "why", r.Diagnosis(p.rev.Template.Containers[0].Port))
+		p.s.cfg.Log.Warn("instance ended", "revision", p.rev.Name.ID, "instance", r.ID(), "why",
+			r.Diagnosis(p.rev.Template.Containers[0].Port))
 		p.failedLocked(r.Instance, now.Sub(r.since), endedError(r.ID()))
 		p.stopLocked(r, 0)
 	}

@@ -1,12 +1,12 @@
-// Package scale keeps as many instances of each revision as its requests need: none when there are none, one more
-// when all are at their concurrency, more or fewer as package autoscale decides from what they did in the last minute.
+// Package scale keeps as many instances of each revision as its requests need: none when there are none, one more when
+// all are at their concurrency, more or fewer as package autoscale decides from what they did in the last minute.
 //
 // The gateway acquires a Lease for each request; the run reconciler has a new revision checked here. How an instance
-// comes to be is its Backend's business, how HTTP gets there that of package gateway. One pool looks after the instances
-// of one revision (pool.go); in it, slots.go has the places for requests and the queue for them, life.go what starts,
-// ends and fails, spare.go the prepared instance. Starts are made in starts.go, running.go is a ready instance, cpu.go
-// its throttling, probe.go and health.go its probes, keep.go what there should be. The Scaler looks after what pools
-// share: places to start (gate.go), memory (memory.go), GPUs (gpu.go), prepared instances.
+// comes to be is its Backend's business, how HTTP gets there that of package gateway. One pool looks after the
+// instances of one revision (pool.go); in it, slots.go has the places for requests and the queue for them, life.go what
+// starts, ends and fails, spare.go the prepared instance. Starts are made in starts.go, running.go is a ready instance,
+// cpu.go its throttling, probe.go and health.go its probes, keep.go what there should be. The Scaler looks after what
+// pools share: places to start (gate.go), memory (memory.go), GPUs (gpu.go), prepared instances.
 package scale
 
 import (
@@ -26,8 +26,8 @@ import (
 
 // Backend makes instances.
 type Backend interface {
-	// Prepare makes everything ready for an instance of the revision, short of starting the user's process. Gpu is the one
-	// that the instance has to itself, or nil.
+	// Prepare makes everything ready for an instance of the revision, short of starting the user's process. Gpu is the
+	// one that the instance has to itself, or nil.
 	Prepare(ctx context.Context, rev run.Revision, gpu *run.GPU) (Instance, error)
 }
 
@@ -69,8 +69,8 @@ type Config struct {
 	Starts   int           // instances that may be starting at once
 	Memory   int64         // bytes that all instances may use together, by measure; 0 sets no bound
 	GPUs     run.GPUs      // what revisions that want one get
-	// Free returns the machine's available and whole memory in bytes; nil where it isn't known. When little is available,
-	// idle instances and prepared ones go early.
+	// Free returns the machine's available and whole memory in bytes; nil where it isn't known. When little is
+	// available, idle instances and prepared ones go early.
 	Free func() (available, whole int64, err error)
 	// Transport returns what sends requests to one instance, at most concurrency at once, over connections that dial
 	// opens; h2c: HTTP/2 without TLS. Nil where nobody sends any.
@@ -114,10 +114,16 @@ var _ run.Instances = (*Scaler)(nil)
 func New(cfg Config) *Scaler {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Scaler{
-		cfg: cfg, gate: newGate(cfg.Starts), ctx: ctx, cancel: cancel, kick: make(chan struct{}, 1), preparing: make(chan struct{}, maxPreparing),
-		memory: &memory{budget: cfg.Memory, free: cfg.Free, reserved: make(map[*pool]*reservation)},
-		gpus:   &gpus{all: cfg.GPUs, held: make(map[string]resource.Revision)},
-		pools:  make(map[resource.Revision]*pool), routed: make(map[resource.Child][]resource.Revision),
+		cfg:       cfg,
+		gate:      newGate(cfg.Starts),
+		ctx:       ctx,
+		cancel:    cancel,
+		kick:      make(chan struct{}, 1),
+		preparing: make(chan struct{}, maxPreparing),
+		memory:    &memory{budget: cfg.Memory, free: cfg.Free, reserved: make(map[*pool]*reservation)},
+		gpus:      &gpus{all: cfg.GPUs, held: make(map[string]resource.Revision)},
+		pools:     make(map[resource.Revision]*pool),
+		routed:    make(map[resource.Child][]resource.Revision),
 	}
 	s.tasks.Go(s.sweep)
 	return s
@@ -165,7 +171,8 @@ func (s *Scaler) Acquire(ctx context.Context, rev run.Revision) (*Lease, error) 
 	return p.acquire(ctx, false)
 }
 
-// EnsureInstance starts an instance of the revision, unless one is ready, and returns nil once its startup probe succeeds.
+// EnsureInstance starts an instance of the revision, unless one is ready, and returns nil once its startup probe
+// succeeds.
 func (s *Scaler) EnsureInstance(ctx context.Context, rev run.Revision) error {
 	p, err := s.pool(&rev)
 	if err != nil {
@@ -272,8 +279,8 @@ func (p *pool) route(share bounds) {
 	p.routed, p.unrouted, p.share = true, false, share
 }
 
-// unroute notes that no route leads to the revision any more, and how long its idle instances stay. Requests that were on their way
-// still get in.
+// unroute notes that no route leads to the revision any more, and how long its idle instances stay. Requests that were
+// on their way still get in.
 func (p *pool) unroute(until time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

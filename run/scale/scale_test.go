@@ -163,14 +163,25 @@ func revision(id string, change func(*run.Template)) run.Revision {
 	if change != nil {
 		change(&t)
 	}
-	return run.Revision{Name: resource.Revision{Service: resource.Service("p", "europe-north1", "s"), ID: id}, Template: t.WithDefaults()}
+	return run.Revision{
+		Name:     resource.Revision{Service: resource.Service("p", "europe-north1", "s"), ID: id},
+		Template: t.WithDefaults(),
+	}
 }
 
 // scaler runs a test with a scaler in a bubble of fake time.
 func scaler(t *testing.T, b *backend, test func(t *testing.T, s *scale.Scaler)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		s := scale.New(scale.Config{Backend: b, Max: 3, Prepared: 2, Idle: time.Minute, Starts: 8, Now: time.Now, Log: slog.New(slog.DiscardHandler)})
+		s := scale.New(scale.Config{
+			Backend:  b,
+			Max:      3,
+			Prepared: 2,
+			Idle:     time.Minute,
+			Starts:   8,
+			Now:      time.Now,
+			Log:      slog.New(slog.DiscardHandler),
+		})
 		test(t, s)
 		if err := s.Close(t.Context()); err != nil {
 			t.Error(err)
@@ -316,7 +327,8 @@ func TestARevisionThatLosesItsRoute(t *testing.T) {
 func TestNoMinimumWithoutARoute(t *testing.T) {
 	b := &backend{}
 	scaler(t, b, func(t *testing.T, s *scale.Scaler) {
-		if err := s.EnsureInstance(t.Context(), revision("s-1", func(tt *run.Template) { tt.Scaling.Min = 1 })); err != nil {
+		if err := s.EnsureInstance(t.Context(),
+			revision("s-1", func(tt *run.Template) { tt.Scaling.Min = 1 })); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(50 * time.Second)
@@ -357,7 +369,8 @@ func TestCheckReportsWhyAContainerDoesNotStart(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			scaler(t, tt.b, func(t *testing.T, s *scale.Scaler) {
 				err := s.EnsureInstance(t.Context(), revision("s-1", nil))
-				if !fault.Is(err, fault.FailedPrecondition) || !strings.Contains(fault.From(err).Message, tt.want) || fault.From(err).Reason != "HealthCheckContainerError" {
+				if !fault.Is(err, fault.FailedPrecondition) || !strings.Contains(fault.From(err).Message, tt.want) ||
+					fault.From(err).Reason != "HealthCheckContainerError" {
 					t.Errorf("EnsureInstance = %v, want %q", err, tt.want)
 				}
 			})

@@ -178,8 +178,10 @@ func TestSlotsAddUp(t *testing.T) {
 					t.Fatalf("seed %d: %d requests in an instance of %d", seed, r.inflight, s.most)
 				}
 			}
-			if _, free := s.serving(); sum != s.inflight || sum != len(held) || len(queue) != s.waiting.n || free > 0 && s.waiting.n > 0 {
-				t.Fatalf("seed %d: %d in flight, %d counted, %d held; %d wait, %d slots are free", seed, sum, s.inflight, len(held), s.waiting.n, free)
+			if _, free := s.serving(); sum != s.inflight || sum != len(held) || len(queue) != s.waiting.n ||
+				free > 0 && s.waiting.n > 0 {
+				t.Fatalf("seed %d: %d in flight, %d counted, %d held; %d wait, %d slots are free", seed, sum,
+					s.inflight, len(held), s.waiting.n, free)
 			}
 		}
 	}

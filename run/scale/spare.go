@@ -12,9 +12,9 @@ type spare struct {
 	after     time.Time // when to try again
 }
 
-// keepPrepared has instances prepared for the revisions at zero that had a request last, as many as there may be. Those with a GPU are
-// not prepared: the container is made with its device, so an instance that does nothing would keep others from it, to save
-// some 20 ms of a start that loads a model.
+// keepPrepared has instances prepared for the revisions at zero that had a request last, as many as there may be. Those
+// with a GPU are not prepared: the container is made with its device, so an instance that does nothing would keep
+// others from it, to save some 20 ms of a start that loads a model.
 func (s *Scaler) keepPrepared(now time.Time) {
 	type candidate struct {
 		p    *pool
@@ -23,7 +23,9 @@ func (s *Scaler) keepPrepared(now time.Time) {
 	var all []candidate
 	for _, p := range s.all() {
 		p.mu.Lock()
-		if p.routed && !p.retired && p.kind == "" && (p.spare.inst != nil || p.spare.preparing || len(p.slots.ready)+p.life.starting == 0 && p.boundsLocked().min == 0) {
+		if p.routed && !p.retired && p.kind == "" &&
+			(p.spare.inst != nil || p.spare.preparing ||
+				len(p.slots.ready)+p.life.starting == 0 && p.boundsLocked().min == 0) {
 			all = append(all, candidate{p, p.used})
 		}
 		p.mu.Unlock()
@@ -73,8 +75,8 @@ func (p *pool) prepare(now time.Time) {
 	})
 }
 
-// prepareInTurn prepares few at a time, and lets starts go first. While there are requests it rests in between for several times
-// as long as it took: a hundred containers are seconds of CPU, which those requests would wait for.
+// prepareInTurn prepares few at a time, and lets starts go first. While there are requests it rests in between for
+// several times as long as it took: a hundred containers are seconds of CPU, which those requests would wait for.
 func (s *Scaler) prepareInTurn(p *pool) (Instance, error) {
 	select {
 	case s.preparing <- struct{}{}:
@@ -111,7 +113,8 @@ func (s *Scaler) serving(now time.Time) bool {
 	return slices.ContainsFunc(s.all(), func(p *pool) bool {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		return p.slots.waiting.n > 0 || slices.ContainsFunc(p.slots.ready, func(r *running) bool { return !r.idleBefore(now.Add(-recentRequest)) })
+		return p.slots.waiting.n > 0 ||
+			slices.ContainsFunc(p.slots.ready, func(r *running) bool { return !r.idleBefore(now.Add(-recentRequest)) })
 	})
 }
 

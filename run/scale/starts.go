@@ -10,8 +10,8 @@ import (
 	"giggle/run"
 )
 
-// startPlaceHold is how long a start keeps its place among those that start at once: an app that takes longer waits for something
-// else than this machine, and must not hold the others up.
+// startPlaceHold is how long a start keeps its place among those that start at once: an app that takes longer waits for
+// something else than this machine, and must not hold the others up.
 const startPlaceHold = 200 * time.Millisecond
 
 // startOneLocked starts an instance in the background, unless it needs a GPU and none is free.

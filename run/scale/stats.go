@@ -26,7 +26,8 @@ type Stats struct {
 	CPU      time.Duration // used by all instances so far
 	GPUs     int           // that instances have, those that start and end included
 	GPU      time.Duration // for which instances had GPUs, each from before its start until it was gone
-	Billable time.Duration // that Cloud Run would bill for: each instance's start, end and time with requests, or its whole life
+	// that Cloud Run would bill for: each instance's start, end and time with requests, or its whole life
+	Billable time.Duration
 }
 
 // Stats returns the revisions that have a route or instances, by name. It costs some hundred nanoseconds for each.

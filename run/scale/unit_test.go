@@ -91,7 +91,8 @@ func TestGate(t *testing.T) {
 
 func TestDelays(t *testing.T) {
 	for failures, want := range map[int][2]time.Duration{
-		1: {time.Second, 0}, 2: {2 * time.Second, 0}, 3: {4 * time.Second, time.Second / 2}, 5: {16 * time.Second, 2 * time.Second},
+		1: {time.Second, 0}, 2: {2 * time.Second, 0}, 3: {4 * time.Second, time.Second / 2},
+		5:  {16 * time.Second, 2 * time.Second},
 		20: {5 * time.Minute, 10 * time.Second}, 1 << 30: {5 * time.Minute, 10 * time.Second},
 	} {
 		if got := [2]time.Duration{minimumDelay(failures), demandDelay(failures)}; got != want {
@@ -112,7 +113,8 @@ func TestLife(t *testing.T) {
 		lived time.Duration // of an instance before it failed
 		row   int           // of failures, after this one
 		often bool
-	}{{0, 1, false}, {earlyEnd - 1, 2, false}, {0, 3, true}, {0, 4, true}, {earlyEnd, 1, false}, {time.Hour, 1, false}, {0, 2, false}} {
+	}{{0, 1, false}, {earlyEnd - 1, 2, false}, {0, 3, true}, {0, 4, true}, {earlyEnd, 1, false}, {time.Hour, 1, false},
+		{0, 2, false}} {
 		l.begin()
 		if tt.lived == 0 {
 			l.starting--
@@ -120,7 +122,8 @@ func TestLife(t *testing.T) {
 			l.came(time.Second)
 		}
 		at := begin.Add(time.Duration(k) * time.Minute)
-		if often := l.failed(at, tt.lived, broken); often != tt.often || l.failures != tt.row || !errors.Is(l.failure, broken) {
+		if often := l.failed(at, tt.lived, broken); often != tt.often || l.failures != tt.row ||
+			!errors.Is(l.failure, broken) {
 			t.Errorf("failure %d: %d in a row, often %v, want %d, %v", k, l.failures, often, tt.row, tt.often)
 		}
 		if got := l.retryAt(minimumDelay); !got.Equal(at.Add(minimumDelay(tt.row))) {

@@ -45,10 +45,17 @@ func TestSameDecisionsAsKnative(t *testing.T) {
 		reachable := random.IntN(5) > 0
 		// Knative looks at the machine's clock when one is made with more than one pod, so it is made with at most one.
 		told := &seen{ready: random.IntN(2)}
-		theirs := scaling.New(attribute.NewSet(), noop.NewMeterProvider(), "ns", "rev", told, told, &scaling.DeciderSpec{
-			MaxScaleUpRate: set.MaxUp, MaxScaleDownRate: set.MaxDown, ScalingMetric: "concurrency", TargetValue: set.Target, TotalValue: float64(concurrency),
-			PanicThreshold: set.PanicThreshold, StableWindow: set.Stable, Reachable: reachable,
-		})
+		theirs := scaling.New(attribute.NewSet(), noop.NewMeterProvider(), "ns", "rev", told, told,
+			&scaling.DeciderSpec{
+				MaxScaleUpRate:   set.MaxUp,
+				MaxScaleDownRate: set.MaxDown,
+				ScalingMetric:    "concurrency",
+				TargetValue:      set.Target,
+				TotalValue:       float64(concurrency),
+				PanicThreshold:   set.PanicThreshold,
+				StableWindow:     set.Stable,
+				Reachable:        reachable,
+			})
 		now := time.Unix(1_700_000_000, 0)
 		var state autoscale.State
 		for range 60 {
@@ -63,7 +70,11 @@ func TestSameDecisionsAsKnative(t *testing.T) {
 			want := int(theirs.Scale(log, now).DesiredPodCount)
 			var got int
 			got, state = autoscale.Decide(now, autoscale.Samples{
-				Stable: told.stable, Panic: told.panic, Ready: told.ready, Concurrency: concurrency, Unreachable: !reachable,
+				Stable:      told.stable,
+				Panic:       told.panic,
+				Ready:       told.ready,
+				Concurrency: concurrency,
+				Unreachable: !reachable,
 			}, set, state)
 			if got != want {
 				t.Fatalf("%+v with %+v: %d, Knative says %d", told, set, got, want)

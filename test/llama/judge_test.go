@@ -204,7 +204,8 @@ func TestTheSameTokensAsLlamaCpp(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		t.Logf("%s: the first choice is the same for %d of %d tokens; the largest difference of a logit is %.4f", kind, same, all, largest)
+		t.Logf("%s: the first choice is the same for %d of %d tokens; the largest difference of a logit is %.4f", kind,
+			same, all, largest)
 		if same*100 < all*99 {
 			t.Errorf("%s: the first choice is the same for %d of %d tokens only", kind, same, all)
 		}
@@ -223,9 +224,12 @@ func best(logits []float32) int {
 
 // texts that are hard to cut.
 var hard = []string{
-	"tell me a terrible dad joke about tech", "Why did the computer go to the doctor?", "  two  spaces   three ", "tabs\tand\nlines\n\n  \r\n end",
-	"I'll say it's 12345 times, they've SHE'LL", "x=1+2;//(ok) $9.99 50%!!", "naïve Straße ÄÖÜ çàé", "日本語のテキスト 漢字", "😀 emoji 👍🏽 end", "½ ² ٣ Ⅷ numbers 1 22 333 4444",
-	" ", "a", "<s></s><|user|> marks", "<0x41> ▁under", "ünïcödé'S don't", "don’t “quote” — dash…", "trailing   ", "\n", "a\u00a0b\u3000c", "e\u0301 combining",
+	"tell me a terrible dad joke about tech", "Why did the computer go to the doctor?", "  two  spaces   three ",
+	"tabs\tand\nlines\n\n  \r\n end",
+	"I'll say it's 12345 times, they've SHE'LL", "x=1+2;//(ok) $9.99 50%!!", "naïve Straße ÄÖÜ çàé", "日本語のテキスト 漢字",
+	"😀 emoji 👍🏽 end", "½ ² ٣ Ⅷ numbers 1 22 333 4444",
+	" ", "a", "<s></s><|user|> marks", "<0x41> ▁under", "ünïcödé'S don't", "don’t “quote” — dash…", "trailing   ", "\n",
+	"a\u00a0b\u3000c", "e\u0301 combining",
 }
 
 func TestTheSameIDsAsLlamaCpp(t *testing.T) {
@@ -291,9 +295,13 @@ func bytePairs(t *testing.T, f *gguf.File, pre string) *gguf.File {
 	out.Metadata = append(out.Metadata,
 		gguf.KeyValue{Key: "llama.vocab_size", Value: uint32(len(vocabulary))},
 		gguf.KeyValue{Key: "tokenizer.ggml.model", Value: "gpt2"}, gguf.KeyValue{Key: "tokenizer.ggml.pre", Value: pre},
-		gguf.KeyValue{Key: "tokenizer.ggml.tokens", Value: vocabulary}, gguf.KeyValue{Key: "tokenizer.ggml.token_type", Value: kinds},
+		gguf.KeyValue{Key: "tokenizer.ggml.tokens", Value: vocabulary},
+		gguf.KeyValue{Key: "tokenizer.ggml.token_type", Value: kinds},
 		gguf.KeyValue{Key: "tokenizer.ggml.merges", Value: merges},
-		gguf.KeyValue{Key: "tokenizer.ggml.bos_token_id", Value: uint32(len(vocabulary) - 1)}, gguf.KeyValue{Key: "tokenizer.ggml.eos_token_id", Value: uint32(len(vocabulary) - 1)})
+		gguf.KeyValue{
+			Key:   "tokenizer.ggml.bos_token_id",
+			Value: uint32(len(vocabulary) - 1),
+		}, gguf.KeyValue{Key: "tokenizer.ggml.eos_token_id", Value: uint32(len(vocabulary) - 1)})
 	for _, x := range f.Tensors {
 		if x.Name == "token_embd.weight" { // as many rows as there are tokens now
 			row, _ := x.Type.RowSize(x.Dims[0])

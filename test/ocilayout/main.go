@@ -34,7 +34,12 @@ func run(program, dir string) error {
 	}
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
-	if err := w.WriteHeader(&tar.Header{Name: "app", Mode: 0o755, Size: int64(len(data)), Typeflag: tar.TypeReg}); err != nil {
+	if err := w.WriteHeader(&tar.Header{
+		Name:     "app",
+		Mode:     0o755,
+		Size:     int64(len(data)),
+		Typeflag: tar.TypeReg,
+	}); err != nil {
 		return err
 	}
 	if _, err := w.Write(data); err != nil {
@@ -43,7 +48,9 @@ func run(program, dir string) error {
 	if err := w.Close(); err != nil {
 		return err
 	}
-	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b.Bytes())), nil })
+	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) {
+		return io.NopCloser(bytes.NewReader(b.Bytes())), nil
+	})
 	if err != nil {
 		return err
 	}
@@ -60,10 +67,12 @@ func run(program, dir string) error {
 	if img, err = mutate.ConfigFile(img, cfg); err != nil {
 		return err
 	}
-	img = mutate.MediaType(mutate.ConfigMediaType(img, types.OCIConfigJSON), types.OCIManifestSchema1) // skopeo looks for no other
+	// skopeo looks for no other
+	img = mutate.MediaType(mutate.ConfigMediaType(img, types.OCIConfigJSON), types.OCIManifestSchema1)
 	out, err := layout.Write(dir, empty.Index)
 	if err != nil {
 		return err
 	}
-	return out.AppendImage(img, layout.WithAnnotations(map[string]string{"org.opencontainers.image.ref.name": "latest"}))
+	return out.AppendImage(img,
+		layout.WithAnnotations(map[string]string{"org.opencontainers.image.ref.name": "latest"}))
 }

@@ -20,8 +20,8 @@ const (
 	Model  = "model"
 )
 
-// form is how a family of models writes a conversation. A part that is a control token of the vocabulary becomes it, the
-// others are text; {role} and {text} are the turn's.
+// form is how a family of models writes a conversation. A part that is a control token of the vocabulary becomes it,
+// the others are text; {role} and {text} are the turn's.
 type form struct {
 	mark   string // stands in the chat templates of the family, and in no other's
 	begin  []string
@@ -41,9 +41,11 @@ var forms = []form{
 		role: assistant, text: func(s string) string { return strings.Join(strings.Fields(s), " ") },
 	},
 	{
-		mark: "<|im_start|>",
-		turn: []string{"<|im_start|>", "{role}\n{text}", "<|im_end|>", "\n"}, answer: []string{"<|im_start|>", "assistant\n"},
-		role: assistant, text: strings.TrimSpace,
+		mark:   "<|im_start|>",
+		turn:   []string{"<|im_start|>", "{role}\n{text}", "<|im_end|>", "\n"},
+		answer: []string{"<|im_start|>", "assistant\n"},
+		role:   assistant,
+		text:   strings.TrimSpace,
 	},
 	{
 		mark: "<|start_header_id|>", begin: []string{"<|begin_of_text|>"},
@@ -53,15 +55,17 @@ var forms = []form{
 	},
 }
 
-// prompt writes the conversation as the model was trained to read it, up to the place where its answer begins. Text of a
-// turn never becomes a control token.
+// prompt writes the conversation as the model was trained to read it, up to the place where its answer begins. Text of
+// a turn never becomes a control token.
 func prompt(m *llama.Model, turns []Turn) ([]int, error) {
 	for _, f := range forms {
 		if strings.Contains(m.ChatTemplate(), f.mark) {
 			return f.write(m.Tokenizer(), turns)
 		}
 	}
-	return nil, fault.NotImplemented("tokenizer.chat_template", "the model %q writes conversations in a way that is not known here: serve it with Ollama or llama.cpp", m.Name())
+	return nil, fault.NotImplemented("tokenizer.chat_template",
+		"the model %q writes conversations in a way that is not known here: serve it with Ollama or llama.cpp",
+		m.Name())
 }
 
 func (f form) write(t *llama.Tokenizer, turns []Turn) ([]int, error) {
@@ -73,7 +77,8 @@ func (f form) write(t *llama.Tokenizer, turns []Turn) ([]int, error) {
 			if strings.HasPrefix(p, "<") {
 				id := t.Control(mark)
 				if id < 0 {
-					return fault.Invalid("tokenizer.ggml.tokens", "the vocabulary has no %s, and the chat template uses it", mark)
+					return fault.Invalid("tokenizer.ggml.tokens",
+						"the vocabulary has no %s, and the chat template uses it", mark)
 				}
 				ids = append(ids, id)
 				continue
@@ -87,7 +92,8 @@ func (f form) write(t *llama.Tokenizer, turns []Turn) ([]int, error) {
 	}
 	for i, turn := range turns {
 		if f.role[turn.Role] == "" {
-			return nil, fault.New(fault.InvalidArgument, "turn %d has the role %q: there are system, user and model", i, turn.Role)
+			return nil, fault.New(fault.InvalidArgument, "turn %d has the role %q: there are system, user and model", i,
+				turn.Role)
 		}
 		if err := put(f.turn, turn); err != nil {
 			return nil, err

@@ -94,10 +94,16 @@ func start(binary string, args []string) (*child, error) {
 		return nil, err
 	}
 	defer in.Close()
-	c := &child{stdin: stdin, to: &lines{w: deadline{stdin}}, ready: make(chan struct{}), ended: make(chan struct{}), calls: make(map[uint64]*call)}
+	c := &child{
+		stdin: stdin,
+		to:    &lines{w: deadline{stdin}},
+		ready: make(chan struct{}),
+		ended: make(chan struct{}),
+		calls: make(map[uint64]*call),
+	}
 	c.cmd = exec.Command(binary, args...)
-	// It needs nothing of the platform's. That it first collects garbage at 16 MB, and not at 4, saves it one round while it
-	// loads the built-in model and its caller waits; what it may have at most, LimitMemory says.
+	// It needs nothing of the platform's. That it first collects garbage at 16 MB, and not at 4, saves it one round
+	// while it loads the built-in model and its caller waits; what it may have at most, LimitMemory says.
 	c.cmd.Env = []string{"GOGC=400"}
 	c.cmd.Dir = "/"
 	c.cmd.Stdin, c.cmd.Stderr = in, &c.stderr
@@ -116,8 +122,9 @@ func start(binary string, args []string) (*child, error) {
 	return c, nil
 }
 
-// launch starts the process from a thread that lives as long as it does: Pdeathsig is sent when the thread that started a process ends
-// (prctl(2), PR_SET_PDEATHSIG), and others of this program's do, with each network namespace that is made.
+// launch starts the process from a thread that lives as long as it does: Pdeathsig is sent when the thread that started
+// a process ends (prctl(2), PR_SET_PDEATHSIG), and others of this program's do, with each network namespace that is
+// made.
 func (c *child) launch() error {
 	started := make(chan error)
 	go func() {
@@ -163,16 +170,25 @@ func (c *child) read(out io.Reader) {
 	if err != nil {
 		_ = c.cmd.Process.Kill()
 	}
-	gone := time.AfterFunc(childEndTimeout, func() { _ = c.cmd.Process.Kill() }) // it has closed its output: it must be at its end
+	// it has closed its output: it must be at its end
+	gone := time.AfterFunc(childEndTimeout, func() { _ = c.cmd.Process.Kill() })
 	defer gone.Stop()
 	if wait := c.cmd.Wait(); err == nil {
 		err = wait
 	}
-	c.fail(&fault.Error{Code: fault.Unavailable, Message: "The model's process ended; the next call starts it again.", Cause: errors.Join(errEnded, err, c.said())})
+	c.fail(&fault.Error{
+		Code:    fault.Unavailable,
+		Message: "The model's process ended; the next call starts it again.",
+		Cause:   errors.Join(errEnded, err, c.said()),
+	})
 	loaded()
 	c.mu.Lock()
 	for id, call := range c.calls {
-		call.put(reply{ID: id, Error: &failure{fault.Unavailable, "The model's process ended during the call; the next call starts it again.", errEnded}})
+		call.put(reply{
+			ID: id,
+			Error: &failure{fault.Unavailable,
+				"The model's process ended during the call; the next call starts it again.", errEnded},
+		})
 	}
 	c.calls = make(map[uint64]*call)
 	c.mu.Unlock()
@@ -221,7 +237,11 @@ func (c *child) begin(r request) (uint64, *call, error) {
 			return 0, nil, err
 		}
 		_ = c.cmd.Process.Kill() // half a request may be in the pipe
-		err := &fault.Error{Code: fault.Unavailable, Message: "The model's process does not read: " + err.Error() + ".", Cause: errEnded}
+		err := &fault.Error{
+			Code:    fault.Unavailable,
+			Message: "The model's process does not read: " + err.Error() + ".",
+			Cause:   errEnded,
+		}
 		c.fail(err)
 		return 0, nil, err
 	}

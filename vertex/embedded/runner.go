@@ -62,9 +62,9 @@ func (r *Runner) Name() string {
 	return strings.TrimSuffix(filepath.Base(r.config.Model), ".gguf")
 }
 
-// Generate continues a conversation and gives emit the text as it comes, in whole characters. Faults: InvalidArgument for
-// a prompt that is too long or broken, Unavailable when the process ends meanwhile (before the first text: twice). An error of emit ends the call and is
-// returned; so does the end of ctx.
+// Generate continues a conversation and gives emit the text as it comes, in whole characters. Faults: InvalidArgument
+// for a prompt that is too long or broken, Unavailable when the process ends meanwhile (before the first text: twice).
+// An error of emit ends the call and is returned; so does the end of ctx.
 func (r *Runner) Generate(ctx context.Context, p Prompt, emit func(text string) error) (_ llama.Result, err error) {
 	defer fault.Wrap(&err, "embedded.Generate")
 	if p.Sampling.Seed == 0 {
@@ -176,7 +176,8 @@ func (r *Runner) acquire() (*child, error) {
 			return nil, err
 		}
 		r.child = c
-		r.config.Log.Info("the model's process was started", "model", r.Name(), "pid", c.cmd.Process.Pid, "took", r.config.Now().Sub(began))
+		r.config.Log.Info("the model's process was started", "model", r.Name(), "pid", c.cmd.Process.Pid, "took",
+			r.config.Now().Sub(began))
 	}
 	r.busy++
 	if r.idle != nil {

@@ -56,7 +56,13 @@ func TestMain(m *testing.M) {
 
 func newRunner(t testing.TB, change func(*Config)) *Runner {
 	t.Helper()
-	c := Config{Binary: os.Args[0], Args: []string{"model-runner"}, Idle: time.Hour, Log: slog.New(slog.DiscardHandler), Now: time.Now}
+	c := Config{
+		Binary: os.Args[0],
+		Args:   []string{"model-runner"},
+		Idle:   time.Hour,
+		Log:    slog.New(slog.DiscardHandler),
+		Now:    time.Now,
+	}
 	if change != nil {
 		change(&c)
 	}
@@ -100,7 +106,8 @@ func TestAnAnswer(t *testing.T) {
 	if res.PromptTokens != n || res.OutputTokens == 0 || text.Len() == 0 || strings.HasPrefix(text.String(), " ") {
 		t.Errorf("%q, %+v; the prompt has %d tokens", text.String(), res, n)
 	}
-	if more, err := r.Count(t.Context(), append([]Turn{{System, "Be brief."}}, ask("tell me a joke")...)); err != nil || more <= n {
+	if more, err := r.Count(t.Context(), append([]Turn{{System, "Be brief."}}, ask("tell me a joke")...)); err != nil ||
+		more <= n {
 		t.Errorf("with a system instruction it has %d, %v", more, err)
 	}
 	if r.Name() != "giggle-tiny-1" {
@@ -127,7 +134,8 @@ func TestManyCallsAtOnce(t *testing.T) {
 
 func say(ctx context.Context, r *Runner) (string, error) {
 	var text strings.Builder
-	_, err := r.Generate(ctx, Prompt{Turns: ask("tell me a joke about cats"), Sampling: greedy}, func(s string) error { text.WriteString(s); return nil })
+	_, err := r.Generate(ctx, Prompt{Turns: ask("tell me a joke about cats"), Sampling: greedy},
+		func(s string) error { text.WriteString(s); return nil })
 	return text.String(), err
 }
 
@@ -143,7 +151,8 @@ func TestWhatIsRefused(t *testing.T) {
 		{"a prompt longer than a line", ask(strings.Repeat("x", maxLine)), "bytes"},
 	} {
 		_, err := r.Generate(t.Context(), Prompt{Turns: test.turns}, func(string) error { return nil })
-		if f := fault.From(err); f == nil || f.Code != fault.InvalidArgument || !strings.Contains(f.Message, test.says) {
+		if f := fault.From(err); f == nil || f.Code != fault.InvalidArgument ||
+			!strings.Contains(f.Message, test.says) {
 			t.Errorf("%s: %v", test.name, err)
 		}
 	}
@@ -155,7 +164,10 @@ func TestWhatIsRefused(t *testing.T) {
 func TestTheEndOfACallIsTheEndOfItsWork(t *testing.T) {
 	r := newRunner(t, nil)
 	ctx, cancel := context.WithCancel(t.Context())
-	_, err := r.Generate(ctx, Prompt{Turns: ask("tell me a joke"), Sampling: llama.Sampling{Temperature: 1}}, func(string) error { cancel(); return nil })
+	_, err := r.Generate(ctx, Prompt{
+		Turns:    ask("tell me a joke"),
+		Sampling: llama.Sampling{Temperature: 1},
+	}, func(string) error { cancel(); return nil })
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("after its context: %v", err)
 	}
@@ -175,7 +187,10 @@ func TestAChildThatDiesIsStartedAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := r.process()
-	_, err := r.Generate(t.Context(), Prompt{Turns: ask("tell me a joke"), Sampling: llama.Sampling{Temperature: 1}}, func(string) error {
+	_, err := r.Generate(t.Context(), Prompt{
+		Turns:    ask("tell me a joke"),
+		Sampling: llama.Sampling{Temperature: 1},
+	}, func(string) error {
 		_ = c.cmd.Process.Kill() // at the first piece; then it is gone
 		<-c.ended
 		return nil
@@ -192,7 +207,8 @@ func TestAChildThatDiesIsStartedAgain(t *testing.T) {
 	}
 }
 
-// A call that comes while a process dies is no call in flight, whatever of its death was noticed: it gets another process.
+// A call that comes while a process dies is no call in flight, whatever of its death was noticed: it gets another
+// process.
 func TestAChildThatDiesBeforeACall(t *testing.T) {
 	r := newRunner(t, nil)
 	for range 20 {
@@ -344,8 +360,8 @@ func TestProgramsThatAreNoModel(t *testing.T) {
 	}
 }
 
-// Memory beyond the limit is the end of the process, not of the machine. (Another limit would be needed for the race detector, so
-// that the other tests have none.)
+// Memory beyond the limit is the end of the process, not of the machine. (Another limit would be needed for the race
+// detector, so that the other tests have none.)
 func TestMemoryIsLimited(t *testing.T) {
 	cmd := exec.Command(os.Args[0], "hungry")
 	if err := cmd.Run(); cmd.ProcessState == nil || cmd.ProcessState.ExitCode() == 0 {
@@ -376,7 +392,10 @@ func BenchmarkFirstTokenAfterIdle(b *testing.B) {
 				c.Binary = *program
 			}
 		})
-		_, err := r.Generate(b.Context(), Prompt{Turns: ask("tell me a terrible dad joke about tech"), Sampling: llama.Sampling{MaxTokens: 1}}, func(string) error { return nil })
+		_, err := r.Generate(b.Context(), Prompt{
+			Turns:    ask("tell me a terrible dad joke about tech"),
+			Sampling: llama.Sampling{MaxTokens: 1},
+		}, func(string) error { return nil })
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -398,7 +417,8 @@ func BenchmarkTokens(b *testing.B) {
 	}
 	tokens := 0
 	for b.Loop() {
-		res, err := m.Generate(b.Context(), ids, llama.Sampling{Temperature: 1, Seed: int64(tokens), MaxTokens: 100}, func(string) error { return nil })
+		res, err := m.Generate(b.Context(), ids, llama.Sampling{Temperature: 1, Seed: int64(tokens), MaxTokens: 100},
+			func(string) error { return nil })
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -23,9 +23,9 @@ var weights []byte
 // File returns the bytes of the built-in model's GGUF file. They are not to be changed.
 func File() []byte { return weights }
 
-// Serve is the child: it loads the model of a GGUF file (or the built-in one, for ""), answers the requests that it reads
-// from in and returns when there are no more. It calls limit with the memory that the process may need at most, in bytes: first for
-// loading, then for the model and Parallel texts of full length.
+// Serve is the child: it loads the model of a GGUF file (or the built-in one, for ""), answers the requests that it
+// reads from in and returns when there are no more. It calls limit with the memory that the process may need at most,
+// in bytes: first for loading, then for the model and Parallel texts of full length.
 func Serve(ctx context.Context, path string, limit func(bytes uint64), in io.Reader, out io.Writer) error {
 	to := &lines{w: out}
 	m, err := open(path, limit)
@@ -121,5 +121,6 @@ func (s *server) do(ctx context.Context, r request) (llama.Result, error) {
 	if err != nil || r.Do == doCount {
 		return llama.Result{PromptTokens: len(ids)}, err
 	}
-	return s.model.Generate(ctx, ids, r.Sampling, func(text string) error { return s.out.write(reply{ID: r.ID, Text: text}) })
+	return s.model.Generate(ctx, ids, r.Sampling,
+		func(text string) error { return s.out.write(reply{ID: r.ID, Text: text}) })
 }

@@ -69,7 +69,8 @@ func (l *lines) write(v any) error {
 		return err
 	}
 	if len(b) >= maxLine {
-		return fault.New(fault.InvalidArgument, "the prompt has %d bytes with its marks, and %d are the most", len(b), maxLine)
+		return fault.New(fault.InvalidArgument, "the prompt has %d bytes with its marks, and %d are the most", len(b),
+			maxLine)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -77,8 +78,8 @@ func (l *lines) write(v any) error {
 	return err
 }
 
-// scan calls do with every line that is read, until there are no more. A line that is too long or is no JSON ends it with
-// an error: the other side is broken.
+// scan calls do with every line that is read, until there are no more. A line that is too long or is no JSON ends it
+// with an error: the other side is broken.
 func scan[T any](r io.Reader, do func(T)) error {
 	s := bufio.NewScanner(r)
 	s.Buffer(make([]byte, 4096), maxLine)

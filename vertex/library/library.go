@@ -1,8 +1,9 @@
 // Package library keeps the files of the language models that were added to a platform, and what each file is.
 //
-// It serves the platform's own runtime, which runs the ones that it can, and vertex/registry, which hands them to Ollama. A
-// file is streamed in, its digest taken on the way, and it is on disk before the table names it. A model's name is what the
-// user wants it to be called; what the file was called, and what it says of itself, is kept beside it and never lost.
+// It serves the platform's own runtime, which runs the ones that it can, and vertex/registry, which hands them to
+// Ollama. A file is streamed in, its digest taken on the way, and it is on disk before the table names it. A model's
+// name is what the user wants it to be called; what the file was called, and what it says of itself, is kept beside it
+// and never lost.
 package library
 
 import (
@@ -75,8 +76,8 @@ type Library struct {
 // adding is the pattern of the files that are being added. A kill leaves one; the next start removes it.
 const adding = ".adding-*.gguf"
 
-// Open returns the library in the directory dir. It removes what an Add that was cut off has left there; a whole file that has its name
-// and no row becomes a model: a kill came in between, or the platform of before kept no rows.
+// Open returns the library in the directory dir. It removes what an Add that was cut off has left there; a whole file
+// that has its name and no row becomes a model: a kill came in between, or the platform of before kept no rows.
 func Open(ctx context.Context, dir string, s *store.Store, now func() time.Time) (_ *Library, err error) {
 	defer fault.Wrap(&err, "library.Open")
 	l := &Library{dir: dir, store: s, now: now, guard: func(w io.Writer) io.Writer { return w }}
@@ -119,7 +120,12 @@ func (l *Library) adopt(ctx context.Context, file string) error {
 	}
 	defer func() { _ = f.Close() }() // it was only read
 	base := filepath.Base(file)
-	m := Model{Project: filepath.Base(filepath.Dir(file)), Name: strings.TrimSuffix(base, ".gguf"), Source: saying(base, maxSource), Added: l.now().UTC()}
+	m := Model{
+		Project: filepath.Base(filepath.Dir(file)),
+		Name:    strings.TrimSuffix(base, ".gguf"),
+		Source:  saying(base, maxSource),
+		Added:   l.now().UTC(),
+	}
 	if err := CheckName(m.Name); err != nil {
 		return err
 	}
@@ -180,10 +186,15 @@ func (l *Library) List(ctx context.Context, project string) (out []Model, err er
 	return out, err
 }
 
-// Add keeps a file under a name. Source is what it was called. Check looks at the file before it is kept: it says why the
-// platform can't run it itself, or fails. Faults: InvalidArgument for what is no GGUF file, AlreadyExists, ResourceExhausted
-// when the disk is full.
-func (l *Library) Add(ctx context.Context, project, name, source string, file io.Reader, check func(path string) (unfit string, err error)) (m Model, err error) {
+// Add keeps a file under a name. Source is what it was called. Check looks at the file before it is kept: it says why
+// the platform can't run it itself, or fails. Faults: InvalidArgument for what is no GGUF file, AlreadyExists,
+// ResourceExhausted when the disk is full.
+func (l *Library) Add(
+	ctx context.Context,
+	project, name, source string,
+	file io.Reader,
+	check func(path string) (unfit string, err error),
+) (m Model, err error) {
 	defer fault.Wrap(&err, "library.Add(%s)", name)
 	if err := CheckName(name); err != nil {
 		return m, err
@@ -212,7 +223,9 @@ func (l *Library) Add(ctx context.Context, project, name, source string, file io
 }
 
 func exists(project, name string) error {
-	return fault.New(fault.AlreadyExists, "A model %s was added to project %s already. `giggle models rm %s` first, or add this one under another name.", name, project, name)
+	return fault.New(fault.AlreadyExists,
+		"A model %s was added to project %s already. `giggle models rm %s` first, or add this one under another name.",
+		name, project, name)
 }
 
 // receive writes a file to disk by way of w, and reads what it is.
@@ -262,7 +275,8 @@ func (l *Library) Remove(ctx context.Context, project, name string) (err error) 
 	defer fault.Wrap(&err, "library.Remove(%s)", name)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err := l.store.Update(ctx, func(tx *store.Tx) error { return table.Delete(tx, rowName(project, name)) }); err != nil {
+	if err := l.store.Update(ctx,
+		func(tx *store.Tx) error { return table.Delete(tx, rowName(project, name)) }); err != nil {
 		return err
 	}
 	if err := os.Remove(l.path(project, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -286,7 +300,8 @@ func (m *Model) describe(h *gguf.Header) {
 
 // precisions are the names that llama.cpp has for general.file_type (enum llama_ftype in its llama.h).
 var precisions = map[uint32]string{
-	0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 8: "Q5_0", 9: "Q5_1", 10: "Q2_K", 11: "Q3_K_S", 12: "Q3_K_M", 13: "Q3_K_L", 14: "Q4_K_S",
+	0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 8: "Q5_0", 9: "Q5_1", 10: "Q2_K", 11: "Q3_K_S", 12: "Q3_K_M",
+	13: "Q3_K_L", 14: "Q4_K_S",
 	15: "Q4_K_M", 16: "Q5_K_S", 17: "Q5_K_M", 18: "Q6_K", 32: "BF16",
 }
 

@@ -41,7 +41,10 @@ func open(t *testing.T, dir string) *library.Library {
 func file(t testing.TB, title string) []byte {
 	t.Helper()
 	var b bytes.Buffer
-	f := gguf.File{Tensors: []gguf.Tensor{{Name: "a", Dims: []int{3, 2}, Type: gguf.F32, Data: gguf.Encode(gguf.F32, make([]float32, 6))}}}
+	f := gguf.File{
+		Tensors: []gguf.Tensor{{Name: "a", Dims: []int{3, 2}, Type: gguf.F32, Data: gguf.Encode(gguf.F32,
+			make([]float32, 6))}},
+	}
 	say := func(key string, value any) { f.Metadata = append(f.Metadata, gguf.KeyValue{Key: key, Value: value}) }
 	say("general.architecture", "llama")
 	say("general.name", title)
@@ -78,20 +81,32 @@ func TestAddGetListRemove(t *testing.T) {
 	dir := t.TempDir()
 	l := open(t, dir)
 	content := file(t, "Tiny\nOne\x1b[31m")
-	m, err := l.Add(t.Context(), "p", "gemma3:4b", "tiny.gguf", bytes.NewReader(content), func(path string) (string, error) {
-		b, err := os.ReadFile(path)
-		if !bytes.Equal(b, content) {
-			t.Errorf("the check sees %d bytes", len(b))
-		}
-		return "only Ollama", err
-	})
+	m, err := l.Add(t.Context(), "p", "gemma3:4b", "tiny.gguf", bytes.NewReader(content),
+		func(path string) (string, error) {
+			b, err := os.ReadFile(path)
+			if !bytes.Equal(b, content) {
+				t.Errorf("the check sees %d bytes", len(b))
+			}
+			return "only Ollama", err
+		})
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := library.Model{
-		Project: "p", Name: "gemma3:4b", Source: "tiny.gguf", Digest: fmt.Sprintf("sha256:%x", sha256.Sum256(content)), Size: int64(len(content)), Added: added,
-		Unfit: "only Ollama", Title: "Tiny One [31m", License: "mit", Architecture: "llama", Parameters: 6, Precision: "Q4_K_M", Context: 512,
-		Template: "{{ <|im_start|> }}",
+		Project:      "p",
+		Name:         "gemma3:4b",
+		Source:       "tiny.gguf",
+		Digest:       fmt.Sprintf("sha256:%x", sha256.Sum256(content)),
+		Size:         int64(len(content)),
+		Added:        added,
+		Unfit:        "only Ollama",
+		Title:        "Tiny One [31m",
+		License:      "mit",
+		Architecture: "llama",
+		Parameters:   6,
+		Precision:    "Q4_K_M",
+		Context:      512,
+		Template:     "{{ <|im_start|> }}",
 	}
 	if m != want {
 		t.Errorf("added\n%+v, want\n%+v", m, want)
@@ -108,7 +123,8 @@ func TestAddGetListRemove(t *testing.T) {
 	if all, err := l.List(t.Context(), "p"); err != nil || len(all) != 1 || all[0] != want {
 		t.Errorf("list: %+v, %v", all, err)
 	}
-	if _, err := l.Add(t.Context(), "p", "gemma3:4b", "x", bytes.NewReader(file(t, "other")), fit); !fault.Is(err, fault.AlreadyExists) {
+	if _, err := l.Add(t.Context(), "p", "gemma3:4b", "x", bytes.NewReader(file(t, "other")), fit); !fault.Is(err,
+		fault.AlreadyExists) {
 		t.Errorf("again: %v", err)
 	}
 	if err := l.Remove(t.Context(), "p", "gemma3:4b"); err != nil {
@@ -137,8 +153,11 @@ func TestWhatIsRefusedLeavesNothing(t *testing.T) {
 		{"a name with a hidden file's dot", ".a", bytes.NewReader(file(t, "a")), fit, is(fault.InvalidArgument)},
 		{"no GGUF", "a", strings.NewReader("hello"), fit, is(fault.InvalidArgument)},
 		{"cut off", "a", bytes.NewReader(file(t, "a")[:40]), fit, is(fault.InvalidArgument)},
-		{"broken off", "a", io.MultiReader(bytes.NewReader(file(t, "a")), iotest.ErrReader(broken)), fit, func(err error) bool { return errors.Is(err, broken) }},
-		{"checked", "a", bytes.NewReader(file(t, "a")), func(string) (string, error) { return "", broken }, func(err error) bool { return errors.Is(err, broken) }},
+		{"broken off", "a", io.MultiReader(bytes.NewReader(file(t, "a")),
+			iotest.ErrReader(broken)), fit, func(err error) bool { return errors.Is(err, broken) }},
+		{"checked", "a", bytes.NewReader(file(t,
+			"a")), func(string) (string, error) { return "", broken },
+			func(err error) bool { return errors.Is(err, broken) }},
 	} {
 		if _, err := l.Add(t.Context(), "p", tt.model, "x.gguf", tt.content, tt.check); !tt.want(err) {
 			t.Errorf("%s: %v", tt.name, err)
@@ -180,8 +199,8 @@ func TestOneOfManyIsKept(t *testing.T) {
 	}
 }
 
-// A kill leaves a part of a file that was being received, or a whole one that has its name and not yet its row, as the platforms of
-// before kept all of theirs.
+// A kill leaves a part of a file that was being received, or a whole one that has its name and not yet its row, as the
+// platforms of before kept all of theirs.
 func TestOpenAfterAKill(t *testing.T) {
 	dir := t.TempDir()
 	l := open(t, dir)
@@ -198,7 +217,9 @@ func TestOpenAfterAKill(t *testing.T) {
 		t.Fatal(err)
 	}
 	l = open(t, dir)
-	if m, err := l.Get(t.Context(), "p", "whole"); err != nil || m.Digest != fmt.Sprintf("sha256:%x", sha256.Sum256(whole)) || m.Size != int64(len(whole)) || m.Title != "whole" {
+	if m, err := l.Get(t.Context(), "p",
+		"whole"); err != nil || m.Digest != fmt.Sprintf("sha256:%x", sha256.Sum256(whole)) ||
+		m.Size != int64(len(whole)) || m.Title != "whole" {
 		t.Errorf("adopted: %+v, %v", m, err)
 	}
 	if err := l.Remove(t.Context(), "p", "whole"); err != nil {

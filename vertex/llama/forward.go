@@ -19,13 +19,25 @@ type run struct {
 func (m *Model) start() *run {
 	s := m.shape
 	f := func(n int) []float32 { return make([]float32, n) }
-	return &run{m: m, keys: make([][]float32, s.layers), values: make([][]float32, s.layers),
-		x: f(s.width), norm: f(s.width), q: f(s.heads * s.head), att: f(s.heads * s.head), out: f(s.width),
-		gate: f(s.hidden), up: f(s.hidden), logits: f(s.vocabulary), cos: f(s.rope / 2), sin: f(s.rope / 2)}
+	return &run{
+		m:      m,
+		keys:   make([][]float32, s.layers),
+		values: make([][]float32, s.layers),
+		x:      f(s.width),
+		norm:   f(s.width),
+		q:      f(s.heads * s.head),
+		att:    f(s.heads * s.head),
+		out:    f(s.width),
+		gate:   f(s.hidden),
+		up:     f(s.hidden),
+		logits: f(s.vocabulary),
+		cos:    f(s.rope / 2),
+		sin:    f(s.rope / 2),
+	}
 }
 
-// step appends a token. With logits, it returns what may follow: one number for each token of the vocabulary, valid until
-// the next step.
+// step appends a token. With logits, it returns what may follow: one number for each token of the vocabulary, valid
+// until the next step.
 func (r *run) step(token int, logits bool) []float32 {
 	m, s, w := r.m, r.m.shape, &r.m.weights
 	copy(r.x, w.embed.row(token))

@@ -29,11 +29,14 @@ func (m *Model) Generate(ctx context.Context, prompt []int, s Sampling, emit fun
 		return res, fault.New(fault.InvalidArgument, "the prompt is empty")
 	}
 	if len(prompt) >= m.shape.context {
-		return res, fault.New(fault.InvalidArgument, "the prompt has %d tokens, and the model's context has %d for prompt and answer together", len(prompt), m.shape.context)
+		return res, fault.New(fault.InvalidArgument,
+			"the prompt has %d tokens, and the model's context has %d for prompt and answer together", len(prompt),
+			m.shape.context)
 	}
 	for _, id := range prompt {
 		if id < 0 || id >= m.shape.vocabulary {
-			return res, fault.New(fault.InvalidArgument, "token %d is not one of the model's %d", id, m.shape.vocabulary)
+			return res, fault.New(fault.InvalidArgument, "token %d is not one of the model's %d", id,
+				m.shape.vocabulary)
 		}
 	}
 	room := m.shape.context - len(prompt)
@@ -125,10 +128,12 @@ func (s *stream) say(text string) error {
 	return s.emit(strings.ToValidUTF8(text, "�"))
 }
 
-// Teacher runs a fixed text and calls see after every token with the logits of what may follow it. It is for comparisons.
+// Teacher runs a fixed text and calls see after every token with the logits of what may follow it. It is for
+// comparisons.
 func (m *Model) Teacher(tokens []int, see func(position int, logits []float32)) error {
 	if len(tokens) > m.shape.context {
-		return fault.New(fault.InvalidArgument, "the text has %d tokens, and the model's context has %d", len(tokens), m.shape.context)
+		return fault.New(fault.InvalidArgument, "the text has %d tokens, and the model's context has %d", len(tokens),
+			m.shape.context)
 	}
 	r := m.start()
 	for i, id := range tokens {

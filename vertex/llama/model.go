@@ -37,7 +37,8 @@ type shape struct {
 }
 
 // Open reads a model from a GGUF file. A file that is broken is an InvalidArgument fault, one that asks for more than
-// this package does (other architectures, number formats, vocabularies) Unimplemented. Memory is bounded by the file's size.
+// this package does (other architectures, number formats, vocabularies) Unimplemented. Memory is bounded by the file's
+// size.
 func Open(path string) (_ *Model, err error) {
 	defer fault.Wrap(&err, "llama.Open(%s)", path)
 	f, err := os.Open(path)
@@ -53,7 +54,8 @@ func Open(path string) (_ *Model, err error) {
 		return nil, fault.New(fault.InvalidArgument, "the model is not a file")
 	}
 	if info.Size() > maxFile {
-		return nil, fault.NotImplemented("model", "the file has %d bytes, and %d are the most here: serve it with Ollama or llama.cpp", info.Size(), maxFile)
+		return nil, fault.NotImplemented("model",
+			"the file has %d bytes, and %d are the most here: serve it with Ollama or llama.cpp", info.Size(), maxFile)
 	}
 	b := make([]byte, info.Size())
 	if _, err := io.ReadFull(f, b); err != nil {
@@ -71,7 +73,8 @@ func Load(b []byte) (_ *Model, err error) {
 	}
 	k := &keys{file: f}
 	if a := k.text("general.architecture"); a != "llama" {
-		return nil, fault.NotImplemented("general.architecture", "models of architecture %q are not run: \"llama\" is", a)
+		return nil, fault.NotImplemented("general.architecture", "models of architecture %q are not run: \"llama\" is",
+			a)
 	}
 	m := &Model{name: k.text("general.name"), template: k.text("tokenizer.chat_template")}
 	vocabulary := k.vocabulary()
@@ -124,8 +127,8 @@ func (k *keys) text(key string) string {
 	return s
 }
 
-// number returns a whole number between low and high; def stands for a key that is not there, and must be given if that is
-// not allowed: -1.
+// number returns a whole number between low and high; def stands for a key that is not there, and must be given if that
+// is not allowed: -1.
 func (k *keys) number(key string, low, high, def int) int {
 	var n int64
 	switch v := k.file.Get(key).(type) {
@@ -169,10 +172,14 @@ func (k *keys) float(key string, def float64) float64 {
 func (k *keys) shape(tokens int) shape {
 	const most = 1 << 20
 	s := shape{
-		context: min(k.number("llama.context_length", 1, math.MaxInt32, -1), maxContext), width: k.number("llama.embedding_length", 1, most, -1),
-		hidden: k.number("llama.feed_forward_length", 1, most, -1), layers: k.number("llama.block_count", 1, maxLayers, -1),
-		heads: k.number("llama.attention.head_count", 1, 1<<10, -1), vocabulary: tokens,
-		ropeBase: k.float("llama.rope.freq_base", 10000), epsilon: k.float("llama.attention.layer_norm_rms_epsilon", 1e-5),
+		context:    min(k.number("llama.context_length", 1, math.MaxInt32, -1), maxContext),
+		width:      k.number("llama.embedding_length", 1, most, -1),
+		hidden:     k.number("llama.feed_forward_length", 1, most, -1),
+		layers:     k.number("llama.block_count", 1, maxLayers, -1),
+		heads:      k.number("llama.attention.head_count", 1, 1<<10, -1),
+		vocabulary: tokens,
+		ropeBase:   k.float("llama.rope.freq_base", 10000),
+		epsilon:    k.float("llama.attention.layer_norm_rms_epsilon", 1e-5),
 	}
 	if k.err != nil {
 		return s

@@ -29,7 +29,10 @@ func small(kind gguf.Type) *gguf.File {
 		{Key: "general.architecture", Value: "llama"}, {Key: "general.name", Value: "small"},
 		{Key: "llama.context_length", Value: uint32(64)}, {Key: "llama.embedding_length", Value: uint32(width)},
 		{Key: "llama.block_count", Value: uint32(2)}, {Key: "llama.feed_forward_length", Value: uint32(hidden)},
-		{Key: "llama.attention.head_count", Value: uint32(heads)}, {Key: "llama.attention.head_count_kv", Value: uint32(shared)},
+		{
+			Key:   "llama.attention.head_count",
+			Value: uint32(heads),
+		}, {Key: "llama.attention.head_count_kv", Value: uint32(shared)},
 		{Key: "tokenizer.ggml.model", Value: v.Model}, {Key: "tokenizer.ggml.tokens", Value: v.Tokens},
 		{Key: "tokenizer.ggml.scores", Value: v.Scores}, {Key: "tokenizer.ggml.token_type", Value: types},
 		{Key: "tokenizer.ggml.bos_token_id", Value: uint32(1)}, {Key: "tokenizer.ggml.eos_token_id", Value: uint32(2)},
@@ -132,7 +135,11 @@ func TestTheSameSeedGivesTheSameAnswer(t *testing.T) {
 		t.Errorf("another seed gives the same: %q", one)
 	}
 	greedy, _ := answer(t, m, Sampling{MaxTokens: 30})
-	for _, s := range []Sampling{{Temperature: 2, TopK: 1, MaxTokens: 30}, {Temperature: 1, TopP: 1e-9, MaxTokens: 30}} {
+	for _, s := range []Sampling{{
+		Temperature: 2,
+		TopK:        1,
+		MaxTokens:   30,
+	}, {Temperature: 1, TopP: 1e-9, MaxTokens: 30}} {
 		if got, _ := answer(t, m, s); got != greedy {
 			t.Errorf("%+v gives %q, the likeliest is %q", s, got, greedy)
 		}
@@ -173,7 +180,8 @@ func TestWhatGenerateRefuses(t *testing.T) {
 		}
 	}
 	full := errors.New("full")
-	if _, err := m.Generate(t.Context(), []int{1}, Sampling{MaxTokens: 60, Temperature: 1}, func(string) error { return full }); !errors.Is(err, full) {
+	if _, err := m.Generate(t.Context(), []int{1}, Sampling{MaxTokens: 60, Temperature: 1},
+		func(string) error { return full }); !errors.Is(err, full) {
 		t.Errorf("what emit returns is lost: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -261,7 +269,8 @@ func TestModelsThatAreRefused(t *testing.T) {
 		{"no vocabulary", set("tokenizer.ggml.tokens", []string{}), fault.InvalidArgument},
 		{"an end outside", set("tokenizer.ggml.eos_token_id", uint32(1<<30)), fault.InvalidArgument},
 		{"a tensor too many", func(f *gguf.File) {
-			f.Tensors = append(f.Tensors, gguf.Tensor{Name: "blk.0.attn_q.bias", Dims: []int{8}, Data: make([]byte, 32)})
+			f.Tensors = append(f.Tensors,
+				gguf.Tensor{Name: "blk.0.attn_q.bias", Dims: []int{8}, Data: make([]byte, 32)})
 		}, fault.Unimplemented},
 		{"a tensor too few", func(f *gguf.File) { f.Tensors = f.Tensors[1:] }, fault.InvalidArgument},
 	} {
@@ -279,8 +288,8 @@ func TestModelsThatAreRefused(t *testing.T) {
 	}
 }
 
-// A file that loads can be run. The files are good ones with some bytes of their first part changed: whole files would be too large
-// to be varied.
+// A file that loads can be run. The files are good ones with some bytes of their first part changed: whole files would
+// be too large to be varied.
 func FuzzLoad(f *testing.F) {
 	good := [][]byte{bytesOf(f, small(gguf.F32)), bytesOf(f, small(gguf.Q8_0))}
 	head := bytes.Index(good[0], []byte("tokenizer.ggml.tokens"))
@@ -301,13 +310,15 @@ func FuzzLoad(f *testing.F) {
 		if len(ids) == 0 || len(ids) >= m.Context() {
 			return
 		}
-		if _, err := m.Generate(t.Context(), ids, Sampling{MaxTokens: 2}, func(string) error { return nil }); err != nil {
+		if _, err := m.Generate(t.Context(), ids, Sampling{MaxTokens: 2},
+			func(string) error { return nil }); err != nil {
 			t.Fatal(err)
 		}
 	})
 }
 
-// With keys and values kept, a text costs what its tokens cost: the logits at each place are those of the text up to there.
+// With keys and values kept, a text costs what its tokens cost: the logits at each place are those of the text up to
+// there.
 func TestTheCacheChangesNothing(t *testing.T) {
 	m := loadSmall(t)
 	ids := m.Tokenizer().Encode("abcabc", true)

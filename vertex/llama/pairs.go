@@ -11,8 +11,8 @@ import (
 // splitter cuts a text into words: merges never cross their borders.
 type splitter func(text string) []string
 
-// splitters are the ways that are known, by `tokenizer.ggml.pre`. Each does what a regular expression with a look ahead does,
-// which Go's don't have; the expressions are those that the models were trained with.
+// splitters are the ways that are known, by `tokenizer.ggml.pre`. Each does what a regular expression with a look ahead
+// does, which Go's don't have; the expressions are those that the models were trained with.
 var splitters = map[string]splitter{
 	"gpt-2":     splitGPT2,
 	"smollm":    splitSmolLM,
@@ -25,7 +25,8 @@ func (t *Tokenizer) indexMerges() error {
 	v := t.vocabulary
 	var known bool
 	if t.split, known = splitters[v.Pre]; !known {
-		return fault.NotImplemented("tokenizer.ggml.pre", "words are not cut in the way of %q: \"gpt-2\", \"smollm\", \"llama-bpe\" and \"qwen2\" are", v.Pre)
+		return fault.NotImplemented("tokenizer.ggml.pre",
+			"words are not cut in the way of %q: \"gpt-2\", \"smollm\", \"llama-bpe\" and \"qwen2\" are", v.Pre)
 	}
 	t.ranks = make(map[pair]int, len(v.Merges))
 	for i, m := range v.Merges {
@@ -68,8 +69,8 @@ func (t *Tokenizer) encodePairs(ids []int, text string) []int {
 	return ids
 }
 
-// printable has a visible character for every byte, as GPT-2's vocabulary: those of Latin-1 stand for themselves, the others for
-// the characters from U+0100 on, in their order.
+// printable has a visible character for every byte, as GPT-2's vocabulary: those of Latin-1 stand for themselves, the
+// others for the characters from U+0100 on, in their order.
 var printable, fromRune = func() (to [256]rune, from map[rune]byte) {
 	from = make(map[rune]byte, 256)
 	next := rune(256)
@@ -108,7 +109,8 @@ func isNumber(r rune) bool { return unicode.IsNumber(r) }
 func isOther(r rune) bool  { return !unicode.IsSpace(r) && !isLetter(r) && !isNumber(r) }
 func isBreak(r rune) bool  { return r == '\r' || r == '\n' }
 
-// span returns the length in bytes of the characters at the front of s that are all is, at most limit of them (0: no limit).
+// span returns the length in bytes of the characters at the front of s that are all is, at most limit of them (0: no
+// limit).
 func span(s string, is func(rune) bool, limit int) int {
 	count := 0
 	for i, r := range s {
@@ -130,8 +132,8 @@ func contraction(s string, anyCase bool) int {
 	return 0
 }
 
-// blank returns the length of the white space at the front of s as `\s+(?!\S)|\s+` takes it: the last one before a word is
-// left to the word.
+// blank returns the length of the white space at the front of s as `\s+(?!\S)|\s+` takes it: the last one before a word
+// is left to the word.
 func blank(s string) int {
 	n := span(s, unicode.IsSpace, 0)
 	if n == len(s) || n == 0 {
@@ -190,7 +192,8 @@ func splitSmolLM(text string) []string {
 	return words
 }
 
-// splitLlama3 is (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,digits}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+
+// splitLlama3 is (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,digits}|
+// ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+
 func splitLlama3(text string, digits int) []string {
 	return cut(text, func(s string) int {
 		if n := contraction(s, true); n > 0 {

@@ -34,7 +34,11 @@ type candidate struct {
 }
 
 func newSampler(s Sampling) *sampler {
-	return &sampler{Sampling: s, rng: rand.New(rand.NewPCG(uint64(s.Seed), 0x9e3779b97f4a7c15)), count: make(map[int]int)}
+	return &sampler{
+		Sampling: s,
+		rng:      rand.New(rand.NewPCG(uint64(s.Seed), 0x9e3779b97f4a7c15)),
+		count:    make(map[int]int),
+	}
 }
 
 // next chooses one of the tokens and counts it. Of equal ones the lowest id comes first.
@@ -61,7 +65,10 @@ func (s *sampler) choose(logits []float32) int {
 	for id, v := range logits {
 		s.order = append(s.order, candidate{id: id, logit: float64(v)})
 	}
-	slices.SortFunc(s.order, func(a, b candidate) int { return cmp.Or(cmp.Compare(b.logit, a.logit), cmp.Compare(a.id, b.id)) })
+	slices.SortFunc(s.order, func(a, b candidate) int {
+		return cmp.Or(cmp.Compare(b.logit, a.logit),
+			cmp.Compare(a.id, b.id))
+	})
 	kept := s.order
 	if s.TopK > 0 && s.TopK < len(kept) {
 		kept = kept[:s.TopK]

@@ -63,7 +63,12 @@ type pair struct{ left, right string }
 
 // NewTokenizer checks the vocabulary and indexes it.
 func NewTokenizer(v Vocabulary) (*Tokenizer, error) {
-	t := &Tokenizer{vocabulary: v, ids: make(map[string]int, len(v.Tokens)), controls: make(map[string]int), unknown: none}
+	t := &Tokenizer{
+		vocabulary: v,
+		ids:        make(map[string]int, len(v.Tokens)),
+		controls:   make(map[string]int),
+		unknown:    none,
+	}
 	if len(v.Types) != 0 && len(v.Types) != len(v.Tokens) {
 		return nil, fault.Invalid("tokenizer.ggml.token_type", "%d types for %d tokens", len(v.Types), len(v.Tokens))
 	}
@@ -112,7 +117,8 @@ func NewTokenizer(v Vocabulary) (*Tokenizer, error) {
 			return nil, err
 		}
 	default:
-		return nil, fault.NotImplemented("tokenizer.ggml.model", "vocabularies of kind %q are not read: \"llama\" and \"gpt2\" are", v.Model)
+		return nil, fault.NotImplemented("tokenizer.ggml.model",
+			"vocabularies of kind %q are not read: \"llama\" and \"gpt2\" are", v.Model)
 	}
 	return t, nil
 }

@@ -14,7 +14,13 @@ import (
 
 // pieces is a small sentencepiece vocabulary: 0 unknown, 1 begin, 2 end, 3…258 bytes, then a control token and pieces.
 func pieces(texts ...string) Vocabulary {
-	v := Vocabulary{Model: "llama", BOS: 1, EOS: 2, EOT: -1, SpacePrefix: true}
+	v := Vocabulary{
+		Model:       "llama",
+		BOS:         1,
+		EOS:         2,
+		EOT:         -1,
+		SpacePrefix: true,
+	}
 	add := func(text string, kind TokenType, score float32) {
 		v.Tokens, v.Types, v.Scores = append(v.Tokens, text), append(v.Types, kind), append(v.Scores, score)
 	}
@@ -74,7 +80,14 @@ func TestPiecesAreMergedByScore(t *testing.T) {
 
 // pairs is a vocabulary of bytes and the given merges.
 func pairs(pre string, merges ...string) Vocabulary {
-	v := Vocabulary{Model: "gpt2", Pre: pre, BOS: -1, EOS: -1, EOT: -1, Merges: merges}
+	v := Vocabulary{
+		Model:  "gpt2",
+		Pre:    pre,
+		BOS:    -1,
+		EOS:    -1,
+		EOT:    -1,
+		Merges: merges,
+	}
 	for _, r := range printable {
 		v.Tokens = append(v.Tokens, string(r))
 	}
@@ -110,10 +123,12 @@ func TestWords(t *testing.T) {
 		pre, text string
 		want      []string
 	}{
-		{"gpt-2", "I'll  say 'no' 1234 times!!\n\n x", []string{"I", "'ll", " ", " say", " '", "no", "'", " 1234", " times", "!!", "\n\n", " x"}},
+		{"gpt-2", "I'll  say 'no' 1234 times!!\n\n x", []string{"I", "'ll", " ", " say", " '", "no", "'", " 1234",
+			" times", "!!", "\n\n", " x"}},
 		{"gpt-2", "end  ", []string{"end", "  "}},
 		{"smollm", "in 1984 I", []string{"in", " ", "1", "9", "8", "4", " I"}},
-		{"llama-bpe", "I'LL pay 12345, (now)\n\nthen", []string{"I", "'LL", " pay", " ", "123", "45", ",", " (", "now", ")\n\n", "then"}},
+		{"llama-bpe", "I'LL pay 12345, (now)\n\nthen", []string{"I", "'LL", " pay", " ", "123", "45", ",", " (", "now",
+			")\n\n", "then"}},
 		{"llama-bpe", "a \n b\t\tc  d", []string{"a", " \n", " b", "\t", "\tc", " ", " d"}},
 		{"qwen2", "x 12", []string{"x", " ", "1", "2"}},
 		{"qwen2", "naïve Straße", []string{"naïve", " Straße"}},
@@ -157,7 +172,8 @@ func TestVocabulariesThatAreRefused(t *testing.T) {
 
 // Whatever the text is, its tokens stand for the same bytes.
 func FuzzEncode(f *testing.F) {
-	for _, s := range []string{"hello", " two  spaces ", "I'll\r\n\tbe 1234 ½ years", "日本語 \xff\xfe", "▁", "<0x41></s>"} {
+	for _, s := range []string{"hello", " two  spaces ", "I'll\r\n\tbe 1234 ½ years", "日本語 \xff\xfe", "▁",
+		"<0x41></s>"} {
 		f.Add(s)
 	}
 	sp := newTokenizer(f, pieces("he", "ll", "▁he", "llo", "▁", "h", "e", "l", "o", "日"))

@@ -64,7 +64,8 @@ func (t *tensors) take(name string, rows, columns int) []float32 {
 		return nil
 	}
 	if t.numbers += n; t.numbers > maxNumbers {
-		t.err = fault.NotImplemented("model", "the model has more than %d weights: serve it with Ollama or llama.cpp", maxNumbers)
+		t.err = fault.NotImplemented("model", "the model has more than %d weights: serve it with Ollama or llama.cpp",
+			maxNumbers)
 		return nil
 	}
 	out := make([]float32, n)
@@ -76,8 +77,8 @@ func (t *tensors) matrix(name string, rows, columns int) matrix {
 	return matrix{t.take(name, rows, columns), rows, columns}
 }
 
-// read takes all weights, and the factors of the rope, which most files don't have. A tensor that is left over belongs to
-// something that this package does not do: the file is refused.
+// read takes all weights, and the factors of the rope, which most files don't have. A tensor that is left over belongs
+// to something that this package does not do: the file is refused.
 func (w *weights) read(f *gguf.File, s shape) (factors []float32, err error) {
 	t := &tensors{left: make(map[string]gguf.Tensor)}
 	for _, x := range f.Tensors {

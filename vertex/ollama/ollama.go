@@ -156,7 +156,9 @@ func options(c vertex.Generation) map[string]any {
 }
 
 // Generate answers, piece by piece.
-func (b *Backend) Generate(ctx context.Context, r *vertex.Request, emit func(vertex.Chunk) error) (vertex.Answer, error) {
+func (b *Backend) Generate(
+	ctx context.Context, r *vertex.Request, emit func(vertex.Chunk) error,
+) (vertex.Answer, error) {
 	last, err := b.chat(ctx, b.ask(r), func(p response) error {
 		c := vertex.Chunk{Text: p.Message.Content}
 		for _, call := range p.Message.ToolCalls {
@@ -170,7 +172,11 @@ func (b *Backend) Generate(ctx context.Context, r *vertex.Request, emit func(ver
 	if err != nil {
 		return vertex.Answer{}, err
 	}
-	a := vertex.Answer{Finish: vertex.Stop, Model: last.Model, Usage: vertex.Usage{Prompt: last.PromptEvalCount, Output: last.EvalCount}}
+	a := vertex.Answer{
+		Finish: vertex.Stop,
+		Model:  last.Model,
+		Usage:  vertex.Usage{Prompt: last.PromptEvalCount, Output: last.EvalCount},
+	}
 	if last.DoneReason == "length" {
 		a.Finish = vertex.Length
 	}
@@ -215,7 +221,8 @@ func (b *Backend) chat(ctx context.Context, q request, emit func(response) error
 			continue
 		}
 		if err := json.Unmarshal(lines.Bytes(), &p); err != nil {
-			return last, fault.New(fault.Unavailable, "The Ollama server at %s does not answer as Ollama does: %v.", b.URL, err)
+			return last, fault.New(fault.Unavailable, "The Ollama server at %s does not answer as Ollama does: %v.",
+				b.URL, err)
 		}
 		if p.Error != "" {
 			return last, fault.New(fault.Unavailable, "The Ollama server at %s failed: %.500s", b.URL, p.Error)

@@ -45,19 +45,39 @@ func TestQuestionAndAnswer(t *testing.T) {
 	r := &vertex.Request{
 		System: "be funny",
 		Turns: []vertex.Turn{
-			{Role: vertex.User, Parts: []vertex.Part{{Text: "look: "}, {Text: "what?"}, {Media: &vertex.Media{Type: "image/png", Data: []byte("hi")}}}},
-			{Role: vertex.Model, Parts: []vertex.Part{{Call: &vertex.Call{Name: "f", Args: json.RawMessage(`{"a":1}`)}}}},
-			{Role: vertex.User, Parts: []vertex.Part{{Reply: &vertex.Reply{Name: "f", Response: json.RawMessage(`{"b":2}`)}}}},
+			{
+				Role: vertex.User,
+				Parts: []vertex.Part{{Text: "look: "}, {Text: "what?"},
+					{Media: &vertex.Media{Type: "image/png", Data: []byte("hi")}}},
+			},
+			{
+				Role:  vertex.Model,
+				Parts: []vertex.Part{{Call: &vertex.Call{Name: "f", Args: json.RawMessage(`{"a":1}`)}}},
+			},
+			{
+				Role:  vertex.User,
+				Parts: []vertex.Part{{Reply: &vertex.Reply{Name: "f", Response: json.RawMessage(`{"b":2}`)}}},
+			},
 		},
 		Tools: []vertex.Tool{{Name: "f", Description: "does", Parameters: json.RawMessage(`{"type":"object"}`)}},
 		Config: vertex.Generation{
-			Temperature: number(0.5), TopP: number(0.9), TopK: number(40), Seed: number(int64(7)), MaxTokens: 100, Stop: []string{"END"}, PresencePenalty: number(1.0),
-			Schema: json.RawMessage(`{"type":"array"}`),
+			Temperature:     number(0.5),
+			TopP:            number(0.9),
+			TopK:            number(40),
+			Seed:            number(int64(7)),
+			MaxTokens:       100,
+			Stop:            []string{"END"},
+			PresencePenalty: number(1.0),
+			Schema:          json.RawMessage(`{"type":"array"}`),
 		},
 	}
 	var text string
 	a, err := b.Generate(t.Context(), r, func(c vertex.Chunk) error { text += c.Text; return nil })
-	if err != nil || text != "Why not?" || a != (vertex.Answer{Finish: vertex.Length, Usage: vertex.Usage{Prompt: 11, Output: 4}, Model: "gemma3:4b"}) {
+	if err != nil || text != "Why not?" || a != (vertex.Answer{
+		Finish: vertex.Length,
+		Usage:  vertex.Usage{Prompt: 11, Output: 4},
+		Model:  "gemma3:4b",
+	}) {
 		t.Errorf("%q, %+v, %v", text, a, err)
 	}
 	want := map[string]any{
@@ -65,12 +85,17 @@ func TestQuestionAndAnswer(t *testing.T) {
 		"messages": []any{
 			map[string]any{"role": "system", "content": "be funny"},
 			map[string]any{"role": "user", "content": "look: what?", "images": []any{"aGk="}},
-			map[string]any{"role": "assistant", "content": "", "tool_calls": []any{map[string]any{"function": map[string]any{"name": "f", "arguments": map[string]any{"a": 1.0}}}}},
+			map[string]any{"role": "assistant", "content": "",
+				"tool_calls": []any{map[string]any{"function": map[string]any{"name": "f",
+					"arguments": map[string]any{"a": 1.0}}}}},
 			map[string]any{"role": "tool", "content": `{"b":2}`, "tool_name": "f"},
 		},
-		"tools":   []any{map[string]any{"type": "function", "function": map[string]any{"name": "f", "description": "does", "parameters": map[string]any{"type": "object"}}}},
-		"format":  map[string]any{"type": "array"},
-		"options": map[string]any{"temperature": 0.5, "top_p": 0.9, "top_k": 40.0, "seed": 7.0, "num_predict": 100.0, "stop": []any{"END"}, "presence_penalty": 1.0},
+		"tools": []any{map[string]any{"type": "function",
+			"function": map[string]any{"name": "f", "description": "does",
+				"parameters": map[string]any{"type": "object"}}}},
+		"format": map[string]any{"type": "array"},
+		"options": map[string]any{"temperature": 0.5, "top_p": 0.9, "top_k": 40.0, "seed": 7.0, "num_predict": 100.0,
+			"stop": []any{"END"}, "presence_penalty": 1.0},
 	}
 	if diff := cmp.Diff(want, *asked); diff != "" {
 		t.Error(diff)
@@ -81,8 +106,10 @@ func TestCallsOfFunctions(t *testing.T) {
 	b, _ := server(t, 200, `{"message":{"role":"assistant","content":"","tool_calls":[{"function":{"name":"f","arguments":{"a":1}}}]},"done":false}
 {"message":{"role":"assistant","content":""},"done":true,"done_reason":"stop"}`)
 	var calls []vertex.Call
-	a, err := b.Generate(t.Context(), &vertex.Request{}, func(c vertex.Chunk) error { calls = append(calls, c.Calls...); return nil })
-	if err != nil || len(calls) != 1 || calls[0].Name != "f" || string(calls[0].Args) != `{"a":1}` || a.Finish != vertex.Stop || a.Model != "gemma3:4b" {
+	a, err := b.Generate(t.Context(), &vertex.Request{},
+		func(c vertex.Chunk) error { calls = append(calls, c.Calls...); return nil })
+	if err != nil || len(calls) != 1 || calls[0].Name != "f" || string(calls[0].Args) != `{"a":1}` ||
+		a.Finish != vertex.Stop || a.Model != "gemma3:4b" {
 		t.Errorf("%+v, %+v, %v", calls, a, err)
 	}
 }
@@ -109,8 +136,10 @@ func TestFailures(t *testing.T) {
 		"a server that breaks": {500, "", fault.Unavailable, "500"},
 		"an error in a line":   {200, `{"error":"out of memory"}`, fault.Unavailable, "out of memory"},
 		"no JSON":              {200, "hello", fault.Unavailable, "as Ollama does"},
-		"half an answer":       {200, `{"message":{"content":"x"},"done":false}` + "\n", fault.Unavailable, "broke off"},
-		"a line without end":   {200, `{"message":{"content":"` + strings.Repeat("x", 5<<20) + `"}}`, fault.Unavailable, "can't be reached"},
+		"half an answer": {200, `{"message":{"content":"x"},"done":false}` +
+			"\n", fault.Unavailable, "broke off"},
+		"a line without end": {200, `{"message":{"content":"` + strings.Repeat("x", 5<<20) +
+			`"}}`, fault.Unavailable, "can't be reached"},
 	} {
 		t.Run(what, func(t *testing.T) {
 			b, _ := server(t, tt.status, tt.body)
@@ -125,17 +154,20 @@ func TestFailures(t *testing.T) {
 		t.Errorf("no server: %v", err)
 	}
 	knows := &ollama.Backend{Client: &http.Client{Transport: refuses{}}, URL: "http://x", Model: "m"}
-	if _, err := knows.Count(t.Context(), &vertex.Request{}); !fault.Is(err, fault.PermissionDenied) || !strings.Contains(fault.From(err).Message, "roles/run.invoker") {
+	if _, err := knows.Count(t.Context(), &vertex.Request{}); !fault.Is(err, fault.PermissionDenied) ||
+		!strings.Contains(fault.From(err).Message, "roles/run.invoker") {
 		t.Errorf("a transport that knows why: %v", err)
 	}
 	b, _ := server(t, 200, good)
 	stop := errors.New("stop")
-	if _, err := b.Generate(t.Context(), &vertex.Request{}, func(vertex.Chunk) error { return stop }); !errors.Is(err, stop) {
+	if _, err := b.Generate(t.Context(), &vertex.Request{}, func(vertex.Chunk) error { return stop }); !errors.Is(err,
+		stop) {
 		t.Errorf("a receiver that fails: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := b.Generate(ctx, &vertex.Request{}, func(vertex.Chunk) error { return nil }); !errors.Is(err, context.Canceled) {
+	if _, err := b.Generate(ctx, &vertex.Request{}, func(vertex.Chunk) error { return nil }); !errors.Is(err,
+		context.Canceled) {
 		t.Errorf("a client that left: %v", err)
 	}
 }

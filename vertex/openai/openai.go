@@ -106,7 +106,11 @@ func (b *Backend) ask(r *vertex.Request) map[string]any {
 				uri := "data:" + p.Media.Type + ";base64," + base64.StdEncoding.EncodeToString(p.Media.Data)
 				parts = append(parts, part{Type: "image_url", ImageURL: map[string]string{"url": uri}})
 			case p.Call != nil:
-				c := toolCall{Index: len(m.ToolCalls), ID: callID(p.Call.ID, p.Call.Name, calls[p.Call.Name]), Type: "function"}
+				c := toolCall{
+					Index: len(m.ToolCalls),
+					ID:    callID(p.Call.ID, p.Call.Name, calls[p.Call.Name]),
+					Type:  "function",
+				}
 				calls[p.Call.Name]++
 				c.Function.Name, c.Function.Arguments = p.Call.Name, string(p.Call.Args)
 				m.ToolCalls = append(m.ToolCalls, c)
@@ -128,7 +132,8 @@ func (b *Backend) ask(r *vertex.Request) map[string]any {
 		}
 		messages = append(messages, m)
 	}
-	out := map[string]any{"model": b.Model, "messages": messages, "stream": true, "stream_options": map[string]bool{"include_usage": true}}
+	out := map[string]any{"model": b.Model, "messages": messages, "stream": true,
+		"stream_options": map[string]bool{"include_usage": true}}
 	configure(out, r)
 	return out
 }
@@ -136,7 +141,8 @@ func (b *Backend) ask(r *vertex.Request) map[string]any {
 func configure(out map[string]any, r *vertex.Request) {
 	c := r.Config
 	for name, v := range map[string]*float64{
-		"temperature": c.Temperature, "top_p": c.TopP, "presence_penalty": c.PresencePenalty, "frequency_penalty": c.FrequencyPenalty,
+		"temperature": c.Temperature, "top_p": c.TopP, "presence_penalty": c.PresencePenalty,
+		"frequency_penalty": c.FrequencyPenalty,
 	} {
 		if v != nil {
 			out[name] = *v
@@ -153,7 +159,8 @@ func configure(out map[string]any, r *vertex.Request) {
 	}
 	switch {
 	case c.Schema != nil:
-		out["response_format"] = map[string]any{"type": "json_schema", "json_schema": map[string]any{"name": "answer", "schema": c.Schema}}
+		out["response_format"] = map[string]any{"type": "json_schema",
+			"json_schema": map[string]any{"name": "answer", "schema": c.Schema}}
 	case c.JSON:
 		out["response_format"] = map[string]string{"type": "json_object"}
 	}
@@ -174,7 +181,9 @@ func configure(out map[string]any, r *vertex.Request) {
 }
 
 // Generate answers, piece by piece. Calls of functions come at the end, whole.
-func (b *Backend) Generate(ctx context.Context, r *vertex.Request, emit func(vertex.Chunk) error) (vertex.Answer, error) {
+func (b *Backend) Generate(
+	ctx context.Context, r *vertex.Request, emit func(vertex.Chunk) error,
+) (vertex.Answer, error) {
 	a := vertex.Answer{Finish: vertex.Stop, Model: b.Model}
 	var calls []toolCall
 	err := b.chat(ctx, b.ask(r), func(c chunk) error {
@@ -267,7 +276,8 @@ func (b *Backend) chat(ctx context.Context, q map[string]any, emit func(chunk) e
 		if json.Unmarshal(text, &c) == nil && c.Error != nil {
 			message = c.Error.Message
 		}
-		code, ok := map[int]fault.Code{400: fault.InvalidArgument, 401: fault.PermissionDenied, 403: fault.PermissionDenied, 404: fault.NotFound, 429: fault.ResourceExhausted}[res.StatusCode]
+		code, ok := map[int]fault.Code{400: fault.InvalidArgument, 401: fault.PermissionDenied,
+			403: fault.PermissionDenied, 404: fault.NotFound, 429: fault.ResourceExhausted}[res.StatusCode]
 		if !ok {
 			code = fault.Unavailable
 		}

@@ -20,7 +20,8 @@ func server(t *testing.T, status int, answer string) (*openai.Backend, *map[stri
 	asked := map[string]any{}
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		b, err := io.ReadAll(r.Body)
-		if err != nil || r.URL.Path != "/v1/chat/completions" || r.Header.Get("Authorization") != "Bearer secret" || json.Unmarshal(b, &asked) != nil {
+		if err != nil || r.URL.Path != "/v1/chat/completions" || r.Header.Get("Authorization") != "Bearer secret" ||
+			json.Unmarshal(b, &asked) != nil {
 			t.Errorf("%s %s %v %s, %v", r.Method, r.URL, r.Header, b, err)
 		}
 		w.WriteHeader(status)
@@ -46,17 +47,37 @@ func TestQuestionAndAnswer(t *testing.T) {
 	r := &vertex.Request{
 		System: "be funny",
 		Turns: []vertex.Turn{
-			{Role: vertex.User, Parts: []vertex.Part{{Text: "what?"}, {Media: &vertex.Media{Type: "image/png", Data: []byte("hi")}}}},
-			{Role: vertex.Model, Parts: []vertex.Part{{Call: &vertex.Call{Name: "f", Args: json.RawMessage(`{"a":1}`)}}}},
-			{Role: vertex.User, Parts: []vertex.Part{{Reply: &vertex.Reply{Name: "f", Response: json.RawMessage(`{"b":2}`)}}}},
+			{
+				Role:  vertex.User,
+				Parts: []vertex.Part{{Text: "what?"}, {Media: &vertex.Media{Type: "image/png", Data: []byte("hi")}}},
+			},
+			{
+				Role:  vertex.Model,
+				Parts: []vertex.Part{{Call: &vertex.Call{Name: "f", Args: json.RawMessage(`{"a":1}`)}}},
+			},
+			{
+				Role:  vertex.User,
+				Parts: []vertex.Part{{Reply: &vertex.Reply{Name: "f", Response: json.RawMessage(`{"b":2}`)}}},
+			},
 			{Role: vertex.User, Parts: []vertex.Part{{Text: "go on"}}},
 		},
-		Tools:  []vertex.Tool{{Name: "f", Parameters: json.RawMessage(`{"type":"object"}`)}},
-		Config: vertex.Generation{Temperature: &half, Seed: &seed, MaxTokens: 100, Stop: []string{"END"}, JSON: true, MustCall: true},
+		Tools: []vertex.Tool{{Name: "f", Parameters: json.RawMessage(`{"type":"object"}`)}},
+		Config: vertex.Generation{
+			Temperature: &half,
+			Seed:        &seed,
+			MaxTokens:   100,
+			Stop:        []string{"END"},
+			JSON:        true,
+			MustCall:    true,
+		},
 	}
 	var text string
 	a, err := b.Generate(t.Context(), r, func(c vertex.Chunk) error { text += c.Text; return nil })
-	if err != nil || text != "Why not?" || a != (vertex.Answer{Finish: vertex.Stop, Usage: vertex.Usage{Prompt: 11, Output: 4}, Model: "big-1"}) {
+	if err != nil || text != "Why not?" || a != (vertex.Answer{
+		Finish: vertex.Stop,
+		Usage:  vertex.Usage{Prompt: 11, Output: 4},
+		Model:  "big-1",
+	}) {
 		t.Errorf("%q, %+v, %v", text, a, err)
 	}
 	want := map[string]any{
@@ -68,12 +89,15 @@ func TestQuestionAndAnswer(t *testing.T) {
 				map[string]any{"type": "image_url", "image_url": map[string]any{"url": "data:image/png;base64,aGk="}},
 			}},
 			map[string]any{"role": "assistant", "content": nil, "tool_calls": []any{
-				map[string]any{"index": 0.0, "id": "call_f_0", "type": "function", "function": map[string]any{"name": "f", "arguments": `{"a":1}`}},
+				map[string]any{"index": 0.0, "id": "call_f_0", "type": "function",
+					"function": map[string]any{"name": "f", "arguments": `{"a":1}`}},
 			}},
 			map[string]any{"role": "tool", "content": `{"b":2}`, "tool_call_id": "call_f_0"},
 			map[string]any{"role": "user", "content": "go on"},
 		},
-		"tools":       []any{map[string]any{"type": "function", "function": map[string]any{"name": "f", "description": "", "parameters": map[string]any{"type": "object"}}}},
+		"tools": []any{map[string]any{"type": "function",
+			"function": map[string]any{"name": "f", "description": "",
+				"parameters": map[string]any{"type": "object"}}}},
 		"tool_choice": "required", "response_format": map[string]any{"type": "json_object"},
 		"temperature": 0.5, "seed": 7.0, "max_tokens": 100.0, "stop": []any{"END"},
 	}
@@ -94,8 +118,10 @@ data: {"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"arguments":":1
 data: [DONE]
 `)
 	var calls []vertex.Call
-	_, err := b.Generate(t.Context(), &vertex.Request{}, func(c vertex.Chunk) error { calls = append(calls, c.Calls...); return nil })
-	if err != nil || len(calls) != 1 || calls[0].ID != "c1" || calls[0].Name != "f" || string(calls[0].Args) != `{"a":1}` {
+	_, err := b.Generate(t.Context(), &vertex.Request{},
+		func(c vertex.Chunk) error { calls = append(calls, c.Calls...); return nil })
+	if err != nil || len(calls) != 1 || calls[0].ID != "c1" || calls[0].Name != "f" ||
+		string(calls[0].Args) != `{"a":1}` {
 		t.Errorf("%+v, %v", calls, err)
 	}
 }
@@ -118,7 +144,8 @@ func TestFailures(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			b, _ := server(t, tt.status, tt.body)
 			_, err := b.Generate(t.Context(), &vertex.Request{}, func(vertex.Chunk) error { return nil })
-			if f := fault.From(err); f == nil || f.Code != tt.code || !strings.Contains(f.Message, tt.text) || strings.Contains(f.Message, "secret") {
+			if f := fault.From(err); f == nil || f.Code != tt.code || !strings.Contains(f.Message, tt.text) ||
+				strings.Contains(f.Message, "secret") {
 				t.Errorf("%v, want %v with %q", err, tt.code, tt.text)
 			}
 		})

@@ -9,8 +9,8 @@ type form struct {
 	stop     []string // texts that end an answer
 }
 
-// forms are those that are known, the same as in package embedded, and Gemma's. A file's own template is a Jinja program,
-// which Ollama does not run.
+// forms are those that are known, the same as in package embedded, and Gemma's. A file's own template is a Jinja
+// program, which Ollama does not run.
 var forms = []form{
 	{
 		mark:     "'<|' + m['role'] + '|>'",

@@ -53,7 +53,8 @@ type rootFS struct {
 	DiffIDs []string `json:"diff_ids"`
 }
 
-// params are how Ollama runs a model where its user does not say (https://github.com/ollama/ollama/blob/main/docs/modelfile.md).
+// params are how Ollama runs a model where its user does not say
+// (https://github.com/ollama/ollama/blob/main/docs/modelfile.md).
 type params struct {
 	Threads int      `json:"num_thread,omitempty"`
 	Stop    []string `json:"stop,omitempty"`
@@ -75,8 +76,14 @@ func pack(m library.Model, threads int) packed {
 	}
 	layers = append(layers, keep(paramsType, encode(how)), keep(licenseType, label(m)))
 	c := config{
-		Format: "gguf", Family: m.Architecture, Families: []string{m.Architecture}, Parameters: amount(m.Parameters), Precision: m.Precision,
-		Architecture: "amd64", OS: "linux", RootFS: rootFS{Type: "layers"},
+		Format:       "gguf",
+		Family:       m.Architecture,
+		Families:     []string{m.Architecture},
+		Parameters:   amount(m.Parameters),
+		Precision:    m.Precision,
+		Architecture: "amd64",
+		OS:           "linux",
+		RootFS:       rootFS{Type: "layers"},
 	}
 	for _, l := range layers {
 		c.RootFS.DiffIDs = append(c.RootFS.DiffIDs, l.Digest)
@@ -110,7 +117,8 @@ func label(m library.Model) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s on this machine is what was added to Giggle under that name on %s. It did not come from Ollama's registry.\n\n", m.Name, m.Added.Format("2006-01-02"))
 	fmt.Fprintf(&b, "File: %s (%s, %d bytes)\n", m.Source, m.Digest, m.Size)
-	for _, line := range []struct{ what, says string }{{"Calls itself", m.Title}, {"Architecture", m.Architecture}, {"Licence", m.License}} {
+	for _, line := range []struct{ what, says string }{{"Calls itself", m.Title}, {"Architecture", m.Architecture},
+		{"Licence", m.License}} {
 		if line.says != "" {
 			fmt.Fprintf(&b, "%s: %s\n", line.what, line.says)
 		}
@@ -134,8 +142,8 @@ func amount(n uint64) string {
 	return fmt.Sprint(n)
 }
 
-// serve writes a blob, or the part that Range asks for. Ollama first asks for the whole and takes the address of the parts
-// from Location, which must be there, and then does not read the answer.
+// serve writes a blob, or the part that Range asks for. Ollama first asks for the whole and takes the address of the
+// parts from Location, which must be there, and then does not read the answer.
 func serve(w http.ResponseWriter, r *http.Request, digest string, m library.Model, content io.ReadSeeker) {
 	w.Header().Set("Content-Type", "application/octet-stream")
 	w.Header().Set("Docker-Content-Digest", digest)

@@ -1,10 +1,11 @@
 // Package registry hands the added models to Ollama: it answers for registry.ollama.ai, as much of it as `ollama pull`
 // asks for.
 //
-// A model is a manifest of the Docker registry's form (version 2, schema 2) that names a configuration and layers by their
-// digests: the weights, and small ones with the form of a conversation, parameters and a licence (Ollama's server/images.go
-// and server/download.go, v0.17.4). The weights are the file in the library; all else is made here, the same bytes each
-// time, and says which file it really is. Nothing is taken from the registry at Ollama, nothing can be pushed.
+// A model is a manifest of the Docker registry's form (version 2, schema 2) that names a configuration and layers by
+// their digests: the weights, and small ones with the form of a conversation, parameters and a licence (Ollama's
+// server/images.go and server/download.go, v0.17.4). The weights are the file in the library; all else is made here,
+// the same bytes each time, and says which file it really is. Nothing is taken from the registry at Ollama, nothing can
+// be pushed.
 package registry
 
 import (
@@ -53,7 +54,8 @@ func New(cfg Config) *Server {
 	s.mux.HandleFunc("GET /v2/{namespace}/{model}/blobs/{digest}", s.blob)
 	s.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
-			refuse(w, http.StatusMethodNotAllowed, "UNSUPPORTED", "Nothing can be pushed to this registry. Add a model with: giggle models add FILE.gguf --as NAME")
+			refuse(w, http.StatusMethodNotAllowed, "UNSUPPORTED",
+				"Nothing can be pushed to this registry. Add a model with: giggle models add FILE.gguf --as NAME")
 			return
 		}
 		refuse(w, http.StatusNotFound, "NOT_FOUND", "404 page not found")

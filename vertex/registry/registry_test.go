@@ -59,14 +59,27 @@ func serve(t *testing.T) *httptest.Server {
 			t.Fatal(err)
 		}
 		m.all = append(m.all, library.Model{
-			Project: project, Name: name, Source: "giggle-tiny-1", Title: "giggle-tiny-1", Digest: digest([]byte(weights + project)), Size: int64(len(weights + project)),
-			Added: time.Unix(1_800_000_000, 0), Architecture: "llama", Parameters: 918_656, Template: "{% <|im_start|> %}",
+			Project:      project,
+			Name:         name,
+			Source:       "giggle-tiny-1",
+			Title:        "giggle-tiny-1",
+			Digest:       digest([]byte(weights + project)),
+			Size:         int64(len(weights + project)),
+			Added:        time.Unix(1_800_000_000, 0),
+			Architecture: "llama",
+			Parameters:   918_656,
+			Template:     "{% <|im_start|> %}",
 		})
 	}
 	latest := m.all[0]
 	latest.Project, latest.Name = "giggle", "plain"
 	m.all = append(m.all, latest)
-	s := httptest.NewServer(registry.New(registry.Config{Library: m, Project: "giggle", Threads: 3, Log: slog.New(slog.DiscardHandler)}))
+	s := httptest.NewServer(registry.New(registry.Config{
+		Library: m,
+		Project: "giggle",
+		Threads: 3,
+		Log:     slog.New(slog.DiscardHandler),
+	}))
 	t.Cleanup(s.Close)
 	return s
 }
@@ -100,7 +113,8 @@ type descriptor struct {
 // A pull as Ollama makes it: the manifest, then each blob's size, its address, and its parts.
 func TestPull(t *testing.T) {
 	s := serve(t)
-	res, body := get(t, "GET", s.URL+"/v2/library/gemma3/manifests/4b", "Accept", "application/vnd.docker.distribution.manifest.v2+json")
+	res, body := get(t, "GET", s.URL+"/v2/library/gemma3/manifests/4b", "Accept",
+		"application/vnd.docker.distribution.manifest.v2+json")
 	var m struct {
 		SchemaVersion int
 		MediaType     string

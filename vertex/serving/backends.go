@@ -53,8 +53,8 @@ func (s *Serving) open(project, address string) (vertex.Backend, error) {
 	return nil, bad("is not embedded:, ollama://HOST:PORT/MODEL, openai://HOST:PORT/MODEL or run://SERVICE/MODEL?region=REGION")
 }
 
-// modelKey reads the key of a model's server: a secret of the project, SECRET/VERSION. It is never a path that the caller
-// names: what is read is sent to a server that he names too.
+// modelKey reads the key of a model's server: a secret of the project, SECRET/VERSION. It is never a path that the
+// caller names: what is read is sent to a server that he names too.
 func (s *Serving) modelKey(project, key string) (string, error) {
 	if key == "" {
 		return "", nil
@@ -67,8 +67,8 @@ func (s *Serving) modelKey(project, key string) (string, error) {
 	return strings.TrimSpace(string(b)), nil
 }
 
-// serviceModel is a model that a Cloud Run service of this platform has, behind Ollama's API. It is called as Vertex AI's
-// service agent of the project, which needs roles/run.invoker on a private service.
+// serviceModel is a model that a Cloud Run service of this platform has, behind Ollama's API. It is called as Vertex
+// AI's service agent of the project, which needs roles/run.invoker on a private service.
 func (s *Serving) serviceModel(project, service, region, model string) (vertex.Backend, error) {
 	if !resource.IsRegion(region) {
 		return nil, fault.Invalid("backend", "region=%.60s is not one of Cloud Run's", region)
@@ -78,7 +78,9 @@ func (s *Serving) serviceModel(project, service, region, model string) (vertex.B
 		return nil, err
 	}
 	at := s.cfg.ServiceURL(p, resource.Service(p.ID, region, service))
-	client := &http.Client{Transport: &invoker{serving: s, who: iam.ServiceAccount(iam.ModelAgent(p.Number)), audience: at}}
+	client := &http.Client{
+		Transport: &invoker{serving: s, who: iam.ServiceAccount(iam.ModelAgent(p.Number)), audience: at},
+	}
 	return &ollama.Backend{Client: client, URL: at, Model: model}, nil
 }
 
@@ -117,7 +119,8 @@ func (i *invoker) RoundTrip(r *http.Request) (*http.Response, error) {
 	res, err := i.next.RoundTrip(out)
 	if err == nil && res.StatusCode == http.StatusForbidden {
 		_ = res.Body.Close() // a page for browsers
-		return nil, fault.New(fault.PermissionDenied, "The service at %s may not be called by %s. Grant that account roles/run.invoker on it.", i.audience, i.who)
+		return nil, fault.New(fault.PermissionDenied,
+			"The service at %s may not be called by %s. Grant that account roles/run.invoker on it.", i.audience, i.who)
 	}
 	return res, err
 }

@@ -26,13 +26,16 @@ func (s *Serving) embeddedModel(project, name string) (vertex.Backend, error) {
 	}
 	m, err := s.library.Get(context.Background(), project, name)
 	if fault.Is(err, fault.NotFound) {
-		return nil, fault.Invalid("backend", "no model %.100s was added to project %s: `giggle models add FILE.gguf --as %.100s`", name, project, name)
+		return nil, fault.Invalid("backend",
+			"no model %.100s was added to project %s: `giggle models add FILE.gguf --as %.100s`", name, project, name)
 	}
 	if err != nil {
 		return nil, err
 	}
 	if m.Unfit != "" {
-		return nil, fault.Invalid("backend", "the platform can't run %s itself (%s): serve it with Ollama, as `ollama pull %s` gets it", name, m.Unfit, name)
+		return nil, fault.Invalid("backend",
+			"the platform can't run %s itself (%s): serve it with Ollama, as `ollama pull %s` gets it", name, m.Unfit,
+			name)
 	}
 	called := name
 	if source := strings.TrimSuffix(m.Source, ".gguf"); source != name {
@@ -44,7 +47,13 @@ func (s *Serving) embeddedModel(project, name string) (vertex.Backend, error) {
 // modelRunner runs a model's file, or the model that is built in, in a process of its own.
 func (s *Serving) modelRunner(file, name string) *embedded.Runner {
 	return embedded.New(embedded.Config{
-		Binary: s.cfg.Binary, Args: []string{"model-runner"}, Model: file, Name: name, Idle: modelIdle, Log: s.cfg.Log, Now: s.cfg.Now,
+		Binary: s.cfg.Binary,
+		Args:   []string{"model-runner"},
+		Model:  file,
+		Name:   name,
+		Idle:   modelIdle,
+		Log:    s.cfg.Log,
+		Now:    s.cfg.Now,
 	})
 }
 
@@ -63,7 +72,8 @@ func (s *Serving) Add(ctx context.Context, project, name, source string, file io
 		return m, err
 	}
 	if slices.ContainsFunc(all, func(r vertex.Route) bool { return r.Model == name }) {
-		return m, fault.New(fault.AlreadyExists, "Something answers for %s in project %s already. `giggle models rm %s` first, or add this one under another name.", name, project, name)
+		return m, fault.New(fault.AlreadyExists,
+			"Something answers for %s in project %s already. `giggle models rm %s` first, or add this one under another name.", name, project, name)
 	}
 	if file == nil {
 		stored, original, err := s.storedModel(ctx, project, source)
@@ -73,7 +83,8 @@ func (s *Serving) Add(ctx context.Context, project, name, source string, file io
 		defer func() { _ = stored.Close() }() // it was only read
 		file, source = stored, original
 	}
-	m, err = s.library.Add(ctx, project, name, source, file, func(path string) (string, error) { return s.trial(ctx, project, path) })
+	m, err = s.library.Add(ctx, project, name, source, file,
+		func(path string) (string, error) { return s.trial(ctx, project, path) })
 	if err != nil || m.Unfit != "" {
 		return m, err
 	}
@@ -87,7 +98,8 @@ func (s *Serving) storedModel(ctx context.Context, project, name string) (io.Rea
 	}
 	m, err := s.library.Get(ctx, project, name)
 	if fault.Is(err, fault.NotFound) {
-		return nil, "", fault.New(fault.NotFound, "There is no file and no model %.100s in project %s to be added.", name, project)
+		return nil, "", fault.New(fault.NotFound, "There is no file and no model %.100s in project %s to be added.",
+			name, project)
 	}
 	if err != nil {
 		return nil, "", err
@@ -96,8 +108,8 @@ func (s *Serving) storedModel(ctx context.Context, project, name string) (io.Rea
 	return f, m.Source, err
 }
 
-// trial asks a file's model for a little, in its own process: the file is a stranger's. It returns why the platform can't
-// run the model although nothing is wrong with the file.
+// trial asks a file's model for a little, in its own process: the file is a stranger's. It returns why the platform
+// can't run the model although nothing is wrong with the file.
 func (s *Serving) trial(ctx context.Context, project, path string) (unfit string, err error) {
 	r := s.modelRunner(path, "")
 	_, err = r.Count(ctx, []embedded.Turn{{Role: embedded.User, Text: "hello"}})
@@ -111,7 +123,8 @@ func (s *Serving) trial(ctx context.Context, project, path string) (unfit string
 		e.Cause = err
 		return "", e
 	case project != s.cfg.Main:
-		return "", fault.New(fault.FailedPrecondition, "The platform can't run this model itself (%s), and Ollama pulls models of the project %s only: add it there.", why.Message, s.cfg.Main)
+		return "", fault.New(fault.FailedPrecondition,
+			"The platform can't run this model itself (%s), and Ollama pulls models of the project %s only: add it there.", why.Message, s.cfg.Main)
 	}
 	return why.Message, nil
 }
@@ -121,8 +134,8 @@ func (s *Serving) Files(ctx context.Context, project string) ([]library.Model, e
 	return s.library.List(ctx, project)
 }
 
-// Forget removes a model's route, and its file where one was added under its name. It fails with FailedPrecondition while
-// another route leads to the file.
+// Forget removes a model's route, and its file where one was added under its name. It fails with FailedPrecondition
+// while another route leads to the file.
 func (s *Serving) Forget(ctx context.Context, project, model string) error {
 	all, err := s.Routes(ctx, project)
 	if err != nil {
@@ -130,7 +143,8 @@ func (s *Serving) Forget(ctx context.Context, project, model string) error {
 	}
 	for _, r := range all {
 		if r.Model != model && r.Backend == vertex.Embedded+model {
-			return fault.New(fault.FailedPrecondition, "The model %s answers for %s, too. Remove that route first.", model, r.Model)
+			return fault.New(fault.FailedPrecondition, "The model %s answers for %s, too. Remove that route first.",
+				model, r.Model)
 		}
 	}
 	err = s.Models.Forget(ctx, project, model)

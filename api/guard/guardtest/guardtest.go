@@ -62,14 +62,21 @@ func New(t testing.TB, governed ...iam.Governed) *World {
 		}
 	})
 	w := &World{Store: st}
-	if w.Audit, err = audit.Open(audit.Config{Dir: filepath.Join(t.TempDir(), "audit"), Now: now, Journal: st}); err != nil {
+	if w.Audit, err = audit.Open(audit.Config{Dir: filepath.Join(t.TempDir(),
+		"audit"), Now: now, Journal: st}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = w.Audit.Close() })
-	if w.IAM, err = iam.New(t.Context(), iam.Config{Store: st, Owner: "you@giggle.test", Now: time.Now, Governed: governed}); err != nil {
+	if w.IAM, err = iam.New(t.Context(), iam.Config{
+		Store:    st,
+		Owner:    "you@giggle.test",
+		Now:      time.Now,
+		Governed: governed,
+	}); err != nil {
 		t.Fatal(err)
 	}
-	if w.Projects, err = projects.New(t.Context(), projects.Config{Store: st, Now: time.Now, Created: w.IAM.CreateDefaults}); err != nil {
+	if w.Projects, err = projects.New(t.Context(),
+		projects.Config{Store: st, Now: time.Now, Created: w.IAM.CreateDefaults}); err != nil {
 		t.Fatal(err)
 	}
 	w.Pages = resource.NewPages(w.IAM.PageKey(), time.Now)
@@ -94,15 +101,21 @@ func (w *World) Token(t testing.TB, who iam.Principal) string {
 
 // Guard is the real guard over the world. It finds service accounts, and no bucket but "a-bucket" in project giggle.
 func (w *World) Guard() *guard.Guard {
-	return guard.New(guard.Config{Identity: w.IAM, Projects: w.Projects, Audit: w.Audit, Log: slog.New(slog.DiscardHandler), Find: func(ctx context.Context, collection, id string) (project, canonical string, err error) {
-		if collection == "buckets" && id == "a-bucket" {
-			return "giggle", id, nil
-		}
-		if collection != "serviceAccounts" {
-			return "", "", fault.New(fault.NotFound, "The specified bucket does not exist.")
-		}
-		return w.IAM.AccountNames(ctx, id)
-	}})
+	return guard.New(guard.Config{
+		Identity: w.IAM,
+		Projects: w.Projects,
+		Audit:    w.Audit,
+		Log:      slog.New(slog.DiscardHandler),
+		Find: func(ctx context.Context, collection, id string) (project, canonical string, err error) {
+			if collection == "buckets" && id == "a-bucket" {
+				return "giggle", id, nil
+			}
+			if collection != "serviceAccounts" {
+				return "", "", fault.New(fault.NotFound, "The specified bucket does not exist.")
+			}
+			return w.IAM.AccountNames(ctx, id)
+		},
+	})
 }
 
 // Serve builds the mux that Call calls.
@@ -119,7 +132,11 @@ func (w *World) ServeAPI(t testing.TB, guarded guard.API, register func(*rest.Mu
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.mux = rest.NewMux(w.host, rest.Options{NewID: uuid.NewString, Admit: chain.Admit, Interceptors: chain.Interceptors()})
+	w.mux = rest.NewMux(w.host, rest.Options{
+		NewID:        uuid.NewString,
+		Admit:        chain.Admit,
+		Interceptors: chain.Interceptors(),
+	})
 	register(w.mux)
 	if err := w.mux.Build(); err != nil {
 		t.Fatal(err)

@@ -15,17 +15,18 @@ import (
 // CacheDir is where a step finds the caches of its project.
 const CacheDir = "/dev/giggle-cache"
 
-// cache is one that RUN steps of a project share, whatever they start from, and that no layer holds. The programs named here
-// check what they find in theirs, and take an empty one for no more than a slow start: a step's result is the same
-// with and without. What a hostile step leaves in it reaches other builds of the same project, as what it leaves in a cache mount of
-// BuildKit's does, and those of no other project.
+// cache is one that RUN steps of a project share, whatever they start from, and that no layer holds. The programs named
+// here check what they find in theirs, and take an empty one for no more than a slow start: a step's result is the same
+// with and without. What a hostile step leaves in it reaches other builds of the same project, as what it leaves in a
+// cache mount of BuildKit's does, and those of no other project.
 //
-// The modules that Go has downloaded are none of these: a later stage may copy them out of the layer, and a later step may count on
-// them where no network gives them again. The platform's module proxy, which keeps them, is their cache.
+// The modules that Go has downloaded are none of these: a later stage may copy them out of the layer, and a later step
+// may count on them where no network gives them again. The platform's module proxy, which keeps them, is their cache.
 type cache struct {
-	name  string // of its directory
-	env   string // the variable that the program finds it by; where an image or a step has set it, that counts
-	place string // where the program has it otherwise, below the home directory; a mount of the Dockerfile's own there counts too
+	name string // of its directory
+	env  string // the variable that the program finds it by; where an image or a step has set it, that counts
+	// where the program has it otherwise, below the home directory; a mount of the Dockerfile's own there counts too
+	place string
 }
 
 var (
@@ -43,8 +44,8 @@ func (c cache) isAt(m mount) bool {
 	return false
 }
 
-// MakeCaches makes the directories of a project's caches, where they are missing. All users of a step may use them, also what
-// another one has left there: a build may go on as another user.
+// MakeCaches makes the directories of a project's caches, where they are missing. All users of a step may use them,
+// also what another one has left there: a build may go on as another user.
 func MakeCaches(dir string) error {
 	for _, c := range caches {
 		at := filepath.Join(dir, c.name)
@@ -60,12 +61,13 @@ func MakeCaches(dir string) error {
 	return nil
 }
 
-// everybody is an access control list by which new files are everybody's, whatever the umask is: a version, and for the owner, the
-// group and all others a tag, the permissions and no id (linux/posix_acl_xattr.h).
+// everybody is an access control list by which new files are everybody's, whatever the umask is: a version, and for the
+// owner, the group and all others a tag, the permissions and no id (linux/posix_acl_xattr.h).
 var everybody = []byte("\x02\x00\x00\x00" +
 	"\x01\x00\x07\x00\xff\xff\xff\xff" + "\x04\x00\x07\x00\xff\xff\xff\xff" + "\x20\x00\x07\x00\xff\xff\xff\xff")
 
-// WarmCache is where an image may have a cache of the Go compiler that holds the standard library: the offline golang images do.
+// WarmCache is where an image may have a cache of the Go compiler that holds the standard library: the offline golang
+// images do.
 const WarmCache = "/var/cache/go-build"
 
 // The most that is taken from an image's cache.
@@ -74,8 +76,9 @@ const (
 	maxSeedFile  = 64 << 20
 )
 
-// seed copies what an image's warm cache has and a cache has not: the standard library need not be compiled then. Neither of the
-// two is trusted, and nothing out of them is read or written (os.Root). Where it fails, the compiler compiles.
+// seed copies what an image's warm cache has and a cache has not: the standard library need not be compiled then.
+// Neither of the two is trusted, and nothing out of them is read or written (os.Root). Where it fails, the compiler
+// compiles.
 func seed(image, to string) {
 	from, err := os.OpenRoot(image)
 	if err != nil {

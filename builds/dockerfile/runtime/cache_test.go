@@ -8,7 +8,8 @@ import (
 	"testing"
 )
 
-// Each program gets the project's cache, unless the image, the step or a mount of the Dockerfile's own says where its cache is.
+// Each program gets the project's cache, unless the image, the step or a mount of the Dockerfile's own says where its
+// cache is.
 func TestCachesGiveWay(t *testing.T) {
 	const all = "GOCACHE=/dev/giggle-cache/go-build npm_config_cache=/dev/giggle-cache/npm PIP_CACHE_DIR=/dev/giggle-cache/pip"
 	for _, c := range []struct{ name, env, mount, want, compilers string }{
@@ -20,7 +21,8 @@ func TestCachesGiveWay(t *testing.T) {
 		{"a mount elsewhere", "A=b", "/go/pkg/mod", all, "/caches/go-build"},
 	} {
 		config, err := json.Marshal(map[string]any{
-			"process": map[string]any{"env": []string{c.env}}, "linux": map[string]any{}, "root": map[string]any{"path": "/rootfs"},
+			"process": map[string]any{"env": []string{c.env}}, "linux": map[string]any{},
+			"root":   map[string]any{"path": "/rootfs"},
 			"mounts": []mount{{Destination: c.mount, Type: "bind", Source: "/of/the/mount"}},
 		})
 		if err != nil {
@@ -69,7 +71,8 @@ func TestSeed(t *testing.T) {
 	write(image+WarmCache, "README", "of the image")
 	write(to, "aa/1-a", "of a build")
 	seed(image, to)
-	for name, want := range map[string]string{"aa/1-a": "of a build", "aa/2-d": "of the image", "ff/3-d": "of the image", "README": ""} {
+	for name, want := range map[string]string{"aa/1-a": "of a build", "aa/2-d": "of the image",
+		"ff/3-d": "of the image", "README": ""} {
 		if b, _ := os.ReadFile(filepath.Join(to, name)); string(b) != want {
 			t.Errorf("%s holds %q, want %q", name, b, want)
 		}

@@ -1,15 +1,15 @@
 // Package runtime is the OCI runtime that BuildKit is told to start for RUN steps. It makes the step's container a
-// stranger to BuildKit, has its programs trust the platform's certificates, and then becomes the real runtime, under the same
-// process id.
+// stranger to BuildKit, has its programs trust the platform's certificates, and then becomes the real runtime, under
+// the same process id.
 //
-// A step gets a user namespace inside BuildKit's, in which users have the same numbers: so files have the right owners, in
-// layers and in cache mounts, and yet its root has no power over BuildKit's namespaces, nor over the network namespace that
-// it is given here, which belongs to BuildKit's users. The platform furnishes that one, and puts the container into a
-// group with limits (engine.Gate).
+// A step gets a user namespace inside BuildKit's, in which users have the same numbers: so files have the right owners,
+// in layers and in cache mounts, and yet its root has no power over BuildKit's namespaces, nor over the network
+// namespace that it is given here, which belongs to BuildKit's users. The platform furnishes that one, and puts the
+// container into a group with limits (engine.Gate).
 //
-// RUN steps see the platform under Google's names, and others such as registry.ollama.ai, with certificates of its own CA. What
-// makes programs trust them must not be left in an image, and must not change what BuildKit takes a step for in its
-// cache: so it is added here, where the step's container is already described. The bundle is mounted into the
+// RUN steps see the platform under Google's names, and others such as registry.ollama.ai, with certificates of its own
+// CA. What makes programs trust them must not be left in an image, and must not change what BuildKit takes a step for
+// in its cache: so it is added here, where the step's container is already described. The bundle is mounted into the
 // container's /dev, which is never a part of a layer. So are the project's caches (cache.go).
 package runtime
 
@@ -100,7 +100,8 @@ func (p Plan) contain(bundle string) (connection *os.File, err error) {
 		return nil, err
 	}
 	// The container's root may not mount one that shows a network of BuildKit's users.
-	if err := unix.Mount("sysfs", sysfs, "sysfs", unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
+	if err := unix.Mount("sysfs", sysfs, "sysfs", unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC,
+		""); err != nil {
 		return nil, &os.PathError{Op: "mount sysfs", Path: sysfs, Err: err}
 	}
 	// When memory gets scarce, a step ends before BuildKit does.
@@ -123,7 +124,8 @@ func (p Plan) contain(bundle string) (connection *os.File, err error) {
 	return connection, err
 }
 
-// bundleOf is the directory of the container that the arguments create, or "" where they create none (runc's command line).
+// bundleOf is the directory of the container that the arguments create, or "" where they create none (runc's command
+// line).
 func bundleOf(args []string) string {
 	if !slices.Contains(args, "run") && !slices.Contains(args, "create") {
 		return ""

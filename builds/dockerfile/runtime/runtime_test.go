@@ -58,11 +58,13 @@ func TestEdit(t *testing.T) {
 	if !strings.Contains(string(out), "18446744073709551615") {
 		t.Errorf("a number was changed: %s", out)
 	}
-	if _, c, err := p.edit([]byte(`{"process":{},"linux":{"namespaces":[{"type":"network"}]}}`), "/b/sys"); c.network || err != nil {
+	if _, c, err := p.edit([]byte(`{"process":{},"linux":{"namespaces":[{"type":"network"}]}}`), "/b/sys"); c.network ||
+		err != nil {
 		t.Errorf("a container that is to have no network gets one: %v", err)
 	}
 	for _, broken := range []string{
-		"", "{}", `{"process":7}`, `{"process":{}}`, `{"process":{"env":7},"linux":{}}`, `{"process":{},"linux":{},"mounts":7}`,
+		"", "{}", `{"process":7}`, `{"process":{}}`, `{"process":{"env":7},"linux":{}}`,
+		`{"process":{},"linux":{},"mounts":7}`,
 		`{"process":{"capabilities":[]},"linux":{}}`, `{"process":{},"linux":{"namespaces":7}}`, "null",
 	} {
 		if out, _, err := p.edit([]byte(broken), "/b/sys"); err == nil {

@@ -1,7 +1,7 @@
-// Package buildruntime makes a process of giggle what builds of Dockerfiles start it as: the OCI runtime of BuildKit's RUN steps
-// (builds/dockerfile/runtime), or the program that makes BuildKit's file system and becomes BuildKit (engine.DaemonInit). It
-// happens while packages are initialised, as package modelrunner does it and for its reason: a step has two such starts, and
-// should not wait for what only the platform needs.
+// Package buildruntime makes a process of giggle what builds of Dockerfiles start it as: the OCI runtime of BuildKit's
+// RUN steps (builds/dockerfile/runtime), or the program that makes BuildKit's file system and becomes BuildKit
+// (engine.DaemonInit). It happens while packages are initialised, as package modelrunner does it and for its reason: a
+// step has two such starts, and should not wait for what only the platform needs.
 package buildruntime
 
 import (

@@ -1,12 +1,12 @@
-// Package modelrunner makes a process of giggle the process of a language model, when it is started as `giggle model-runner`: the
-// platform does that (vertex/embedded) and speaks with it over its input and output. Nobody else is served, and giggle's
-// other commands never notice.
+// Package modelrunner makes a process of giggle the process of a language model, when it is started as `giggle
+// model-runner`: the platform does that (vertex/embedded) and speaks with it over its input and output. Nobody else is
+// served, and giggle's other commands never notice.
 //
-// It happens while packages are initialised, not in main. The platform's packages take some 100 ms of CPU for that, most of it for the
-// descriptors of Google's APIs, and a first token after a pause should come within 150 ms. The language initialises
-// packages in the order of their import paths, each as soon as those that it imports are (The Go Programming Language
-// Specification, Program initialization): this one, which needs little, comes before those that need protobuf. A test
-// holds that true.
+// It happens while packages are initialised, not in main. The platform's packages take some 100 ms of CPU for that,
+// most of it for the descriptors of Google's APIs, and a first token after a pause should come within 150 ms. The
+// language initialises packages in the order of their import paths, each as soon as those that it imports are (The Go
+// Programming Language Specification, Program initialization): this one, which needs little, comes before those that
+// need protobuf. A test holds that true.
 package modelrunner
 
 import (

@@ -14,7 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// escapes tries what a hostile process would, as the container's root, and returns what was allowed, by name, and how many were tried.
+// escapes tries what a hostile process would, as the container's root, and returns what was allowed, by name, and how
+// many were tried.
 func escapes(host, abstract string) map[string]any {
 	tried, allowed := 0, []string{}
 	try := func(name string, fn func() error) {
@@ -33,7 +34,8 @@ func escapes(host, abstract string) map[string]any {
 			var a [6]uintptr
 			copy(a[:], args)
 			_, _, errno := syscall.Syscall6(nr, a[0], a[1], a[2], a[3], a[4], a[5])
-			if errno != syscall.EPERM && errno != syscall.ENOSYS && errno != syscall.EACCES && errno != syscall.EAFNOSUPPORT {
+			if errno != syscall.EPERM && errno != syscall.ENOSYS && errno != syscall.EACCES &&
+				errno != syscall.EAFNOSUPPORT {
 				// Anything else, EINVAL or EFAULT, means that the kernel's code was reached.
 				return nil
 			}
@@ -133,7 +135,8 @@ func escapes(host, abstract string) map[string]any {
 	})
 
 	// Devices.
-	for name, dev := range map[string]uint64{"mem": unix.Mkdev(1, 1), "vda": unix.Mkdev(254, 0), "sda": unix.Mkdev(8, 0), "kvm": unix.Mkdev(10, 232), "fuse": unix.Mkdev(10, 229)} {
+	for name, dev := range map[string]uint64{"mem": unix.Mkdev(1, 1), "vda": unix.Mkdev(254, 0),
+		"sda": unix.Mkdev(8, 0), "kvm": unix.Mkdev(10, 232), "fuse": unix.Mkdev(10, 229)} {
 		try("mknod and open "+name, func() error {
 			p := "/tmp/" + name
 			if err := unix.Mknod(p, unix.S_IFBLK|0o666, int(dev)); err != nil {
@@ -148,7 +151,8 @@ func escapes(host, abstract string) map[string]any {
 			return err
 		})
 	}
-	for _, p := range []string{"/dev/mem", "/dev/kvm", "/dev/kmsg", "/dev/vda", "/dev/fuse", "/dev/net/tun", "/dev/loop-control"} {
+	for _, p := range []string{"/dev/mem", "/dev/kvm", "/dev/kmsg", "/dev/vda", "/dev/fuse", "/dev/net/tun",
+		"/dev/loop-control"} {
 		read(p)
 	}
 
@@ -217,7 +221,10 @@ func escapes(host, abstract string) map[string]any {
 	try("process_vm_readv a stranger", func() error {
 		b := make([]byte, 8)
 		local := []unix.Iovec{{Base: &b[0], Len: 8}}
-		_, err := unix.ProcessVMReadv(os.Getppid(), local, []unix.RemoteIovec{{Base: uintptr(unsafe.Pointer(&b[0])), Len: 8}}, 0)
+		_, err := unix.ProcessVMReadv(os.Getppid(), local, []unix.RemoteIovec{{
+			Base: uintptr(unsafe.Pointer(&b[0])),
+			Len:  8,
+		}}, 0)
 		return err
 	})
 
@@ -244,8 +251,10 @@ func escapes(host, abstract string) map[string]any {
 	for name, s := range map[string][3]int{
 		"raw ICMP": {unix.AF_INET, unix.SOCK_RAW, unix.IPPROTO_ICMP}, "packet": {unix.AF_PACKET, unix.SOCK_RAW, 0},
 		"raw IPv6": {unix.AF_INET6, unix.SOCK_RAW, unix.IPPROTO_ICMPV6}, "vsock": {unix.AF_VSOCK, unix.SOCK_STREAM, 0},
-		"alg": {unix.AF_ALG, unix.SOCK_SEQPACKET, 0}, "key": {unix.AF_KEY, unix.SOCK_RAW, 2}, "xdp": {unix.AF_XDP, unix.SOCK_RAW, 0},
-		"tipc": {unix.AF_TIPC, unix.SOCK_STREAM, 0}, "bluetooth": {unix.AF_BLUETOOTH, unix.SOCK_RAW, 1}, "can": {unix.AF_CAN, unix.SOCK_RAW, 1},
+		"alg": {unix.AF_ALG, unix.SOCK_SEQPACKET, 0}, "key": {unix.AF_KEY, unix.SOCK_RAW, 2},
+		"xdp":  {unix.AF_XDP, unix.SOCK_RAW, 0},
+		"tipc": {unix.AF_TIPC, unix.SOCK_STREAM, 0}, "bluetooth": {unix.AF_BLUETOOTH, unix.SOCK_RAW, 1},
+		"can": {unix.AF_CAN, unix.SOCK_RAW, 1},
 	} {
 		call("socket "+name, unix.SYS_SOCKET, uintptr(s[0]), uintptr(s[1]), uintptr(s[2]))
 	}

@@ -147,7 +147,8 @@ func serve() {
 		dir, _ := os.Getwd()
 		host, _ := os.Hostname()
 		groups, _ := os.Getgroups()
-		return map[string]any{"args": os.Args, "env": os.Environ(), "dir": dir, "uid": os.Getuid(), "gid": os.Getgid(), "groups": groups, "host": host}, nil
+		return map[string]any{"args": os.Args, "env": os.Environ(), "dir": dir, "uid": os.Getuid(), "gid": os.Getgid(),
+			"groups": groups, "host": host}, nil
 	})
 	answer("/get", func(r *http.Request) (any, error) {
 		client := &http.Client{Timeout: 10 * time.Second}
@@ -228,7 +229,10 @@ func serve() {
 		}
 		return "", nil
 	})
-	answer("/escapes", func(r *http.Request) (any, error) { return escapes(r.FormValue("host"), r.FormValue("abstract")), nil })
+	answer("/escapes", func(r *http.Request) (any, error) {
+		return escapes(r.FormValue("host"),
+			r.FormValue("abstract")), nil
+	})
 
 	addr := ":" + os.Getenv("PORT")
 	if len(os.Args) > 2 {

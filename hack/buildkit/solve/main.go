@@ -1,6 +1,7 @@
-// Command buildkit-solve is a client of BuildKit for one build. It reads what to build as JSON from its standard input, so that
-// build arguments and credentials stand in nobody's list of processes and may be of any length; prints BuildKit's plain progress to its
-// standard error, with a last line "error: …" if it fails; and prints what the exporter answers as JSON to its standard output.
+// Command buildkit-solve is a client of BuildKit for one build. It reads what to build as JSON from its standard input,
+// so that build arguments and credentials stand in nobody's list of processes and may be of any length; prints
+// BuildKit's plain progress to its standard error, with a last line "error: …" if it fails; and prints what the
+// exporter answers as JSON to its standard output.
 package main
 
 import (
@@ -63,7 +64,9 @@ func run(ctx context.Context, in io.Reader, out io.Writer, log *os.File) error {
 		return errors.Join(err, c.Close())
 	}
 	accounts := authprovider.NewDockerAuthProvider(authprovider.DockerAuthProviderConfig{
-		AuthConfigProvider: func(_ context.Context, host string, _ []string, _ authprovider.ExpireCachedAuthCheck) (types.AuthConfig, error) {
+		AuthConfigProvider: func(
+			_ context.Context, host string, _ []string, _ authprovider.ExpireCachedAuthCheck,
+		) (types.AuthConfig, error) {
 			a := j.Accounts[host]
 			return types.AuthConfig{ServerAddress: host, Username: a.User, Password: a.Password}, nil
 		},
@@ -77,9 +80,12 @@ func run(ctx context.Context, in io.Reader, out io.Writer, log *os.File) error {
 	var answer map[string]string
 	g.Go(func() error {
 		resp, err := c.Solve(ctx, nil, client.SolveOpt{
-			Frontend: "dockerfile.v0", FrontendAttrs: j.Options, LocalMounts: map[string]fsutil.FS{"context": files, "dockerfile": files},
-			Session: []session.Attachable{accounts},
-			Exports: []client.ExportEntry{{Type: client.ExporterImage, Attrs: map[string]string{"name": j.Image, "push": "true", "compression": "gzip"}}},
+			Frontend:      "dockerfile.v0",
+			FrontendAttrs: j.Options,
+			LocalMounts:   map[string]fsutil.FS{"context": files, "dockerfile": files},
+			Session:       []session.Attachable{accounts},
+			Exports: []client.ExportEntry{{Type: client.ExporterImage, Attrs: map[string]string{"name": j.Image,
+				"push": "true", "compression": "gzip"}}},
 		}, status)
 		if err == nil {
 			answer = resp.ExporterResponse

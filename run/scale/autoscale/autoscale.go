@@ -1,8 +1,8 @@
 // Package autoscale decides how many instances a revision needs from what its instances did of late.
 //
-// It is arithmetic: no clock, no goroutines, no instances. Package scale samples, asks, and acts. The rules are those of
-// Cloud Run (https://cloud.google.com/run/docs/about-instance-autoscaling: concurrency and CPU, each aimed at 60 % over
-// a minute) on the arithmetic of Knative's autoscaler (stable and panic window, bounded steps), with which
+// It is arithmetic: no clock, no goroutines, no instances. Package scale samples, asks, and acts. The rules are those
+// of Cloud Run (https://cloud.google.com/run/docs/about-instance-autoscaling: concurrency and CPU, each aimed at 60 %
+// over a minute) on the arithmetic of Knative's autoscaler (stable and panic window, bounded steps), with which
 // test/autoscaler compares it decision by decision.
 package autoscale
 
@@ -13,11 +13,12 @@ import (
 
 // Settings are what a revision's decisions depend on. They don't change with its load.
 type Settings struct {
-	Target         float64       // requests at once that one instance should have on average
-	CPUTarget      float64       // cores that one instance should use on average; 0 leaves CPU out
-	MaxUp          float64       // most instances after a decision, as a multiple of those that are ready
-	MaxDown        float64       // the most that a decision divides them by
-	PanicThreshold float64       // wanted by the panic window, as a multiple of what is ready, from which on it is a surge
+	Target    float64 // requests at once that one instance should have on average
+	CPUTarget float64 // cores that one instance should use on average; 0 leaves CPU out
+	MaxUp     float64 // most instances after a decision, as a multiple of those that are ready
+	MaxDown   float64 // the most that a decision divides them by
+	// wanted by the panic window, as a multiple of what is ready, from which on it is a surge
+	PanicThreshold float64
 	Stable         time.Duration // the stable window, which a surge is over after
 	Min, Max       int           // bounds of the decision; Max 0 sets none
 }
@@ -26,8 +27,12 @@ type Settings struct {
 // without bounds.
 func Defaults(concurrency int, cores float64) Settings {
 	return Settings{
-		Target: math.Max(0.6*float64(concurrency), 0.01), CPUTarget: 0.6 * cores,
-		MaxUp: 1000, MaxDown: 2, PanicThreshold: 2, Stable: time.Minute,
+		Target:         math.Max(0.6*float64(concurrency), 0.01),
+		CPUTarget:      0.6 * cores,
+		MaxUp:          1000,
+		MaxDown:        2,
+		PanicThreshold: 2,
+		Stable:         time.Minute,
 	}
 }
 

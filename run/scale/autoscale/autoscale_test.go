@@ -21,23 +21,41 @@ func TestDecide(t *testing.T) {
 		want  int
 		panic bool
 	}{
-		"nothing, from one":            {autoscale.Samples{Ready: 1}, set, autoscale.State{}, 0, false},
-		"nothing, from five":           {autoscale.Samples{Ready: 5}, set, autoscale.State{}, 2, false},
-		"nothing, without a route":     {autoscale.Samples{Ready: 5, Unreachable: true}, set, autoscale.State{}, 0, false},
-		"just enough":                  {autoscale.Samples{Ready: 2, Stable: 96, Panic: 96}, set, autoscale.State{}, 2, false},
-		"one more than that":           {autoscale.Samples{Ready: 2, Stable: 96.5, Panic: 96.5}, set, autoscale.State{}, 3, false},
-		"one at a time, one busy":      {autoscale.Samples{Ready: 1, Stable: 1, Panic: 1}, one, autoscale.State{}, 2, true},
-		"a surge":                      {autoscale.Samples{Ready: 2, Stable: 10, Panic: 150}, set, autoscale.State{}, 4, true},
-		"no surge yet":                 {autoscale.Samples{Ready: 2, Stable: 10, Panic: 144}, set, autoscale.State{}, 1, false},
-		"held during a surge":          {autoscale.Samples{Ready: 6, Stable: 100, Panic: 10}, set, panicking, 6, true},
-		"higher during a surge":        {autoscale.Samples{Ready: 6, Stable: 100, Panic: 400}, set, panicking, 9, true},
-		"CPU":                          {autoscale.Samples{Ready: 2, Stable: 1, Panic: 1, CPU: 1.9}, set, autoscale.State{}, 4, false},
-		"CPU below its aim":            {autoscale.Samples{Ready: 1, Stable: 1, Panic: 1, CPU: 0.6}, set, autoscale.State{}, 1, false},
-		"waiting":                      {autoscale.Samples{Queued: 1, Concurrency: 80}, set, autoscale.State{}, 1, false},
-		"many wait":                    {autoscale.Samples{Queued: 161, Concurrency: 80, Ready: 2}, set, autoscale.State{}, 5, false},
-		"those that wait have a place": {autoscale.Samples{Queued: 80, Free: 80, Concurrency: 80, Ready: 1, Stable: 1}, set, autoscale.State{}, 1, false},
-		"at most":                      {autoscale.Samples{Queued: 500, Concurrency: 1}, autoscale.Settings{Target: 1, MaxUp: 1000, MaxDown: 2, PanicThreshold: 2, Max: 7}, autoscale.State{}, 7, false},
-		"at least":                     {autoscale.Samples{Ready: 3}, autoscale.Settings{Target: 1, MaxUp: 1000, MaxDown: 2, PanicThreshold: 2, Min: 3}, autoscale.State{}, 3, false},
+		"nothing, from one":        {autoscale.Samples{Ready: 1}, set, autoscale.State{}, 0, false},
+		"nothing, from five":       {autoscale.Samples{Ready: 5}, set, autoscale.State{}, 2, false},
+		"nothing, without a route": {autoscale.Samples{Ready: 5, Unreachable: true}, set, autoscale.State{}, 0, false},
+		"just enough":              {autoscale.Samples{Ready: 2, Stable: 96, Panic: 96}, set, autoscale.State{}, 2, false},
+		"one more than that":       {autoscale.Samples{Ready: 2, Stable: 96.5, Panic: 96.5}, set, autoscale.State{}, 3, false},
+		"one at a time, one busy":  {autoscale.Samples{Ready: 1, Stable: 1, Panic: 1}, one, autoscale.State{}, 2, true},
+		"a surge":                  {autoscale.Samples{Ready: 2, Stable: 10, Panic: 150}, set, autoscale.State{}, 4, true},
+		"no surge yet":             {autoscale.Samples{Ready: 2, Stable: 10, Panic: 144}, set, autoscale.State{}, 1, false},
+		"held during a surge":      {autoscale.Samples{Ready: 6, Stable: 100, Panic: 10}, set, panicking, 6, true},
+		"higher during a surge":    {autoscale.Samples{Ready: 6, Stable: 100, Panic: 400}, set, panicking, 9, true},
+		"CPU":                      {autoscale.Samples{Ready: 2, Stable: 1, Panic: 1, CPU: 1.9}, set, autoscale.State{}, 4, false},
+		"CPU below its aim":        {autoscale.Samples{Ready: 1, Stable: 1, Panic: 1, CPU: 0.6}, set, autoscale.State{}, 1, false},
+		"waiting":                  {autoscale.Samples{Queued: 1, Concurrency: 80}, set, autoscale.State{}, 1, false},
+		"many wait":                {autoscale.Samples{Queued: 161, Concurrency: 80, Ready: 2}, set, autoscale.State{}, 5, false},
+		"those that wait have a place": {autoscale.Samples{
+			Queued:      80,
+			Free:        80,
+			Concurrency: 80,
+			Ready:       1,
+			Stable:      1,
+		}, set, autoscale.State{}, 1, false},
+		"at most": {autoscale.Samples{Queued: 500, Concurrency: 1}, autoscale.Settings{
+			Target:         1,
+			MaxUp:          1000,
+			MaxDown:        2,
+			PanicThreshold: 2,
+			Max:            7,
+		}, autoscale.State{}, 7, false},
+		"at least": {autoscale.Samples{Ready: 3}, autoscale.Settings{
+			Target:         1,
+			MaxUp:          1000,
+			MaxDown:        2,
+			PanicThreshold: 2,
+			Min:            3,
+		}, autoscale.State{}, 3, false},
 	} {
 		got, next := autoscale.Decide(epoch, tt.in, tt.set, tt.state)
 		if got != tt.want || !next.Panicking.IsZero() != tt.panic {
@@ -56,7 +74,8 @@ func TestASurgeEndsAfterTheStableWindow(t *testing.T) {
 	if n, st = autoscale.Decide(epoch.Add(time.Minute), quiet, set, st); n != 10 {
 		t.Errorf("a minute later %d, want 10", n)
 	}
-	if n, st = autoscale.Decide(epoch.Add(time.Minute+2*time.Second), quiet, set, st); n != 5 || st != (autoscale.State{}) {
+	if n, st = autoscale.Decide(epoch.Add(time.Minute+2*time.Second), quiet, set, st); n != 5 ||
+		st != (autoscale.State{}) {
 		t.Errorf("after it %d, %+v; want 5", n, st)
 	}
 	if st := autoscale.Resume(epoch, 3); st.Highest != 3 || autoscale.Resume(epoch, 1) != (autoscale.State{}) {

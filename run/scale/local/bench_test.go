@@ -26,7 +26,15 @@ func BenchmarkWake100(b *testing.B) {
 			image := w.serving(b, "serve", func(t *run.Template) { t.StartupCPUBoost = true })
 			for b.Loop() {
 				b.StopTimer()
-				s := scale.New(scale.Config{Backend: w.Backend, Max: 3, Idle: time.Hour, Starts: starts, Transport: gateway.Transport, Now: time.Now, Log: slog.New(slog.DiscardHandler)})
+				s := scale.New(scale.Config{
+					Backend:   w.Backend,
+					Max:       3,
+					Idle:      time.Hour,
+					Starts:    starts,
+					Transport: gateway.Transport,
+					Now:       time.Now,
+					Log:       slog.New(slog.DiscardHandler),
+				})
 				var revs []run.Revision
 				for k := range 100 {
 					rev := image
@@ -70,7 +78,8 @@ func BenchmarkWake100(b *testing.B) {
 			b.ReportMetric(float64(cpu.Microseconds())/1000/float64(len(took)), "cpu-ms/start")
 			slices.Sort(took)
 			for _, q := range []float64{0.5, 0.95, 1} {
-				b.ReportMetric(float64(took[int(q*float64(len(took)-1))].Microseconds())/1000, fmt.Sprintf("p%g-ms", 100*q))
+				b.ReportMetric(float64(took[int(q*float64(len(took)-1))].Microseconds())/1000,
+					fmt.Sprintf("p%g-ms", 100*q))
 			}
 		})
 	}

@@ -24,12 +24,14 @@ func machine(t *testing.T, models ...string) (cdi string, gpus run.GPUs) {
 	spec := "cdiVersion: 0.5.0\nkind: nvidia.com/gpu\ndevices:\n"
 	for k, model := range models {
 		bus, uuid := fmt.Sprintf("0000:0%d:00.0", k+1), fmt.Sprintf("GPU-%08x-1111-2222-3333-%012d", os.Getpid(), k)
-		t.Cleanup(func() { _ = os.Remove("/run/giggle-gpus/" + uuid) }) // the engine leaves it, for a machine's GPUs are few
+		// the engine leaves it, for a machine's GPUs are few
+		t.Cleanup(func() { _ = os.Remove("/run/giggle-gpus/" + uuid) })
 		at := filepath.Join(dir, "proc/driver/nvidia/gpus", bus)
 		if err := os.MkdirAll(at, 0o755); err != nil {
 			t.Fatal(err)
 		}
-		text := fmt.Sprintf("Model: \t %s\nGPU UUID: \t %s\nBus Location: \t %s\nDevice Minor: \t %d\n", model, uuid, bus, k)
+		text := fmt.Sprintf("Model: \t %s\nGPU UUID: \t %s\nBus Location: \t %s\nDevice Minor: \t %d\n", model, uuid,
+			bus, k)
 		if err := os.WriteFile(filepath.Join(at, "information"), []byte(text), 0o444); err != nil {
 			t.Fatal(err)
 		}
@@ -55,14 +57,17 @@ func machine(t *testing.T, models ...string) (cdi string, gpus run.GPUs) {
 	return dir, gpus
 }
 
-// Containers of two services have a GPU each, and see no other; one without sees none, though its image asks for all; a third
-// gets the one that is given back.
+// Containers of two services have a GPU each, and see no other; one without sees none, though its image asks for all; a
+// third gets the one that is given back.
 func TestContainersWithGPUs(t *testing.T) {
 	cdi, gpus := machine(t, "NVIDIA L4", "NVIDIA T4", "NVIDIA L4")
 	w := newWorldWith(t, []string{cdi})
 	s := w.scalerWith(t, gpus)
 	service := func(name string, gpu int) run.Revision {
-		rev := w.revision(t, v1.Config{Entrypoint: []string{"/app", "serve"}, Env: []string{"NVIDIA_VISIBLE_DEVICES=all"}}, func(c *run.Container) { c.GPU = gpu })
+		rev := w.revision(t, v1.Config{
+			Entrypoint: []string{"/app", "serve"},
+			Env:        []string{"NVIDIA_VISIBLE_DEVICES=all"},
+		}, func(c *run.Container) { c.GPU = gpu })
 		rev.Name.Service.ID, rev.Name.ID, rev.Template.CPUAlways = name, name+"-00001-abc", true
 		rev.Template = rev.Template.WithDefaults()
 		return rev

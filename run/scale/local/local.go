@@ -71,13 +71,17 @@ var bundles = []string{
 }
 
 // trustVariables point programs that bring certificates of their own to the bundle.
-var trustVariables = []string{"SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS", "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"}
+var trustVariables = []string{"SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS",
+	"GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"}
 
 // Files returns the files that are laid over the image of every container.
 func Files(trust []byte) []engine.File {
 	files := []engine.File{
 		{Path: "/etc/resolv.conf", Data: []byte("nameserver 169.254.169.254\noptions ndots:1\n")},
-		{Path: "/etc/hosts", Data: []byte("127.0.0.1 localhost\n::1 localhost\n169.254.169.254 metadata.google.internal metadata\n")},
+		{
+			Path: "/etc/hosts",
+			Data: []byte("127.0.0.1 localhost\n::1 localhost\n169.254.169.254 metadata.google.internal metadata\n"),
+		},
 	}
 	for _, path := range bundles {
 		files = append(files, engine.File{Path: path, Data: trust})
@@ -94,8 +98,8 @@ func TrustEnv() []string {
 	return out
 }
 
-// Prepare makes everything ready for an instance of the revision, short of starting its process. Gpu is the one that it has to
-// itself, or nil.
+// Prepare makes everything ready for an instance of the revision, short of starting its process. Gpu is the one that it
+// has to itself, or nil.
 func (b *Backend) Prepare(ctx context.Context, rev run.Revision, gpu *run.GPU) (_ scale.Instance, err error) {
 	defer fault.Wrap(&err, "local.Prepare(%s)", rev.Name.ID)
 	_, digest, ok := strings.Cut(rev.Status.ImageDigest, "@")
@@ -121,7 +125,8 @@ func (b *Backend) Prepare(ctx context.Context, rev run.Revision, gpu *run.GPU) (
 	}
 	args := command(c, img)
 	if len(args) == 0 {
-		return nil, failure("ContainerMissing", "The image %s has neither an entrypoint nor a command; set one with --command.", c.Image)
+		return nil, failure("ContainerMissing",
+			"The image %s has neither an entrypoint nor a command; set one with --command.", c.Image)
 	}
 	var gpus []engine.GPU
 	if gpu != nil {
@@ -133,8 +138,16 @@ func (b *Backend) Prepare(ctx context.Context, rev run.Revision, gpu *run.GPU) (
 	}
 	inst.log = b.log(rev.Name, inst.id)
 	inst.inner, err = b.Engine.Prepare(ctx, engine.Spec{
-		ID: inst.id, Layers: img.Layers, Args: args, Env: environment(rev, img), Dir: orElse(c.WorkingDir, img.Config.WorkingDir), User: img.Config.User,
-		Memory: memory, CPU: cpu, GPUs: gpus, Files: Files(b.Trust),
+		ID:     inst.id,
+		Layers: img.Layers,
+		Args:   args,
+		Env:    environment(rev, img),
+		Dir:    orElse(c.WorkingDir, img.Config.WorkingDir),
+		User:   img.Config.User,
+		Memory: memory,
+		CPU:    cpu,
+		GPUs:   gpus,
+		Files:  Files(b.Trust),
 		Output: func(l engine.Line) { inst.tail.add(l); inst.log(l) },
 		Sockets: b.Sockets(Caller{
 			Project: p, Region: rev.Name.Service.Location.Location,
@@ -162,14 +175,16 @@ func failure(reason, format string, args ...any) error {
 func refine(err error, image, arg string) error {
 	text := err.Error()
 	switch {
-	case strings.Contains(text, "executable file") && strings.Contains(text, "not found"), strings.Contains(text, "no such file or directory") && strings.Contains(text, arg):
+	case strings.Contains(text, "executable file") && strings.Contains(text, "not found"),
+		strings.Contains(text, "no such file or directory") && strings.Contains(text, arg):
 		return failure("ContainerMissing", "The command %q was not found in the image %s.", arg, image)
 	case strings.Contains(text, "exec format error"):
 		return failure("ContainerMissing", "The command %q of the image %s is not a Linux x86_64 program.", arg, image)
 	case strings.Contains(text, "not an executable file"):
 		return failure("ContainerMissing", "The command %q of the image %s is not an executable file.", arg, image)
 	case strings.Contains(text, "permission denied") && strings.Contains(text, arg):
-		return failure("ContainerMissing", "The command %q of the image %s may not be executed (permission denied).", arg, image)
+		return failure("ContainerMissing", "The command %q of the image %s may not be executed (permission denied).",
+			arg, image)
 	}
 	return err
 }
@@ -195,7 +210,8 @@ func environment(rev run.Revision, img oci.Image) []string {
 		env = append(env, e.Name+"="+e.Value)
 	}
 	return append(env,
-		fmt.Sprintf("PORT=%d", c.Port), "K_SERVICE="+rev.Name.Service.ID, "K_REVISION="+rev.Name.ID, "K_CONFIGURATION="+rev.Name.Service.ID)
+		fmt.Sprintf("PORT=%d", c.Port), "K_SERVICE="+rev.Name.Service.ID, "K_REVISION="+rev.Name.ID,
+		"K_CONFIGURATION="+rev.Name.Service.ID)
 }
 
 func orElse(s, def string) string {

@@ -116,9 +116,17 @@ func newWorldWith(t testing.TB, cdi []string) *world {
 	say := func(text string) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, text) })
 	}
-	server := edge.NewServer(edge.Config{CA: ca, Log: log, Router: edge.NewRouter(edge.Routes{
-		API: map[string]http.Handler{"run.googleapis.com": say("the API")}, Service: say("a service"), Storage: say(""), Registry: say(""), Console: say(""),
-	})})
+	server := edge.NewServer(edge.Config{
+		CA:  ca,
+		Log: log,
+		Router: edge.NewRouter(edge.Routes{
+			API:      map[string]http.Handler{"run.googleapis.com": say("the API")},
+			Service:  say("a service"),
+			Storage:  say(""),
+			Registry: say(""),
+			Console:  say(""),
+		}),
+	})
 	t.Cleanup(func() {
 		names.Close()
 		if err := e.Close(); err != nil {
@@ -130,9 +138,11 @@ func newWorldWith(t testing.TB, cdi []string) *world {
 	})
 	w := &world{images: images, callers: make(chan local.Caller, 10)}
 	w.Backend = local.New(local.Config{
-		Engine: e, Images: images, Trust: ca.Bundle(nil),
-		Log:   w,
-		NewID: func() string { return "i" + strings.ReplaceAll(uuid.NewString(), "-", "") },
+		Engine: e,
+		Images: images,
+		Trust:  ca.Bundle(nil),
+		Log:    w,
+		NewID:  func() string { return "i" + strings.ReplaceAll(uuid.NewString(), "-", "") },
 		Project: func(id string) (resource.Project, error) {
 			if id != "giggle" {
 				return resource.Project{}, fault.New(fault.NotFound, "no project %q", id)
@@ -168,7 +178,8 @@ func (w *world) revision(t testing.TB, cfg v1.Config, change func(*run.Container
 	if err != nil {
 		t.Fatal(err)
 	}
-	digest, _, err := w.images.Assemble(t.Context(), []oci.Layer{layer}, v1.ConfigFile{OS: "linux", Architecture: "amd64", Config: cfg})
+	digest, _, err := w.images.Assemble(t.Context(), []oci.Layer{layer},
+		v1.ConfigFile{OS: "linux", Architecture: "amd64", Config: cfg})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -177,7 +188,10 @@ func (w *world) revision(t testing.TB, cfg v1.Config, change func(*run.Container
 		change(&c)
 	}
 	return run.Revision{
-		Name:     resource.Revision{Service: resource.Service("giggle", "europe-north1", "jokes"), ID: "jokes-00001-abc"},
+		Name: resource.Revision{
+			Service: resource.Service("giggle", "europe-north1", "jokes"),
+			ID:      "jokes-00001-abc",
+		},
 		Template: run.Template{Containers: []run.Container{c}, Concurrency: 80},
 		Status:   run.RevisionStatus{ImageDigest: "europe-north1-docker.pkg.dev/giggle/r/jokes@" + digest},
 	}
@@ -206,21 +220,24 @@ func get(t *testing.T, i scale.Instance, port int, path string, query ...string)
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		for {
-			conn, err := i.Dial(ctx, port)
-			if err == nil {
-				return conn, nil
+	client := http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			for {
+				conn, err := i.Dial(ctx, port)
+				if err == nil {
+					return conn, nil
+				}
+				select {
+				case <-ctx.Done():
+					return nil, err
+				case <-i.Done():
+					return nil, fmt.Errorf("%s: %w", i.Diagnosis(port), err)
+				case <-time.After(time.Millisecond):
+				}
 			}
-			select {
-			case <-ctx.Done():
-				return nil, err
-			case <-i.Done():
-				return nil, fmt.Errorf("%s: %w", i.Diagnosis(port), err)
-			case <-time.After(time.Millisecond):
-			}
-		}
-	}}}
+		},
+	}}
 	values := url.Values{}
 	for k := 0; k+1 < len(query); k += 2 {
 		values.Set(query[k], query[k+1])
@@ -268,8 +285,11 @@ func (x info) value(name string) string {
 func TestContract(t *testing.T) {
 	w := newWorld(t)
 	image := v1.Config{
-		Entrypoint: []string{"/app"}, Cmd: []string{"serve"}, User: "joker", WorkingDir: "/srv",
-		Env: []string{"PORT=1", "K_SERVICE=image", "FROM_IMAGE=yes", "BOTH=image"},
+		Entrypoint: []string{"/app"},
+		Cmd:        []string{"serve"},
+		User:       "joker",
+		WorkingDir: "/srv",
+		Env:        []string{"PORT=1", "K_SERVICE=image", "FROM_IMAGE=yes", "BOTH=image"},
 	}
 	for _, tt := range []struct {
 		name   string
@@ -279,10 +299,15 @@ func TestContract(t *testing.T) {
 		port   int
 	}{
 		{"as the image says", nil, []string{"/app", "serve"}, "/srv", 8080},
-		{"args", func(c *run.Container) { c.Args = []string{"serve", ":8080", "more"} }, []string{"/app", "serve", ":8080", "more"}, "/srv", 8080},
-		{"command, without the image's cmd", func(c *run.Container) { c.Command = []string{"/app", "serve", ":8080"} }, []string{"/app", "serve", ":8080"}, "/srv", 8080},
+		{"args", func(c *run.Container) { c.Args = []string{"serve", ":8080", "more"} }, []string{"/app", "serve",
+			":8080", "more"}, "/srv", 8080},
+		{"command, without the image's cmd", func(c *run.Container) {
+			c.Command = []string{"/app", "serve",
+				":8080"}
+		}, []string{"/app", "serve", ":8080"}, "/srv", 8080},
 		{"command and args", func(c *run.Container) { c.Command, c.Args = []string{"/app"}, []string{"serve"} }, []string{"/app", "serve"}, "/srv", 8080},
-		{"working directory", func(c *run.Container) { c.WorkingDir = "/else/where" }, []string{"/app", "serve"}, "/else/where", 8080},
+		{"working directory", func(c *run.Container) { c.WorkingDir = "/else/where" }, []string{"/app",
+			"serve"}, "/else/where", 8080},
 		{"port", func(c *run.Container) { c.Port = 9000 }, []string{"/app", "serve"}, "/srv", 9000},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -294,12 +319,15 @@ func TestContract(t *testing.T) {
 			})
 			got := look(t, w.start(t, rev), tt.port)
 			if !slices.Equal(got.Args, tt.args) || got.Dir != tt.dir || got.UID != 1000 || got.GID != 1001 {
-				t.Errorf("args %q, dir %s, uid %d, gid %d; want %q, %s, 1000, 1001", got.Args, got.Dir, got.UID, got.GID, tt.args, tt.dir)
+				t.Errorf("args %q, dir %s, uid %d, gid %d; want %q, %s, 1000, 1001", got.Args, got.Dir, got.UID,
+					got.GID, tt.args, tt.dir)
 			}
 			for name, want := range map[string]string{
-				"PORT": fmt.Sprint(tt.port), "K_SERVICE": "jokes", "K_REVISION": "jokes-00001-abc", "K_CONFIGURATION": "jokes",
-				"FROM_IMAGE": "yes", "BOTH": "revision", "EMPTY": "", "EQUALS": "a=b",
-				"SSL_CERT_FILE": "/etc/ssl/certs/ca-certificates.crt", "NODE_EXTRA_CA_CERTS": "/etc/ssl/certs/ca-certificates.crt",
+				"PORT": fmt.Sprint(tt.port), "K_SERVICE": "jokes", "K_REVISION": "jokes-00001-abc",
+				"K_CONFIGURATION": "jokes",
+				"FROM_IMAGE":      "yes", "BOTH": "revision", "EMPTY": "", "EQUALS": "a=b",
+				"SSL_CERT_FILE":       "/etc/ssl/certs/ca-certificates.crt",
+				"NODE_EXTRA_CA_CERTS": "/etc/ssl/certs/ca-certificates.crt",
 			} {
 				if v := got.value(name); v != want {
 					t.Errorf("%s = %q, want %q (%q)", name, v, want, got.Env)
@@ -324,10 +352,13 @@ func TestInside(t *testing.T) {
 	if got := <-w.callers; got != want {
 		t.Errorf("the sockets are for %+v, want %+v", got, want)
 	}
-	if got := get(t, i, 8080, "/read", "path", "/etc/resolv.conf"); !strings.Contains(got, "nameserver 169.254.169.254") || !strings.Contains(got, "ndots:1") || strings.Contains(got, "search") {
+	if got := get(t, i, 8080, "/read", "path",
+		"/etc/resolv.conf"); !strings.Contains(got, "nameserver 169.254.169.254") ||
+		!strings.Contains(got, "ndots:1") || strings.Contains(got, "search") {
 		t.Errorf("resolv.conf: %q", got)
 	}
-	for _, path := range []string{"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem", "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem"} {
+	for _, path := range []string{"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt",
+		"/etc/ssl/cert.pem", "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem"} {
 		got := get(t, i, 8080, "/read", "path", path)
 		if block, _ := pem.Decode([]byte(got)); block == nil || got != string(w.Trust) {
 			t.Errorf("%s is not the bundle", path)
@@ -352,12 +383,16 @@ func TestDiagnosis(t *testing.T) {
 		want []string // texts in it
 	}{
 		{"exit code", []string{"exit", "3"}, false, []string{"exited with code 3.", "It wrote no log."}},
-		{"a program of another machine", []string{"/foreign"}, false, []string{"exited with code 1.", "xec format error"}},
-		{"last lines", []string{"say", "stdout", "one\n", "stderr", "two\n"}, false, []string{"exited with code 0.", "Its last log lines:\n  ", "one", "two"}},
+		{"a program of another machine", []string{"/foreign"}, false, []string{"exited with code 1.",
+			"xec format error"}},
+		{"last lines", []string{"say", "stdout", "one\n", "stderr", "two\n"}, false, []string{"exited with code 0.",
+			"Its last log lines:\n  ", "one", "two"}},
 		{"signal", []string{"deaf"}, true, []string{"ended by signal 9.", "waiting"}},
-		{"memory", []string{"eat", "200000000"}, false, []string{"Memory limit of 64 MiB exceeded with 64 MiB used.", "--memory"}},
+		{"memory", []string{"eat", "200000000"}, false, []string{"Memory limit of 64 MiB exceeded with 64 MiB used.",
+			"--memory"}},
 		{"wrong port", []string{"serve", ":9090"}, false, []string{"listens on port 9090, not on 8080", "--port 9090"}},
-		{"loopback only", []string{"serve", "127.0.0.1:8080"}, false, []string{"listens on 127.0.0.1:8080", "0.0.0.0:8080"}},
+		{"loopback only", []string{"serve", "127.0.0.1:8080"}, false, []string{"listens on 127.0.0.1:8080",
+			"0.0.0.0:8080"}},
 		{"no port", []string{"wait"}, false, []string{"runs, but listens on no port.", "waiting"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -367,7 +402,11 @@ func TestDiagnosis(t *testing.T) {
 			}
 			i := w.start(t, w.revision(t, v1.Config{Entrypoint: entry, Cmd: tt.args}, nil))
 			if tt.kill {
-				until(t, func() (string, bool) { got := i.Diagnosis(8080); return got, strings.Contains(got, "waiting") })
+				until(t, func() (string, bool) {
+					got := i.Diagnosis(8080)
+					return got,
+						strings.Contains(got, "waiting")
+				})
 				if err := i.Stop(t.Context(), 0); err != nil {
 					t.Fatal(err)
 				}
@@ -411,7 +450,10 @@ func until(t *testing.T, ok func() (string, bool)) {
 
 func TestOutputIsSeen(t *testing.T) {
 	w := newWorld(t)
-	rev := w.revision(t, v1.Config{Entrypoint: []string{"/app"}, Cmd: []string{"say", "stdout", "knock knock\n", "stderr", "who is there\n"}}, nil)
+	rev := w.revision(t, v1.Config{
+		Entrypoint: []string{"/app"},
+		Cmd:        []string{"say", "stdout", "knock knock\n", "stderr", "who is there\n"},
+	}, nil)
 	i := w.start(t, rev)
 	until(t, func() (string, bool) {
 		all := w.written(rev)
@@ -442,7 +484,10 @@ func TestRefusals(t *testing.T) {
 		{"command is no program", app, func(r *run.Revision) { r.Template.Containers[0].Command = []string{"/notes"} }, "ContainerMissing", "is not an executable file"},
 		{"command is a directory", app, func(r *run.Revision) { r.Template.Containers[0].Command = []string{"/etc"} }, "ContainerMissing", "is not an executable file"},
 		{"no digest", app, func(r *run.Revision) { r.Status.ImageDigest = "jokes:v1" }, "", "no digest"},
-		{"image is gone", app, func(r *run.Revision) { r.Status.ImageDigest = "jokes@sha256:" + strings.Repeat("0", 64) }, "", ""},
+		{"image is gone", app, func(r *run.Revision) {
+			r.Status.ImageDigest = "jokes@sha256:" +
+				strings.Repeat("0", 64)
+		}, "", ""},
 		{"bad memory", app, func(r *run.Revision) { r.Template.Containers[0].Memory = "lots" }, "", "quantity"},
 		{"bad CPU", app, func(r *run.Revision) { r.Template.Containers[0].CPU = "all" }, "", "quantity"},
 		{"project is gone", app, func(r *run.Revision) { r.Name.Service.Project = "nowhere" }, "", "no project"},
@@ -460,7 +505,8 @@ func TestRefusals(t *testing.T) {
 			if err == nil {
 				t.Fatalf("it was started")
 			}
-			if f := fault.From(err); f.Reason != tt.reason || !strings.Contains(f.Message, tt.text) && !strings.Contains(err.Error(), tt.text) {
+			if f := fault.From(err); f.Reason != tt.reason ||
+				!strings.Contains(f.Message, tt.text) && !strings.Contains(err.Error(), tt.text) {
 				t.Errorf("reason %q, %v; want %q and %q", f.Reason, err, tt.reason, tt.text)
 			}
 		})

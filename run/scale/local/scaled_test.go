@@ -27,8 +27,15 @@ func (w *world) scaler(t *testing.T) *scale.Scaler {
 func (w *world) scalerWith(t *testing.T, gpus run.GPUs) *scale.Scaler {
 	t.Helper()
 	s := scale.New(scale.Config{
-		Backend: remembering{w}, Max: 3, GPUs: gpus, Idle: time.Hour, Starts: 2,
-		Transport: gateway.Transport, Probe: upstream.Probe, Now: time.Now, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
+		Backend:   remembering{w},
+		Max:       3,
+		GPUs:      gpus,
+		Idle:      time.Hour,
+		Starts:    2,
+		Transport: gateway.Transport,
+		Probe:     upstream.Probe,
+		Now:       time.Now,
+		Log:       slog.New(slog.NewTextHandler(t.Output(), nil)),
 	})
 	t.Cleanup(func() {
 		if err := s.Close(context.Background()); err != nil {
@@ -198,8 +205,10 @@ func TestLivenessOfAContainer(t *testing.T) {
 	_, first := ask(t, s, rev, "/sicken")
 	until(t, func() (string, bool) {
 		got := w.said(rev)
-		return got, strings.Contains(got, `LIVENESS HTTP probe failed 2 times consecutively for container "jokes-1" on port 8080 path "/alive". The instance has been shut down.`) &&
-			strings.Contains(got, `STARTUP HTTP probe succeeded after 1 attempt for container "jokes-1" on port 8080 path "/alive".`)
+		return got, strings.Contains(got,
+			`LIVENESS HTTP probe failed 2 times consecutively for container "jokes-1" on port 8080 path "/alive". The instance has been shut down.`) &&
+			strings.Contains(got,
+				`STARTUP HTTP probe succeeded after 1 attempt for container "jokes-1" on port 8080 path "/alive".`)
 	})
 	if _, second := ask(t, s, rev, "/"); second == first {
 		t.Error("the instance that was shut down still serves")
@@ -209,7 +218,8 @@ func TestLivenessOfAContainer(t *testing.T) {
 func TestStartupBoostOfAContainer(t *testing.T) {
 	w := newWorld(t)
 	s := w.scaler(t)
-	rev := w.serving(t, "serve", func(t *run.Template) { t.StartupCPUBoost, t.Containers[0].CPU, t.Concurrency = true, "0.1", 1 })
+	rev := w.serving(t, "serve",
+		func(t *run.Template) { t.StartupCPUBoost, t.Containers[0].CPU, t.Concurrency = true, "0.1", 1 })
 	for _, want := range []string{"200000", "10000"} { // µs of each 100 ms: two cores, then a tenth of one
 		until(t, func() (string, bool) {
 			// The container's own view of its group; on a machine with cgroups v2 the file is another.

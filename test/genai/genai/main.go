@@ -1,5 +1,5 @@
-// Command genai makes the calls that applications make with google.golang.org/genai, and fails where an answer is not what
-// the library's users get from Google.
+// Command genai makes the calls that applications make with google.golang.org/genai, and fails where an answer is not
+// what the library's users get from Google.
 package main
 
 import (
@@ -17,7 +17,11 @@ import (
 // main makes the calls, or, as a service, makes them for each request.
 func main() {
 	if os.Getenv("K_SERVICE") != "" {
-		log.Fatal(http.ListenAndServe(":"+os.Getenv("PORT"), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { all(r.Context(), w, os.Getenv("PROJECT")) })))
+		log.Fatal(http.ListenAndServe(":"+os.Getenv("PORT"),
+			http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				all(r.Context(), w,
+					os.Getenv("PROJECT"))
+			})))
 	}
 	if !all(context.Background(), os.Stdout, os.Args[1]) {
 		os.Exit(1)
@@ -36,18 +40,24 @@ func all(ctx context.Context, out io.Writer, project string) (ok bool) {
 }
 
 func try(ctx context.Context, project, location string) error {
-	client, err := genai.NewClient(ctx, &genai.ClientConfig{Project: project, Location: location, Backend: genai.BackendVertexAI})
+	client, err := genai.NewClient(ctx,
+		&genai.ClientConfig{Project: project, Location: location, Backend: genai.BackendVertexAI})
 	if err != nil {
 		return err
 	}
 	const model = "gemini-2.5-flash"
-	cfg := &genai.GenerateContentConfig{Temperature: genai.Ptr[float32](0), MaxOutputTokens: 40, SystemInstruction: genai.NewContentFromText("you are funny", genai.RoleUser)}
+	cfg := &genai.GenerateContentConfig{
+		Temperature:       genai.Ptr[float32](0),
+		MaxOutputTokens:   40,
+		SystemInstruction: genai.NewContentFromText("you are funny", genai.RoleUser),
+	}
 	ask := genai.Text("tell me a joke about cats")
 	res, err := client.Models.GenerateContent(ctx, model, ask, cfg)
 	if err != nil {
 		return fmt.Errorf("generate: %w", err)
 	}
-	if res.Text() == "" || res.UsageMetadata == nil || res.UsageMetadata.PromptTokenCount == 0 || res.ModelVersion == "" || res.ModelVersion == model {
+	if res.Text() == "" || res.UsageMetadata == nil || res.UsageMetadata.PromptTokenCount == 0 ||
+		res.ModelVersion == "" || res.ModelVersion == model {
 		return fmt.Errorf("generate: %+v", res)
 	}
 	var streamed string
@@ -74,7 +84,8 @@ func try(ctx context.Context, project, location string) error {
 		}
 	}
 	var refused genai.APIError
-	_, err = client.Models.GenerateContent(ctx, model, ask, &genai.GenerateContentConfig{ResponseMIMEType: "application/json"})
+	_, err = client.Models.GenerateContent(ctx, model, ask,
+		&genai.GenerateContentConfig{ResponseMIMEType: "application/json"})
 	if !errors.As(err, &refused) || refused.Code != 405 {
 		return fmt.Errorf("the embedded model can't hold itself to JSON, and said %v", err)
 	}

@@ -1,5 +1,5 @@
-// Command vertexai makes the calls that applications make with cloud.google.com/go/vertexai/genai, by gRPC and by REST, and
-// fails where an answer is not what the library's users get from Google.
+// Command vertexai makes the calls that applications make with cloud.google.com/go/vertexai/genai, by gRPC and by REST,
+// and fails where an answer is not what the library's users get from Google.
 package main
 
 import (
@@ -19,7 +19,11 @@ import (
 // main makes the calls, or, as a service, makes them for each request.
 func main() {
 	if os.Getenv("K_SERVICE") != "" {
-		log.Fatal(http.ListenAndServe(":"+os.Getenv("PORT"), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { all(r.Context(), w, os.Getenv("PROJECT")) })))
+		log.Fatal(http.ListenAndServe(":"+os.Getenv("PORT"),
+			http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				all(r.Context(), w,
+					os.Getenv("PROJECT"))
+			})))
 	}
 	if !all(context.Background(), os.Stdout, os.Args[1]) {
 		os.Exit(1)
@@ -51,7 +55,8 @@ func try(ctx context.Context, project string, opts ...option.ClientOption) error
 	if err != nil {
 		return fmt.Errorf("generate: %w", err)
 	}
-	if len(res.Candidates) != 1 || len(res.Candidates[0].Content.Parts) != 1 || (usageOfLast && (res.UsageMetadata.PromptTokenCount == 0 || res.UsageMetadata.CandidatesTokenCount == 0)) {
+	if len(res.Candidates) != 1 || len(res.Candidates[0].Content.Parts) != 1 ||
+		(usageOfLast && (res.UsageMetadata.PromptTokenCount == 0 || res.UsageMetadata.CandidatesTokenCount == 0)) {
 		return fmt.Errorf("generate: %+v", res)
 	}
 	whole, _ := res.Candidates[0].Content.Parts[0].(genai.Text)

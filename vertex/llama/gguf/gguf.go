@@ -1,4 +1,5 @@
-// Package gguf reads and writes GGUF files, version 3: the container of weights and vocabulary that llama.cpp and Ollama use.
+// Package gguf reads and writes GGUF files, version 3: the container of weights and vocabulary that llama.cpp and
+// Ollama use.
 //
 // It serves package llama and the trainer of the built-in model. It knows the layout and the tensor types F32, F16 and
 // Q8_0; what the keys mean is its callers' matter. Source of the rules: the description of the format, docs/gguf.md in

@@ -14,7 +14,8 @@ import (
 func sample() *File {
 	return &File{
 		Metadata: []KeyValue{
-			{"general.architecture", "llama"}, {"a.number", uint32(7)}, {"a.sign", int32(-7)}, {"a.float", float32(0.5)}, {"a.bool", true},
+			{"general.architecture", "llama"}, {"a.number", uint32(7)}, {"a.sign", int32(-7)},
+			{"a.float", float32(0.5)}, {"a.bool", true},
 			{"strings", []string{"one", "", "three"}}, {"floats", []float32{1, 2}}, {"ints", []int32{-1, 2}},
 		},
 		Tensors: []Tensor{
@@ -71,8 +72,10 @@ func TestHostileFilesAreRefused(t *testing.T) {
 		{"two tensors in one place", change(func(b []byte) { b[dims+20] = 32 }), fault.InvalidArgument},
 		{"cut off", good[:len(good)-33], fault.InvalidArgument},
 		{"a key twice", bytesOf(t, &File{Metadata: []KeyValue{{"k", true}, {"k", false}}}), fault.InvalidArgument},
-		{"a tensor twice", bytesOf(t, &File{Tensors: []Tensor{sample().Tensors[0], sample().Tensors[0]}}), fault.InvalidArgument},
-		{"alignment 0", bytesOf(t, &File{Metadata: []KeyValue{{"general.alignment", uint32(0)}}}), fault.InvalidArgument},
+		{"a tensor twice", bytesOf(t,
+			&File{Tensors: []Tensor{sample().Tensors[0], sample().Tensors[0]}}), fault.InvalidArgument},
+		{"alignment 0", bytesOf(t,
+			&File{Metadata: []KeyValue{{"general.alignment", uint32(0)}}}), fault.InvalidArgument},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			_, err := Parse(test.data)
@@ -99,7 +102,8 @@ func TestHalf(t *testing.T) {
 	for _, test := range []struct {
 		in   float32
 		want float32
-	}{{1 + 1.0/2048, 1}, {1 + 3.0/2048, 1 + 2.0/1024}, {65504, 65504}, {1e-8, 0}, {float32(math.Inf(1)), float32(math.Inf(1))}, {1e9, float32(math.Inf(1))}, {-2.5, -2.5}} {
+	}{{1 + 1.0/2048, 1}, {1 + 3.0/2048, 1 + 2.0/1024}, {65504, 65504}, {1e-8, 0},
+		{float32(math.Inf(1)), float32(math.Inf(1))}, {1e9, float32(math.Inf(1))}, {-2.5, -2.5}} {
 		if got := Half(ToHalf(test.in)); got != test.want {
 			t.Errorf("%v became %v, not %v", test.in, got, test.want)
 		}

@@ -170,7 +170,8 @@ func (s *stream) skip(n, size uint64) {
 
 // sizes are the bytes of the values of each kind but strings and lists.
 var sizes = map[uint32]uint64{
-	kindUint8: 1, kindInt8: 1, kindUint16: 2, kindInt16: 2, kindUint32: 4, kindInt32: 4, kindFloat32: 4, kindBool: 1, kindUint64: 8, kindInt64: 8, kindFloat64: 8,
+	kindUint8: 1, kindInt8: 1, kindUint16: 2, kindInt16: 2, kindUint32: 4, kindInt32: 4, kindFloat32: 4, kindBool: 1,
+	kindUint64: 8, kindInt64: 8, kindFloat64: 8,
 }
 
 // value reads one value of the metadata; nil for a list, which is passed over.
@@ -246,7 +247,8 @@ func (s *stream) tensor(size int64) uint64 {
 	}
 	_, offset := s.uint(4), s.uint(8) // types are many, and each has its own size
 	if s.err == nil && offset >= uint64(size) {
-		s.err = fault.New(fault.InvalidArgument, "the GGUF file is cut off: tensor %q begins at %d, the file ends at %d", name, offset, size)
+		s.err = fault.New(fault.InvalidArgument,
+			"the GGUF file is cut off: tensor %q begins at %d, the file ends at %d", name, offset, size)
 	}
 	return numbers
 }

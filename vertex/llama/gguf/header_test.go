@@ -16,7 +16,8 @@ func TestReadHeader(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if h.Text("general.architecture") != "llama" || h.Uint("a.number") != 7 || h.Text("after.lists") != "kept" || h.Get("a.sign") != int32(-7) || h.Get("a.float") != float32(0.5) || h.Get("a.bool") != true {
+	if h.Text("general.architecture") != "llama" || h.Uint("a.number") != 7 || h.Text("after.lists") != "kept" ||
+		h.Get("a.sign") != int32(-7) || h.Get("a.float") != float32(0.5) || h.Get("a.bool") != true {
 		t.Errorf("metadata %v", h.Metadata)
 	}
 	if h.Get("strings") != nil || h.Tensors != 3 || h.Parameters != 6+5+64 {

@@ -11,8 +11,8 @@ func Half(h uint16) float32 {
 	if rest >= 0x7c00 { // infinite, or not a number
 		return math.Float32frombits(sign | 0xff<<23 | rest<<13)
 	}
-	// Read with binary32's exponent, of which 127 stands for 0 and not 15: too small by 2^112, also where there is no leading
-	// one. The product is exact.
+	// Read with binary32's exponent, of which 127 stands for 0 and not 15: too small by 2^112, also where there is no
+	// leading one. The product is exact.
 	return math.Float32frombits(sign | math.Float32bits(math.Float32frombits(rest<<13)*0x1p112))
 }
 

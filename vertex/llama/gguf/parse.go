@@ -15,7 +15,8 @@ const (
 	maxDim  = 1 << 31
 )
 
-// cursor reads the bytes of a file from the front. The first thing that is wrong stays in err; after that everything is zero.
+// cursor reads the bytes of a file from the front. The first thing that is wrong stays in err; after that everything is
+// zero.
 type cursor struct {
 	data []byte
 	at   int
@@ -61,8 +62,8 @@ func (c *cursor) text(limit uint64) string {
 	return string(c.take(n))
 }
 
-// count reads how many things follow, each of them at least size bytes long: so no number in a file makes more memory be
-// taken than the file itself is long, times a small factor.
+// count reads how many things follow, each of them at least size bytes long: so no number in a file makes more memory
+// be taken than the file itself is long, times a small factor.
 func (c *cursor) count(what string, size int) int {
 	n := c.uint(8)
 	if left := uint64(len(c.data)-c.at) / uint64(size); n > left {
@@ -72,8 +73,9 @@ func (c *cursor) count(what string, size int) int {
 	return int(n)
 }
 
-// Parse reads a file. The tensors' data are parts of b, do not overlap and have the size that their type and dims ask for.
-// Errors are InvalidArgument for a broken file, Unimplemented for one that is of another version or has other tensor types.
+// Parse reads a file. The tensors' data are parts of b, do not overlap and have the size that their type and dims ask
+// for. Errors are InvalidArgument for a broken file, Unimplemented for one that is of another version or has other
+// tensor types.
 func Parse(b []byte) (*File, error) {
 	c := &cursor{data: b}
 	if string(c.take(4)) != magic {
@@ -147,7 +149,8 @@ func (c *cursor) tensors(f *File, n int, align uint64) error {
 		}
 		row, ok := t.Type.RowSize(t.Dims[0])
 		if !ok {
-			return fault.NotImplemented(t.Name, "a tensor of %s with rows of %d is not read: F32, F16 and Q8_0 are; larger kinds of models belong to Ollama", t.Type, t.Dims[0])
+			return fault.NotImplemented(t.Name,
+				"a tensor of %s with rows of %d is not read: F32, F16 and Q8_0 are; larger kinds of models belong to Ollama", t.Type, t.Dims[0])
 		}
 		if names[t.Name] {
 			return fault.Invalid(t.Name, "the tensor stands in the file twice")
@@ -164,7 +167,8 @@ func (c *cursor) tensors(f *File, n int, align uint64) error {
 	start := (uint64(c.at) + align - 1) / align * align
 	for i, s := range spans {
 		if start+s.to > uint64(len(c.data)) || start+s.to < s.to {
-			return fault.New(fault.InvalidArgument, "the GGUF file is cut off: tensor %q ends at %d, the file at %d", s.name, start+s.to, len(c.data))
+			return fault.New(fault.InvalidArgument, "the GGUF file is cut off: tensor %q ends at %d, the file at %d",
+				s.name, start+s.to, len(c.data))
 		}
 		f.Tensors[i].Data = c.data[start+s.from : start+s.to : start+s.to]
 	}
