@@ -1,7 +1,7 @@
 // Package artifacts is Artifact Registry as a product: repositories, and in them images (packages), their manifests
 // (versions), tags and blobs.
 //
-// It serves artifacts/registry (the OCI distribution protocol), api/artifactregistry, and whoever needs an image by its
+// It serves artifacts/registry (the OCI distribution protocol), api/artifactregistry, and what needs an image by its
 // name: a deploy resolves references with it, a build pushes with it. Bytes lie in package blob under their digest;
 // what of them belongs to which repository are rows in package store. It knows repositories of the format DOCKER only,
 // holds no foreign images (package artifacts/mirror does), checks no permissions, and deletes no bytes: it forgets

@@ -187,7 +187,7 @@ func plainType(contentType string) (string, error) {
 }
 
 // describe fills in what the configuration of an image says of it. A configuration that is not there, or is not what
-// it is called, says nothing: whoever stores the manifest finds out.
+// it is called, says nothing: storing the manifest finds out.
 func (m *Manifest) describe(config []byte) {
 	var doc struct {
 		Created      time.Time `json:"created"`

@@ -33,7 +33,7 @@ type Collected struct {
 }
 
 // Hold keeps a blob from being removed until release is called, and makes it young then, so that no collection that is
-// under way removes it either. It fails with a NotFound fault. Whoever comes to need a blob holds it first, says so
+// under way removes it either. It fails with a NotFound fault. What comes to need a blob holds it first, says so
 // where a Marker finds it, and lets go.
 func (d *Dir) Hold(ctx context.Context, dg Digest) (release func(), err error) {
 	defer fault.Wrap(&err, "blob.Hold(%s)", dg)
@@ -109,7 +109,7 @@ func (d *Dir) Collect(ctx context.Context, since time.Time, markers ...Marker) (
 	return c, err
 }
 
-// Release is Collect for some blobs only: those that somebody has just ceased to need. It returns those of them that
+// Release is Collect for some blobs only: those that something has just ceased to need. It returns those of them that
 // nobody needs but that are held or too young, to be asked for again.
 func (d *Dir) Release(
 	ctx context.Context, these []Digest, since time.Time, needers ...Needer,

@@ -24,7 +24,7 @@ type Sources interface {
 
 // Logs keeps the logs of builds as storage objects that grow while they are read.
 type Logs interface {
-	// Create starts a build's log anew. What is written can be read at once; Close makes the object final.
+	// Create starts a build's log again. What is written can be read at once; Close makes the object final.
 	Create(ctx context.Context, b Build) (io.WriteCloser, error)
 }
 

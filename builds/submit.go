@@ -26,7 +26,7 @@ type Request struct {
 	// Account returns the e-mail address of the account that the build runs as, of the spec's account with its
 	// substitutions in place. It fails when the caller may not act as it.
 	Account func(ctx context.Context, given string) (email string, err error)
-	// NeedsApproval holds the build until somebody approves of it.
+	// NeedsApproval holds the build until it is approved.
 	NeedsApproval bool
 }
 
@@ -174,7 +174,7 @@ func (s *Builds) Refuse(ctx context.Context, in resource.Location, r Request, wh
 	return out, err
 }
 
-// Again returns the request of a build, to be submitted anew. It fails with FailedPrecondition on one that has not
+// Again returns the request of a build, to be submitted again. It fails with FailedPrecondition on one that has not
 // ended.
 func (b *Build) Again() (Request, error) {
 	if !b.Status.Terminal() {

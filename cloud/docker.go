@@ -107,7 +107,7 @@ func (c *Cloud) openDocker(proxies http.Handler, sockets func(builds.Build) engi
 	return &docker{files, api}, nil
 }
 
-// keepCaches removes the caches of builds of projects that are gone, and those that nobody uses.
+// keepCaches removes the caches of builds of projects that are gone, and unused ones.
 func (c *Cloud) keepCaches() error {
 	return c.dockerfiles.Keep(c.cfg.Now(), func(project string) bool {
 		_, err := c.projects.Find(project)

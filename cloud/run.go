@@ -46,7 +46,7 @@ func (c *Cloud) Listen() (err error) {
 			err = fault.New(fault.FailedPrecondition, "Can't listen on %s (%v). Move it with %s.", address, err, flag)
 			return nil
 		}
-		c.onClose(func() error { _ = l.Close(); return nil }) // closed already by whoever served it
+		c.onClose(func() error { _ = l.Close(); return nil }) // closed already by its server
 		return l
 	}
 	at := func(port int) string { return net.JoinHostPort(c.cfg.Address, strconv.Itoa(port)) }
@@ -175,10 +175,11 @@ func serve(s *http.Server, l net.Listener) error {
 	return nil
 }
 
-// uploadAge is how long an upload that nobody goes on with is kept: a week, as Cloud Storage's resumable ones.
+// uploadAge is how long an abandoned upload is kept: a week, as Cloud Storage's resumable ones.
 const uploadAge = 7 * 24 * time.Hour
 
-// firstHousekeeping is how long after the start it is first due: a platform that is started anew each day is kept, too.
+// firstHousekeeping is how long after the start it is first due: a platform that is started again each day is kept,
+// too.
 const firstHousekeeping = 10 * time.Minute
 
 // housekeep does what is due once a day.

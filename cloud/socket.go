@@ -103,7 +103,7 @@ func (c *Cloud) session() (shell.Session, error) {
 // serveConsole answers on the console's address. The console itself comes later; until then it says what runs and how
 // to use it, and nothing else.
 func (c *Cloud) serveConsole(w http.ResponseWriter, r *http.Request) {
-	// A page of somebody's, whose name leads here by their DNS, is to read nothing.
+	// A foreign page, whose name leads here by its DNS, is to read nothing.
 	if host := edge.CleanHost(r.Host); !loopback(host) && edge.ParseName(host).Class != edge.Console {
 		http.Error(w, "The console does not go by this name.", http.StatusMisdirectedRequest)
 		return

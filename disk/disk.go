@@ -1,7 +1,7 @@
 // Package disk keeps a part of the data directory's file system free, so that a full disk stops what grows and nothing
 // else: requests are served, deletes work, and the platform starts again.
 //
-// Whoever writes bytes that may become many asks Admit before and meanwhile. It knows no products: what takes the space
+// A writer of bytes that may become many asks Admit before and meanwhile. It knows no products: what takes the space
 // and how it is given back, for the text of a refusal, it is told. What deletes need when even the part that is kept
 // back is gone is a Ballast.
 package disk
@@ -51,7 +51,7 @@ type Space struct {
 type Config struct {
 	Dir   string // on the file system
 	Parts []Part // what can be big there
-	// Full is told when somebody was refused, to look for what can go. It must not block; nil is nobody.
+	// Full is called when a writer was refused, to look for what can go. It must not block, and may be nil.
 	Full func()
 	// Measure replaces asking the kernel; nil asks it.
 	Measure func(dir string) (Space, error)
@@ -129,7 +129,7 @@ func enoughInodes(s Space) bool {
 	return s.Inodes == 0 || s.FreeInodes >= min(leastInodes, s.Inodes/share)
 }
 
-// Low reports whether what grows is about to be refused: time to give back what nobody needs.
+// Low reports whether what grows is about to be refused: time to give back what isn't needed.
 func (d *Disk) Low() bool {
 	s, err := d.Space()
 	return err == nil && (s.Free < 2*s.Reserve || !enoughInodes(s))

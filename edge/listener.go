@@ -62,7 +62,7 @@ func (l *listener) Accept() (net.Conn, error) {
 const noUser = -1
 
 // enter reports whether a connection, the nth that is open, may stay. While a quarter of the connections is not in use
-// nobody is asked who they are. Beyond it a user other than the owner has an eighth of them, and all of these a
+// no caller is asked who they are. Beyond it a user other than the owner has an eighth of them, and all of these a
 // quarter: half stays for the owner.
 func (l *listener) enter(c net.Conn, n int) (uid int, ok bool) {
 	limit := l.s.cfg.Conns
@@ -74,7 +74,7 @@ func (l *listener) enter(c net.Conn, n int) (uid int, ok bool) {
 		return noUser, true
 	}
 	if err != nil {
-		uid = noUser - 1 // whoever it was is gone
+		uid = noUser - 1 // that one is gone
 	}
 	u := l.users
 	u.mu.Lock()

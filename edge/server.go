@@ -255,7 +255,7 @@ func newHandover() *handover {
 	return &handover{conns: make(chan net.Conn), closed: make(chan struct{})}
 }
 
-// give hands a connection to whoever accepts.
+// give hands a connection to Accept.
 func (h *handover) give(c net.Conn) error {
 	select {
 	case h.conns <- c:

@@ -166,7 +166,8 @@ func (i *Instance) create(ctx context.Context, s *Spec) error {
 			return err
 		}
 		ends = stdio
-	} else if err := s.Terminal.Chown(int(i.slot.base+u.uid), int(i.slot.base+u.gid)); err != nil { // to be opened anew
+		// to be opened again
+	} else if err := s.Terminal.Chown(int(i.slot.base+u.uid), int(i.slot.base+u.gid)); err != nil {
 		return err
 	}
 	// Not to be cut off: half a container can't be cleared away without losing track of a process. It takes some 25 ms,
@@ -231,7 +232,7 @@ func (i *Instance) pipes(u user, streams map[string]*os.File) (ends []*os.File, 
 		ends = append(ends, w)
 		streams[stream] = r
 		i.closes = append(i.closes, r.Close)
-		// So that the process can open /dev/stdout anew.
+		// So that the process can open /dev/stdout again.
 		if err := w.Chown(int(i.slot.base+u.uid), int(i.slot.base+u.gid)); err != nil {
 			return ends, err
 		}
@@ -361,7 +362,7 @@ func (i *Instance) Dial(ctx context.Context, port int) (net.Conn, error) {
 	return i.net.Dial(ctx, uint16(port))
 }
 
-// Listening lists the TCP addresses that the process listens on, for a hint to whoever wonders why it is not reached.
+// Listening lists the TCP addresses that the process listens on, for a hint why it is not reached.
 func (i *Instance) Listening() (_ []netip.AddrPort, err error) {
 	defer fault.Wrap(&err, "engine.Listening(%s)", i.id)
 	if err := i.ended(); err != nil {

@@ -162,7 +162,7 @@ const ReasonDiskFull = "DISK_FULL"
 // ReasonQuota is the reason of a ResourceExhausted fault that only deleting, or another quota, mends.
 const ReasonQuota = "QUOTA_EXCEEDED"
 
-// DiskFull is what whoever finds the disk full says. The cause may be nil.
+// DiskFull is the fault of a full disk. The cause may be nil.
 func DiskFull(cause error) *Error {
 	return &Error{
 		Code:    ResourceExhausted,

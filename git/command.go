@@ -33,7 +33,7 @@ var limited = fmt.Sprintf(`{ echo 1000 >/proc/self/oom_score_adj; } 2>/dev/null;
 func (g *Repos) config() []string {
 	return []string{
 		"core.hooksPath=/dev/null",
-		"safe.directory=*", // whoever made the data directory, we run as the platform
+		"safe.directory=*", // another user may have made the data directory; we run as the platform
 		"receive.fsckObjects=true", "transfer.fsckObjects=true",
 		"receive.maxInputSize=" + strconv.FormatInt(g.cfg.MaxInput, 10),
 		"receive.unpackLimit=1", // packs are kept as packs: one file each, and synced to disk
@@ -49,7 +49,7 @@ func (g *Repos) config() []string {
 	}
 }
 
-// command is a git process with the environment of nobody.
+// command is a git process with an empty environment.
 func (g *Repos) command(ctx context.Context, dir string, env []string, args ...string) *exec.Cmd {
 	all := []string{"-c", limited, "git"}
 	for _, kv := range g.config() {

@@ -28,7 +28,7 @@ type gate struct {
 	projects map[string]*part
 }
 
-// part is a project's. It is there as long as somebody uses it or waits for it.
+// part is a project's. It is there as long as it is used or waited for.
 type part struct {
 	*semaphore.Weighted
 	users int

@@ -3,7 +3,7 @@
 //
 // It serves the smart HTTP host (git/githttp), Cloud Source Repositories' API and build triggers. The work on objects
 // and packs is git's own, run as a child with no configuration but the one here, no hooks, and bounded memory, time and
-// input. Who may do what is decided by whoever calls; what a push means to builds, builds/trigger decides.
+// input. Who may do what is decided by the caller of this package; what a push means to builds, builds/trigger decides.
 package git
 
 import (

@@ -15,7 +15,7 @@ type credential struct {
 	Token
 	selfSigned bool
 	audience   string // of a JWT: host that it is for, "" for any
-	keyed      uint64 // changes of keys when it was verified: after another one it is verified anew
+	keyed      uint64 // changes of keys when it was verified: after another one it is verified again
 }
 
 // Credential returns what an Authorization header of a call to an API's host says: Anonymous for an empty header.

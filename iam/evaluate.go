@@ -16,7 +16,7 @@ type compiled struct {
 	Policy
 	grants  map[string][]grant // to each member but those of the next two kinds
 	domains map[string][]grant // to each domain
-	holders []holderGrant      // to whoever has a basic role on a project
+	holders []holderGrant      // to those who have a basic role on a project
 
 	programs map[string]cel.Program // of each expression; nil where it does not compile
 }
@@ -97,7 +97,7 @@ type question struct {
 	roles    roleSet
 	now      func() time.Time
 
-	member     string // "" for nobody
+	member     string // "" for an unauthenticated caller
 	permission string
 	resource   string
 
@@ -223,8 +223,8 @@ func (q *question) holds(project, basic string) bool {
 	return is(c.grants[q.member]) || len(c.domains) > 0 && is(c.domains[q.domain()])
 }
 
-// Authorize returns nil when the principal has the permission on the resource; otherwise Unauthenticated for nobody
-// and PermissionDenied, in IAM's own words and with what would help, for anyone else.
+// Authorize returns nil when the principal has the permission on the resource; otherwise Unauthenticated for an
+// unauthenticated caller and PermissionDenied, in IAM's own words and with what would help, for anyone else.
 func (m *IAM) Authorize(_ context.Context, p Principal, permission, name string) error {
 	if m.Allowed(p, permission, name) {
 		return nil

@@ -162,9 +162,10 @@ func (m *IAM) PageKey() []byte {
 	return k[:]
 }
 
-// Principal is a caller whose identity was verified, or nobody.
+// Principal is a caller whose identity was verified, or an unauthenticated one.
 type Principal struct {
-	// Member is the identity as policies write it: "user:EMAIL", "serviceAccount:EMAIL", or "" for nobody.
+	// Member is the identity as policies write it: "user:EMAIL", "serviceAccount:EMAIL", or "" for an unauthenticated
+	// caller.
 	Member string
 }
 
@@ -177,7 +178,7 @@ func User(email string) Principal { return Principal{"user:" + email} }
 // ServiceAccount returns the principal of a service account.
 func ServiceAccount(email string) Principal { return Principal{"serviceAccount:" + email} }
 
-// Email returns the e-mail address, or "" for nobody.
+// Email returns the e-mail address, or "" for an unauthenticated caller.
 func (p Principal) Email() string {
 	_, email, _ := strings.Cut(p.Member, ":")
 	return email
@@ -192,7 +193,7 @@ func (p Principal) Subject() string {
 	return fmt.Sprintf("1%020d", binary.BigEndian.Uint64(h[:8]))
 }
 
-// String returns the member, "anonymous" for nobody.
+// String returns the member, "anonymous" for an unauthenticated caller.
 func (p Principal) String() string {
 	if p.Member == "" {
 		return "anonymous"

@@ -85,7 +85,7 @@ func (m *IAM) SignJWT(ctx context.Context, a Account, claims string) (keyID, tok
 }
 
 // managedKey returns the key that the platform signs with for a service account: made when it is first asked for, and
-// anew after 30 days.
+// again after 30 days.
 func (m *IAM) managedKey(ctx context.Context, a Account) (id string, key *rsa.PrivateKey, err error) {
 	if a.Disabled {
 		return "", nil, accountGone(ServiceAccount(a.Email))

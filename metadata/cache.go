@@ -14,7 +14,7 @@ import (
 // and must get a newer one then.
 const minLeft = 5 * time.Minute
 
-// maxCached bounds the tokens of one caller; who asks for more audiences than this gets them made anew.
+// maxCached bounds the tokens of one caller; who asks for more audiences than this gets them made again.
 const maxCached = 64
 
 // cached is one caller's tokens, made once and renewed early.

@@ -84,7 +84,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.Method != http.MethodGet && r.Method != http.MethodHead:
 		fail(w, http.StatusMethodNotAllowed, "Only GET is allowed.")
 		return
-	case r.Header.Get("X-Forwarded-For") != "": // a proxy that was tricked into asking for somebody else
+	case r.Header.Get("X-Forwarded-For") != "": // a proxy that was tricked into asking for another
 		fail(w, http.StatusForbidden, "A request with X-Forwarded-For is refused.")
 		return
 	case path == "": // how libraries find out that they are on Google Cloud

@@ -1,7 +1,7 @@
 // Package oci turns images into directories and back: it resolves a manifest, unpacks its layers once each, writes
 // layers of our own and puts images together, all over a content-addressed store of bytes.
 //
-// It serves the engine (layers to mount), the builders (images to make) and whoever needs an image's configuration.
+// It serves the engine (layers to mount), the builders (images to make) and what needs an image's configuration.
 // It knows no names, tags, registries or networks, runs nothing and mounts nothing.
 package oci
 

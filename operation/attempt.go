@@ -51,7 +51,7 @@ func (a *Attempts) Begin(ctx context.Context, name string) (end func(), err erro
 	return func() { _ = a.Forget(ctx, name) }, nil // one count too many is the worst that a failure does
 }
 
-// Forget takes back what was counted of the named work: it is over, or somebody asks for it anew.
+// Forget takes back what was counted of the named work: it is over, or was asked for again.
 func (a *Attempts) Forget(ctx context.Context, name string) (err error) {
 	defer fault.Wrap(&err, "operation.Forget(%.200s)", name)
 	return a.store.Update(context.WithoutCancel(ctx), func(tx *store.Tx) error {

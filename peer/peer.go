@@ -21,7 +21,7 @@ import (
 )
 
 // User returns the uid of the process at the other end of a connection, which is over a Unix socket or from a loopback
-// address to one. It fails when the process has closed its end: nobody owns that any more.
+// address to one. It fails when the process has closed its end: it has no owner any more.
 func User(c net.Conn) (uid int, err error) {
 	if over, ok := c.(interface{ NetConn() net.Conn }); ok {
 		c = over.NetConn()
@@ -70,7 +70,7 @@ func TCPUser(from, to string) (uid int, err error) {
 }
 
 // find looks a connection up in a table of proc_net_tcp(5): addresses are 32-bit words of the machine's order in hex, a
-// colon, and the port. A connection that its process has closed has inode 0 there, and uid 0, which is nobody's.
+// colon, and the port. A connection that its process has closed has inode 0 there, and uid 0, which has no owner.
 func find(table io.Reader, from, to string) (uid int, err error) {
 	local, err := kernelAddress(from)
 	if err != nil {

@@ -158,7 +158,7 @@ func (p *Projects) Create(
 	return x, nil
 }
 
-// numberOf derives a project's 12-digit number from its id, so that a platform that is made anew for the same id has
+// numberOf derives a project's 12-digit number from its id, so that a platform that is made again for the same id has
 // the same service URLs.
 func numberOf(id string) string {
 	h := sha256.Sum256([]byte("giggle project number\x00" + id))

@@ -43,7 +43,7 @@ func size(n int64) string {
 }
 
 // Bytes bounds what comes in for projects before any row says that they have it: uploads that have begun, whether
-// somebody is sending or not. The rows' own sums are admitted where they are kept. It is safe for concurrent use; a nil
+// a client is sending or not. The rows' own sums are admitted where they are kept. It is safe for concurrent use; a nil
 // one admits all.
 type Bytes struct {
 	limits *Limits
@@ -208,7 +208,7 @@ func (r *reader) Read(p []byte) (int, error) {
 func (c *Coming) add(n int64) {
 	c.b.mu.Lock()
 	defer c.b.mu.Unlock()
-	if c.ended { // somebody has dropped the upload meanwhile
+	if c.ended { // the upload was dropped meanwhile
 		return
 	}
 	c.n += n

@@ -26,7 +26,7 @@ type Bodies struct {
 	held  int64
 	peak  int64 // since the last time that memory was given back
 	by    map[string]int64
-	freed chan struct{} // closed and made anew whenever something is released
+	freed chan struct{} // closed and made again whenever something is released
 }
 
 const (

@@ -33,7 +33,7 @@ type Options struct {
 	Log          *slog.Logger  // nil discards
 
 	// Admit is asked before a byte of a request's body is read, with a Call whose Message is nil, or a *Request whose
-	// body must not be read: a caller without permission makes nobody read or decode, and hears nothing of what is
+	// body must not be read: a caller without permission has nothing read or decoded, and hears nothing of what is
 	// wrong with the body. What it learns it writes into the Call, which the chain gets. Nil admits all.
 	Admit func(ctx context.Context, call *Call) error
 

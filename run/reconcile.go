@@ -337,7 +337,7 @@ func (r *Reconciler) remove(ctx context.Context, name string) error {
 	}
 	r.Routes.Remove(n)
 	return r.Services.store.Update(ctx, func(tx *store.Tx) error {
-		// The service may have been made anew since: then its revisions are not ours to remove.
+		// The service may have been made again since: then its revisions are not ours to remove.
 		if _, err := services.Get(tx, name); !fault.Is(err, fault.NotFound) {
 			return err
 		}

@@ -1,8 +1,8 @@
 // Package secrets keeps what nobody may read but those that it is for: the secrets of webhooks and the keys of models'
 // servers, by the names that Secret Manager has for them.
 //
-// There is no Secret Manager's API: a version is a file below a directory of the data directory, which whoever runs the
-// platform puts there. Who may have which secret decides whoever asks.
+// There is no Secret Manager's API: a version is a file below a directory of the data directory, which the
+// operator of the platform puts there. Who may have which secret, its callers decide.
 package secrets
 
 import (

@@ -17,7 +17,7 @@ const RunProxyName = "cloud-run-proxy"
 // drainTimeout is how long a proxy that ends waits for requests under way.
 const drainTimeout = 5 * time.Second
 
-// RunProxy forwards requests to one service on behalf of somebody who may invoke it.
+// RunProxy forwards requests to one service on behalf of a caller who may invoke it.
 type RunProxy struct {
 	Service *url.URL // of the service: https://…
 	Token   string   // ID token that the service's front end asks for; empty for none

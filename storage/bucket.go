@@ -40,7 +40,7 @@ func BucketName(tx *store.Tx, row string) (string, error) {
 	return "projects/" + b.Value.Project + "/buckets/" + row, err
 }
 
-// CreateBucket makes a bucket. A name that is taken is AlreadyExists, whoever has it.
+// CreateBucket makes a bucket. A name that is taken is AlreadyExists, whichever project has it.
 func (s *Storage) CreateBucket(ctx context.Context, b Bucket) (_ Bucket, err error) {
 	defer fault.Wrap(&err, "storage.CreateBucket(%.64s)", b.Name)
 	if err := checkBucketName(b.Name, b.Reserved); err != nil {

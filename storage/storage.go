@@ -48,7 +48,7 @@ type Options struct {
 	Now   func() time.Time // required
 	// asked before so many bytes, or as yet unknown ones, are taken in, for the disk reserve; nil admits all
 	Admit func(n int64) error
-	// Released hears of content that an object has just ceased to be, after it is on disk: whoever collects garbage
+	// Released hears of content that an object has just ceased to be, after it is on disk: what collects garbage
 	// asks Needed then. It may be nil and must not block.
 	Released func(blob.Digest)
 	Quotas   *quota.Limits // nil is the usual ones

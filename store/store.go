@@ -277,7 +277,7 @@ func (s *Store) commit(group []*update) {
 	}
 }
 
-// reuseLog has the write-ahead log begin anew at its start, in the space that its file has, and reports whether it
+// reuseLog has the write-ahead log begin again at its start, in the space that its file has, and reports whether it
 // does: a disk that is full lets no file grow, but the database's own pages can be written over.
 func (s *Store) reuseLog() bool {
 	var busy, pages, moved int

@@ -212,7 +212,7 @@ func (m *Models) backend(project, address string) (Backend, error) {
 	return b, err
 }
 
-// drop forgets an open backend, and ends what runs of it. One that is still needed is opened anew.
+// drop forgets an open backend, and ends what runs of it. One that is still needed is opened again.
 func (m *Models) drop(project, address string) error {
 	key := project + " " + address
 	m.mu.Lock()

@@ -31,7 +31,7 @@ const rpc = "cloudbilling.projects."
 // Rules says what each method needs.
 var Rules = guard.Rules{
 	rpc + "getBillingInfo":    {Permission: "resourcemanager.projects.get", On: "projects/{project}"},
-	rpc + "updateBillingInfo": {Authenticated: true}, // not implemented: whoever is somebody is told
+	rpc + "updateBillingInfo": {Authenticated: true}, // not implemented: authenticated callers are told
 }
 
 // Register adds the API's routes.

@@ -197,7 +197,7 @@ func (s *Server) operation(
 	return Operation(&b, p, op)
 }
 
-// RetryBuild submits a build that has ended anew, with the same source and substitutions.
+// RetryBuild submits a build that has ended once more, with the same source and substitutions.
 func (s *Server) RetryBuild(ctx context.Context, r *cloudbuildpb.RetryBuildRequest) (*longrunningpb.Operation, error) {
 	n, _, err := s.name(r.GetName(), r.GetProjectId(), r.GetId())
 	if err != nil {

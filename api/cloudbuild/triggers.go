@@ -233,7 +233,7 @@ func (s *Server) RunBuildTrigger(
 	if err != nil {
 		return nil, err
 	}
-	// By hand as by whoever made it: nobody runs as an account through a trigger that he could not run as himself.
+	// By hand as when it was made: no caller runs as an account through a trigger that they could not act as.
 	if err := s.mayUse(ctx, n.Project, &t); err != nil {
 		return nil, err
 	}

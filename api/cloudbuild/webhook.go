@@ -26,7 +26,7 @@ func GitHubSecret(project string) string {
 }
 
 // ownSecret is the name of a secret's version with the project's id in it. It fails with PermissionDenied where the
-// name is of another project than p: whoever guesses would learn of a secret that he can't read.
+// name is of another project than p: a caller who guesses would learn of a secret that they can't read.
 func ownSecret(p resource.Project, name string) (string, error) {
 	if !secrets.IsName(name) {
 		return "", fault.Invalid("trigger.webhookConfig.secret",
@@ -112,8 +112,8 @@ func (s *Server) beforeWebhook(ctx context.Context, call *rest.Call) error {
 	return err
 }
 
-// ReceiveTriggerWebhook starts a build by a trigger for whoever knows the trigger's secret. An API key is not looked
-// at: it would say which project pays.
+// ReceiveTriggerWebhook starts a build by a trigger for a caller who knows the trigger's secret. An API key is not
+// looked at: it would say which project pays.
 func (s *Server) ReceiveTriggerWebhook(
 	ctx context.Context, r *cloudbuildpb.ReceiveTriggerWebhookRequest,
 ) (*cloudbuildpb.ReceiveTriggerWebhookResponse, error) {

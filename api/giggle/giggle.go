@@ -1,7 +1,7 @@
 // Package giggle is the platform's own API: what no API of Google's has. It is plain HTTP and JSON, on the socket in
 // the data directory.
 //
-// It serves the giggle command. Who calls is for the listener to say; what they may is asked of the same evaluator as
+// It serves the giggle command. Who the caller is, the listener says; what they may is asked of the same evaluator as
 // in every other API. It has no rules table: its few calls name their permission where they are.
 package giggle
 

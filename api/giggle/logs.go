@@ -111,7 +111,7 @@ func (s *Server) entries(
 	return stream(w, from.Read(r.Context(), f), false)
 }
 
-// stream writes entries, one a line, and where somebody waits for them each at once. It returns an error only where the
+// stream writes entries, one a line, and each at once where a reader follows. It returns an error only where the
 // head isn't out yet.
 func stream(w http.ResponseWriter, entries iter.Seq2[logging.Entry, error], waits bool) error {
 	out, flush := json.NewEncoder(w), http.NewResponseController(w)

@@ -1,4 +1,4 @@
-// Package guard is the chain that every API call passes before its handler: who calls, may they, and is the API
+// Package guard is the chain that every API call passes before its handler: who is the caller, may they, and is the API
 // enabled in the project.
 //
 // It serves all api packages alike, REST and gRPC. What an RPC needs is data: each api package has a Rules table, and
@@ -164,7 +164,7 @@ func projectIn(name string) string {
 	return project
 }
 
-// authenticate writes into the call who calls, and fails when that is not known or their token is not for this RPC. An
+// authenticate writes the caller into the call, and fails when that is not known or their token is not for this RPC. An
 // RPC without a rule is refused to everybody.
 func (g *Guard) authenticate(ctx context.Context, call *rest.Call, rule Rule, api API) error {
 	if call.HTTP == nil {
@@ -217,8 +217,8 @@ func Caller(ctx context.Context) iam.Principal {
 }
 
 // Canonical names the project of a resource by its id and a service account by its e-mail address, as policies do,
-// whatever else the caller called them. An unknown project stays as it is: nobody has a role there, and whether it
-// exists is nobody's business. A name that a handler could read as another than the one asked about is InvalidArgument.
+// whatever else the caller called them. An unknown project stays as it is: no caller has a role there, and none is told
+// whether it exists. A name that a handler could read as another than the one asked about is InvalidArgument.
 func (g *Guard) Canonical(ctx context.Context, name string) (string, error) {
 	rest, ok := strings.CutPrefix(name, "projects/")
 	if !ok {

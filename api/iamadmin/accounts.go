@@ -1,7 +1,6 @@
 package iamadmin
 
-// lint:file-ignore SA1019 the etag is deprecated in the proto, but clients still send it back, and it guards their
-// read-modify-write
+//lint:file-ignore SA1019 the etag is deprecated in the proto, but clients still send it back: it guards their writes
 
 import (
 	"context"

@@ -34,7 +34,7 @@ func roleToProto(r iam.Role, view adminpb.RoleView) *adminpb.Role {
 func (s *Server) ownRoles(ctx context.Context, parent, permission string) (string, error) {
 	project, err := s.project(parent)
 	if err != nil {
-		// Whether there is such a project is nobody's business who has no role there.
+		// Callers without a role there aren't told whether there is such a project.
 		project = strings.TrimPrefix(parent, "projects/")
 	}
 	if denied := s.Identity.Authorize(ctx, guard.Caller(ctx), permission, "projects/"+project); denied != nil {

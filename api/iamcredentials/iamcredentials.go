@@ -89,8 +89,8 @@ func (s *Server) account(ctx context.Context, name string, delegates []string, p
 	return s.allowed(ctx, "name", name, who, permission)
 }
 
-// allowed returns an account when a principal has a permission on it. Whether there is one is nobody's business who has
-// not.
+// allowed returns an account when a principal has a permission on it. Whether there is one is not told to a principal
+// who has not.
 func (s *Server) allowed(
 	ctx context.Context, field, name string, who iam.Principal, permission string,
 ) (iam.Account, error) {

@@ -75,7 +75,7 @@ func (s *Builds) SubmitBuild(ctx context.Context, r *runpb.SubmitBuildRequest) (
 	if err != nil {
 		return nil, err
 	}
-	// Logs go to the platform's own bucket whoever the build runs as.
+	// Logs go to the platform's own bucket, whatever account the build runs as.
 	spec.LogsBucket = "gs://" + logs
 	if sa := r.GetServiceAccount(); sa != "" {
 		a, err := resource.ParseAccountOrEmail(sa)

@@ -42,7 +42,7 @@ type Server struct {
 func New(cfg Config) *Server { return &Server{Config: cfg} }
 
 // onBucket is where the permissions on a bucket and its objects are needed. Policies know it by its project:
-// whoever reads the rule asks storage.BucketProject which that is.
+// the guard asks storage.BucketProject which that is.
 const onBucket = "projects/_/buckets/{bucket}"
 
 // onObject is where the permissions on one object are needed: its bucket's policy counts, and conditions see its name.

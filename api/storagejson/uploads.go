@@ -273,7 +273,7 @@ func (s *Server) continueUpload(ctx context.Context, r *rest.Request) (any, erro
 	if err != nil {
 		return nil, err
 	}
-	if u.Done == nil { // whoever knows the upload's id still has to have the permission
+	if u.Done == nil { // a caller who knows the upload's id still has to have the permission
 		if err := s.Allow(ctx, "storage.objects.create", bucket, u.Insert.Name); err != nil {
 			return nil, err
 		}

@@ -18,8 +18,8 @@ var methods = map[noun]map[string]string{
 // reads are the names for the rest, which is in the log when it was refused.
 var reads = map[string]string{download: "Docker-Download", upload: "Docker-Upload", remove: "Docker-Delete"}
 
-// record writes a request that changes nothing to the audit log if it was refused to somebody. Unauthenticated requests
-// are what every client begins with; those are no refusal.
+// record writes a request that changes nothing to the audit log if it was refused to an authenticated caller.
+// Unauthenticated requests are what every client begins with; those are no refusal.
 func (s *server) record(r *request, e endpoint, err error) {
 	if fault.Is(err, fault.PermissionDenied) {
 		s.logged(r, s.Audit.Record(event(r, e, err)))

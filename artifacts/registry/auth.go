@@ -66,7 +66,7 @@ func (s *server) logIn(ctx context.Context, user, password string) (string, erro
 	return "", iam.Unauthenticated("")
 }
 
-// anonymousToken reports whether a request carries the token of nobody.
+// anonymousToken reports whether a request carries an unauthenticated client's token.
 func anonymousToken(r *http.Request) bool {
 	return r.Header.Get("Authorization") == "Bearer "+anonymous
 }

@@ -53,7 +53,7 @@ var known = map[string]bool{
 // writeError answers in the specification's dialect, {"errors":[{"code","message","detail"}]}.
 func (s *server) writeError(w http.ResponseWriter, r *http.Request, err error) {
 	if errors.Is(err, context.Canceled) && r.Context().Err() != nil {
-		return // nobody listens
+		return // the client is gone
 	}
 	e := fault.From(err)
 	code, status := e.Reason, e.Code.HTTPStatus()

@@ -197,7 +197,7 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request) error {
 	return err
 }
 
-// admitted serves a request of somebody who is known, if they may.
+// admitted serves a request of an authenticated caller, if they may.
 func (s *server) admitted(w http.ResponseWriter, req *request, e endpoint) error {
 	r, image := req.Request, req.image
 	if err := s.Identity.Authorize(r.Context(), req.who, e.permission, image.Repository.String()); err != nil {
@@ -240,7 +240,7 @@ func (s *server) createOnPush(r *request) error {
 }
 
 // image reads the name of an image; its project is named by id afterwards. A project that there is not stays as it is:
-// nobody has a role there.
+// no caller has a role there.
 func (s *server) image(host artifacts.Registry, name string) (artifacts.Image, error) {
 	image, err := host.Image(name)
 	if err != nil {

@@ -200,7 +200,7 @@ func (p *project) release() {
 	b.newsLocked()
 }
 
-// rest stops a daemon that nobody uses.
+// rest stops an idle daemon.
 func (p *project) rest() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -296,7 +296,7 @@ func (p *project) startLocked(ctx context.Context) error {
 const cacheDir = "caches"
 
 // openCaches makes the caches of a project's RUN steps, which have a quarter of what the project may keep: what has
-// grown out of it since BuildKit was last started begins anew.
+// grown out of it since BuildKit was last started begins again.
 func (p *project) openCaches(dir string) error {
 	if bytes, err := used(dir); err != nil || bytes > p.b.cfg.Cache/4 {
 		if err := p.b.remove(filepath.Join(projects, p.id, cacheDir)); err != nil {

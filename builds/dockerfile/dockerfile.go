@@ -153,7 +153,7 @@ func (b *Builder) remove(name string) error {
 // cacheAge is how long the cache of a project that builds no Dockerfiles any more is kept.
 const cacheAge = 14 * 24 * time.Hour
 
-// Keep removes the caches of projects that are gone, and those that nobody has used for long.
+// Keep removes the caches of projects that are gone, and those not used for long.
 func (b *Builder) Keep(now time.Time, exists func(project string) bool) error {
 	entries, err := os.ReadDir(b.path(projects))
 	if err != nil {

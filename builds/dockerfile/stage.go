@@ -43,7 +43,7 @@ func newStage(cfg Config) *stage {
 	}
 }
 
-// NoIdentity answers in place of the metadata server: RUN steps are nobody, as on Cloud Build without
+// NoIdentity answers in place of the metadata server: RUN steps have no identity, as on Cloud Build without
 // --network=cloudbuild.
 func NoIdentity(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Metadata-Flavor", "Google")

@@ -36,7 +36,7 @@ func (k *kept) keep(w *workspace, now time.Time) error {
 	return k.expire(now)
 }
 
-// expire removes the workspaces that are too old or too many, but for those that somebody is in.
+// expire removes the workspaces that are too old or too many, but for those with an open shell.
 func (k *kept) expire(now time.Time) error {
 	k.mu.Lock()
 	var gone []*workspace

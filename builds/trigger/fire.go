@@ -246,7 +246,7 @@ func (s *Triggers) request(ctx context.Context, t *Trigger, f Firing) (r builds.
 			return account, nil
 		}
 		a, err := resource.ParseAccountOrEmail(given)
-		return a.ID, err // whoever set the trigger up was asked whether he may act as it
+		return a.ID, err // who set the trigger up was asked whether they may act as it
 	}
 	return r, err
 }

@@ -110,7 +110,7 @@ type payload struct {
 }
 
 // ParseDelivery reads the body of a webhook of GitHub. It returns false for what means nothing to builds: another
-// event, a branch that was deleted, a comment that asks for none or is of somebody who may not.
+// event, a branch that was deleted, a comment that asks for none or is of a user who may not.
 func ParseDelivery(project, event, id string, body []byte) (d Delivery, ok bool, err error) {
 	if !deliveryID().MatchString(id) {
 		return d, false, fault.Invalid("X-GitHub-Delivery", "is not an id")

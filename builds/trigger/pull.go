@@ -19,7 +19,7 @@ const (
 	CommentsExternal = "COMMENTS_ENABLED_FOR_EXTERNAL_CONTRIBUTORS_ONLY" // those of writers at once
 )
 
-// lets reports whether a trigger builds a pull request now, and does not wait for somebody who asks for it.
+// lets reports whether a trigger builds a pull request now, and does not wait for a comment that asks for it.
 func (g *GitHubEvent) lets(d *Delivery) bool {
 	switch g.Comments {
 	case "", CommentsDisabled:
@@ -30,13 +30,13 @@ func (g *GitHubEvent) lets(d *Delivery) bool {
 	return d.Asked
 }
 
-// writes reports whether whom GitHub calls this is somebody who may write to a repository.
+// writes reports whether whom GitHub calls this is a user who may write to a repository.
 func writes(association string) bool {
 	return slices.Contains([]string{"OWNER", "MEMBER", "COLLABORATOR"}, association)
 }
 
 // asks reports whether a text has a line that asks for a build: "/gcbrun", and perhaps words after it. A line that
-// quotes somebody who did is none.
+// quotes one is none.
 func asks(text string) bool {
 	for line := range strings.Lines(text) {
 		if f := strings.Fields(line); len(f) > 0 && f[0] == "/gcbrun" {

@@ -1,4 +1,4 @@
-// Package garbage gives back what nothing refers to any more: blobs, unpacked layers, uploads that nobody goes on with.
+// Package garbage gives back what nothing refers to any more: blobs, unpacked layers, abandoned uploads.
 //
 // What was deleted goes within seconds, everything else is found from time to time, and when the disk is low. It asks
 // the products what they need and decides only when something is old enough to go; what a product needs, the product
@@ -24,7 +24,7 @@ import (
 // takes from its first byte to its name, a build of 24 hours included.
 const Young = 26 * time.Hour
 
-// Grace is how long what was deleted stays: whoever makes a blob says within moments where a marker finds it, or holds
+// Grace is how long what was deleted stays: what makes a blob says within moments where a marker finds it, or holds
 // it. What builds that run have touched stays till they have ended.
 const Grace = 10 * time.Second
 
@@ -32,11 +32,11 @@ const Grace = 10 * time.Second
 const PushGrace = 10 * time.Minute
 
 const (
-	collectEvery = time.Hour // how often everything is looked through for what nobody needs
+	collectEvery = time.Hour // how often everything is looked through for what isn't needed
 	gatherDelay  = 100 * time.Millisecond
 	retryEvery   = 5 * time.Second  // until what was too young is looked at again
 	watchEvery   = 10 * time.Second // how often it is asked whether the disk is low
-	idleUpload   = time.Hour        // how long an upload that nobody goes on with is kept then
+	idleUpload   = time.Hour        // how long an abandoned upload is kept then
 	lowEvery     = time.Minute      // how often everything is looked through then
 )
 
@@ -94,13 +94,13 @@ type Config struct {
 	Log     *slog.Logger
 }
 
-// Collector gives back what nobody needs.
+// Collector gives back what isn't needed.
 type Collector struct{ cfg Config }
 
 // New returns a Collector, which collects when it is run.
 func New(cfg Config) *Collector { return &Collector{cfg} }
 
-// Run gives back what nobody needs until ctx ends: what was deleted at once, everything else from time to time
+// Run gives back what isn't needed until ctx ends: what was deleted at once, everything else from time to time
 // and when the disk is low.
 func (c *Collector) Run(ctx context.Context) error {
 	hourly, watch, retry := time.NewTicker(collectEvery), time.NewTicker(watchEvery), time.NewTicker(retryEvery)
@@ -118,7 +118,7 @@ func (c *Collector) Run(ctx context.Context) error {
 		case <-watch.C:
 			err = errors.Join(c.cfg.Restore(), c.cfg.Storage.FinishLogs(ctx))
 		case <-c.cfg.Released.wake:
-			select { // whoever deletes one deletes many
+			select { // one who deletes one deletes many
 			case <-time.After(gatherDelay):
 			case <-ctx.Done():
 			}
@@ -136,7 +136,7 @@ func (c *Collector) Run(ctx context.Context) error {
 	}
 }
 
-// makeRoom gives back all that nobody needs but the youngest, and what came of uploads that nobody goes on with.
+// makeRoom gives back all that isn't needed but the youngest, and what came of abandoned uploads.
 func (c *Collector) makeRoom(ctx context.Context) error {
 	since, err := c.since(ctx, Grace)
 	if err != nil {

@@ -84,7 +84,7 @@ func (r *Released) Image(of []blob.Digest) {
 	})
 }
 
-// Full is a disk.Config.Full: whoever collects looks at the disk when he is woken.
+// Full is a disk.Config.Full: the collector looks at the disk when it is woken.
 func (r *Released) Full() { r.change(func(*candidates) {}) }
 
 // take returns what was released and forgets it; what waits only if it is asked for.

@@ -33,7 +33,7 @@ func TestUnpackerStartsEarly(t *testing.T) {
 	cmd := exec.Command(binary, "source-unpacker", "no job")
 	cmd.Env = []string{"GODEBUG=inittrace=1"}
 	trace, err := cmd.CombinedOutput()
-	if cmd.ProcessState.ExitCode() != 2 || !strings.Contains(string(trace), "init giggle/source @") {
+	if cmd.ProcessState.ExitCode() != 2 || !strings.Contains(string(trace), "init giggle/builds/source @") {
 		t.Fatalf("%v, %s", err, trace)
 	}
 	early(t, string(trace))

@@ -131,7 +131,7 @@ func viewOf(before, now giggle.Top) topView {
 		var total, ever uint64
 		latencies := l.Latencies
 		for i, n := range l.Requests {
-			if was.Requests[i] > n { // it was counted anew
+			if was.Requests[i] > n { // it was counted again
 				was = giggle.Load{CPU: was.CPU}
 			}
 		}

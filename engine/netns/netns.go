@@ -72,7 +72,7 @@ func New() (_ *Namespace, err error) {
 	return &Namespace{ns: ns, host: host}, nil
 }
 
-// Adopt furnishes a namespace that somebody else has made, a container's runtime, and takes the file over.
+// Adopt furnishes a namespace that another program has made, a container's runtime, and takes the file over.
 func Adopt(ns *os.File) (_ *Namespace, err error) {
 	defer fault.Wrap(&err, "netns.Adopt")
 	host, err := os.Open("/proc/thread-self/ns/net")

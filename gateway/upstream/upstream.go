@@ -1,5 +1,5 @@
 // Package upstream sends requests and probes to one instance. It serves package gateway, and package scale, which keeps
-// what New returns for each instance; it knows nothing of services or of who calls.
+// what New returns for each instance; it knows nothing of services or of callers.
 //
 // For plain HTTP/1.1 it does what http.Transport does, without that one's two goroutines for each connection and the
 // hand-offs between them: the goroutine that wants the answer writes the request and reads the answer itself. What is
@@ -331,7 +331,7 @@ func (x *exchange) sendBody() {
 	if readErr != nil {
 		_ = x.c.Close() // the app must not take what came for all; and who waits for the answer need not
 	}
-	// An app that does not read all may have answered still: whoever reads the answer finds out.
+	// An app that does not read all may have answered still: reading the answer finds out.
 }
 
 // Read reads the answer's body.

@@ -169,7 +169,7 @@ func (s *server) serve(w *started, r *request) (err error) {
 	if r.who, err = s.authenticate(r); err != nil {
 		return err
 	}
-	if p, err := s.Project(r.project); err == nil { // of no project: nobody has a role there
+	if p, err := s.Project(r.project); err == nil { // of no project: no caller has a role there
 		r.project = p.ID
 	}
 	if err := s.Identity.Authorize(r.Context(), r.who, permissions[r.service], r.resource()); err != nil {
@@ -298,7 +298,7 @@ func writeError(w http.ResponseWriter, err error) {
 	_, _ = fmt.Fprintln(w, f.Message)
 }
 
-// record writes a request that is no push to the audit log if it was refused to somebody.
+// record writes a request that is no push to the audit log if it was refused to an authenticated caller.
 func (s *server) record(r *request, err error) {
 	if fault.Is(err, fault.PermissionDenied) {
 		s.logged(r, s.Audit.Record(event(r, err)))

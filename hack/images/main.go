@@ -27,7 +27,7 @@ import (
 // suite is the release of Debian that everything is made of.
 const suite = "bookworm"
 
-// recipe changes when the layers would come out otherwise: images of another recipe are made anew.
+// recipe changes when the layers would come out otherwise: images of another recipe are made again.
 const recipe = "1"
 
 // recipeLabel says what an image was made by.

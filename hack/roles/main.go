@@ -23,7 +23,7 @@ var basic = []string{"editor", "owner", "viewer"}
 // implied are permissions that the basic roles have in Google Cloud through the default policy of each new bucket
 // ("projectEditor:PROJECT has roles/storage.legacyObjectOwner"). Giggle's buckets begin without a policy, so the basic
 // roles have them themselves. The permission of Cloud Run v2's SubmitBuild, run.builds.create, is in no role of the
-// data set: here whoever may update a service has it.
+// data set: here the roles that may update a service have it.
 var implied = map[string][]string{
 	"editor":              {"run.builds.create", "storage.objects.create", "storage.objects.delete", "storage.objects.get", "storage.objects.list", "storage.objects.update", "storage.buckets.get"},
 	"run.admin":           {"run.builds.create"},

@@ -18,7 +18,7 @@ type Event struct {
 	Resource   string // "projects/giggle/locations/europe-north1/services/jokes", "" when it is not known
 	Permission string // that was asked for, "" for none
 	Data       bool   // about data in a resource, not about the resource
-	Member     string // who called, as policies write it; "" for nobody
+	Member     string // who called, as policies write it; "" for an unauthenticated caller
 	Caller     string // IP address
 	UserAgent  string
 	Code       int32  // google.rpc.Code; 0 for success

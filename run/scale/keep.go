@@ -21,7 +21,7 @@ const (
 	prepareRestFactor = 24
 	// recentRequest is when the last request ended where there still are some.
 	recentRequest = 100 * time.Millisecond
-	// prepareRetryDelay is when a revision is prepared anew after that failed.
+	// prepareRetryDelay is when a revision is prepared again after that failed.
 	prepareRetryDelay = 30 * time.Second
 )
 

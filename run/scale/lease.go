@@ -1,6 +1,6 @@
 package scale
 
-// Transport sends requests to one instance. This package makes none: whoever sends has Config.Transport make it, takes
+// Transport sends requests to one instance. This package makes none: the sender has Config.Transport make it, takes
 // it out of the lease and knows what it is.
 type Transport interface{ CloseIdleConnections() }
 

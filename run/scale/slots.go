@@ -128,7 +128,7 @@ func (s *slots) idle() (n int) {
 func (s *slots) busy() int { return s.inflight + s.waiting.n }
 
 // unserved is how many of the waiting requests the ready instances will not have served by the time that another one
-// would be there, which takes so long, as they went of late. Only those are a reason to start one: a start takes CPU,
+// would be there, which takes so long, as they went recently. Only those are a reason to start one: a start takes CPU,
 // which the others would lack.
 func (s *slots) unserved(start time.Duration) int {
 	rate := s.flow.perSecond(s.now())

@@ -1,4 +1,4 @@
-// Package autoscale decides how many instances a revision needs from what its instances did of late.
+// Package autoscale decides how many instances a revision needs from what its instances did recently.
 //
 // It is arithmetic: no clock, no goroutines, no instances. Package scale samples, asks, and acts. The rules are those
 // of Cloud Run (https://cloud.google.com/run/docs/about-instance-autoscaling: concurrency and CPU, each aimed at 60 %
