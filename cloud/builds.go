@@ -1,7 +1,6 @@
 package cloud
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -55,7 +54,7 @@ func (c *Cloud) openBuilds(ctx context.Context) error {
 	c.builds.Quotas = c.quotas
 	modules, err := modproxy.New(modproxy.Config{
 		Dir:      c.path("cache", "modules"),
-		Upstream: c.cfg.Modules,
+		Upstream: orOff(c.cfg.Modules),
 		Now:      c.cfg.Now,
 		Log:      c.cfg.Log,
 		Guard:    c.disk.Writer,
@@ -65,7 +64,7 @@ func (c *Cloud) openBuilds(ctx context.Context) error {
 	}
 	packages, err := npmproxy.New(npmproxy.Config{
 		Dir:      c.path("cache", "npm"),
-		Upstream: cmp.Or(c.cfg.Packages, "off"),
+		Upstream: orOff(c.cfg.Packages),
 		Now:      c.cfg.Now,
 		Log:      c.cfg.Log,
 		Guard:    c.disk.Writer,
@@ -177,3 +176,11 @@ func (c *Cloud) buildIdentity(b builds.Build) metadata.Identity {
 
 // unpacker unpacks the sources of builds.
 func (c *Cloud) unpacker() source.Unpacker { return source.Unpacker{Binary: c.cfg.Binary} }
+
+// orOff is where packages are fetched from, or "off" where none is said.
+func orOff(from func() string) func() string {
+	if from == nil {
+		return func() string { return "off" }
+	}
+	return from
+}

@@ -89,9 +89,9 @@ type Config struct {
 	Idle          time.Duration  // how long an instance without requests stays
 	// prepared instances for services at zero; negative for one for each 128 MiB of the machine's memory, 128 at most
 	Prepared int
-	Memory   int64  // bytes that all instances may use together; 0 for four fifths of the machine's
-	Modules  string // GOPROXY list that builds' modules are fetched from
-	Packages string // URL of the npm registry that builds' packages are fetched from, or "off"
+	Memory   int64         // bytes that all instances may use together; 0 for four fifths of the machine's
+	Modules  func() string // GOPROXY list that builds' modules are fetched from; nil for none
+	Packages func() string // URL of the npm registry that builds' packages are fetched from, or "off"; nil for none
 	Version  string
 	Log      *slog.Logger
 	Now      func() time.Time

@@ -82,16 +82,17 @@ func setup(t *testing.T, upstream string) *fixture {
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
 	modules, err := modproxy.New(modproxy.Config{
 		Dir:      filepath.Join(f.dir, "modules"),
-		Upstream: upstream,
+		Upstream: func() string { return upstream },
 		Now:      time.Now,
 		Log:      log,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	registry := npmRegistry(t)
 	packages, err := npmproxy.New(npmproxy.Config{
 		Dir:      filepath.Join(f.dir, "npm"),
-		Upstream: npmRegistry(t),
+		Upstream: func() string { return registry },
 		Now:      time.Now,
 		Log:      log,
 	})

@@ -27,8 +27,10 @@ import (
 
 // Config is what New needs.
 type Config struct {
-	Dir      string // of what was fetched
-	Upstream string // GOPROXY's list: URLs with commas or bars between them; it ends at direct or off
+	Dir string // of what was fetched
+	// Upstream returns GOPROXY's list: URLs with commas or bars between them; it ends at direct or off. It is asked for
+	// the first time that something is fetched: another program may have to say it.
+	Upstream func() string
 	Now      func() time.Time
 	Log      *slog.Logger
 	Client   *http.Client // nil is one with sane limits
@@ -53,7 +55,7 @@ const (
 // Proxy is the module proxy. It serves http.
 type Proxy struct {
 	cfg      Config
-	upstream []upstream
+	upstream func() []upstream
 	fetches  singleflight.Group
 
 	mu        sync.Mutex
@@ -80,7 +82,7 @@ func New(cfg Config) (*Proxy, error) {
 	if cfg.Guard == nil {
 		cfg.Guard = func(w io.Writer) io.Writer { return w }
 	}
-	p := &Proxy{cfg: cfg, upstream: parseUpstream(cfg.Upstream)}
+	p := &Proxy{cfg: cfg, upstream: sync.OnceValue(func() []upstream { return parseUpstream(cfg.Upstream()) })}
 	if p.cfg.Client == nil {
 		t := http.DefaultTransport.(*http.Transport).Clone()
 		t.ResponseHeaderTimeout = time.Minute

@@ -74,7 +74,7 @@ func setup(t *testing.T, upstream string, change func(*modproxy.Config)) *fixtur
 	t.Helper()
 	f := &fixture{t: t, dir: t.TempDir()}
 	cfg := modproxy.Config{
-		Dir: f.dir, Upstream: upstream, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
+		Dir: f.dir, Upstream: func() string { return upstream }, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
 		Now: func() time.Time { return time.Now().Add(time.Duration(f.later.Load())) },
 	}
 	if change != nil {

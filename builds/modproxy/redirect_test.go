@@ -17,7 +17,7 @@ func TestRedirectsStayOnHTTP(t *testing.T) {
 	}
 	for _, to := range []string{"file://" + secret, "FILE://" + secret, "ftp://127.0.0.1/x", "gopher:x"} {
 		upstream := httptest.NewServer(http.RedirectHandler(to, http.StatusFound))
-		p, err := New(Config{Dir: t.TempDir(), Upstream: upstream.URL})
+		p, err := New(Config{Dir: t.TempDir(), Upstream: func() string { return upstream.URL }})
 		if err != nil {
 			t.Fatal(err)
 		}

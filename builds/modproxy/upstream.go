@@ -48,7 +48,7 @@ func parseUpstream(list string) []upstream {
 // fetch asks the upstreams in turn, and keeps the answer.
 func (p *Proxy) fetch(ctx context.Context, q request, file string) error {
 	err := error(fault.New(fault.NotFound, "not found: no module proxy to ask (GOPROXY has none)"))
-	for _, u := range p.upstream {
+	for _, u := range p.upstream() {
 		err = p.fetchFrom(ctx, u.base+"/"+(&url.URL{Path: q.path}).EscapedPath(), file)
 		if err == nil || !u.any && !fault.Is(err, fault.NotFound) {
 			return err

@@ -20,6 +20,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/singleflight"
@@ -29,8 +30,10 @@ import (
 
 // Config is what New needs.
 type Config struct {
-	Dir      string // of what was fetched
-	Upstream string // URL of the registry, "https://registry.npmjs.org/"; "off" for none
+	Dir string // of what was fetched
+	// Upstream returns the URL of the registry, "https://registry.npmjs.org/", or "off" for none. It is asked for the
+	// first time that something is fetched: another program may have to say it.
+	Upstream func() string
 	Now      func() time.Time
 	Log      *slog.Logger
 	Client   *http.Client // nil is one with sane limits
@@ -62,12 +65,6 @@ func New(cfg Config) (*Proxy, error) {
 		t.ResponseHeaderTimeout = time.Minute
 		cfg.Client = &http.Client{Transport: t, Timeout: 5 * time.Minute}
 	}
-	if cfg.Upstream != "off" {
-		u, err := url.Parse(cfg.Upstream)
-		if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" {
-			return nil, fault.New(fault.InvalidArgument, "%.100q is no URL of an npm registry.", cfg.Upstream)
-		}
-	}
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -75,7 +72,17 @@ func New(cfg Config) (*Proxy, error) {
 	for _, f := range half {
 		err = errors.Join(err, os.Remove(f))
 	}
+	cfg.Upstream = sync.OnceValue(cfg.Upstream)
 	return &Proxy{cfg: cfg}, err
+}
+
+// CheckUpstream fails with InvalidArgument on what is no URL of a registry, nor "off".
+func CheckUpstream(s string) error {
+	u, err := url.Parse(s)
+	if s == "off" || err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Host != "" {
+		return nil
+	}
+	return fault.New(fault.InvalidArgument, "%.100q is no URL of an npm registry.", s)
 }
 
 // The names that npm packages can have (https://docs.npmjs.com/cli/configuring-npm/package-json#name), and what comes
@@ -154,8 +161,9 @@ func (p *Proxy) fetch(ctx context.Context, name, accept, path string, isTarball 
 			Cause:   cause,
 		}
 	}
-	if p.cfg.Upstream == "off" {
-		return away(nil)
+	upstream := p.cfg.Upstream()
+	if err := CheckUpstream(upstream); upstream == "off" || err != nil {
+		return away(err)
 	}
 	limit := int64(maxDocument)
 	if isTarball {
@@ -164,7 +172,7 @@ func (p *Proxy) fetch(ctx context.Context, name, accept, path string, isTarball 
 	if !isTarball {
 		name = strings.Replace(name, "/", "%2f", strings.Count(name, "@")) // a scope is part of the name
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimRight(p.cfg.Upstream, "/")+"/"+name, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimRight(upstream, "/")+"/"+name, nil)
 	if err != nil {
 		return err
 	}

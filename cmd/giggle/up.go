@@ -11,12 +11,12 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"giggle/builds/npmproxy"
 	"giggle/cloud"
 	"giggle/engine"
 	"giggle/fault"
@@ -35,6 +35,7 @@ type cloudFlags struct {
 	gpuEmulation string
 	gpuTypes     []string
 	quotas       map[string]string
+	registry     string // of npm packages
 	verbose      bool
 }
 
@@ -57,7 +58,7 @@ func (p *program) cloudFlags(c *cobra.Command, f *cloudFlags) {
 	fl.StringVar(&f.Console, "console", "127.0.0.1:7171", "address of the console; port 0 for any")
 	fl.StringVar(&f.Edge, "edge", "127.0.0.1:7180", "address of plain HTTP and of the CONNECT proxy; port 0 for any")
 	fl.StringVar(&f.Mirror, "mirror", mirror, "directory of foreign images (GIGGLE_MIRROR)")
-	fl.StringVar(&f.Packages, "npm-registry", "",
+	fl.StringVar(&f.registry, "npm-registry", "",
 		"npm registry that builds get packages from, through a cache; \"off\" for none; empty for this machine's, by its npm")
 	fl.StringVar(&f.Runtime, "runtime", "", "OCI runtime: crun, runc or a path; empty for the first that works")
 	fl.DurationVar(&f.Idle, "idle", 15*time.Minute, "how long an instance without requests stays while memory lasts")
@@ -132,14 +133,18 @@ func (p *program) config(ctx context.Context, f *cloudFlags, log io.Writer) (clo
 	}
 	cfg.Data, cfg.Version, cfg.Now = data, buildVersion(), time.Now
 	cfg.Log = slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: level}))
-	var settings sync.WaitGroup // each is another program's start
-	settings.Go(func() { cfg.Modules = p.setting(ctx, cfg.Log, "GOPROXY", "go", "env", "GOPROXY") })
-	if cfg.Packages == "" {
-		settings.Go(func() {
-			cfg.Packages = p.setting(ctx, cfg.Log, "npm_config_registry", "npm", "config", "get", "registry")
-		})
+	// Each takes the start of another program, so it waits for the first build that asks.
+	later := context.WithoutCancel(ctx)
+	cfg.Modules = func() string { return p.setting(later, cfg.Log, "GOPROXY", "go", "env", "GOPROXY") }
+	cfg.Packages = func() string {
+		return p.setting(later, cfg.Log, "npm_config_registry", "npm", "config", "get", "registry")
 	}
-	settings.Wait()
+	if f.registry != "" {
+		if err := npmproxy.CheckUpstream(f.registry); err != nil {
+			return cloud.Config{}, err
+		}
+		cfg.Packages = func() string { return f.registry }
+	}
 	if uid, err := strconv.Atoi(p.getenv("SUDO_UID")); err == nil {
 		cfg.OwnerUIDs = []int{uid}
 	}
