@@ -40,7 +40,7 @@ async function genai(project, location) {
   const chat = chats.create({model, config: ask.config});
   for (const message of ['another one', 'another one']) assert.ok((await chat.sendMessage({message})).text);
   await assert.rejects(models.generateContent({...ask, model: 'claude'}), {status: 404});
-  await assert.rejects(models.generateContent({...ask, config: {responseMimeType: 'application/json'}}), {status: 501});
+  await assert.rejects(models.generateContent({...ask, config: {responseMimeType: 'application/json'}}), {status: 405});
 }
 
 async function main(project, say) {
