@@ -362,12 +362,12 @@ func (p *live) await(t *testing.T, what string, ok func(ready, starting int) boo
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		ready, starting, _ := p.scaler.Instances()
-		if ok(ready, starting) {
+		n := p.scaler.Instances()
+		if ok(n.Ready, n.Starting) {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("no %s: %d ready, %d starting", what, ready, starting)
+			t.Fatalf("no %s: %+v", what, n)
 		}
 		<-tick.C
 	}

@@ -468,7 +468,7 @@ func (s *soak) rest(t *testing.T) (h holdings) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if st.Instances["ready"]+st.Instances["starting"] == 0 && st.Instances["prepared"] == 2 {
+		if st.Instances["ready"]+st.Instances["starting"]+st.Instances["ending"] == 0 && st.Instances["prepared"] == 2 {
 			h.heap, h.goroutines = st.Memory.Heap, st.Goroutines
 			break
 		}

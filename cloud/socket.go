@@ -44,17 +44,17 @@ func (c *Cloud) Session(ctx context.Context, uid int) (shell.Session, error) {
 
 // Status returns the platform's state.
 func (c *Cloud) Status(ctx context.Context) (giggle.Status, error) {
-	n := 0
+	services := 0
 	for _, p := range c.projects.IDs() {
-		svcs, err := c.services.Count(ctx, p)
+		count, err := c.services.Count(ctx, p)
 		if err != nil {
 			return giggle.Status{}, err
 		}
-		n += svcs
+		services += count
 	}
 	var mem runtime.MemStats
 	runtime.ReadMemStats(&mem)
-	ready, starting, prepared := c.scaler.Instances()
+	n := c.scaler.Instances()
 	var gpus []giggle.GPU
 	for _, g := range c.scaler.GPUs() {
 		gpus = append(gpus, giggle.GPU{UUID: g.UUID, Model: g.Model, Types: g.Kinds, Used: g.Holder.ID})
@@ -69,8 +69,8 @@ func (c *Cloud) Status(ctx context.Context) (giggle.Status, error) {
 		Edge:       c.plain.Addr().String(),
 		Console:    c.console.Addr().String(),
 		Runtime:    c.engine.Runtime(),
-		Services:   n,
-		Instances:  map[string]int{"ready": ready, "starting": starting, "prepared": prepared},
+		Services:   services,
+		Instances:  map[string]int{"ready": n.Ready, "starting": n.Starting, "prepared": n.Prepared, "ending": n.Ending},
 		Memory:     giggle.Memory{Heap: mem.HeapAlloc},
 		GPUs:       gpus,
 		Goroutines: runtime.NumGoroutine(),

@@ -19,7 +19,7 @@ type Status struct {
 	Console   string         `json:"console"`
 	Runtime   string         `json:"runtime"` // the OCI runtime and its version
 	Services  int            `json:"services"`
-	Instances map[string]int `json:"instances"` // ready, starting, prepared
+	Instances map[string]int `json:"instances"` // ready, starting, prepared, ending
 	Memory    Memory         `json:"memory"`
 	GPUs      []GPU          `json:"gpus,omitempty"`
 

@@ -276,26 +276,26 @@ func TestWindows(t *testing.T) {
 			leases = append(leases, acquire(t, s, rev))
 		}
 		time.Sleep(2 * time.Minute)
-		if ready, _, _ := s.Instances(); ready != 6 { // 6.3 in each, where 66 percent of 10 are aimed at
-			t.Errorf("%d instances for 38 requests, want 6", ready)
+		if n := s.Instances(); n.Ready != 6 { // 6.3 in each, where 66 percent of 10 are aimed at
+			t.Errorf("%d instances for 38 requests, want 6", n.Ready)
 		}
 		for _, l := range leases[5:] {
 			l.Release()
 		}
 		time.Sleep(14 * time.Minute)
-		if ready, _, _ := s.Instances(); ready != 4 { // two never had a request
-			t.Errorf("%d instances within the idle time, want 4", ready)
+		if n := s.Instances(); n.Ready != 4 { // two never had a request
+			t.Errorf("%d instances within the idle time, want 4", n.Ready)
 		}
 		time.Sleep(2 * time.Minute)
-		if ready, _, _ := s.Instances(); ready != 1 {
-			t.Errorf("%d instances after it, want 1", ready)
+		if n := s.Instances(); n.Ready != 1 {
+			t.Errorf("%d instances after it, want 1", n.Ready)
 		}
 		for _, l := range leases[:5] {
 			l.Release()
 		}
 		time.Sleep(16 * time.Minute)
-		if ready, _, prepared := s.Instances(); ready != 0 || prepared != 1 {
-			t.Errorf("%d instances and %d prepared without requests, want 0 and 1", ready, prepared)
+		if n := s.Instances(); n.Ready != 0 || n.Prepared != 1 {
+			t.Errorf("%d instances and %d prepared without requests, want 0 and 1", n.Ready, n.Prepared)
 		}
 	})
 }
@@ -315,8 +315,8 @@ func TestCPUScales(t *testing.T) {
 			i.usage.CPU += 900 * time.Millisecond
 			i.mu.Unlock()
 		}
-		if ready, _, _ := s.Instances(); ready != 2 {
-			t.Errorf("%d instances with one at 90 %%, want 2", ready)
+		if n := s.Instances(); n.Ready != 2 {
+			t.Errorf("%d instances with one at 90 %%, want 2", n.Ready)
 		}
 	})
 }
@@ -352,8 +352,8 @@ func TestServiceScaling(t *testing.T) {
 		}
 		s.Remove(one.Name.Service)
 		time.Sleep(5 * time.Second)
-		if ready, _, _ := s.Instances(); ready != 2 { // those with requests
-			t.Errorf("%d instances without a route, want 2", ready)
+		if n := s.Instances(); n.Ready != 2 { // those with requests
+			t.Errorf("%d instances without a route, want 2", n.Ready)
 		}
 	})
 }
@@ -454,8 +454,8 @@ func TestMemoryBudget(t *testing.T) {
 		busy.Release()
 		other.Release()
 		time.Sleep(time.Minute) // memory is short: what is idle goes early
-		if ready, _, prepared := s.Instances(); ready > 2 || prepared != 0 {
-			t.Errorf("%d ready and %d prepared while memory is short", ready, prepared)
+		if n := s.Instances(); n.Ready > 2 || n.Prepared != 0 {
+			t.Errorf("%d ready and %d prepared while memory is short", n.Ready, n.Prepared)
 		}
 	})
 }

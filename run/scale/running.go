@@ -182,7 +182,9 @@ func (p *pool) stopLocked(r *running, grace time.Duration) {
 		r.billed.begin(p.s.cfg.Now())
 	}
 	p.s.refill.Store(true)
+	p.s.ending.Add(1)
 	p.s.tasks.Go(func() {
+		defer p.s.ending.Add(-1)
 		r.cpu.restore() // it has all its CPU to shut down
 		if t := r.warm.Transport; t != nil {
 			t.CloseIdleConnections()

@@ -101,6 +101,7 @@ type Scaler struct {
 	ctx       context.Context // ends when the scaler is closed
 	cancel    context.CancelFunc
 	tasks     sync.WaitGroup // everything that runs in the background
+	ending    atomic.Int64   // instances that are being stopped
 
 	mu     sync.RWMutex
 	pools  map[resource.Revision]*pool

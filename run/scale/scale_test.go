@@ -252,18 +252,18 @@ func TestToZeroAfterIdleAndPreparedAgain(t *testing.T) {
 			t.Errorf("the prepared instance was not used: %d prepared, %d started", p, started)
 		}
 		time.Sleep(30 * time.Second)
-		if ready, _, _ := s.Instances(); ready != 1 {
-			t.Errorf("%d ready after half the idle time, want 1", ready)
+		if n := s.Instances(); n.Ready != 1 {
+			t.Errorf("%+v after half the idle time, want 1 ready", n)
 		}
 		time.Sleep(40 * time.Second)
 		synctest.Wait()
-		if ready, _, prepared := s.Instances(); ready != 0 || prepared != 1 {
-			t.Errorf("after the idle time %d ready and %d prepared, want 0 and 1", ready, prepared)
+		if n := s.Instances(); n != (scale.Count{Prepared: 1}) {
+			t.Errorf("after the idle time %+v, want one prepared", n)
 		}
 		s.Remove(rev.Name.Service)
 		synctest.Wait()
-		if _, _, prepared := s.Instances(); prepared != 0 {
-			t.Error("a revision without a route is still prepared")
+		if n := s.Instances(); n != (scale.Count{}) {
+			t.Errorf("a revision without a route still has %+v", n)
 		}
 	})
 }
@@ -274,8 +274,8 @@ func TestMinimumIsKept(t *testing.T) {
 		rev := revision("s-1", func(tt *run.Template) { tt.Scaling.Min = 2 })
 		s.Publish(run.Route{Service: rev.Name.Service, Targets: []run.RouteTarget{{Revision: rev, Percent: 100}}})
 		time.Sleep(10 * time.Minute)
-		if ready, _, _ := s.Instances(); ready != 2 {
-			t.Errorf("%d ready, want the minimum of 2", ready)
+		if n := s.Instances(); n.Ready != 2 {
+			t.Errorf("%+v, want the minimum of 2 ready", n)
 		}
 	})
 }
@@ -299,8 +299,8 @@ func TestARevisionThatLosesItsRoute(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		to(next)
 		time.Sleep(2 * time.Second)
-		if ready, _, _ := s.Instances(); ready != 2 {
-			t.Errorf("%d ready while the old one has a request, want 2", ready)
+		if n := s.Instances(); n.Ready != 2 {
+			t.Errorf("%d ready while the old one has a request, want 2", n.Ready)
 		}
 		busy.Release()
 		time.Sleep(5 * time.Second)
@@ -313,12 +313,12 @@ func TestARevisionThatLosesItsRoute(t *testing.T) {
 		time.Sleep(8 * time.Second)
 		again.Release()
 		time.Sleep(time.Second)
-		if ready, _, _ := s.Instances(); ready != 2 {
-			t.Errorf("%d ready while a rollback may come, want 2", ready)
+		if n := s.Instances(); n.Ready != 2 {
+			t.Errorf("%d ready while a rollback may come, want 2", n.Ready)
 		}
 		time.Sleep(3 * time.Second)
-		if ready, _, _ := s.Instances(); ready != 1 {
-			t.Errorf("%d ready after that, want 1", ready)
+		if n := s.Instances(); n.Ready != 1 {
+			t.Errorf("%d ready after that, want 1", n.Ready)
 		}
 	})
 }
@@ -332,12 +332,12 @@ func TestNoMinimumWithoutARoute(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(50 * time.Second)
-		if ready, _, _ := s.Instances(); ready != 1 {
-			t.Errorf("%d ready within the idle time, want 1", ready)
+		if n := s.Instances(); n.Ready != 1 {
+			t.Errorf("%d ready within the idle time, want 1", n.Ready)
 		}
 		time.Sleep(20 * time.Second)
-		if ready, _, _ := s.Instances(); ready != 0 {
-			t.Errorf("%d ready after it, want none", ready)
+		if n := s.Instances(); n.Ready != 0 {
+			t.Errorf("%d ready after it, want none", n.Ready)
 		}
 	})
 }
@@ -351,8 +351,8 @@ func TestPreparedIsBounded(t *testing.T) {
 			s.Publish(run.Route{Service: svc, Targets: []run.RouteTarget{{Revision: rev, Percent: 100}}})
 		}
 		time.Sleep(time.Minute)
-		if _, _, prepared := s.Instances(); prepared != 2 {
-			t.Errorf("%d prepared, want the bound of 2", prepared)
+		if n := s.Instances(); n.Prepared != 2 {
+			t.Errorf("%d prepared, want the bound of 2", n.Prepared)
 		}
 	})
 }

@@ -112,7 +112,9 @@ func (p *pool) up(inst Instance, gpu *run.GPU) (Instance, *cpu, error) {
 
 // discard stops an instance that serves nobody, in the background.
 func (p *pool) discard(inst Instance) {
+	p.s.ending.Add(1)
 	p.s.tasks.Go(func() {
+		defer p.s.ending.Add(-1)
 		if err := inst.Stop(context.Background(), 0); err != nil {
 			p.s.cfg.Log.Error("stop instance", "instance", inst.ID(), "err", err)
 		}

@@ -78,16 +78,25 @@ func (p *pool) stats(now time.Time) Stats {
 	return st
 }
 
-// Instances returns how many instances are ready, starting and prepared, over all revisions.
-func (s *Scaler) Instances() (ready, starting, prepared int) {
+// Count is how many instances there are, by what they do.
+type Count struct {
+	Ready    int
+	Starting int
+	Prepared int
+	Ending   int // until nothing is left of them
+}
+
+// Instances counts the instances of all revisions.
+func (s *Scaler) Instances() (n Count) {
 	for _, p := range s.all() {
 		p.mu.Lock()
-		ready += len(p.slots.ready)
-		starting += p.life.starting
+		n.Ready += len(p.slots.ready)
+		n.Starting += p.life.starting
 		if p.spare.inst != nil {
-			prepared++
+			n.Prepared++
 		}
 		p.mu.Unlock()
 	}
-	return ready, starting, prepared
+	n.Ending = int(s.ending.Load())
+	return n
 }
