@@ -151,7 +151,8 @@ func (b *Bytes) EndUpload(id string) {
 	}
 }
 
-// End says that they are stored, or gone.
+// End says that they are gone, or about to be kept: it comes before the row is written, whose own sum is admitted then.
+// After it they would count twice for a moment, and refuse what there is room for.
 func (c *Coming) End() {
 	if c.b == nil {
 		return

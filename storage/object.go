@@ -161,6 +161,7 @@ func (s *Storage) Put(ctx context.Context, in Insert, r io.Reader) (_ Object, er
 	if err != nil {
 		return Object{}, err
 	}
+	coming.End()
 	return s.insert(ctx, in, info, h, h.md5.Sum(nil), 0)
 }
 
@@ -482,6 +483,7 @@ func (s *Storage) Compose(ctx context.Context, to Insert, from []Source) (_ Obje
 	if err != nil {
 		return Object{}, err
 	}
+	coming.End()
 	return s.insert(ctx, to, info, h, nil, components)
 }
 

@@ -176,6 +176,7 @@ func (s *Storage) finish(ctx context.Context, sess *session, u *Upload, whole bo
 			return err
 		}
 	}
+	s.bytes.EndUpload(u.ID)
 	o, err := s.insert(ctx, u.Insert, info, h, h.md5.Sum(nil), 0)
 	if err != nil {
 		return err

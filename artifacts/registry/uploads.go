@@ -49,6 +49,7 @@ func (s *server) startUpload(w http.ResponseWriter, r *request) error {
 		if err != nil {
 			return uploadFault(err)
 		}
+		coming.End()
 		return s.keep(w, r, info)
 	}
 	id, err := s.Blobs.BeginUpload(r.Context())
@@ -116,7 +117,7 @@ func (s *server) finishUpload(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return uploadFault(err)
 	}
-	defer s.Bytes.EndUpload(r.ref)
+	s.Bytes.EndUpload(r.ref)
 	return s.keep(w, r, info)
 }
 
