@@ -7,7 +7,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
-	"sort"
+	"slices"
+	"strings"
 	"time"
 
 	"giggle/fault"
@@ -78,18 +79,28 @@ type List struct {
 // order of their keys.
 type Fetch[T any] func(after string, limit int) ([]T, error)
 
-// Rows is a Fetch from entries that are all here, in the order of their keys.
+// Rows is a Fetch from entries that are all here, in whatever order.
 func Rows[T any](all []T, key func(T) string) Fetch[T] {
 	return func(after string, limit int) ([]T, error) {
-		rest := all
-		if after != "" {
-			i := sort.Search(len(all), func(i int) bool { return key(all[i]) > after })
-			rest = all[i:]
+		type row struct {
+			key   string
+			entry T
 		}
-		if limit > 0 && len(rest) > limit {
-			rest = rest[:limit]
+		var rows []row
+		for _, entry := range all {
+			if k := key(entry); after == "" || k > after {
+				rows = append(rows, row{k, entry})
+			}
 		}
-		return rest, nil
+		slices.SortStableFunc(rows, func(a, b row) int { return strings.Compare(a.key, b.key) })
+		if limit > 0 && len(rows) > limit {
+			rows = rows[:limit]
+		}
+		out := make([]T, len(rows))
+		for i, r := range rows {
+			out[i] = r.entry
+		}
+		return out, nil
 	}
 }
 

@@ -17,7 +17,7 @@ func same(s string) string { return s }
 func TestPagesWhileEntriesComeAndGo(t *testing.T) {
 	pages := resource.NewPages([]byte(strings.Repeat("k", 32)), time.Now)
 	for size := 1; size <= 4; size++ {
-		all := []string{"b", "d", "f", "h", "j", "l"}
+		all := []string{"l", "b", "d", "j", "f", "h"}
 		list := resource.List{Query: "all", Size: size, Most: 10}
 		var seen []string
 		for n := 0; ; n++ {

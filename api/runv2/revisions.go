@@ -60,7 +60,6 @@ func (s *Server) ListRevisions(
 	}
 	all = slices.DeleteFunc(all, func(r run.Revision) bool { return of.ID != "-" && r.Name.Service != of })
 	newest := func(r run.Revision) string { return resource.Descending(r.Created, r.Name.String()) }
-	slices.SortFunc(all, func(a, b run.Revision) int { return strings.Compare(newest(a), newest(b)) })
 	list := resource.List{
 		Query: "v2 " + of.String() + "/revisions",
 		Size:  int(r.GetPageSize()),
