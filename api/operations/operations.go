@@ -95,20 +95,22 @@ func New(
 	return Operations{read, toProto}
 }
 
+// routes are where the methods are, behind the version.
+var routes = map[string]rest.HTTPRule{
+	"GetOperation":    {Method: "GET", Pattern: one},
+	"ListOperations":  {Method: "GET", Pattern: "/{name=projects/*/locations/*}/operations"},
+	"WaitOperation":   {Method: "POST", Pattern: one + ":wait", Body: "*"},
+	"CancelOperation": {Method: "POST", Pattern: one + ":cancel", Body: "*"},
+}
+
+const one = "/{name=projects/*/locations/*/operations/*}"
+
 // Bind adds the REST routes, which stand in an API's service configuration and not in the protos: version is "v1", and
 // methods are those that the API has.
 func Bind(m *rest.Mux, version string, methods ...string) {
-	const one = "/{name=projects/*/locations/*/operations/*}"
 	for _, method := range methods {
-		rule := rest.HTTPRule{Method: "GET", Pattern: "/" + version + one}
-		switch method {
-		case "ListOperations":
-			rule.Pattern = "/" + version + "/{name=projects/*/locations/*}/operations"
-		case "WaitOperation":
-			rule = rest.HTTPRule{Method: "POST", Pattern: "/" + version + one + ":wait", Body: "*"}
-		case "CancelOperation":
-			rule = rest.HTTPRule{Method: "POST", Pattern: "/" + version + one + ":cancel", Body: "*"}
-		}
+		rule := routes[method]
+		rule.Pattern = "/" + version + rule.Pattern
 		m.Bind(RPC+method, rule)
 	}
 }
