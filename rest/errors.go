@@ -154,7 +154,7 @@ func WriteError(w http.ResponseWriter, r *http.Request, f *Failure) {
 		writeStatus(w, f)
 		return
 	}
-	Challenge(w, f)
+	SetRequired(w, f)
 	body, err := encode(f.envelope(), true)
 	if err != nil { // cannot happen: the envelope is plain data
 		http.Error(w, f.Message, f.HTTP)
@@ -166,8 +166,12 @@ func WriteError(w http.ResponseWriter, r *http.Request, f *Failure) {
 	_, _ = w.Write(body)
 }
 
-// Challenge sets the WWW-Authenticate header that a 401 must carry. An ErrorWriter calls it before WriteHeader.
-func Challenge(w http.ResponseWriter, f *Failure) {
+// SetRequired sets the headers that a status must carry: WWW-Authenticate of a 401, and Allow of a 405, which is empty
+// where nothing is (RFC 9110, 10.2.1). An ErrorWriter calls it before WriteHeader.
+func SetRequired(w http.ResponseWriter, f *Failure) {
+	if f.HTTP == http.StatusMethodNotAllowed && w.Header()["Allow"] == nil {
+		w.Header()["Allow"] = []string{""}
+	}
 	if f.HTTP == http.StatusUnauthorized {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="https://accounts.google.com/"`)
 	}

@@ -276,25 +276,19 @@ func TestTranscoding(t *testing.T) {
 	}{
 		{"int64 is a string, zero values are absent", "GET", repo + "r?alt=json", "", 200,
 			`{"name":"projects/p/locations/l/repositories/r","format":"DOCKER","sizeBytes":"1152921504606846976"}`},
-		{"enum numbers on request", "GET", repo +
-			"r?$alt=json;enum-encoding=int&fields=format", "", 200, `{"format":1}`},
-		{"an escaped slash stays in the segment", "GET", repo +
-			"r/packages/a%2Fb", "", 200, `{"name":"projects/p/locations/l/repositories/r/packages/a%2Fb"}`},
-		{"other escapes are undone", "GET", repo +
-			"r/packages/a%20b", "", 200, `{"name":"projects/p/locations/l/repositories/r/packages/a b"}`},
+		{"enum numbers on request", "GET", repo + "r?$alt=json;enum-encoding=int&fields=format", "", 200, `{"format":1}`},
+		{"an escaped slash stays in the segment", "GET", repo + "r/packages/a%2Fb", "", 200, `{"name":"projects/p/locations/l/repositories/r/packages/a%2Fb"}`},
+		{"other escapes are undone", "GET", repo + "r/packages/a%20b", "", 200, `{"name":"projects/p/locations/l/repositories/r/packages/a b"}`},
 		{"a colon that is no verb", "GET", repo +
 			"r/packages/a/versions/sha256:abc", "", 200,
 			`{"name":"projects/p/locations/l/repositories/r/packages/a/versions/sha256:abc"}`},
-		{"GET files/** beside PATCH files/*", "GET", repo +
-			"r/files/x", "", 200, `{"name":"projects/p/locations/l/repositories/r/files/x"}`},
+		{"GET files/** beside PATCH files/*", "GET", repo + "r/files/x", "", 200, `{"name":"projects/p/locations/l/repositories/r/files/x"}`},
 		{"bound mixin", "GET", "/v1/projects/p/locations/l/operations/7", "", 200, `{"name":"projects/p/locations/l/operations/7","done":true}`},
 		{"annotated mixin", "DELETE", "/v1/operations/7", "", 200, `{}`},
 		{"lists and masks", "GET", "/v1/projects/p/locations/l/repositories?fields=repositories(name,format)", "", 200, `{"repositories":[{"format":"DOCKER","name":"a"},{"name":"b"}]}`},
 		{"unknown path", "GET", "/v1/nothing", "", 404, `{"error":{"code":404,"message":"The requested URL /v1/nothing was not found on artifactregistry.googleapis.com.","status":"NOT_FOUND"}}`},
-		{"wrong method", "PUT", repo +
-			"r", "", 404, `{"error":{"code":404,"message":"Method not found: PUT is not a method of /v1/projects/p/locations/l/repositories/r (allowed: DELETE, GET, PATCH).","status":"NOT_FOUND"}}`},
-		{"not implemented", "DELETE", repo +
-			"r", "", 405, `{"error":{"code":405,"message":"Method /google.devtools.artifactregistry.v1.ArtifactRegistry/DeleteRepository is not implemented by Giggle.","status":"UNIMPLEMENTED"}}`},
+		{"wrong method", "PUT", repo + "r", "", 404, `{"error":{"code":404,"message":"Method not found: PUT is not a method of /v1/projects/p/locations/l/repositories/r (allowed: DELETE, GET, PATCH).","status":"NOT_FOUND"}}`},
+		{"not implemented", "DELETE", repo + "r", "", 405, `{"error":{"code":405,"message":"Method /google.devtools.artifactregistry.v1.ArtifactRegistry/DeleteRepository is not implemented by Giggle.","status":"UNIMPLEMENTED"}}`},
 		{"a fault with details", "GET", repo + "gone", "", 404,
 			`{"error":{"code":404,"message":"Repository \"projects/p/locations/l/repositories/gone\" was not found.","status":"NOT_FOUND","details":[` +
 				`{"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":"REPOSITORY_NOT_FOUND","domain":"artifactregistry.googleapis.com","metadata":{"name":"gone"}},` +
@@ -302,10 +296,8 @@ func TestTranscoding(t *testing.T) {
 		{"unknown query parameter", "GET", repo +
 			"r?colour=red", "", 400,
 			`{"error":{"code":400,"message":"Invalid JSON payload received. Unknown name \"colour\": Cannot bind query parameter. Field 'colour' could not be found in request message.","status":"INVALID_ARGUMENT"…`},
-		{"JSONP", "GET", repo +
-			"r?callback=f", "", 400, `{"error":{"code":400,"message":"callback: JSONP is not supported."…`},
-		{"bad mask", "GET", repo +
-			"r?fields=a(b", "", 400, `{"error":{"code":400,"message":"fields: Invalid field selection a(b"…`},
+		{"JSONP", "GET", repo + "r?callback=f", "", 400, `{"error":{"code":400,"message":"callback: JSONP is not supported."…`},
+		{"bad mask", "GET", repo + "r?fields=a(b", "", 400, `{"error":{"code":400,"message":"fields: Invalid field selection a(b"…`},
 		{"bad number", "GET", "/v1/projects/p/locations/l/repositories?pageSize=many", "", 400, `{"error":{"code":400,"message":"pageSize: invalid value \"many\" (want int32)"…`},
 		{"unknown enum value", "POST", "/v1/projects/p/locations/l/repositories?repositoryId=r", `{"format":"dockr"}`, 400, `{"error":{"code":400,"message":"Invalid JSON payload received. (line 1:11): invalid value for enum field format: \"dockr\""…`},
 		{"unknown enum value beside an unknown field", "POST", "/v1/projects/p/locations/l/repositories?repositoryId=r", `{"x":1,"format":"dockr"}`, 400, `{"error":{"code":400,"message":"Invalid JSON payload received. invalid value for enum field format: \"dockr\""…`},
@@ -319,8 +311,7 @@ func TestTranscoding(t *testing.T) {
 		{"empty stream", "GET", "/v1/watch?target=none", "", 200, `[]`},
 		{"stream that fails at once", "GET", "/v1/watch?target=early", "", 403, `{"error":{"code":403,"message":"No.","status":"PERMISSION_DENIED"}}`},
 		{"stream that fails late", "GET", "/v1/watch?target=late", "", 200, `[{"changes":[{"element":"late/one"}]},{"changes":[{"element":"late/two"}]},{"error":{"code":409,"message":"Cut.","status":"ABORTED"}}]`},
-		{"bad escape in the query", "GET", repo +
-			"r?a=%zz", "", 400, `{"error":{"code":400,"message":"The query is malformed."…`},
+		{"bad escape in the query", "GET", repo + "r?a=%zz", "", 400, `{"error":{"code":400,"message":"The query is malformed."…`},
 	}
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
@@ -328,6 +319,9 @@ func TestTranscoding(t *testing.T) {
 			got := compact(body)
 			if res.StatusCode != row.status {
 				t.Errorf("status = %d, want %d (%s)", res.StatusCode, row.status, got)
+			}
+			if _, ok := res.Header["Allow"]; ok != (row.status == http.StatusMethodNotAllowed) {
+				t.Errorf("Allow: %v", res.Header["Allow"])
 			}
 			want, prefix := strings.CutSuffix(row.want, "…")
 			if prefix && !strings.HasPrefix(got, want) || !prefix && got != want {

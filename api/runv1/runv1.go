@@ -461,7 +461,7 @@ var reasons = map[fault.Code]string{
 // (https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/status).
 func writeStatus(w http.ResponseWriter, _ *http.Request, f *rest.Failure) {
 	status := statusOf(f.Error, f.HTTP)
-	rest.Challenge(w, f)
+	rest.SetRequired(w, f)
 	w.Header().Set("Content-Type", "application/json; charset=UTF-8")
 	w.WriteHeader(status.Code)
 	_ = json.NewEncoder(w).Encode(status)

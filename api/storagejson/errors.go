@@ -57,7 +57,7 @@ type errorBody struct {
 // {"error":{"code","message","errors":[{"domain","reason","message"}]}}.
 func WriteError(w http.ResponseWriter, _ *http.Request, f *rest.Failure) {
 	code := status(f)
-	rest.Challenge(w, f)
+	rest.SetRequired(w, f)
 	if code == http.StatusNotModified {
 		w.WriteHeader(code)
 		return
@@ -98,7 +98,7 @@ var xmlCodes = map[int]string{
 
 func writeXMLError(w http.ResponseWriter, _ *http.Request, f *rest.Failure) {
 	code := status(f)
-	rest.Challenge(w, f)
+	rest.SetRequired(w, f)
 	if code == http.StatusNotModified {
 		w.WriteHeader(code)
 		return
