@@ -27,6 +27,7 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"giggle/catalog"
+	"giggle/fault"
 	"giggle/iam"
 	"giggle/rest"
 )
@@ -268,5 +269,27 @@ func TestCoverage(t *testing.T) {
 	have, err := os.ReadFile(file)
 	if err != nil || string(have) != out.String() {
 		t.Errorf("docs/coverage.md is not what the routes are (%v); run go test ./cloud -run Coverage -update", err)
+	}
+}
+
+// What the catalogue says can have a policy has one only while it is there: else the next resource of that name would
+// find it.
+func TestPoliciesNeedTheirResource(t *testing.T) {
+	c := newCloud(t)
+	n := 0
+	for _, a := range catalog.All() {
+		for _, r := range a.Resources {
+			if !r.Policy || r.Name == "" { // a project is asked for by each API itself
+				continue
+			}
+			n++
+			name := "projects/giggle/" + strings.NewReplacer("**", "none-such", "*", "none-such").Replace(r.Name)
+			if _, err := c.identity.SetPolicy(t.Context(), name, iam.Policy{}); !fault.Is(err, fault.NotFound) {
+				t.Errorf("a policy on %s, which isn't there: %v", name, err)
+			}
+		}
+	}
+	if n < 4 {
+		t.Errorf("only %d kinds of resources have policies", n)
 	}
 }

@@ -211,21 +211,24 @@ func (m *IAM) govern(g Governed) {
 	})
 }
 
-// exists fails with NotFound when a name is that of a governed resource that isn't there.
+// exists fails with NotFound when a name is that of an account or a governed resource that isn't there.
 func (m *IAM) exists(tx *store.Tx, name string) error {
 	parts := strings.Split(name, "/")
 	if len(parts) < 4 {
 		return nil
 	}
-	g, ok := m.governed[parts[len(parts)-2]]
-	if !ok {
+	var there bool
+	var err error
+	switch g, ok := m.governed[parts[len(parts)-2]]; {
+	case parts[len(parts)-2] == "serviceAccounts":
+		there, err = hasAccount(tx, parts[len(parts)-1])
+	case !ok:
 		return nil
+	case g.Row != nil:
+		there, err = store.Exists(tx, g.Kind, g.Row(name))
+	default:
+		there, err = store.Exists(tx, g.Kind, name)
 	}
-	row := name
-	if g.Row != nil {
-		row = g.Row(name)
-	}
-	there, err := store.Exists(tx, g.Kind, row)
 	if err == nil && !there {
 		return fault.New(fault.NotFound, "Resource '%.200s' was not found.", name)
 	}
