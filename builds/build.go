@@ -167,7 +167,7 @@ func (s *Builds) add(tx *store.Tx, b Build) (store.Row[Build], error) {
 
 // Get returns a build, or NotFound.
 func (s *Builds) Get(ctx context.Context, name resource.Child) (b Build, err error) {
-	defer fault.Wrap(&err, "build.Get(%s)", name)
+	defer fault.Wrap(&err, "builds.Get(%s)", name)
 	err = s.store.View(ctx, func(tx *store.Tx) error {
 		row, err := builds.Get(tx, name.String())
 		b = fromRow(row)
@@ -178,7 +178,7 @@ func (s *Builds) Get(ctx context.Context, name resource.Child) (b Build, err err
 
 // List returns the builds of a location ("-" for all), newest first.
 func (s *Builds) List(ctx context.Context, in resource.Location) (out []Build, err error) {
-	defer fault.Wrap(&err, "build.List(%s)", in)
+	defer fault.Wrap(&err, "builds.List(%s)", in)
 	prefix := in.String() + "/builds/"
 	if in.Location == "-" {
 		prefix = "projects/" + in.Project + "/locations/"
@@ -196,7 +196,7 @@ func (s *Builds) List(ctx context.Context, in resource.Location) (out []Build, e
 
 // Oldest returns when the oldest of the builds that are being worked on was made, and whether there is any.
 func (s *Builds) Oldest(ctx context.Context) (oldest time.Time, any bool, err error) {
-	defer fault.Wrap(&err, "build.Oldest")
+	defer fault.Wrap(&err, "builds.Oldest")
 	err = s.store.View(ctx, func(tx *store.Tx) error {
 		rows, err := builds.ListBy(tx, working)
 		for _, r := range rows {
@@ -212,7 +212,7 @@ func (s *Builds) Oldest(ctx context.Context) (oldest time.Time, any bool, err er
 // Cancel ends a build that has not ended: a queued one at once, a working one as soon as its container is stopped. It
 // fails with FailedPrecondition on one that has ended.
 func (s *Builds) Cancel(ctx context.Context, name resource.Child) (b Build, err error) {
-	defer fault.Wrap(&err, "build.Cancel(%s)", name)
+	defer fault.Wrap(&err, "builds.Cancel(%s)", name)
 	err = s.store.Update(ctx, func(tx *store.Tx) error {
 		row, err := builds.Get(tx, name.String())
 		if err != nil {

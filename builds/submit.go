@@ -42,7 +42,7 @@ type Approval struct {
 // Submit checks a build, puts its substitutions in place and queues it. It fails with InvalidArgument and
 // the path of the field, before anything runs.
 func (s *Builds) Submit(ctx context.Context, in resource.Location, r Request) (out Build, err error) {
-	defer fault.Wrap(&err, "build.Submit(%s)", in)
+	defer fault.Wrap(&err, "builds.Submit(%s)", in)
 	if r.Timeout == 0 {
 		r.Timeout = DefaultTimeout
 	}
@@ -147,7 +147,7 @@ func (b *Build) LogsEntries() bool {
 
 // Refuse records a build that could not begin, as a failure with a reason: what asked for it is not there to be told.
 func (s *Builds) Refuse(ctx context.Context, in resource.Location, r Request, why string) (out Build, err error) {
-	defer fault.Wrap(&err, "build.Refuse(%s)", in)
+	defer fault.Wrap(&err, "builds.Refuse(%s)", in)
 	if r.ID == "" {
 		r.ID = s.newID()
 	}
@@ -192,7 +192,7 @@ func (b *Build) Again() (Request, error) {
 
 // Approve decides on a build that waits for an approval. It fails with FailedPrecondition on one that does not.
 func (s *Builds) Approve(ctx context.Context, name resource.Child, a Approval) (b Build, err error) {
-	defer fault.Wrap(&err, "build.Approve(%s)", name)
+	defer fault.Wrap(&err, "builds.Approve(%s)", name)
 	err = s.store.Update(ctx, func(tx *store.Tx) error {
 		row, err := builds.Get(tx, name.String())
 		if err != nil {
