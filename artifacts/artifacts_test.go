@@ -133,8 +133,7 @@ func TestPushAndResolve(t *testing.T) {
 		{"giggle", host + "other", artifacts.ReasonContainerMissing, "Image '" + host + "other' not found."},
 		{"giggle", host + "jokes:v9", artifacts.ReasonContainerMissing, "not found."},
 		{"giggle", host + "team/jokes@" + one, artifacts.ReasonContainerMissing, "not found."}, // another image's
-		{"giggle", strings.Replace(host, "my-repo", "gone", 1) +
-			"jokes", artifacts.ReasonContainerMissing, "not found."},
+		{"giggle", strings.Replace(host, "my-repo", "gone", 1) + "jokes", artifacts.ReasonContainerMissing, "not found."},
 		{"giggle", "nginx", artifacts.ReasonContainerMissing, "giggle images add"},
 		{"giggle", "gcr.io/cloudrun/hello", artifacts.ReasonContainerMissing, "giggle images add"},
 		{"giggle", host + "UPPER", artifacts.ReasonContainerMissing, "not the name of an image"},

@@ -73,14 +73,10 @@ func TestDataOfTheVersionBefore(t *testing.T) {
 		{"run.googleapis.com", "GET", "/v2/" + in + "europe-north1/services/jokes:getIamPolicy", "allUsers"},
 		{"run.googleapis.com", "GET", "/v2/" + in + "europe-north1/operations", `"done": true`},
 		{"cloudbuild.googleapis.com", "GET", "/v1/" + in + "global/builds", `"status": "SUCCESS"`},
-		{"cloudbuild.googleapis.com", "GET", "/v1/" + in +
-			"europe-north1/builds", `europe-north1-docker.pkg.dev/giggle/cloud-run-source-deploy/jokes`},
-		{"cloudbuild.googleapis.com", "GET", "/v1/" + in +
-			"europe-north1/builds", `"name": "gcr.io/k8s-skaffold/pack"`},
-		{"artifactregistry.googleapis.com", "GET", "/v1/" + in +
-			"europe-north1/repositories", "/repositories/cloud-run-source-deploy"},
-		{"artifactregistry.googleapis.com", "GET", "/v1/" + in +
-			"europe-north1/repositories/cloud-run-source-deploy/packages", "/packages/jokes"},
+		{"cloudbuild.googleapis.com", "GET", "/v1/" + in + "europe-north1/builds", `europe-north1-docker.pkg.dev/giggle/cloud-run-source-deploy/jokes`},
+		{"cloudbuild.googleapis.com", "GET", "/v1/" + in + "europe-north1/builds", `"name": "gcr.io/k8s-skaffold/pack"`},
+		{"artifactregistry.googleapis.com", "GET", "/v1/" + in + "europe-north1/repositories", "/repositories/cloud-run-source-deploy"},
+		{"artifactregistry.googleapis.com", "GET", "/v1/" + in + "europe-north1/repositories/cloud-run-source-deploy/packages", "/packages/jokes"},
 		{"storage.googleapis.com", "GET", "/storage/v1/b/kept-bucket/o/hello.txt", `"size": "6"`},
 		{"iam.googleapis.com", "GET", "/v1/projects/giggle/serviceAccounts/teller@giggle.iam.gserviceaccount.com", `"uniqueId"`},
 		{"iam.googleapis.com", "GET", "/v1/projects/giggle/roles/teller", "run.services.get"},

@@ -347,10 +347,8 @@ func TestPlainEdge(t *testing.T) {
 		{"h1", "http://jokes-1.europe-north1.run.app/x", "", "service HTTP/1.1 jokes-1.europe-north1.run.app /x "},
 		{"h1", "http://outside.test/x", "", "outside HTTP/1.1 outside.test /x "},
 		{"direct", "http://" + f.plain + "/x", "jokes.localhost:7180", "service HTTP/1.1 jokes.localhost:7180 /x "},
-		{"direct", "http://" + f.plain +
-			"/_/run.googleapis.com/v1/a%2Fb?q=1", "", "run HTTP/1.1 run.googleapis.com /v1/a%2Fb "},
-		{"direct", "http://" + f.plain +
-			"/_/b.storage.googleapis.com/o", "", "storage HTTP/1.1 storage.googleapis.com /b/o "},
+		{"direct", "http://" + f.plain + "/_/run.googleapis.com/v1/a%2Fb?q=1", "", "run HTTP/1.1 run.googleapis.com /v1/a%2Fb "},
+		{"direct", "http://" + f.plain + "/_/b.storage.googleapis.com/o", "", "storage HTTP/1.1 storage.googleapis.com /b/o "},
 		{"direct", "http://" + f.plain +
 			"/_/example.com/", "",
 			"{\n  \"error\": {\n    \"code\": 404,\n    \"message\": \"Giggle does not serve the host \\\"example.com\\\".\",\n    \"status\": \"NOT_FOUND\"\n  }\n}\n"},

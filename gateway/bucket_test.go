@@ -45,8 +45,7 @@ func TestTraces(t *testing.T) {
 		{"no span", "Traceparent", "00-" + id + "-0000000000000000-01", nil},
 		{"not a trace", "Traceparent", "x", nil},
 		{"Google's", "X-Cloud-Trace-Context", id + "/13235353014750950193;o=1", &trace{id, span, true, false}},
-		{"Google's, not sampled", "X-Cloud-Trace-Context", id +
-			"/13235353014750950193;o=0", &trace{id, span, false, false}},
+		{"Google's, not sampled", "X-Cloud-Trace-Context", id + "/13235353014750950193;o=0", &trace{id, span, false, false}},
 		{"Google's, undecided", "X-Cloud-Trace-Context", id + "/13235353014750950193", &trace{id, span, true, false}},
 		{"not Google's", "X-Cloud-Trace-Context", "abc/1;o=1", nil},
 	} {

@@ -137,18 +137,15 @@ func TestConditionRefusals(t *testing.T) {
 		{"macro all", list + ".all(x, x > 0)", "undeclared reference", fault.InvalidArgument},
 		{"macro exists", list + ".exists(x, x > 0)", "undeclared reference", fault.InvalidArgument},
 		{"macro has", "has(resource.name)", "undeclared reference", fault.InvalidArgument},
-		{"nested macros", list + ".all(a, " + list + ".all(b, " + list +
-			".all(c, true)))", "undeclared reference", fault.InvalidArgument},
+		{"nested macros", list + ".all(a, " + list + ".all(b, " + list + ".all(c, true)))", "undeclared reference", fault.InvalidArgument},
 		{"map and filter", list + ".map(x, x).filter(x, true) == []", "undeclared reference", fault.InvalidArgument},
-		{"concatenation", strings.Repeat("resource.name + ", 10) +
-			"resource.name == ''", "no matching overload", fault.InvalidArgument},
+		{"concatenation", strings.Repeat("resource.name + ", 10) + "resource.name == ''", "no matching overload", fault.InvalidArgument},
 		{"lists added", list + " + " + list + " == []", "no matching overload", fault.InvalidArgument},
 		{"regular expression", `resource.name.matches("(a*)*b")`, "undeclared reference", fault.InvalidArgument},
 		{"size", "size(resource.name) > 1", "undeclared reference", fault.InvalidArgument},
 		{"a map", "{'a': true}['a']", "Maps", fault.InvalidArgument},
 		{"a message", "google.type.Expr{} == google.type.Expr{}", "Maps", fault.InvalidArgument},
-		{"costly", "[" + strings.Repeat("resource.name.extract('{x}'),", 120) +
-			"''] == []", "cost", fault.InvalidArgument},
+		{"costly", "[" + strings.Repeat("resource.name.extract('{x}'),", 120) + "''] == []", "cost", fault.InvalidArgument},
 
 		{"grants by role", `api.getAttribute("iam.googleapis.com/modifiedGrantsByRole", []).hasOnly(["roles/run.viewer"])`, "modifiedGrantsByRole", fault.Unimplemented},
 		{"tags", `resource.matchTag("123/env", "prod")`, "tags", fault.Unimplemented},

@@ -205,16 +205,14 @@ func TestRefusals(t *testing.T) {
 		{"no token", "", "GET", "/v1/" + b.Name.String(), "", 401},
 		{"unknown operation", w.Owner, "GET", "/v1/projects/giggle/locations/global/operations/" + none, "", 404},
 		{"bad operation", w.Owner, "GET", "/v1/projects/giggle/locations/global/operations/a%20b", "", 400},
-		{"cancel an unknown operation", w.Owner, "POST", "/v1/projects/giggle/locations/global/operations/" + none +
-			":cancel", "{}", 404},
+		{"cancel an unknown operation", w.Owner, "POST", "/v1/projects/giggle/locations/global/operations/" + none + ":cancel", "{}", 404},
 		{"cancel what is unknown", w.Owner, "POST", "/v1/projects/giggle/builds/" + none + ":cancel", "{}", 404},
 		{"bad page token", w.Owner, "GET", "/v1/projects/giggle/builds?pageToken=x", "", 400},
 		{"filter", w.Owner, "GET", "/v1/projects/giggle/builds?filter=x", "", 400},
 		{"stranger submits", w.Stranger, "POST", "/v1/projects/giggle/builds", `{"steps":[{"name":"ubuntu"}]}`, 403},
 		{"a build without steps", w.Owner, "POST", "/v1/projects/giggle/builds", `{}`, 400},
 		{"retry what has not ended", w.Owner, "POST", "/v1/" + b.Name.String() + ":retry", "{}", 400},
-		{"approve what needs no approval", w.Owner, "POST", "/v1/" + b.Name.String() +
-			":approve", `{"approvalResult":{"decision":"APPROVED"}}`, 400},
+		{"approve what needs no approval", w.Owner, "POST", "/v1/" + b.Name.String() + ":approve", `{"approvalResult":{"decision":"APPROVED"}}`, 400},
 		{"an account that one may not act as", w.Owner, "POST", "/v1/projects/giggle/builds",
 			`{"steps":[{"name":"ubuntu"}],"serviceAccount":"projects/giggle/serviceAccounts/x@giggle.iam.gserviceaccount.com","options":{"logging":"NONE"}}`, 403},
 		{"secrets", w.Owner, "POST", "/v1/projects/giggle/builds", `{"steps":[{"name":"ubuntu","secretEnv":["X"]}]}`, 405},

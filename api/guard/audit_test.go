@@ -56,18 +56,14 @@ func TestCallsAreInTheAuditLog(t *testing.T) {
 		{"a read by POST", w.Owner, "POST", at + ":test", 200, ""},
 		{"an open call", "", "POST", "/v1/open", 200, ""},
 		{"a write", w.Owner, "PUT", at, 200, "activity things.update user:you@giggle.test run.services.update projects/giggle/things/x true 0"},
-		{"a project's number", w.Owner, "PUT", "/v1/projects/" + w.Project.Number +
-			"/things/x", 200, "activity things.update user:you@giggle.test run.services.update projects/giggle/things/x true 0"},
-		{"a write of data", w.Owner, "POST", at +
-			":write", 200, "data_access things.write user:you@giggle.test run.services.update projects/giggle/things/x true 0"},
+		{"a project's number", w.Owner, "PUT", "/v1/projects/" + w.Project.Number + "/things/x", 200, "activity things.update user:you@giggle.test run.services.update projects/giggle/things/x true 0"},
+		{"a write of data", w.Owner, "POST", at + ":write", 200, "data_access things.write user:you@giggle.test run.services.update projects/giggle/things/x true 0"},
 		{"a refused write", w.Stranger, "PUT", at, 403, "activity things.update user:stranger@giggle.test run.services.update projects/giggle/things/x false 7"},
 		{"a refused read", w.Stranger, "GET", at, 403, "activity things.get user:stranger@giggle.test run.services.get projects/giggle/things/x false 7"},
 		{"nobody", "", "GET", at, 401, "data_access things.get    - 16"},
 		{"a bad token", "ya29.secret-secret", "GET", at, 401, "data_access things.get    - 16"},
-		{"refused by the handler", w.Owner, "POST", at +
-			":refuse", 403, "activity things.refuse user:you@giggle.test iam.serviceAccounts.actAs projects/giggle/serviceAccounts/x false 7"},
-		{"a write that failed", w.Owner, "POST", at +
-			":invalidate", 400, "activity things.invalidate user:you@giggle.test  projects/giggle/things/x - 3"},
+		{"refused by the handler", w.Owner, "POST", at + ":refuse", 403, "activity things.refuse user:you@giggle.test iam.serviceAccounts.actAs projects/giggle/serviceAccounts/x false 7"},
+		{"a write that failed", w.Owner, "POST", at + ":invalidate", 400, "activity things.invalidate user:you@giggle.test  projects/giggle/things/x - 3"},
 	} {
 		before := entries(t, w)
 		w.CallAs(t, c.token, c.method, c.path, "", c.status, "User-Agent", "a-test")

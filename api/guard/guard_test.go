@@ -73,8 +73,7 @@ func TestBranches(t *testing.T) {
 		{"a project by its number", w.Owner, "/v1/projects/" + w.Project.Number + "/things/x", nil, 200, ""},
 		{"unknown project", w.Owner, "/v1/projects/nowhere/things/x", nil, 403, "IAM_PERMISSION_DENIED"},
 		{"disabled API", w.Owner, "/v1/projects/another-project/things/x", nil, 403, "SERVICE_DISABLED"},
-		{"disabled API by number", w.Owner, "/v1/projects/" + w.Other.Number +
-			"/things/x", nil, 403, "SERVICE_DISABLED"},
+		{"disabled API by number", w.Owner, "/v1/projects/" + w.Other.Number + "/things/x", nil, 403, "SERVICE_DISABLED"},
 		{"disabled API is no news for a stranger", w.Stranger, "/v1/projects/another-project/things/x", nil, 403, "IAM_PERMISSION_DENIED"},
 
 		{"any project's account", w.Owner, "/v1/projects/-/serviceAccounts/" + compute, nil, 200, ""},

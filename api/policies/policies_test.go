@@ -167,20 +167,13 @@ func TestRefusals(t *testing.T) {
 			":setIamPolicy", `{"policy":{"bindings":[{"role":"roles/owner","members":["everyone"]}]}}`, 400,
 			"policy.bindings.members"},
 		{"foreign etag", "POST", there + ":setIamPolicy", `{"policy":{"etag":"BwX="}}`, 409, ""},
-		{"a condition in version 1", "POST", there +
-			":setIamPolicy", `{"policy":{"version":1,"bindings":[{"role":"roles/run.invoker","members":["user:a@b.test"],"condition":{"title":"t","expression":"true"}}]}}`, 400, "policy.version"},
-		{"a condition that is none", "POST", there +
-			":setIamPolicy", `{"policy":{"version":3,"bindings":[{"role":"roles/run.invoker","members":["user:a@b.test"],"condition":{"title":"t","expression":"maybe"}}]}}`, 400, "policy.bindings.condition.expression"},
-		{"an empty condition", "POST", there +
-			":setIamPolicy", `{"policy":{"version":3,"bindings":[{"role":"roles/run.invoker","members":["user:a@b.test"],"condition":{}}]}}`, 400, "policy.bindings.condition.title"},
-		{"get version 2", "GET", there +
-			":getIamPolicy?options.requestedPolicyVersion=2", "", 400, "options.requestedPolicyVersion"},
-		{"get version x", "GET", there +
-			":getIamPolicy?options.requestedPolicyVersion=x", "", 400, "options.requestedPolicyVersion"},
-		{"audit", "POST", there +
-			":setIamPolicy", `{"policy":{"auditConfigs":[{"service":"allServices"}]}}`, 405, "policy.auditConfigs"},
-		{"too many permissions", "POST", there +
-			":testIamPermissions", `{"permissions":["a.b` + strings.Repeat(`","a.b`, 100) + `"]}`, 400, "permissions"},
+		{"a condition in version 1", "POST", there + ":setIamPolicy", `{"policy":{"version":1,"bindings":[{"role":"roles/run.invoker","members":["user:a@b.test"],"condition":{"title":"t","expression":"true"}}]}}`, 400, "policy.version"},
+		{"a condition that is none", "POST", there + ":setIamPolicy", `{"policy":{"version":3,"bindings":[{"role":"roles/run.invoker","members":["user:a@b.test"],"condition":{"title":"t","expression":"maybe"}}]}}`, 400, "policy.bindings.condition.expression"},
+		{"an empty condition", "POST", there + ":setIamPolicy", `{"policy":{"version":3,"bindings":[{"role":"roles/run.invoker","members":["user:a@b.test"],"condition":{}}]}}`, 400, "policy.bindings.condition.title"},
+		{"get version 2", "GET", there + ":getIamPolicy?options.requestedPolicyVersion=2", "", 400, "options.requestedPolicyVersion"},
+		{"get version x", "GET", there + ":getIamPolicy?options.requestedPolicyVersion=x", "", 400, "options.requestedPolicyVersion"},
+		{"audit", "POST", there + ":setIamPolicy", `{"policy":{"auditConfigs":[{"service":"allServices"}]}}`, 405, "policy.auditConfigs"},
+		{"too many permissions", "POST", there + ":testIamPermissions", `{"permissions":["a.b` + strings.Repeat(`","a.b`, 100) + `"]}`, 400, "permissions"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			out := w.Call(t, tt.method, tt.path, tt.body, tt.status)

@@ -63,8 +63,7 @@ func TestProxy(t *testing.T) {
 	}{
 		{"a document", "GET", "/left-pad", "*/*", 200, `"accept":"application/json"`, 1},
 		{"again", "GET", "/left-pad", "*/*", 200, `"name":"/left-pad"`, 1},
-		{"the short form is another", "GET", "/left-pad", short +
-			"; q=1.0, application/json", 200, `"accept":"` + short + `"`, 2},
+		{"the short form is another", "GET", "/left-pad", short + "; q=1.0, application/json", 200, `"accept":"` + short + `"`, 2},
 		{"a scope", "GET", "/@me%2fpad", "*/*", 200, `"name":"/@me/pad"`, 3},
 		{"a tarball", "GET", "/left-pad/-/left-pad-1.0.0.tgz", "*/*", 200, "tarball of /left-pad/-/left-pad-1.0.0.tgz", 4},
 		{"a tarball again", "GET", "/left-pad/-/left-pad-1.0.0.tgz", "*/*", 200, "tarball of", 4},
