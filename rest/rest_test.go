@@ -320,8 +320,8 @@ func TestTranscoding(t *testing.T) {
 			if res.StatusCode != row.status {
 				t.Errorf("status = %d, want %d (%s)", res.StatusCode, row.status, got)
 			}
-			if _, ok := res.Header["Allow"]; ok != (row.status == http.StatusMethodNotAllowed) {
-				t.Errorf("Allow: %v", res.Header["Allow"])
+			if _, ok := res.Header["Allow"]; !ok && row.status == http.StatusMethodNotAllowed {
+				t.Error("a 405 without Allow")
 			}
 			want, prefix := strings.CutSuffix(row.want, "…")
 			if prefix && !strings.HasPrefix(got, want) || !prefix && got != want {
