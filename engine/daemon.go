@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"giggle/engine/egress"
 	"giggle/engine/netns"
 	"giggle/fault"
 )
@@ -115,7 +116,7 @@ func (e *Engine) Daemon(ctx context.Context, s DaemonSpec) (_ *Daemon, err error
 	if d.net, err = e.nets.Get(ctx); err != nil {
 		return nil, err
 	}
-	if d.closes, err = serve(d.net, s.Sockets, &share{of: e.conns}); err != nil {
+	if _, d.closes, err = e.serve(d.net, s.Sockets); err != nil {
 		return nil, err
 	}
 	if d.worker, err = startWorker(); err != nil {
@@ -421,7 +422,7 @@ func (d *Daemon) contain(c *net.UnixConn, group string) (err error) {
 			return err
 		}
 		defer func() { _ = ns.Close() }() // the container is gone
-		closes, err := serve(ns, d.spec.ContainerSockets, &share{of: d.e.conns})
+		_, closes, err := d.e.serve(ns, d.spec.ContainerSockets)
 		defer func() {
 			for _, c := range closes {
 				_ = c() // a listener may be closed already
@@ -546,6 +547,15 @@ func (d *Daemon) release() error {
 		d.e.slots.give(d.slot)
 	}
 	return errors.Join(errs...)
+}
+
+// serve opens the platform's sockets in a network namespace and hands them out, and arms the way to the outside.
+func (e *Engine) serve(ns *netns.Namespace, s Sockets) (way *egress.Link, closes []func() error, err error) {
+	if closes, err = serve(ns, s, &share{of: e.conns}); err != nil || s.Outside == nil {
+		return nil, closes, err
+	}
+	way, err = e.egress.Arm(ns, s.Outside)
+	return way, append(closes, way.Close), err
 }
 
 // serve opens the platform's sockets in a network namespace and hands them out.

@@ -26,6 +26,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"giggle/engine/egress"
 	"giggle/engine/netns"
 	"giggle/fault"
 )
@@ -41,6 +42,9 @@ type Config struct {
 	Memory  int64            // bytes of all instances and daemons together; 0 sets no limit
 	// processes and threads of them together; 0 means three quarters of what the kernel can have
 	Pids int64
+	// Egress says what instances with Sockets.Outside reach of the outside; nil means nothing. The engine sets its Key
+	// and Log.
+	Egress *egress.Config
 }
 
 // Engine runs containers. It is safe for concurrent use.
@@ -57,6 +61,7 @@ type Engine struct {
 	files   *shared
 	slots   *slots
 	nets    *netns.Pool
+	egress  *egress.Router // nil for none
 	cgroups *cgroups
 	runtime ociRuntime
 	limit   unix.Rlimit   // on open files, for instances
@@ -156,6 +161,13 @@ func Open(ctx context.Context, cfg Config) (_ *Engine, err error) {
 	if err := e.tryIdmap(); err != nil {
 		return nil, err
 	}
+	if cfg.Egress != nil {
+		way := *cfg.Egress
+		way.Key, way.Log = e.key, e.log
+		if e.egress, err = egress.New(way); err != nil {
+			return nil, err
+		}
+	}
 	e.nets = netns.NewPool(4, func(err error) { e.log.Error("make a network namespace", "err", err) })
 	if err := e.pickRuntime(ctx, cfg.Runtime); err != nil {
 		return nil, err
@@ -220,6 +232,12 @@ func lock(dir string) (*os.File, error) {
 	return f, nil
 }
 
+// Sent returns how many bytes all instances and daemons' containers have sent to the outside.
+func (e *Engine) Sent() uint64 { return e.egress.Sent() }
+
+// Online reports whether instances reach the outside now: there is egress, and the machine has a default route.
+func (e *Engine) Online() bool { return e.egress != nil && e.egress.Online() }
+
 // Runtime names the OCI runtime and its version, such as "crun 1.8.1".
 func (e *Engine) Runtime() string { return e.runtime.version }
 
@@ -250,6 +268,7 @@ func (e *Engine) close() error {
 	if e.nets != nil {
 		e.nets.Close()
 	}
+	errs = append(errs, e.egress.Close())
 	if e.slots != nil {
 		e.slots.close()
 	}

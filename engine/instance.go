@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"giggle/engine/egress"
 	"giggle/engine/netns"
 	"giggle/fault"
 )
@@ -31,8 +32,9 @@ type Instance struct {
 
 	slot   *slot
 	net    *netns.Namespace
-	root   *os.File // O_PATH
-	files  []string // keys in Engine.files
+	way    *egress.Link // to the outside, or nil
+	root   *os.File     // O_PATH
+	files  []string     // keys in Engine.files
 	closes []func() error
 	gpus   []*os.File // locks of the GPUs that it has
 	output *output
@@ -116,7 +118,8 @@ func (e *Engine) Prepare(ctx context.Context, s Spec) (_ *Instance, err error) {
 	if err := e.worker.do(func() error { return e.buildRoot(i, &s) }); err != nil {
 		return nil, err
 	}
-	closes, err := serve(i.net, s.Sockets, &share{of: e.conns})
+	way, closes, err := e.serve(i.net, s.Sockets)
+	i.way = way
 	i.closes = append(i.closes, closes...)
 	if err != nil {
 		return nil, err
@@ -268,6 +271,7 @@ func (i *Instance) wait() {
 	i.exit.OOM = i.e.cgroups.oomKills(i.group) > 0
 	i.last, _ = i.e.cgroups.usage(i.group)
 	i.last.PeakBytes = i.e.cgroups.peak(i.group)
+	i.last.SentBytes = i.way.Sent()
 	select {
 	case <-i.output.done:
 	case <-time.After(outputDrainTimeout):
@@ -418,7 +422,9 @@ func (i *Instance) Usage() (_ Usage, err error) {
 	if i.ended() != nil {
 		return i.last, nil
 	}
-	return i.e.cgroups.usage(i.group)
+	u, err := i.e.cgroups.usage(i.group)
+	u.SentBytes = i.way.Sent()
+	return u, err
 }
 
 // Stop ends the instance and returns when its process is gone: SIGTERM first, and SIGKILL after grace, when ctx ends,

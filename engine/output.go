@@ -22,6 +22,8 @@ const (
 	Stderr         = "stderr"
 	Platform       = "giggle"
 	PlatformErrors = "giggle-error" // what tells of a failure
+	// PlatformWarnings is for what goes on, and may not be as it was meant.
+	PlatformWarnings = "giggle-warning"
 )
 
 // output carries a process's lines to Spec.Output. The pipes are read as fast as the process writes; between them and

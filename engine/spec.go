@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"giggle/engine/egress"
 	"giggle/fault"
 )
 
@@ -76,6 +77,17 @@ type Sockets struct {
 	Metadata func(net.Listener)                 // :80
 	Edge     func(net.Listener)                 // :443
 	DNS      func(net.PacketConn, net.Listener) // :53, UDP and TCP
+	// Outside gives the instance a way to the outside, if the engine has one, and hears of packets that went nowhere.
+	// It must not block. Nil is none.
+	Outside func(egress.Drop)
+}
+
+// Saying returns the sockets with their way to the outside, if they have one, saying what was dropped.
+func (s Sockets) Saying(say func(text string), now func() time.Time) Sockets {
+	if s.Outside != nil {
+		s.Outside = egress.Say(say, now)
+	}
+	return s
 }
 
 // Line is one line of an instance's output, without its end.

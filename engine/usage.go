@@ -12,7 +12,8 @@ type Usage struct {
 	CPUTime     time.Duration // since it was made
 	// at its end: the most memory that it had, page cache included; 0 where the kernel doesn't tell
 	PeakBytes int64
-	OOMKills  int64 // processes of it that the kernel has killed because of the memory limit
+	SentBytes uint64 // to the outside
+	OOMKills  int64  // processes of it that the kernel has killed because of the memory limit
 }
 
 func (c *cgroups) usage(name string) (u Usage, err error) {

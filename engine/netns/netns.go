@@ -43,6 +43,30 @@ type Namespace struct {
 // New makes a namespace. It takes about a millisecond.
 func New() (_ *Namespace, err error) {
 	defer fault.Wrap(&err, "netns.New")
+	return create(furnish)
+}
+
+// Bare makes a namespace with nothing in it but a loopback device that is down.
+func Bare() (_ *Namespace, err error) {
+	defer fault.Wrap(&err, "netns.Bare")
+	return create(func(int) error { return nil })
+}
+
+// Host returns the namespace of the calling thread: the machine's, to work in from any other.
+func Host() (_ *Namespace, err error) {
+	defer fault.Wrap(&err, "netns.Host")
+	n := &Namespace{}
+	if n.ns, err = os.Open("/proc/thread-self/ns/net"); err != nil {
+		return nil, err
+	}
+	if n.host, err = os.Open("/proc/thread-self/ns/net"); err != nil {
+		return nil, errors.Join(err, n.ns.Close())
+	}
+	return n, nil
+}
+
+// create makes a namespace, which furnish sets up on a thread in it.
+func create(furnish func(ns int) error) (*Namespace, error) {
 	host, err := os.Open("/proc/thread-self/ns/net")
 	if err != nil {
 		return nil, err

@@ -1,0 +1,104 @@
+// Package testnet makes a small internet of network namespaces for tests and benchmarks: a machine with a default
+// route, and everything that lies behind it. No packet leaves it.
+package testnet
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"giggle/engine/netns"
+	"giggle/fault"
+)
+
+// The addresses of the machine and of its router.
+var (
+	Machine4 = netip.MustParseAddr("192.0.2.2")
+	Machine6 = netip.MustParseAddr("2001:db8:1::2")
+	router4  = netip.MustParseAddr("192.0.2.1")
+	router6  = netip.MustParseAddr("2001:db8:1::1")
+)
+
+// Net is a machine and what it can reach.
+type Net struct {
+	Machine *netns.Namespace // with eth0 and a default route
+	Outside *netns.Namespace // has all other addresses
+}
+
+// New makes a machine, and an outside that has the addresses besides its own. MTU is that of the way between them.
+func New(mtu int, outside ...netip.Addr) (_ *Net, err error) {
+	defer fault.Wrap(&err, "testnet.New")
+	n := &Net{}
+	if n.Machine, err = netns.Bare(); err != nil {
+		return nil, err
+	}
+	if n.Outside, err = netns.Bare(); err != nil {
+		return nil, errors.Join(err, n.Machine.Close())
+	}
+	err = n.Outside.Do(func() error {
+		veth := &netlink.Veth{
+			LinkAttrs:     netlink.LinkAttrs{Name: "machine", MTU: mtu},
+			PeerName:      "eth0",
+			PeerNamespace: netlink.NsFd(n.Machine.Fd()),
+			PeerMTU:       uint32(mtu),
+		}
+		if err := netlink.LinkAdd(veth); err != nil {
+			return err
+		}
+		if err := errors.Join(up("lo", outside...), up("machine", router4, router6)); err != nil {
+			return err
+		}
+		return os.WriteFile("/proc/sys/net/ipv4/ip_unprivileged_port_start", []byte("0"), 0)
+	})
+	if err == nil {
+		err = n.Machine.Do(func() error {
+			if err := errors.Join(up("lo"), up("eth0", Machine4, Machine6)); err != nil {
+				return err
+			}
+			return errors.Join(defaultRoute(router4), defaultRoute(router6))
+		})
+	}
+	if err != nil {
+		return nil, errors.Join(err, n.Close())
+	}
+	return n, nil
+}
+
+// up gives a device of the calling thread's namespace addresses and starts it.
+func up(device string, addresses ...netip.Addr) error {
+	link, err := netlink.LinkByName(device)
+	if err != nil {
+		return err
+	}
+	for _, a := range addresses {
+		bits := a.BitLen()
+		if device != "lo" {
+			bits = map[bool]int{true: 24, false: 64}[a.Is4()]
+		}
+		addr := &netlink.Addr{
+			IPNet: &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(bits, a.BitLen())},
+			Flags: unix.IFA_F_NODAD,
+		}
+		if err := netlink.AddrAdd(link, addr); err != nil {
+			return fmt.Errorf("address %s: %w", a, err)
+		}
+	}
+	return netlink.LinkSetUp(link)
+}
+
+func defaultRoute(via netip.Addr) error {
+	link, err := netlink.LinkByName("eth0")
+	if err != nil {
+		return err
+	}
+	all := &net.IPNet{IP: make(net.IP, via.BitLen()/8), Mask: net.CIDRMask(0, via.BitLen())}
+	return netlink.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Dst: all, Gw: via.AsSlice()})
+}
+
+// Close lets go of both.
+func (n *Net) Close() error { return errors.Join(n.Machine.Close(), n.Outside.Close()) }
