@@ -42,6 +42,7 @@ func (r *run) launch(ctx context.Context, data string, flags ...string) (*platfo
 		"up", "--data", data, "--project", "giggle-bench", "--address", address, "--https-port", "0", "--http-port",
 		"0", "--dns-port", "0",
 		"--console", "127.0.0.1:0", "--edge", "127.0.0.1:0", "--mirror", r.cfg.Mirror, "--runtime", r.cfg.Runtime,
+		"--egress", "off", // nothing that is measured goes out
 	}, flags...)
 	p := &platform{data: data, cmd: exec.Command(r.cfg.Binary, args...), log: log, ended: make(chan struct{})}
 	p.cmd.Stderr = log

@@ -37,6 +37,7 @@ import (
 	"giggle/disk"
 	"giggle/edge"
 	"giggle/engine"
+	"giggle/engine/egress"
 	"giggle/fault"
 	"giggle/gateway"
 	"giggle/gateway/upstream"
@@ -92,9 +93,11 @@ type Config struct {
 	Memory   int64         // bytes that all instances may use together; 0 for four fifths of the machine's
 	Modules  func() string // GOPROXY list that builds' modules are fetched from; nil for none
 	Packages func() string // URL of the npm registry that builds' packages are fetched from, or "off"; nil for none
-	Version  string
-	Log      *slog.Logger
-	Now      func() time.Time
+	// Egress is what containers reach of the outside; nil for nothing.
+	Egress  *egress.Config
+	Version string
+	Log     *slog.Logger
+	Now     func() time.Time
 	// Step is told of each step of every write to the store and to the blobs, for tests that end the process there; it
 	// may be nil.
 	Step func(step string)
@@ -328,6 +331,7 @@ func (c *Cloud) openEngine(ctx context.Context) (err error) {
 		Now:     c.cfg.Now,
 		CDI:     c.cfg.CDI,
 		Memory:  c.limits.All,
+		Egress:  c.cfg.Egress,
 	})
 	if err != nil {
 		return err

@@ -15,6 +15,7 @@ import (
 	"giggle/artifacts/registry"
 	"giggle/edge"
 	"giggle/engine"
+	"giggle/engine/egress"
 	"giggle/gateway"
 	"giggle/git/githttp"
 	"giggle/iam"
@@ -92,7 +93,21 @@ func (c *Cloud) openEdge(context.Context) error {
 		Direct: true,
 		Owner:  c.owners.Is,
 	})
-	c.inner = edge.NewDNS(edge.DNSConfig{Address: netip.MustParseAddr(insideAddress), TTL: time.Second})
+	self, err := netip.ParseAddr(c.cfg.Address)
+	if err != nil {
+		return err
+	}
+	resolvers := edge.MachineResolvers(self)
+	c.inner = edge.NewDNS(edge.DNSConfig{
+		Address: netip.MustParseAddr(insideAddress),
+		TTL:     time.Second,
+		Resolvers: func() []string {
+			if !c.engine.Online() {
+				return nil
+			}
+			return resolvers()
+		},
+	})
 	c.onClose(func() error { c.inner.Close(); return nil })
 	return nil
 }
@@ -110,6 +125,7 @@ func (c *Cloud) sockets(caller local.Caller) engine.Sockets {
 		Account:       caller.Account,
 		Scopes:        []string{iam.ScopeCloudPlatform},
 	}, nil)
+	s = s.Saying(caller.Warn, c.cfg.Now)
 	// What comes through an instance's own socket is internal to its project, for the ingress settings of services.
 	s.Edge = c.edgeInside(caller.InstanceID, func(ctx context.Context, _ net.Conn) context.Context {
 		return gateway.WithCaller(ctx, caller.Project.ID)
@@ -144,6 +160,9 @@ func (c *Cloud) socketsFor(id metadata.Identity, wrap func(http.Handler) http.Ha
 			if err := c.inner.Serve(pc, l); err != nil {
 				c.cfg.Log.Debug("DNS inside an instance ended", "instance", id.InstanceID, "err", err)
 			}
+		},
+		Outside: func(d egress.Drop) {
+			c.cfg.Log.Info("egress was refused", "instance", id.InstanceID, "to", d.To, "protocol", d.Protocol)
 		},
 	}
 }

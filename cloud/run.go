@@ -97,10 +97,6 @@ const expiryEvery = 24 * time.Hour
 // Run serves until ctx ends, then drains: no new connections, requests in flight end, instances stop. Force, when it
 // is closed, cuts the draining short.
 func (c *Cloud) Run(ctx context.Context, force <-chan struct{}) error {
-	resolv, err := os.ReadFile("/etc/resolv.conf")
-	if err != nil {
-		resolv = nil // then only our own names resolve
-	}
 	self, err := netip.ParseAddr(c.cfg.Address)
 	if err != nil {
 		return err
@@ -108,7 +104,7 @@ func (c *Cloud) Run(ctx context.Context, force <-chan struct{}) error {
 	outer := edge.NewDNS(edge.DNSConfig{
 		Address:   self,
 		TTL:       time.Minute,
-		Resolvers: edge.Resolvers(string(resolv), self),
+		Resolvers: edge.MachineResolvers(self),
 	})
 	if err := c.reconciler.PublishAll(ctx); err != nil {
 		return err

@@ -73,6 +73,8 @@ func (c *Cloud) Status(ctx context.Context) (giggle.Status, error) {
 		Instances:  map[string]int{"ready": n.Ready, "starting": n.Starting, "prepared": n.Prepared, "ending": n.Ending},
 		Memory:     giggle.Memory{Heap: mem.HeapAlloc},
 		GPUs:       gpus,
+		SentBytes:  c.engine.Sent(),
+		Online:     c.engine.Online(),
 		Goroutines: runtime.NumGoroutine(),
 	}, nil
 }

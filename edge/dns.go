@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -20,10 +21,11 @@ const (
 
 // DNSConfig is what a responder answers.
 type DNSConfig struct {
-	Address   netip.Addr             // the A record of our names
-	TTL       time.Duration          // of that record
-	Owns      func(name string) bool // which names are ours, lower case without the last dot; nil is OwnName
-	Resolvers []string               // "address:port" to forward the rest to; with none it is NXDOMAIN at once
+	Address netip.Addr             // the A record of our names
+	TTL     time.Duration          // of that record
+	Owns    func(name string) bool // which names are ours, lower case without the last dot; nil is OwnName
+	// Resolvers returns "address:port" to forward the rest to; where it is nil, or returns none, it is NXDOMAIN at once.
+	Resolvers func() []string
 }
 
 // DNS answers for our names and forwards the rest. One DNS may serve many sockets.
@@ -65,6 +67,18 @@ next:
 		out = append(out, netip.AddrPortFrom(a, 53).String())
 	}
 	return out
+}
+
+// MachineResolvers returns the machine's nameservers without those that are ourselves, as they are each time: a network
+// may come and go. Where there are none, only our own names resolve.
+func MachineResolvers(self ...netip.Addr) func() []string {
+	return func() []string {
+		text, err := os.ReadFile("/etc/resolv.conf")
+		if err != nil {
+			return nil
+		}
+		return Resolvers(string(text), self...)
+	}
 }
 
 // Serve answers on a packet connection and a listener, either of which may be nil, until Close or until they are
@@ -135,11 +149,17 @@ func (d *DNS) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
 		d.answer(m, question, netip.AddrFrom4([4]byte{127, 0, 0, 1}))
 	case d.cfg.Owns(name):
 		d.answer(m, question, d.cfg.Address)
-	case len(d.cfg.Resolvers) == 0:
-		m.Rcode = dns.RcodeNameError
 	default:
+		var resolvers []string
+		if d.cfg.Resolvers != nil {
+			resolvers = d.cfg.Resolvers()
+		}
+		if len(resolvers) == 0 {
+			m.Rcode = dns.RcodeNameError
+			break
+		}
 		_, tcp := w.RemoteAddr().(*net.TCPAddr)
-		m = d.forward(q, tcp)
+		m = d.forward(q, resolvers, tcp)
 	}
 	_ = w.WriteMsg(m)
 }
@@ -160,7 +180,7 @@ func (d *DNS) answer(m *dns.Msg, q dns.Question, a netip.Addr) {
 }
 
 // forward asks the resolvers in turn, within two seconds. No network is an immediate SERVFAIL.
-func (d *DNS) forward(q *dns.Msg, tcp bool) *dns.Msg {
+func (d *DNS) forward(q *dns.Msg, resolvers []string, tcp bool) *dns.Msg {
 	fail := new(dns.Msg).SetRcode(q, dns.RcodeServerFailure)
 	fail.RecursionAvailable = true
 	select {
@@ -175,7 +195,7 @@ func (d *DNS) forward(q *dns.Msg, tcp bool) *dns.Msg {
 	if tcp {
 		c.Net = "tcp"
 	}
-	for _, r := range d.cfg.Resolvers {
+	for _, r := range resolvers {
 		in, _, err := c.ExchangeContext(ctx, q, r)
 		if err == nil && in != nil && in.Rcode != dns.RcodeServerFailure && in.Rcode != dns.RcodeRefused {
 			return in

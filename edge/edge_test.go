@@ -495,12 +495,14 @@ func TestDNS(t *testing.T) {
 	defer silent.Close()
 	refusing := "127.0.0.1:1"
 	ours := netip.MustParseAddr("127.71.71.1")
-	machine := serveDNS(t, edge.DNSConfig{Address: ours, TTL: time.Second, Resolvers: []string{refusing, up}})
+	machine := serveDNS(t, edge.DNSConfig{Address: ours, TTL: time.Second, Resolvers: func() []string { return []string{refusing, up} }})
 	instance := serveDNS(t, edge.DNSConfig{Address: netip.MustParseAddr("169.254.169.254"), TTL: time.Second})
-	offline := serveDNS(t, edge.DNSConfig{Address: ours, Resolvers: []string{refusing}})
+	offline := serveDNS(t, edge.DNSConfig{Address: ours, Resolvers: func() []string { return []string{refusing} }})
 	hanging := serveDNS(t, edge.DNSConfig{
-		Address:   ours,
-		Resolvers: []string{silent.LocalAddr().String(), silent.LocalAddr().String(), silent.LocalAddr().String()},
+		Address: ours,
+		Resolvers: func() []string {
+			return []string{silent.LocalAddr().String(), silent.LocalAddr().String(), silent.LocalAddr().String()}
+		},
 	})
 
 	rows := []struct {

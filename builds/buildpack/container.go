@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"sync"
+	"time"
 
 	"giggle/engine"
 	"giggle/fault"
@@ -29,7 +30,8 @@ func (b *Builder) contain(
 ) (exit engine.Exit, tail []string, err error) {
 	var mu sync.Mutex
 	spec.ID, spec.Dir, spec.Memory, spec.Pids, spec.Disk = b.cfg.NewID(), workspace, buildMemory, buildPids, true
-	spec.Files, spec.Sockets = b.cfg.Files, b.cfg.Sockets(job.Build)
+	spec.Files = b.cfg.Files
+	spec.Sockets = b.cfg.Sockets(job.Build).Saying(func(text string) { say("%s", text) }, time.Now)
 	if b.cfg.Groups != nil {
 		spec.Groups = b.cfg.Groups(job.Build)
 	}

@@ -185,8 +185,10 @@ func (x *session) createContainer(w http.ResponseWriter, r *http.Request) error 
 		Pids:     x.cfg.Pids,
 		CPU:      req.HostConfig.NanoCpus / 1e6,
 		Files:    x.cfg.Files,
-		Sockets:  x.cfg.Sockets(x.build),
-		Output:   c.line,
+		Sockets: x.cfg.Sockets(x.build).Saying(func(text string) {
+			c.line(engine.Line{Stream: engine.Stderr, Text: text})
+		}, x.cfg.Now),
+		Output: c.line,
 	}
 	if x.cfg.Groups != nil {
 		c.spec.Groups = x.cfg.Groups(x.build)

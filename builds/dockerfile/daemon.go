@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"net/http"
@@ -80,6 +81,9 @@ type project struct {
 	mu     sync.Mutex // held while the daemon starts and stops; taken before the builder's
 	daemon *engine.Daemon
 	tail   *tail // of the daemon's log
+
+	hearing sync.Mutex
+	logs    map[io.Writer]bool // of the builds that are under way
 }
 
 // acquire makes sure that a project's BuildKit runs, and holds it until release is called.
@@ -254,6 +258,7 @@ func (p *project) startLocked(ctx context.Context) error {
 	sockets, steps := b.cfg.Sockets, b.cfg.Sockets
 	sockets.Metadata = func(l net.Listener) { serve(l, p.stage) }
 	steps.Metadata = func(l net.Listener) { serve(netutil.LimitListener(l, maxStepConns), b.cfg.Others) }
+	steps = steps.Saying(p.say, time.Now)
 	p.tail = &tail{}
 	begin := time.Now()
 	d, err := b.cfg.Engine.Daemon(ctx, engine.DaemonSpec{
@@ -290,6 +295,30 @@ func (p *project) startLocked(ctx context.Context) error {
 	}
 	b.cfg.Log.Debug("BuildKit runs", "project", p.id, "in", time.Since(begin).Round(time.Millisecond))
 	return nil
+}
+
+// listen has a log hear of what RUN steps were refused, until the function that it returns is called. Which build a
+// step belongs to only BuildKit knows, so all of the project's hear of it.
+func (p *project) listen(log io.Writer) func() {
+	p.hearing.Lock()
+	defer p.hearing.Unlock()
+	if p.logs == nil {
+		p.logs = make(map[io.Writer]bool)
+	}
+	p.logs[log] = true
+	return func() {
+		p.hearing.Lock()
+		defer p.hearing.Unlock()
+		delete(p.logs, log)
+	}
+}
+
+func (p *project) say(text string) {
+	p.hearing.Lock()
+	defer p.hearing.Unlock()
+	for log := range p.logs {
+		_, _ = fmt.Fprintln(log, text) // a log that can't be written fails the build elsewhere
+	}
 }
 
 // cacheDir is where the caches of RUN steps are in a project's directory (package runtime).

@@ -241,7 +241,21 @@ func (b *Builder) Build(ctx context.Context, r Request, log io.Writer) (_ Image,
 		return Image{}, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	log = &sharedLog{w: log}
+	defer p.listen(log)()
 	return p.solve(ctx, r, dir, log)
+}
+
+// sharedLog is a log that several write to.
+type sharedLog struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (l *sharedLog) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.Write(p)
 }
 
 // look reads the Dockerfile before BuildKit does, for what would need a network.

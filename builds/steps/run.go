@@ -191,7 +191,7 @@ func (r *run) contain(ctx context.Context, i int, prefix string, st *builds.Step
 	}
 	st.Pulled, st.Image = r.cfg.Now(), img.Digest
 	pulled()
-	spec, err := r.spec(t, img)
+	spec, err := r.spec(t, img, prefix)
 	if err != nil {
 		return err
 	}
@@ -255,7 +255,7 @@ func untagged(name string) string {
 }
 
 // spec is a step's container.
-func (r *run) spec(t *builds.Step, img OwnImage) (engine.Spec, error) {
+func (r *run) spec(t *builds.Step, img OwnImage, prefix string) (engine.Spec, error) {
 	dir := t.Dir
 	if !path.IsAbs(dir) {
 		dir = path.Join(workspaceDir, dir)
@@ -271,7 +271,7 @@ func (r *run) spec(t *builds.Step, img OwnImage) (engine.Spec, error) {
 		Memory:  r.cfg.Memory,
 		Pids:    r.cfg.Pids,
 		Disk:    true,
-		Sockets: r.cfg.Sockets(r.build),
+		Sockets: r.cfg.Sockets(r.build).Saying(func(text string) { r.log.say(prefix, "%s", text) }, r.cfg.Now),
 		Files:   slices.Clone(r.cfg.Files),
 		Mounts: append([]engine.Mount{
 			{Source: r.path("workspace"), Target: workspaceDir}, {Source: r.path("home"), Target: homeDir},

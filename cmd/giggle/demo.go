@@ -37,6 +37,7 @@ func (p *program) demo() *cobra.Command {
 			}
 			defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 			f.Data, f.Project = filepath.Join(dir, "data"), "giggle-demo"
+			f.egress = "off" // it needs nothing of the outside
 			logFile, err := os.Create(filepath.Join(dir, "log"))
 			if err != nil {
 				return err
@@ -79,7 +80,7 @@ func (p *program) demo() *cobra.Command {
 	p.cloudFlags(c, f)
 	c.Flags().StringVar(&source, "source", "samples/jokes", "directory of the source to deploy")
 	for _, name := range []string{"data", "project", "address", "https-port", "http-port", "dns-port", "console",
-		"edge"} {
+		"edge", "egress", "egress-allow"} {
 		_ = c.Flags().MarkHidden(name) // set by the demo itself
 	}
 	return c

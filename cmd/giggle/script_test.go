@@ -54,6 +54,7 @@ type platform struct {
 	cmd           *exec.Cmd
 	killed        bool // it had no chance to clean up
 	ended         chan struct{}
+	around        *internet // or nil
 }
 
 type platformKey struct{}
@@ -99,6 +100,7 @@ func runScripts(t *testing.T, dir string) {
 				return err
 			}
 			env.Setenv("GIGGLE_DATA", p.data)
+			env.Setenv("GIGGLE_EGRESS", "off") // no test sends a packet to what it has not made
 			env.Setenv("ADDRESS", p.address)
 			env.Setenv("ROOT", root)
 			env.Setenv("PATH", filepath.Dir(binary)+":"+os.Getenv("PATH"))
@@ -125,6 +127,7 @@ func runScripts(t *testing.T, dir string) {
 			"up":     cmdUp,
 			"down":   cmdDown,
 			"freeze": cmdKill,
+			"online": cmdOnline,
 			"status": cmdStatus,
 			"until":  cmdUntil,
 			"setvar": cmdSetvar,
@@ -167,8 +170,9 @@ func cmdUp(ts *testscript.TestScript, neg bool, args []string) {
 		append([]string{"up", "--data", p.data, "--address", p.address, "--console", "127.0.0.1:0", "--edge",
 			"127.0.0.1:0"}, args...)...)
 	p.cmd.Stdout, p.cmd.Stderr = log, log
-	p.cmd.Env = append(os.Environ(), "SUDO_UID=65534") // the ordinary user of the scripts started it
-	ts.Check(p.cmd.Start())
+	// The ordinary user of the scripts started it.
+	p.cmd.Env = append(os.Environ(), "SUDO_UID=65534", "GIGGLE_EGRESS="+ts.Getenv("GIGGLE_EGRESS"))
+	ts.Check(p.start())
 	_ = log.Close()
 	ended := make(chan struct{})
 	p.ended = ended

@@ -45,6 +45,7 @@ func (p *program) status() *cobra.Command {
 			p.printf("  Services   %d\n", st.Services)
 			p.printf("  Instances  %d ready, %d starting, %d prepared (%s)\n", st.Instances["ready"],
 				st.Instances["starting"], st.Instances["prepared"], st.Runtime)
+			p.printf("  Egress     %s\n", egressLine(st))
 			for _, g := range st.GPUs {
 				p.printf("  GPU        %s (%s), for %s: %s\n", g.Model, g.UUID,
 					cmp.Or(strings.Join(g.Types, ", "), "no service"), cmp.Or(g.Used, "free"))
@@ -57,6 +58,14 @@ func (p *program) status() *cobra.Command {
 	c.Flags().DurationVar(&wait, "wait", 0, "wait so long for everything to listen")
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return c
+}
+
+// egressLine says what containers reach of the outside.
+func egressLine(st giggle.Status) string {
+	if !st.Online {
+		return "none: it is off, or this machine has no default route"
+	}
+	return fmt.Sprintf("%.1f MB sent to the outside", float64(st.SentBytes)/1e6)
 }
 
 // waitForStatus asks the platform for its status until it answers or the wait is over.

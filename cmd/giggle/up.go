@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -19,6 +20,7 @@ import (
 	"giggle/builds/npmproxy"
 	"giggle/cloud"
 	"giggle/engine"
+	"giggle/engine/egress"
 	"giggle/fault"
 	"giggle/quota"
 	cloudrun "giggle/run"
@@ -36,6 +38,8 @@ type cloudFlags struct {
 	gpuTypes     []string
 	quotas       map[string]string
 	registry     string // of npm packages
+	egress       string
+	allow        []string
 	verbose      bool
 }
 
@@ -58,6 +62,11 @@ func (p *program) cloudFlags(c *cobra.Command, f *cloudFlags) {
 	fl.StringVar(&f.Console, "console", "127.0.0.1:7171", "address of the console; port 0 for any")
 	fl.StringVar(&f.Edge, "edge", "127.0.0.1:7180", "address of plain HTTP and of the CONNECT proxy; port 0 for any")
 	fl.StringVar(&f.Mirror, "mirror", mirror, "directory of foreign images (GIGGLE_MIRROR)")
+	fl.StringVar(&f.egress, "egress", cmp.Or(p.getenv("GIGGLE_EGRESS"), "auto"),
+		"what containers and builds reach of the outside: off, public (addresses of the internet), all (private ones and\n"+
+			"this machine's, too); auto is public while this machine has a default route (GIGGLE_EGRESS)")
+	fl.StringSliceVar(&f.allow, "egress-allow", nil,
+		"CIDR[:PORT] that containers reach besides, such as 192.168.1.7:5432 or 10.1.0.0/16; may be repeated")
 	fl.StringVar(&f.registry, "npm-registry", "",
 		"npm registry that builds get packages from, through a cache; \"off\" for none; empty for this machine's, by its npm")
 	fl.StringVar(&f.Runtime, "runtime", "", "OCI runtime: crun, runc or a path; empty for the first that works")
@@ -115,6 +124,9 @@ func (p *program) config(ctx context.Context, f *cloudFlags, log io.Writer) (clo
 		}
 		cfg.GPUAliases = append(cfg.GPUAliases, a)
 	}
+	if cfg.Egress, err = egressOf(f.egress, f.allow); err != nil {
+		return cloud.Config{}, err
+	}
 	cfg.Quotas = make(map[string]int, len(f.quotas))
 	for name, text := range f.quotas {
 		n, err := strconv.Atoi(text)
@@ -147,6 +159,31 @@ func (p *program) config(ctx context.Context, f *cloudFlags, log io.Writer) (clo
 	}
 	if uid, err := strconv.Atoi(p.getenv("SUDO_UID")); err == nil {
 		cfg.OwnerUIDs = []int{uid}
+	}
+	return cfg, nil
+}
+
+// egressOf reads --egress and --egress-allow; nil is no egress.
+func egressOf(mode string, allow []string) (*egress.Config, error) {
+	cfg := &egress.Config{}
+	switch mode {
+	case "auto", "public":
+	case "all":
+		cfg.All = true
+	case "off":
+		if len(allow) > 0 {
+			return nil, fault.New(fault.InvalidArgument, "--egress-allow needs another --egress than off.")
+		}
+		return nil, nil
+	default:
+		return nil, fault.New(fault.InvalidArgument, "--egress %q is not auto, off, public or all.", mode)
+	}
+	for _, text := range allow {
+		a, err := egress.ParseAllow(text)
+		if err != nil {
+			return nil, fault.New(fault.InvalidArgument, "--egress-allow: %s", fault.From(err).Message)
+		}
+		cfg.Allow = append(cfg.Allow, a)
 	}
 	return cfg, nil
 }

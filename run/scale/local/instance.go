@@ -60,6 +60,11 @@ func (i *instance) Say(text string) {
 	i.log(engine.Line{Time: i.now(), Stream: engine.Platform, Text: text})
 }
 
+// Warn is Say for what the user may have to mend.
+func (i *instance) Warn(text string) {
+	i.log(engine.Line{Time: i.now(), Stream: engine.PlatformWarnings, Text: text})
+}
+
 // sayEnd says in the log how the container ended, unless it was told to.
 func (i *instance) sayEnd() {
 	<-i.inner.Done()

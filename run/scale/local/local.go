@@ -35,6 +35,8 @@ type Caller struct {
 	Region     string
 	InstanceID string
 	Account    string // e-mail address of the service account
+	// Warn writes a line of the platform's own into the instance's log.
+	Warn func(text string)
 }
 
 // Config is what a Backend needs.
@@ -152,6 +154,7 @@ func (b *Backend) Prepare(ctx context.Context, rev run.Revision, gpu *run.GPU) (
 		Sockets: b.Sockets(Caller{
 			Project: p, Region: rev.Name.Service.Location.Location,
 			InstanceID: inst.id, Account: b.Account(p, rev.Template.ServiceAccount),
+			Warn: inst.Warn,
 		}),
 	})
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -349,7 +350,11 @@ func TestInside(t *testing.T) {
 		Project: resource.Project{ID: "giggle", Number: "123456789012"}, Region: "europe-north1",
 		InstanceID: i.ID(), Account: "123456789012-compute@developer.gserviceaccount.com",
 	}
-	if got := <-w.callers; got != want {
+	got := <-w.callers
+	if got.Warn == nil {
+		t.Error("the sockets can't warn")
+	}
+	if got.Warn = nil; !reflect.DeepEqual(got, want) {
 		t.Errorf("the sockets are for %+v, want %+v", got, want)
 	}
 	if got := get(t, i, 8080, "/read", "path",

@@ -27,8 +27,11 @@ func (b *Backend) log(rev resource.Revision, id string) func(engine.Line) {
 			e.Log = logging.Stderr
 		default: // the platform's own word
 			e.Log = logging.System
-			if l.Stream == engine.PlatformErrors {
+			switch l.Stream {
+			case engine.PlatformErrors:
 				e.Severity = logging.Error
+			case engine.PlatformWarnings:
+				e.Severity = logging.Warning
 			}
 			b.Log.Append(logging.Plain(e, l.Text))
 			return

@@ -28,6 +28,7 @@ func TestLinesBecomeEntries(t *testing.T) {
 		{engine.Stderr, "knock", logging.Entry{Log: logging.Stderr, Text: "knock"}},
 		{engine.Stdout, object, logging.Entry{Log: logging.Stdout, Severity: logging.Warning, Text: "hm"}},
 		{engine.Platform, object, logging.Entry{Log: logging.System, Text: object}}, // no application's word
+		{engine.PlatformWarnings, "no way", logging.Entry{Log: logging.System, Severity: logging.Warning, Text: "no way"}},
 		{engine.PlatformErrors, "no memory", logging.Entry{Log: logging.System, Severity: logging.Error, Text: "no memory"}},
 	} {
 		var got kept
