@@ -9,6 +9,8 @@ import (
 	"net/netip"
 	"os"
 
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
@@ -102,3 +104,64 @@ func defaultRoute(via netip.Addr) error {
 
 // Close lets go of both.
 func (n *Net) Close() error { return errors.Join(n.Machine.Close(), n.Outside.Close()) }
+
+// Plain returns a namespace that is connected with the machine by nothing but a veth pair and masquerading: what a way
+// out costs at least, to stand beside another.
+func (n *Net) Plain() (_ *netns.Namespace, err error) {
+	defer fault.Wrap(&err, "testnet.Plain")
+	ns, err := netns.Bare()
+	if err != nil {
+		return nil, err
+	}
+	inner, outer := netip.MustParseAddr("198.18.0.2"), netip.MustParseAddr("198.18.0.1")
+	err = n.Machine.Do(func() error {
+		way, err := netlink.LinkByName("eth0")
+		if err != nil {
+			return err
+		}
+		veth := &netlink.Veth{
+			LinkAttrs:     netlink.LinkAttrs{Name: "plain", MTU: way.Attrs().MTU},
+			PeerName:      "eth0",
+			PeerNamespace: netlink.NsFd(ns.Fd()),
+			PeerMTU:       uint32(way.Attrs().MTU),
+		}
+		if err := netlink.LinkAdd(veth); err != nil {
+			return err
+		}
+		if err := os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0); err != nil {
+			return err
+		}
+		return errors.Join(up("plain", outer), masquerade("eth0"))
+	})
+	if err == nil {
+		err = ns.Do(func() error { return errors.Join(up("lo"), up("eth0", inner), defaultRoute(outer)) })
+	}
+	if err != nil {
+		return nil, errors.Join(err, ns.Close())
+	}
+	return ns, nil
+}
+
+// masquerade has what leaves the calling thread's network by a device carry the device's address.
+func masquerade(device string) error {
+	c, err := nftables.New()
+	if err != nil {
+		return err
+	}
+	table := c.AddTable(&nftables.Table{Name: "plain", Family: nftables.TableFamilyIPv4})
+	chain := c.AddChain(&nftables.Chain{
+		Name:     "out",
+		Table:    table,
+		Type:     nftables.ChainTypeNAT,
+		Hooknum:  nftables.ChainHookPostrouting,
+		Priority: nftables.ChainPriorityNATSource,
+	})
+	name := make([]byte, unix.IFNAMSIZ)
+	copy(name, device)
+	c.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: name},
+		&expr.Masq{},
+	}})
+	return c.Flush()
+}
