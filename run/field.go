@@ -23,6 +23,8 @@ const (
 	FieldEnvironment      fault.Path = "template.executionEnvironment"
 	FieldCPUAlways        fault.Path = "template.cpuAlways"
 	FieldNodeSelector     fault.Path = "template.nodeSelector"
+	FieldVPCEgress        fault.Path = "template.vpc.egress"
+	FieldVPCInterfaces    fault.Path = "template.vpc.interfaces"
 	FieldAccelerator      fault.Path = "template.accelerator" // the kind of GPU that the node selector asks for
 	FieldContainers       fault.Path = "template.containers"
 
@@ -65,7 +67,8 @@ func Fields() []fault.Path {
 		FieldTraffic, FieldTarget, FieldTargetName, FieldPercent, FieldTag,
 		FieldRevision, FieldRevisionLabels, FieldRevisionMinScale, FieldRevisionMaxScale, FieldConcurrency,
 		FieldTimeout,
-		FieldEnvironment, FieldCPUAlways, FieldNodeSelector, FieldAccelerator, FieldContainers,
+		FieldEnvironment, FieldCPUAlways, FieldNodeSelector, FieldAccelerator, FieldVPCEgress,
+		FieldVPCInterfaces, FieldContainers,
 		FieldContainer, FieldImage, FieldPort, FieldPortName, FieldEnv, FieldEnvName, FieldEnvValue, FieldLimits,
 		FieldCPU,
 		FieldMemory, FieldGPU,

@@ -71,7 +71,8 @@ type Template struct {
 	StartupCPUBoost       bool   // more CPU while an instance starts
 	NodeSelector          map[string]string
 	// GPUZonalRedundancyDisabled is which of two quotas a GPU is of; kept and shown.
-	GPUZonalRedundancyDisabled bool `json:",omitempty"`
+	GPUZonalRedundancyDisabled bool       `json:",omitempty"`
+	VPC                        *VPCAccess `json:",omitempty"` // nil for none
 }
 
 // Container is one container of a revision. Giggle runs one for each instance so far.

@@ -73,6 +73,9 @@ func (t *Template) validate(service string) error {
 	if err := validateLabels(t.Labels, FieldRevisionLabels); err != nil {
 		return err
 	}
+	if err := t.VPC.validate(); err != nil {
+		return err
+	}
 	for i := range t.Containers {
 		if err := t.Containers[i].validate(i, t); err != nil {
 			return err

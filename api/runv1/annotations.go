@@ -57,6 +57,9 @@ var serviceAnnotations = map[string]disposition{
 	"run.googleapis.com/scalingMode":                    refused,
 }
 
+// connector names a Serverless VPC Access connector.
+const connector = "run.googleapis.com/vpc-access-connector"
+
 var templateAnnotations = map[string]disposition{
 	"autoscaling.knative.dev/maxScale":                 honoured,
 	"autoscaling.knative.dev/minScale":                 honoured,
@@ -74,11 +77,11 @@ var templateAnnotations = map[string]disposition{
 	"run.googleapis.com/encryption-key":                refused,
 	"run.googleapis.com/gpu-zonal-redundancy-disabled": honoured,
 	"run.googleapis.com/health-check-disabled":         refused,
-	"run.googleapis.com/network-interfaces":            refused,
+	"run.googleapis.com/network-interfaces":            honoured,
 	"run.googleapis.com/secrets":                       refused,
 	"run.googleapis.com/sessionAffinity":               refused,
-	"run.googleapis.com/vpc-access-connector":          refused,
-	"run.googleapis.com/vpc-access-egress":             refused,
+	connector:                                          refused,
+	"run.googleapis.com/vpc-access-egress":             honoured,
 }
 
 // ours reports whether a key belongs to Google or Knative and so means something.
@@ -98,6 +101,8 @@ func sift(in map[string]string, table map[string]disposition, path string) (kept
 		switch {
 		case !known && ours(key):
 			return nil, nil, fault.NotImplemented(at, "this annotation is not implemented")
+		case key == connector:
+			return nil, nil, run.NoConnector(at)
 		case known && d == refused:
 			return nil, nil, fault.NotImplemented(at, "this feature is not implemented yet")
 		case known && d == output:
@@ -168,16 +173,20 @@ func (r *reader) flag(key string, def bool) bool {
 }
 
 // texts reads a list that is written as JSON.
-func (r *reader) texts(key string) []string {
+func (r *reader) texts(key string) (out []string) {
+	r.json(key, &out)
+	return out
+}
+
+// json reads a list that is written as JSON.
+func (r *reader) json(key string, out any) {
 	s, ok := r.fields[key]
 	if !ok {
-		return nil
+		return
 	}
-	var out []string
-	if err := json.Unmarshal([]byte(s), &out); err != nil && r.err == nil {
-		r.err = fault.Invalid(fmt.Sprintf("%s[%s]", r.path, key), "%.40q is not a JSON list of texts", s)
+	if err := json.Unmarshal([]byte(s), out); err != nil && r.err == nil {
+		r.err = fault.Invalid(fmt.Sprintf("%s[%s]", r.path, key), "%.40q is not a JSON list of what belongs here", s)
 	}
-	return out
 }
 
 // put writes annotations; empty values are left out.
@@ -201,11 +210,14 @@ func (p putter) flag(key string, on bool) {
 	}
 }
 
-func (p putter) texts(key string, v []string) {
-	if len(v) == 0 {
+func (p putter) texts(key string, v []string) { p.json(key, v, len(v)) }
+
+// json writes a list of n.
+func (p putter) json(key string, list any, n int) {
+	if n == 0 {
 		return
 	}
-	b, err := json.Marshal(v)
+	b, err := json.Marshal(list)
 	if err == nil { // texts always encode
 		p[key] = string(b)
 	}
@@ -282,6 +294,11 @@ func readTemplateAnnotations(t *run.Template, in map[string]string) error {
 	t.StartupCPUBoost = r.flag("run.googleapis.com/startup-cpu-boost", false)
 	t.ExecutionEnvironment = r.text("run.googleapis.com/execution-environment")
 	t.GPUZonalRedundancyDisabled = r.flag("run.googleapis.com/gpu-zonal-redundancy-disabled", false)
+	var interfaces []run.NetworkInterface
+	r.json("run.googleapis.com/network-interfaces", &interfaces)
+	if egress := r.text("run.googleapis.com/vpc-access-egress"); egress != "" || len(interfaces) > 0 {
+		t.VPC = &run.VPCAccess{Egress: egress, Interfaces: interfaces}
+	}
 	t.Annotations = spell(kept, fields, writeTemplateAnnotations(t))
 	return r.err
 }
@@ -299,5 +316,9 @@ func writeTemplateAnnotations(t *run.Template) map[string]string {
 	p.flag("run.googleapis.com/startup-cpu-boost", t.StartupCPUBoost)
 	p.text("run.googleapis.com/execution-environment", t.ExecutionEnvironment)
 	p.flag("run.googleapis.com/gpu-zonal-redundancy-disabled", t.GPUZonalRedundancyDisabled)
+	if t.VPC != nil {
+		p.text("run.googleapis.com/vpc-access-egress", t.VPC.Egress)
+		p.json("run.googleapis.com/network-interfaces", t.VPC.Interfaces, len(t.VPC.Interfaces))
+	}
 	return p
 }

@@ -39,6 +39,8 @@ var fieldNames = func() fault.FieldNames {
 		run.FieldTimeout:          spec + ".timeoutSeconds",
 		run.FieldEnvironment:      template + ".annotations[run.googleapis.com/execution-environment]",
 		run.FieldCPUAlways:        template + ".annotations[run.googleapis.com/cpu-throttling]",
+		run.FieldVPCEgress:        template + ".annotations[run.googleapis.com/vpc-access-egress]",
+		run.FieldVPCInterfaces:    template + ".annotations[run.googleapis.com/network-interfaces]",
 		run.FieldNodeSelector:     spec + ".nodeSelector",
 		run.FieldAccelerator:      spec + ".node_selector", // Cloud Run's own spelling where it refuses a GPU
 

@@ -84,6 +84,8 @@ var fieldNames = func() fault.FieldNames {
 		run.FieldEnvironment:      "template.executionEnvironment",
 		run.FieldCPUAlways:        containers + "[0].resources.cpuIdle",
 		run.FieldNodeSelector:     "template.nodeSelector.accelerator",
+		run.FieldVPCEgress:        "template.vpcAccess.egress",
+		run.FieldVPCInterfaces:    "template.vpcAccess.networkInterfaces",
 		run.FieldAccelerator:      "template.nodeSelector.accelerator",
 
 		run.FieldContainers: containers,

@@ -187,7 +187,7 @@ func templateFromProto(w *runpb.RevisionTemplate) (run.Template, error) {
 	}
 	err := rest.Only(w, "template", "revision", "labels", "annotations", "scaling", "timeout", "serviceAccount",
 		"containers", "executionEnvironment",
-		"maxInstanceRequestConcurrency", "nodeSelector", "gpuZonalRedundancyDisabled")
+		"maxInstanceRequestConcurrency", "nodeSelector", "gpuZonalRedundancyDisabled", "vpcAccess")
 	if err != nil {
 		return t, err
 	}
@@ -211,6 +211,9 @@ func templateFromProto(w *runpb.RevisionTemplate) (run.Template, error) {
 		t.ExecutionEnvironment = "gen2"
 	}
 	t.GPUZonalRedundancyDisabled = w.GetGpuZonalRedundancyDisabled()
+	if t.VPC, err = vpcFromProto(w.GetVpcAccess()); err != nil {
+		return t, err
+	}
 	if a := w.GetNodeSelector().GetAccelerator(); a != "" {
 		t.NodeSelector = map[string]string{run.Accelerator: a}
 	}
@@ -227,6 +230,50 @@ func templateFromProto(w *runpb.RevisionTemplate) (run.Template, error) {
 		}
 	}
 	return t, nil
+}
+
+func vpcFromProto(w *runpb.VpcAccess) (*run.VPCAccess, error) {
+	if w == nil {
+		return nil, nil
+	}
+	if w.GetConnector() != "" {
+		return nil, run.NoConnector("template.vpcAccess.connector")
+	}
+	v := &run.VPCAccess{Egress: vpcEgress[w.GetEgress()]}
+	for _, i := range w.GetNetworkInterfaces() {
+		v.Interfaces = append(v.Interfaces, run.NetworkInterface{
+			Network:    i.GetNetwork(),
+			Subnetwork: i.GetSubnetwork(),
+			Tags:       i.GetTags(),
+		})
+	}
+	return v, nil
+}
+
+// vpcEgress is how v1 writes v2's values.
+var vpcEgress = map[runpb.VpcAccess_VpcEgress]string{
+	runpb.VpcAccess_ALL_TRAFFIC:         run.VPCAllTraffic,
+	runpb.VpcAccess_PRIVATE_RANGES_ONLY: run.VPCPrivateRanges,
+}
+
+func vpcToProto(v *run.VPCAccess) *runpb.VpcAccess {
+	if v == nil {
+		return nil
+	}
+	w := &runpb.VpcAccess{}
+	for value, text := range vpcEgress {
+		if text == v.Egress {
+			w.Egress = value
+		}
+	}
+	for _, i := range v.Interfaces {
+		w.NetworkInterfaces = append(w.NetworkInterfaces, &runpb.VpcAccess_NetworkInterface{
+			Network:    i.Network,
+			Subnetwork: i.Subnetwork,
+			Tags:       i.Tags,
+		})
+	}
+	return w
 }
 
 func containerFromProto(w *runpb.Container, i int) (run.Container, error) {

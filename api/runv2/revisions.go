@@ -124,6 +124,7 @@ func revisionToProto(r *run.Revision, p resource.Project) *runpb.Revision {
 		Containers:                    t.GetContainers(),
 		ExecutionEnvironment:          t.GetExecutionEnvironment(),
 		NodeSelector:                  t.GetNodeSelector(),
+		VpcAccess:                     t.GetVpcAccess(),
 		Reconciling:                   r.Ready().State == run.Unknown,
 		Conditions:                    conditionsToProto(r.Status.Conditions, true),
 		LogUri: "https://console.cloud.google.com/logs/viewer?project=" + p.ID +

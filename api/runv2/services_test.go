@@ -431,17 +431,20 @@ func TestRefusedFields(t *testing.T) {
 		return func(s *runpb.Service) { change(s.Template.Containers[0]) }
 	}
 	for path, change := range map[string]func(*runpb.Service){
-		"binaryAuthorization":         func(s *runpb.Service) { s.BinaryAuthorization = &runpb.BinaryAuthorization{} },
-		"defaultUriDisabled":          func(s *runpb.Service) { s.DefaultUriDisabled = true },
-		"iapEnabled":                  func(s *runpb.Service) { s.IapEnabled = true },
-		"scaling.scalingMode":         func(s *runpb.Service) { s.Scaling = &runpb.ServiceScaling{ScalingMode: runpb.ServiceScaling_MANUAL} },
-		"scaling.manualInstanceCount": func(s *runpb.Service) { s.Scaling = &runpb.ServiceScaling{ManualInstanceCount: proto.Int32(1)} },
-		"template.vpcAccess":          func(s *runpb.Service) { s.Template.VpcAccess = &runpb.VpcAccess{Connector: "c"} },
-		"template.volumes":            func(s *runpb.Service) { s.Template.Volumes = []*runpb.Volume{{Name: "v"}} },
-		"template.sessionAffinity":    func(s *runpb.Service) { s.Template.SessionAffinity = true },
-		"template.encryptionKey":      func(s *runpb.Service) { s.Template.EncryptionKey = "k" },
-		"template.timeout":            func(s *runpb.Service) { s.Template.Timeout = durationpb.New(1500 * time.Millisecond) },
-		"template.revision":           func(s *runpb.Service) { s.Template.Revision = "other-1" },
+		"binaryAuthorization":          func(s *runpb.Service) { s.BinaryAuthorization = &runpb.BinaryAuthorization{} },
+		"defaultUriDisabled":           func(s *runpb.Service) { s.DefaultUriDisabled = true },
+		"iapEnabled":                   func(s *runpb.Service) { s.IapEnabled = true },
+		"scaling.scalingMode":          func(s *runpb.Service) { s.Scaling = &runpb.ServiceScaling{ScalingMode: runpb.ServiceScaling_MANUAL} },
+		"scaling.manualInstanceCount":  func(s *runpb.Service) { s.Scaling = &runpb.ServiceScaling{ManualInstanceCount: proto.Int32(1)} },
+		"template.vpcAccess.connector": func(s *runpb.Service) { s.Template.VpcAccess = &runpb.VpcAccess{Connector: "c"} },
+		"template.vpcAccess.networkInterfaces": func(s *runpb.Service) {
+			s.Template.VpcAccess = &runpb.VpcAccess{NetworkInterfaces: []*runpb.VpcAccess_NetworkInterface{{}}}
+		},
+		"template.volumes":         func(s *runpb.Service) { s.Template.Volumes = []*runpb.Volume{{Name: "v"}} },
+		"template.sessionAffinity": func(s *runpb.Service) { s.Template.SessionAffinity = true },
+		"template.encryptionKey":   func(s *runpb.Service) { s.Template.EncryptionKey = "k" },
+		"template.timeout":         func(s *runpb.Service) { s.Template.Timeout = durationpb.New(1500 * time.Millisecond) },
+		"template.revision":        func(s *runpb.Service) { s.Template.Revision = "other-1" },
 		"template.scaling.maxInstanceCount": func(s *runpb.Service) {
 			s.Template.Scaling = &runpb.RevisionScaling{MaxInstanceCount: 5000}
 		},
@@ -546,7 +549,7 @@ func TestV1ThroughV2(t *testing.T) {
 	call("POST", "/v1/"+location+"/services",
 		`{"apiVersion":"serving.knative.dev/v1","kind":"Service","metadata":{"name":"hello","annotations":{
 		"run.googleapis.com/build-id":"b-1","run.googleapis.com/client-name":"gcloud","run.googleapis.com/minScale":"1","example.com/a":"b"}},
-		"spec":{"template":{"metadata":{"labels":{"client.knative.dev/nonce":"n0nce"},"annotations":{"autoscaling.knative.dev/maxScale":"4","run.googleapis.com/startup-cpu-boost":"true","client.knative.dev/user-image":"image:v1"}},
+		"spec":{"template":{"metadata":{"labels":{"client.knative.dev/nonce":"n0nce"},"annotations":{"autoscaling.knative.dev/maxScale":"4","run.googleapis.com/startup-cpu-boost":"true","run.googleapis.com/vpc-access-egress":"private-ranges-only","run.googleapis.com/network-interfaces":"[{\"network\":\"default\",\"tags\":[\"t\"]}]","client.knative.dev/user-image":"image:v1"}},
 		"spec":{"containers":[{"image":"image:v1","env":[{"name":"A","value":"1"}],"livenessProbe":{"httpGet":{"path":"/live"}}}]}}}}`)
 	have, err := c.services.UpdateServiceOperation(latest(t, call, "/v1/"+location+"/operations")).Wait(t.Context())
 	if err != nil {
@@ -565,7 +568,9 @@ func TestV1ThroughV2(t *testing.T) {
 	after := call("GET", path, "")
 	for _, kept := range []string{
 		`"run.googleapis.com/build-id":"b-1"`, `"run.googleapis.com/minScale":"1"`,
-		`"autoscaling.knative.dev/maxScale":"4"`, `"client.knative.dev/user-image":"image:v1"`,
+		`"autoscaling.knative.dev/maxScale":"4"`,
+		`"run.googleapis.com/vpc-access-egress":"private-ranges-only"`,
+		`"run.googleapis.com/network-interfaces":"[{\"network\":\"default\",\"tags\":[\"t\"]}]"`, `"client.knative.dev/user-image":"image:v1"`,
 		`"run.googleapis.com/startup-cpu-boost":"true"`, `"example.com/a":"b"`, `"livenessProbe"`,
 		`"client.knative.dev/nonce":"n0nce"`,
 	} {

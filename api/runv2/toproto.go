@@ -138,6 +138,7 @@ func templateToProto(given *run.Template) *runpb.RevisionTemplate {
 	if t.GPUZonalRedundancyDisabled {
 		w.GpuZonalRedundancyDisabled = &t.GPUZonalRedundancyDisabled
 	}
+	w.VpcAccess = vpcToProto(t.VPC)
 	for i := range t.Containers {
 		c := containerToProto(&t.Containers[i])
 		c.Resources.CpuIdle, c.Resources.StartupCpuBoost = !t.CPUAlways, t.StartupCPUBoost

@@ -160,6 +160,9 @@ func (b *Backend) Prepare(ctx context.Context, rev run.Revision, gpu *run.GPU) (
 	if err != nil {
 		return nil, refine(err, c.Image, args[0])
 	}
+	if rev.Template.VPC != nil {
+		inst.Say(run.VPCNote)
+	}
 	if kind := rev.Template.GPU(); kind != "" && gpu == nil {
 		inst.Say("Warning: " + run.EmulationWarning(kind))
 	}
