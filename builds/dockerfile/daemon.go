@@ -332,6 +332,11 @@ func (p *project) openCaches(dir string) error {
 			return err
 		}
 	}
+	if st, err := os.Lstat(dir); err == nil && !st.IsDir() { // BuildKit is root where this is
+		if err := os.Remove(dir); err != nil {
+			return err
+		}
+	}
 	return runtime.MakeCaches(dir)
 }
 

@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -20,8 +21,9 @@ const CacheDir = "/dev/giggle-cache"
 // with and without. What a hostile step leaves in it reaches other builds of the same project, as what it leaves in a
 // cache mount of BuildKit's does, and those of no other project.
 //
-// The modules that Go has downloaded are none of these: a later stage may copy them out of the layer, and a later step
-// may count on them where no network gives them again. The platform's module proxy, which keeps them, is their cache.
+// The modules that Go has downloaded are none of these, nor the repositories of Maven, Gradle and Cargo: a later stage
+// may copy them out of the layer, and a later step may count on them where no network gives them again. The platform's
+// module proxy keeps Go's.
 type cache struct {
 	name string // of its directory
 	env  string // the variable that the program finds it by; where an image or a step has set it, that counts
@@ -31,8 +33,47 @@ type cache struct {
 
 var (
 	goBuild = cache{"go-build", "GOCACHE", ".cache/go-build"}
-	caches  = []cache{goBuild, {"npm", "npm_config_cache", ".npm"}, {"pip", "PIP_CACHE_DIR", ".cache/pip"}}
+	caches  = []cache{
+		goBuild,
+		{"npm", "npm_config_cache", ".npm"},
+		{"pip", "PIP_CACHE_DIR", ".cache/pip"},
+		{"yarn", "YARN_CACHE_FOLDER", ".cache/yarn"},
+		{"pnpm", "npm_config_store_dir", ".local/share/pnpm/store"},
+		{"uv", "UV_CACHE_DIR", ".cache/uv"},
+		{"composer", "COMPOSER_CACHE_DIR", ".cache/composer"},
+	}
 )
+
+// apt is the cache of Debian's packages. APT locks its directory, and fails where another has it: so one step at a time
+// has the cache, and a step that comes meanwhile does without.
+const (
+	aptDir    = "apt"
+	aptConfig = "apt.conf"
+	aptLock   = "apt.lock"
+	// aptVariable names a file that APT reads beside its own (apt.conf(5)).
+	aptVariable = "APT_CONFIG"
+	aptPlace    = "/var/cache/apt"
+)
+
+// takeAPT reserves the cache of Debian's packages for as long as the file is open, in whichever process; nil where
+// another step has it.
+func takeAPT(caches string) *os.File {
+	f, err := os.OpenFile(filepath.Join(caches, aptLock), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil
+	}
+	if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
+		_ = f.Close() // it was not even read
+		return nil
+	}
+	return f
+}
+
+// hasAPTMount reports whether a mount of the Dockerfile's own is where APT has its packages.
+func hasAPTMount(m mount) bool {
+	at := path.Clean(m.Destination)
+	return at == aptPlace || strings.HasPrefix(at, aptPlace+"/") || at == path.Dir(aptPlace)
+}
 
 // isAt reports whether a mount is at the cache's place, or at a directory that it is in.
 func (c cache) isAt(m mount) bool {
@@ -44,21 +85,70 @@ func (c cache) isAt(m mount) bool {
 	return false
 }
 
-// MakeCaches makes the directories of a project's caches, where they are missing. All users of a step may use them,
-// also what another one has left there: a build may go on as another user.
+// MakeCaches makes the directories of a project's caches in one of the host's, where they are missing. All users of a
+// step may use them, also what another one has left there: a build may go on as another user.
+//
+// Steps of builds that have run before are root in that directory: what is there may be anything, and no link in it
+// leads the host out of it.
 func MakeCaches(dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = root.Close() }() // what is written is closed itself
+	names := []string{aptDir}
 	for _, c := range caches {
-		at := filepath.Join(dir, c.name)
-		err := errors.Join(os.MkdirAll(at, 0o777), os.Chmod(at, 0o777))
-		if err != nil {
+		names = append(names, c.name)
+	}
+	for _, name := range names {
+		if err := makeCache(root, name); err != nil {
 			return err
 		}
-		err = unix.Setxattr(at, "system.posix_acl_default", everybody, 0)
-		if err != nil && !errors.Is(err, unix.ENOTSUP) { // then other users than the first have no cache
-			return &os.PathError{Op: "setxattr", Path: at, Err: err}
+	}
+	config := fmt.Sprintf("Dir::Cache::archives %q;\nAPT::Keep-Downloaded-Packages \"true\";\n",
+		path.Join(CacheDir, aptDir))
+	return errors.Join(writeNew(root, aptConfig, config), writeNew(root, aptLock, ""))
+}
+
+// makeCache makes one directory that is everybody's.
+func makeCache(root *os.Root, name string) error {
+	if st, err := root.Lstat(name); err == nil && !st.IsDir() {
+		if err := root.Remove(name); err != nil {
+			return err
 		}
 	}
+	if err := root.Mkdir(name, 0o777); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	f, err := root.OpenFile(name, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }() // it was only read
+	if err := f.Chmod(0o777); err != nil {
+		return err
+	}
+	err = unix.Fsetxattr(int(f.Fd()), "system.posix_acl_default", everybody, 0)
+	if err != nil && !errors.Is(err, unix.ENOTSUP) { // then other users than the first have no cache
+		return &os.PathError{Op: "setxattr", Path: f.Name(), Err: err}
+	}
 	return nil
+}
+
+// writeNew writes a file in place of whatever has its name.
+func writeNew(root *os.Root, name, text string) error {
+	if err := root.RemoveAll(name); err != nil {
+		return err
+	}
+	f, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(f, text)
+	return errors.Join(err, f.Close())
 }
 
 // everybody is an access control list by which new files are everybody's, whatever the umask is: a version, and for the

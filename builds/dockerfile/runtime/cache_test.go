@@ -2,23 +2,38 @@ package runtime
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
 // Each program gets the project's cache, unless the image, the step or a mount of the Dockerfile's own says where its
 // cache is.
 func TestCachesGiveWay(t *testing.T) {
-	const all = "GOCACHE=/dev/giggle-cache/go-build npm_config_cache=/dev/giggle-cache/npm PIP_CACHE_DIR=/dev/giggle-cache/pip"
+	const (
+		goNPM = "GOCACHE=/dev/giggle-cache/go-build npm_config_cache=/dev/giggle-cache/npm "
+		pip   = "PIP_CACHE_DIR=/dev/giggle-cache/pip "
+		rest  = "YARN_CACHE_FOLDER=/dev/giggle-cache/yarn npm_config_store_dir=/dev/giggle-cache/pnpm " +
+			"UV_CACHE_DIR=/dev/giggle-cache/uv COMPOSER_CACHE_DIR=/dev/giggle-cache/composer"
+		apt = " APT_CONFIG=/dev/giggle-cache/apt.conf"
+		all = goNPM + pip + rest + apt
+	)
+	dir := t.TempDir()
+	if err := MakeCaches(dir); err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct{ name, env, mount, want, compilers string }{
-		{"nothing", "A=b", "/etc/hosts", all, "/caches/go-build"},
-		{"a variable", "GOCACHE=/mine", "/etc/hosts", "npm_config_cache=/dev/giggle-cache/npm PIP_CACHE_DIR=/dev/giggle-cache/pip", ""},
-		{"a mount", "A=b", "/root/.cache/go-build", "npm_config_cache=/dev/giggle-cache/npm PIP_CACHE_DIR=/dev/giggle-cache/pip", "/of/the/mount"},
-		{"a mount in another home", "A=b", "/home/app/.npm/", "GOCACHE=/dev/giggle-cache/go-build PIP_CACHE_DIR=/dev/giggle-cache/pip", "/caches/go-build"},
-		{"a mount above", "A=b", "/root/.cache", "npm_config_cache=/dev/giggle-cache/npm", ""},
-		{"a mount elsewhere", "A=b", "/go/pkg/mod", all, "/caches/go-build"},
+		{"nothing", "A=b", "/etc/hosts", all, dir + "/go-build"},
+		{"a variable", "GOCACHE=/mine", "/etc/hosts", strings.TrimPrefix(all, "GOCACHE=/dev/giggle-cache/go-build "), ""},
+		{"a mount", "A=b", "/root/.cache/go-build", strings.TrimPrefix(all, "GOCACHE=/dev/giggle-cache/go-build "), "/of/the/mount"},
+		{"a mount in another home", "A=b", "/home/app/.npm/", "GOCACHE=/dev/giggle-cache/go-build " + pip + rest + apt, dir + "/go-build"},
+		{"a mount above", "A=b", "/root/.cache", "npm_config_cache=/dev/giggle-cache/npm npm_config_store_dir=/dev/giggle-cache/pnpm" + apt, ""},
+		{"a mount elsewhere", "A=b", "/go/pkg/mod", all, dir + "/go-build"},
+		{"APT's own mount", "A=b", "/var/cache/apt", goNPM + pip + rest, dir + "/go-build"},
+		{"APT's variable", "APT_CONFIG=/mine", "/etc/hosts", goNPM + pip + rest, dir + "/go-build"},
 	} {
 		config, err := json.Marshal(map[string]any{
 			"process": map[string]any{"env": []string{c.env}}, "linux": map[string]any{},
@@ -28,7 +43,7 @@ func TestCachesGiveWay(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		out, got, err := Plan{Caches: "/caches"}.edit(config, "/b/sys")
+		out, got, err := Plan{Caches: dir}.edit(config, "/b/sys")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -42,8 +57,11 @@ func TestCachesGiveWay(t *testing.T) {
 		if env := strings.Join(edited.Process.Env, " "); env != c.env+" "+c.want {
 			t.Errorf("%s: the environment is %s, want %s", c.name, env, c.want)
 		}
-		if last := edited.Mounts[len(edited.Mounts)-1]; last.Source != "/caches" || last.Destination != CacheDir {
+		if last := edited.Mounts[len(edited.Mounts)-1]; last.Source != dir || last.Destination != CacheDir {
 			t.Errorf("%s: the last mount is %+v", c.name, last)
+		}
+		if got.apt != nil {
+			got.apt.Close()
 		}
 		if at := strings.Join(got.compilers, " "); at != c.compilers || got.root != "/rootfs" {
 			t.Errorf("%s: the compiler's caches are %q in %q, want %q", c.name, at, got.root, c.compilers)
@@ -127,5 +145,65 @@ func TestSeedFollowsNoLinkOut(t *testing.T) {
 	seed(again, empty)
 	if got, err := os.ReadDir(empty); err != nil || len(got) != 0 {
 		t.Errorf("a link's cache was copied: %v, %v", got, err)
+	}
+}
+
+// One step at a time has the cache of Debian's packages; when it ends the next one can have it. What another step has
+// put in the lock's place doesn't hold anybody up.
+func TestAPTCacheIsOneSteps(t *testing.T) {
+	dir := t.TempDir()
+	if err := MakeCaches(dir); err != nil {
+		t.Fatal(err)
+	}
+	first := takeAPT(dir)
+	if first == nil {
+		t.Fatal("nobody has it, and it can't be had")
+	}
+	if second := takeAPT(dir); second != nil {
+		t.Error("two steps have it")
+	}
+	first.Close()
+	if again := takeAPT(dir); again == nil {
+		t.Error("nobody has it any more, and it can't be had")
+	} else {
+		again.Close()
+	}
+	lock := filepath.Join(dir, aptLock)
+	if err := errors.Join(os.Remove(lock), syscall.Mkfifo(lock, 0o666)); err != nil {
+		t.Fatal(err)
+	}
+	takeAPT(dir) // returns
+}
+
+// What steps have left where the caches are leads the host nowhere: not to change rights, nor to write.
+func TestMakeCachesFollowsNoLink(t *testing.T) {
+	dir, outside := t.TempDir(), t.TempDir()
+	victim := filepath.Join(outside, "victim")
+	if err := errors.Join(os.WriteFile(victim, []byte("mine"), 0o600), os.Chmod(outside, 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	for link, target := range map[string]string{"npm": outside, "pip": victim, aptConfig: victim, aptLock: victim} {
+		if err := os.Symlink(target, filepath.Join(dir, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Mkdir(filepath.Join(dir, "yarn"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := MakeCaches(dir); err != nil {
+		t.Fatal(err)
+	}
+	for path, mode := range map[string]os.FileMode{outside: 0o700, victim: 0o600} {
+		if st, err := os.Stat(path); err != nil || st.Mode().Perm() != mode {
+			t.Errorf("%s: %v, %v; want %o", path, st.Mode(), err, mode)
+		}
+	}
+	if b, err := os.ReadFile(victim); err != nil || string(b) != "mine" {
+		t.Errorf("the victim holds %q, %v", b, err)
+	}
+	for _, name := range []string{"npm", "pip", "yarn", aptDir} {
+		if st, err := os.Lstat(filepath.Join(dir, name)); err != nil || !st.IsDir() || st.Mode().Perm() != 0o777 {
+			t.Errorf("%s: %v, %v", name, st, err)
+		}
 	}
 }

@@ -66,7 +66,7 @@ func Run(args, environ []string) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", bundle, err)
 		}
-		defer connection.Close() // for the compiler: it stays open in the runtime, and ends with it
+		defer connection.Close() // where there is no real runtime to keep it
 	}
 	return unix.Exec(p.Runtime, append([]string{p.Runtime}, args[1:]...), environ)
 }
@@ -85,6 +85,11 @@ func (p Plan) contain(bundle string) (connection *os.File, err error) {
 	}
 	for _, dir := range c.compilers {
 		seed(c.root, dir)
+	}
+	if c.apt != nil {
+		if err := keep(c.apt); err != nil { // its end is the container's
+			return nil, err
+		}
 	}
 	if err := os.WriteFile(config, b, 0o600); err != nil { // BuildKit has made it for this one start
 		return nil, err
@@ -120,8 +125,16 @@ func (p Plan) contain(bundle string) (connection *os.File, err error) {
 	if connection, err = gate.Announce(ns); err != nil {
 		return nil, err
 	}
-	_, err = unix.FcntlInt(connection.Fd(), unix.F_SETFD, 0) // kept by the runtime, which closes it for the container
-	return connection, err
+	return connection, keep(connection)
+}
+
+// kept are files that stay open in the real runtime, which closes them for the container.
+var kept []*os.File
+
+func keep(f *os.File) error {
+	kept = append(kept, f) // or the collector would close it
+	_, err := unix.FcntlInt(f.Fd(), unix.F_SETFD, 0)
+	return err
 }
 
 // bundleOf is the directory of the container that the arguments create, or "" where they create none (runc's command
@@ -183,6 +196,7 @@ type container struct {
 	root      string   // its file system
 	network   bool     // it is to have the platform's network: it asks for none of its own
 	compilers []string // directories of caches of the Go compiler that it sees
+	apt       *os.File // what holds the cache of Debian's packages, nil where it has none
 }
 
 // edit changes a description in the form of the OCI runtime specification.
@@ -239,6 +253,11 @@ func (p Plan) edit(config []byte, sysfs string) (edited []byte, c container, err
 			env = append(env, k.env+"="+path.Join(CacheDir, k.name))
 			if k == goBuild {
 				c.compilers = append(c.compilers, filepath.Join(p.Caches, k.name))
+			}
+		}
+		if !isSet(aptVariable) && !slices.ContainsFunc(mounted, hasAPTMount) {
+			if c.apt = takeAPT(p.Caches); c.apt != nil {
+				env = append(env, aptVariable+"="+path.Join(CacheDir, aptConfig))
 			}
 		}
 	}
