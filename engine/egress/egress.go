@@ -385,7 +385,7 @@ func (r *Router) pair(l *Link) (int, error) {
 	return index, nil
 }
 
-// Close takes everything off the machine. All links must be closed.
+// Close takes everything off the machine. All links must be closed. A second call does nothing.
 func (r *Router) Close() error {
 	if r == nil {
 		return nil
@@ -399,7 +399,11 @@ func (r *Router) Close() error {
 		errs = append(errs, r.host.Do(r.clearHost), r.ns.Close())
 		r.ns = nil
 	}
-	return errors.Join(append(errs, r.host.Close())...)
+	if r.host != nil {
+		errs = append(errs, r.host.Close())
+		r.host = nil
+	}
+	return errors.Join(errs...)
 }
 
 // mac is the address of one side of the veth pair of a number.

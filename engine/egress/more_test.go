@@ -5,11 +5,14 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
@@ -155,6 +158,77 @@ func TestNoIPv6(t *testing.T) {
 	}
 	if _, err := call(ns, "tcp", netip.AddrPortFrom(public6, 99)); !errors.Is(err, syscall.ENETUNREACH) {
 		t.Errorf("%v, want network unreachable", err)
+	}
+}
+
+// Docker's firewall drops what a machine passes on, but for what its chain for exceptions lets through: the router uses
+// that, and takes its rules away.
+func TestDockersFirewall(t *testing.T) {
+	w := newWorld(t, egress.Config{})
+	at := netip.AddrPortFrom(public4, 99)
+	echo(t, w.Outside, at)
+	docker := func(c *nftables.Conn) (*nftables.Table, *nftables.Chain) {
+		drop := nftables.ChainPolicyDrop
+		table := c.AddTable(&nftables.Table{Name: "filter", Family: nftables.TableFamilyIPv4})
+		user := c.AddChain(&nftables.Chain{Name: "DOCKER-USER", Table: table})
+		forward := c.AddChain(&nftables.Chain{
+			Name:     "FORWARD",
+			Table:    table,
+			Type:     nftables.ChainTypeFilter,
+			Hooknum:  nftables.ChainHookForward,
+			Priority: nftables.ChainPriorityFilter,
+			Policy:   &drop,
+		})
+		jump := &expr.Verdict{Kind: expr.VerdictJump, Chain: user.Name}
+		c.AddRule(&nftables.Rule{Table: table, Chain: forward, Exprs: []expr.Any{jump}})
+		return table, user
+	}
+	exceptions := func() (n int) {
+		t.Helper()
+		if err := w.Machine.Do(func() error {
+			c, err := nftables.New()
+			if err != nil {
+				return err
+			}
+			rules, err := c.GetRules(&nftables.Table{Name: "filter", Family: nftables.TableFamilyIPv4},
+				&nftables.Chain{Name: "DOCKER-USER"})
+			n = len(rules)
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	var blocking []string
+	if err := w.Machine.Do(func() error {
+		c, err := nftables.New()
+		if err != nil {
+			return err
+		}
+		docker(c)
+		if err := c.Flush(); err != nil {
+			return err
+		}
+		blocking, err = egress.Blocking()
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(blocking, []string{"ip filter FORWARD"}) {
+		t.Errorf("the firewalls are %q", blocking)
+	}
+	ns, l := w.instance(t)
+	if got, err := call(ns, "tcp", at); got != "joke" {
+		t.Error(got, err)
+	}
+	if n := exceptions(); n != 2 {
+		t.Errorf("%d exceptions", n)
+	}
+	if err := errors.Join(l.Close(), w.router.Close()); err != nil {
+		t.Error(err)
+	}
+	if n := exceptions(); n != 0 {
+		t.Errorf("%d exceptions are left", n)
 	}
 }
 

@@ -245,6 +245,9 @@ func (r *Router) clearHost() error {
 			c.DelTable(t)
 		}
 	}
+	if err := r.unpassDocker(c); err != nil {
+		return err
+	}
 	if err := c.Flush(); err != nil {
 		return err
 	}

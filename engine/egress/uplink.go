@@ -160,7 +160,7 @@ func (r *Router) connectMachine(ns *netns.Namespace) (*uplink, error) {
 		if err := forward(r.hostDevice(), ways); err != nil {
 			return err
 		}
-		return r.addHostRules(up)
+		return errors.Join(r.addHostRules(up), r.passDocker())
 	})
 	return up, err
 }
