@@ -39,7 +39,9 @@ func (p *program) doctor() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "doctor",
 		Short: "Check what this machine has and lacks for the cloud; each failing line carries its fix",
-		Args:  cobra.NoArgs,
+		Long: "Doctor checks what this machine has and lacks for the cloud. On a machine with a default route it asks Google for\n" +
+			"the time and Docker Hub for the limit that is left; GIGGLE_EGRESS=off has it ask nobody.",
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			found := p.examine(cmd.Context(), data, address, mirrorDir)
 			bad := 0
@@ -115,6 +117,7 @@ func (p *program) examine(ctx context.Context, data, address, mirrorDir string) 
 	now := time.Now().Year()
 	add("clock", now >= 2024 && now < 2100, time.Now().UTC().Format(time.RFC3339),
 		"set the clock: tokens and certificates depend on it")
+	out = append(out, examineNetwork(ctx, p.getenv, realSurroundings)...)
 	out = append(out, examineGPUs("/", engine.CDIDirs())...)
 	version := firstLine(ctx, "gcloud", "--version")
 	warn("gcloud", version != "", orNone(version),
