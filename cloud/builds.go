@@ -116,7 +116,7 @@ func (c *Cloud) openBuilds(ctx context.Context) error {
 		Sockets:  sockets,
 		Groups:   c.limits.BuildGroups,
 		Files:    local.Files(c.trust),
-		Env:      local.TrustEnv(),
+		Env:      append(local.TrustEnv(), c.cfg.Proxies...),
 		Memory:   limits.StepMemory,
 		Pids:     limits.StepPids,
 		Disk:     buildDisk,

@@ -3,6 +3,7 @@ package edge
 import (
 	"net/netip"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -128,6 +129,9 @@ var zones = []string{
 	"googleapis.com", "run.app", "pkg.dev", "gcr.io", "accounts.google.com", "console.cloud.google.com",
 	"source.developers.google.com", "metadata.google.internal", "registry.ollama.ai",
 }
+
+// Zones returns the DNS trees that the platform answers for.
+func Zones() []string { return slices.Clone(zones) }
 
 // OwnName reports whether the platform's DNS answers for a name.
 func OwnName(name string) bool {

@@ -66,6 +66,9 @@ type Config struct {
 	// registry of base images. In a step it is Others.
 	Sockets engine.Sockets
 	Others  http.Handler
+	// Proxies are variables by which RUN steps find proxies, NAME=VALUE: Docker's predefined arguments, which are in no
+	// layer and in no cache's key.
+	Proxies []string
 	// Token makes an access token of a build's account.
 	Token func(ctx context.Context, b builds.Build) (string, error)
 	Hosts []string // of the platform's registries
@@ -286,7 +289,7 @@ func (b *Builder) look(r Request, log io.Writer) error {
 var syntaxLine = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^\s*#\s*syntax\s*=\s*(\S{1,200})`) })
 
 // options are what the Dockerfile frontend is asked for.
-func (r Request) options() map[string]string {
+func (r Request) options(proxies []string) map[string]string {
 	out := map[string]string{
 		"filename": filepath.ToSlash(r.Dockerfile),
 		"cmdline":  "none", // so that a "# syntax=" line is not followed (frontend/dockerfile/builder in BuildKit)
@@ -295,6 +298,10 @@ func (r Request) options() map[string]string {
 		if value != "" {
 			out[key] = value
 		}
+	}
+	for _, variable := range proxies {
+		name, value, _ := strings.Cut(variable, "=")
+		out["build-arg:"+name] = value
 	}
 	for k, v := range r.Args {
 		if k != "BUILDKIT_SYNTAX" {
@@ -338,7 +345,7 @@ func (p *project) solve(ctx context.Context, r Request, dir string, log io.Write
 	j := job{
 		Address:  "unix://" + p.socket(),
 		Context:  r.Context,
-		Options:  r.options(),
+		Options:  r.options(b.cfg.Proxies),
 		Image:    socketAddress + "/" + repository.name,
 		Accounts: map[string]account{socketAddress: {stageUser, repository.secret}},
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -145,6 +146,11 @@ func (p *program) config(ctx context.Context, f *cloudFlags, log io.Writer) (clo
 	}
 	cfg.Data, cfg.Version, cfg.Now = data, buildVersion(), time.Now
 	cfg.Log = slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: level}))
+	if cfg.Egress != nil {
+		var at []egress.Allow
+		cfg.Proxies, at = p.proxies(ctx, cfg.Log, net.DefaultResolver.LookupNetIP)
+		cfg.Egress.Allow = append(cfg.Egress.Allow, at...)
+	}
 	// Each takes the start of another program, so it waits for the first build that asks.
 	later := context.WithoutCancel(ctx)
 	cfg.Modules = func() string { return p.setting(later, cfg.Log, "GOPROXY", "go", "env", "GOPROXY") }
