@@ -90,6 +90,8 @@ func (c *Cloud) openBuilds(ctx context.Context) error {
 		SystemTrust: c.systemTrust,
 		Files:       local.Files(c.trust),
 		SumDB:       modules.SumDB,
+		Online:      c.engine.Online,
+		PythonIndex: c.cfg.PythonIndex,
 		Unpacker:    c.unpacker(),
 		NewID:       instanceID,
 		Log:         c.cfg.Log,

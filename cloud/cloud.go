@@ -92,7 +92,9 @@ type Config struct {
 	Prepared int
 	Memory   int64         // bytes that all instances may use together; 0 for four fifths of the machine's
 	Modules  func() string // GOPROXY list that builds' modules are fetched from; nil for none
-	Packages func() string // URL of the npm registry that builds' packages are fetched from, or "off"; nil for none
+	// PythonIndex is the URL of the index that builds' Python packages are fetched from; "" for pip's own.
+	PythonIndex string
+	Packages    func() string // URL of the npm registry that builds' packages are fetched from, or "off"; nil for none
 	// Proxies are the variables by which builds find the machine's proxies, NAME=VALUE.
 	Proxies []string
 	// Egress is what containers reach of the outside; nil for nothing.

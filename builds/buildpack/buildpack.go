@@ -59,6 +59,9 @@ type Config struct {
 	Groups  func(b builds.Build) []engine.Group // that its containers share limits with; nil is none
 	// SumDB reports whether Go's checksum database can be reached.
 	SumDB func(ctx context.Context) bool
+	// Online reports whether builds reach the outside; nil is never.
+	Online      func() bool
+	PythonIndex string // URL of the index that pip asks; "" for pip's own
 	// Files are laid over the toolchain's image: resolv.conf, certificates.
 	Files    []engine.File
 	Unpacker source.Unpacker // of what is built

@@ -81,10 +81,10 @@ func testNode(t *testing.T, f *fixture) {
 		!strings.Contains(err.Error(), "package.json is not valid") {
 		t.Errorf("a package.json that is none: %v", err)
 	}
-	src = files{"package.json": `{"name":"app"}`, "yarn.lock": "", "index.js": ""}
+	src = files{"package.json": `{"name":"app"}`, "bun.lockb": "", "index.js": ""}
 	if _, _, err := f.build(src, nil); !fault.Is(err, fault.Unimplemented) ||
-		!strings.Contains(err.Error(), "yarn.lock") {
-		t.Errorf("yarn: %v", err)
+		!strings.Contains(err.Error(), "Bun") {
+		t.Errorf("Bun: %v", err)
 	}
 }
 
@@ -143,7 +143,7 @@ func testPython(t *testing.T, f *fixture) {
 	}
 	src["requirements.txt"] = "joke==2.0"
 	if _, _, err := f.build(src, nil); !fault.Is(err, fault.FailedPrecondition) ||
-		!strings.Contains(err.Error(), "Packages come out of vendor only") {
+		!strings.Contains(err.Error(), "Packages come out of the source only") {
 		t.Errorf("a missing package: %v", err)
 	}
 	delete(src, "vendor/joke-1.0-py3-none-any.whl")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,6 +20,8 @@ type manifest struct {
 	Main    string            `json:"main"`
 	Scripts map[string]string `json:"scripts"`
 	Engines map[string]string `json:"engines"`
+	// PackageManager is "NAME@VERSION", with a hash or without (https://nodejs.org/api/packages.html#packagemanager).
+	PackageManager string `json:"packageManager"`
 }
 
 // buildNode installs the dependencies with npm, runs the source's build script, and makes the image
@@ -32,11 +35,9 @@ func (b *Builder) buildNode(ctx context.Context, job task, src string, say func(
 	if err := json.Unmarshal([]byte(text), &m); err != nil {
 		return "", fault.New(fault.InvalidArgument, "package.json is not valid: %v.", err)
 	}
-	for _, other := range []string{"yarn.lock", "pnpm-lock.yaml", "bun.lockb"} {
-		if has(src, other) && !has(src, "package-lock.json") {
-			return "", fault.New(fault.Unimplemented,
-				"The source has a %s; only npm is implemented. Make a package-lock.json with `npm install --package-lock-only`.", other)
-		}
+	manager, err := nodeManager(src, m)
+	if err != nil {
+		return "", err
 	}
 	entry, err := nodeEntry(src, m, job.Env)
 	if err != nil {
@@ -59,10 +60,11 @@ func (b *Builder) buildNode(ctx context.Context, job task, src string, say func(
 		"npm_config_update_notifier=false", "npm_config_fund=false", "npm_config_audit=false",
 		"npm_config_progress=false",
 	})
+	env = append(env, manager.env...)
 	for _, name := range sortedKeys(job.Env) {
 		env = append(env, name+"="+job.Env[name])
 	}
-	script := npmScript(m, has(src, "package-lock.json") || has(src, "npm-shrinkwrap.json"), job.Env)
+	script := manager.script(m, job.Env)
 	exit, tail, err := b.contain(ctx, job, engine.Spec{
 		Layers: base.Layers, Args: []string{"/bin/sh", "-ec", script}, Env: env,
 		Mounts: []engine.Mount{{Source: src, Target: workspace}, {Source: cache, Target: "/cache/npm"}},
@@ -70,7 +72,7 @@ func (b *Builder) buildNode(ctx context.Context, job task, src string, say func(
 	if err != nil {
 		return "", err
 	}
-	if err := succeeded("npm", exit, tail, npmHint(tail)); err != nil {
+	if err := succeeded(manager.name, exit, tail, npmHint(tail)); err != nil {
 		return "", err
 	}
 	say("Installed in %s", time.Since(start).Round(10*time.Millisecond))
@@ -85,12 +87,8 @@ func (b *Builder) buildNode(ctx context.Context, job task, src string, say func(
 	})
 }
 
-// npmScript is what is run in the builder. A script that builds needs the development dependencies, and they go after.
-func npmScript(m manifest, locked bool, env map[string]string) string {
-	install := "npm install"
-	if locked {
-		install = "npm ci"
-	}
+// script is what is run in the builder. A script that builds needs the development dependencies, and they go after.
+func (p packageManager) script(m manifest, env map[string]string) string {
 	var scripts []string
 	switch {
 	case env["GOOGLE_NODE_RUN_SCRIPTS"] != "":
@@ -100,20 +98,20 @@ func npmScript(m manifest, locked bool, env map[string]string) string {
 	case m.Scripts["build"] != "":
 		scripts = []string{"build"}
 	}
-	var lines []string
-	say := func(cmd string) { lines = append(lines, "echo 'Running \""+cmd+"\"'", cmd) }
+	lines := slices.Clone(p.before)
+	say := func(cmd string) { lines = append(lines, "echo 'Running \""+cmd+"\"'", p.prefix+cmd) }
 	if len(scripts) == 0 {
-		say(install + " --omit=dev")
-		return strings.Join(lines, "\n")
+		say(p.production)
+		return strings.Join(append(lines, p.after...), "\n")
 	}
-	say(install)
+	say(p.install)
 	for _, s := range scripts {
 		if s = strings.TrimSpace(s); scriptName.MatchString(s) {
-			say("npm run " + s)
+			say(p.name + " run " + s)
 		}
 	}
-	say("npm prune --omit=dev")
-	return strings.Join(lines, "\n")
+	say(p.prune)
+	return strings.Join(append(lines, p.after...), "\n")
 }
 
 var (

@@ -122,7 +122,7 @@ func TestNPMScript(t *testing.T) {
 			"npm run lint", "npm run a:b", "npm prune --omit=dev"}},
 	} {
 		var got []string
-		for line := range strings.Lines(npmScript(manifest{Scripts: tc.scripts}, tc.locked,
+		for line := range strings.Lines(npmManager(tc.locked).script(manifest{Scripts: tc.scripts},
 			map[string]string{"GOOGLE_NODE_RUN_SCRIPTS": tc.run})) {
 			if line = strings.TrimSpace(line); !strings.HasPrefix(line, "echo ") {
 				got = append(got, line)
@@ -130,6 +130,82 @@ func TestNPMScript(t *testing.T) {
 		}
 		if strings.Join(got, ";") != strings.Join(tc.want, ";") {
 			t.Errorf("%s: %q, want %q", name, got, tc.want)
+		}
+	}
+}
+
+// The package manager is the one whose lock file the source has, in the version that package.json names.
+func TestNodeManager(t *testing.T) {
+	for _, row := range []struct {
+		files  string
+		wanted string // packageManager
+		want   string // its prefix and how it installs; "" is refused
+	}{
+		{"", "", "npm install"},
+		{"package-lock.json", "", "npm ci"},
+		{"package-lock.json yarn.lock", "", "npm ci"},
+		{"yarn.lock", "", "npm exec --yes --package=yarn@1.22.22 -- yarn install --non-interactive --no-progress --frozen-lockfile"},
+		{"", "yarn@1.22.19", "npm exec --yes --package=yarn@1.22.19 -- yarn install --non-interactive --no-progress"},
+		{"yarn.lock", "yarn@4.9.1+sha512.abc", "npm exec --yes --package=@yarnpkg/cli-dist@4.9.1 -- yarn install"},
+		{"yarn.lock .yarnrc.yml", "", "npm exec --yes --package=@yarnpkg/cli-dist@4.5.0 -- yarn install"},
+		{"pnpm-lock.yaml", "", "npm exec --yes --package=pnpm@9.8.0 -- pnpm install --frozen-lockfile"},
+		{"pnpm-lock.yaml", "pnpm@10.1.0", "npm exec --yes --package=pnpm@10.1.0 -- pnpm install --frozen-lockfile"},
+		{"", "pnpm@10.1.0", "npm exec --yes --package=pnpm@10.1.0 -- pnpm install"},
+		{"pnpm-lock.yaml", "npm@10.1.0", "npm exec --yes --package=pnpm@9.8.0 -- pnpm install --frozen-lockfile"},
+		{"", "yarn@1.22.19; reboot", ""},
+		{"", "pnpm@latest", ""},
+		{"bun.lockb", "", ""},
+	} {
+		files := make(map[string]string)
+		for _, name := range strings.Fields(row.files) {
+			files[name] = ""
+		}
+		got, err := nodeManager(tree(t, files), manifest{PackageManager: row.wanted})
+		if text := got.prefix + got.install; text != row.want || (err != nil) != (row.want == "") {
+			t.Errorf("%s, %q: %q, %v; want %q", row.files, row.wanted, text, err, row.want)
+		}
+	}
+}
+
+// Where Python's packages come from: the source, an index where builds reach one, or a lock file's own program.
+func TestPipInstall(t *testing.T) {
+	for _, row := range []struct {
+		files  string
+		online bool
+		vendor string
+		want   string // part of the last command; "" for none, "!" for a refusal
+	}{
+		{"", false, "", ""},
+		{"requirements.txt", false, "", "!giggle up --egress=public"},
+		{"requirements.txt", true, "", "--target=/out/pip --requirement=requirements.txt"},
+		{"requirements.txt vendor/x", false, "", "--no-index --no-build-isolation --find-links='/workspace/vendor' --requirement=requirements.txt"},
+		{"requirements.txt vendor/x", true, "", "--no-index"},
+		{"requirements.txt it's/x", false, "it's", `--find-links='/workspace/it'\''s'`},
+		{"requirements.txt", true, "../x", "!is no directory of the source"},
+		{"pyproject.toml", false, "", "!pyproject.toml"},
+		{"pyproject.toml", true, "", "--target=/out/pip /tmp/project"},
+		{"pyproject.toml uv.lock", true, "", "--requirement=/tmp/locked.txt"},
+		{"pyproject.toml poetry.lock", true, "", "--requirement=/tmp/locked.txt"},
+		{"pyproject.toml requirements.txt", true, "", "--requirement=requirements.txt"},
+	} {
+		files := make(map[string]string)
+		for name := range strings.SplitSeq(row.files, " ") {
+			if name != "" {
+				files[name] = "flask\n"
+			}
+		}
+		b := &Builder{cfg: Config{Online: func() bool { return row.online }}}
+		got, err := b.pipInstall(task{Env: map[string]string{"GOOGLE_VENDOR_PIP_DEPENDENCIES": row.vendor}},
+			tree(t, files))
+		refusal, refused := strings.CutPrefix(row.want, "!")
+		switch {
+		case refused:
+			if err == nil || !strings.Contains(err.Error(), refusal) {
+				t.Errorf("%+v: %q, %v", row, got, err)
+			}
+		case err != nil || row.want == "" && got != nil ||
+			row.want != "" && (len(got) == 0 || !strings.Contains(got[len(got)-1], row.want)):
+			t.Errorf("%+v: %q, %v", row, got, err)
 		}
 	}
 }
