@@ -18,6 +18,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -45,7 +46,8 @@ var internetHosts = map[string][]netip.Addr{
 
 var internetResolver = netip.MustParseAddr("198.51.100.53")
 
-// newInternet makes one, with its files in a directory.
+// newInternet makes one, with its files in a directory: its web servers have what is in "www" there, and write what
+// they are asked for into "requests".
 func newInternet(dir string) (_ *internet, err error) {
 	addresses := []netip.Addr{internetResolver, netip.MustParseAddr("169.254.169.250")}
 	for _, host := range []string{"api.example.com", "nas.lan.test"} {
@@ -78,7 +80,22 @@ func newInternet(dir string) (_ *internet, err error) {
 	if err := n.serveNames(); err != nil {
 		return nil, err
 	}
+	log, err := os.Create(filepath.Join(dir, "requests"))
+	if err != nil {
+		return nil, err
+	}
+	n.closes = append(n.closes, log.Close)
+	files := http.FileServer(http.Dir(filepath.Join(dir, "www")))
+	var mu sync.Mutex
 	hello := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/" {
+			mu.Lock()
+			defer mu.Unlock()
+			_, _ = fmt.Fprintln(log, r.Method, r.URL.Path)      // for the script to look at
+			w.Header().Set("Cache-Control", "max-age=31536000") // as package indexes have it
+			files.ServeHTTP(w, r)
+			return
+		}
 		local := r.Context().Value(http.LocalAddrContextKey).(net.Addr).(*net.TCPAddr)
 		fmt.Fprintf(w, "hello from %s\n", local.IP)
 	})

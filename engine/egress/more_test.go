@@ -144,6 +144,56 @@ func descriptors(t *testing.T) int {
 	return len(all)
 }
 
+// The next instance with an address of one that has ended loses no packet, from the first on.
+func TestAddressesAreUsedAgain(t *testing.T) {
+	w := newWorld(t, egress.Config{})
+	for i := range 20 {
+		at := netip.AddrPortFrom([]netip.Addr{public4, public6}[i%2], 99)
+		if i < 2 {
+			echo(t, w.Outside, at)
+		}
+		ns, err := netns.New()
+		if err != nil {
+			t.Fatal(err)
+		}
+		l, err := w.router.Arm(ns, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var c net.Conn
+		if err := ns.Do(func() (err error) { c, err = net.Dial("tcp", at.String()); return err }); err != nil {
+			t.Fatal(err)
+		}
+		if n := retransmitted(t, c); n > 0 {
+			t.Errorf("instance %d to %s: %d packets were sent again", i, at, n)
+		}
+		if err := errors.Join(c.Close(), l.Close(), ns.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// retransmitted is how many packets of a connection had to be sent again.
+func retransmitted(t *testing.T, c net.Conn) (n uint32) {
+	t.Helper()
+	raw, err := c.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = raw.Control(func(fd uintptr) {
+		info, e := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+		if e != nil {
+			t.Error(e)
+			return
+		}
+		n = info.Total_retrans
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
 // Without a way for IPv6 an attempt fails at once, so that programs fall back to IPv4.
 func TestNoIPv6(t *testing.T) {
 	w := newWorld(t, egress.Config{})

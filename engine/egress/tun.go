@@ -82,14 +82,35 @@ func (t *tun) route() error {
 	v4, v6 := t.link.Address()
 	for _, a := range []netip.Addr{v4, v6} {
 		// On lo, so that it stays when the device changes, with the connections that have it.
-		if err := netlink.AddrAdd(lo, &netlink.Addr{IPNet: ipNet(host(a)), Flags: unix.IFA_F_NODAD}); err != nil {
+		addr := &netlink.Addr{IPNet: ipNet(host(a)), Flags: unix.IFA_F_NODAD | unix.IFA_F_NOPREFIXROUTE}
+		if err := netlink.AddrAdd(lo, addr); err != nil {
 			return fmt.Errorf("address %s: %w", a, err)
+		}
+		if a.Is6() {
+			if err := own(lo, a); err != nil {
+				return fmt.Errorf("address %s: %w", a, err)
+			}
 		}
 		if err := netlink.RouteAdd(defaultRoute(t.index, a, 1024)); err != nil {
 			return fmt.Errorf("route to the outside: %w", err)
 		}
 	}
 	return nil
+}
+
+// own has packets to an address of IPv6 taken in at once. The kernel gets round to that in its own time (it looks for
+// duplicates first, even on lo), and refuses them meanwhile, for half a minute where it remembers that it has.
+func own(lo netlink.Link, a netip.Addr) error {
+	err := netlink.RouteAdd(&netlink.Route{
+		LinkIndex: lo.Attrs().Index,
+		Dst:       ipNet(host(a)),
+		Type:      unix.RTN_LOCAL,
+		Table:     unix.RT_TABLE_LOCAL,
+	})
+	if errors.Is(err, unix.EEXIST) { // it was quick
+		return nil
+	}
+	return err
 }
 
 // defaultRoute leads everything to a device, from an address.
