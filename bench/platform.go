@@ -45,6 +45,7 @@ func (r *run) launch(ctx context.Context, data string, flags ...string) (*platfo
 		"--egress", "off", // nothing that is measured goes out
 	}, flags...)
 	p := &platform{data: data, cmd: exec.Command(r.cfg.Binary, args...), log: log, ended: make(chan struct{})}
+	p.cmd.Env = append(p.cmd.Environ(), "GIGGLE_PULL=never") // what is measured asks nothing of others
 	p.cmd.Stderr = log
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is ours: we stop it
 	if err := p.cmd.Start(); err != nil {

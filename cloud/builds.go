@@ -40,7 +40,7 @@ func (c *Cloud) openBuilds(ctx context.Context) error {
 		Identity:   c.identity,
 		Storage:    c.storage,
 		Artifacts:  c.artifacts,
-		Mirror:     c.foreign,
+		Foreign:    c.puller,
 		Images:     c.images,
 		Repos:      c.repos,
 		Blobs:      c.blobs,

@@ -62,8 +62,10 @@ import (
 
 // Config says what platform to run.
 type Config struct {
-	Data    string // directory of everything that is kept
-	Mirror  string // directory of foreign images, shared by platforms
+	Data   string // directory of everything that is kept
+	Mirror string // directory of foreign images, shared by platforms
+	// Pulls says whether foreign images that are not there are fetched; never, where it is zero.
+	Pulls   mirror.Policy
 	Project string // id of the first project, made when there is none
 	Owner   string // e-mail address of the owner
 	// ProjectCreators are the members, as policies write them, who may make projects besides the owner.
@@ -149,6 +151,7 @@ type Cloud struct {
 	storage      *storage.Storage
 	artifacts    *artifacts.Artifacts
 	foreign      *mirror.Mirror
+	puller       *mirror.Puller // of foreign images that nobody added
 	images       *oci.Images
 	engine       *engine.Engine
 	limits       limits.Limits
@@ -411,7 +414,7 @@ func (c *Cloud) openServices(context.Context) error {
 	})
 	c.reconciler = run.NewReconciler(run.ReconcilerConfig{
 		Services:  c.services,
-		Images:    dataplane.Images{Artifacts: c.artifacts, Foreign: c.foreign, Blobs: c.blobs},
+		Images:    dataplane.Images{Artifacts: c.artifacts, Foreign: c.puller, Blobs: c.blobs},
 		Instances: dataplane.Instances{Scaler: c.scaler, Attempts: operation.NewAttempts(c.store)},
 		Routes:    dataplane.Routes{Gateway: c.gateway, Scaler: c.scaler},
 		Project:   c.projects.Find,

@@ -47,7 +47,7 @@ func (c *Cloud) openDocker(proxies http.Handler, sockets func(builds.Build) engi
 	l := c.limits.Dockerfiles
 	files, err := dockerfile.New(dockerfile.Config{
 		Engine:   c.engine,
-		Mirror:   c.foreign,
+		Foreign:  c.puller,
 		Familiar: mirror.Familiar,
 		Blobs:    c.blobs,
 		Dir:      c.path("buildkit"),

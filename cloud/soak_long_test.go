@@ -146,7 +146,7 @@ func (s *soak) up(t *testing.T) {
 	}
 	defer func() { _ = log.Close() }()
 	cmd := exec.Command(s.binary, "up", "--data", s.data, "--address", "127.71.95.1", "--console", "127.0.0.1:0",
-		"--edge", "127.0.0.1:0", "--idle", "5s", "--egress", "off")
+		"--edge", "127.0.0.1:0", "--idle", "5s", "--egress", "off", "--pull", "never")
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -1,10 +1,7 @@
 package mirror
 
-import (
-	"path/filepath"
+import "giggle/blob"
 
-	"giggle/blob"
-)
-
-// Blobs are the bytes of the mirror's images: manifests, configurations, layers. They are to be read only.
-func (m *Mirror) Blobs() (*blob.Dir, error) { return blob.Open(filepath.Join(m.dir, "blobs")) }
+// Blobs are the bytes of the images that were made here or added: manifests, configurations, layers. They are to be
+// read only. They are opened once: opening removes what is half written.
+func (m *Mirror) Blobs() (*blob.Dir, error) { return m.open() }

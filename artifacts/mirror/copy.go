@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"os"
-	"path/filepath"
 
 	"giggle/blob"
 	"giggle/fault"
@@ -20,10 +19,15 @@ func (m *Mirror) Copy(ctx context.Context, name string, into *blob.Dir) (_ oci.M
 	if err != nil {
 		return oci.Manifest{}, err
 	}
-	blobs, err := blob.Open(filepath.Join(m.dir, "blobs"))
+	blobs, err := m.Blobs()
 	if err != nil {
 		return oci.Manifest{}, err
 	}
+	return copyImage(ctx, blobs, into, img.Digest)
+}
+
+// copyImage copies an image by the digest of its manifest.
+func copyImage(ctx context.Context, blobs, into *blob.Dir, digest string) (_ oci.Manifest, err error) {
 	// Nothing is unpacked: this is for reading the manifest only.
 	tmp, err := os.MkdirTemp("", "giggle-mirror-")
 	if err != nil {
@@ -35,7 +39,7 @@ func (m *Mirror) Copy(ctx context.Context, name string, into *blob.Dir) (_ oci.M
 		return oci.Manifest{}, err
 	}
 	defer func() { err = errors.Join(err, images.Close()) }()
-	manifest, err := images.Inspect(ctx, img.Digest)
+	manifest, err := images.Inspect(ctx, digest)
 	if err != nil {
 		return oci.Manifest{}, err
 	}

@@ -3,8 +3,8 @@
 // once.
 //
 // Images are unpacked when they are put in. Reading needs the index alone, so any number of platforms may read while
-// one process writes. What is in it was made here (hack/images) or brought in by name (transfer.go); nothing is fetched
-// when it is asked for.
+// one process writes. What is in it was made here (hack/images) or brought in by name (transfer.go). Beside that lies
+// the cache of what a Puller fetched from a registry when it was asked for (pull.go).
 package mirror
 
 import (
@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -39,13 +40,26 @@ type Entry struct {
 	Config v1.Config
 	Layers []string // directories below the mirror, bottom first
 	Size   int64    // compressed bytes
+	Kind   Kind     // how it came here
+}
+
+// kind is what an entry of the index is.
+func (e Entry) kind() Kind {
+	if e.StandIn() {
+		return MadeStand
+	}
+	return Added
 }
 
 // StandIn reports whether the image was made here in place of the original.
 func (e Entry) StandIn() bool { return e.Config.Labels[StandInLabel] == "true" }
 
 // Mirror is one directory of foreign images.
-type Mirror struct{ dir string }
+type Mirror struct {
+	dir       string
+	open      func() (*blob.Dir, error) // once
+	openCache func() (*blob.Dir, error) // once
+}
 
 // Open returns the mirror in a directory, and makes the directory if it is missing.
 func Open(dir string) (*Mirror, error) {
@@ -53,13 +67,30 @@ func Open(dir string) (*Mirror, error) {
 	if err == nil {
 		err = os.MkdirAll(abs, 0o755)
 	}
-	return &Mirror{abs}, err
+	m := &Mirror{dir: abs}
+	m.open = sync.OnceValues(func() (*blob.Dir, error) { return blob.Open(filepath.Join(abs, "blobs")) })
+	m.openCache = sync.OnceValues(func() (*blob.Dir, error) { return blob.Open(filepath.Join(m.cacheDir(), "blobs")) })
+	return m, err
 }
 
 // Layers is the directory of the images' layers, for oci's Borrow.
 func (m *Mirror) Layers() string { return filepath.Join(m.dir, "layers") }
 
-// List returns all images by name.
+// All returns all images by name, with those that were pulled when they were asked for.
+func (m *Mirror) All() ([]Entry, error) {
+	out, err := m.List()
+	if err != nil {
+		return nil, err
+	}
+	cache, err := m.cache()
+	for _, c := range cache {
+		out = append(out, c.Entry)
+	}
+	slices.SortStableFunc(out, func(a, b Entry) int { return strings.Compare(a.Name, b.Name) })
+	return out, err
+}
+
+// List returns the images that were made here or added by hand, by name.
 func (m *Mirror) List() ([]Entry, error) {
 	b, err := os.ReadFile(m.index())
 	if errors.Is(err, fs.ErrNotExist) {
@@ -73,6 +104,9 @@ func (m *Mirror) List() ([]Entry, error) {
 		return nil, fault.New(fault.DataLoss, "The index of the mirror is damaged: %v. Remove it and run `make setup`.",
 			err)
 	}
+	for i := range out {
+		out[i].Kind = out[i].kind()
+	}
 	return out, nil
 }
 
@@ -84,27 +118,34 @@ func (e Entry) is(name string) bool {
 	if !pinned {
 		return e.Name == name
 	}
-	have := e.Name[:strings.LastIndexByte(e.Name, ':')+1]
-	return have == repository+":" && (e.Digest == digest || e.Index == digest)
+	return Repository(e.Name) == repository && (e.Digest == digest || e.Index == digest)
 }
 
 // Get returns an image by its familiar name, ready to be mounted, or NotFound.
 func (m *Mirror) Get(name string) (oci.Image, error) {
-	all, err := m.List()
+	e, err := m.find(name)
 	if err != nil {
 		return oci.Image{}, err
 	}
-	for _, e := range all {
-		if !e.is(name) {
-			continue
-		}
-		img := oci.Image{Digest: e.Digest, Config: e.Config, Size: e.Size}
-		for _, l := range e.Layers {
-			img.Layers = append(img.Layers, filepath.Join(m.dir, l))
-		}
-		return img, nil
+	img := oci.Image{Digest: e.Digest, Config: e.Config, Size: e.Size}
+	for _, l := range e.Layers {
+		img.Layers = append(img.Layers, filepath.Join(m.dir, l))
 	}
-	return oci.Image{}, fault.New(fault.NotFound, "The mirror has no image %q.", name)
+	return img, nil
+}
+
+// find finds an image that was made here or added by hand, or fails with NotFound.
+func (m *Mirror) find(name string) (Entry, error) {
+	all, err := m.List()
+	if err != nil {
+		return Entry{}, err
+	}
+	for _, e := range all {
+		if e.is(name) {
+			return e, nil
+		}
+	}
+	return Entry{}, fault.New(fault.NotFound, "The mirror has no image %q.", name)
 }
 
 // Put puts an image into the mirror under a name, in place of one that has it. Fill adds the image and returns its
@@ -172,6 +213,7 @@ func (m *Mirror) putAll(
 			return err
 		}
 		e.Digest, e.Added, e.Config, e.Size = img.Digest, now.UTC(), img.Config, img.Size
+		e.Kind = e.kind()
 		for _, l := range img.Layers {
 			rel, err := filepath.Rel(m.dir, l)
 			if err != nil {

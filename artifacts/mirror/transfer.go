@@ -15,7 +15,6 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/partial"
-	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
@@ -86,28 +85,6 @@ func choose(index v1.ImageIndex, depth int) (Source, error) {
 		return Source{Image: img}, err
 	}
 	return Source{}, fault.New(fault.NotFound, "There is no image for %s in it.", platform)
-}
-
-// FromRegistry pulls an image from another registry, without credentials.
-func FromRegistry(ctx context.Context, reference string) (_ Source, err error) {
-	defer fault.Wrap(&err, "mirror.FromRegistry(%.200s)", reference)
-	ref, err := name.ParseReference(reference)
-	if err != nil {
-		return Source{}, fault.New(fault.InvalidArgument, "%.200q is not the name of an image.", reference)
-	}
-	d, err := remote.Get(ref, remote.WithContext(ctx), remote.WithPlatform(platform))
-	if err != nil {
-		return Source{}, fault.New(fault.Unavailable, "%s can't be pulled: %v.", ref, err)
-	}
-	img, err := d.Image()
-	if err != nil {
-		return Source{}, fault.New(fault.Unavailable, "%s can't be pulled: %v.", ref, err)
-	}
-	s := Source{Image: img, Origin: "pulled from " + ref.Context().RegistryStr()}
-	if d.MediaType.IsIndex() {
-		s.Index = d.Digest.String()
-	}
-	return s, nil
 }
 
 // Add puts an image from elsewhere into the mirror under a name, with the manifest that it has there, so that its

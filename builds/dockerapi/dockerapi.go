@@ -46,9 +46,9 @@ type Unpacker interface {
 
 // Registry is where a build pulls from and pushes to, as its account.
 type Registry interface {
-	// Pull brings an image into the platform's blobs and returns its manifest's digest. It fails with NotFound and
-	// PermissionDenied.
-	Pull(ctx context.Context, b builds.Build, name string) (digest string, err error)
+	// Pull brings an image into the platform's blobs and returns its manifest's digest. Say is told, a line at a time,
+	// what comes from elsewhere. It fails with NotFound and PermissionDenied.
+	Pull(ctx context.Context, b builds.Build, name string, say func(line string)) (digest string, err error)
 	// Push puts an image of the platform's blobs into a repository.
 	Push(ctx context.Context, b builds.Build, name, digest string) error
 }

@@ -49,7 +49,7 @@ func (nothing) Unpack(context.Context, string) (oci.Image, error) { return oci.I
 func (nothing) Inspect(_ context.Context, digest string) (oci.Manifest, error) {
 	return oci.Manifest{}, fault.New(fault.NotFound, "no %s", digest)
 }
-func (nothing) Pull(context.Context, builds.Build, string) (string, error) {
+func (nothing) Pull(context.Context, builds.Build, string, func(string)) (string, error) {
 	return "", fault.New(fault.PermissionDenied, "not allowed")
 }
 func (nothing) Push(context.Context, builds.Build, string, string) error {

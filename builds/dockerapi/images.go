@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"giggle/builds/dockerfile"
@@ -301,20 +302,29 @@ func (x *session) pull(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	digest, err := x.cfg.Registry.Pull(r.Context(), x.build, ref)
+	// What fails before anything was said has a status of its own.
+	out := sync.OnceValue(func() *stream { return newStream(w) })
+	said := false
+	digest, err := x.cfg.Registry.Pull(r.Context(), x.build, ref, func(line string) {
+		said = true
+		out().status(line)
+	})
+	id := ""
+	if err == nil {
+		id, err = x.configOf(r.Context(), digest)
+	}
+	if err == nil {
+		err = x.add(id, digest, name)
+	}
+	if err != nil && said {
+		out().fail(x.message(r, err))
+		return nil
+	}
 	if err != nil {
 		return err
 	}
-	id, err := x.configOf(r.Context(), digest)
-	if err != nil {
-		return err
-	}
-	if err := x.add(id, digest, name); err != nil {
-		return err
-	}
-	out := newStream(w)
-	out.status("Digest: " + digest)
-	out.status("Status: Downloaded newer image for " + name)
+	out().status("Digest: " + digest)
+	out().status("Status: Downloaded newer image for " + name)
 	return nil
 }
 

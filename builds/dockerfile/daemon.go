@@ -28,7 +28,7 @@ import (
 // socketAddress is the address of the platform's sockets, where BuildKit finds the registry of this package.
 const socketAddress = "169.254.169.254"
 
-// foreign are the registries whose images are looked for in the mirror.
+// foreign are registries whose images are looked for beside the platform's own, which may be of others, too.
 var foreign = []string{
 	"docker.io", "gcr.io", "us.gcr.io", "eu.gcr.io", "asia.gcr.io", "mirror.gcr.io", "quay.io", "ghcr.io",
 	"mcr.microsoft.com", "registry.k8s.io",
@@ -473,7 +473,9 @@ enabled = false
 [registry.%q]
 http = true
 `, runtime, (b.cfg.Cache-b.cfg.Cache/4)>>20, socketAddress)
-	for _, host := range foreign {
+	hosts := append(slices.Clone(b.cfg.Hosts), foreign...)
+	slices.Sort(hosts)
+	for _, host := range slices.Compact(hosts) {
 		fmt.Fprintf(&s, "[registry.%q]\nmirrors = [%q]\n", host, socketAddress+"/mirror")
 	}
 	return s.String()

@@ -33,7 +33,6 @@ import (
 	"giggle/builds/source"
 	"giggle/engine"
 	"giggle/fault"
-	"giggle/oci"
 )
 
 // Engine runs BuildKit: *engine.Engine.
@@ -41,16 +40,19 @@ type Engine interface {
 	Daemon(ctx context.Context, s engine.DaemonSpec) (*engine.Daemon, error)
 }
 
-// Mirror has the foreign images that Dockerfiles start from: *mirror.Mirror.
-type Mirror interface {
-	Get(name string) (oci.Image, error)
-	Blobs() (*blob.Dir, error)
+// Foreign finds the foreign images that Dockerfiles start from: *mirror.Puller.
+type Foreign interface {
+	// Resolve returns the digest of the manifest of an image, all of which is there then. Say is told, a line at a time,
+	// what comes from elsewhere. It fails with NotFound.
+	Resolve(ctx context.Context, name string, say func(line string)) (digest string, err error)
+	// Open opens a part of one.
+	Open(ctx context.Context, d blob.Digest) (io.ReadSeekCloser, blob.Info, error)
 }
 
 // Config is what New needs.
 type Config struct {
-	Engine Engine
-	Mirror Mirror
+	Engine  Engine
+	Foreign Foreign
 	// Familiar is the mirror's name of a reference to an image.
 	Familiar func(ref string) (string, error)
 	Blobs    *blob.Dir // of the platform, where images go
@@ -340,7 +342,7 @@ func (p *project) solve(ctx context.Context, r Request, dir string, log io.Write
 	if err != nil {
 		return Image{}, err
 	}
-	repository, done := p.stage.open()
+	repository, done := p.stage.open(log)
 	defer done()
 	j := job{
 		Address:  "unix://" + p.socket(),
@@ -372,7 +374,7 @@ func (p *project) solve(ctx context.Context, r Request, dir string, log io.Write
 		return Image{}, ctx.Err()
 	}
 	if err != nil {
-		return Image{}, b.explain(out, err)
+		return Image{}, p.explain(out, err)
 	}
 	var made struct {
 		Digest string `json:"containerimage.digest"`
@@ -391,19 +393,22 @@ func (p *project) solve(ctx context.Context, r Request, dir string, log io.Write
 var missing = regexp.MustCompile(`failed to resolve source metadata for (\S+): (.*)`)
 
 // explain turns the end of BuildKit's output into the build's failure.
-func (b *Builder) explain(out *failure, err error) error {
+func (p *project) explain(out *failure, err error) error {
 	last := out.last
 	if last == "" {
 		last = err.Error()
 	}
 	if m := missing.FindStringSubmatch(last); m != nil {
-		return b.missing(m[1], m[2])
+		return p.missing(m[1], m[2])
 	}
 	return fault.New(fault.FailedPrecondition, "%s", last)
 }
 
 // missing is the failure of a base image that can't be read.
-func (b *Builder) missing(ref, why string) error {
+func (p *project) missing(ref, why string) error {
+	if cause := p.stage.refused(ref); cause != "" {
+		return fault.New(fault.FailedPrecondition, "failed to solve: %s", cause)
+	}
 	host, _, _ := strings.Cut(ref, "/")
 	short := strings.TrimPrefix(strings.TrimPrefix(ref, "docker.io/"), "library/")
 	if strings.HasSuffix(host, "-docker.pkg.dev") {

@@ -93,9 +93,13 @@ func open(dir string) (err error) {
 }
 
 func config(dir string, m *mirror.Mirror) dockerfile.Config {
+	puller, err := mirror.NewPuller(mirror.PullerConfig{Mirror: m, Now: time.Now, Log: slog.Default()})
+	if err != nil {
+		panic(err)
+	}
 	cfg := dockerfile.Config{
 		Engine:   shared,
-		Mirror:   m,
+		Foreign:  puller,
 		Familiar: mirror.Familiar,
 		Blobs:    blobs,
 		Dir:      dir,

@@ -23,22 +23,26 @@ import (
 //
 // Rules: https://github.com/opencontainers/distribution-spec, as far as BuildKit's client goes.
 type stage struct {
-	blobs  *blob.Dir
-	mirror Mirror
+	blobs   *blob.Dir
+	foreign Foreign
 	// familiar is the mirror's name of a reference.
 	familiar func(ref string) (string, error)
 
 	mu      sync.Mutex
-	secrets map[string]string // by the name of the repository
+	secrets map[string]string    // by the name of the repository
+	logs    map[string]io.Writer // of the builds under way, by the same
 	own     map[blob.Digest]struct{}
+	reasons map[string]string // why there is no image of a name
 }
 
 func newStage(cfg Config) *stage {
 	return &stage{
 		blobs:    cfg.Blobs,
-		mirror:   cfg.Mirror,
+		foreign:  cfg.Foreign,
 		familiar: cfg.Familiar,
 		secrets:  map[string]string{},
+		logs:     map[string]io.Writer{},
+		reasons:  map[string]string{},
 		own:      map[blob.Digest]struct{}{},
 	}
 }
@@ -62,17 +66,52 @@ type repository struct {
 	name, secret string
 }
 
-// open makes a repository for one build.
-func (s *stage) open() (_ repository, done func()) {
+// open makes a repository for one build, whose log says what comes from elsewhere.
+func (s *stage) open(log io.Writer) (_ repository, done func()) {
 	r := repository{"stage/" + strings.ToLower(rand.Text()), rand.Text()}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.secrets[r.name] = r.secret
+	s.secrets[r.name], s.logs[r.name] = r.secret, log
 	return r, func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		delete(s.secrets, r.name)
+		delete(s.logs, r.name)
 	}
+}
+
+// say puts a line into the logs of the builds under way: BuildKit does not tell for which of them it asks.
+func (s *stage) say(line string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, log := range s.logs {
+		_, _ = io.WriteString(log, line+"\n") // a log that fails ends its build by itself
+	}
+}
+
+// maxReasons bounds what is remembered of images that are not there.
+const maxReasons = 100
+
+// refuse remembers why there is no image of a name: of an answer to a HEAD, BuildKit sees the status only.
+func (s *stage) refuse(familiar string, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.reasons) >= maxReasons {
+		clear(s.reasons)
+	}
+	s.reasons[familiar] = fault.From(err).Message
+}
+
+// refused returns why there is no image of a name, "" where nothing is known but that.
+func (s *stage) refused(ref string) string {
+	familiar, err := s.familiar(ref)
+	if err != nil {
+		return ""
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	defer delete(s.reasons, familiar)
+	return s.reasons[familiar]
 }
 
 // put keeps bytes that a build has pushed. What a build has had in its hands, its project may have again.
@@ -141,38 +180,44 @@ func (s *stage) serveMirror(w http.ResponseWriter, r *http.Request, path string)
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		return fault.New(fault.PermissionDenied, "The mirror is read-only.")
 	}
-	blobs, err := s.mirror.Blobs()
-	if err != nil {
-		return err
-	}
 	if _, digest, ok := split(path, "blobs"); ok {
-		return send(w, r, blobs, digest, "application/octet-stream")
+		return send(w, r, s.foreign, digest, "application/octet-stream")
 	}
 	name, reference, ok := split(path, "manifests")
 	if !ok {
 		return fault.New(fault.NotFound, "Not found.")
 	}
-	digest := reference
-	if !strings.Contains(reference, ":") {
-		ref := name + ":" + reference
-		if ns := r.URL.Query().Get("ns"); ns != "" {
-			ref = ns + "/" + ref
-		}
-		familiar, err := s.familiar(ref)
-		if err != nil {
-			return err
-		}
-		img, err := s.mirror.Get(familiar)
-		if err != nil {
-			return err
-		}
-		digest = img.Digest
+	ref, pinned := name+":"+reference, strings.Contains(reference, ":")
+	if pinned {
+		ref = name + "@" + reference
 	}
-	return sendManifest(w, r, blobs, digest)
+	if ns := r.URL.Query().Get("ns"); ns != "" {
+		ref = ns + "/" + ref
+	}
+	familiar, err := s.familiar(ref)
+	if err != nil {
+		return err
+	}
+	digest, err := s.foreign.Resolve(r.Context(), familiar, s.say)
+	if pinned { // that of an index, perhaps, or a part of one
+		digest = reference
+	}
+	if err == nil || pinned && fault.Is(err, fault.NotFound) {
+		return sendManifest(w, r, s.foreign, digest)
+	}
+	if !fault.Is(err, fault.NotFound) {
+		s.refuse(familiar, err)
+	}
+	return err
+}
+
+// opener has blobs.
+type opener interface {
+	Open(ctx context.Context, d blob.Digest) (io.ReadSeekCloser, blob.Info, error)
 }
 
 // sendManifest sends a manifest with the media type that it names.
-func sendManifest(w http.ResponseWriter, r *http.Request, blobs *blob.Dir, digest string) error {
+func sendManifest(w http.ResponseWriter, r *http.Request, blobs opener, digest string) error {
 	d, err := blob.ParseDigest(digest)
 	if err != nil {
 		return err
@@ -198,7 +243,7 @@ func sendManifest(w http.ResponseWriter, r *http.Request, blobs *blob.Dir, diges
 	return send(w, r, blobs, digest, probe.MediaType)
 }
 
-func send(w http.ResponseWriter, r *http.Request, blobs *blob.Dir, digest, mediaType string) error {
+func send(w http.ResponseWriter, r *http.Request, blobs opener, digest, mediaType string) error {
 	d, err := blob.ParseDigest(digest)
 	if err != nil {
 		return err
@@ -347,11 +392,7 @@ func (s *stage) have(ctx context.Context, digest string) error {
 	if s.pushed(digest) {
 		return hold()
 	}
-	from, err := s.mirror.Blobs()
-	if err != nil {
-		return err
-	}
-	f, _, err := from.Open(ctx, d)
+	f, _, err := s.foreign.Open(ctx, d)
 	if err != nil {
 		return err
 	}

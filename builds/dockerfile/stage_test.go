@@ -1,6 +1,7 @@
 package dockerfile
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
@@ -9,17 +10,19 @@ import (
 	"strings"
 	"testing"
 
+	"giggle/artifacts/mirror"
 	"giggle/blob"
 	"giggle/fault"
-	"giggle/oci"
 )
 
 // noMirror has one blob and no images.
 type noMirror struct{ blobs *blob.Dir }
 
-func (m noMirror) Blobs() (*blob.Dir, error) { return m.blobs, nil }
-func (m noMirror) Get(name string) (oci.Image, error) {
-	return oci.Image{}, fault.New(fault.NotFound, "%s", name)
+func (m noMirror) Open(ctx context.Context, d blob.Digest) (io.ReadSeekCloser, blob.Info, error) {
+	return m.blobs.Open(ctx, d)
+}
+func (m noMirror) Resolve(_ context.Context, name string, _ func(string)) (string, error) {
+	return "", fault.New(fault.NotFound, "%s", name)
 }
 
 // A build's registry gives out what the project's builds have brought and what is the mirror's; a digest alone buys
@@ -41,8 +44,8 @@ func TestStageServesOnlyItsOwn(t *testing.T) {
 		return string(info.Digest)
 	}
 	private, public := put(platform, "an object of another project"), put(foreign, "a layer of the mirror")
-	s := newStage(Config{Blobs: platform, Mirror: noMirror{foreign}, Log: slog.Default()})
-	repo, done := s.open()
+	s := newStage(Config{Blobs: platform, Foreign: noMirror{foreign}, Familiar: mirror.Familiar, Log: slog.Default()})
+	repo, done := s.open(io.Discard)
 	call := func(method, path, body string) (int, string) {
 		r := httptest.NewRequest(method, "/v2/"+path, strings.NewReader(body))
 		r.SetBasicAuth(stageUser, repo.secret)

@@ -241,7 +241,7 @@ func (r *run) image(ctx context.Context, t *builds.Step, prefix string) (OwnImag
 			return OwnImage{Image: img}, err
 		}
 	}
-	img, err := r.cfg.Images.Image(ctx, r.build, t.Name)
+	img, err := r.cfg.Images.Image(ctx, r.build, t.Name, func(line string) { r.log.say(prefix, "%s", line) })
 	return OwnImage{Image: img}, err
 }
 

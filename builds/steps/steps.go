@@ -37,9 +37,9 @@ type Engine interface {
 
 // Finder finds the images of steps.
 type Finder interface {
-	// Image returns an image ready to be mounted, by the name that the step gives. It fails with NotFound, and with
-	// PermissionDenied when the build's account may not read it.
-	Image(ctx context.Context, b builds.Build, name string) (oci.Image, error)
+	// Image returns an image ready to be mounted, by the name that the step gives. Say is told, a line at a time, what
+	// comes from elsewhere. It fails with NotFound, and with PermissionDenied when the build's account may not read it.
+	Image(ctx context.Context, b builds.Build, name string, say func(line string)) (oci.Image, error)
 }
 
 // Store keeps the images that the steps of a build make, until the build has ended.

@@ -54,7 +54,7 @@ const host = "gcr.io/cloud-builders/gcloud"
 
 type noImages struct{}
 
-func (noImages) Image(_ context.Context, _ builds.Build, name string) (oci.Image, error) {
+func (noImages) Image(_ context.Context, _ builds.Build, name string, _ func(string)) (oci.Image, error) {
 	return oci.Image{}, fault.New(fault.NotFound, "the image %s is not here", name)
 }
 

@@ -44,10 +44,13 @@ type Artifacts interface {
 	Push(ctx context.Context, image, digest string) error
 }
 
-// Mirror has foreign images: *mirror.Mirror.
-type Mirror interface {
-	Get(name string) (oci.Image, error)
-	Copy(ctx context.Context, name string, into *blob.Dir) (oci.Manifest, error)
+// Foreign finds foreign images: *mirror.Puller.
+type Foreign interface {
+	Image(
+		ctx context.Context, name string, into *blob.Dir,
+		unpack func(ctx context.Context, digest string) (oci.Image, error), say func(line string),
+	) (oci.Image, error)
+	Copy(ctx context.Context, name string, into *blob.Dir, say func(line string)) (oci.Manifest, error)
 }
 
 // Images unpacks images: *oci.Images.
@@ -72,7 +75,7 @@ type Config struct {
 	Identity  Identity
 	Storage   Storage
 	Artifacts Artifacts
-	Mirror    Mirror
+	Foreign   Foreign
 	Images    Images
 	Repos     Repos
 	Blobs     *blob.Dir // the platform's own

@@ -109,15 +109,17 @@ func (i images) Unpack(_ context.Context, digest string) (oci.Image, error) {
 
 type foreign struct{ *platform }
 
-func (f foreign) Get(name string) (oci.Image, error) {
+func (f foreign) Image(
+	_ context.Context, name string, _ *blob.Dir, _ func(context.Context, string) (oci.Image, error), _ func(string),
+) (oci.Image, error) {
 	if name != "ubuntu:latest" {
 		return oci.Image{}, fault.New(fault.NotFound, "not in the mirror")
 	}
 	return oci.Image{Digest: "sha256:foreign"}, nil
 }
 
-func (f foreign) Copy(_ context.Context, name string, _ *blob.Dir) (oci.Manifest, error) {
-	img, err := f.Get(name)
+func (f foreign) Copy(ctx context.Context, name string, _ *blob.Dir, _ func(string)) (oci.Manifest, error) {
+	img, err := f.Image(ctx, name, nil, nil, nil)
 	if err == nil {
 		f.do("copy %s", name)
 	}
@@ -148,7 +150,7 @@ func newAccess(t *testing.T, may ...string) (*asbuild.Access, *platform) {
 		Identity:   p,
 		Storage:    p,
 		Artifacts:  images{p},
-		Mirror:     foreign{p},
+		Foreign:    foreign{p},
 		Images:     images{p},
 		Repos:      repos{p},
 		Dir:        t.TempDir(),
@@ -236,7 +238,7 @@ func TestAsTheBuildsAccount(t *testing.T) {
 		{
 			"find a step's image",
 			func(ctx context.Context, a *asbuild.Access) error {
-				_, err := a.Image(ctx, build(), image)
+				_, err := a.Image(ctx, build(), image, nil)
 				return err
 			},
 			[]string{"artifactregistry.repositories.downloadArtifacts on " + apps},
@@ -245,7 +247,7 @@ func TestAsTheBuildsAccount(t *testing.T) {
 		{
 			"pull in a docker step",
 			func(ctx context.Context, a *asbuild.Access) error {
-				_, err := a.Pull(ctx, build(), image)
+				_, err := a.Pull(ctx, build(), image, nil)
 				return err
 			},
 			[]string{"artifactregistry.repositories.downloadArtifacts on " + apps},
@@ -280,10 +282,10 @@ func TestAsTheBuildsAccount(t *testing.T) {
 func TestWithoutPermission(t *testing.T) {
 	a, p := newAccess(t)
 	ctx := t.Context()
-	if img, err := a.Image(ctx, build(), "ubuntu"); err != nil || img.Digest != "sha256:foreign" {
+	if img, err := a.Image(ctx, build(), "ubuntu", nil); err != nil || img.Digest != "sha256:foreign" {
 		t.Errorf("a foreign image: %v, %v", img, err)
 	}
-	if digest, err := a.Pull(ctx, build(), "docker.io/library/ubuntu"); err != nil || digest != "sha256:foreign" {
+	if digest, err := a.Pull(ctx, build(), "docker.io/library/ubuntu", nil); err != nil || digest != "sha256:foreign" {
 		t.Errorf("pulled %s, %v", digest, err)
 	}
 	b := build()
@@ -304,7 +306,7 @@ func TestWithoutPermission(t *testing.T) {
 		t.Errorf("did %q, want %q", got, want)
 	}
 	for _, name := range []string{"alpine", "gcr.io/other-project/app"} {
-		if _, err := a.Image(ctx, build(), name); !fault.Is(err, fault.NotFound) {
+		if _, err := a.Image(ctx, build(), name, nil); !fault.Is(err, fault.NotFound) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -69,13 +69,13 @@ func (a *Access) Push(ctx context.Context, b builds.Build, image, digest string)
 	return nil
 }
 
-// Image finds the image of a step: one of the platform's repositories, or a foreign one, which the mirror has. It fails
-// with NotFound, and with PermissionDenied where the build's account may not read from the repository.
-func (a *Access) Image(ctx context.Context, b builds.Build, name string) (oci.Image, error) {
+// Image finds the image of a step: one of the platform's repositories, or a foreign one. It fails with NotFound, and
+// with PermissionDenied where the build's account may not read from the repository.
+func (a *Access) Image(ctx context.Context, b builds.Build, name string, say func(line string)) (oci.Image, error) {
 	ref, err := artifacts.ParseReference(name)
 	// another project's gcr.io is foreign
-	if err != nil || artifacts.IsLegacy(ref.Repository) && ref.Repository.Project != b.Project {
-		return a.mirrored(name)
+	if err != nil || artifacts.IsLegacy(ref.Repository) && ref.Repository.Project != b.Project || a.elsewhere(ref) {
+		return a.foreign(ctx, name, say)
 	}
 	m, err := a.manifest(ctx, b, ref)
 	if err != nil {
@@ -84,13 +84,19 @@ func (a *Access) Image(ctx context.Context, b builds.Build, name string) (oci.Im
 	return a.cfg.Images.Unpack(ctx, string(m.Digest))
 }
 
-// mirrored finds a foreign image by any of the names that Docker has for it.
-func (a *Access) mirrored(name string) (oci.Image, error) {
+// elsewhere reports whether a name of Artifact Registry's form is of a project that this platform does not have.
+func (a *Access) elsewhere(ref artifacts.Reference) bool {
+	_, err := a.cfg.Project(ref.Repository.Project)
+	return fault.Is(err, fault.NotFound)
+}
+
+// foreign finds a foreign image by any of the names that Docker has for it.
+func (a *Access) foreign(ctx context.Context, name string, say func(line string)) (oci.Image, error) {
 	familiar, err := mirror.Familiar(name)
 	if err != nil {
 		return oci.Image{}, err
 	}
-	img, err := a.cfg.Mirror.Get(familiar)
+	img, err := a.cfg.Foreign.Image(ctx, familiar, a.cfg.Blobs, a.cfg.Images.Unpack, say)
 	if fault.Is(err, fault.NotFound) {
 		err = fault.New(fault.NotFound,
 			"the image %s is not on this machine: the mirror of foreign images has none of that name (`giggle images add`)", familiar)
@@ -100,12 +106,14 @@ func (a *Access) mirrored(name string) (oci.Image, error) {
 
 // Pull returns the digest of an image for a docker step, all of which is in the platform's blobs then. It fails with
 // NotFound, and with PermissionDenied where the build's account may not read from the repository.
-func (a *Access) Pull(ctx context.Context, b builds.Build, name string) (string, error) {
+func (a *Access) Pull(
+	ctx context.Context, b builds.Build, name string, say func(line string),
+) (string, error) {
 	familiar, err := mirror.Familiar(name)
 	if err != nil {
 		return "", err
 	}
-	foreign, err := a.cfg.Mirror.Copy(ctx, familiar, a.cfg.Blobs)
+	foreign, err := a.cfg.Foreign.Copy(ctx, familiar, a.cfg.Blobs, say)
 	if !fault.Is(err, fault.NotFound) {
 		return foreign.Digest, err
 	}

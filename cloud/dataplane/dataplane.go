@@ -18,10 +18,10 @@ import (
 	"giggle/run/scale"
 )
 
-// Images resolves the images of services: those of the registry, then those of the mirror.
+// Images resolves the images of services: those of the registry, then foreign ones.
 type Images struct {
 	Artifacts *artifacts.Artifacts
-	Foreign   *mirror.Mirror
+	Foreign   *mirror.Puller
 	Blobs     *blob.Dir // that foreign images are copied to
 }
 
@@ -35,9 +35,18 @@ func (r Images) Resolve(ctx context.Context, project, ref string) (string, error
 	if err != nil {
 		return "", missing
 	}
-	m, err := r.Foreign.Copy(ctx, name, r.Blobs)
+	m, err := r.Foreign.Copy(ctx, name, r.Blobs, nil)
 	if fault.Is(err, fault.NotFound) {
 		return "", missing
+	}
+	if err != nil && ctx.Err() == nil && fault.From(err).Code != fault.Internal {
+		f := fault.From(err)
+		return "", &fault.Error{
+			Code:    f.Code,
+			Message: "Image '" + ref + "' not found in this platform's repositories. " + f.Message,
+			Reason:  artifacts.ReasonContainerMissing,
+			Cause:   err,
+		}
 	}
 	if err != nil {
 		return "", err

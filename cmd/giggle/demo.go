@@ -78,9 +78,10 @@ func (p *program) demo() *cobra.Command {
 		},
 	}
 	p.cloudFlags(c, f)
+	_ = c.Flags().Set("pull", "never") // it shows what is on the machine
 	c.Flags().StringVar(&source, "source", "samples/jokes", "directory of the source to deploy")
 	for _, name := range []string{"data", "project", "address", "https-port", "http-port", "dns-port", "console",
-		"edge", "egress", "egress-allow"} {
+		"edge", "egress", "egress-allow", "pull", "pull-limit", "registries"} {
 		_ = c.Flags().MarkHidden(name) // set by the demo itself
 	}
 	return c

@@ -25,7 +25,8 @@ func (p *program) images() *cobra.Command {
 			"are in Dockerfiles, build steps and services. All platforms of the machine share it.",
 		Example: "  giggle images ls\n  sudo giggle images pull golang:1.22\n  sudo giggle images add alpine:3.20 alpine.tar",
 	}
-	c.AddCommand(p.imagesList(), p.imagesAdd(), p.imagesPull(), p.imagesRemove(), p.imagesExport())
+	c.AddCommand(p.imagesList(), p.imagesAdd(), p.imagesPull(), p.imagesRemove(), p.imagesExport(), p.imagesCollect(),
+		p.imagesLogin(), p.imagesLogout())
 	return c
 }
 
@@ -61,7 +62,7 @@ func (p *program) imagesList() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		all, err := m.List()
+		all, err := m.All()
 		if err != nil {
 			return err
 		}
@@ -69,14 +70,10 @@ func (p *program) imagesList() *cobra.Command {
 			return p.printJSON(all)
 		}
 		w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(w, "NAME\tDIGEST\tSIZE\tADDED\tORIGIN")
+		fmt.Fprintln(w, "NAME\tKIND\tDIGEST\tSIZE\tADDED\tORIGIN")
 		for _, e := range all {
-			origin := e.Origin
-			if e.StandIn() {
-				origin = "stand-in: " + origin
-			}
-			fmt.Fprintf(w, "%s\t%.19s\t%d MB\t%s\t%s\n", e.Name, e.Digest, (e.Size+1<<19)>>20,
-				e.Added.Local().Format("2006-01-02 15:04"), origin)
+			fmt.Fprintf(w, "%s\t%s\t%.19s\t%d MB\t%s\t%s\n", e.Name, e.Kind, e.Digest, (e.Size+1<<19)>>20,
+				e.Added.Local().Format("2006-01-02 15:04"), e.Origin)
 		}
 		return w.Flush()
 	}
@@ -204,24 +201,21 @@ func (p *program) imagesPull() *cobra.Command {
 		Example: "  sudo giggle images pull golang:1.22-bookworm\n  sudo giggle images pull ubuntu --from registry.example.com/mirror/ubuntu:24.04",
 		Args:    cobra.ExactArgs(1),
 	}
-	open := p.mirrorFlag(c)
+	open := p.pullerFlags(c)
 	c.Flags().StringVar(&from, "from", "", "pull this instead, and call it NAME")
 	c.RunE = func(cmd *cobra.Command, args []string) error {
 		name, err := mirror.Familiar(args[0])
 		if err != nil {
 			return err
 		}
-		m, err := open()
+		m, puller, err := open()
 		if err != nil {
 			return err
 		}
 		if from == "" {
 			from = args[0]
 		}
-		s, err := mirror.FromRegistry(cmd.Context(), from)
-		if err == nil {
-			err = m.Add(cmd.Context(), name, s, time.Now())
-		}
+		err = puller.Fetch(cmd.Context(), from, name, func(line string) { p.printf("%s\n", line) })
 		return p.added(m, name, err)
 	}
 	return c
@@ -235,14 +229,23 @@ func (p *program) imagesRemove() *cobra.Command {
 		Example: "  sudo giggle images rm alpine:3.20",
 	}
 	open := p.mirrorFlag(c)
-	c.RunE = func(_ *cobra.Command, args []string) error {
+	c.RunE = func(cmd *cobra.Command, args []string) error {
 		m, err := open()
 		if err != nil {
 			return err
 		}
 		for _, a := range args {
 			name, err := mirror.Familiar(a)
+			if err != nil {
+				return err
+			}
+			// What was pulled lies before what was made here in its place.
+			err = m.Forget(cmd.Context(), name, time.Now())
 			if err == nil {
+				p.printf("Removed %s from the cache.\n", name)
+				continue
+			}
+			if fault.Is(err, fault.NotFound) {
 				err = m.Remove(name)
 			}
 			if err != nil {

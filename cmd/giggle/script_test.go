@@ -170,8 +170,8 @@ func cmdUp(ts *testscript.TestScript, neg bool, args []string) {
 		append([]string{"up", "--data", p.data, "--address", p.address, "--console", "127.0.0.1:0", "--edge",
 			"127.0.0.1:0"}, args...)...)
 	p.cmd.Stdout, p.cmd.Stderr = log, log
-	// The ordinary user of the scripts started it.
-	p.cmd.Env = append(os.Environ(), "SUDO_UID=65534", "GIGGLE_EGRESS="+ts.Getenv("GIGGLE_EGRESS"))
+	// The ordinary user of the scripts started it, and no script asks a registry that is not its own.
+	p.cmd.Env = append(os.Environ(), "SUDO_UID=65534", "GIGGLE_EGRESS="+ts.Getenv("GIGGLE_EGRESS"), "GIGGLE_PULL=never")
 	ts.Check(p.start())
 	_ = log.Close()
 	ended := make(chan struct{})

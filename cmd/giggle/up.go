@@ -41,6 +41,7 @@ type cloudFlags struct {
 	registry     string // of npm packages
 	egress       string
 	allow        []string
+	pulls        pullFlags
 	verbose      bool
 }
 
@@ -68,6 +69,11 @@ func (p *program) cloudFlags(c *cobra.Command, f *cloudFlags) {
 			"this machine's, too); auto is public while this machine has a default route (GIGGLE_EGRESS)")
 	fl.StringSliceVar(&f.allow, "egress-allow", nil,
 		"CIDR[:PORT] that containers reach besides, such as 192.168.1.7:5432 or 10.1.0.0/16; may be repeated")
+	fl.StringVar(&f.pulls.pull, "pull", cmp.Or(p.getenv("GIGGLE_PULL"), "auto"),
+		"foreign images that are not on this machine: never, always (from their registries), or auto, which is always\n"+
+			"where this machine has a default route when it starts (GIGGLE_PULL)")
+	f.pulls.limitFlag(c)
+	f.pulls.registriesFlag(c)
 	fl.StringVar(&f.registry, "npm-registry", "",
 		"npm registry that builds get packages from, through a cache; \"off\" for none; empty for this machine's, by its npm")
 	fl.StringVar(&f.Runtime, "runtime", "", "OCI runtime: crun, runc or a path; empty for the first that works")
@@ -140,6 +146,9 @@ func (p *program) config(ctx context.Context, f *cloudFlags, log io.Writer) (clo
 			return cloud.Config{}, fault.New(fault.InvalidArgument, "--quota %s=%q is not a number.", name, text)
 		}
 		cfg.Quotas[name] = n
+	}
+	if cfg.Pulls, err = p.policy(f.pulls, cfg.Mirror); err != nil {
+		return cloud.Config{}, err
 	}
 	if cfg.Binary, err = os.Executable(); err != nil {
 		return cloud.Config{}, err

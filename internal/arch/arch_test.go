@@ -57,7 +57,7 @@ var only = []struct{ library, who string }{
 	{"github.com/miekg/dns", `^giggle/edge$`},
 	{"github.com/spf13/cobra", `^giggle/cmd/giggle$`},
 	{"github.com/go-jose/go-jose", `^giggle/(iam|api/oauth)$`},
-	{"net/http", `^giggle/(rest|api(/.*)?|gateway(/.*)?|metadata|artifacts/registry|git/githttp|edge(/.*)?|shell|cloud|cmd/giggle|bench(/demo)?|builds/modproxy|builds/npmproxy|builds/dockerfile|builds/dockerapi|vertex/ollama|vertex/openai|vertex/serving|vertex/registry|builds/buildpack(/staticsite)?|hack/images/failing)$`},
+	{"net/http", `^giggle/(rest|api(/.*)?|gateway(/.*)?|metadata|artifacts/mirror|artifacts/registry|git/githttp|edge(/.*)?|shell|cloud|cmd/giggle|bench(/demo)?|builds/modproxy|builds/npmproxy|builds/dockerfile|builds/dockerapi|vertex/ollama|vertex/openai|vertex/serving|vertex/registry|builds/buildpack(/staticsite)?|hack/images/failing)$`},
 }
 
 // maxDirect is the budget of direct dependencies, counted in families.
