@@ -75,14 +75,13 @@ func newClient(
 	}
 	g := &guard{host: repo.RegistryStr(), inside: e.inside}
 	t := &http.Transport{
-		DialContext:           g.dial,
-		TLSHandshakeTimeout:   dialTimeout,
-		ForceAttemptHTTP2:     true,
-		MaxIdleConnsPerHost:   maxDownloads,
-		IdleConnTimeout:       time.Minute,
-		DisableCompression:    true, // what is hashed is what was sent
-		ResponseHeaderTimeout: stalls,
-		TLSClientConfig:       &tls.Config{MinVersion: tls.VersionTLS12},
+		DialContext:         g.dial,
+		TLSHandshakeTimeout: dialTimeout,
+		ForceAttemptHTTP2:   true,
+		MaxIdleConnsPerHost: maxDownloads,
+		IdleConnTimeout:     time.Minute,
+		DisableCompression:  true, // what is hashed is what was sent
+		TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12},
 	}
 	if e.ca != "" {
 		if t.TLSClientConfig.RootCAs, err = rootsWith(e.ca); err != nil {

@@ -23,6 +23,7 @@ const (
 	maxDownloads = 3   // layers that are downloaded at once
 	maxLayers    = 512 // of one image
 	maxTries     = 5   // of one layer without a byte of progress
+	maxRestarts  = 3   // of one layer from its first byte
 )
 
 // downloads brings blobs of registries into a directory of blobs. What came of one before the connection broke, or the
@@ -205,7 +206,7 @@ func (d *downloads) complete(
 	ctx context.Context, c *client, part v1.Descriptor, note *os.File, id string, size int64,
 ) error {
 	dg := blob.Digest(part.Digest.String())
-	damaged := 0
+	damaged, restarts := 0, 0
 	for tries := 0; ; {
 		was := size
 		var err error
@@ -232,6 +233,9 @@ func (d *downloads) complete(
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
 		case size > part.Size || fault.Is(err, fault.OutOfRange): // it begins anew
+			if restarts++; restarts > maxRestarts {
+				return fault.New(fault.Unavailable, "%s ends the layer %s before it is whole.", c.host, dg)
+			}
 			if err := d.blobs.AbortUpload(ctx, id); err != nil {
 				return err
 			}

@@ -119,11 +119,12 @@ func (p *Puller) Find(ctx context.Context, familiar string, say func(line string
 	if ok && (pinned || !mayPull || now.Sub(have.Checked).Abs() < fresh) {
 		return p.use(ctx, have)
 	}
+	standIn := Found{Digest: local.Digest, Index: local.Index, Kind: MadeStand, Size: local.Size, name: local.Name}
 	fallback := func() (Found, error) {
 		if ok {
 			return p.use(ctx, have)
 		}
-		return Found{Digest: local.Digest, Index: local.Index, Kind: MadeStand, Size: local.Size, name: local.Name}, missing
+		return standIn, missing
 	}
 	if !mayPull {
 		return fallback()
@@ -155,9 +156,14 @@ func (p *Puller) Find(ctx context.Context, familiar string, say func(line string
 		}
 		return fallback()
 	}
+	return Found{}, unpulled(familiar, err)
+}
+
+// unpulled is the fault of an image that can't be pulled.
+func unpulled(name string, err error) error {
 	f := *fault.From(err)
-	f.Message, f.Cause = fmt.Sprintf("The image %s can't be pulled: %s", familiar, f.Message), err
-	return Found{}, &f
+	f.Message, f.Cause = fmt.Sprintf("The image %.200s can't be pulled: %s", name, f.Message), err
+	return &f
 }
 
 // use notes that a cached image was asked for.
@@ -515,7 +521,7 @@ func (p *Puller) Fetch(ctx context.Context, reference, familiar string, say func
 	}
 	img, origin, err := p.bring(ctx, ref, d, false, p.room, say)
 	if err != nil {
-		return err
+		return unpulled(reference, err)
 	}
 	e := Entry{Origin: origin}
 	if img.index != nil {

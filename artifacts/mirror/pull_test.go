@@ -2,9 +2,7 @@ package mirror_test
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
-	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -35,7 +33,7 @@ type desk struct {
 
 func newDesk(t *testing.T, change func(*mirror.PullerConfig)) *desk {
 	t.Helper()
-	d := &desk{T: t, dir: t.TempDir(), hub: newHub(t), now: noon}
+	d := &desk{T: t, dir: t.TempDir(), hub: newHub(t), now: time.Now()}
 	d.reopen(change)
 	return d
 }
@@ -209,6 +207,3 @@ func TestPullNever(t *testing.T) {
 		})
 	}
 }
-
-var _ = fmt.Sprint
-var _ = http.StatusOK

@@ -74,20 +74,22 @@ type project struct {
 
 	// Guarded by the builder's lock.
 	users int
+	busy  int       // those of them that build
 	up    bool      // it has one of the places of running daemons
 	since time.Time // when the last user left
 	idle  *time.Timer
 
 	mu     sync.Mutex // held while the daemon starts and stops; taken before the builder's
 	daemon *engine.Daemon
-	tail   *tail // of the daemon's log
+	tail   *tail    // of the daemon's log
+	hosts  []string // registries that its builds have named, besides those that every BuildKit knows
 
 	hearing sync.Mutex
 	logs    map[io.Writer]bool // of the builds that are under way
 }
 
-// acquire makes sure that a project's BuildKit runs, and holds it until release is called.
-func (b *Builder) acquire(ctx context.Context, id string) (*project, error) {
+// acquire makes sure that a project's BuildKit runs and knows some registries, and holds it until release is called.
+func (b *Builder) acquire(ctx context.Context, id string, hosts []string) (*project, error) {
 	if id == "" || id != filepath.Base(id) || strings.HasPrefix(id, ".") {
 		return nil, fault.New(fault.InvalidArgument, "%.100q is no project.", id)
 	}
@@ -106,40 +108,83 @@ func (b *Builder) acquire(ctx context.Context, id string) (*project, error) {
 		p.idle.Stop()
 	}
 	b.mu.Unlock()
-	if err := p.ensure(ctx); err != nil {
-		p.release()
-		return nil, err
+	for {
+		others, err := p.ensure(ctx, hosts)
+		if err != nil {
+			p.leave(0)
+			return nil, err
+		}
+		if others == nil {
+			return p, nil
+		}
+		select {
+		case <-others:
+		case <-ctx.Done():
+			p.leave(0)
+			return nil, ctx.Err()
+		}
 	}
-	return p, nil
 }
 
 func stopping() error { return fault.New(fault.Unavailable, "The platform stops.") }
 
-// ensure starts the daemon where none runs.
-func (p *project) ensure(ctx context.Context) error {
+// ensure starts the daemon where none runs that knows the registries: what it is told of them it reads once. Where
+// others build with one that doesn't, it returns what is closed when that may have changed.
+func (p *project) ensure(ctx context.Context, hosts []string) (others <-chan struct{}, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	news := slices.ContainsFunc(hosts, func(h string) bool { return !slices.Contains(p.hosts, h) })
 	if p.daemon != nil {
 		select {
 		case <-p.daemon.Done(): // it crashed
 			p.b.cfg.Log.Error("BuildKit ended by itself", "project", p.id, "err", p.daemon.Err(), "log",
 				p.tail.String())
 			if err := p.stopLocked(); err != nil {
-				return err
+				return nil, err
 			}
 		default:
-			return nil
+			p.b.mu.Lock()
+			busy, changed := p.busy, p.b.changed
+			if !news {
+				p.busy++
+			}
+			p.b.mu.Unlock()
+			if !news {
+				return nil, nil
+			}
+			if busy > 0 {
+				return changed, nil
+			}
+			if err := p.stopLocked(); err != nil {
+				return nil, err
+			}
 		}
 	}
+	if news {
+		if len(p.hosts) >= maxProjectHosts {
+			p.hosts = nil
+		}
+		p.hosts = append(p.hosts, hosts...)
+		slices.Sort(p.hosts)
+		p.hosts = slices.Compact(p.hosts)
+	}
 	if err := p.b.place(ctx, p); err != nil {
-		return err
+		return nil, err
 	}
-	err := p.startLocked(ctx)
-	if err != nil && p.daemon == nil {
-		p.b.vacate(p)
+	if err := p.startLocked(ctx); err != nil {
+		if p.daemon == nil {
+			p.b.vacate(p)
+		}
+		return nil, err
 	}
-	return err
+	p.b.mu.Lock()
+	defer p.b.mu.Unlock()
+	p.busy++
+	return nil, nil
 }
+
+// maxProjectHosts bounds the registries that a project's BuildKit is told of besides those that all are.
+const maxProjectHosts = 256
 
 // place waits until fewer daemons run than may: the one that has been idle longest is stopped for it.
 func (b *Builder) place(ctx context.Context, p *project) error {
@@ -192,15 +237,22 @@ func (b *Builder) newsLocked() {
 	b.changed = make(chan struct{})
 }
 
-func (p *project) release() {
+// release ends what acquire began.
+func (p *project) release() { p.leave(1) }
+
+func (p *project) leave(busy int) {
 	b := p.b
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if p.users--; p.users > 0 || b.closed {
+	p.busy -= busy
+	p.users--
+	if b.closed {
 		return
 	}
-	p.since = time.Now()
-	p.idle = time.AfterFunc(b.cfg.Idle, p.rest)
+	if p.users == 0 {
+		p.since = time.Now()
+		p.idle = time.AfterFunc(b.cfg.Idle, p.rest)
+	}
 	b.newsLocked()
 }
 
@@ -271,7 +323,7 @@ func (p *project) startLocked(ctx context.Context) error {
 		Programs: programs,
 		Files: append([]engine.File{
 			{Path: "/etc/hosts", Data: []byte("127.0.0.1 localhost\n")},
-			{Path: configPath, Data: []byte(b.config(in(runtime.Name)))},
+			{Path: configPath, Data: []byte(b.config(in(runtime.Name), p.hosts))},
 			{Path: trustPath, Data: b.cfg.Trust},
 			{Path: runtime.PlanFile(in(runtime.Name)), Data: plan},
 		}, b.cfg.Files...),
@@ -452,7 +504,7 @@ func (b *Builder) Close() error {
 
 // config is BuildKit's configuration (docs/buildkitd.toml.md in its source). The host's network, as it calls it, is the
 // namespace that our runtime gives to each step.
-func (b *Builder) config(runtime string) string {
+func (b *Builder) config(runtime string, more []string) string {
 	var s strings.Builder
 	fmt.Fprintf(&s, `[worker.oci]
 enabled = true
@@ -473,7 +525,7 @@ enabled = false
 [registry.%q]
 http = true
 `, runtime, (b.cfg.Cache-b.cfg.Cache/4)>>20, socketAddress)
-	hosts := append(slices.Clone(b.cfg.Hosts), foreign...)
+	hosts := slices.Concat(b.cfg.Hosts, foreign, more)
 	slices.Sort(hosts)
 	for _, host := range slices.Compact(hosts) {
 		fmt.Fprintf(&s, "[registry.%q]\nmirrors = [%q]\n", host, socketAddress+"/mirror")

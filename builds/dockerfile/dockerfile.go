@@ -229,14 +229,15 @@ func (b *Builder) Build(ctx context.Context, r Request, log io.Writer) (_ Image,
 		return Image{}, fault.New(fault.InvalidArgument, "The Dockerfile %.200q must be within the build context.",
 			r.Dockerfile)
 	}
-	if err := b.look(r, log); err != nil {
+	hosts, err := b.look(r, log)
+	if err != nil {
 		return Image{}, err
 	}
 	if b.cfg.Binary == "" {
 		return Image{}, fault.New(fault.FailedPrecondition,
 			"This program is not giggle itself and builds no Dockerfiles.")
 	}
-	p, err := b.acquire(ctx, r.Build.Project)
+	p, err := b.acquire(ctx, r.Build.Project, hosts)
 	if err != nil {
 		return Image{}, err
 	}
@@ -263,29 +264,65 @@ func (l *sharedLog) Write(p []byte) (int, error) {
 	return l.w.Write(p)
 }
 
-// look reads the Dockerfile before BuildKit does, for what would need a network.
-func (b *Builder) look(r Request, log io.Writer) error {
+// maxDockerfile bounds what is looked at of a Dockerfile, in bytes.
+const maxDockerfile = 1 << 20
+
+// look reads the Dockerfile before BuildKit does, for what would need a network. It returns the registries that BuildKit
+// has to know.
+func (b *Builder) look(r Request, log io.Writer) (hosts []string, err error) {
 	root, err := os.OpenRoot(r.Context)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer func() { _ = root.Close() }() // it was only read
 	f, err := root.OpenFile(r.Dockerfile, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
-		return fault.New(fault.FailedPrecondition, "unable to prepare context: there is no Dockerfile %q in the source",
+		return nil, fault.New(fault.FailedPrecondition, "unable to prepare context: there is no Dockerfile %q in the source",
 			r.Dockerfile)
 	}
 	defer func() { _ = f.Close() }() // it was only read
 	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
-		return fault.New(fault.FailedPrecondition, "unable to prepare context: %q is not a file", r.Dockerfile)
+		return nil, fault.New(fault.FailedPrecondition, "unable to prepare context: %q is not a file", r.Dockerfile)
 	}
-	lines := bufio.NewScanner(io.LimitReader(f, 64<<10))
-	for lines.Scan() && strings.HasPrefix(strings.TrimSpace(lines.Text()), "#") {
-		if m := syntaxLine().FindStringSubmatch(lines.Text()); m != nil {
+	lines, top := bufio.NewScanner(io.LimitReader(f, maxDockerfile)), true
+	for lines.Scan() {
+		text := lines.Text()
+		top = top && strings.HasPrefix(strings.TrimSpace(text), "#")
+		if m := syntaxLine().FindStringSubmatch(text); top && m != nil {
 			_, _ = fmt.Fprintf(log, "# syntax=%s is ignored: BuildKit's own Dockerfile frontend builds it.\n", m[1])
 		}
+		if baseLine().MatchString(text) {
+			hosts = append(hosts, b.unknown(text)...)
+		}
 	}
-	return nil
+	for _, v := range r.Args {
+		hosts = append(hosts, b.unknown(v)...)
+	}
+	slices.Sort(hosts)
+	hosts = slices.Compact(hosts)
+	return hosts[:min(len(hosts), maxHosts)], nil
+}
+
+// maxHosts bounds the registries that one Dockerfile brings up.
+const maxHosts = 32
+
+// baseLine finds the lines of a Dockerfile that may name an image.
+var baseLine = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(?i)^\s*(FROM|ARG)\s|\bfrom=`) })
+
+// hostOf finds what may be the host of a registry, before the name of an image.
+var hostOf = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?:^|[\s="',])([a-z0-9][a-z0-9-]*(?:\.[a-z0-9][a-z0-9-]*)*(?::[0-9]{1,5})?)/[a-z0-9]`)
+})
+
+// unknown are the registries in a text that BuildKit isn't told of anyway.
+func (b *Builder) unknown(text string) (hosts []string) {
+	for _, m := range hostOf().FindAllStringSubmatch(text, maxHosts) {
+		host := m[1]
+		if strings.ContainsAny(host, ".:") && !slices.Contains(foreign, host) && !slices.Contains(b.cfg.Hosts, host) {
+			hosts = append(hosts, host)
+		}
+	}
+	return hosts
 }
 
 var syntaxLine = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^\s*#\s*syntax\s*=\s*(\S{1,200})`) })
