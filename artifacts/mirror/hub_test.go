@@ -34,7 +34,7 @@ type hub struct {
 	layer    func(w http.ResponseWriter, r *http.Request, content []byte) bool
 }
 
-func newHub(t *testing.T) *hub {
+func newHub(t testing.TB) *hub {
 	h := &hub{blobs: map[string][]byte{}, tags: map[string]string{}, asked: map[string]int{}}
 	h.Server = httptest.NewServer(http.HandlerFunc(h.serve))
 	h.storage = httptest.NewServer(http.HandlerFunc(h.store))
@@ -165,6 +165,11 @@ func (h *hub) serve(w http.ResponseWriter, r *http.Request) {
 			_, _ = w.Write([]byte(`{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}`))
 			return
 		}
+		var probe struct {
+			MediaType string `json:"mediaType"`
+		}
+		_ = json.Unmarshal(b, &probe) // what is no manifest has none
+		w.Header().Set("Content-Type", probe.MediaType)
 		w.Header().Set("Docker-Content-Digest", digest)
 		w.Header().Set("RateLimit-Limit", "100;w=21600")
 		_, _ = w.Write(b)

@@ -60,8 +60,9 @@ type Puller struct {
 
 // rest is until when a registry is not asked again where there is something else to take, and why.
 type rest struct {
-	until time.Time
-	err   error
+	until  time.Time
+	length time.Duration
+	err    error
 }
 
 const (
@@ -96,8 +97,8 @@ type Found struct {
 }
 
 // Find finds an image by its familiar name, and pulls it where that is allowed. Say is told, a line at a time, what
-// goes on; it may be nil. It fails with NotFound where pulls are not allowed; else the fault says why the image can't be
-// pulled.
+// goes on; it may be nil. It fails with NotFound where pulls are not allowed; else the fault says why the image can't
+// be pulled.
 func (p *Puller) Find(ctx context.Context, familiar string, say func(line string)) (Found, error) {
 	if say == nil {
 		say = func(string) {}
@@ -141,6 +142,9 @@ func (p *Puller) Find(ctx context.Context, familiar string, say func(line string
 	found, err := p.join(ctx, familiar, say, func(ctx context.Context, say func(string)) (Found, error) {
 		return p.pull(ctx, ref, familiar, have, something, say)
 	})
+	if err == nil {
+		p.answered(host)
+	}
 	if err == nil || ctx.Err() != nil {
 		return found, err
 	}
@@ -183,28 +187,33 @@ func (p *Puller) resting(keys ...string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, key := range keys {
-		if r, ok := p.later[key]; ok {
-			if p.cfg.Now().Before(r.until) {
-				return r.err
-			}
-			delete(p.later, key)
+		if r, ok := p.later[key]; ok && p.cfg.Now().Before(r.until) {
+			return r.err
 		}
 	}
 	return nil
 }
 
-// rest has a registry left alone for a while, or one image of it.
+// rest has a registry left alone for a while, twice as long each time that it is asked in vain, or one image of it.
 func (p *Puller) rest(host, familiar string, err error) {
-	key, length := familiar, fresh
-	if passing(err) {
-		key, length = host, min(max(fault.From(err).RetryAfter, restTime), fresh)
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	key, length := familiar, fresh
+	if passing(err) {
+		key = host
+		length = min(max(fault.From(err).RetryAfter, restTime, 2*p.later[host].length), fresh)
+	}
 	if len(p.later) >= restCount {
 		clear(p.later)
 	}
-	p.later[key] = rest{p.cfg.Now().Add(length), err}
+	p.later[key] = rest{p.cfg.Now().Add(length), length, err}
+}
+
+// answered forgets that a registry was asked in vain.
+func (p *Puller) answered(host string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.later, host)
 }
 
 // pull asks the registry for an image, mirrors of it first, and brings what is not here.

@@ -267,8 +267,8 @@ func (l *sharedLog) Write(p []byte) (int, error) {
 // maxDockerfile bounds what is looked at of a Dockerfile, in bytes.
 const maxDockerfile = 1 << 20
 
-// look reads the Dockerfile before BuildKit does, for what would need a network. It returns the registries that BuildKit
-// has to know.
+// look reads the Dockerfile before BuildKit does, for what would need a network. It returns the registries that
+// BuildKit has to know.
 func (b *Builder) look(r Request, log io.Writer) (hosts []string, err error) {
 	root, err := os.OpenRoot(r.Context)
 	if err != nil {
@@ -296,7 +296,7 @@ func (b *Builder) look(r Request, log io.Writer) (hosts []string, err error) {
 		}
 	}
 	for _, v := range r.Args {
-		hosts = append(hosts, b.unknown(v)...)
+		hosts = append(hosts, b.unknown("="+v)...)
 	}
 	slices.Sort(hosts)
 	hosts = slices.Compact(hosts)
@@ -309,16 +309,18 @@ const maxHosts = 32
 // baseLine finds the lines of a Dockerfile that may name an image.
 var baseLine = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(?i)^\s*(FROM|ARG)\s|\bfrom=`) })
 
-// hostOf finds what may be the host of a registry, before the name of an image.
+// hostOf finds what may be the host of a registry: before the name of an image, or as the value of an argument.
 var hostOf = sync.OnceValue(func() *regexp.Regexp {
-	return regexp.MustCompile(`(?:^|[\s="',])([a-z0-9][a-z0-9-]*(?:\.[a-z0-9][a-z0-9-]*)*(?::[0-9]{1,5})?)/[a-z0-9]`)
+	const label, port = `[a-z0-9][a-z0-9-]*`, `:[0-9]{1,5}`
+	named := `(?:` + label + `\.)+[a-z]{2,63}(?:` + port + `)?|[0-9]{1,3}(?:\.[0-9]{1,3}){3}(?:` + port + `)?`
+	return regexp.MustCompile(`(?:^|[\s="',])(` + named + `|` + label + port + `)/[a-z0-9]` +
+		`|=["']?(` + named + `)(?:["'/\s]|$)`)
 })
 
 // unknown are the registries in a text that BuildKit isn't told of anyway.
 func (b *Builder) unknown(text string) (hosts []string) {
 	for _, m := range hostOf().FindAllStringSubmatch(text, maxHosts) {
-		host := m[1]
-		if strings.ContainsAny(host, ".:") && !slices.Contains(foreign, host) && !slices.Contains(b.cfg.Hosts, host) {
+		if host := m[1] + m[2]; !slices.Contains(foreign, host) && !slices.Contains(b.cfg.Hosts, host) {
 			hosts = append(hosts, host)
 		}
 	}

@@ -22,7 +22,7 @@ import (
 
 // pullFlags are what says whether and how foreign images are pulled.
 type pullFlags struct {
-	pull       string // auto or never
+	pull       string // auto, never or always
 	limit      string // of the cache
 	registries string
 }
@@ -46,9 +46,11 @@ func (p *program) policy(f pullFlags, dir string) (out mirror.Policy, err error)
 	switch f.pull {
 	case "auto":
 		out.Allowed = defaultRoute(os.DirFS("/"))
+	case "always":
+		out.Allowed = true
 	case "never", "":
 	default:
-		return out, fault.New(fault.InvalidArgument, "--pull %q is not auto or never.", f.pull)
+		return out, fault.New(fault.InvalidArgument, "--pull %q is not auto, never or always.", f.pull)
 	}
 	if out.Limit, err = cloudrun.Bytes(f.limit); err != nil || out.Limit < 0 {
 		return out, fault.New(fault.InvalidArgument, "--pull-limit %q is not a size such as 20Gi.", f.limit)

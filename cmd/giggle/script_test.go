@@ -124,13 +124,14 @@ func runScripts(t *testing.T, dir string) {
 			return os.Mkdir(home, 0o700)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"up":     cmdUp,
-			"down":   cmdDown,
-			"freeze": cmdKill,
-			"online": cmdOnline,
-			"status": cmdStatus,
-			"until":  cmdUntil,
-			"setvar": cmdSetvar,
+			"up":       cmdUp,
+			"down":     cmdDown,
+			"freeze":   cmdKill,
+			"online":   cmdOnline,
+			"status":   cmdStatus,
+			"until":    cmdUntil,
+			"setvar":   cmdSetvar,
+			"registry": cmdRegistry,
 		},
 	})
 }
