@@ -38,7 +38,8 @@ const (
 	useful = 10 * time.Minute
 	// inUse is how long an image stays after it was asked for, whatever else wants its place: a build that has read its
 	// manifest reads its layers later.
-	inUse = time.Hour
+	inUse     = time.Hour
+	maxCached = 5000 // images
 	// halfLife is how long what is half downloaded waits for somebody to go on.
 	halfLife = 7 * 24 * time.Hour
 )
@@ -178,7 +179,12 @@ func (m *Mirror) Collect(ctx context.Context, limit, room int64, now time.Time) 
 	}); err != nil {
 		return done, err
 	}
-	before := total
+	before, count := total, 0
+	half, err := m.abandoned(ctx, blobs, max(limit-total-room, 0))
+	if err != nil {
+		return done, err
+	}
+	total += half
 	err = m.changeCache(ctx, func(all []cached) []cached {
 		slices.SortStableFunc(all, func(a, b cached) int { return a.Used.Compare(b.Used) })
 		users := map[blob.Digest]int{}
@@ -193,11 +199,13 @@ func (m *Mirror) Collect(ctx context.Context, limit, room int64, now time.Time) 
 			}
 		}
 		var left []cached
+		count = len(all)
 		for _, c := range all {
-			if total+room <= limit || now.Sub(c.Used) < inUse {
+			if total+room <= limit && count < maxCached || now.Sub(c.Used) < inUse {
 				left = append(left, c)
 				continue
 			}
+			count--
 			done.Images = append(done.Images, c.Name)
 			for _, d := range c.Parts {
 				if users[d]--; users[d] == 0 {
@@ -213,10 +221,66 @@ func (m *Mirror) Collect(ctx context.Context, limit, room int64, now time.Time) 
 	// Those that are young may belong to a pull of another process, which has no entry yet.
 	removed, err := blobs.Collect(ctx, now.Add(-inUse), needs{m})
 	done.Freed, done.Size = removed.Freed, before-removed.Freed
-	if err == nil && total+room > limit {
+	if err == nil && (total+room > limit || count >= maxCached) {
 		err = fault.New(fault.ResourceExhausted,
-			"The cache of foreign images has no room for %s: all of its %s were used within the last hour, and %s are the most (--pull-limit).",
-			bytesText(room), bytesText(total), bytesText(limit))
+			"The cache of foreign images has no room for %s: its %d images of %s were all used within the last hour, and %s are the most (--pull-limit).",
+			bytesText(room), count, bytesText(total), bytesText(limit))
 	}
 	return done, err
+}
+
+func (m *Mirror) partialDir() string { return filepath.Join(m.cacheDir(), "partial") }
+
+// abandoned returns how many bytes there are of downloads into the cache that nobody goes on with. Those that are more
+// than the room that is left for them are removed, the oldest first.
+func (m *Mirror) abandoned(ctx context.Context, blobs *blob.Dir, room int64) (total int64, err error) {
+	entries, err := os.ReadDir(m.partialDir())
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	type half struct {
+		note *os.File
+		id   string
+		size int64
+		at   time.Time
+	}
+	var all []half
+	defer func() {
+		for _, h := range all {
+			err = errors.Join(err, h.note.Close())
+		}
+	}()
+	for _, e := range entries {
+		note, ok := tryLock(filepath.Join(m.partialDir(), e.Name()))
+		if !ok { // it goes on
+			continue
+		}
+		h := half{note: note}
+		all = append(all, h)
+		b := make([]byte, 64)
+		n, _ := note.Read(b) // one that is empty has no upload
+		h.id = string(b[:n])
+		if h.size, err = blobs.UploadSize(ctx, h.id); err != nil && !fault.Is(err, fault.NotFound) {
+			return total, err
+		}
+		if st, err := note.Stat(); err == nil {
+			h.at = st.ModTime()
+		}
+		all[len(all)-1] = h
+		total += h.size
+	}
+	slices.SortFunc(all, func(a, b half) int { return a.at.Compare(b.at) })
+	for _, h := range all {
+		if total <= room {
+			break
+		}
+		if err := blobs.AbortUpload(ctx, h.id); err != nil && !fault.Is(err, fault.NotFound) {
+			return total, err
+		}
+		if err := os.Remove(h.note.Name()); err != nil {
+			return total, err
+		}
+		total -= h.size
+	}
+	return total, err
 }

@@ -280,3 +280,35 @@ func TestReadRegistries(t *testing.T) {
 		}
 	}
 }
+
+// What is half downloaded counts, and goes first: a registry that breaks off again and again fills no disk.
+func TestAbandonedDownloadsAreBounded(t *testing.T) {
+	d := newDesk(t, func(c *mirror.PullerConfig) { c.Policy.Limit = 250_000; c.Stalls = 5 * time.Second })
+	sizes := map[int]bool{}
+	for i := range 5 {
+		image, layer := d.hub.image(t, runtime.GOARCH, randomText(100_000)+fmt.Sprint(i))
+		sizes[len(d.hub.blobs[layer])] = true
+		d.hub.tag(fmt.Sprintf("library/app:%d", i), image)
+	}
+	d.hub.layer = func(w http.ResponseWriter, _ *http.Request, b []byte) bool {
+		if sizes[len(b)] {
+			_, _ = (&brokenWriter{w, 90_000}).Write(b)
+		}
+		return false
+	}
+	for i := range 5 {
+		if _, err := d.text(t.Context(), d.name(fmt.Sprintf("library/app:%d", i))); !fault.Is(err, fault.Unavailable) {
+			t.Errorf("a layer that breaks off: %v", err)
+		}
+	}
+	var size int64
+	files, _ := filepath.Glob(filepath.Join(d.dir, "cache", "blobs", "uploads", "*"))
+	for _, f := range files {
+		if st, err := os.Stat(f); err == nil {
+			size += st.Size()
+		}
+	}
+	if size == 0 || size > 250_000 {
+		t.Errorf("%d bytes of %d downloads are half there", size, len(files))
+	}
+}

@@ -342,21 +342,36 @@ func lockFile(ctx context.Context, path string) (*os.File, error) {
 		if err != nil {
 			return nil, err
 		}
-		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if err == nil {
-			// Who had it may have removed it.
-			mine, err := f.Stat()
-			named, gone := os.Stat(path)
-			if err == nil && gone == nil && os.SameFile(mine, named) {
-				return f, nil
-			}
-		} else if !errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, errors.Join(err, f.Close())
+		if locked(f) {
+			return f, nil
 		}
 		if err := errors.Join(f.Close(), sleep(ctx, 50*time.Millisecond)); err != nil {
 			return nil, err
 		}
 	}
+}
+
+// tryLock is lockFile for a file that is there and that nobody has.
+func tryLock(path string) (*os.File, bool) {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return nil, false
+	}
+	if !locked(f) {
+		_ = f.Close() // nothing was written
+		return nil, false
+	}
+	return f, true
+}
+
+// locked locks a file, unless somebody has it, or has removed it.
+func locked(f *os.File) bool {
+	if syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil {
+		return false
+	}
+	mine, err := f.Stat()
+	named, gone := os.Stat(f.Name())
+	return err == nil && gone == nil && os.SameFile(mine, named)
 }
 
 // sleep waits, unless ctx ends.

@@ -56,6 +56,7 @@ type Puller struct {
 	mu      sync.Mutex
 	flights map[string]*flight // by familiar name
 	later   map[string]rest    // by host or familiar name: what was asked for in vain
+	coming  int64              // bytes of the images that are being pulled
 }
 
 // rest is until when a registry is not asked again where there is something else to take, and why.
@@ -236,7 +237,10 @@ func (p *Puller) pull(
 			return Found{Digest: have.Digest, Index: have.Index, Kind: Cached, Size: have.Size, name: have.Name}, err
 		}
 	}
+	var expected int64
 	img, origin, err := p.bring(ctx, ref, d, hurry, func(size int64) error {
+		p.expect(-expected) // of a mirror that has failed
+		expected = 0
 		if err := p.room(size); err != nil {
 			return err
 		}
@@ -245,9 +249,11 @@ func (p *Puller) pull(
 				"%s has %s; the cache of foreign images may have %s (--pull-limit).", familiar, bytesText(size),
 				bytesText(p.cfg.Policy.Limit))
 		}
-		_, err := p.cfg.Mirror.Collect(ctx, p.cfg.Policy.Limit, size, now)
+		expected = size
+		_, err := p.cfg.Mirror.Collect(ctx, p.cfg.Policy.Limit, p.expect(size), now)
 		return err
 	}, say)
+	p.expect(-expected)
 	if err != nil {
 		return Found{}, err
 	}
@@ -271,6 +277,14 @@ func (p *Puller) pull(
 		return Found{}, err
 	}
 	return Found{Digest: c.Digest, Index: c.Index, Kind: Cached, Size: c.Size, name: c.Name}, nil
+}
+
+// expect counts an image that is about to come, and returns what is to come in all.
+func (p *Puller) expect(size int64) int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.coming += size
+	return p.coming
 }
 
 // clients calls fn with a client of each place that has a registry's images, until one has not failed.
@@ -367,7 +381,7 @@ func (p *Puller) cacheDownloads() (*downloads, error) {
 	}
 	blobs, err := p.cfg.Mirror.cacheBlobs()
 	if err == nil {
-		p.downloads, err = newDownloads(blobs, filepath.Join(p.cfg.Mirror.cacheDir(), "partial"), p.cfg.Pause, p.cfg.Now)
+		p.downloads, err = newDownloads(blobs, p.cfg.Mirror.partialDir(), p.cfg.Pause, p.cfg.Now)
 	}
 	if err == nil {
 		err = p.downloads.expire(context.Background(), p.cfg.Now().Add(-halfLife))

@@ -29,8 +29,8 @@ type stage struct {
 	familiar func(ref string) (string, error)
 
 	mu      sync.Mutex
-	secrets map[string]string    // by the name of the repository
-	logs    map[string]io.Writer // of the builds under way, by the same
+	secrets map[string]string            // by the name of the repository
+	logs    map[string]func(line string) // of the builds under way, by the same
 	own     map[blob.Digest]struct{}
 	reasons map[string]string // why there is no image of a name
 }
@@ -41,7 +41,7 @@ func newStage(cfg Config) *stage {
 		foreign:  cfg.Foreign,
 		familiar: cfg.Familiar,
 		secrets:  map[string]string{},
-		logs:     map[string]io.Writer{},
+		logs:     map[string]func(string){},
 		reasons:  map[string]string{},
 		own:      map[blob.Digest]struct{}{},
 	}
@@ -67,11 +67,11 @@ type repository struct {
 }
 
 // open makes a repository for one build, whose log says what comes from elsewhere.
-func (s *stage) open(log io.Writer) (_ repository, done func()) {
+func (s *stage) open(say func(line string)) (_ repository, done func()) {
 	r := repository{"stage/" + strings.ToLower(rand.Text()), rand.Text()}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.secrets[r.name], s.logs[r.name] = r.secret, log
+	s.secrets[r.name], s.logs[r.name] = r.secret, say
 	return r, func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -84,8 +84,8 @@ func (s *stage) open(log io.Writer) (_ repository, done func()) {
 func (s *stage) say(line string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, log := range s.logs {
-		_, _ = io.WriteString(log, line+"\n") // a log that fails ends its build by itself
+	for _, say := range s.logs {
+		say(line)
 	}
 }
 
