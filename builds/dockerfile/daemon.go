@@ -100,7 +100,8 @@ func (b *Builder) acquire(ctx context.Context, id string, hosts []string) (*proj
 	}
 	p := b.projects[id]
 	if p == nil {
-		p = &project{b: b, id: id, stage: newStage(b.cfg)}
+		p = &project{b: b, id: id}
+		p.stage = newStage(b.cfg, p.say)
 		b.projects[id] = p
 	}
 	p.users++

@@ -381,8 +381,7 @@ func (p *project) solve(ctx context.Context, r Request, dir string, log io.Write
 	if err != nil {
 		return Image{}, err
 	}
-	out := &failure{to: log}
-	repository, done := p.stage.open(out.say)
+	repository, done := p.stage.open()
 	defer done()
 	j := job{
 		Address:  "unix://" + p.socket(),
@@ -402,6 +401,7 @@ func (p *project) solve(ctx context.Context, r Request, dir string, log io.Write
 	cmd.Dir, cmd.Env = dir, []string{"DOCKER_CONFIG=" + dir, "HOME=" + dir, "SSL_CERT_FILE=" + b.path(trustFile)}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	cmd.WaitDelay = 5 * time.Second
+	out := &failure{to: log}
 	var result bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(in), &result, out
 	if err := p.run(cmd); err != nil {
@@ -486,13 +486,6 @@ func (f *failure) Write(p []byte) (int, error) {
 		p = p[i+1:]
 	}
 	return n, nil
-}
-
-// say writes a line of ours between those of BuildKit.
-func (f *failure) say(line string) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	_, _ = io.WriteString(f.to, line+"\n") // a log that fails ends its build by itself
 }
 
 func (f *failure) line() {

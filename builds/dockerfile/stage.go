@@ -25,23 +25,23 @@ import (
 type stage struct {
 	blobs   *blob.Dir
 	foreign Foreign
+	say     func(line string) // to the builds under way: BuildKit does not tell for which of them it asks
 	// familiar is the mirror's name of a reference.
 	familiar func(ref string) (string, error)
 
 	mu      sync.Mutex
-	secrets map[string]string            // by the name of the repository
-	logs    map[string]func(line string) // of the builds under way, by the same
+	secrets map[string]string // by the name of the repository
 	own     map[blob.Digest]struct{}
 	reasons map[string]string // why there is no image of a name
 }
 
-func newStage(cfg Config) *stage {
+func newStage(cfg Config, say func(line string)) *stage {
 	return &stage{
 		blobs:    cfg.Blobs,
 		foreign:  cfg.Foreign,
+		say:      say,
 		familiar: cfg.Familiar,
 		secrets:  map[string]string{},
-		logs:     map[string]func(string){},
 		reasons:  map[string]string{},
 		own:      map[blob.Digest]struct{}{},
 	}
@@ -66,26 +66,16 @@ type repository struct {
 	name, secret string
 }
 
-// open makes a repository for one build, whose log says what comes from elsewhere.
-func (s *stage) open(say func(line string)) (_ repository, done func()) {
+// open makes a repository for one build.
+func (s *stage) open() (_ repository, done func()) {
 	r := repository{"stage/" + strings.ToLower(rand.Text()), rand.Text()}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.secrets[r.name], s.logs[r.name] = r.secret, say
+	s.secrets[r.name] = r.secret
 	return r, func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		delete(s.secrets, r.name)
-		delete(s.logs, r.name)
-	}
-}
-
-// say puts a line into the logs of the builds under way: BuildKit does not tell for which of them it asks.
-func (s *stage) say(line string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, say := range s.logs {
-		say(line)
 	}
 }
 

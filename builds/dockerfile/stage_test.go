@@ -44,8 +44,8 @@ func TestStageServesOnlyItsOwn(t *testing.T) {
 		return string(info.Digest)
 	}
 	private, public := put(platform, "an object of another project"), put(foreign, "a layer of the mirror")
-	s := newStage(Config{Blobs: platform, Foreign: noMirror{foreign}, Familiar: mirror.Familiar, Log: slog.Default()})
-	repo, done := s.open(func(string) {})
+	s := newStage(Config{Blobs: platform, Foreign: noMirror{foreign}, Familiar: mirror.Familiar, Log: slog.Default()}, func(string) {})
+	repo, done := s.open()
 	call := func(method, path, body string) (int, string) {
 		r := httptest.NewRequest(method, "/v2/"+path, strings.NewReader(body))
 		r.SetBasicAuth(stageUser, repo.secret)

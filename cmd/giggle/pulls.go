@@ -1,10 +1,7 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
 	"io"
-	"io/fs"
 	"log/slog"
 	"net/url"
 	"os"
@@ -16,6 +13,7 @@ import (
 	"golang.org/x/net/http/httpproxy"
 
 	"giggle/artifacts/mirror"
+	"giggle/engine/egress"
 	"giggle/fault"
 	cloudrun "giggle/run"
 )
@@ -45,7 +43,7 @@ func (f *pullFlags) registriesFlag(c *cobra.Command) {
 func (p *program) policy(f pullFlags, dir string) (out mirror.Policy, err error) {
 	switch f.pull {
 	case "auto":
-		out.Allowed = defaultRoute(os.DirFS("/"))
+		out.Allowed = online()
 	case "always":
 		out.Allowed = true
 	case "never", "":
@@ -89,26 +87,14 @@ func (p *program) proxy() func(*url.URL) (*url.URL, error) {
 	return cfg.ProxyFunc()
 }
 
-// defaultRoute reports whether the machine has one, over IPv4 or IPv6, as the kernel's tables say it (proc(5)).
-func defaultRoute(root fs.FS) bool {
-	routes := func(name string, is func(fields []string) bool) bool {
-		b, err := fs.ReadFile(root, name)
-		if err != nil {
-			return false
+// online reports whether the machine has a default route, over IPv4 or IPv6.
+func online() bool {
+	for _, v6 := range []bool{false, true} {
+		if device, err := egress.DefaultRoute(v6); err == nil && device != "" {
+			return true
 		}
-		lines := bufio.NewScanner(bytes.NewReader(b))
-		for lines.Scan() {
-			if f := strings.Fields(lines.Text()); len(f) >= 8 && is(f) {
-				return true
-			}
-		}
-		return false
 	}
-	v4 := func(f []string) bool { return f[0] != "lo" && f[1] == "00000000" && f[7] == "00000000" }
-	v6 := func(f []string) bool {
-		return len(f) >= 10 && f[9] != "lo" && f[0] == strings.Repeat("0", 32) && f[1] == "00"
-	}
-	return routes("proc/net/route", v4) || routes("proc/net/ipv6_route", v6)
+	return false
 }
 
 // pullerFlags adds the flags of a command that asks registries, and returns what opens the mirror.
