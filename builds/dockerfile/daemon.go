@@ -173,6 +173,7 @@ func (p *project) ensure(ctx context.Context, hosts []string) (others <-chan str
 		return nil, err
 	}
 	if err := p.startLocked(ctx); err != nil {
+		p.hosts = nil // none of them keeps the next build from starting it
 		if p.daemon == nil {
 			p.b.vacate(p)
 		}

@@ -25,6 +25,7 @@ func TestRegistriesOfADockerfile(t *testing.T) {
 		"ARG V=1.22\nARG P=python:3\nFROM $P":                                        {map[string]string{"V": "1.23", "T": "debian:12"}, nil},
 		"ARG R\nFROM $R/a":                                                           {map[string]string{"R": "127.0.0.1:5000"}, []string{"127.0.0.1:5000"}},
 		"RUN curl https://example.com/x":                                             {},
+		"FROM 169.254.169.254/stage/x":                                               {},
 		"FROM \"]evil\"/a":                                                           {},
 	} {
 		dir := t.TempDir()
