@@ -170,6 +170,12 @@ func (m *Mirror) Collect(ctx context.Context, limit, room int64, now time.Time) 
 	if err != nil {
 		return done, err
 	}
+	// Those that are young may belong to a pull, which has no entry yet.
+	removed, err := blobs.Collect(ctx, now.Add(-inUse), needs{m})
+	if err != nil {
+		return done, err
+	}
+	done.Freed = removed.Freed
 	sizes := map[blob.Digest]int64{}
 	var total int64
 	if err := blobs.Walk(ctx, func(i blob.Info) error {
@@ -193,11 +199,6 @@ func (m *Mirror) Collect(ctx context.Context, limit, room int64, now time.Time) 
 				users[d]++
 			}
 		}
-		for d, size := range sizes { // of no image: of one that was removed
-			if users[d] == 0 {
-				total -= size
-			}
-		}
 		var left []cached
 		count = len(all)
 		for _, c := range all {
@@ -218,9 +219,8 @@ func (m *Mirror) Collect(ctx context.Context, limit, room int64, now time.Time) 
 	if err != nil {
 		return done, err
 	}
-	// Those that are young may belong to a pull of another process, which has no entry yet.
-	removed, err := blobs.Collect(ctx, now.Add(-inUse), needs{m})
-	done.Freed, done.Size = removed.Freed, before-removed.Freed
+	removed, err = blobs.Collect(ctx, now.Add(-inUse), needs{m})
+	done.Freed, done.Size = done.Freed+removed.Freed, before-removed.Freed
 	if err == nil && (total+room > limit || count >= maxCached) {
 		err = fault.New(fault.ResourceExhausted,
 			"The cache of foreign images has no room for %s: its %d images of %s were all used within the last hour, and %s are the most (--pull-limit).",

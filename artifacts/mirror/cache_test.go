@@ -312,3 +312,31 @@ func TestAbandonedDownloadsAreBounded(t *testing.T) {
 		t.Errorf("%d bytes of %d downloads are half there", size, len(files))
 	}
 }
+
+// Layers of images that never became whole count, too, until they are old enough to be removed.
+func TestLayersOfNoImageAreBounded(t *testing.T) {
+	d := newDesk(t, func(c *mirror.PullerConfig) { c.Policy.Limit = 250_000 })
+	for i := range 3 {
+		image, _ := d.hub.image(t, runtime.GOARCH, randomText(100_000)+fmt.Sprint(i))
+		d.hub.tag(fmt.Sprintf("library/app:%d", i), image)
+	}
+	find := func(i int) error {
+		_, err := d.puller.Find(t.Context(), d.name(fmt.Sprintf("library/app:%d", i)), nil)
+		return err
+	}
+	for i := range 2 {
+		if err := find(i); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Remove(filepath.Join(d.dir, "cache.json")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := find(2); !fault.Is(err, fault.ResourceExhausted) {
+		t.Errorf("over the limit: %v", err)
+	}
+	d.pass(2 * time.Hour)
+	if err := find(2); err != nil {
+		t.Errorf("once they are old: %v", err)
+	}
+}
