@@ -252,6 +252,13 @@ func (c *client) failure(ctx context.Context, err error) error {
 	if errors.As(err, &known) {
 		return known
 	}
+	// Before what the same host says without TLS, where that was tried, too.
+	var certificate *tls.CertificateVerificationError
+	if errors.As(err, &certificate) {
+		return fault.New(fault.FailedPrecondition,
+			"%s can't be trusted: %v. The file of --registries names the certificates of a registry (\"ca\").", c.host,
+			certificate.Err)
+	}
 	var refused *transport.Error
 	if errors.As(err, &refused) {
 		said := ""
@@ -262,13 +269,8 @@ func (c *client) failure(ctx context.Context, err error) error {
 	}
 	var dns *net.DNSError
 	var op *net.OpError
-	var certificate *tls.CertificateVerificationError
 	why := err.Error()
 	switch {
-	case errors.As(err, &certificate):
-		return fault.New(fault.FailedPrecondition,
-			"%s can't be trusted: %v. The file of --registries names the certificates of a registry (\"ca\").", c.host,
-			certificate.Err)
 	case errors.As(err, &dns):
 		why = dns.Error()
 	case errors.As(err, &op):

@@ -2,7 +2,12 @@ package mirror_test
 
 import (
 	"context"
+	"encoding/pem"
+	"io"
+	"log"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -205,5 +210,31 @@ func TestPullNever(t *testing.T) {
 				t.Errorf("%d requests", n)
 			}
 		})
+	}
+}
+
+// A registry with a certificate of its own is trusted when the list of registries names it, and not before.
+func TestCertificates(t *testing.T) {
+	d := newDesk(t, nil)
+	image, _ := d.hub.image(t, runtime.GOARCH, "the real one")
+	d.hub.tag("library/app:1", image)
+	d.hub.Server.Close()
+	d.hub.Server = httptest.NewTLSServer(http.HandlerFunc(d.hub.serve))
+	d.hub.Server.Config.ErrorLog = log.New(io.Discard, "", 0) // of the handshakes that are refused
+	t.Cleanup(d.hub.Server.Close)
+	d.hub.host = strings.TrimPrefix(d.hub.URL, "https://")
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	block := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: d.hub.Certificate().Raw})
+	if err := os.WriteFile(ca, block, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ ca, want string }{{"", "can't be trusted"}, {ca + "x", "no such file"}, {ca, ""}} {
+		d.reopen(func(p *mirror.PullerConfig) {
+			p.Policy.Registries = []mirror.Registry{{Host: d.hub.host, CA: c.ca}}
+		})
+		got, err := d.text(t.Context(), d.name("library/app:1"))
+		if c.want == "" && (err != nil || got != "the real one") || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("with certificates %q: %q, %v; want %q", filepath.Base(c.ca), got, err, c.want)
+		}
 	}
 }

@@ -320,7 +320,9 @@ var hostOf = sync.OnceValue(func() *regexp.Regexp {
 // unknown are the registries in a text that BuildKit isn't told of anyway.
 func (b *Builder) unknown(text string) (hosts []string) {
 	for _, m := range hostOf().FindAllStringSubmatch(text, maxHosts) {
-		if host := m[1] + m[2]; host != socketAddress && !slices.Contains(foreign, host) && !slices.Contains(b.cfg.Hosts, host) {
+		host := m[1] + m[2]
+		known := host == socketAddress || slices.Contains(foreign, host) || slices.Contains(b.cfg.Hosts, host)
+		if !known {
 			hosts = append(hosts, host)
 		}
 	}

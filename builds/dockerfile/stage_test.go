@@ -101,3 +101,33 @@ func TestStageServesOnlyItsOwn(t *testing.T) {
 		t.Errorf("after the build: %d", code)
 	}
 }
+
+// refusing has no image, for a reason.
+type refusing struct{ noMirror }
+
+func (refusing) Resolve(_ context.Context, name string, say func(string)) (string, error) {
+	say("asking for " + name)
+	return "", fault.New(fault.Unavailable, "The image %s can't be pulled: nobody answers.", name)
+}
+
+// BuildKit sees the status of what can't be pulled, the user the reason, once.
+func TestStageSaysWhy(t *testing.T) {
+	var said []string
+	cfg := Config{Foreign: refusing{}, Familiar: mirror.Familiar, Log: slog.Default()}
+	p := &project{stage: newStage(cfg, func(line string) { said = append(said, line) })}
+	w := httptest.NewRecorder()
+	p.stage.ServeHTTP(w, httptest.NewRequest("HEAD", "/v2/mirror/me/app/manifests/1?ns=ghcr.io", nil))
+	if w.Code != http.StatusServiceUnavailable {
+		t.Errorf("status %d", w.Code)
+	}
+	if len(said) != 1 || said[0] != "asking for ghcr.io/me/app:1" {
+		t.Errorf("said %q", said)
+	}
+	last := &failure{last: "failed to resolve source metadata for ghcr.io/me/app:1: unexpected status: 503"}
+	if err := p.explain(last, nil); err == nil || !strings.Contains(err.Error(), "can't be pulled: nobody answers") {
+		t.Errorf("explained as %v", err)
+	}
+	if err := p.explain(last, nil); err == nil || !strings.Contains(err.Error(), "giggle images add ghcr.io/me/app:1") {
+		t.Errorf("the second time as %v", err)
+	}
+}
