@@ -42,10 +42,9 @@ func (r *run) launch(ctx context.Context, data string, flags ...string) (*platfo
 		"up", "--data", data, "--project", "giggle-bench", "--address", address, "--https-port", "0", "--http-port",
 		"0", "--dns-port", "0",
 		"--console", "127.0.0.1:0", "--edge", "127.0.0.1:0", "--mirror", r.cfg.Mirror, "--runtime", r.cfg.Runtime,
-		"--egress", "off", // nothing that is measured goes out
+		"--egress", "off", "--pull", "never", // nothing that is measured goes out
 	}, flags...)
 	p := &platform{data: data, cmd: exec.Command(r.cfg.Binary, args...), log: log, ended: make(chan struct{})}
-	p.cmd.Env = append(p.cmd.Environ(), "GIGGLE_PULL=never") // what is measured asks nothing of others
 	p.cmd.Stderr = log
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is ours: we stop it
 	if err := p.cmd.Start(); err != nil {

@@ -139,9 +139,6 @@ func (m *Mirror) forgetCached(ctx context.Context, name string) (had bool, err e
 	return had, err
 }
 
-// cacheBlobs are the bytes of the cached images.
-func (m *Mirror) cacheBlobs() (*blob.Dir, error) { return m.openCache() }
-
 // needs are what the cached images are made of, for the collection.
 type needs struct{ m *Mirror }
 

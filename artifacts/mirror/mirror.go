@@ -56,9 +56,10 @@ func (e Entry) StandIn() bool { return e.Config.Labels[StandInLabel] == "true" }
 
 // Mirror is one directory of foreign images.
 type Mirror struct {
-	dir       string
-	open      func() (*blob.Dir, error) // once
-	openCache func() (*blob.Dir, error) // once
+	dir string
+
+	mu    sync.Mutex
+	blobs map[string]*blob.Dir // that are open, by their directory in dir
 }
 
 // Open returns the mirror in a directory, and makes the directory if it is missing.
@@ -67,10 +68,7 @@ func Open(dir string) (*Mirror, error) {
 	if err == nil {
 		err = os.MkdirAll(abs, 0o755)
 	}
-	m := &Mirror{dir: abs}
-	m.open = sync.OnceValues(func() (*blob.Dir, error) { return blob.Open(filepath.Join(abs, "blobs")) })
-	m.openCache = sync.OnceValues(func() (*blob.Dir, error) { return blob.Open(filepath.Join(m.cacheDir(), "blobs")) })
-	return m, err
+	return &Mirror{dir: abs, blobs: map[string]*blob.Dir{}}, err
 }
 
 // Layers is the directory of the images' layers, for oci's Borrow.
