@@ -42,6 +42,7 @@ import (
 	"giggle/gateway"
 	"giggle/gateway/upstream"
 	"giggle/git"
+	"giggle/hostports"
 	"giggle/iam"
 	"giggle/logging"
 	"giggle/logging/audit"
@@ -75,9 +76,10 @@ type Config struct {
 	HTTPSPort       int    // of Address; 0 for any
 	HTTPPort        int
 	DNSPort         int
-	Console         string // HOST:PORT of the console
-	Edge            string // HOST:PORT of the plain edge and the CONNECT proxy
-	Runtime         string // OCI runtime, "" for the first that works
+	Console         string           // HOST:PORT of the console
+	Edge            string           // HOST:PORT of the plain edge and the CONNECT proxy
+	HostPorts       []hostports.Port // of this machine that instances reach
+	Runtime         string           // OCI runtime, "" for the first that works
 	// giggle's own program: language models' processes and the runtime of RUN steps are started from it; "" for this
 	// one, which then builds no Dockerfiles
 	Binary string
@@ -180,6 +182,8 @@ type Cloud struct {
 	router      *edge.Router
 	server      *edge.Server
 	inner       *edge.DNS // answers inside instances
+	innerHost   *edge.DNS // and inside those that reach ports of this machine
+	hostPorts   hostports.Ports
 
 	listeners
 	background sync.WaitGroup // work that nobody waits for until the end

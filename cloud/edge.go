@@ -16,8 +16,11 @@ import (
 	"giggle/edge"
 	"giggle/engine"
 	"giggle/engine/egress"
+	"giggle/engine/netns"
+	"giggle/fault"
 	"giggle/gateway"
 	"giggle/git/githttp"
+	"giggle/hostports"
 	"giggle/iam"
 	"giggle/metadata"
 	"giggle/run/scale/local"
@@ -98,18 +101,45 @@ func (c *Cloud) openEdge(context.Context) error {
 		return err
 	}
 	resolvers := edge.MachineResolvers(self)
-	c.inner = edge.NewDNS(edge.DNSConfig{
-		Address: netip.MustParseAddr(insideAddress),
-		TTL:     time.Second,
-		Resolvers: func() []string {
-			if !c.engine.Online() {
-				return nil
-			}
-			return resolvers()
-		},
+	return c.openNames(func() []string {
+		if !c.engine.Online() {
+			return nil
+		}
+		return resolvers()
 	})
-	c.onClose(func() error { c.inner.Close(); return nil })
+}
+
+// openNames makes what answers for names inside instances: of those that reach ports of this machine, and of the rest.
+func (c *Cloud) openNames(resolvers func() []string) error {
+	if n := len(c.cfg.HostPorts); n > netns.MaxHostPorts {
+		return fault.New(fault.InvalidArgument, "--host-port: %d ports are too many, %d are the most.", n,
+			netns.MaxHostPorts)
+	}
+	c.hostPorts = hostports.New(hostports.Config{Allowed: c.cfg.HostPorts, Own: c.ownAddress, Log: c.cfg.Log})
+	with := func(host netip.Addr) *edge.DNS {
+		hosts := make(map[string]netip.Addr)
+		for _, name := range hostports.Names {
+			hosts[name] = host
+		}
+		d := edge.NewDNS(edge.DNSConfig{
+			Address:   netip.MustParseAddr(insideAddress),
+			TTL:       time.Second,
+			Hosts:     hosts,
+			Resolvers: resolvers,
+		})
+		c.onClose(func() error { d.Close(); return nil })
+		return d
+	}
+	c.inner, c.innerHost = with(netip.Addr{}), with(netns.HostAddr)
 	return nil
+}
+
+// namesInside is what answers for names in the instances of a project.
+func (c *Cloud) namesInside(project string) *edge.DNS {
+	if len(c.hostPorts.Of(project)) > 0 {
+		return c.innerHost
+	}
+	return c.inner
 }
 
 // insideAddress is where the platform's sockets are inside an instance.
@@ -148,6 +178,7 @@ func (c *Cloud) socketsFor(id metadata.Identity, wrap func(http.Handler) http.Ha
 	if wrap != nil {
 		meta = wrap(meta)
 	}
+	names := c.namesInside(id.ProjectID)
 	return engine.Sockets{
 		Metadata: func(l net.Listener) {
 			s := &http.Server{Handler: meta, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute}
@@ -157,12 +188,13 @@ func (c *Cloud) socketsFor(id metadata.Identity, wrap func(http.Handler) http.Ha
 		},
 		Edge: c.edgeInside(id.InstanceID, nil),
 		DNS: func(pc net.PacketConn, l net.Listener) {
-			if err := c.inner.Serve(pc, l); err != nil {
+			if err := names.Serve(pc, l); err != nil {
 				c.cfg.Log.Debug("DNS inside an instance ended", "instance", id.InstanceID, "err", err)
 			}
 		},
 		Outside: func(d egress.Drop) {
 			c.cfg.Log.Info("egress was refused", "instance", id.InstanceID, "to", d.To, "protocol", d.Protocol)
 		},
+		Host: c.hostPorts.Of(id.ProjectID),
 	}
 }

@@ -67,6 +67,19 @@ func (c *Cloud) Listen() (err error) {
 	return c.listenSocket()
 }
 
+// ownAddress reports whether the platform listens on an address.
+func (c *Cloud) ownAddress(a netip.AddrPort) bool {
+	for _, l := range []net.Listener{c.https, c.http, c.plain, c.console, c.dnsTCP} {
+		if l == nil { // not yet
+			continue
+		}
+		if at, ok := l.Addr().(*net.TCPAddr); ok && at.AddrPort() == a {
+			return true
+		}
+	}
+	return false
+}
+
 func loopback(host string) bool {
 	if host == "localhost" {
 		return true

@@ -24,6 +24,8 @@ type DNSConfig struct {
 	Address netip.Addr             // the A record of our names
 	TTL     time.Duration          // of that record
 	Owns    func(name string) bool // which names are ours, lower case without the last dot; nil is OwnName
+	// Hosts are further names, which have addresses of their own. One without any is nowhere, here and elsewhere.
+	Hosts map[string]netip.Addr
 	// Resolvers returns "address:port" to forward the rest to; where it is nil, or returns none, it is NXDOMAIN at once.
 	Resolvers func() []string
 }
@@ -144,9 +146,14 @@ func (d *DNS) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
 	m.RecursionAvailable = true
 	question := q.Question[0]
 	name := strings.TrimSuffix(strings.ToLower(question.Name), ".")
+	host, known := d.cfg.Hosts[name]
 	switch {
 	case name == "localhost" || strings.HasSuffix(name, ".localhost"): // RFC 6761 §6.3
 		d.answer(m, question, netip.AddrFrom4([4]byte{127, 0, 0, 1}))
+	case known && !host.IsValid():
+		m.Rcode = dns.RcodeNameError
+	case known:
+		d.answer(m, question, host)
 	case d.cfg.Owns(name):
 		d.answer(m, question, d.cfg.Address)
 	default:

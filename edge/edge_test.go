@@ -497,6 +497,14 @@ func TestDNS(t *testing.T) {
 	ours := netip.MustParseAddr("127.71.71.1")
 	machine := serveDNS(t, edge.DNSConfig{Address: ours, TTL: time.Second, Resolvers: func() []string { return []string{refusing, up} }})
 	instance := serveDNS(t, edge.DNSConfig{Address: netip.MustParseAddr("169.254.169.254"), TTL: time.Second})
+	host := netip.MustParseAddr("169.254.169.253")
+	reaching := serveDNS(t, edge.DNSConfig{
+		Address: netip.MustParseAddr("169.254.169.254"),
+		TTL:     time.Second,
+		Hosts:   map[string]netip.Addr{"host.giggle.internal": host, "host.docker.internal": {}},
+
+		Resolvers: func() []string { return []string{refusing} },
+	})
 	offline := serveDNS(t, edge.DNSConfig{Address: ours, Resolvers: func() []string { return []string{refusing} }})
 	hanging := serveDNS(t, edge.DNSConfig{
 		Address: ours,
@@ -514,6 +522,12 @@ func TestDNS(t *testing.T) {
 	}{
 		{machine, "run.googleapis.com.", dns.TypeA, dns.RcodeSuccess, "127.71.71.1", time.Second},
 		{machine, "Good---Jokes-abc-lz.A.run.app.", dns.TypeA, dns.RcodeSuccess, "127.71.71.1", time.Second},
+		{reaching, "Host.Giggle.internal.", dns.TypeA, dns.RcodeSuccess, "169.254.169.253", time.Second},
+		{reaching, "host.giggle.internal.", dns.TypeAAAA, dns.RcodeSuccess, "", time.Second},
+		{reaching, "host.docker.internal.", dns.TypeA, dns.RcodeNameError, "", time.Second},
+		{reaching, "a.host.giggle.internal.", dns.TypeA, dns.RcodeServerFailure, "", time.Second},
+		{reaching, "run.googleapis.com.", dns.TypeA, dns.RcodeSuccess, "169.254.169.254", time.Second},
+		{instance, "host.giggle.internal.", dns.TypeA, dns.RcodeNameError, "", time.Second},
 		{machine, "gcr.io.", dns.TypeA, dns.RcodeSuccess, "127.71.71.1", time.Second},
 		{machine, "run.googleapis.com.", dns.TypeAAAA, dns.RcodeSuccess, "", time.Second},
 		{machine, "run.googleapis.com.", dns.TypeHTTPS, dns.RcodeSuccess, "", time.Second},

@@ -10,6 +10,7 @@ const (
 	metadataConns = 256
 	edgeConns     = 2048
 	dnsConns      = 128
+	hostConns     = 256 // of each port
 )
 
 // connections counts what all instances have open to the platform's listeners, each of which takes one of the process's
@@ -32,20 +33,20 @@ func newConnections(files uint64) *connections {
 	return &connections{left: int(min(files/2, 1<<20))}
 }
 
-func (s *share) take() bool {
+func (s *share) take(n int) bool {
 	s.of.mu.Lock()
 	defer s.of.mu.Unlock()
-	if s.open >= s.of.left {
+	if s.open+n > s.of.left {
 		return false
 	}
-	s.open, s.of.left = s.open+1, s.of.left-1
+	s.open, s.of.left = s.open+n, s.of.left-n
 	return true
 }
 
-func (s *share) give() {
+func (s *share) give(n int) {
 	s.of.mu.Lock()
 	defer s.of.mu.Unlock()
-	s.open, s.of.left = s.open-1, s.of.left+1
+	s.open, s.of.left = s.open-n, s.of.left+n
 }
 
 // bounded is a listener of one instance. What is too much is closed unheard: to let it wait would only make who floods
@@ -54,6 +55,7 @@ type bounded struct {
 	net.Listener
 	share *share
 	most  int
+	each  int // descriptors that a connection takes: 2 where it is relayed
 
 	mu   sync.Mutex
 	open int
@@ -75,7 +77,7 @@ func (l *bounded) Accept() (net.Conn, error) {
 func (l *bounded) take() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.open >= l.most || !l.share.take() {
+	if l.open >= l.most || !l.share.take(l.each) {
 		return false
 	}
 	l.open++
@@ -86,7 +88,7 @@ func (l *bounded) give() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.open--
-	l.share.give()
+	l.share.give(l.each)
 }
 
 // counted is a connection that gives its place back when it is closed.
@@ -101,6 +103,9 @@ func (c *counted) Close() error {
 	c.once.Do(c.of.give)
 	return err
 }
+
+// Unwrap returns the connection below, for one who copies from it: the kernel does that where it knows both ends.
+func (c *counted) Unwrap() net.Conn { return c.Conn }
 
 // CloseWrite passes the half-close through, which net/http makes when it ends a connection that is still being written
 // to.

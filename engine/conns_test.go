@@ -1,9 +1,9 @@
 package engine
 
 import (
-	"fmt"
 	"io"
 	"net"
+	"strconv"
 	"testing"
 	"time"
 
@@ -40,6 +40,7 @@ func flood(t *testing.T, of *connections) flooded {
 		Metadata: hello,
 		Edge:     hello,
 		DNS:      func(_ net.PacketConn, l net.Listener) { hello(l) },
+		Host:     map[uint16]func(net.Listener){5432: hello},
 	}, &share{of: of})
 	if err != nil {
 		t.Fatal(err)
@@ -56,8 +57,12 @@ func flood(t *testing.T, of *connections) flooded {
 func (f flooded) dial(port int) (net.Conn, bool) {
 	f.Helper()
 	var c net.Conn
+	at := "169.254.169.254"
+	if port == 5432 {
+		at = "169.254.169.253"
+	}
 	err := f.ns.Do(func() (err error) {
-		c, err = (&net.Dialer{Timeout: 10 * time.Second}).Dial("tcp", fmt.Sprintf("169.254.169.254:%d", port))
+		c, err = (&net.Dialer{Timeout: 10 * time.Second}).Dial("tcp", net.JoinHostPort(at, strconv.Itoa(port)))
 		return err
 	})
 	if err != nil {
@@ -87,7 +92,7 @@ func (f flooded) open(port, most int) (open []net.Conn) {
 func TestConnectionsOfAListener(t *testing.T) {
 	of := newConnections(1 << 20)
 	f := flood(t, of)
-	for port, most := range map[int]int{80: metadataConns, 53: dnsConns, 443: edgeConns} {
+	for port, most := range map[int]int{80: metadataConns, 53: dnsConns, 443: edgeConns, 5432: hostConns} {
 		open := f.open(port, most)
 		if len(open) != most {
 			t.Fatalf("port %d takes %d connections, want %d", port, len(open), most)
@@ -119,6 +124,9 @@ func TestConnectionsOfAll(t *testing.T) {
 		if total += mine; mine < files/2>>(n+1)-1 || total >= files/2 {
 			t.Errorf("container %d got %d connections, all together %d of %d", n, mine, total, files/2)
 		}
+	}
+	if got, before := len(flood(t, newConnections(files)).open(5432, files)), files/2; got > before/4 {
+		t.Errorf("%d connections that take two descriptors each were open, of %d descriptors", got, before)
 	}
 	next := flood(t, of)
 	for _, port := range []int{443, 80, 53} {

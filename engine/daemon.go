@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
 	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"syscall"
@@ -569,7 +571,7 @@ func serve(ns *netns.Namespace, s Sockets, conns *share) (closes []func() error,
 			return err
 		}
 		closes = append(closes, l.Close)
-		go serve(&bounded{Listener: l, share: conns, most: most})
+		go serve(&bounded{Listener: l, share: conns, most: most, each: 1})
 		return nil
 	}
 	if err := listen(80, metadataConns, s.Metadata); err != nil {
@@ -577,6 +579,17 @@ func serve(ns *netns.Namespace, s Sockets, conns *share) (closes []func() error,
 	}
 	if err := listen(443, edgeConns, s.Edge); err != nil {
 		return closes, err
+	}
+	if len(s.Host) > 0 {
+		ports := slices.Sorted(maps.Keys(s.Host))
+		listeners, err := ns.ListenHost(ports)
+		if err != nil {
+			return closes, err
+		}
+		for k, l := range listeners {
+			closes = append(closes, l.Close)
+			go s.Host[ports[k]](&bounded{Listener: l, share: conns, most: hostConns, each: 2})
+		}
 	}
 	if s.DNS == nil {
 		return closes, nil

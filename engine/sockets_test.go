@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"io"
 	"math/big"
 	"net"
@@ -105,6 +106,50 @@ func TestSockets(t *testing.T) {
 			t.Error("an app on 127.0.0.1 was reached")
 		}
 	})
+}
+
+// A port of the host's leads there from within, also where the app has the same one; and its connections end with the
+// instance.
+func TestHostPorts(t *testing.T) {
+	e := open(t, "")
+	ended := make(chan error, 1)
+	s := serving("reaching")
+	s.Sockets.Host = map[uint16]func(net.Listener){
+		8080: func(l net.Listener) {
+			http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				io.WriteString(w, "the host's")
+			}))
+		},
+		5432: func(l net.Listener) {
+			_, err := l.Accept()
+			if err == nil {
+				_, err = l.Accept()
+			}
+			ended <- err
+		},
+	}
+	i := start(t, e, s)
+	if got := mustGet(t, i, "/get", "url", "http://169.254.169.253:8080/"); got != "the host's" {
+		t.Errorf("the host's 8080 answers %q", got)
+	}
+	if _, err := get(t, i, 8080, "/get", "url", "http://169.254.169.253:8081/"); err == nil ||
+		!strings.Contains(err.Error(), "connection refused") {
+		t.Errorf("a port that was not allowed: %v", err)
+	}
+	other := start(t, e, serving("other"))
+	if _, err := get(t, other, 8080, "/get", "url", "http://169.254.169.253:8080/"); err == nil ||
+		strings.Contains(err.Error(), "the host's") {
+		t.Errorf("an instance without ports of the host: %v", err)
+	}
+	i.Stop(t.Context(), 0)
+	select {
+	case err := <-ended:
+		if !errors.Is(err, net.ErrClosed) {
+			t.Errorf("after the instance's end its listener says %v", err)
+		}
+	case <-time.After(patience):
+		t.Error("a listener outlives its instance")
+	}
 }
 
 func resolve(w dns.ResponseWriter, r *dns.Msg) {

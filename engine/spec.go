@@ -80,6 +80,10 @@ type Sockets struct {
 	// Outside gives the instance a way to the outside, if the engine has one, and hears of packets that went nowhere.
 	// It must not block. Nil is none.
 	Outside func(egress.Drop)
+
+	// Host are TCP ports of another address, 169.254.169.253, that lead to what the machine itself serves. Whoever
+	// serves one opens a connection of its own for each. Without any the address isn't there.
+	Host map[uint16]func(net.Listener)
 }
 
 // Saying returns the sockets with their way to the outside, if they have one, saying what was dropped.

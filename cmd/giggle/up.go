@@ -23,6 +23,7 @@ import (
 	"giggle/engine"
 	"giggle/engine/egress"
 	"giggle/fault"
+	"giggle/hostports"
 	"giggle/quota"
 	cloudrun "giggle/run"
 	"giggle/run/scale/local"
@@ -37,6 +38,7 @@ type cloudFlags struct {
 	memory       string
 	gpuEmulation string
 	gpuTypes     []string
+	hostPorts    []string
 	quotas       map[string]string
 	registry     string // of npm packages
 	egress       string
@@ -63,6 +65,9 @@ func (p *program) cloudFlags(c *cobra.Command, f *cloudFlags) {
 	fl.IntVar(&f.DNSPort, "dns-port", 53, "port for DNS; 0 for any (then `giggle shell` can't be used)")
 	fl.StringVar(&f.Console, "console", "127.0.0.1:7171", "address of the console; port 0 for any")
 	fl.StringVar(&f.Edge, "edge", "127.0.0.1:7180", "address of plain HTTP and of the CONNECT proxy; port 0 for any")
+	fl.StringArrayVar(&f.hostPorts, "host-port", nil,
+		"PORT or PROJECT:PORT: a port of this machine's loopback that instances (of that project) reach as "+
+			"host.giggle.internal:PORT; may be given several times")
 	fl.StringVar(&f.Mirror, "mirror", mirror, "directory of foreign images (GIGGLE_MIRROR)")
 	fl.StringVar(&f.egress, "egress", cmp.Or(p.getenv("GIGGLE_EGRESS"), "auto"),
 		"what containers and builds reach of the outside: off, public (addresses of the internet), all (private ones and\n"+
@@ -133,6 +138,13 @@ func (p *program) config(ctx context.Context, f *cloudFlags, log io.Writer) (clo
 	}
 	if cfg.Egress, err = egressOf(f.egress, f.allow); err != nil {
 		return cloud.Config{}, err
+	}
+	for _, text := range f.hostPorts {
+		port, err := hostports.Parse(text)
+		if err != nil {
+			return cloud.Config{}, fault.New(fault.InvalidArgument, "--host-port: %s", fault.From(err).Message)
+		}
+		cfg.HostPorts = append(cfg.HostPorts, port)
 	}
 	cfg.Quotas = make(map[string]int, len(f.quotas))
 	for name, text := range f.quotas {
@@ -231,8 +243,9 @@ func (p *program) up() *cobra.Command {
 		Short: "Start the cloud in the foreground",
 		Long: "Up starts the platform on a data directory and runs until Ctrl-C: then it lets requests end and stops every\n" +
 			"container. A second Ctrl-C stops at once.",
-		Example: "  sudo giggle up\n  sudo giggle up --data /tmp/two --address 127.71.71.2 --console 127.0.0.1:0 --edge 127.0.0.1:0   # a second one",
-		Args:    cobra.NoArgs,
+		Example: "  sudo giggle up\n  sudo giggle up --data /tmp/two --address 127.71.71.2 --console 127.0.0.1:0 --edge 127.0.0.1:0   # a second one\n" +
+			"  sudo giggle up --host-port 5432   # services reach this machine's PostgreSQL at host.giggle.internal:5432",
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := p.config(cmd.Context(), f, p.stderr)
 			if err != nil {

@@ -68,13 +68,29 @@ func equal(b []byte) expr.Any { return &expr.Cmp{Op: expr.CmpOpEq, Register: 1, 
 
 // dnat gives packets to addr and port from the port to.
 func dnat(protocol byte, addr netip.Addr, from, to uint16) []expr.Any {
+	return append(carrying(protocol, addr), append([]expr.Any{
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2}, // destination port
+		equal(binary.BigEndian.AppendUint16(nil, from)),
+	}, redirection(addr, to)...)...)
+}
+
+// dnatRest gives packets to addr and any port that no rule before was for the port to.
+func dnatRest(protocol byte, addr netip.Addr, to uint16) []expr.Any {
+	return append(carrying(protocol, addr), redirection(addr, to)...)
+}
+
+// carrying matches packets of a protocol to addr.
+func carrying(protocol byte, addr netip.Addr) []expr.Any {
 	return append(address(destination, addr),
 		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
 		equal([]byte{protocol}),
-		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2}, // destination port
-		equal(binary.BigEndian.AppendUint16(nil, from)),
+	)
+}
+
+func redirection(addr netip.Addr, to uint16) []expr.Any {
+	return []expr.Any{
 		&expr.Immediate{Register: 1, Data: addr.AsSlice()},
 		&expr.Immediate{Register: 2, Data: binary.BigEndian.AppendUint16(nil, to)},
 		&expr.NAT{Type: expr.NATTypeDestNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: 1, RegProtoMin: 2},
-	)
+	}
 }

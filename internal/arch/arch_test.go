@@ -19,9 +19,9 @@ var layers = []struct {
 	rooms []string
 }{
 	{"error", []string{"fault"}},
-	{"leaf", []string{"resource", "peer", "quota", "catalog"}},
+	{"leaf", []string{"resource", "peer", "quota", "catalog", "relay"}},
 	{"mechanism", []string{"blob", "disk", "store", "oci", "engine", "builds/source", "operation", "logging",
-		"logging/audit", "vertex/llama", "vertex/embedded"}},
+		"logging/audit", "vertex/llama", "vertex/embedded", "hostports"}},
 	{"product", []string{"run", "builds", "artifacts", "git", "iam", "projects", "storage", "metadata", "vertex",
 		"secrets"}},
 	{"data plane", []string{"run/scale", "gateway", "vertex/serving"}},
