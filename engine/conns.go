@@ -3,6 +3,8 @@ package engine
 import (
 	"net"
 	"sync"
+
+	"giggle/engine/netns"
 )
 
 // The most connections that one instance may have open to each of the platform's listeners.
@@ -10,8 +12,11 @@ const (
 	metadataConns = 256
 	edgeConns     = 2048
 	dnsConns      = 128
-	hostConns     = 256 // of each port
+	hostConns     = 256 // of each port, and of all databases
 )
+
+// databasePort is where databases are.
+const databasePort = 3307
 
 // connections counts what all instances have open to the platform's listeners, each of which takes one of the process's
 // descriptors. An instance may open one more while it has fewer than are left: however many there are that take what
@@ -56,6 +61,8 @@ type bounded struct {
 	share *share
 	most  int
 	each  int // descriptors that a connection takes: 2 where it is relayed
+	// original has connections say where they were to, before they were redirected.
+	original bool
 
 	mu   sync.Mutex
 	open int
@@ -68,7 +75,13 @@ func (l *bounded) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		if l.take() {
-			return &counted{Conn: c, of: l}, nil
+			out := &counted{Conn: c, of: l}
+			if t, ok := c.(*net.TCPConn); ok && l.original {
+				if at, err := netns.OriginalDestination(t); err == nil { // else it is gone
+					out.to = net.TCPAddrFromAddrPort(at)
+				}
+			}
+			return out, nil
 		}
 		_ = c.Close() // it was never heard
 	}
@@ -95,7 +108,15 @@ func (l *bounded) give() {
 type counted struct {
 	net.Conn
 	of   *bounded
+	to   net.Addr // where it was to, where that is asked for
 	once sync.Once
+}
+
+func (c *counted) LocalAddr() net.Addr {
+	if c.to != nil {
+		return c.to
+	}
+	return c.Conn.LocalAddr()
 }
 
 func (c *counted) Close() error {

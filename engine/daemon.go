@@ -571,13 +571,20 @@ func serve(ns *netns.Namespace, s Sockets, conns *share) (closes []func() error,
 			return err
 		}
 		closes = append(closes, l.Close)
-		go serve(&bounded{Listener: l, share: conns, most: most, each: 1})
+		b := &bounded{Listener: l, share: conns, most: most, each: 1}
+		if port == databasePort {
+			b.each, b.original = 2, true
+		}
+		go serve(b)
 		return nil
 	}
 	if err := listen(80, metadataConns, s.Metadata); err != nil {
 		return closes, err
 	}
 	if err := listen(443, edgeConns, s.Edge); err != nil {
+		return closes, err
+	}
+	if err := listen(databasePort, hostConns, s.Databases); err != nil {
 		return closes, err
 	}
 	if len(s.Host) > 0 {

@@ -9,6 +9,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"io"
 	"math/big"
 	"net"
@@ -128,7 +129,15 @@ func TestHostPorts(t *testing.T) {
 			ended <- err
 		},
 	}
+	s.Sockets.Databases = func(l net.Listener) {
+		http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			fmt.Fprint(w, r.Context().Value(http.LocalAddrContextKey))
+		}))
+	}
 	i := start(t, e, s)
+	if got := mustGet(t, i, "/get", "url", "http://169.254.71.9:3307/"); got != "169.254.71.9:3307" {
+		t.Errorf("a connection to a database's address is one to %q", got)
+	}
 	if got := mustGet(t, i, "/get", "url", "http://169.254.169.253:8080/"); got != "the host's" {
 		t.Errorf("the host's 8080 answers %q", got)
 	}

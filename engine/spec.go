@@ -81,6 +81,8 @@ type Sockets struct {
 	// It must not block. Nil is none.
 	Outside func(egress.Drop)
 
+	// Databases is port 3307 of all addresses in netns.Databases: a connection's local address says which one.
+	Databases func(net.Listener)
 	// Host are TCP ports of another address, 169.254.169.253, that lead to what the machine itself serves. Whoever
 	// serves one opens a connection of its own for each. Without any the address isn't there.
 	Host map[uint16]func(net.Listener)

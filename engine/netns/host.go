@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -86,6 +87,11 @@ func redirectHost(ns int, ports []uint16) error {
 			Exprs: dnat(unix.IPPROTO_TCP, HostAddr, port, uint16(firstHostPort+k)),
 		})
 	}
-	c.AddRule(&nftables.Rule{Table: table, Chain: output, Exprs: dnatRest(unix.IPPROTO_TCP, HostAddr, firstHostPort-1)})
+	c.AddRule(&nftables.Rule{
+		Table: table,
+		Chain: output,
+		Exprs: slices.Concat(address(destination, HostAddr), protocolIs(unix.IPPROTO_TCP),
+			redirection(HostAddr, firstHostPort-1)),
+	})
 	return c.Flush()
 }

@@ -7,6 +7,8 @@ import (
 	"net"
 	"syscall"
 	"testing"
+
+	"giggle/engine/netns"
 )
 
 // greet says a word to all who connect.
@@ -85,5 +87,40 @@ func TestListenHost(t *testing.T) {
 	}
 	if _, err := other.ListenHost(make([]uint16, 65)); err == nil {
 		t.Error("65 ports were listened on")
+	}
+}
+
+// All addresses of databases lead to one listener, which learns which one was meant.
+func TestDatabases(t *testing.T) {
+	n := open(t)
+	l, err := n.Listen(3307)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			at, err := netns.OriginalDestination(c.(*net.TCPConn))
+			fmt.Fprint(c, at, " ", err)
+			c.Close()
+		}
+	}()
+	for _, addr := range []string{"169.254.71.1:3307", "169.254.71.250:3307", "169.254.169.254:3307"} {
+		c, err := inside(t, n, "tcp", addr)
+		if err != nil {
+			t.Fatalf("%s: %v", addr, err)
+		}
+		if b, _ := io.ReadAll(c); string(b) != addr+" <nil>" {
+			t.Errorf("%s arrives as one to %q", addr, b)
+		}
+	}
+	for _, addr := range []string{"169.254.71.1:3306", "169.254.72.1:3307"} {
+		if c, err := inside(t, n, "tcp", addr); err == nil {
+			t.Errorf("%s leads to %v", addr, c.RemoteAddr())
+		}
 	}
 }

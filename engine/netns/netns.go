@@ -7,6 +7,7 @@ package netns
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -27,11 +28,13 @@ var (
 	// App is the address to dial an instance's app on. It is not a loopback address, so that an app that listens on
 	// 127.0.0.1 only can't be reached, as on Cloud Run.
 	App = netip.AddrFrom4([4]byte{169, 254, 8, 1})
+	// Databases are addresses whose port 3307 is that of Platform. OriginalDestination says which one was meant.
+	Databases = netip.PrefixFrom(netip.AddrFrom4([4]byte{169, 254, 71, 0}), 24)
 )
 
 // redirect is where connections to the well-known ports of Platform go: an app may then listen on any of those ports
 // itself. The targets lie above the ephemeral ports (ip_local_port_range ends at 60999).
-var redirect = map[uint16]uint16{53: 61053, 80: 61080, 443: 61443}
+var redirect = map[uint16]uint16{53: 61053, 80: 61080, 443: 61443, 3307: 61307}
 
 // Namespace is a network namespace with lo up, both addresses on it, the redirections, and every port free to bind
 // for unprivileged processes. It lives as long as it is open here or a process is in it.
@@ -116,8 +119,9 @@ func furnish(ns int) error {
 	if err != nil {
 		return fmt.Errorf("lo: %w", err)
 	}
-	for _, a := range []netip.Addr{Platform, App} {
-		addr := &netlink.Addr{IPNet: &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(32, 32)}}
+	// Of a network on a loopback device all addresses are local.
+	for _, a := range []netip.Prefix{netip.PrefixFrom(Platform, 32), netip.PrefixFrom(App, 32), Databases} {
+		addr := &netlink.Addr{IPNet: &net.IPNet{IP: a.Addr().AsSlice(), Mask: net.CIDRMask(a.Bits(), 32)}}
 		if err := netlink.AddrAdd(lo, addr); err != nil {
 			return fmt.Errorf("address %s: %w", a, err)
 		}
@@ -176,7 +180,7 @@ func enter(ns *os.File) error {
 	return entered
 }
 
-// Listen listens on a well-known TCP port of Platform: 53, 80 or 443.
+// Listen listens on a well-known TCP port of Platform: 53, 80, 443 or 3307.
 func (n *Namespace) Listen(port uint16) (l net.Listener, err error) {
 	defer fault.Wrap(&err, "netns.Listen(%d)", port)
 	at, err := platform(port)
@@ -204,6 +208,28 @@ func platform(port uint16) (netip.AddrPort, error) {
 		return netip.AddrPort{}, fault.New(fault.InvalidArgument, "Port %d is not redirected.", port)
 	}
 	return netip.AddrPortFrom(Platform, to), nil
+}
+
+// OriginalDestination returns where a connection was to, before it was redirected to one of the namespace's listeners.
+func OriginalDestination(c *net.TCPConn) (at netip.AddrPort, err error) {
+	defer fault.Wrap(&err, "netns.OriginalDestination")
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return at, err
+	}
+	var failed error
+	if err := raw.Control(func(fd uintptr) {
+		// It answers a sockaddr_in, for which this is the call that takes 16 bytes (and 4 more).
+		b, err := unix.GetsockoptIPv6Mreq(int(fd), unix.SOL_IP, unix.SO_ORIGINAL_DST)
+		if err != nil {
+			failed = os.NewSyscallError("getsockopt", err)
+			return
+		}
+		at = netip.AddrPortFrom(netip.AddrFrom4([4]byte(b.Multiaddr[4:8])), binary.BigEndian.Uint16(b.Multiaddr[2:4]))
+	}); err != nil {
+		return at, err
+	}
+	return at, failed
 }
 
 // Dial connects to a TCP port of App. Only the socket is made inside the namespace: a connection that takes its time

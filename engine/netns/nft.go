@@ -3,6 +3,7 @@ package netns
 import (
 	"encoding/binary"
 	"net/netip"
+	"slices"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -12,12 +13,14 @@ import (
 // addRedirects loads two chains into the namespace. One has a rule for each protocol and well-known port:
 //
 //	ip daddr 169.254.169.254 tcp dport 80 dnat to 169.254.169.254:61080
+//	ip daddr 169.254.71.0/24 tcp dport 3307 dnat to 169.254.169.254:61307
 //
 // The other takes all that concerns no platform socket out of connection tracking, whose table would be full after
 // some ten thousand short connections to the app:
 //
 //	ip daddr 169.254.169.254 accept
 //	ip saddr 169.254.169.254 accept
+//	ip daddr 169.254.71.0/24 accept
 //	notrack
 func addRedirects(ns int) error {
 	c, err := nftables.New(nftables.WithNetNSFd(ns))
@@ -35,6 +38,7 @@ func addRedirects(ns int) error {
 	accept := &expr.Verdict{Kind: expr.VerdictAccept}
 	c.AddRule(&nftables.Rule{Table: table, Chain: raw, Exprs: append(address(destination, Platform), accept)})
 	c.AddRule(&nftables.Rule{Table: table, Chain: raw, Exprs: append(address(source, Platform), accept)})
+	c.AddRule(&nftables.Rule{Table: table, Chain: raw, Exprs: append(within(destination, Databases), accept)})
 	c.AddRule(&nftables.Rule{Table: table, Chain: raw, Exprs: []expr.Any{&expr.Notrack{}}})
 
 	chain := c.AddChain(&nftables.Chain{
@@ -49,6 +53,13 @@ func addRedirects(ns int) error {
 			c.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: dnat(protocol, Platform, from, to)})
 		}
 	}
+	const databases = 3307
+	c.AddRule(&nftables.Rule{
+		Table: table,
+		Chain: chain,
+		Exprs: slices.Concat(within(destination, Databases), protocolIs(unix.IPPROTO_TCP), portIs(databases),
+			redirection(Platform, redirect[databases])),
+	})
 	return c.Flush()
 }
 
@@ -64,27 +75,32 @@ func address(offset uint32, addr netip.Addr) []expr.Any {
 	}
 }
 
+// within matches addresses of a network of whole bytes.
+func within(offset uint32, network netip.Prefix) []expr.Any {
+	n := network.Bits() / 8
+	return []expr.Any{
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: uint32(n)},
+		equal(network.Addr().AsSlice()[:n]),
+	}
+}
+
+func protocolIs(protocol byte) []expr.Any {
+	return []expr.Any{&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1}, equal([]byte{protocol})}
+}
+
+// portIs matches the destination port.
+func portIs(port uint16) []expr.Any {
+	return []expr.Any{
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
+		equal(binary.BigEndian.AppendUint16(nil, port)),
+	}
+}
+
 func equal(b []byte) expr.Any { return &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: b} }
 
 // dnat gives packets to addr and port from the port to.
 func dnat(protocol byte, addr netip.Addr, from, to uint16) []expr.Any {
-	return append(carrying(protocol, addr), append([]expr.Any{
-		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2}, // destination port
-		equal(binary.BigEndian.AppendUint16(nil, from)),
-	}, redirection(addr, to)...)...)
-}
-
-// dnatRest gives packets to addr and any port that no rule before was for the port to.
-func dnatRest(protocol byte, addr netip.Addr, to uint16) []expr.Any {
-	return append(carrying(protocol, addr), redirection(addr, to)...)
-}
-
-// carrying matches packets of a protocol to addr.
-func carrying(protocol byte, addr netip.Addr) []expr.Any {
-	return append(address(destination, addr),
-		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
-		equal([]byte{protocol}),
-	)
+	return slices.Concat(address(destination, addr), protocolIs(protocol), portIs(from), redirection(addr, to))
 }
 
 func redirection(addr netip.Addr, to uint16) []expr.Any {
