@@ -13,6 +13,7 @@ require (
 	cloud.google.com/go/resourcemanager v1.18.1
 	cloud.google.com/go/run v1.25.0
 	cloud.google.com/go/serviceusage v1.16.1
+	cloud.google.com/go/sql v0.7.0
 	github.com/containerd/containerd/v2 v2.4.2
 	github.com/go-jose/go-jose/v4 v4.1.9
 	github.com/google/cel-go v0.31.0

@@ -112,6 +112,14 @@ var apis = []API{
 		Resources: []Resource{{Name: "repos/**", Type: "Repository", Policy: true}},
 	},
 	{
+		Host:      "sqladmin.googleapis.com",
+		Title:     "Cloud SQL Admin API",
+		Roles:     []string{"cloudsql."},
+		Agents:    []string{"gcp-sa-cloud-sql"},
+		Scopes:    map[string]Access{"sqlservice.admin": Full, "sqlservice.login": Read},
+		Resources: []Resource{{Name: "instances/*", Type: "Instance"}},
+	},
+	{
 		Host:  "storage.googleapis.com",
 		Title: "Cloud Storage API",
 		Roles: []string{"storage."},

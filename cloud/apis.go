@@ -18,6 +18,7 @@ import (
 	"giggle/api/runv2"
 	"giggle/api/serviceusage"
 	"giggle/api/sourcerepo"
+	"giggle/api/sqladmin"
 	"giggle/api/storagejson"
 	"giggle/catalog"
 	"giggle/edge"
@@ -159,6 +160,17 @@ func (c *Cloud) apis() []api {
 				Project:  find,
 				Pages:    c.pages,
 				Host:     githttp.Host,
+			})},
+		},
+		{
+			host:  "sqladmin.googleapis.com",
+			rules: sqladmin.Rules,
+			servers: []server{sqladmin.New(sqladmin.Config{
+				Instances:    c.databases,
+				Certificates: c.proxy.CA,
+				Project:      find,
+				Pages:        c.pages,
+				Address:      c.databaseHost.Address,
 			})},
 		},
 		{

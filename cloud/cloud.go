@@ -56,6 +56,7 @@ import (
 	"giggle/run/scale/local"
 	"giggle/secrets"
 	"giggle/shell"
+	"giggle/sql"
 	"giggle/storage"
 	"giggle/store"
 	"giggle/vertex/serving"
@@ -184,6 +185,10 @@ type Cloud struct {
 	inner       *edge.DNS // answers inside instances
 	innerHost   *edge.DNS // and inside those that reach ports of this machine
 	hostPorts   hostports.Ports
+	databases   *sql.Instances
+	proxy       *sql.Proxy // of the databases
+	// databaseHost is where connectors outside containers find them.
+	databaseHost *sql.Host
 
 	listeners
 	background sync.WaitGroup // work that nobody waits for until the end
@@ -212,6 +217,7 @@ func New(ctx context.Context, cfg Config) (_ *Cloud, err error) {
 		{"projects", c.openProjects},
 		{"images", c.openImages},
 		{"engine", c.openEngine},
+		{"databases", c.openDatabases},
 		{"services", c.openServices},
 		{"git", c.openGit},
 		{"builds", c.openBuilds},
@@ -372,10 +378,12 @@ func (c *Cloud) openServices(context.Context) error {
 		Project: c.projects.Find,
 		Account: iam.RuntimeAccount,
 		Sockets: c.sockets,
-		Trust:   c.trust,
-		NewID:   instanceID,
-		Log:     c.entries,
-		Now:     c.cfg.Now,
+
+		Databases: c.databaseSockets,
+		Trust:     c.trust,
+		NewID:     instanceID,
+		Log:       c.entries,
+		Now:       c.cfg.Now,
 	})
 	gpus := dataplane.GPUs{
 		Emulate: c.cfg.EmulateGPUs,
@@ -415,6 +423,8 @@ func (c *Cloud) openServices(context.Context) error {
 		Letters: letters,
 		GPUs:    gpus,
 		Quotas:  c.quotas,
+
+		Databases: c.databases,
 	})
 	c.reconciler = run.NewReconciler(run.ReconcilerConfig{
 		Services:  c.services,

@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"giggle/api/oauth"
+	"giggle/api/sqladmin"
 	"giggle/artifacts/registry"
 	"giggle/edge"
 	"giggle/engine"
@@ -24,6 +25,7 @@ import (
 	"giggle/iam"
 	"giggle/metadata"
 	"giggle/run/scale/local"
+	"giggle/sql"
 	modelregistry "giggle/vertex/registry"
 )
 
@@ -157,16 +159,23 @@ func (c *Cloud) sockets(caller local.Caller) engine.Sockets {
 	}, nil)
 	s = s.Saying(caller.Warn, c.cfg.Now)
 	// What comes through an instance's own socket is internal to its project, for the ingress settings of services.
-	s.Edge = c.edgeInside(caller.InstanceID, func(ctx context.Context, _ net.Conn) context.Context {
+	s.Edge = c.edgeInside(caller.InstanceID, func(ctx context.Context) context.Context {
 		return gateway.WithCaller(ctx, caller.Project.ID)
 	})
+	s.Databases = c.databasesInside(sql.Client{ID: caller.InstanceID, Say: caller.Warn})
 	return s
 }
 
-// edgeInside serves the edge inside an instance. Mark may be nil.
-func (c *Cloud) edgeInside(instance string, mark edge.ConnContext) func(net.Listener) {
+// edgeInside serves the edge inside an instance. Mark, which may be nil, marks the contexts of its requests.
+func (c *Cloud) edgeInside(instance string, mark func(context.Context) context.Context) func(net.Listener) {
 	return func(l net.Listener) {
-		if err := c.server.ServeTLS(l, mark); err != nil {
+		err := c.server.ServeTLS(l, func(ctx context.Context, _ net.Conn) context.Context {
+			if mark != nil {
+				ctx = mark(ctx)
+			}
+			return sqladmin.Inside(ctx)
+		})
+		if err != nil {
 			c.cfg.Log.Debug("edge inside an instance ended", "instance", instance, "err", err)
 		}
 	}
@@ -179,7 +188,7 @@ func (c *Cloud) socketsFor(id metadata.Identity, wrap func(http.Handler) http.Ha
 		meta = wrap(meta)
 	}
 	names := c.namesInside(id.ProjectID)
-	return engine.Sockets{
+	s := engine.Sockets{
 		Metadata: func(l net.Listener) {
 			s := &http.Server{Handler: meta, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute}
 			if err := s.Serve(l); err != nil && c.cfg.Log.Enabled(context.Background(), -4) {
@@ -197,4 +206,11 @@ func (c *Cloud) socketsFor(id metadata.Identity, wrap func(http.Handler) http.Ha
 		},
 		Host: c.hostPorts.Of(id.ProjectID),
 	}
+	if id.ProjectID != "" { // a build engine itself is nobody
+		s.Databases = c.databasesInside(sql.Client{
+			ID:  id.InstanceID,
+			Say: func(text string) { c.cfg.Log.Info(text, "instance", id.InstanceID) },
+		})
+	}
+	return s
 }

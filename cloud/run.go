@@ -77,7 +77,7 @@ func (c *Cloud) ownAddress(a netip.AddrPort) bool {
 			return true
 		}
 	}
-	return false
+	return c.databaseHost != nil && c.databaseHost.Listens(a)
 }
 
 func loopback(host string) bool {

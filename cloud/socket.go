@@ -23,6 +23,7 @@ func (c *Cloud) openSocket(context.Context) error {
 		Audit:     c.audit,
 		Log:       c.entries,
 		Models:    c.models,
+		Databases: c.databases,
 		Loads:     func() giggle.Top { return giggle.Loads(c.cfg.Now(), c.scaler.Stats(), c.gateway.Stats()) },
 		Projects:  c.projects.IDs,
 		Caller:    c.owners.Caller,

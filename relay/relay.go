@@ -78,10 +78,13 @@ func pump(to, from net.Conn) {
 
 // bare is the connection below one that only counts it.
 func bare(c net.Conn) net.Conn {
-	if u, ok := c.(interface{ Unwrap() net.Conn }); ok {
-		return u.Unwrap()
+	for {
+		u, ok := c.(interface{ Unwrap() net.Conn })
+		if !ok {
+			return c
+		}
+		c = u.Unwrap()
 	}
-	return c
 }
 
 // reset ends a connection in a way that its other end takes for a failure.
@@ -90,4 +93,51 @@ func reset(c net.Conn) {
 		_ = t.SetLinger(0)
 	}
 	_ = c.Close()
+}
+
+// Bound is a listener with so many connections open at most. What is too much is closed unheard: to let it wait would
+// only make who floods us wait along with everybody else.
+func Bound(l net.Listener, most int) net.Listener {
+	return &bound{Listener: l, free: make(chan struct{}, most)}
+}
+
+type bound struct {
+	net.Listener
+	free chan struct{}
+}
+
+func (b *bound) Accept() (net.Conn, error) {
+	for {
+		c, err := b.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		select {
+		case b.free <- struct{}{}:
+			return &bounded{Conn: c, leave: sync.OnceFunc(func() { <-b.free })}, nil
+		default:
+			reset(c)
+		}
+	}
+}
+
+type bounded struct {
+	net.Conn
+	leave func()
+}
+
+func (c *bounded) Close() error {
+	defer c.leave()
+	return c.Conn.Close()
+}
+
+// Unwrap returns the connection below.
+func (c *bounded) Unwrap() net.Conn { return c.Conn }
+
+// CloseWrite passes the half-close through.
+func (c *bounded) CloseWrite() error {
+	if h, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return h.CloseWrite()
+	}
+	return nil
 }

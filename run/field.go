@@ -26,6 +26,7 @@ const (
 	FieldVPCEgress        fault.Path = "template.vpc.egress"
 	FieldVPCInterfaces    fault.Path = "template.vpc.interfaces"
 	FieldAccelerator      fault.Path = "template.accelerator" // the kind of GPU that the node selector asks for
+	FieldCloudSQL         fault.Path = "template.cloudSQL"
 	FieldContainers       fault.Path = "template.containers"
 
 	FieldContainer fault.Path = "template.containers[]"
@@ -68,7 +69,7 @@ func Fields() []fault.Path {
 		FieldRevision, FieldRevisionLabels, FieldRevisionMinScale, FieldRevisionMaxScale, FieldConcurrency,
 		FieldTimeout,
 		FieldEnvironment, FieldCPUAlways, FieldNodeSelector, FieldAccelerator, FieldVPCEgress,
-		FieldVPCInterfaces, FieldContainers,
+		FieldVPCInterfaces, FieldCloudSQL, FieldContainers,
 		FieldContainer, FieldImage, FieldPort, FieldPortName, FieldEnv, FieldEnvName, FieldEnvValue, FieldLimits,
 		FieldCPU,
 		FieldMemory, FieldGPU,

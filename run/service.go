@@ -70,10 +70,20 @@ type Template struct {
 	CPUAlways             bool   // CPU between requests too (cpu-throttling off)
 	StartupCPUBoost       bool   // more CPU while an instance starts
 	NodeSelector          map[string]string
+	CloudSQL              CloudSQL `json:",omitzero"`
 	// GPUZonalRedundancyDisabled is which of two quotas a GPU is of; kept and shown.
 	GPUZonalRedundancyDisabled bool       `json:",omitempty"`
 	VPC                        *VPCAccess `json:",omitempty"` // nil for none
 }
+
+// CloudSQL is the databases whose sockets containers have in CloudSQLPath.
+type CloudSQL struct {
+	Instances []string `json:",omitempty"` // PROJECT:REGION:INSTANCE
+	Volume    string   `json:",omitempty"` // its name in API v2, "" for the default; kept and shown
+}
+
+// CloudSQLPath is where containers have the sockets of databases. Nowhere else may they be mounted.
+const CloudSQLPath = "/cloudsql"
 
 // Container is one container of a revision. Giggle runs one for each instance so far.
 type Container struct {

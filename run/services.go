@@ -26,6 +26,14 @@ type Services struct {
 	letters func(n int) string
 	gpus    GPUs
 	quotas  *quota.Limits
+
+	databases Databases
+}
+
+// Databases are the Cloud SQL instances of the platform.
+type Databases interface {
+	// Check fails when containers can have no socket of the instance PROJECT:REGION:INSTANCE.
+	Check(tx *store.Tx, name string) error
 }
 
 // Config is what NewServices needs.
@@ -35,6 +43,8 @@ type Config struct {
 	Letters func(n int) string // n random lower-case letters
 	GPUs    GPUs               // what the machine does with services that want one
 	Quotas  *quota.Limits      // nil is the usual ones
+	// Databases are asked about each that a new revision names; nil takes all.
+	Databases Databases
 }
 
 // NewServices returns the services in the store.
@@ -45,6 +55,8 @@ func NewServices(c Config) *Services {
 		letters: c.Letters,
 		gpus:    c.GPUs,
 		quotas:  c.Quotas,
+
+		databases: c.Databases,
 	}
 }
 
@@ -270,6 +282,14 @@ func (s *Services) revise(tx *store.Tx, want *Service, by string) error {
 		},
 	}
 	rev.Template.Revision = ""
+	for _, name := range rev.Template.CloudSQL.Instances {
+		if s.databases == nil {
+			break
+		}
+		if err := s.databases.Check(tx, name); err != nil {
+			return err
+		}
+	}
 	if err := s.gpus.admit(want, &rev.Template); err != nil {
 		return err
 	}

@@ -76,6 +76,9 @@ func (t *Template) validate(service string) error {
 	if err := t.VPC.validate(); err != nil {
 		return err
 	}
+	if err := t.CloudSQL.validate(); err != nil {
+		return err
+	}
 	for i := range t.Containers {
 		if err := t.Containers[i].validate(i, t); err != nil {
 			return err
@@ -85,6 +88,25 @@ func (t *Template) validate(service string) error {
 		}
 	}
 	return t.validateGPU()
+}
+
+// maxDatabases is how many databases a revision may have sockets of.
+const maxDatabases = 20
+
+func (c CloudSQL) validate() error {
+	if len(c.Instances) > maxDatabases {
+		return invalid(FieldCloudSQL, "%d databases are too many; %d are the most", len(c.Instances), maxDatabases)
+	}
+	for i, name := range c.Instances {
+		part := strings.Split(name, ":")
+		if len(part) != 3 || !resource.ProjectID(part[0]) || !resource.IsRegion(part[1]) || !resource.Label(part[2], 97) {
+			return invalid(FieldCloudSQL, "%.200q is not PROJECT:REGION:INSTANCE", name)
+		}
+		if slices.Contains(c.Instances[:i], name) {
+			return invalid(FieldCloudSQL, "%s is there twice", name)
+		}
+	}
+	return nil
 }
 
 // validateFraction holds a fraction of a core and little memory to what they go together with.

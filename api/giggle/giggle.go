@@ -34,8 +34,10 @@ type Config struct {
 	Audit    logging.Reader // the audit log
 	Log      logging.Reader // all others
 	Models   Models
-	Loads    func() Top      // of all projects
-	Projects func() []string // ids of all projects
+
+	Databases Databases
+	Loads     func() Top      // of all projects
+	Projects  func() []string // ids of all projects
 	// Caller returns who a local user is, by uid; -1 where that isn't known. It fails with PermissionDenied.
 	Caller func(uid int) (iam.Principal, error)
 	// OpenShell opens a shell in a step of a build that failed: by its id or number, or "" for the one that failed.
@@ -78,6 +80,9 @@ func (s *Server) Handler() http.Handler {
 	m.HandleFunc("PUT /v1/models:add", s.serve(s.addModel))
 	m.HandleFunc("DELETE /v1/models", s.serve(s.forgetModel))
 	m.HandleFunc("POST /v1/models:try", s.serve(s.tryModel))
+	m.HandleFunc("GET /v1/sql", s.serve(s.listDatabases))
+	m.HandleFunc("PUT /v1/sql", s.serve(s.mapDatabase))
+	m.HandleFunc("DELETE /v1/sql", s.serve(s.unmapDatabase))
 	return m
 }
 

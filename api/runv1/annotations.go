@@ -72,7 +72,7 @@ var templateAnnotations = map[string]disposition{
 	"run.googleapis.com/base-images":                   informational,
 	"serving.knative.dev/creator":                      output,
 	"run.googleapis.com/operation-id":                  output,
-	"run.googleapis.com/cloudsql-instances":            refused,
+	"run.googleapis.com/cloudsql-instances":            honoured,
 	"run.googleapis.com/container-dependencies":        refused,
 	"run.googleapis.com/encryption-key":                refused,
 	"run.googleapis.com/gpu-zonal-redundancy-disabled": honoured,
@@ -299,6 +299,9 @@ func readTemplateAnnotations(t *run.Template, in map[string]string) error {
 	if egress := r.text("run.googleapis.com/vpc-access-egress"); egress != "" || len(interfaces) > 0 {
 		t.VPC = &run.VPCAccess{Egress: egress, Interfaces: interfaces}
 	}
+	if names := r.text("run.googleapis.com/cloudsql-instances"); names != "" {
+		t.CloudSQL.Instances = strings.Split(names, ",")
+	}
 	t.Annotations = spell(kept, fields, writeTemplateAnnotations(t))
 	return r.err
 }
@@ -315,6 +318,7 @@ func writeTemplateAnnotations(t *run.Template) map[string]string {
 	}
 	p.flag("run.googleapis.com/startup-cpu-boost", t.StartupCPUBoost)
 	p.text("run.googleapis.com/execution-environment", t.ExecutionEnvironment)
+	p.text("run.googleapis.com/cloudsql-instances", strings.Join(t.CloudSQL.Instances, ","))
 	p.flag("run.googleapis.com/gpu-zonal-redundancy-disabled", t.GPUZonalRedundancyDisabled)
 	if t.VPC != nil {
 		p.text("run.googleapis.com/vpc-access-egress", t.VPC.Egress)

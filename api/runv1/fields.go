@@ -44,6 +44,8 @@ var fieldNames = func() fault.FieldNames {
 		run.FieldNodeSelector:     spec + ".nodeSelector",
 		run.FieldAccelerator:      spec + ".node_selector", // Cloud Run's own spelling where it refuses a GPU
 
+		run.FieldCloudSQL: template + ".annotations[run.googleapis.com/cloudsql-instances]",
+
 		run.FieldContainers: containers,
 		run.FieldContainer:  containers + "[]",
 		run.FieldImage:      containers + "[].image",

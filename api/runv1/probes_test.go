@@ -64,3 +64,19 @@ func TestServiceScaling(t *testing.T) {
 		t.Errorf("created with bounds = %d %v", code, got)
 	}
 }
+
+// What `gcloud run deploy --add-cloudsql-instances` writes is kept and shown, and goes with an empty value, as
+// --clear-cloudsql-instances writes it.
+func TestDatabases(t *testing.T) {
+	for _, names := range []string{"giggle:europe-north1:jokes", "giggle:europe-north1:jokes,giggle:us-central1:shop", ""} {
+		w := newWorld(t)
+		const key = "run.googleapis.com/cloudsql-instances"
+		body := strings.Replace(asGcloud("jokes", ""), `"run.googleapis.com/startup-cpu-boost":`,
+			`"`+key+`":"`+names+`","run.googleapis.com/startup-cpu-boost":`, 1)
+		code, got := w.do(t, "POST", regional, services+"?dryRun=all", body)
+		notes, _ := at(got, "spec/template/metadata/annotations").(map[string]any)
+		if shown, _ := notes[key].(string); code != 200 || shown != names {
+			t.Errorf("created with %q = %d %v", names, code, got)
+		}
+	}
+}

@@ -88,6 +88,8 @@ var fieldNames = func() fault.FieldNames {
 		run.FieldVPCInterfaces:    "template.vpcAccess.networkInterfaces",
 		run.FieldAccelerator:      "template.nodeSelector.accelerator",
 
+		run.FieldCloudSQL: "template.volumes[0].cloudSqlInstance.instances",
+
 		run.FieldContainers: containers,
 		run.FieldContainer:  containers + "[]",
 		run.FieldImage:      containers + "[].image",

@@ -187,7 +187,7 @@ func templateFromProto(w *runpb.RevisionTemplate) (run.Template, error) {
 	}
 	err := rest.Only(w, "template", "revision", "labels", "annotations", "scaling", "timeout", "serviceAccount",
 		"containers", "executionEnvironment",
-		"maxInstanceRequestConcurrency", "nodeSelector", "gpuZonalRedundancyDisabled", "vpcAccess")
+		"maxInstanceRequestConcurrency", "nodeSelector", "gpuZonalRedundancyDisabled", "vpcAccess", "volumes")
 	if err != nil {
 		return t, err
 	}
@@ -216,6 +216,9 @@ func templateFromProto(w *runpb.RevisionTemplate) (run.Template, error) {
 	}
 	if a := w.GetNodeSelector().GetAccelerator(); a != "" {
 		t.NodeSelector = map[string]string{run.Accelerator: a}
+	}
+	if t.CloudSQL, err = cloudSQLFromProto(w); err != nil {
+		return t, err
 	}
 	for i, c := range w.GetContainers() {
 		to, err := containerFromProto(c, i)
@@ -276,6 +279,56 @@ func vpcToProto(v *run.VPCAccess) *runpb.VpcAccess {
 	return w
 }
 
+// cloudSQLFromProto reads the volume of databases' sockets, which is mounted in its one place, and there is no other
+// kind of volume.
+func cloudSQLFromProto(w *runpb.RevisionTemplate) (c run.CloudSQL, err error) {
+	for i, v := range w.GetVolumes() {
+		at := fmt.Sprintf("template.volumes[%d]", i)
+		if err := rest.Only(v, at, "name", "cloudSqlInstance"); err != nil {
+			return c, err
+		}
+		switch {
+		case v.GetCloudSqlInstance() == nil:
+			return c, fault.Invalid(at, "a volume needs a source")
+		case i > 0:
+			return c, fault.NotImplemented(at, "more than one volume is not implemented; name all databases in one")
+		case v.GetName() == "":
+			return c, fault.Invalid(at+".name", "is missing")
+		case len(v.GetCloudSqlInstance().GetInstances()) == 0:
+			return c, fault.Invalid(at+".cloudSqlInstance.instances", "names no database")
+		}
+		c = run.CloudSQL{Volume: v.GetName(), Instances: v.GetCloudSqlInstance().GetInstances()}
+	}
+	for i, container := range w.GetContainers() {
+		for j, m := range container.GetVolumeMounts() {
+			at := fmt.Sprintf("template.containers[%d].volumeMounts[%d]", i, j)
+			if err := rest.Only(m, at, "name", "mountPath"); err != nil {
+				return c, err
+			}
+			if m.GetName() != c.Volume || c.Volume == "" {
+				return c, fault.Invalid(at+".name", "there is no volume %.80q", m.GetName())
+			}
+			if m.GetMountPath() != run.CloudSQLPath {
+				return c, fault.Invalid(at+".mountPath", "databases are mounted at %s only", run.CloudSQLPath)
+			}
+			if j > 0 {
+				return c, fault.Invalid(at, "%s is mounted twice", m.GetName())
+			}
+		}
+		if c.Volume != "" && len(container.GetVolumeMounts()) == 0 {
+			return c, fault.NotImplemented(fmt.Sprintf("template.containers[%d].volumeMounts", i),
+				"a volume that is not mounted is not implemented; mount %s at %s", c.Volume, run.CloudSQLPath)
+		}
+	}
+	if c.Volume == defaultVolume { // as the API v1 writes it, which knows no name
+		c.Volume = ""
+	}
+	return c, nil
+}
+
+// defaultVolume is the name of the volume of databases that the API v1 has written.
+const defaultVolume = "cloudsql"
+
 func containerFromProto(w *runpb.Container, i int) (run.Container, error) {
 	path := fmt.Sprintf("template.containers[%d]", i)
 	c := run.Container{
@@ -286,7 +339,7 @@ func containerFromProto(w *runpb.Container, i int) (run.Container, error) {
 		WorkingDir: w.GetWorkingDir(),
 	}
 	err := rest.Only(w, path, "name", "image", "command", "args", "env", "resources", "ports", "workingDir",
-		"livenessProbe", "startupProbe", "readinessProbe")
+		"livenessProbe", "startupProbe", "readinessProbe", "volumeMounts")
 	if err != nil {
 		return c, err
 	}

@@ -139,8 +139,23 @@ func templateToProto(given *run.Template) *runpb.RevisionTemplate {
 		w.GpuZonalRedundancyDisabled = &t.GPUZonalRedundancyDisabled
 	}
 	w.VpcAccess = vpcToProto(t.VPC)
+	volume := t.CloudSQL.Volume
+	if volume == "" {
+		volume = defaultVolume
+	}
+	if len(t.CloudSQL.Instances) > 0 {
+		w.Volumes = []*runpb.Volume{{
+			Name: volume,
+			VolumeType: &runpb.Volume_CloudSqlInstance{
+				CloudSqlInstance: &runpb.CloudSqlInstance{Instances: t.CloudSQL.Instances},
+			},
+		}}
+	}
 	for i := range t.Containers {
 		c := containerToProto(&t.Containers[i])
+		if len(w.Volumes) > 0 {
+			c.VolumeMounts = []*runpb.VolumeMount{{Name: volume, MountPath: run.CloudSQLPath}}
+		}
 		c.Resources.CpuIdle, c.Resources.StartupCpuBoost = !t.CPUAlways, t.StartupCPUBoost
 		w.Containers = append(w.Containers, c)
 	}

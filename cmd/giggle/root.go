@@ -48,7 +48,7 @@ func (p *program) root() *cobra.Command {
 	root.SetErr(p.stderr)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage{err} })
 	root.AddCommand(p.up(), p.shell(), p.shellInside(), p.env(), p.doctor(), p.demo(), p.status(), p.reset(),
-		p.version(), p.bench(), p.logs(), p.top(), p.audit(), p.iam(), p.images(), p.build(), p.models())
+		p.version(), p.bench(), p.logs(), p.top(), p.audit(), p.iam(), p.images(), p.build(), p.models(), p.sql())
 	for _, c := range root.Commands() {
 		if inner := c.Args; inner != nil {
 			c.Args = func(cmd *cobra.Command, args []string) error {

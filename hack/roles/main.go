@@ -41,7 +41,8 @@ type role struct {
 const header = `# The predefined and basic roles of the APIs that Giggle has, with their permissions.
 #
 # Facts as published by Google in its APIs and reference pages, collected in the public data set iann0036/iam-dataset
-# (MIT licence, snapshot of 2026-08-22, commit 2073fa52), cut and put into this form by hack/roles.
+# (MIT licence, snapshot of 2026-08-22, commit 2073fa52; of Cloud SQL single files of other commits), cut and put into
+# this form by hack/roles.
 #
 # A role is a line "roles/NAME STAGE TITLE"; the lines below it are its description behind a ">", and its permissions:
 # a resource type followed by the verbs on it, so "run.services get list" is run.services.get and run.services.list.

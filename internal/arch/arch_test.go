@@ -23,7 +23,7 @@ var layers = []struct {
 	{"mechanism", []string{"blob", "disk", "store", "oci", "engine", "builds/source", "operation", "logging",
 		"logging/audit", "vertex/llama", "vertex/embedded", "hostports"}},
 	{"product", []string{"run", "builds", "artifacts", "git", "iam", "projects", "storage", "metadata", "vertex",
-		"secrets"}},
+		"secrets", "sql"}},
 	{"data plane", []string{"run/scale", "gateway", "vertex/serving"}},
 	{"API layer", []string{"rest"}},
 	{"wire", []string{"edge", "shell", "api", "artifacts/registry", "vertex/registry", "builds/modproxy",

@@ -22,6 +22,7 @@ type instance struct {
 	memory   int64
 	tail     tail
 	stopping atomic.Bool
+	end      func() // of what it had besides its container; may be nil
 }
 
 var _ scale.Instance = (*instance)(nil)
@@ -68,6 +69,9 @@ func (i *instance) Warn(text string) {
 // sayEnd says in the log how the container ended, unless it was told to.
 func (i *instance) sayEnd() {
 	<-i.inner.Done()
+	if i.end != nil {
+		i.end()
+	}
 	switch e := i.inner.Exit(); {
 	case e.OOM:
 		i.log(engine.Line{Time: i.now(), Stream: engine.PlatformErrors, Text: i.outOfMemory()})

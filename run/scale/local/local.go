@@ -48,6 +48,9 @@ type Config struct {
 	Account func(p resource.Project, email string) string
 	// Sockets returns what answers inside an instance.
 	Sockets func(c Caller) engine.Sockets
+	// Databases opens the sockets of databases for an instance. It returns the directory that they are in, which is the
+	// host's, and what ends them. Nil is for none.
+	Databases func(ctx context.Context, c Caller, names []string) (dir string, end func(), err error)
 	// Trust is the PEM bundle of certificates that instances trust: the system's and the platform's own CA.
 	Trust []byte
 	Log   Log // nil for none
@@ -139,25 +142,38 @@ func (b *Backend) Prepare(ctx context.Context, rev run.Revision, gpu *run.GPU) (
 		inst.now = time.Now
 	}
 	inst.log = b.log(rev.Name, inst.id)
+	caller := Caller{
+		Project: p, Region: rev.Name.Service.Location.Location,
+		InstanceID: inst.id, Account: b.Account(p, rev.Template.ServiceAccount), Warn: inst.Warn,
+	}
+	var mounts []engine.Mount
+	if names := rev.Template.CloudSQL.Instances; len(names) > 0 && b.Databases != nil {
+		dir, end, err := b.Databases(ctx, caller, names)
+		if err != nil {
+			return nil, err
+		}
+		inst.end = end
+		mounts = append(mounts, engine.Mount{Source: dir, Target: run.CloudSQLPath, ReadOnly: true})
+	}
 	inst.inner, err = b.Engine.Prepare(ctx, engine.Spec{
-		ID:     inst.id,
-		Layers: img.Layers,
-		Args:   args,
-		Env:    environment(rev, img),
-		Dir:    orElse(c.WorkingDir, img.Config.WorkingDir),
-		User:   img.Config.User,
-		Memory: memory,
-		CPU:    cpu,
-		GPUs:   gpus,
-		Files:  Files(b.Trust),
-		Output: func(l engine.Line) { inst.tail.add(l); inst.log(l) },
-		Sockets: b.Sockets(Caller{
-			Project: p, Region: rev.Name.Service.Location.Location,
-			InstanceID: inst.id, Account: b.Account(p, rev.Template.ServiceAccount),
-			Warn: inst.Warn,
-		}),
+		ID:      inst.id,
+		Layers:  img.Layers,
+		Args:    args,
+		Env:     environment(rev, img),
+		Dir:     orElse(c.WorkingDir, img.Config.WorkingDir),
+		User:    img.Config.User,
+		Memory:  memory,
+		CPU:     cpu,
+		GPUs:    gpus,
+		Mounts:  mounts,
+		Files:   Files(b.Trust),
+		Output:  func(l engine.Line) { inst.tail.add(l); inst.log(l) },
+		Sockets: b.Sockets(caller),
 	})
 	if err != nil {
+		if inst.end != nil {
+			inst.end()
+		}
 		return nil, refine(err, c.Image, args[0])
 	}
 	if rev.Template.VPC != nil {
