@@ -4,7 +4,6 @@ import (
 	"context"
 	"net"
 	"net/netip"
-	"strings"
 
 	"giggle/fault"
 	"giggle/iam"
@@ -22,7 +21,7 @@ func (c *Cloud) openDatabases(context.Context) error {
 	c.proxy, err = sql.NewProxy(sql.ProxyConfig{
 		Instances: c.databases,
 		CA:        ca,
-		Allow:     c.mayConnect,
+		Identity:  c.identity,
 		Own:       c.ownAddress,
 		Dir:       c.path("sql", "sockets"),
 		Now:       c.cfg.Now,
@@ -38,21 +37,6 @@ func (c *Cloud) openDatabases(context.Context) error {
 	c.databaseHost = c.proxy.Host(self)
 	c.onClose(c.databaseHost.Close)
 	return nil
-}
-
-// mayConnect fails when a member of policies may not connect to a database now.
-func (c *Cloud) mayConnect(ctx context.Context, member string, n sql.Name) error {
-	who := iam.Principal{Member: member}
-	if strings.HasPrefix(member, "serviceAccount:") { // a certificate outlives the account that it was made for
-		a, err := c.identity.Account(ctx, "-", who.Email())
-		if err != nil {
-			return err
-		}
-		if a.Disabled {
-			return fault.New(fault.PermissionDenied, "The service account %s is disabled.", a.Email)
-		}
-	}
-	return c.identity.Authorize(ctx, who, "cloudsql.instances.connect", n.Resource())
 }
 
 // databaseSockets opens the sockets of a container.

@@ -240,6 +240,21 @@ func (m *IAM) Authorize(_ context.Context, p Principal, permission, name string)
 	return e
 }
 
+// AuthorizeMember is Authorize for a member of policies that shows a credential which may outlive its account: one of
+// an account that is deleted or disabled is refused.
+func (m *IAM) AuthorizeMember(ctx context.Context, member, permission, name string) error {
+	if email, ok := strings.CutPrefix(member, "serviceAccount:"); ok {
+		a, err := m.Account(ctx, "-", email)
+		if err != nil {
+			return err
+		}
+		if a.Disabled {
+			return fault.New(fault.PermissionDenied, "The service account %s is disabled.", a.Email)
+		}
+	}
+	return m.Authorize(ctx, Principal{member}, permission, name)
+}
+
 // Unauthenticated is the refusal of a call without a valid credential, in the words of Google's API front end.
 func Unauthenticated(reason string) error {
 	e := fault.New(fault.Unauthenticated,

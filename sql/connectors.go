@@ -92,7 +92,7 @@ func (p *Proxy) admit(ctx context.Context, certs []*x509.Certificate, n Name) er
 	if len(certs) == 0 || certs[0].Subject.CommonName != commonName(n) {
 		return fault.New(fault.PermissionDenied, "The client's certificate is not one for %s.", n)
 	}
-	return p.Allow(ctx, member(certs[0]), n)
+	return p.allow(ctx, member(certs[0]), n)
 }
 
 // hostConns is how many connections programs of this machine may have open to one database.

@@ -27,14 +27,19 @@ const MaxConns = 100
 type ProxyConfig struct {
 	Instances *Instances
 	CA        *CA
-	// Allow fails when a member of policies ("serviceAccount:EMAIL") may not connect to an instance, with what would
-	// help.
-	Allow func(ctx context.Context, member string, n Name) error
+	Identity  Identity
 	// Own reports whether the platform itself listens on an address: there instances are not led.
 	Own func(netip.AddrPort) bool
 	Dir string // of the sockets; what a platform that was killed left in it goes
 	Now func() time.Time
 	Log *slog.Logger
+}
+
+// Identity says who may: *iam.IAM.
+type Identity interface {
+	// AuthorizeMember fails when a member of policies, "serviceAccount:EMAIL", lacks a permission on a resource, with
+	// what would help.
+	AuthorizeMember(ctx context.Context, member, permission, resource string) error
 }
 
 // Proxy leads connections to databases.
@@ -174,7 +179,7 @@ func (p *Proxy) tryDial(ctx context.Context, c Client, n Name) (net.Conn, error)
 	if err != nil {
 		return nil, err
 	}
-	if err := p.Allow(ctx, c.Member, n); err != nil {
+	if err := p.allow(ctx, c.Member, n); err != nil {
 		return nil, err
 	}
 	d := net.Dialer{Control: p.control}
@@ -185,6 +190,11 @@ func (p *Proxy) tryDial(ctx context.Context, c Client, n Name) (net.Conn, error)
 		return nil, e
 	}
 	return to, nil
+}
+
+// allow fails when a member may not connect to an instance now.
+func (p *Proxy) allow(ctx context.Context, member string, n Name) error {
+	return p.Identity.AuthorizeMember(ctx, member, "cloudsql.instances.connect", n.Resource())
 }
 
 // control sees the address after its name was resolved.

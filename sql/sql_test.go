@@ -67,6 +67,20 @@ func (w *world) lines() []string {
 	return append([]string(nil), w.said...)
 }
 
+func (w *world) AuthorizeMember(_ context.Context, member, permission, resource string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if permission != "cloudsql.instances.connect" || !strings.HasPrefix(resource, "projects/giggle/instances/") {
+		w.Errorf("asked for %s on %s", permission, resource)
+	}
+	if !w.allowed[member] {
+		e := fault.New(fault.PermissionDenied, "%s lacks %s on %s.", member, permission, resource)
+		e.Help = []fault.Link{{Description: "To grant it: gcloud …"}}
+		return e
+	}
+	return nil
+}
+
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{T: t, allowed: map[string]bool{teller: true}}
@@ -88,20 +102,11 @@ func newWorld(t *testing.T) *world {
 	w.proxy, err = sql.NewProxy(sql.ProxyConfig{
 		Instances: w.instances,
 		CA:        ca,
-		Allow: func(_ context.Context, member string, n sql.Name) error {
-			w.mu.Lock()
-			defer w.mu.Unlock()
-			if !w.allowed[member] {
-				e := fault.New(fault.PermissionDenied, "%s may not connect to %s.", member, n)
-				e.Help = []fault.Link{{Description: "To grant it: gcloud …"}}
-				return e
-			}
-			return nil
-		},
-		Own: func(a netip.AddrPort) bool { return a == w.own },
-		Dir: filepath.Join(t.TempDir(), strings.Repeat("long/", 30), "sockets"), // more than a socket's path may be
-		Now: w.now,
-		Log: slog.New(slog.DiscardHandler),
+		Identity:  w,
+		Own:       func(a netip.AddrPort) bool { return a == w.own },
+		Dir:       filepath.Join(t.TempDir(), strings.Repeat("long/", 30), "sockets"), // more than a socket's path may be
+		Now:       w.now,
+		Log:       slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -5,7 +5,9 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -132,6 +134,7 @@ func runScripts(t *testing.T, dir string) {
 			"until":    cmdUntil,
 			"setvar":   cmdSetvar,
 			"registry": cmdRegistry,
+			"postgres": cmdPostgres,
 		},
 	})
 }
@@ -272,4 +275,53 @@ func cmdSetvar(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Fatalf("usage: setvar NAME")
 	}
 	ts.Setenv(args[0], strings.TrimSpace(ts.ReadFile("stdout")))
+}
+
+// cmdPostgres starts a PostgreSQL of this machine's, as an ordinary user and until the script's end, with a superuser
+// joker who needs no password, and sets PGPORT.
+func cmdPostgres(ts *testscript.TestScript, _ bool, _ []string) {
+	found, err := filepath.Glob("/usr/lib/postgresql/*/bin/postgres")
+	ts.Check(err)
+	if len(found) == 0 {
+		ts.Fatalf("there is no PostgreSQL: run hack/setup test")
+	}
+	bin := filepath.Dir(found[len(found)-1])
+	dir, err := os.MkdirTemp("", "giggle-test-postgres-")
+	ts.Check(err)
+	ts.Defer(func() { _ = os.RemoveAll(dir) })
+	const nobody = 65534
+	ts.Check(os.Chown(dir, nobody, nobody))
+	run := func(name string, args ...string) *exec.Cmd {
+		c := exec.Command(filepath.Join(bin, name), args...)
+		c.Dir = dir
+		c.SysProcAttr = &syscall.SysProcAttr{
+			Credential: &syscall.Credential{Uid: nobody, Gid: nobody},
+		}
+		return c
+	}
+	if out, err := run("initdb", "-D", "db", "-U", "joker", "--auth=trust", "--no-sync").CombinedOutput(); err != nil {
+		ts.Fatalf("initdb: %v\n%s", err, out)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	ts.Check(errors.Join(err, l.Close()))
+	server := run("postgres", "-D", "db", "-p", port, "-k", dir, "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off")
+	log, err := os.Create(filepath.Join(ts.Getenv("WORK"), "postgres.log"))
+	ts.Check(err)
+	server.Stdout, server.Stderr = log, log
+	ts.Check(server.Start())
+	_ = log.Close()
+	ended := make(chan error, 1)
+	go func() { ended <- server.Wait() }()
+	ts.Defer(func() {
+		_ = server.Process.Signal(syscall.SIGINT) // its clients are cut off
+		<-ended
+	})
+	for deadline := time.Now().Add(30 * time.Second); run("pg_isready", "-h", "127.0.0.1", "-p", port).Run() != nil; {
+		if text, _ := os.ReadFile(log.Name()); time.Now().After(deadline) {
+			ts.Fatalf("PostgreSQL is not up:\n%s", text)
+		}
+	}
+	ts.Setenv("PGPORT", port)
 }

@@ -1,8 +1,5 @@
-// Command cloudsql is a service that asks a PostgreSQL for its version on each way that there is to one: by name and
-// port, by the socket of a Cloud SQL instance, and with Google's connector. With arguments it asks once:
-//
-//	cloudsql VIA DSN
-package main
+// Package ask asks a PostgreSQL who it is.
+package ask
 
 import (
 	"context"
@@ -13,13 +10,17 @@ import (
 	"os"
 	"time"
 
-	"cloud.google.com/go/cloudsqlconn"
 	"github.com/jackc/pgx/v5"
 )
 
-func main() {
+// Dial connects to a Cloud SQL instance, with Google's connector.
+type Dial func(ctx context.Context, instance string) (net.Conn, error)
+
+// Main asks once, by the arguments VIA and DSN, or without any serves, for each request of /ask?via=VIA&dsn=DSN. Via
+// is the instance to dial, or "" to connect as the DSN says.
+func Main(dial Dial) {
 	if len(os.Args) == 3 {
-		text, err := ask(context.Background(), os.Args[1], os.Args[2])
+		text, err := ask(context.Background(), dial, os.Args[1], os.Args[2])
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
@@ -28,7 +29,7 @@ func main() {
 		return
 	}
 	http.HandleFunc("/ask", func(w http.ResponseWriter, r *http.Request) {
-		text, err := ask(r.Context(), r.FormValue("via"), r.FormValue("dsn"))
+		text, err := ask(r.Context(), dial, r.FormValue("via"), r.FormValue("dsn"))
 		if err != nil {
 			text = "error: " + err.Error()
 		}
@@ -38,8 +39,7 @@ func main() {
 	os.Exit(1)
 }
 
-// ask connects, to the instance that via names with Google's connector, or for "" as the DSN says.
-func ask(ctx context.Context, via, dsn string) (version string, err error) {
+func ask(ctx context.Context, dial Dial, via, dsn string) (version string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	config, err := pgx.ParseConfig(dsn)
@@ -47,12 +47,7 @@ func ask(ctx context.Context, via, dsn string) (version string, err error) {
 		return "", err
 	}
 	if via != "" {
-		d, err := cloudsqlconn.NewDialer(ctx)
-		if err != nil {
-			return "", err
-		}
-		defer func() { err = errors.Join(err, d.Close()) }()
-		config.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) { return d.Dial(ctx, via) }
+		config.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx, via) }
 	}
 	c, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
