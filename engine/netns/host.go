@@ -17,8 +17,8 @@ import (
 // HostAddr is the address of what the machine itself serves, in namespaces that ListenHost was called for.
 var HostAddr = netip.AddrFrom4([4]byte{169, 254, 169, 253})
 
-// Listeners on HostAddr have these ports, from the first on, so that an app may have any of the machine's ports for itself.
-// Nothing listens on the port before: there goes what no listener is for, and is refused.
+// Listeners on HostAddr have these ports, from the first on, so that an app may have any of the machine's ports for
+// itself. Nothing listens on the port before: there goes what no listener is for, and is refused.
 const (
 	firstHostPort = 61500
 	MaxHostPorts  = 64
