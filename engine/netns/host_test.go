@@ -109,7 +109,7 @@ func TestDatabases(t *testing.T) {
 			c.Close()
 		}
 	}()
-	for _, addr := range []string{"169.254.71.1:3307", "169.254.71.250:3307", "169.254.169.254:3307"} {
+	for _, addr := range []string{"169.254.71.1:3307", "169.254.71.250:3307"} {
 		c, err := inside(t, n, "tcp", addr)
 		if err != nil {
 			t.Fatalf("%s: %v", addr, err)
@@ -118,7 +118,7 @@ func TestDatabases(t *testing.T) {
 			t.Errorf("%s arrives as one to %q", addr, b)
 		}
 	}
-	for _, addr := range []string{"169.254.71.1:3306", "169.254.72.1:3307"} {
+	for _, addr := range []string{"169.254.71.1:3306", "169.254.72.1:3307", "169.254.169.254:3307"} {
 		if c, err := inside(t, n, "tcp", addr); err == nil {
 			t.Errorf("%s leads to %v", addr, c.RemoteAddr())
 		}

@@ -28,13 +28,19 @@ var (
 	// App is the address to dial an instance's app on. It is not a loopback address, so that an app that listens on
 	// 127.0.0.1 only can't be reached, as on Cloud Run.
 	App = netip.AddrFrom4([4]byte{169, 254, 8, 1})
-	// Databases are addresses whose port 3307 is that of Platform. OriginalDestination says which one was meant.
+	// Databases are addresses whose port 3307 is that which Listen opens. OriginalDestination says which one was meant.
 	Databases = netip.PrefixFrom(netip.AddrFrom4([4]byte{169, 254, 71, 0}), 24)
 )
 
 // redirect is where connections to the well-known ports of Platform go: an app may then listen on any of those ports
 // itself. The targets lie above the ephemeral ports (ip_local_port_range ends at 60999).
-var redirect = map[uint16]uint16{53: 61053, 80: 61080, 443: 61443, 3307: 61307}
+var redirect = map[uint16]uint16{53: 61053, 80: 61080, 443: 61443}
+
+// The same for databases, which are at addresses of their own.
+const (
+	databasePort        = 3307
+	databaseTo   uint16 = 61307
+)
 
 // Namespace is a network namespace with lo up, both addresses on it, the redirections, and every port free to bind
 // for unprivileged processes. It lives as long as it is open here or a process is in it.
@@ -180,7 +186,7 @@ func enter(ns *os.File) error {
 	return entered
 }
 
-// Listen listens on a well-known TCP port of Platform: 53, 80, 443 or 3307.
+// Listen listens on a well-known TCP port: 53, 80 or 443 of Platform, or 3307 of all Databases.
 func (n *Namespace) Listen(port uint16) (l net.Listener, err error) {
 	defer fault.Wrap(&err, "netns.Listen(%d)", port)
 	at, err := platform(port)
@@ -204,6 +210,9 @@ func (n *Namespace) ListenPacket(port uint16) (c net.PacketConn, err error) {
 
 func platform(port uint16) (netip.AddrPort, error) {
 	to, ok := redirect[port]
+	if port == databasePort {
+		to, ok = databaseTo, true
+	}
 	if !ok {
 		return netip.AddrPort{}, fault.New(fault.InvalidArgument, "Port %d is not redirected.", port)
 	}

@@ -53,12 +53,11 @@ func addRedirects(ns int) error {
 			c.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: dnat(protocol, Platform, from, to)})
 		}
 	}
-	const databases = 3307
 	c.AddRule(&nftables.Rule{
 		Table: table,
 		Chain: chain,
-		Exprs: slices.Concat(within(destination, Databases), protocolIs(unix.IPPROTO_TCP), portIs(databases),
-			redirection(Platform, redirect[databases])),
+		Exprs: slices.Concat(within(destination, Databases), protocolIs(unix.IPPROTO_TCP), portIs(databasePort),
+			redirection(Platform, databaseTo)),
 	})
 	return c.Flush()
 }
