@@ -17,7 +17,7 @@ SETUP := @hack/setup
 # How long the soak test loads and kills.
 export GIGGLE_SOAK ?= 10m
 # The packages that have long tests.
-LONG := ./bench ./cloud ./artifacts/registry ./cmd/giggle ./edge ./gateway
+LONG := ./bench ./cloud ./artifacts/registry ./cmd/giggle ./edge ./gateway ./engine/egress
 
 .PHONY: help build setup images images-ollama terraform demo test test-long test-cgroup2 test-models test-terraform check bench clean
 

@@ -29,7 +29,7 @@ type Drop struct {
 const (
 	logMessages = unix.NFNL_SUBSYS_ULOG << 8
 	logConfig   = logMessages | 1
-	logPacket   = logMessages | 0
+	logPacket   = logMessages
 
 	configCommand, configMode, configTimeout, configThreshold = 1, 2, 4, 5
 	commandBind                                               = 1
