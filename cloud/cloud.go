@@ -220,6 +220,7 @@ func New(ctx context.Context, cfg Config) (_ *Cloud, err error) {
 		{"databases", c.openDatabases},
 		{"services", c.openServices},
 		{"git", c.openGit},
+		{"names", c.openNames},
 		{"builds", c.openBuilds},
 		{"triggers", c.openTriggers},
 		{"models", c.openModels},

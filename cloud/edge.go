@@ -98,21 +98,23 @@ func (c *Cloud) openEdge(context.Context) error {
 		Direct: true,
 		Owner:  c.owners.Is,
 	})
+	return nil
+}
+
+// openNames makes what answers for names inside instances: of those that reach ports of this machine, and of the rest.
+// The sockets of builds have it from the start, so it comes before them.
+func (c *Cloud) openNames(context.Context) error {
 	self, err := netip.ParseAddr(c.cfg.Address)
 	if err != nil {
 		return err
 	}
-	resolvers := edge.MachineResolvers(self)
-	return c.openNames(func() []string {
+	machine := edge.MachineResolvers(self)
+	resolvers := func() []string {
 		if !c.engine.Online() {
 			return nil
 		}
-		return resolvers()
-	})
-}
-
-// openNames makes what answers for names inside instances: of those that reach ports of this machine, and of the rest.
-func (c *Cloud) openNames(resolvers func() []string) error {
+		return machine()
+	}
 	if n := len(c.cfg.HostPorts); n > netns.MaxHostPorts {
 		return fault.New(fault.InvalidArgument, "--host-port: %d ports are too many, %d are the most.", n,
 			netns.MaxHostPorts)
