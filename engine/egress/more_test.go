@@ -41,6 +41,10 @@ func TestSpoofedSources(t *testing.T) {
 			t.Errorf("another instance at %s answered %q", to, got)
 		}
 	}
+	nobody := netip.MustParseAddrPort("169.254.128.99:99")
+	if _, err := call(a, "tcp", nobody); !errors.Is(err, syscall.EHOSTUNREACH) {
+		t.Errorf("an address of no instance: %v, want no route to host", err)
+	}
 	send := func(from netip.Addr) {
 		t.Helper()
 		p := udp(from, public4, 98)

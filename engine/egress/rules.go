@@ -37,6 +37,7 @@ const machine4, machine6 = "machine4", "machine6"
 //		chain forward {
 //			type filter hook forward priority filter; policy drop
 //			tcp flags syn tcp option maxseg size set rt mtu
+//			iifname up0 oifname up0 drop                 # for an instance that has ended: not out again
 //			ct state established,related accept
 //			iifname up0 drop                             # nobody calls in
 //			oifname != up0 jump refused                  # no instance calls another
@@ -104,8 +105,10 @@ func (r *Router) addRules(ns *netns.Namespace) error {
 	forward := chain("forward", nftables.ChainTypeFilter, nftables.ChainHookForward, nftables.ChainPriorityFilter,
 		&drop)
 	rule(forward, clampMSS())
+	inbound := through(expr.MetaKeyIIFNAME, expr.CmpOpEq, uplinkDevice)
+	rule(forward, inbound, through(expr.MetaKeyOIFNAME, expr.CmpOpEq, uplinkDevice), verdict(expr.VerdictDrop))
 	rule(forward, state(expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED), verdict(expr.VerdictAccept))
-	rule(forward, through(expr.MetaKeyIIFNAME, expr.CmpOpEq, uplinkDevice), verdict(expr.VerdictDrop))
+	rule(forward, inbound, verdict(expr.VerdictDrop))
 	rule(forward, through(expr.MetaKeyOIFNAME, expr.CmpOpNeq, uplinkDevice), jump(refused))
 	rule(forward, state(expr.CtStateBitINVALID), verdict(expr.VerdictDrop))
 	for _, v6 := range []bool{false, true} {

@@ -270,23 +270,6 @@ func set(name, value string) error {
 	return os.WriteFile("/proc/sys/net/"+name, []byte(value), 0)
 }
 
-// instances4 holds all addresses of instances.
-var instances4 = netip.MustParsePrefix("169.254.128.0/19")
-
-// blackhole has what comes for an instance that has ended go nowhere, and not out again by the default route.
-func (r *Router) blackhole(v6 bool) error {
-	prefixes := []netip.Prefix{instances4}
-	if v6 {
-		prefixes = append(prefixes, netip.PrefixFrom(r.address6(0), 64).Masked())
-	}
-	for _, p := range prefixes {
-		if err := netlink.RouteAdd(&netlink.Route{Dst: ipNet(p), Type: unix.RTN_BLACKHOLE, Priority: 4096}); err != nil {
-			return fmt.Errorf("no route to %s: %w", p, err)
-		}
-	}
-	return nil
-}
-
 // furnish sets up the router's namespace. It runs on a thread in it.
 func (r *Router) furnish(ns *netns.Namespace, up *uplink) error {
 	for _, name := range []string{"lo", uplinkDevice} {
@@ -312,9 +295,6 @@ func (r *Router) furnish(ns *netns.Namespace, up *uplink) error {
 		}
 		if name != uplinkDevice {
 			continue
-		}
-		if err := r.blackhole(up.v6); err != nil {
-			return err
 		}
 		for _, gateway := range []netip.Addr{up.there, up.there6} {
 			if gateway.Is6() && !up.v6 {
