@@ -64,6 +64,14 @@ type platformKey struct{}
 // TestScripts runs the product as a user would: the real binary, the real gcloud, real containers.
 func TestScripts(t *testing.T) { runScripts(t, "test/scripts") }
 
+// TestOnline is for a developer's machine with a network: its platforms reach the real one.
+func TestOnline(t *testing.T) {
+	if os.Getenv("GIGGLE_ONLINE") != "1" {
+		t.Skip("it asks real registries, with GIGGLE_ONLINE=1")
+	}
+	runScripts(t, "test/scripts/online")
+}
+
 // runScripts runs the scripts of a directory of the repository.
 func runScripts(t *testing.T, dir string) {
 	t.Helper()
@@ -103,6 +111,11 @@ func runScripts(t *testing.T, dir string) {
 			}
 			env.Setenv("GIGGLE_DATA", p.data)
 			env.Setenv("GIGGLE_EGRESS", "off") // no test sends a packet to what it has not made
+			env.Setenv("GIGGLE_PULL", "never")
+			if filepath.Base(dir) == "online" {
+				env.Setenv("GIGGLE_EGRESS", "auto")
+				env.Setenv("GIGGLE_PULL", "auto")
+			}
 			env.Setenv("ADDRESS", p.address)
 			env.Setenv("ROOT", root)
 			env.Setenv("PATH", filepath.Dir(binary)+":"+os.Getenv("PATH"))
@@ -175,7 +188,8 @@ func cmdUp(ts *testscript.TestScript, neg bool, args []string) {
 			"127.0.0.1:0"}, args...)...)
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	// The ordinary user of the scripts started it, and no script asks a registry that is not its own.
-	p.cmd.Env = append(os.Environ(), "SUDO_UID=65534", "GIGGLE_EGRESS="+ts.Getenv("GIGGLE_EGRESS"), "GIGGLE_PULL=never")
+	p.cmd.Env = append(os.Environ(), "SUDO_UID=65534", "GIGGLE_EGRESS="+ts.Getenv("GIGGLE_EGRESS"),
+		"GIGGLE_PULL="+ts.Getenv("GIGGLE_PULL"))
 	ts.Check(p.start())
 	_ = log.Close()
 	ended := make(chan struct{})
