@@ -60,6 +60,10 @@ func (c *Cloud) Status(ctx context.Context) (giggle.Status, error) {
 	for _, g := range c.scaler.GPUs() {
 		gpus = append(gpus, giggle.GPU{UUID: g.UUID, Model: g.Model, Types: g.Kinds, Used: g.Holder.ID})
 	}
+	var ports []string
+	for _, p := range c.cfg.HostPorts {
+		ports = append(ports, p.String())
+	}
 	return giggle.Status{
 		PID:        os.Getpid(),
 		Version:    c.cfg.Version,
@@ -76,6 +80,7 @@ func (c *Cloud) Status(ctx context.Context) (giggle.Status, error) {
 		GPUs:       gpus,
 		SentBytes:  c.engine.Sent(),
 		Online:     c.engine.Online(),
+		HostPorts:  ports,
 		Goroutines: runtime.NumGoroutine(),
 	}, nil
 }

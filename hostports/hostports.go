@@ -43,6 +43,15 @@ func Parse(text string) (Port, error) {
 	return Port{project, uint16(n)}, nil
 }
 
+// String is the form that Parse reads.
+func (p Port) String() string {
+	number := strconv.Itoa(int(p.Number))
+	if p.Project == "" {
+		return number
+	}
+	return p.Project + ":" + number
+}
+
 // Config is what Ports need.
 type Config struct {
 	Allowed []Port

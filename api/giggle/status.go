@@ -22,8 +22,9 @@ type Status struct {
 	Instances map[string]int `json:"instances"` // ready, starting, prepared, ending
 	Memory    Memory         `json:"memory"`
 	GPUs      []GPU          `json:"gpus,omitempty"`
-	SentBytes uint64         `json:"sentBytes"` // of all containers, to the outside
-	Online    bool           `json:"online"`    // containers reach the outside
+	SentBytes uint64         `json:"sentBytes"`           // of all containers, to the outside
+	Online    bool           `json:"online"`              // containers reach the outside
+	HostPorts []string       `json:"hostPorts,omitempty"` // of this machine that containers reach, as --host-port has them
 
 	Goroutines int `json:"goroutines"` // of the platform's own process
 }

@@ -46,6 +46,9 @@ func (p *program) status() *cobra.Command {
 			p.printf("  Instances  %d ready, %d starting, %d prepared (%s)\n", st.Instances["ready"],
 				st.Instances["starting"], st.Instances["prepared"], st.Runtime)
 			p.printf("  Egress     %s\n", egressLine(st))
+			if len(st.HostPorts) > 0 {
+				p.printf("  Host ports %s, at host.giggle.internal\n", strings.Join(st.HostPorts, ", "))
+			}
 			for _, g := range st.GPUs {
 				p.printf("  GPU        %s (%s), for %s: %s\n", g.Model, g.UUID,
 					cmp.Or(strings.Join(g.Types, ", "), "no service"), cmp.Or(g.Used, "free"))
