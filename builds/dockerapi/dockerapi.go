@@ -168,6 +168,26 @@ func (s *Server) Find(_ context.Context, b builds.Build, name string) (digest st
 	return "", fault.New(fault.NotFound, "The build made no image %q.", name)
 }
 
+// Add keeps an image of the platform's blobs among those that a build has made, under names that it takes from others.
+func (s *Server) Add(ctx context.Context, b builds.Build, digest string, names ...string) error {
+	if _, err := s.Socket(b); err != nil { // which makes the session
+		return err
+	}
+	x := s.session(b)
+	familiar := make([]string, len(names))
+	for i, n := range names {
+		var err error
+		if familiar[i], err = x.name(n); err != nil {
+			return err
+		}
+	}
+	id, err := x.configOf(ctx, digest)
+	if err != nil {
+		return err
+	}
+	return x.add(id, digest, familiar...)
+}
+
 // Image returns an image that a build has made, ready to be mounted, or NotFound.
 func (s *Server) Image(ctx context.Context, b builds.Build, name string) (oci.Image, error) {
 	digest, err := s.Find(ctx, b, name)

@@ -101,6 +101,8 @@ func (r *run) step(ctx context.Context, i int) error {
 	var err error
 	if t.Builtin != "" {
 		err = r.buildIn(inner, t, prefix)
+	} else if program, ok := r.cfg.Programs[untagged(t.Name)]; ok {
+		err = r.program(inner, program, t, prefix)
 	} else {
 		err = r.contain(inner, i, prefix, &st, func() { r.report(i, st) })
 	}
@@ -172,6 +174,35 @@ func (r *run) buildIn(ctx context.Context, t *builds.Step, prefix string) error 
 	return nil
 }
 
+// program runs what stands in place of a step's container, and keeps the image that it makes.
+func (r *run) program(ctx context.Context, p Program, t *builds.Step, prefix string) error {
+	if strings.Contains(t.Name, "@") {
+		return noDigest(t.Name)
+	}
+	r.log.say(prefix, "Already have image (with digest): %s", t.Name)
+	log := r.log.writer(prefix)
+	names, digest, err := p.Run(ctx, r.build, *t, log)
+	log.end()
+	if err != nil || digest == "" {
+		return err
+	}
+	if r.cfg.Store != nil {
+		return r.cfg.Store.Add(ctx, r.build, digest, names...)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, name := range names {
+		r.made[name] = digest
+	}
+	return nil
+}
+
+// noDigest is the fault of a step that pins an image that is the platform's own.
+func noDigest(name string) error {
+	return fault.New(fault.FailedPrecondition, "%s is Giggle's own; it has no such digest. Leave the digest away.",
+		untagged(name))
+}
+
 // exitError is a step that ended with a status other than 0.
 type exitError struct {
 	code int
@@ -229,8 +260,7 @@ func (r *run) contain(ctx context.Context, i int, prefix string, st *builds.Step
 func (r *run) image(ctx context.Context, t *builds.Step, prefix string) (OwnImage, error) {
 	if own, ok := r.cfg.Builders[untagged(t.Name)]; ok {
 		if strings.Contains(t.Name, "@") {
-			return OwnImage{}, fault.New(fault.FailedPrecondition,
-				"%s is Giggle's own; it has no such digest. Leave the digest away.", untagged(t.Name))
+			return OwnImage{}, noDigest(t.Name)
 		}
 		r.log.say(prefix, "Already have image (with digest): %s", t.Name)
 		return own(ctx, r.build)

@@ -48,6 +48,8 @@ type Store interface {
 	Find(ctx context.Context, b builds.Build, name string) (digest string, err error)
 	// Image returns an image ready to be mounted, or NotFound.
 	Image(ctx context.Context, b builds.Build, name string) (oci.Image, error)
+	// Add keeps an image of the platform's blobs under names.
+	Add(ctx context.Context, b builds.Build, digest string, names ...string) error
 	// Drop forgets the images of a build.
 	Drop(b builds.Build) error
 }
@@ -69,6 +71,13 @@ type OwnImage struct {
 	Env    []string
 }
 
+// Program does what a step's container would do, in place of it.
+type Program interface {
+	// Run does a step. It returns the names and the digest of the image that it made, if it made one: the platform's
+	// blobs hold it then. A fault's message is the step's failure for people.
+	Run(ctx context.Context, b builds.Build, step builds.Step, log io.Writer) (names []string, digest string, err error)
+}
+
 // Config is what New needs.
 type Config struct {
 	Engine Engine
@@ -76,6 +85,7 @@ type Config struct {
 	// Builders are the images that are always the platform's own, by their names without tag:
 	// "gcr.io/cloud-builders/gcloud".
 	Builders map[string]func(ctx context.Context, b builds.Build) (OwnImage, error)
+	Programs map[string]Program // in place of containers, by the names of images without tag
 	BuiltIn  map[builds.Builtin]SourceBuilder
 	Store    Store  // nil when there is no builder that makes images
 	Dir      string // of the workspaces; what is in it is removed
