@@ -12,6 +12,7 @@ import (
 	"giggle/builds/dockerfile"
 	"giggle/builds/modproxy"
 	"giggle/builds/npmproxy"
+	"giggle/builds/pack"
 	"giggle/builds/source"
 	"giggle/builds/steps"
 	"giggle/cloud/asbuild"
@@ -81,6 +82,25 @@ func (c *Cloud) openBuilds(ctx context.Context) error {
 		return m
 	}
 	sockets := func(b builds.Build) engine.Sockets { return c.socketsFor(c.buildIdentity(b), proxies) }
+	shared := func(b builds.Build) string { return c.path("build", "steps", b.Name.ID) }
+	c.lifecycle = pack.New(pack.Config{
+		Engine:    c.engine,
+		Images:    c.asBuild,
+		Manifests: c.images,
+		Blobs:     c.blobs,
+		Scratch:   shared,
+		Caches:    c.path("cache", "buildpacks"),
+		Sockets:   sockets,
+		Groups:    c.limits.BuildGroups,
+		Files:     local.Files(c.trust),
+		Env:       append(local.TrustEnv(), c.cfg.Proxies...),
+		Memory:    limits.StepMemory,
+		Pids:      limits.StepPids,
+		Unpacker:  c.unpacker(),
+		NewID:     instanceID,
+		Now:       c.cfg.Now,
+		Log:       c.cfg.Log,
+	})
 	packs, err := buildpack.New(buildpack.Config{
 		Engine:      c.engine,
 		Images:      c.images,
@@ -93,6 +113,7 @@ func (c *Cloud) openBuilds(ctx context.Context) error {
 		Online:      c.engine.Online,
 		PythonIndex: c.cfg.PythonIndex,
 		Unpacker:    c.unpacker(),
+		Others:      c.lifecycle,
 		NewID:       instanceID,
 		Log:         c.cfg.Log,
 		Sockets:     sockets,
@@ -103,15 +124,20 @@ func (c *Cloud) openBuilds(ctx context.Context) error {
 	}
 	own := make(map[string]func(context.Context, builds.Build) (steps.OwnImage, error))
 	steps.AddSDK(own, c.foreign.Get)
-	docker, err := c.openDocker(proxies(http.HandlerFunc(dockerfile.NoIdentity)), sockets)
+	docker, err := c.openDocker(proxies(http.HandlerFunc(dockerfile.NoIdentity)), sockets, shared)
 	if err != nil {
 		return err
 	}
 	steps.AddDocker(own, c.foreign.Get, docker.api.Socket)
+	programs := make(map[string]steps.Program)
+	for _, name := range pack.Images {
+		programs[name] = &pack.CLI{Lifecycle: c.lifecycle, BuiltIn: packs, Push: c.asBuild.Push, Shared: shared}
+	}
 	c.steps, err = steps.New(steps.Config{
 		Engine:   c.engine,
 		Images:   c.asBuild,
 		Builders: own,
+		Programs: programs,
 		BuiltIn:  map[builds.Builtin]steps.SourceBuilder{builds.Buildpack: packs, builds.Dockerfile: docker.files},
 		Store:    docker.api,
 		Dir:      c.path("build", "steps"),

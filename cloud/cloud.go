@@ -27,6 +27,7 @@ import (
 	"giggle/blob"
 	"giggle/builds"
 	"giggle/builds/dockerfile"
+	"giggle/builds/pack"
 	"giggle/builds/steps"
 	"giggle/builds/trigger"
 	"giggle/cloud/asbuild"
@@ -171,11 +172,13 @@ type Cloud struct {
 	builds       *builds.Builds
 	// dockerfiles builds what has a Dockerfile.
 	dockerfiles *dockerfile.Builder
-	asBuild     *asbuild.Access
-	secrets     *secrets.Secrets
-	steps       *steps.Runner
-	scheduler   *builds.Scheduler
-	triggers    *trigger.Triggers
+	// lifecycle builds sources with Cloud Native Buildpacks.
+	lifecycle *pack.Lifecycle
+	asBuild   *asbuild.Access
+	secrets   *secrets.Secrets
+	steps     *steps.Runner
+	scheduler *builds.Scheduler
+	triggers  *trigger.Triggers
 
 	ca          *edge.CA
 	systemTrust []byte // the system's certificates, PEM

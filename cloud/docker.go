@@ -2,6 +2,7 @@ package cloud
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -33,7 +34,9 @@ type docker struct {
 
 // openDocker puts BuildKit and the Docker API together. Proxies is what RUN steps find on port 80 beside the registry
 // of base images.
-func (c *Cloud) openDocker(proxies http.Handler, sockets func(builds.Build) engine.Sockets) (*docker, error) {
+func (c *Cloud) openDocker(
+	proxies http.Handler, sockets func(builds.Build) engine.Sockets, shared func(builds.Build) string,
+) (*docker, error) {
 	var hosts []string
 	for _, location := range append(resource.Regions(), resource.MultiRegions()...) {
 		hosts = append(hosts, artifacts.Host(location))
@@ -90,7 +93,7 @@ func (c *Cloud) openDocker(proxies http.Handler, sockets func(builds.Build) engi
 		Familiar: mirror.Familiar,
 		Dir:      c.path("docker"),
 		Unpacker: c.unpacker(),
-		Shared:   func(b builds.Build) string { return c.path("build", "steps", b.Name.ID) },
+		Shared:   shared,
 		Sockets:  sockets,
 		Groups:   c.limits.BuildGroups,
 		Files:    local.Files(c.trust),
@@ -110,10 +113,11 @@ func (c *Cloud) openDocker(proxies http.Handler, sockets func(builds.Build) engi
 
 // keepCaches removes the caches of builds of projects that are gone, and unused ones.
 func (c *Cloud) keepCaches() error {
-	return c.dockerfiles.Keep(c.cfg.Now(), func(project string) bool {
+	exists := func(project string) bool {
 		_, err := c.projects.Find(project)
 		return !fault.Is(err, fault.NotFound) // the store may have another trouble
-	})
+	}
+	return errors.Join(c.dockerfiles.Keep(c.cfg.Now(), exists), c.lifecycle.Keep(c.cfg.Now(), exists))
 }
 
 // programs is where BuildKit's programs are looked for when the PATH has none: `make setup` builds them beside the

@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -43,6 +44,14 @@ type Mirror interface {
 	Copy(ctx context.Context, name string, into *blob.Dir) (oci.Manifest, error)
 }
 
+// Others builds sources in the languages that are not built in here: *pack.Lifecycle. It fails with NotFound where it
+// can't.
+type Others interface {
+	BuildSource(
+		ctx context.Context, b builds.Build, step builds.Step, source io.ReadSeeker, size int64, log io.Writer,
+	) (digest string, err error)
+}
+
 // Config is what New needs.
 type Config struct {
 	Engine Engine
@@ -65,6 +74,7 @@ type Config struct {
 	// Files are laid over the toolchain's image: resolv.conf, certificates.
 	Files    []engine.File
 	Unpacker source.Unpacker // of what is built
+	Others   Others          // nil for none
 	NewID    func() string
 	Log      *slog.Logger
 }
@@ -125,6 +135,9 @@ func (b *Builder) BuildSource(
 	if err != nil {
 		return "", err
 	}
+	if !slices.Contains([]string{golang, nodejs, python, static}, lang) {
+		return b.other(ctx, job, step, lang, archive, size, log)
+	}
 	say("=== %s (giggle.buildpacks.%s) ===", lang, strings.ToLower(lang))
 	switch lang {
 	case golang:
@@ -133,11 +146,29 @@ func (b *Builder) BuildSource(
 		return b.buildNode(ctx, job, src, say)
 	case python:
 		return b.buildPython(ctx, job, src, out, say)
-	case static:
+	default:
 		return b.buildStatic(ctx, job, src, out, say)
 	}
+}
+
+// other builds a source in a language that is not built in.
+func (b *Builder) other(
+	ctx context.Context, job task, step builds.Step, lang string, archive io.ReadSeeker, size int64, log io.Writer,
+) (digest string, err error) {
+	why := ""
+	if b.cfg.Others != nil {
+		if _, err := archive.Seek(0, io.SeekStart); err != nil {
+			return "", err
+		}
+		digest, err := b.cfg.Others.BuildSource(ctx, job.Build, step, archive, size, log)
+		if !fault.Is(err, fault.NotFound) {
+			return digest, err
+		}
+		why = " Others are built by Google's builder, but " + strings.TrimSuffix(fault.From(err).Message, ".") +
+			". Where there is a network, `giggle images pull` fetches an image, and --pull lets builds do it."
+	}
 	return "", fault.New(fault.Unimplemented,
-		"The source is %s; Go, Node.js, Python and static sites can be built without a Dockerfile. Write a Dockerfile, or build an image yourself and deploy it with --image.", lang)
+		"The source is %s; Go, Node.js, Python and static sites can be built without a Dockerfile.%s Write a Dockerfile, or build an image yourself and deploy it with --image.", lang, why)
 }
 
 // The languages that Google's buildpacks know, by the files that tell them.
