@@ -1,6 +1,10 @@
 package buildpack
 
 import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -8,6 +12,7 @@ import (
 	"syscall"
 	"testing"
 
+	"giggle/builds"
 	"giggle/fault"
 )
 
@@ -322,6 +327,54 @@ func TestHints(t *testing.T) {
 	} {
 		if got := hint([]string{line}); !strings.Contains(got, want) || want == "" && got != "" {
 			t.Errorf("%s: %q", line, got)
+		}
+	}
+}
+
+// others builds any source, or fails.
+type others struct {
+	err    error
+	source string
+}
+
+func (o *others) BuildSource(
+	_ context.Context, _ builds.Build, step builds.Step, source io.ReadSeeker, _ int64, _ io.Writer,
+) (string, error) {
+	b, err := io.ReadAll(source)
+	o.source = string(b)
+	return "sha256:" + step.Image, errors.Join(o.err, err)
+}
+
+// A language that is not built in is others' business, with the whole archive; where they can't, the message says why
+// and what to do.
+func TestOthers(t *testing.T) {
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	if err := errors.Join(w.WriteHeader(&tar.Header{Name: "Gemfile", Mode: 0o644}), w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct {
+		err  error
+		code fault.Code
+		want string
+	}{
+		"there":  {nil, 0, ""},
+		"absent": {fault.New(fault.NotFound, "the builder is nowhere."), fault.Unimplemented, "Google's builder, but the builder is nowhere. Where there is a network, `giggle images pull`"},
+		"fails":  {fault.New(fault.FailedPrecondition, "gem fell"), fault.FailedPrecondition, "gem fell"},
+	} {
+		o := &others{err: tt.err}
+		builder, err := New(Config{Dir: t.TempDir(), Others: o})
+		if err != nil {
+			t.Fatal(err)
+		}
+		digest, err := builder.BuildSource(t.Context(), builds.Build{}, builds.Step{Image: "app"},
+			bytes.NewReader(b.Bytes()), int64(b.Len()), io.Discard)
+		if o.source != b.String() {
+			t.Errorf("%s: they got %d bytes of %d", name, len(o.source), b.Len())
+		}
+		if tt.err == nil && (err != nil || digest != "sha256:app") ||
+			tt.err != nil && (!fault.Is(err, tt.code) || !strings.Contains(err.Error(), tt.want)) {
+			t.Errorf("%s: %s, %v", name, digest, err)
 		}
 	}
 }

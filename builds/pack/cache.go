@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -22,12 +23,12 @@ const (
 //
 // Each project has its own, and each image and builder of it: what a hostile build leaves in a cache is no other
 // project's program.
-func (l *Lifecycle) takeCache(project string, r Request, dir string) (giveBack func() error, err error) {
+func (l *Lifecycle) takeCache(project string, r Request, with builder, dir string) (giveBack func(), err error) {
 	image := r.Image
 	if ref, err := name.ParseReference(image, name.WeakValidation); err == nil {
 		image = ref.Context().Name() // all tags of a repository have one
 	}
-	sum := sha256.Sum256([]byte(image + "\x00" + r.Builder))
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s\x00%s\x00%d:%d", image, r.Builder, with.uid, with.gid))
 	kept := filepath.Join(l.cfg.Caches, project, hex.EncodeToString(sum[:16]))
 	if r.ClearCache {
 		if err := os.RemoveAll(kept); err != nil {
@@ -42,15 +43,18 @@ func (l *Lifecycle) takeCache(project string, r Request, dir string) (giveBack f
 	} else if err != nil {
 		return nil, err
 	}
-	return func() error {
+	return func() {
 		if size(dir) > maxCache {
-			return nil // it goes with the build's directory
-		}
-		if err := errors.Join(os.MkdirAll(filepath.Dir(kept), 0o700), os.RemoveAll(kept)); err != nil {
-			return err
+			return // it goes with the build's directory
 		}
 		now := l.cfg.Now()
-		return errors.Join(os.Chtimes(dir, now, now), os.Rename(dir, kept))
+		err := errors.Join(os.MkdirAll(filepath.Dir(kept), 0o700), os.RemoveAll(kept), os.Chtimes(dir, now, now))
+		if err == nil {
+			err = os.Rename(dir, kept)
+		}
+		if err != nil && !errors.Is(err, fs.ErrExist) { // another build was faster
+			l.cfg.Log.Warn("keep the cache of a build with buildpacks", "image", r.Image, "err", err)
+		}
 	}, nil
 }
 

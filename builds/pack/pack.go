@@ -139,11 +139,11 @@ func (l *Lifecycle) Build(
 	if err := l.furnish(ctx, dir, r, name, below, order, archive, size); err != nil {
 		return "", err
 	}
-	giveBack, err := l.takeCache(b.Project, r, filepath.Join(dir, "cache"))
+	giveBack, err := l.takeCache(b.Project, r, with, filepath.Join(dir, "cache"))
 	if err != nil {
 		return "", err
 	}
-	defer func() { err = errors.Join(err, giveBack()) }()
+	defer giveBack()
 	if err := own(dir, with.uid, with.gid); err != nil {
 		return "", err
 	}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -467,5 +468,53 @@ func TestFiles(t *testing.T) {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// program is a Program that makes an image of each step that has arguments.
+type program struct{ ran []string }
+
+func (p *program) Run(
+	_ context.Context, _ builds.Build, step builds.Step, log io.Writer,
+) (names []string, digest string, err error) {
+	p.ran = append(p.ran, strings.Join(step.Args, " "))
+	if len(step.Args) == 0 {
+		return nil, "", nil
+	}
+	if step.Args[0] == "fail" {
+		return nil, "", fault.New(fault.InvalidArgument, "no such flag")
+	}
+	_, err = io.WriteString(log, "half a line")
+	return step.Args, "sha256:made", err
+}
+
+// A program stands in place of a container by the name of its image, whatever the tag; what it makes is the build's.
+func TestPrograms(t *testing.T) {
+	p := &program{}
+	f := setup(t, func(cfg *steps.Config) { cfg.Programs = map[string]steps.Program{"a.test/pack": p} })
+	look := func(w builds.Workspace) {
+		if digest, err := w.Image(t.Context(), "b.test/app:2"); digest != "sha256:made" || err != nil {
+			t.Errorf("%q, %v", digest, err)
+		}
+		if _, err := w.Image(t.Context(), "b.test/other"); !fault.Is(err, fault.NotFound) {
+			t.Error(err)
+		}
+	}
+	err := f.run(t.Context(), look, builds.Step{Name: "a.test/pack"},
+		builds.Step{Name: "a.test/pack:0.36", Args: []string{"b.test/app", "b.test/app:2"}})
+	if err != nil || f.statuses() != "SUCCESS SUCCESS" || !slices.Equal(p.ran, []string{"", "b.test/app b.test/app:2"}) {
+		t.Errorf("%v, %s: ran %q", err, f.statuses(), p.ran)
+	}
+	if !strings.Contains(f.log.String(), "Step #1: half a line\nFinished Step #1") {
+		t.Errorf("the log is\n%s", &f.log)
+	}
+	for want, step := range map[string]builds.Step{
+		"no such flag":     {Name: "a.test/pack", Args: []string{"fail"}},
+		"Leave the digest": {Name: "a.test/pack@sha256:" + strings.Repeat("0", 64)},
+	} {
+		if err := f.run(t.Context(), nil, step); err == nil || !strings.Contains(err.Error(), want) ||
+			f.statuses() != "FAILURE" {
+			t.Errorf("%v, %s; want %q", err, f.statuses(), want)
+		}
 	}
 }
