@@ -1,5 +1,5 @@
 // Package buildpack turns source code into an image without a Dockerfile, as Google's buildpacks do: Go, Node.js,
-// Python and static sites; other languages fail with a message that says so.
+// Python and static sites itself; other languages are handed to the real ones, or fail with a message that says so.
 //
 // The compiler or package manager runs in a container of the engine, as hardened as any service, with no network but
 // the platform's proxies for Go modules and npm packages. The image is put together here, from a small base of our own,
@@ -183,8 +183,9 @@ const (
 var signs = []struct{ language, file string }{
 	{golang, "go.mod"}, {golang, "*.go"}, {nodejs, "package.json"}, {python, "requirements.txt"},
 	{python, "pyproject.toml"}, {python, "*.py"},
-	{"Java", "pom.xml"}, {"Java", "build.gradle"}, {"Ruby", "Gemfile"}, {"PHP", "composer.json"}, {"PHP", "index.php"},
-	{".NET", "*.csproj"}, {static, "index.html"},
+	{"Java", "pom.xml"}, {"Java", "build.gradle"}, {"Java", "build.gradle.kts"}, {"Java", "*.java"}, {"Java", "*.jar"},
+	{"Ruby", "Gemfile"}, {"Ruby", "*.rb"}, {"PHP", "composer.json"}, {"PHP", "*.php"},
+	{".NET", "*.csproj"}, {".NET", "*.fsproj"}, {".NET", "*.vbproj"}, {static, "index.html"},
 }
 
 // runtimes are the values of GOOGLE_RUNTIME.
@@ -197,8 +198,7 @@ func detect(src, want string) (string, error) {
 		if lang := runtimes[strings.TrimRight(strings.ToLower(want), "0123456789.")]; lang != "" {
 			return lang, nil
 		}
-		return "", fault.New(fault.InvalidArgument, "GOOGLE_RUNTIME=%.40q is no runtime: go, nodejs, python or static.",
-			want)
+		return "", fault.New(fault.InvalidArgument, "GOOGLE_RUNTIME=%.40q is no runtime: go, nodejs, python, static, java, ruby, php or dotnet.", want)
 	}
 	for _, s := range signs {
 		found, err := filepath.Glob(filepath.Join(src, s.file))

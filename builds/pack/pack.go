@@ -16,6 +16,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -218,8 +219,8 @@ func (l *Lifecycle) create(
 		Disk:   true,
 		Files:  l.cfg.Files,
 		// Writing to a directory is what the lifecycle calls experimental.
-		Env: append(append(append([]string{}, with.Config.Env...), l.cfg.Env...),
-			"CNB_PLATFORM_API="+with.api, "CNB_EXPERIMENTAL_MODE=warn"),
+		Env: override(with.Config.Env,
+			append(slices.Clone(l.cfg.Env), "CNB_PLATFORM_API="+with.api, "CNB_EXPERIMENTAL_MODE=warn")),
 		Args: []string{"/cnb/lifecycle/creator", "-app", appDir, "-layers", layersDir, "-platform", platformDir,
 			"-cache-dir", cacheDir, "-layout", "-layout-dir", layoutDir, "-run-image", runImage, "-log-level", level,
 			"-no-color", "-uid", fmt.Sprint(with.uid), "-gid", fmt.Sprint(with.gid)},
@@ -258,6 +259,16 @@ func (l *Lifecycle) create(
 		return err
 	}
 	return ended(r.Builder, exit, l.cfg.Memory)
+}
+
+// override is a builder's environment with variables in place of its own: of two of one name a program takes which it
+// likes.
+func override(env, with []string) []string {
+	out := slices.DeleteFunc(slices.Clone(env), func(have string) bool {
+		name, _, _ := strings.Cut(have, "=")
+		return slices.ContainsFunc(with, func(v string) bool { return strings.HasPrefix(v, name+"=") })
+	})
+	return append(out, with...)
 }
 
 // ended is nil for a lifecycle that ended well, else why it failed. The statuses are those of the Platform API.

@@ -462,6 +462,15 @@ func TestSourceIsBounded(t *testing.T) {
 	}
 }
 
+// A builder does not choose what its lifecycle is told.
+func TestOverride(t *testing.T) {
+	env := []string{"PATH=/bin", "CNB_PLATFORM_API=0.3", "CNB_PLATFORM_API=0.4", "CNB_USER_ID=1"}
+	want := []string{"PATH=/bin", "CNB_USER_ID=1", "CNB_PLATFORM_API=0.13"}
+	if got := override(env, []string{"CNB_PLATFORM_API=0.13"}); !slices.Equal(got, want) || len(env) != 4 {
+		t.Errorf("%q", got)
+	}
+}
+
 func TestEnded(t *testing.T) {
 	for want, exit := range map[string]engine.Exit{"memory of 4096 MiB": {Code: 137, OOM: true},
 		"fits the source": {Code: 20}, "failed to build": {Code: 51}, "status 1": {Code: 1}} {
