@@ -167,7 +167,7 @@ func (c *Cloud) apis() []api {
 			rules: sqladmin.Rules,
 			servers: []server{sqladmin.New(sqladmin.Config{
 				Instances:    c.databases,
-				Certificates: c.proxy.CA,
+				Certificates: c.databaseCA,
 				Project:      find,
 				Pages:        c.pages,
 				Address:      c.databaseHost.Address,

@@ -189,6 +189,7 @@ type Cloud struct {
 	innerHost   *edge.DNS // and inside those that reach ports of this machine
 	hostPorts   hostports.Ports
 	databases   *sql.Instances
+	databaseCA  *sql.CA
 	proxy       *sql.Proxy // of the databases
 	// databaseHost is where connectors outside containers find them.
 	databaseHost *sql.Host

@@ -12,15 +12,14 @@ import (
 )
 
 // openDatabases opens the Cloud SQL instances and the ways to them.
-func (c *Cloud) openDatabases(context.Context) error {
+func (c *Cloud) openDatabases(context.Context) (err error) {
 	c.databases = sql.New(c.store, c.projects.Find)
-	ca, err := sql.OpenCA(c.path("sql"), c.cfg.Now)
-	if err != nil {
+	if c.databaseCA, err = sql.OpenCA(c.path("sql"), c.cfg.Now); err != nil {
 		return err
 	}
 	c.proxy, err = sql.NewProxy(sql.ProxyConfig{
 		Instances: c.databases,
-		CA:        ca,
+		CA:        c.databaseCA,
 		Identity:  c.identity,
 		Own:       c.ownAddress,
 		Dir:       c.path("sql", "sockets"),
