@@ -111,8 +111,8 @@ async function all(project, id, options) {
   const invalid = await fails(() => services.createService({parent, serviceId: `${id}-bad`, service: bad}), 3, /template\.timeout/);
   assert.ok(JSON.stringify(invalid.statusDetails).includes('template.timeout'), JSON.stringify(invalid.statusDetails));
   const vpc = wanted('three');
-  vpc.template.vpcAccess = {networkInterfaces: [{network: 'default'}]};
-  await fails(() => services.createService({parent, serviceId: `${id}-bad`, service: vpc}), 12, /template\.vpcAccess/);
+  vpc.template.vpcAccess = {connector: 'c'};
+  await fails(() => services.createService({parent, serviceId: `${id}-bad`, service: vpc}), 12, /template\.vpcAccess\.connector/);
   const exits = wanted('three');
   Object.assign(exits.template.containers[0], {command: ['sh', '-c'], args: ['echo no database; exit 3']});
   const [failing] = await services.createService({parent, serviceId: `${id}-fails`, service: exits});
