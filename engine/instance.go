@@ -354,6 +354,20 @@ func (i *Instance) Start(ctx context.Context) (err error) {
 	return i.err
 }
 
+// Run starts the process and returns how it ended. When ctx ends first, the instance is killed and the error is ctx's.
+func (i *Instance) Run(ctx context.Context) (Exit, error) {
+	stop := func() error { return i.Stop(context.WithoutCancel(ctx), 0) }
+	if err := i.Start(ctx); err != nil {
+		return Exit{}, errors.Join(err, stop())
+	}
+	select {
+	case <-i.Done():
+	case <-ctx.Done():
+		return Exit{}, errors.Join(ctx.Err(), stop())
+	}
+	return i.Exit(), stop()
+}
+
 // Dial connects to a TCP port of the process, from the instance's own network, at an address that is not the
 // loopback's: a process that listens on 127.0.0.1 only refuses, as on Cloud Run.
 func (i *Instance) Dial(ctx context.Context, port int) (net.Conn, error) {

@@ -2,7 +2,6 @@ package buildpack
 
 import (
 	"context"
-	"errors"
 	"strings"
 	"sync"
 	"time"
@@ -47,17 +46,7 @@ func (b *Builder) contain(
 	if err != nil {
 		return exit, nil, err
 	}
-	stop := func() error { return c.Stop(context.WithoutCancel(ctx), 0) }
-	if err := c.Start(ctx); err != nil {
-		return exit, nil, errors.Join(err, stop())
-	}
-	select {
-	case <-c.Done():
-	case <-ctx.Done():
-		return exit, nil, errors.Join(ctx.Err(), stop())
-	}
-	exit = c.Exit()
-	if err := stop(); err != nil {
+	if exit, err = c.Run(ctx); err != nil {
 		return exit, nil, err
 	}
 	mu.Lock()

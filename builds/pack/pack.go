@@ -245,17 +245,8 @@ func (l *Lifecycle) create(
 	if err != nil {
 		return err
 	}
-	stop := func() error { return c.Stop(context.WithoutCancel(ctx), 0) }
-	if err := c.Start(ctx); err != nil {
-		return errors.Join(err, stop())
-	}
-	select {
-	case <-c.Done():
-	case <-ctx.Done():
-		return errors.Join(ctx.Err(), stop())
-	}
-	exit := c.Exit()
-	if err := stop(); err != nil {
+	exit, err := c.Run(ctx)
+	if err != nil {
 		return err
 	}
 	return ended(r.Builder, exit, l.cfg.Memory)
