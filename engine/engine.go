@@ -164,8 +164,15 @@ func Open(ctx context.Context, cfg Config) (_ *Engine, err error) {
 	if cfg.Egress != nil {
 		way := *cfg.Egress
 		way.Key, way.Log = e.key, e.log
-		if e.egress, err = egress.New(way); err != nil {
-			return nil, err
+		switch missing := egress.Available(); {
+		case missing == nil:
+			if e.egress, err = egress.New(way); err != nil {
+				return nil, err
+			}
+		case way.Required:
+			return nil, missing
+		default:
+			e.log.Warn("no egress", "err", missing)
 		}
 	}
 	e.nets = netns.NewPool(4, func(err error) { e.log.Error("make a network namespace", "err", err) })

@@ -57,7 +57,7 @@ func examineNetwork(ctx context.Context, getenv func(string) string, s surroundi
 		network.Detail = strings.Join(ways, ", ")
 	}
 	mode := getenv("GIGGLE_EGRESS")
-	out := []finding{network, egressFinding(mode, online)}
+	out := []finding{network, egressFinding(mode, online, egress.Available())}
 	if chains, err := egress.Blocking(); err == nil && len(chains) > 0 && online {
 		out = append(out, finding{
 			Check:  "firewall",
@@ -83,11 +83,14 @@ func examineNetwork(ctx context.Context, getenv func(string) string, s surroundi
 }
 
 // egressFinding says which egress applies to a platform that is started without --egress.
-func egressFinding(mode string, online bool) finding {
+func egressFinding(mode string, online bool, missing error) finding {
 	f := finding{Check: "egress", State: "ok"}
 	switch {
 	case mode == "off":
 		f.Detail = "off (GIGGLE_EGRESS)"
+	case missing != nil:
+		f.State, f.Detail = "warn", "none: there is no TUN device"
+		f.Fix = "`modprobe tun`; in a container, give it /dev/net/tun"
 	case mode == "all":
 		f.Detail = "all addresses but link-local and loopback ones (GIGGLE_EGRESS)"
 	case !online:

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -59,6 +60,28 @@ func TestDoctorOnNetworks(t *testing.T) {
 			if text := got[i].Check + " " + got[i].State + ": " + got[i].Detail; !strings.HasPrefix(text, want) {
 				t.Errorf("%s: %q, want %q", row.name, text, want)
 			}
+		}
+	}
+}
+
+// A machine without a TUN device has no egress, and that is no failure where it is off anyway.
+func TestDoctorOnEgress(t *testing.T) {
+	missing := errors.New("no such device")
+	for _, row := range []struct {
+		mode    string
+		online  bool
+		missing error
+		want    string
+	}{
+		{"", true, nil, "ok public addresses, and what --egress-allow names"},
+		{"", false, nil, "ok none until there is a default route; then public addresses, and what --egress-allow names"},
+		{"all", true, nil, "ok all addresses but link-local and loopback ones (GIGGLE_EGRESS)"},
+		{"", true, missing, "warn none: there is no TUN device"},
+		{"off", true, missing, "ok off (GIGGLE_EGRESS)"},
+	} {
+		f := egressFinding(row.mode, row.online, row.missing)
+		if got := f.State + " " + f.Detail; got != row.want || (f.State == "warn") != (f.Fix != "") {
+			t.Errorf("%+v: %+v", row, f)
 		}
 	}
 }

@@ -193,7 +193,7 @@ func (p *program) config(ctx context.Context, f *cloudFlags, log io.Writer) (clo
 
 // egressOf reads --egress and --egress-allow; nil is no egress.
 func egressOf(mode string, allow []string) (*egress.Config, error) {
-	cfg := &egress.Config{}
+	cfg := &egress.Config{Required: mode != "auto"}
 	switch mode {
 	case "auto", "public":
 	case "all":

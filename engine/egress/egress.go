@@ -35,12 +35,14 @@ type Config struct {
 	// (metadata servers of clouds), multicast and reserved addresses.
 	All   bool
 	Allow []Allow // what is open besides
+	// Required has the platform not start where the machine lacks what a way out is made of (Available).
+	Required bool
 	// Connections is how many one instance may have open to the outside; 0 is 8192.
 	Connections int
 	Log         *slog.Logger
 }
 
-// Link is the way out of one namespace. The zero Link of a nil Router does nothing.
+// Link is the way out of one namespace. A nil one, which a nil Router gives, does nothing.
 type Link struct {
 	r      *Router
 	ns     *netns.Namespace
@@ -71,6 +73,20 @@ type Router struct {
 	links []*Link // by number
 	free  []int   // the last one is given out first
 	sent  atomic.Uint64
+}
+
+// Available fails with Unavailable where the machine lacks what a way out is made of, and says what to do.
+func Available() error {
+	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &fault.Error{
+			Code: fault.Unavailable,
+			Message: "Containers can't reach the outside: there is no TUN device on this machine (" + err.Error() +
+				"). Load it with `modprobe tun`; in a container, give it /dev/net/tun.",
+			Cause: err,
+		}
+	}
+	return unix.Close(fd)
 }
 
 // New returns a router. It makes nothing yet; what an earlier one of the same key has left on the machine goes.
@@ -307,10 +323,10 @@ func (r *Router) start() (err error) {
 		return errors.Join(err, ns.Close())
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	fail := func(err error) error {
+	fail := func(err error) error { // the next one to dial tries again, on a machine as it was
 		cancel()
 		handle.Close()
-		return errors.Join(err, ns.Close())
+		return errors.Join(err, r.host.Do(r.clearHost), ns.Close())
 	}
 	up, err := r.connectMachine(ns)
 	if err != nil {
