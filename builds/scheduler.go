@@ -163,9 +163,9 @@ func (s *Scheduler) work(ctx context.Context, b Build) {
 		}
 		return
 	}
+	finish, err := s.Begin(ctx, b.Name.String())
 	ctx, cancel := context.WithTimeoutCause(ctx, b.Timeout, errTimeout)
 	defer cancel()
-	finish, err := s.Begin(ctx, b.Name.String())
 	if err == nil {
 		defer finish()
 		err = s.run(ctx, started)
@@ -236,7 +236,8 @@ func (s *Scheduler) start(ctx context.Context, b Build) (out Build, err error) {
 
 // run runs a build with its log. All of the log is readable when it returns.
 func (s *Scheduler) run(ctx context.Context, b Build) (err error) {
-	log, err := s.Logs.Create(ctx, b)
+	// However short the time that a build has: it has a log that says so.
+	log, err := s.Logs.Create(context.WithoutCancel(ctx), b)
 	if err != nil {
 		return err
 	}

@@ -252,6 +252,12 @@ func (p *platform) log(b builds.Build) *buildLog {
 
 func TestOutcomes(t *testing.T) {
 	crash := errors.New("disk on fire at /secret/path")
+	endless := func(p *platform) {
+		p.Build = func(ctx context.Context, _ builds.Build, _ io.Writer) (string, error) {
+			<-ctx.Done()
+			return "", ctx.Err()
+		}
+	}
 	for name, tc := range map[string]struct {
 		set    func(*platform)
 		change func(*builds.Request)
@@ -283,16 +289,18 @@ func TestOutcomes(t *testing.T) {
 			}
 		}, status: builds.Failure, detail: "not found", log: "ERROR: Repository \"r\" not found.\n"},
 		"timeout": {
-			set: func(p *platform) {
-				p.Build = func(ctx context.Context, _ builds.Build, _ io.Writer) (string, error) {
-					<-ctx.Done()
-					return "", ctx.Err()
-				}
-			},
+			set:    endless,
 			change: func(r *builds.Request) { r.Timeout = time.Millisecond },
 			status: builds.Timeout,
 			detail: "timeout of 1ms",
 			log:    "timeout of 1ms.\n",
+		},
+		"a timeout before anything has begun": {
+			set:    endless,
+			change: func(r *builds.Request) { r.Timeout = time.Nanosecond },
+			status: builds.Timeout,
+			detail: "timeout of 1ns",
+			log:    "timeout of 1ns.\n",
 		},
 		"a deadline of another": {
 			set: func(p *platform) {
