@@ -430,6 +430,10 @@ func (c *Cloud) openServices(context.Context) error {
 		Quotas:  c.quotas,
 
 		Databases: c.databases,
+		DefaultAccount: func(project string) (string, error) {
+			p, err := c.projects.Find(project)
+			return iam.ComputeAccount(p.Number), err
+		},
 	})
 	c.reconciler = run.NewReconciler(run.ReconcilerConfig{
 		Services:  c.services,

@@ -27,6 +27,14 @@ type Probe struct {
 // Header is one header of a probe's request.
 type Header struct{ Name, Value string }
 
+// spelledOut returns the probe as a template that is read has it: with its times, but without a port that was left out,
+// so that it follows the container's when that changes.
+func (p Probe) spelledOut() Probe {
+	full := p.WithDefaults(0)
+	full.SuccessThreshold = p.SuccessThreshold
+	return full
+}
+
 // WithDefaults returns the probe of a container on that port with Cloud Run's defaults where a field was left out.
 func (p Probe) WithDefaults(port int) Probe {
 	fill := func(n *int, def int) {

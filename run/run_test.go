@@ -77,6 +77,8 @@ func newWorld(t *testing.T) *world {
 			Store:   st,
 			NewID:   id,
 			Letters: func(k int) string { n++; return strings.Repeat(string(rune('a'+n%26)), k) },
+
+			DefaultAccount: computeAccount,
 		},
 		store:   st,
 		routes:  map[string]run.Route{},
@@ -90,6 +92,11 @@ func newWorld(t *testing.T) *world {
 	w.start(t)
 	t.Cleanup(func() { w.stop(); _ = st.Close() })
 	return w
+}
+
+// computeAccount is the default service account of every project.
+func computeAccount(string) (string, error) {
+	return "123456789012-compute@developer.gserviceaccount.com", nil
 }
 
 // restart has the platform start again with another configuration.

@@ -28,6 +28,7 @@ type Services struct {
 	quotas  *quota.Limits
 
 	databases Databases
+	account   func(project string) (string, error)
 }
 
 // Databases are the Cloud SQL instances of the platform.
@@ -45,6 +46,8 @@ type Config struct {
 	Quotas  *quota.Limits      // nil is the usual ones
 	// Databases are asked about each that a new revision names; nil takes all.
 	Databases Databases
+	// DefaultAccount is the address of a project's default service account.
+	DefaultAccount func(project string) (string, error)
 }
 
 // NewServices returns the services in the store.
@@ -57,7 +60,29 @@ func NewServices(c Config) *Services {
 		quotas:  c.Quotas,
 
 		databases: c.Databases,
+		account:   c.DefaultAccount,
 	}
+}
+
+// Complete checks a service that somebody wants, and returns it with Cloud Run's defaults where its owner left
+// something out. The fault names the field by one of Fields.
+func (s *Services) Complete(want Service) (Service, error) {
+	if err := want.Validate(); err != nil {
+		return want, err
+	}
+	return s.withDefaults(want)
+}
+
+func (s *Services) withDefaults(of Service) (Service, error) {
+	account, err := s.account(of.Name.Project)
+	if err != nil {
+		return of, err
+	}
+	of.Template = of.Template.WithDefaults(account)
+	if len(of.Traffic) == 0 {
+		of.Traffic = []Target{{Latest: true, Percent: 100}}
+	}
+	return of, nil
 }
 
 func fromRow(r store.Row[Service]) Service {
@@ -115,14 +140,13 @@ func prefix(in resource.Location) string {
 // AlreadyExists, or with InvalidArgument and the path of the field.
 func (s *Services) Create(ctx context.Context, want Service, by string) (out Service, err error) {
 	defer fault.Wrap(&err, "run.Services.Create(%s)", want.Name)
-	if err := want.Validate(); err != nil {
+	if want, err = s.Complete(want); err != nil {
 		return Service{}, err
 	}
 	if strings.Contains(want.Name.ID, TagMark) { // in a host name it stands between a tag and its service
 		return Service{}, invalid(FieldName,
 			"%q must not have %q in it: so the hosts of tags are told from those of services", want.Name.ID, TagMark)
 	}
-	want.Traffic = trafficOf(want.Traffic)
 	want.UID, want.Generation, want.Creator, want.LastModifier, want.Status = s.newID(), 1, by, by, Status{}
 	err = s.store.Update(ctx, func(tx *store.Tx) error {
 		switch _, err := services.Get(tx, want.Name.String()); {
@@ -152,16 +176,18 @@ func (s *Services) Create(ctx context.Context, want Service, by string) (out Ser
 // fails with Aborted. A changed template makes a new revision; an unchanged one does not.
 func (s *Services) Replace(ctx context.Context, want Service, by string) (out Service, err error) {
 	defer fault.Wrap(&err, "run.Services.Replace(%s)", want.Name)
-	if err := want.Validate(); err != nil {
+	if want, err = s.Complete(want); err != nil {
 		return Service{}, err
 	}
-	want.Traffic = trafficOf(want.Traffic)
 	err = s.store.Update(ctx, func(tx *store.Tx) error {
 		row, err := services.Get(tx, want.Name.String())
 		if err != nil {
 			return err
 		}
-		have := fromRow(row)
+		have, err := s.withDefaults(fromRow(row)) // of older data, where the defaults were not written down
+		if err != nil {
+			return err
+		}
 		if want.Version != 0 && want.Version != have.Version {
 			return conflict(want.Name.ID, want.Version, have.Version)
 		}
@@ -179,14 +205,6 @@ func (s *Services) Replace(ctx context.Context, want Service, by string) (out Se
 		return err
 	})
 	return out, err
-}
-
-// trafficOf spells out the default: everything to the latest ready revision.
-func trafficOf(want []Target) []Target {
-	if len(want) == 0 {
-		return []Target{{Latest: true, Percent: 100}}
-	}
-	return want
 }
 
 // sameSpec reports whether two versions of a service ask for the same.
@@ -276,7 +294,7 @@ func (s *Services) revise(tx *store.Tx, want *Service, by string) error {
 		UID:        s.newID(),
 		Generation: want.Generation,
 		Creator:    by,
-		Template:   want.Template.WithDefaults(),
+		Template:   want.Template,
 		Status: RevisionStatus{
 			Conditions: []Condition{{Type: Ready, State: Unknown, Reason: "Deploying", Since: tx.Now()}},
 		},

@@ -22,91 +22,109 @@ const (
 	refused                          // not implemented yet: the call fails with the path
 )
 
-// serviceAnnotations and templateAnnotations are every run.googleapis.com, serving.knative.dev and
-// autoscaling.knative.dev annotation of https://cloud.google.com/run/docs/reference/rest/v1/namespaces.services and of
-// gcloud 528. One that is in neither table is refused; only foreign prefixes pass unread.
-var serviceAnnotations = map[string]disposition{
-	"run.googleapis.com/client-name":                    honoured,
-	"run.googleapis.com/client-version":                 honoured,
-	"run.googleapis.com/custom-audiences":               honoured,
-	"run.googleapis.com/description":                    honoured,
-	"run.googleapis.com/ingress":                        honoured,
-	"run.googleapis.com/invoker-iam-disabled":           honoured,
-	"run.googleapis.com/launch-stage":                   honoured,
-	"run.googleapis.com/maxScale":                       honoured,
-	"run.googleapis.com/minScale":                       honoured,
-	"run.googleapis.com/build-base-image":               informational,
-	"run.googleapis.com/build-enable-automatic-updates": informational,
-	"run.googleapis.com/build-environment-variables":    informational,
-	"run.googleapis.com/build-function-target":          informational,
-	"run.googleapis.com/build-id":                       informational,
-	"run.googleapis.com/build-image-uri":                informational,
-	"run.googleapis.com/build-name":                     informational,
-	"run.googleapis.com/build-service-account":          informational,
-	"run.googleapis.com/build-source-location":          informational,
-	"run.googleapis.com/build-worker-pool":              informational,
-	"run.googleapis.com/ingress-status":                 output,
-	"run.googleapis.com/operation-id":                   output,
-	"run.googleapis.com/urls":                           output,
-	"serving.knative.dev/creator":                       output,
-	"serving.knative.dev/lastModifier":                  output,
-	"run.googleapis.com/binary-authorization":           refused,
-	"run.googleapis.com/default-url-disabled":           refused,
-	"run.googleapis.com/iap-enabled":                    refused,
-	"run.googleapis.com/manualInstanceCount":            refused,
-	"run.googleapis.com/scalingMode":                    refused,
+// annotation is one of Google's or Knative's: on which kinds of resources Cloud Run takes it, as its reference writes
+// them, and what Giggle does with it.
+type annotation struct {
+	kinds string
+	does  disposition
 }
 
-// connector names a Serverless VPC Access connector.
-const connector = "run.googleapis.com/vpc-access-connector"
-
-var templateAnnotations = map[string]disposition{
-	"autoscaling.knative.dev/maxScale":                 honoured,
-	"autoscaling.knative.dev/minScale":                 honoured,
-	"run.googleapis.com/client-name":                   honoured,
-	"run.googleapis.com/client-version":                honoured,
-	"run.googleapis.com/cpu-throttling":                honoured,
-	"run.googleapis.com/execution-environment":         honoured,
-	"run.googleapis.com/startup-cpu-boost":             honoured,
-	"client.knative.dev/user-image":                    informational,
-	"run.googleapis.com/base-images":                   informational,
-	"serving.knative.dev/creator":                      output,
-	"run.googleapis.com/operation-id":                  output,
-	"run.googleapis.com/cloudsql-instances":            honoured,
-	"run.googleapis.com/container-dependencies":        refused,
-	"run.googleapis.com/encryption-key":                refused,
-	"run.googleapis.com/gpu-zonal-redundancy-disabled": honoured,
-	"run.googleapis.com/health-check-disabled":         refused,
-	"run.googleapis.com/network-interfaces":            honoured,
-	"run.googleapis.com/secrets":                       refused,
-	"run.googleapis.com/sessionAffinity":               refused,
-	connector:                                          refused,
-	"run.googleapis.com/vpc-access-egress":             honoured,
+// annotations are those of the reference (ObjectMeta.annotations of the Admin API v1's discovery document), and those
+// that gcloud 528 and older clients write beside them.
+var annotations = map[string]annotation{
+	"autoscaling.knative.dev/maxScale":                   {"Revision", honoured},
+	"autoscaling.knative.dev/minScale":                   {"Revision", honoured},
+	"run.googleapis.com/base-images":                     {"Service, Revision", informational},
+	"run.googleapis.com/binary-authorization":            {"Service, Job, Execution", refused},
+	"run.googleapis.com/binary-authorization-breakglass": {"Service, Job", refused},
+	"run.googleapis.com/build-base-image":                {"Service", informational},
+	"run.googleapis.com/build-enable-automatic-updates":  {"Service", informational},
+	"run.googleapis.com/build-environment-variables":     {"Service", informational},
+	"run.googleapis.com/build-function-target":           {"Service, Revision", informational},
+	"run.googleapis.com/build-id":                        {"Service, Revision", informational},
+	"run.googleapis.com/build-image-uri":                 {"Service", informational},
+	"run.googleapis.com/build-name":                      {"Service", informational},
+	"run.googleapis.com/build-service-account":           {"Service", informational},
+	"run.googleapis.com/build-source-location":           {"Service, Revision", informational},
+	"run.googleapis.com/build-worker-pool":               {"Service", informational},
+	"run.googleapis.com/client-name":                     {all, honoured},
+	"run.googleapis.com/client-version":                  {all, honoured},
+	"run.googleapis.com/cloudsql-instances":              {"Revision, Execution, Instance", honoured},
+	"run.googleapis.com/container-dependencies":          {"Revision, Instance", refused},
+	"run.googleapis.com/cpu-throttling":                  {"Revision", honoured},
+	"run.googleapis.com/custom-audiences":                {"Service", honoured},
+	"run.googleapis.com/default-url-disabled":            {"Service", refused},
+	"run.googleapis.com/description":                     {"Service", honoured},
+	"run.googleapis.com/encryption-key":                  {"Revision, Execution, Instance", refused},
+	"run.googleapis.com/encryption-key-shutdown-hours":   {"Revision", refused},
+	"run.googleapis.com/execution-environment":           {"Revision, Execution", honoured},
+	"run.googleapis.com/gc-traffic-tags":                 {"Service", refused},
+	"run.googleapis.com/gpu-zonal-redundancy-disabled":   {"Revision", honoured},
+	"run.googleapis.com/health-check-disabled":           {"Revision", refused},
+	"run.googleapis.com/iap-enabled":                     {"Service", refused},
+	"run.googleapis.com/ingress":                         {"Service, Instance", honoured},
+	"run.googleapis.com/ingress-status":                  {"Service, Instance", output},
+	"run.googleapis.com/invoker-iam-disabled":            {"Service, Instance", honoured},
+	"run.googleapis.com/launch-stage":                    {"Service, Job", honoured},
+	"run.googleapis.com/manualInstanceCount":             {"Service", refused},
+	"run.googleapis.com/maxScale":                        {"Service", honoured},
+	"run.googleapis.com/minScale":                        {"Service", honoured},
+	"run.googleapis.com/network-interfaces":              {"Revision, Execution, Instance", honoured},
+	"run.googleapis.com/operation-id":                    {all, output},
+	"run.googleapis.com/post-key-revocation-action-type": {"Revision", refused},
+	"run.googleapis.com/scalingMode":                     {"Service", refused},
+	"run.googleapis.com/secrets":                         {"Revision, Execution", refused},
+	"run.googleapis.com/secure-session-agent":            {"Revision", refused},
+	"run.googleapis.com/sessionAffinity":                 {"Revision", refused},
+	"run.googleapis.com/startup-cpu-boost":               {"Revision", honoured},
+	"run.googleapis.com/urls":                            {"Service", output},
+	connector:                                            {"Revision, Execution", refused},
+	"run.googleapis.com/vpc-access-egress":               {"Revision, Execution, Instance", honoured},
+	"serving.knative.dev/creator":                        {all, output},
+	"serving.knative.dev/lastModifier":                   {all, output},
 }
 
-// ours reports whether a key belongs to Google or Knative and so means something.
-func ours(key string) bool {
+const (
+	// all is the kinds of an annotation that every resource may have.
+	all = "All resources"
+	// connector names a Serverless VPC Access connector.
+	connector = "run.googleapis.com/vpc-access-connector"
+)
+
+// restricted reports whether a key means something: "annotations with 'run.googleapis.com/' and
+// 'autoscaling.knative.dev' are restricted". Others are kept as they came.
+func restricted(key string) bool {
 	prefix, _, _ := strings.Cut(key, "/")
-	return strings.HasSuffix(prefix, ".googleapis.com") || strings.HasSuffix(prefix, ".knative.dev") ||
-		prefix == "knative.dev"
+	return prefix == "run.googleapis.com" || prefix == "autoscaling.knative.dev"
 }
 
-// sift takes an object's annotations apart: what is to be kept as it came, and what a field stands for. It fails on
-// an annotation that is refused, with its path.
-func sift(in map[string]string, table map[string]disposition, path string) (kept, fields map[string]string, err error) {
+// sift takes the annotations of an object of a kind ("Service", "Revision") apart: what is to be kept as it came, and what
+// a field stands for. It fails on an annotation that is refused, or that is not one of the kind's, with its path.
+// An empty value is none: gcloud 528 sends one for what --clear-cloudsql-instances takes away.
+func sift(in map[string]string, kind, path string) (kept, fields map[string]string, err error) {
 	fields = make(map[string]string)
 	for _, key := range slices.Sorted(maps.Keys(in)) {
-		d, known := table[key]
+		a, known := annotations[key]
 		at := fmt.Sprintf("%s[%s]", path, key)
+		does := informational
 		switch {
-		case !known && ours(key):
-			return nil, nil, fault.NotImplemented(at, "this annotation is not implemented")
-		case key == connector:
+		case !known && restricted(key):
+			return nil, nil, fault.Invalid(at, "Annotation '%.200s' is not supported on resources of kind '%s'.", key, kind)
+		case known && in[key] == "":
+			continue
+		case known && a.on(kind):
+			does = a.does
+		case known && key != launchStage: // which public files have on the template, too
+			return nil, nil, fault.Invalid(at,
+				"Annotation '%s' is not supported on resources of kind '%s'. Supported kinds are: %s", key, kind, a.kinds)
+		}
+		switch {
+		case does == refused && key == connector:
 			return nil, nil, run.NoConnector(at)
-		case known && d == refused:
+		case does == refused && !asksForNothing(in[key]):
 			return nil, nil, fault.NotImplemented(at, "this feature is not implemented yet")
-		case known && d == output:
-		case known && d == honoured:
+		case does == output:
+		case does == honoured:
 			fields[key] = in[key]
 		default:
 			if kept == nil {
@@ -116,6 +134,18 @@ func sift(in map[string]string, table map[string]disposition, path string) (kept
 		}
 	}
 	return kept, fields, nil
+}
+
+const launchStage = "run.googleapis.com/launch-stage"
+
+// on reports whether objects of a kind may have the annotation.
+func (a annotation) on(kind string) bool {
+	return a.kinds == all || slices.Contains(strings.Split(a.kinds, ", "), kind)
+}
+
+// asksForNothing reports whether an annotation's value spells out that a feature is off.
+func asksForNothing(value string) bool {
+	return strings.EqualFold(value, "false") || value == "automatic" // of scalingMode
 }
 
 // spell adds to what is kept the annotations that spell a default out, which no field writes back: who wrote one looks
@@ -232,14 +262,14 @@ func (p putter) all(m map[string]string) {
 // readServiceAnnotations fills the service from its annotations.
 func readServiceAnnotations(s *run.Service, in map[string]string) error {
 	const path = "metadata.annotations"
-	kept, fields, err := sift(in, serviceAnnotations, path)
+	kept, fields, err := sift(in, "Service", path)
 	if err != nil {
 		return err
 	}
 	r := &reader{fields: fields, path: path}
 	s.Annotations = kept
 	s.Client, s.ClientVersion = r.text("run.googleapis.com/client-name"), r.text("run.googleapis.com/client-version")
-	s.Description, s.LaunchStage = r.text("run.googleapis.com/description"), r.text("run.googleapis.com/launch-stage")
+	s.Description, s.LaunchStage = r.text("run.googleapis.com/description"), r.text(launchStage)
 	s.InvokerIAMDisabled = r.flag("run.googleapis.com/invoker-iam-disabled", false)
 	s.CustomAudiences = r.texts("run.googleapis.com/custom-audiences")
 	s.Scaling = run.Scaling{Min: r.number("run.googleapis.com/minScale"), Max: r.number("run.googleapis.com/maxScale")}
@@ -279,7 +309,7 @@ func writeServiceAnnotations(s *run.Service, urls string) map[string]string {
 // readTemplateAnnotations fills the template from its annotations.
 func readTemplateAnnotations(t *run.Template, in map[string]string) error {
 	const path = "spec.template.metadata.annotations"
-	kept, fields, err := sift(in, templateAnnotations, path)
+	kept, fields, err := sift(in, "Revision", path)
 	if err != nil {
 		return err
 	}
@@ -291,7 +321,7 @@ func readTemplateAnnotations(t *run.Template, in map[string]string) error {
 		Max: r.number("autoscaling.knative.dev/maxScale"),
 	}
 	t.CPUAlways = !r.flag("run.googleapis.com/cpu-throttling", true)
-	t.StartupCPUBoost = r.flag("run.googleapis.com/startup-cpu-boost", false)
+	t.StartupCPUBoost = r.flag("run.googleapis.com/startup-cpu-boost", run.DefaultCPUBoost)
 	t.ExecutionEnvironment = r.text("run.googleapis.com/execution-environment")
 	t.GPUZonalRedundancyDisabled = r.flag("run.googleapis.com/gpu-zonal-redundancy-disabled", false)
 	var interfaces []run.NetworkInterface
@@ -316,7 +346,7 @@ func writeTemplateAnnotations(t *run.Template) map[string]string {
 	if t.CPUAlways {
 		p["run.googleapis.com/cpu-throttling"] = "false"
 	}
-	p.flag("run.googleapis.com/startup-cpu-boost", t.StartupCPUBoost)
+	p["run.googleapis.com/startup-cpu-boost"] = strconv.FormatBool(t.StartupCPUBoost) // what is left out is true
 	p.text("run.googleapis.com/execution-environment", t.ExecutionEnvironment)
 	p.text("run.googleapis.com/cloudsql-instances", strings.Join(t.CloudSQL.Instances, ","))
 	p.flag("run.googleapis.com/gpu-zonal-redundancy-disabled", t.GPUZonalRedundancyDisabled)

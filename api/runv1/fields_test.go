@@ -19,11 +19,11 @@ func TestFieldNames(t *testing.T) {
 		path, key, annotation := strings.Cut(name, ".annotations[")
 		if annotation {
 			path += ".annotations"
-			table := serviceAnnotations
+			kind := "Service"
 			if strings.HasPrefix(path, "spec.template") {
-				table = templateAnnotations
+				kind = "Revision"
 			}
-			if d, known := table[strings.TrimSuffix(key, "]")]; !known || d != honoured {
+			if a := annotations[strings.TrimSuffix(key, "]")]; !a.on(kind) || a.does != honoured {
 				t.Errorf("%s: there is no annotation %s", f, key)
 			}
 		}

@@ -12,10 +12,10 @@ func TestProbes(t *testing.T) {
 	w := newWorld(t)
 	for name, tt := range map[string]string{
 		"startupProbe by TCP": `"startupProbe":{"timeoutSeconds":5,"periodSeconds":10,"failureThreshold":24,"initialDelaySeconds":3,"tcpSocket":{"port":8080}}`,
-		"startupProbe HTTP":   `"startupProbe":{"httpGet":{"path":"/up","port":8081,"httpHeaders":[{"name":"X-A","value":"b"},{"name":"X-A","value":"c"}]}}`,
+		"startupProbe HTTP":   `"startupProbe":{"timeoutSeconds":1,"periodSeconds":10,"failureThreshold":3,"httpGet":{"path":"/up","port":8081,"httpHeaders":[{"name":"X-A","value":"b"},{"name":"X-A","value":"c"}]}}`,
 		"livenessProbe HTTP":  `"livenessProbe":{"initialDelaySeconds":600,"periodSeconds":3600,"timeoutSeconds":60,"failureThreshold":2,"httpGet":{"path":"/alive"}}`,
-		"livenessProbe gRPC":  `"livenessProbe":{"grpc":{"port":9000,"service":"jokes.v1"}}`,
-		"readinessProbe gRPC": `"readinessProbe":{"periodSeconds":30,"successThreshold":2,"grpc":{}}`,
+		"livenessProbe gRPC":  `"livenessProbe":{"timeoutSeconds":1,"periodSeconds":10,"failureThreshold":3,"grpc":{"port":9000,"service":"jokes.v1"}}`,
+		"readinessProbe gRPC": `"readinessProbe":{"timeoutSeconds":1,"failureThreshold":3,"periodSeconds":30,"successThreshold":2,"grpc":{}}`,
 	} {
 		body := asGcloud("p"+strings.ToLower(strings.NewReplacer(" ", "-", "startupProbe", "s", "livenessProbe", "l",
 			"readinessProbe", "r").Replace(name)), ","+tt)

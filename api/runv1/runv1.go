@@ -270,7 +270,7 @@ func (s *Server) writeService(
 	if t.id != "" && svc.Name.ID != t.id {
 		return nil, fault.Invalid("metadata.name", "%.60q is not the service of the path", svc.Name.ID)
 	}
-	if err := svc.Validate(); err != nil {
+	if svc, err = s.Services.Complete(svc); err != nil {
 		return nil, fieldNames.Translate(err)
 	}
 	who := guard.Caller(ctx)

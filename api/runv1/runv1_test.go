@@ -68,11 +68,12 @@ func newWorld(t *testing.T) *world {
 	n := 0
 	w := &world{
 		store: st,
-		services: run.NewServices(run.Config{Store: st, NewID: func() string {
-			n++
-			return fmt.Sprintf("uid-%d",
-				n)
-		}, Letters: func(k int) string { return strings.Repeat("x", k) }}),
+		services: run.NewServices(run.Config{
+			Store:          st,
+			NewID:          func() string { n++; return fmt.Sprintf("uid-%d", n) },
+			Letters:        func(k int) string { return strings.Repeat("x", k) },
+			DefaultAccount: computeAccount,
+		}),
 	}
 	project := func(ref string) (resource.Project, error) {
 		if ref != "giggle" && ref != "123456789012" {
@@ -449,7 +450,7 @@ func TestRefusals(t *testing.T) {
 			`"run.googleapis.com/binary-authorization":"default"`), 405,
 			"metadata.annotations[run.googleapis.com/binary-authorization]"},
 		"unknown annotation": {put(`"run.googleapis.com/client-name":"gcloud"`,
-			`"run.googleapis.com/made-up":"x"`), 405, "metadata.annotations[run.googleapis.com/made-up]"},
+			`"run.googleapis.com/made-up":"x"`), 400, "metadata.annotations[run.googleapis.com/made-up]"},
 		"connector": {put(`"run.googleapis.com/startup-cpu-boost":"True"`,
 			`"run.googleapis.com/vpc-access-connector":"c"`), 405,
 			"spec.template.metadata.annotations[run.googleapis.com/vpc-access-connector]"},
@@ -591,6 +592,8 @@ func FuzzService(f *testing.F) {
 			Store:   st,
 			NewID:   func() string { return "id" },
 			Letters: func(int) string { return "abc" },
+
+			DefaultAccount: computeAccount,
 		}),
 		Operations: operation.New(st),
 		ActAs:      w.CheckActAs,
@@ -609,4 +612,9 @@ func FuzzService(f *testing.F) {
 			t.Errorf("%q = %d %s", body, rec.Code, rec.Body)
 		}
 	})
+}
+
+// computeAccount is the default service account of every project.
+func computeAccount(string) (string, error) {
+	return "123456789012-compute@developer.gserviceaccount.com", nil
 }

@@ -184,6 +184,8 @@ func templateFromProto(w *runpb.RevisionTemplate) (run.Template, error) {
 		Annotations:    w.GetAnnotations(),
 		ServiceAccount: w.GetServiceAccount(),
 		Concurrency:    int(w.GetMaxInstanceRequestConcurrency()),
+
+		StartupCPUBoost: run.DefaultCPUBoost,
 	}
 	err := rest.Only(w, "template", "revision", "labels", "annotations", "scaling", "timeout", "serviceAccount",
 		"containers", "executionEnvironment",

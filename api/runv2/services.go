@@ -43,7 +43,8 @@ func (s *Server) write(
 	dry bool,
 	write func(context.Context, run.Service, string) (run.Service, error),
 ) (*longrunningpb.Operation, error) {
-	if err := want.Validate(); err != nil {
+	want, err := s.Services.Complete(want)
+	if err != nil {
 		return nil, fieldNames.Translate(err)
 	}
 	who := guard.Caller(ctx)
@@ -144,8 +145,8 @@ func (s *Server) UpdateService(ctx context.Context, r *runpb.UpdateServiceReques
 	return s.write(ctx, want, p, r.GetValidateOnly(), s.Services.Replace)
 }
 
-// keep carries over what v2 does not show: annotations of v1's, and the difference between a default and a field that
-// was left out. Without it, a read and a write through v2 would make a new revision.
+// keep carries over the annotations of v1's that v2 does not show. Without them, a read and a write through v2 would
+// make a new revision.
 func keep(want, have *run.Service) {
 	want.Annotations = withSystem(want.Annotations, have.Annotations)
 	want.Template.Annotations = withSystem(want.Template.Annotations, have.Template.Annotations)

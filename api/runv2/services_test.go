@@ -86,6 +86,8 @@ func newCloud(t *testing.T) *cloud {
 		Store:   st,
 		NewID:   func() string { n++; return fmt.Sprintf("uid-%d", n) },
 		Letters: func(k int) string { return strings.Repeat("x", k) },
+
+		DefaultAccount: computeAccount,
 	})
 	project := func(ref string) (resource.Project, error) {
 		if ref != "giggle" && ref != "123456789012" {
@@ -217,7 +219,10 @@ func full() *runpb.Service {
 					}},
 				},
 				LivenessProbe: &runpb.Probe{
-					ProbeType: &runpb.Probe_Grpc{Grpc: &runpb.GRPCAction{Port: 9000, Service: "s"}},
+					TimeoutSeconds:   2,
+					PeriodSeconds:    11,
+					FailureThreshold: 4,
+					ProbeType:        &runpb.Probe_Grpc{Grpc: &runpb.GRPCAction{Port: 9000, Service: "s"}},
 				},
 			}},
 		},
@@ -581,4 +586,9 @@ func TestV1ThroughV2(t *testing.T) {
 	if !strings.Contains(after, "changed by v2") {
 		t.Errorf("v1 does not show the change: %s", after)
 	}
+}
+
+// computeAccount is the default service account of every project.
+func computeAccount(string) (string, error) {
+	return "123456789012-compute@developer.gserviceaccount.com", nil
 }

@@ -111,9 +111,8 @@ func allocation(t run.Target) runpb.TrafficTargetAllocationType {
 	return runpb.TrafficTargetAllocationType_TRAFFIC_TARGET_ALLOCATION_TYPE_REVISION
 }
 
-// templateToProto writes a template with Cloud Run's defaults spelled out, as v2 does.
-func templateToProto(given *run.Template) *runpb.RevisionTemplate {
-	t := given.WithDefaults()
+// templateToProto writes a template, which has Cloud Run's defaults in it.
+func templateToProto(t *run.Template) *runpb.RevisionTemplate {
 	w := &runpb.RevisionTemplate{
 		Revision:                      t.Revision,
 		Labels:                        t.Labels,
