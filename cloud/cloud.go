@@ -403,7 +403,7 @@ func (c *Cloud) openServices(context.Context) error {
 	}
 	c.scaler = scale.New(scale.Config{
 		Backend:   backend,
-		Max:       100,
+		Max:       run.DefaultMaxScale,
 		GPUs:      gpus,
 		Prepared:  prepared(c.cfg.Prepared, whole),
 		Idle:      c.cfg.Idle,

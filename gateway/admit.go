@@ -55,7 +55,7 @@ func (g *Gateway) mayInvoke(h http.Header, path string, d *destination) *refusal
 	if token == "" {
 		return forbidden
 	}
-	claims, err := g.cfg.Invoker.CheckIDToken(token, d.audiences...)
+	claims, err := g.cfg.Invoker.CheckServiceToken(token, d.hosts, d.audiences)
 	if err != nil {
 		return unauthorized
 	}

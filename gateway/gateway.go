@@ -27,7 +27,7 @@ type Instances interface {
 
 // Invoker decides who may call a service: *iam.IAM does.
 type Invoker interface {
-	CheckIDToken(raw string, audiences ...string) (iam.Claims, error)
+	CheckServiceToken(raw string, hosts, audiences []string) (iam.Claims, error)
 	Allowed(p iam.Principal, permission, resource string) bool
 }
 

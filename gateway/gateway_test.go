@@ -62,13 +62,13 @@ func (a *app) Acquire(_ context.Context, rev run.Revision) (*scale.Lease, error)
 // invoker knows two tokens: one of a caller who may, one of a caller who may not.
 type invoker struct{ public bool }
 
-func (v invoker) CheckIDToken(raw string, audiences ...string) (iam.Claims, error) {
+func (v invoker) CheckServiceToken(raw string, hosts, audiences []string) (iam.Claims, error) {
 	who, ok := map[string]string{"h.good.sig": "good@giggle.test", "h.other.sig": "other@giggle.test"}[raw]
 	if !ok {
 		return iam.Claims{}, iam.Unauthenticated("")
 	}
-	if len(audiences) < 3 {
-		return iam.Claims{}, fmt.Errorf("audiences = %v", audiences)
+	if len(audiences) < 3 || len(hosts) < 2 {
+		return iam.Claims{}, fmt.Errorf("audiences = %v, hosts = %v", audiences, hosts)
 	}
 	return iam.Claims{Claims: jwt.Claims{}, Email: who}, nil
 }
@@ -88,7 +88,7 @@ func rev(id string) run.Revision {
 	t := run.Template{Timeout: 1, Containers: []run.Container{{Image: "x"}}}
 	return run.Revision{
 		Name:     resource.Revision{Service: resource.Service("giggle", "europe-north1", "jokes"), ID: id},
-		Template: t.WithDefaults(),
+		Template: t.WithDefaults(""),
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"strings"
 
 	"giggle/iam"
@@ -53,6 +54,7 @@ type destination struct {
 	tag       string   // "" for the service's own hosts
 	name      string   // the service's full name, for its policy
 	audiences []string // of ID tokens
+	hosts     []string // whose URLs are audiences, too
 	ingress   run.Ingress
 	open      bool     // the policy isn't asked
 	targets   []target // by share of the traffic; of a tag: one
@@ -119,6 +121,7 @@ func (g *Gateway) destinationsLocked(r run.Route) map[string]*destination {
 		service:   r.Service,
 		name:      name,
 		audiences: audiences,
+		hosts:     r.Hosts,
 		ingress:   r.Ingress,
 		open:      r.InvokerIAMDisabled,
 	}
@@ -134,7 +137,8 @@ func (g *Gateway) destinationsLocked(r run.Route) map[string]*destination {
 			tagged := to
 			tagged.tag = tag
 			tagged.targets = []target{{rev, 100, g.stats.of(name, rev)}}
-			tagged.audiences = append(append([]string(nil), audiences...), "https://"+run.TagHost(tag, h))
+			tagged.audiences = append(slices.Clone(audiences), "https://"+run.TagHost(tag, h))
+			tagged.hosts = append(slices.Clone(r.Hosts), run.TagHost(tag, h))
 			out[run.TagHost(tag, h)] = &tagged
 		}
 	}

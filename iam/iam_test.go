@@ -270,6 +270,50 @@ func TestAccessAndRefreshTokens(t *testing.T) {
 	}
 }
 
+// A service takes tokens for its URLs, whatever path they have, and for its own audiences as they are
+// (https://cloud.google.com/run/docs/authenticating/service-to-service; what Cloud Scheduler, Cloud Tasks and Eventarc
+// put in is the URL that they call).
+func TestServiceTokens(t *testing.T) {
+	w := newWorld(t)
+	hosts := []string{"jokes-ab12-lz.a.run.app", "jokes-123456789012.europe-north1.run.app"}
+	for audience, want := range map[string]bool{
+		"https://jokes-ab12-lz.a.run.app":                       true,
+		"https://jokes-ab12-lz.a.run.app/":                      true,
+		"https://jokes-ab12-lz.a.run.app/jobs/run":              true,
+		"https://jokes-123456789012.europe-north1.run.app/a/b/": true,
+		"HTTPS://Jokes-ab12-lz.A.run.app/x":                     true,
+		"https://jokes-ab12-lz.a.run.app:443/x":                 true,
+		"https://jokes-ab12-lz.a.run.app/%2e%2e/x":              true,
+		"api://mine":                                           true,
+		"https://mine.example/path":                            true,
+		"https://jokes-ab12-lz.a.run.app/jobs?x=1":             false,
+		"https://jokes-ab12-lz.a.run.app?":                     false,
+		"https://jokes-ab12-lz.a.run.app/#x":                   false,
+		"http://jokes-ab12-lz.a.run.app/":                      false,
+		"https://jokes-ab12-lz.a.run.app:8443/":                false,
+		"https://me@jokes-ab12-lz.a.run.app/":                  false,
+		"https://jokes-ab12-lz.a.run.app.evil.example/":        false,
+		"https://evil.example/https://jokes-ab12-lz.a.run.app": false,
+		"https://next---jokes-ab12-lz.a.run.app/":              false,
+		"jokes-ab12-lz.a.run.app":                              false,
+		"//jokes-ab12-lz.a.run.app/":                           false,
+		"https://mine.example/path/deeper":                     false,
+		"https://mine.example":                                 false,
+		"api://mine/":                                          false,
+		"https://":                                             false,
+		"":                                                     false,
+	} {
+		raw, err := w.IDToken(iam.User(owner), audience)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = w.CheckServiceToken(raw, hosts, []string{"api://mine", "https://mine.example/path"})
+		if (err == nil) != want {
+			t.Errorf("for %q: %v, want it taken: %v", audience, err, want)
+		}
+	}
+}
+
 func TestIDTokens(t *testing.T) {
 	w := newWorld(t)
 	raw, err := w.IDToken(iam.User(owner), "https://jokes.run.app")

@@ -6,6 +6,8 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"io"
+	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -219,6 +221,31 @@ func (m *IAM) CheckIDToken(raw string, audiences ...string) (Claims, error) {
 		}
 	}
 	return Claims{}, Unauthenticated("")
+}
+
+// CheckServiceToken is CheckIDToken for a service of Cloud Run: a token may also be for any URL of one of its hosts, with
+// a path or without ("receiving service's URL or a configured custom audience"; Cloud Scheduler, Cloud Tasks and
+// Eventarc name the whole URL that they call). A query is no part of an audience.
+func (m *IAM) CheckServiceToken(raw string, hosts, audiences []string) (Claims, error) {
+	c, err := m.CheckIDToken(raw, audiences...)
+	if err == nil {
+		return c, nil
+	}
+	if c, err = m.VerifyIDToken(raw); err != nil {
+		return Claims{}, err
+	}
+	for _, a := range c.Audience {
+		if u, err := url.Parse(a); err == nil && isURLOf(u, hosts) {
+			return c, nil
+		}
+	}
+	return Claims{}, Unauthenticated("")
+}
+
+func isURLOf(u *url.URL, hosts []string) bool {
+	return u.Scheme == "https" && u.User == nil && u.RawQuery == "" && !u.ForceQuery && u.Fragment == "" &&
+		(u.Port() == "" || u.Port() == "443") &&
+		slices.ContainsFunc(hosts, func(h string) bool { return strings.EqualFold(h, u.Hostname()) })
 }
 
 // VerifyIDToken verifies signature, issuer, time and account of an ID token, for whatever audience: who acts on it

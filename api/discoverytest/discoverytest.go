@@ -1,5 +1,5 @@
-// Package discoverytest reads what Google publishes about its APIs, as Google's Go modules carry it, for tests that hold
-// what is served here against it.
+// Package discoverytest reads what Google publishes about its APIs, as Google's Go modules carry it, for tests that
+// hold what is served here against it.
 package discoverytest
 
 import (

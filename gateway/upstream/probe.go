@@ -70,7 +70,7 @@ func probeHTTP(ctx context.Context, dial func(ctx context.Context, port int) (ne
 	}
 	_ = res.Body.Close()
 	if res.StatusCode < 200 || res.StatusCode >= 400 {
-		return fmt.Errorf("status %d", res.StatusCode)
+		return fmt.Errorf("HTTP status %d", res.StatusCode)
 	}
 	return nil
 }
@@ -113,7 +113,7 @@ func probeGRPC(ctx context.Context, dial func(ctx context.Context, port int) (ne
 		return fmt.Errorf("HTTP status %d, gRPC status %.20q", res.StatusCode, code)
 	}
 	if status := healthStatus(body); status != serving {
-		return fmt.Errorf("serving status %d", status)
+		return fmt.Errorf("the health status %d, which is not SERVING", status)
 	}
 	return nil
 }

@@ -569,6 +569,52 @@ func TestStartupProbeFails(t *testing.T) {
 	})
 }
 
+// A probe that its owner configured is named where it fails, with what it got: whoever reads that did set the port.
+func TestConfiguredStartupProbeSaysWhatItGot(t *testing.T) {
+	status := func(code int) func(*instance, net.Conn) {
+		return app(func(_ *instance, w http.ResponseWriter, _ *http.Request) { w.WriteHeader(code) })
+	}
+	silent := func(_ *instance, c net.Conn) { _, _ = io.Copy(io.Discard, c) }
+	for name, tt := range map[string]struct {
+		b     *backend
+		probe run.Probe
+		want  []string
+	}{
+		"HTTP 503": {&backend{app: status(503)}, run.Probe{HTTPPath: "/up", FailureThreshold: 2}, []string{
+			`HTTP on port 8080 path "/up", 2 times, every 10 s`, "Got: HTTP status 503."}},
+		"HTTP 404": {&backend{app: status(404)}, run.Probe{HTTPPath: "/x", Period: 1, FailureThreshold: 1}, []string{
+			`path "/x", 1 time, every 1 s`, "Got: HTTP status 404."}},
+		"HTTP on another port": {&backend{app: status(500)}, run.Probe{HTTPPath: "/", HTTPPort: 9000}, []string{
+			"HTTP on port 9000", "Got: HTTP status 500."}},
+		"HTTP that doesn't answer": {&backend{app: silent}, run.Probe{HTTPPath: "/", Timeout: 3}, []string{
+			"Got: no answer within 3 s."}},
+		"TCP": {&backend{startup: time.Hour}, run.Probe{TCPPort: 9999, Period: 2, FailureThreshold: 3}, []string{
+			"TCP on port 9999, 3 times, every 2 s", "refused, as nothing listens there"}},
+		"HTTP where nothing listens": {&backend{startup: time.Hour}, run.Probe{HTTPPath: "/", HTTPPort: 9999}, []string{
+			"HTTP on port 9999", "nothing listens there"}},
+		"gRPC where HTTP is": {&backend{app: status(404)}, run.Probe{GRPC: true}, []string{"GRPC on port 8080", "Got: "}},
+		"gRPC of a service": {&backend{startup: time.Hour}, run.Probe{GRPC: true, GRPCService: "a.B"}, []string{
+			`GRPC on port 8080 service "a.B"`, "nothing listens there"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			scalerWith(t, tt.b, func(*scale.Config) {}, func(t *testing.T, s *scale.Scaler) {
+				err := s.EnsureInstance(t.Context(), revision("s-1", func(t *run.Template) {
+					t.Containers[0].Startup = &tt.probe
+				}))
+				got := fault.From(err).Message
+				for _, want := range append(tt.want, "failed the configured startup probe checks") {
+					if !strings.Contains(got, want) {
+						t.Errorf("%q\nhas no %q", got, want)
+					}
+				}
+				if strings.Contains(got, "PORT") || !fault.Is(err, fault.FailedPrecondition) {
+					t.Errorf("%v", err)
+				}
+			})
+		})
+	}
+}
+
 // An instance that fails its liveness probe is shut down at once and replaced.
 func TestLiveness(t *testing.T) {
 	var sick atomic.Value

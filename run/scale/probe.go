@@ -2,7 +2,10 @@ package scale
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net"
+	"syscall"
 	"time"
 
 	"giggle/fault"
@@ -34,7 +37,7 @@ func (p *pool) startup(ctx context.Context, inst Instance) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	if pr.InitialDelay > 0 && !sleep(ctx, inst.Done(), time.Duration(pr.InitialDelay)*time.Second) {
-		return p.notStarted(ctx, inst, c, pr, limit)
+		return p.notStarted(ctx, inst, startup{Probe: pr, standard: standard, limit: limit})
 	}
 	begin := time.Now()
 	for tries := 1; ; {
@@ -53,7 +56,13 @@ func (p *pool) startup(ctx context.Context, inst Instance) error {
 			wait = period
 		}
 		if !sleep(ctx, inst.Done(), wait) {
-			return p.notStarted(ctx, inst, c, pr, limit)
+			return p.notStarted(ctx, inst, startup{
+				Probe:    pr,
+				standard: standard,
+				limit:    limit,
+				took:     time.Since(begin),
+				last:     err,
+			})
 		}
 	}
 }
@@ -99,27 +108,59 @@ func sleep(ctx context.Context, done <-chan struct{}, d time.Duration) bool {
 	return false
 }
 
+// startup is how an instance's startup probe went.
+type startup struct {
+	run.Probe
+	standard    bool          // not one that the service's owner configured
+	limit, took time.Duration // that it may take, and that it took
+	last        error         // of the last attempt
+}
+
 // notStarted is the fault of an instance that did not come up, in Cloud Run's words and with what is known of it.
-func (p *pool) notStarted(
-	ctx context.Context, inst Instance, c run.Container, pr run.Probe, limit time.Duration,
-) error {
+func (p *pool) notStarted(ctx context.Context, inst Instance, s startup) error {
+	if p.s.ctx.Err() != nil {
+		return fault.New(fault.Unavailable, "The platform is stopping.")
+	}
+	port := p.rev.Template.Containers[0].Port
+	var e *fault.Error
 	select {
 	case <-inst.Done():
+		e = fault.New(fault.FailedPrecondition,
+			"The user-provided container failed to start and listen on the port defined by the PORT=%d environment variable: it ended after %s. %s",
+			port, s.took.Round(10*time.Millisecond), inst.Diagnosis(port))
 	default:
-		if p.s.ctx.Err() != nil {
-			return fault.New(fault.Unavailable, "The platform is stopping.")
-		}
 		inst.Say(fmt.Sprintf("STARTUP %s probe failed %s consecutively for container %q on %s. The instance was not started.",
-			pr.Kind(), times(pr.FailureThreshold), p.container(), where(pr)))
+			s.Kind(), times(s.FailureThreshold), p.container(), where(s.Probe)))
+		e = s.failed(port, inst)
 	}
-	e := fault.New(fault.FailedPrecondition,
-		"The user-provided container failed to start and listen on the port defined by the PORT=%d environment variable within the allocated timeout (%s). %s",
-		c.Port, limit, inst.Diagnosis(c.Port))
 	e.Reason = "HealthCheckContainerError"
 	if ctx.Err() != nil {
 		e.Cause = fmt.Errorf("startup probe of %s: %w", inst.ID(), context.Cause(ctx))
 	}
 	return e
+}
+
+// failed is the fault of a probe that a container, which runs, did not pass.
+func (s startup) failed(port int, inst Instance) *fault.Error {
+	if s.standard {
+		return fault.New(fault.FailedPrecondition,
+			"The user-provided container failed to start and listen on the port defined by the PORT=%d environment variable within the allocated timeout (%s). %s",
+			port, s.limit, inst.Diagnosis(port))
+	}
+	asked := fmt.Sprintf("%s on %s", s.Kind(), where(s.Probe))
+	var timeout net.Error
+	got := "no answer"
+	switch {
+	case errors.Is(s.last, syscall.ECONNREFUSED):
+		got = "the connection is refused, as nothing listens there"
+	case errors.Is(s.last, context.DeadlineExceeded) || errors.As(s.last, &timeout) && timeout.Timeout():
+		got = fmt.Sprintf("no answer within %d s", s.Timeout)
+	case s.last != nil:
+		got = s.last.Error()
+	}
+	return fault.New(fault.FailedPrecondition,
+		"The user-provided container failed the configured startup probe checks. Asked: %s, %s, every %d s. Got: %s. %s",
+		asked, times(s.FailureThreshold), s.Period, got, inst.Diagnosis(0))
 }
 
 // sayStarted says in the instance's log that it is up, while the first request is on its way already.

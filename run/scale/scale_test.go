@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -127,7 +128,7 @@ func (i *instance) Start(context.Context) error {
 
 func (i *instance) Dial(context.Context, int) (net.Conn, error) {
 	if !i.open.Load() {
-		return nil, errors.New("refused")
+		return nil, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
 	}
 	client, server := net.Pipe()
 	if i.b.app == nil {
@@ -163,9 +164,12 @@ func revision(id string, change func(*run.Template)) run.Revision {
 	if change != nil {
 		change(&t)
 	}
+	scaling := t.Scaling
+	t = t.WithDefaults("")
+	t.Scaling = scaling // the scaler's own maximum holds for what says none
 	return run.Revision{
 		Name:     resource.Revision{Service: resource.Service("p", "europe-north1", "s"), ID: id},
-		Template: t.WithDefaults(),
+		Template: t,
 	}
 }
 
@@ -365,6 +369,7 @@ func TestCheckReportsWhyAContainerDoesNotStart(t *testing.T) {
 		"it exits":          {&backend{broken: "It exited with code 3."}, "It exited with code 3."},
 		"it never listens":  {&backend{startup: time.Hour}, "within the allocated timeout (4m0s)"},
 		"the port is named": {&backend{broken: "x"}, "PORT=8080"},
+		"it is said that it ended, not that time was short": {&backend{broken: "x"}, "environment variable: it ended after 0s"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			scaler(t, tt.b, func(t *testing.T, s *scale.Scaler) {

@@ -69,7 +69,7 @@ func TestContainersWithGPUs(t *testing.T) {
 			Env:        []string{"NVIDIA_VISIBLE_DEVICES=all"},
 		}, func(c *run.Container) { c.GPU = gpu })
 		rev.Name.Service.ID, rev.Name.ID, rev.Template.CPUAlways = name, name+"-00001-abc", true
-		rev.Template = rev.Template.WithDefaults()
+		rev.Template = rev.Template.WithDefaults("")
 		return rev
 	}
 	devices := func(l *scale.Lease) (found []string) {

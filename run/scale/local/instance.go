@@ -90,14 +90,17 @@ func (i *instance) outOfMemory() string {
 		i.memory>>20, max(u.PeakBytes, i.memory)>>20)
 }
 
-// Diagnosis says how the container ended or where it listens, what to do, and its last lines.
+// Diagnosis says how the container ended, or where it listens if that is not the port; what to do, and its last lines.
+// Port 0 is for one that listens where it should.
 func (i *instance) Diagnosis(port int) string {
 	var out []string
 	select {
 	case <-i.inner.Done():
 		out = append(out, i.ending())
 	default:
-		out = append(out, i.listening(port))
+		if port != 0 {
+			out = append(out, i.listening(port))
+		}
 	}
 	if lines := i.tail.lines(); len(lines) > 0 {
 		out = append(out, "Its last log lines:\n  "+strings.Join(lines, "\n  "))
@@ -113,6 +116,8 @@ func (i *instance) ending() string {
 		return i.outOfMemory() + " (--memory)."
 	case e.Signal != 0:
 		return fmt.Sprintf("The container was ended by signal %d.", e.Signal)
+	case e.Code == 0:
+		return "The container exited with code 0: its program ended by itself. A service is a server, which goes on listening on the port in the PORT variable; check the start command."
 	default:
 		return fmt.Sprintf("The container exited with code %d.", e.Code)
 	}

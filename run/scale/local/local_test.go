@@ -390,7 +390,7 @@ func TestDiagnosis(t *testing.T) {
 		{"exit code", []string{"exit", "3"}, false, []string{"exited with code 3.", "It wrote no log."}},
 		{"a program of another machine", []string{"/foreign"}, false, []string{"exited with code 1.",
 			"xec format error"}},
-		{"last lines", []string{"say", "stdout", "one\n", "stderr", "two\n"}, false, []string{"exited with code 0.",
+		{"last lines", []string{"say", "stdout", "one\n", "stderr", "two\n"}, false, []string{"exited with code 0: its program ended by itself.",
 			"Its last log lines:\n  ", "one", "two"}},
 		{"signal", []string{"deaf"}, true, []string{"ended by signal 9.", "waiting"}},
 		{"memory", []string{"eat", "200000000"}, false, []string{"Memory limit of 64 MiB exceeded with 64 MiB used.",
@@ -398,6 +398,7 @@ func TestDiagnosis(t *testing.T) {
 		{"wrong port", []string{"serve", ":9090"}, false, []string{"listens on port 9090, not on 8080", "--port 9090"}},
 		{"loopback only", []string{"serve", "127.0.0.1:8080"}, false, []string{"listens on 127.0.0.1:8080",
 			"0.0.0.0:8080"}},
+		{"done", []string{"say", "stdout", "migrated\n"}, false, []string{"A service is a server", "migrated"}},
 		{"no port", []string{"wait"}, false, []string{"runs, but listens on no port.", "waiting"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

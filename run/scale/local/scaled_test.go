@@ -63,7 +63,7 @@ func (w *world) serving(t testing.TB, command string, change func(*run.Template)
 	if change != nil {
 		change(&rev.Template)
 	}
-	rev.Template = rev.Template.WithDefaults()
+	rev.Template = rev.Template.WithDefaults("")
 	return rev
 }
 
