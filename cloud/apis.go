@@ -149,7 +149,11 @@ func (c *Cloud) apis() []api {
 		{
 			host:    "serviceusage.googleapis.com",
 			rules:   serviceusage.Rules,
-			servers: []server{serviceusage.New(serviceusage.Config{Projects: c.projects, Pages: c.pages})},
+			servers: []server{serviceusage.New(serviceusage.Config{
+				Projects: c.projects,
+				Pages:    c.pages,
+				Log:      c.cfg.Log,
+			})},
 		},
 		{
 			host:  "sourcerepo.googleapis.com",

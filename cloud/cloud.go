@@ -418,6 +418,7 @@ func (c *Cloud) openServices(context.Context) error {
 	c.gateway = gateway.New(gateway.Config{
 		Instances: c.scaler,
 		Invoker:   c.identity,
+		Active:    c.projects.Active,
 		Recorder:  c.entries,
 		Now:       c.cfg.Now,
 		Log:       c.cfg.Log,

@@ -18,7 +18,7 @@ import (
 // refusal there is a destination if the host is one of ours.
 func (g *Gateway) route(host, project string) (*destination, *target, *refusal) {
 	d := g.lookup(host)
-	if d == nil {
+	if d == nil || !g.cfg.Active(d.service.Project) {
 		return nil, nil, notFound
 	}
 	to := d.pick()

@@ -36,8 +36,10 @@ type Config struct {
 	Instances Instances
 	Invoker   Invoker
 	Recorder  Recorder // nil for none
-	Now       func() time.Time
-	Log       *slog.Logger
+	// Active reports whether a project is not marked for deletion, and so its services served; nil serves all.
+	Active func(project string) bool
+	Now    func() time.Time
+	Log    *slog.Logger
 }
 
 // Gateway serves every service of the platform.
@@ -61,6 +63,9 @@ func New(cfg Config) *Gateway {
 		proxy: newProxy(cfg.Log),
 		known: make(map[string]map[string]map[string]*destination),
 		hosts: make(map[string][]string),
+	}
+	if g.cfg.Active == nil {
+		g.cfg.Active = func(string) bool { return true }
 	}
 	g.stats.all = make(map[string]map[string]*series)
 	g.table.Store(&table{seed: maphash.MakeSeed()})

@@ -3,6 +3,7 @@ package gateway_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -12,6 +13,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -142,6 +144,31 @@ func get(t *testing.T, front *httptest.Server, host string, header ...string) (*
 		t.Fatal(err)
 	}
 	return res, string(body)
+}
+
+// The services of a project that is marked for deletion are not there, until it is brought back.
+func TestServicesOfADeletedProject(t *testing.T) {
+	a := &app{transport: upstream.New(func(context.Context) (net.Conn, error) { return nil, errors.New("refused") }, false, 1)}
+	var deleted atomic.Bool
+	g := gateway.New(gateway.Config{
+		Instances: a,
+		Invoker:   invoker{true},
+		Active:    func(project string) bool { return project != route().Service.Project || !deleted.Load() },
+		Now:       time.Now,
+		Log:       slog.New(slog.DiscardHandler),
+	})
+	g.Publish(route())
+	front := httptest.NewServer(g)
+	t.Cleanup(front.Close)
+	for _, tt := range []struct {
+		deleted bool
+		want    int
+	}{{false, 503}, {true, 404}, {false, 503}} {
+		deleted.Store(tt.deleted)
+		if res, _ := get(t, front, route().Hosts[0]); res.StatusCode != tt.want {
+			t.Errorf("deleted %v: %d, want %d", tt.deleted, res.StatusCode, tt.want)
+		}
+	}
 }
 
 // The local hosts of a service's tags are not another service's, whatever that one is called.

@@ -223,8 +223,8 @@ func (m *IAM) CheckIDToken(raw string, audiences ...string) (Claims, error) {
 	return Claims{}, Unauthenticated("")
 }
 
-// CheckServiceToken is CheckIDToken for a service of Cloud Run: a token may also be for any URL of one of its hosts, with
-// a path or without ("receiving service's URL or a configured custom audience"; Cloud Scheduler, Cloud Tasks and
+// CheckServiceToken is CheckIDToken for a service of Cloud Run: a token may also be for any URL of one of its hosts,
+// with a path or without ("receiving service's URL or a configured custom audience"; Cloud Scheduler, Cloud Tasks and
 // Eventarc name the whole URL that they call). A query is no part of an audience.
 func (m *IAM) CheckServiceToken(raw string, hosts, audiences []string) (Claims, error) {
 	c, err := m.CheckIDToken(raw, audiences...)

@@ -10,6 +10,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -32,7 +33,23 @@ type Project struct {
 	Labels  map[string]string
 	Enabled []string // services such as "run.googleapis.com", sorted
 	Created time.Time
+	Deleted time.Time // when its deletion was asked for; zero for one that is active
 }
+
+var projectName = regexp.MustCompile(`^[\p{L}\p{N}'" !-]{4,30}$`)
+
+// Validate checks what people may choose of a project: its name ("4 to 30 characters. Allowed characters are: lowercase
+// and uppercase letters, numbers, hyphen, single-quote, double-quote, space, and exclamation point") and its labels.
+func (p Project) Validate() error {
+	if !projectName.MatchString(p.Name) {
+		return fault.Invalid("project.name",
+			"%.60q is not 4 to 30 letters, digits, hyphens, quotes, spaces and exclamation points", p.Name)
+	}
+	return resource.CheckLabels(p.Labels, "project.labels")
+}
+
+// Active reports whether the project is not marked for deletion.
+func (p Project) Active() bool { return p.Deleted.IsZero() }
 
 var table = store.NewTable[Project]("projects.project", "Project")
 
@@ -127,6 +144,9 @@ func (p *Projects) Create(
 		Labels:  labels,
 		Created: p.now().UTC(),
 	}
+	if err := x.Validate(); err != nil {
+		return Project{}, err
+	}
 	x.Enabled = catalog.Hosts() // sorted
 	p.write.Lock()
 	defer p.write.Unlock()
@@ -158,6 +178,64 @@ func (p *Projects) Create(
 	return x, nil
 }
 
+// Update changes a project. It fails with NotFound and with what change fails with.
+func (p *Projects) Update(ctx context.Context, ref string, change func(*Project) error) (_ Project, err error) {
+	defer fault.Wrap(&err, "projects.Update(%s)", ref)
+	p.write.Lock()
+	defer p.write.Unlock()
+	x, err := p.Get(ref)
+	if err != nil {
+		return Project{}, err
+	}
+	err = p.store.Update(ctx, func(tx *store.Tx) error {
+		row, err := table.Get(tx, x.ID)
+		if err != nil {
+			return err
+		}
+		if err := change(&row.Value); err != nil {
+			return err
+		}
+		row, err = table.Update(tx, row)
+		x = row.Value
+		return err
+	})
+	if err != nil {
+		return Project{}, err
+	}
+	p.publish(x)
+	return x, nil
+}
+
+// Delete marks a project for deletion. Nothing of it can be used any more, and nothing of it is lost: Undelete brings
+// it back. It fails with NotFound, and with FailedPrecondition for one that is marked already.
+func (p *Projects) Delete(ctx context.Context, ref string) (Project, error) {
+	return p.Update(ctx, ref, func(x *Project) error {
+		if !x.Active() {
+			return fault.New(fault.FailedPrecondition, "Project %q is marked for deletion already.", x.ID)
+		}
+		x.Deleted = p.now().UTC()
+		return nil
+	})
+}
+
+// Undelete makes a project active again that is marked for deletion. It fails with NotFound, and with
+// FailedPrecondition for one that is active.
+func (p *Projects) Undelete(ctx context.Context, ref string) (Project, error) {
+	return p.Update(ctx, ref, func(x *Project) error {
+		if x.Active() {
+			return fault.New(fault.FailedPrecondition, "Project %q is not marked for deletion.", x.ID)
+		}
+		x.Deleted = time.Time{}
+		return nil
+	})
+}
+
+// Active reports whether there is a project that is not marked for deletion.
+func (p *Projects) Active(ref string) bool {
+	x, ok := (*p.all.Load())[ref]
+	return ok && x.Active()
+}
+
 // numberOf derives a project's 12-digit number from its id, so that a platform that is made again for the same id has
 // the same service URLs.
 func numberOf(id string) string {
@@ -177,58 +255,98 @@ type Service struct {
 	Name    string // "run.googleapis.com"
 	Title   string
 	Enabled bool
+	Served  bool // by this platform; one that isn't can be enabled, so that scripts for Google Cloud go on
 }
 
-func serviceOf(x Project, api catalog.API) Service {
-	return Service{
+func serviceOf(x Project, name string) Service {
+	api, served := catalog.Find(name)
+	s := Service{
 		Project: x,
-		Name:    api.Host,
+		Name:    name,
 		Title:   api.Title,
-		Enabled: api.Always || slices.Contains(x.Enabled, api.Host),
+		Enabled: api.Always || slices.Contains(x.Enabled, name),
+		Served:  served,
 	}
+	if !served {
+		s.Title = name + " (not served by Giggle)"
+	}
+	return s
 }
 
-// Service returns the state of a service in a project. It fails with NotFound for a service that Giggle does not have.
+// Service returns the state of a service in a project. It fails with NotFound for a name that no API of Google's has.
 func (p *Projects) Service(project, name string) (Service, error) {
 	x, err := p.Get(project)
 	if err != nil {
 		return Service{}, err
 	}
-	api, ok := catalog.Find(name)
-	if !ok {
-		return Service{}, fault.New(fault.NotFound,
-			"Service %q is not one that Giggle has. `gcloud services list --available` shows those that it has.", name)
+	if err := checkService(name); err != nil {
+		return Service{}, err
 	}
-	return serviceOf(x, api), nil
+	return serviceOf(x, name), nil
 }
 
-// Services returns every service that Giggle has, by name, as it is in the project.
+var serviceName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,60}\.googleapis\.com$`)
+
+// checkService fails with NotFound for a name that can't be one of an API of Google's, and for one that is likely a
+// mistyped one of an API that is served here.
+func checkService(name string) error {
+	if _, ok := catalog.Find(name); ok {
+		return nil
+	}
+	if !serviceName.MatchString(name) {
+		return fault.New(fault.NotFound,
+			"Service %.100q is not one of Google Cloud. `gcloud services list --available` shows those that Giggle serves.", name)
+	}
+	for _, host := range catalog.Hosts() {
+		if oneLetterAway(name, host) {
+			return fault.New(fault.NotFound, "Service %q is not one of Google Cloud. Did you mean %s?", name, host)
+		}
+	}
+	return nil
+}
+
+// oneLetterAway reports whether one letter more, less, or another one makes a of b.
+func oneLetterAway(a, b string) bool {
+	if len(a) < len(b) {
+		a, b = b, a
+	}
+	i := 0
+	for i < len(b) && a[i] == b[i] {
+		i++
+	}
+	switch len(a) - len(b) {
+	case 0:
+		return i < len(b) && a[i+1:] == b[i+1:]
+	case 1:
+		return a[i+1:] == b[i:]
+	}
+	return false
+}
+
+// Services returns every service that Giggle has, and those that were enabled beside them, by name, as they are in the
+// project.
 func (p *Projects) Services(project string) ([]Service, error) {
 	x, err := p.Get(project)
 	if err != nil {
 		return nil, err
 	}
+	names := append(catalog.Hosts(), x.Enabled...)
+	slices.Sort(names)
 	var out []Service
-	for _, api := range catalog.All() {
-		out = append(out, serviceOf(x, api))
+	for _, name := range slices.Compact(names) {
+		out = append(out, serviceOf(x, name))
 	}
 	return out, nil
 }
 
-// SetEnabled enables or disables services in a project, all of them or none. It fails with NotFound for one that
-// Giggle does not have and with FailedPrecondition on disabling what a project can't be without.
-func (p *Projects) SetEnabled(
-	ctx context.Context, project string, enabled bool, names ...string,
-) (_ Project, err error) {
-	defer fault.Wrap(&err, "projects.SetEnabled(%s)", project)
-	p.write.Lock()
-	defer p.write.Unlock()
-	x, err := p.Get(project)
-	if err != nil {
-		return Project{}, err
-	}
+// maxForeign is how many services a project may have enabled that are not served here.
+const maxForeign = 500
+
+// SetEnabled enables or disables services in a project, all of them or none. It fails with NotFound for a name that is
+// no API's and with FailedPrecondition on disabling what a project can't be without.
+func (p *Projects) SetEnabled(ctx context.Context, project string, enabled bool, names ...string) (Project, error) {
 	for _, n := range names {
-		if _, err := p.Service(project, n); err != nil {
+		if err := checkService(n); err != nil {
 			return Project{}, err
 		}
 		if api, _ := catalog.Find(n); api.Always && !enabled {
@@ -236,41 +354,39 @@ func (p *Projects) SetEnabled(
 				"Service %q can't be disabled: a project could not be managed without it.", n)
 		}
 	}
-	err = p.store.Update(ctx, func(tx *store.Tx) error {
-		row, err := table.Get(tx, x.ID)
-		if err != nil {
-			return err
-		}
+	return p.Update(ctx, project, func(x *Project) error {
 		on := make(map[string]bool)
-		for _, n := range row.Value.Enabled {
+		for _, n := range x.Enabled {
 			on[n] = true
 		}
 		for _, n := range names {
 			on[n] = enabled
 		}
-		row.Value.Enabled = nil
+		x.Enabled = nil
 		for _, n := range slices.Sorted(maps.Keys(on)) {
 			if on[n] {
-				row.Value.Enabled = append(row.Value.Enabled, n)
+				x.Enabled = append(x.Enabled, n)
 			}
 		}
-		row, err = table.Update(tx, row)
-		x = row.Value
-		return err
+		if len(x.Enabled) > len(catalog.Hosts())+maxForeign {
+			return fault.New(fault.ResourceExhausted, "Project %q has too many services enabled that Giggle doesn't serve.", x.ID)
+		}
+		return nil
 	})
-	if err != nil {
-		return Project{}, err
-	}
-	p.publish(x)
-	return x, nil
 }
 
 // CheckEnabled fails with PermissionDenied and reason SERVICE_DISABLED, in Service Usage's words, when the service is
-// not enabled in the project.
+// not enabled in the project, and with reason CONSUMER_INVALID when the project is marked for deletion.
 func (p *Projects) CheckEnabled(project, service string) error {
 	x, err := p.Get(project)
 	if err != nil {
 		return err
+	}
+	if !x.Active() {
+		e := fault.New(fault.PermissionDenied, "Project %s has been deleted. `gcloud projects undelete %s` brings it back.", x.ID, x.ID)
+		e.Reason, e.Domain = "CONSUMER_INVALID", "googleapis.com"
+		e.Metadata = map[string]string{"service": service, "consumer": "projects/" + x.Number}
+		return e
 	}
 	api, _ := catalog.Find(service)
 	if api.Always || slices.Contains(x.Enabled, service) {

@@ -41,7 +41,7 @@ func (s *Service) Validate() error {
 	if s.Scaling.Max > 0 && s.Scaling.Min > s.Scaling.Max {
 		return invalid(FieldMinScale, "the minimum of instances is above the maximum")
 	}
-	if err := validateLabels(s.Labels, FieldLabels); err != nil {
+	if err := resource.CheckLabels(s.Labels, string(FieldLabels)); err != nil {
 		return err
 	}
 	return s.validateTraffic()
@@ -70,7 +70,7 @@ func (t *Template) validate(service string) error {
 	if t.ExecutionEnvironment != "" && t.ExecutionEnvironment != "gen1" && t.ExecutionEnvironment != "gen2" {
 		return invalid(FieldEnvironment, "must be gen1 or gen2")
 	}
-	if err := validateLabels(t.Labels, FieldRevisionLabels); err != nil {
+	if err := resource.CheckLabels(t.Labels, string(FieldRevisionLabels)); err != nil {
 		return err
 	}
 	if err := t.VPC.validate(); err != nil {
@@ -250,19 +250,6 @@ func (s *Service) validateTraffic() error {
 	}
 	if len(s.Traffic) > 0 && sum != 100 {
 		return invalid(FieldTraffic, "Traffic targets must sum to 100, but they sum to %d", sum)
-	}
-	return nil
-}
-
-// validateLabels holds labels to Google's rule for them.
-func validateLabels(labels map[string]string, f fault.Path) error {
-	if len(labels) > 64 {
-		return invalid(f, "more than 64 labels")
-	}
-	for k, v := range labels {
-		if len(k) > 317 || len(v) > 63 {
-			return invalid(f, "the label %.60q is too long: 63 characters for a value", k)
-		}
 	}
 	return nil
 }

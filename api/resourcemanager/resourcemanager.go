@@ -8,6 +8,8 @@ package resourcemanager
 import (
 	"context"
 	"encoding/json"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -59,6 +61,22 @@ var Rules = guard.Rules{
 		On:         iam.Platform,
 	},
 	"cloudresourcemanager.projects.get": {
+		Permission: "resourcemanager.projects.get",
+		On:         "projects/{project}",
+	},
+	"cloudresourcemanager.projects.update": {
+		Permission: "resourcemanager.projects.update",
+		On:         "projects/{project}",
+	},
+	"cloudresourcemanager.projects.delete": {
+		Permission: "resourcemanager.projects.delete",
+		On:         "projects/{project}",
+	},
+	"cloudresourcemanager.projects.undelete": {
+		Permission: "resourcemanager.projects.undelete",
+		On:         "projects/{project}",
+	},
+	"cloudresourcemanager.projects.getAncestry": {
 		Permission: "resourcemanager.projects.get",
 		On:         "projects/{project}",
 	},
@@ -116,6 +134,10 @@ func (s *Server) Register(m *rest.Mux) {
 	m.HandleFunc("GET", "/v1/projects", "cloudresourcemanager.projects.list", s.listV1)
 	m.HandleFunc("POST", "/v1/projects", "cloudresourcemanager.projects.create", s.createV1)
 	m.HandleFunc("GET", "/v1/projects/{project}", "cloudresourcemanager.projects.get", s.getV1)
+	m.HandleFunc("PUT", "/v1/projects/{project}", "cloudresourcemanager.projects.update", s.updateV1)
+	m.HandleFunc("DELETE", "/v1/projects/{project}", "cloudresourcemanager.projects.delete", s.deleteV1)
+	m.HandleFunc("POST", "/v1/projects/{project}:undelete", "cloudresourcemanager.projects.undelete", s.undeleteV1)
+	m.HandleFunc("POST", "/v1/projects/{project}:getAncestry", "cloudresourcemanager.projects.getAncestry", s.ancestryV1)
 	m.HandleFunc("GET", "/v1/{name=operations/*}", "cloudresourcemanager.operations.get", s.operationV1)
 	policies.Register(m, s.Policies, policies.Routes{
 		Resource: policies.Resource{Resolve: s.policed},
@@ -127,7 +149,7 @@ func (s *Server) Register(m *rest.Mux) {
 
 // policed returns the name that a project's policy is kept under, of "projects/REF" or REF.
 func (s *Server) policed(_ context.Context, name string) (string, error) {
-	p, err := s.Projects.Get(strings.TrimPrefix(name, "projects/"))
+	p, err := s.Projects.Get(refOf(name))
 	return "projects/" + p.ID, err
 }
 
@@ -151,7 +173,7 @@ func (s *Server) create(ctx context.Context, id, name string, labels map[string]
 
 func projectV1(p projects.Project) map[string]any {
 	out := map[string]any{
-		"projectNumber": p.Number, "projectId": p.ID, "lifecycleState": "ACTIVE", "name": p.Name,
+		"projectNumber": p.Number, "projectId": p.ID, "lifecycleState": state(p), "name": p.Name,
 		"createTime": p.Created.Format(time.RFC3339Nano),
 	}
 	if len(p.Labels) > 0 {
@@ -172,46 +194,6 @@ func (s *Server) listV1(ctx context.Context, r *rest.Request) (any, error) {
 		}
 	}
 	return map[string]any{"projects": out}, nil
-}
-
-// parseFilter reads the terms of a v1 filter that the reference names: KEY:VALUE, space-separated, * at the end of a
-// value as a wildcard.
-func parseFilter(s string) (func(projects.Project) bool, error) {
-	type term struct{ key, value string }
-	var terms []term
-	for _, t := range strings.Fields(s) {
-		key, value, ok := strings.Cut(t, ":")
-		if !ok {
-			key, value, ok = strings.Cut(t, "=")
-		}
-		key = strings.ToLower(key)
-		known := key == "id" || key == "projectid" || key == "name" || key == "lifecyclestate" ||
-			strings.HasPrefix(key, "labels.")
-		if !ok || !known {
-			return nil, fault.Invalid("filter",
-				"the term %.60q is not one of id:, name:, lifecycleState: or labels.KEY:", t)
-		}
-		terms = append(terms, term{key, strings.Trim(value, `"`)})
-	}
-	return func(p projects.Project) bool {
-		for _, t := range terms {
-			have := p.ID
-			switch {
-			case t.key == "name":
-				have = p.Name
-			case t.key == "lifecyclestate":
-				have = "ACTIVE"
-			case strings.HasPrefix(t.key, "labels."):
-				have = p.Labels[strings.TrimPrefix(t.key, "labels.")]
-			}
-			prefix, wild := strings.CutSuffix(t.value, "*")
-			if !(strings.EqualFold(have, t.value) ||
-				wild && strings.HasPrefix(strings.ToLower(have), strings.ToLower(prefix))) {
-				return false
-			}
-		}
-		return true
-	}, nil
 }
 
 func (s *Server) getV1(_ context.Context, r *rest.Request) (any, error) {
@@ -246,8 +228,57 @@ func operationOf(p projects.Project) map[string]any {
 	return map[string]any{"name": "operations/cp." + p.Number, "done": true, "response": response}
 }
 
+// updateV1 replaces what can be changed of a project: gcloud reads it, changes it and sends all of it.
+func (s *Server) updateV1(ctx context.Context, r *rest.Request) (any, error) {
+	var body struct {
+		Name   string            `json:"name"`
+		Labels map[string]string `json:"labels"`
+		// What is read back with the rest, and can't be changed.
+		ProjectID      string          `json:"projectId"`
+		ProjectNumber  json.RawMessage `json:"projectNumber"`
+		LifecycleState string          `json:"lifecycleState"`
+		CreateTime     string          `json:"createTime"`
+		Parent         json.RawMessage `json:"parent"`
+		Tags           json.RawMessage `json:"tags"`
+		Etag           json.RawMessage `json:"etag"`
+		ConfiguredBy   json.RawMessage `json:"configuredCapabilities"`
+	}
+	if err := r.DecodeJSON(&body); err != nil {
+		return nil, err
+	}
+	p, err := s.Projects.Update(ctx, r.Params["project"], func(p *projects.Project) error {
+		p.Name, p.Labels = body.Name, body.Labels
+		return p.Validate()
+	})
+	if err != nil {
+		return nil, err
+	}
+	return projectV1(p), nil
+}
+
+func (s *Server) deleteV1(ctx context.Context, r *rest.Request) (any, error) {
+	_, err := s.Projects.Delete(ctx, r.Params["project"])
+	return struct{}{}, err
+}
+
+func (s *Server) undeleteV1(ctx context.Context, r *rest.Request) (any, error) {
+	_, err := s.Projects.Undelete(ctx, r.Params["project"])
+	return struct{}{}, err
+}
+
+// ancestryV1 names a project's ancestors, itself first: there are no folders and organizations.
+func (s *Server) ancestryV1(_ context.Context, r *rest.Request) (any, error) {
+	p, err := s.Projects.Get(r.Params["project"])
+	if err != nil {
+		return nil, err
+	}
+	return map[string]any{"ancestor": []any{
+		map[string]any{"resourceId": map[string]string{"type": "project", "id": p.ID}},
+	}}, nil
+}
+
 func (s *Server) operationV1(ctx context.Context, r *rest.Request) (any, error) {
-	number := strings.TrimPrefix(r.Params["name"], "operations/cp.")
+	_, number, _ := strings.Cut(r.Params["name"], ".")
 	for _, p := range s.visible(ctx) {
 		if p.Number == number {
 			return operationOf(p), nil
@@ -257,22 +288,26 @@ func (s *Server) operationV1(ctx context.Context, r *rest.Request) (any, error) 
 }
 
 func projectV3(p projects.Project) *resourcemanagerpb.Project {
-	return &resourcemanagerpb.Project{
+	out := &resourcemanagerpb.Project{
 		Name:        "projects/" + p.Number,
 		ProjectId:   p.ID,
-		State:       resourcemanagerpb.Project_ACTIVE,
+		State:       resourcemanagerpb.Project_State(resourcemanagerpb.Project_State_value[state(p)]),
 		DisplayName: p.Name,
 		CreateTime:  timestamppb.New(p.Created),
 		UpdateTime:  timestamppb.New(p.Created),
 		Labels:      p.Labels,
 	}
+	if !p.Active() {
+		out.DeleteTime = timestamppb.New(p.Deleted)
+	}
+	return out
 }
 
 // GetProject returns a project by "projects/ID" or "projects/NUMBER".
 func (s *Server) GetProject(
 	_ context.Context, r *resourcemanagerpb.GetProjectRequest,
 ) (*resourcemanagerpb.Project, error) {
-	p, err := s.Projects.Get(strings.TrimPrefix(r.GetName(), "projects/"))
+	p, err := s.Projects.Get(refOf(r.GetName()))
 	if err != nil {
 		return nil, err
 	}
@@ -312,4 +347,65 @@ func (s *Server) CreateProject(
 		return nil, err
 	}
 	return operations.Done("operations/cp."+p.Number, nil, projectV3(p))
+}
+
+// UpdateProject changes a project's name and labels, or those of both that the mask names.
+func (s *Server) UpdateProject(
+	ctx context.Context, r *resourcemanagerpb.UpdateProjectRequest,
+) (*longrunningpb.Operation, error) {
+	paths := r.GetUpdateMask().GetPaths()
+	if len(paths) == 0 || slices.Equal(paths, []string{"*"}) {
+		paths = []string{"display_name", "labels"}
+	}
+	p, err := s.Projects.Update(ctx, refOf(r.GetProject().GetName()), func(p *projects.Project) error {
+		for _, path := range paths {
+			switch key, isLabel := strings.CutPrefix(path, "labels."); {
+			case path == "display_name":
+				p.Name = r.GetProject().GetDisplayName()
+			case path == "labels":
+				p.Labels = r.GetProject().GetLabels()
+			case isLabel:
+				p.Labels = maps.Clone(p.Labels)
+				if v, ok := r.GetProject().GetLabels()[key]; ok {
+					if p.Labels == nil {
+						p.Labels = make(map[string]string)
+					}
+					p.Labels[key] = v
+				} else {
+					delete(p.Labels, key)
+				}
+			default:
+				return fault.Invalid("updateMask", "%.60q can't be changed; displayName and labels can", path)
+			}
+		}
+		return p.Validate()
+	})
+	return doneV3("up", p, err)
+}
+
+// DeleteProject marks a project for deletion.
+func (s *Server) DeleteProject(
+	ctx context.Context, r *resourcemanagerpb.DeleteProjectRequest,
+) (*longrunningpb.Operation, error) {
+	p, err := s.Projects.Delete(ctx, refOf(r.GetName()))
+	return doneV3("dp", p, err)
+}
+
+// UndeleteProject brings a project back that is marked for deletion.
+func (s *Server) UndeleteProject(
+	ctx context.Context, r *resourcemanagerpb.UndeleteProjectRequest,
+) (*longrunningpb.Operation, error) {
+	p, err := s.Projects.Undelete(ctx, refOf(r.GetName()))
+	return doneV3("up", p, err)
+}
+
+// refOf is the id or number in "projects/giggle".
+func refOf(name string) string { return strings.TrimPrefix(name, "projects/") }
+
+// doneV3 is the operation of a change, which is done when it is answered.
+func doneV3(verb string, p projects.Project, err error) (*longrunningpb.Operation, error) {
+	if err != nil {
+		return nil, err
+	}
+	return operations.Done("operations/"+verb+"."+p.Number, nil, projectV3(p))
 }

@@ -1,6 +1,8 @@
 package resourcemanager_test
 
 import (
+	"encoding/json"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -54,8 +56,8 @@ func TestRefusals(t *testing.T) {
 		{"unknown v3", w.Owner, "GET", "/v3/projects/nowhere", "", 403},
 		{"not mine", w.Stranger, "GET", "/v1/projects/giggle", "", 403},
 		{"no token", "", "GET", "/v1/projects", "", 401},
-		{"bad filter", w.Owner, "GET", "/v1/projects?filter=parent.id:1", "", 400},
-		{"bad query", w.Owner, "GET", "/v3/projects:search?query=what", "", 400},
+		{"bad filter", w.Owner, "GET", "/v1/projects?filter=colour:red", "", 400},
+		{"bad query", w.Owner, "GET", "/v3/projects:search?query=name:(x", "", 400},
 		{"no folders", w.Owner, "GET", "/v3/projects?parent=folders/1", "", 405},
 		{"short id", w.Owner, "POST", "/v1/projects", `{"projectId":"five5"}`, 400},
 		{"upper case", w.Owner, "POST", "/v1/projects", `{"projectId":"Giggles-Two"}`, 400},
@@ -72,7 +74,14 @@ func TestRefusals(t *testing.T) {
 		{"too many permissions v3", w.Owner, "POST", "/v3/projects/giggle:testIamPermissions", `{"permissions":["a.b` +
 			strings.Repeat(`","a.b`, 100) + `"]}`, 400},
 		{"no policy v3", w.Owner, "POST", "/v3/projects/giggle:setIamPolicy", `{}`, 400},
-		{"delete", w.Owner, "DELETE", "/v3/projects/giggle", "", 405},
+		{"not mine to delete", w.Stranger, "DELETE", "/v1/projects/giggle", "", 403},
+		{"not mine to delete v3", w.Stranger, "DELETE", "/v3/projects/giggle", "", 403},
+		{"not mine to change", w.Stranger, "PUT", "/v1/projects/giggle", `{"name":"mine"}`, 403},
+		{"not deleted", w.Owner, "POST", "/v1/projects/giggle:undelete", "{}", 400},
+		{"a short name", w.Owner, "PUT", "/v1/projects/giggle", `{"name":"x"}`, 400},
+		{"a bad label", w.Owner, "PUT", "/v1/projects/giggle", `{"name":"giggle","labels":{"A":"b"}}`, 400},
+		{"a bad mask", w.Owner, "PATCH", "/v3/projects/giggle?updateMask=state", `{"state":"ACTIVE"}`, 400},
+		{"move", w.Owner, "POST", "/v3/projects/giggle:move", `{"destinationParent":"folders/1"}`, 405},
 	} {
 		t.Run(tt.name, func(t *testing.T) { w.CallAs(t, tt.token, tt.method, tt.path, tt.body, tt.status) })
 	}
@@ -110,7 +119,7 @@ func TestListShowsWhatTheCallerMaySee(t *testing.T) {
 		{"lifecycleState:ACTIVE id:l*", []string{"labelled"}},
 		{"lifecycleState:DELETE_REQUESTED", nil},
 		{"labels.team:blue", []string{"labelled"}},
-		{"labels.team:*", []string{"another-project", "giggle", "labelled"}},
+		{"labels.team:*", []string{"labelled"}},
 		{`name:"giggle"`, []string{"giggle"}},
 	} {
 		q := strings.NewReplacer(" ", "%20", `"`, "%22").Replace(tt.filter)
@@ -172,5 +181,83 @@ func TestPolicies(t *testing.T) {
 		}
 		w.Call(t, "POST", v+":setIamPolicy",
 			`{"policy":{"bindings":[{"role":"roles/owner","members":["user:you@giggle.test"]}]}}`, 200)
+	}
+}
+
+// As `gcloud projects list --filter` sends it, and as people write it for v1 and v3.
+func TestFilters(t *testing.T) {
+	w := newWorld(t)
+	w.Call(t, "POST", "/v1/projects", `{"projectId":"h3-prod","name":"Howl Three","labels":{"env":"prod"}}`, 200)
+	number := w.Call(t, "GET", "/v1/projects/h3-prod", "", 200)["projectNumber"].(string)
+	w.Call(t, "POST", "/v1/projects", `{"projectId":"gone-one"}`, 200)
+	w.Call(t, "DELETE", "/v1/projects/gone-one", "", 200)
+	for filter, want := range map[string]string{
+		"lifecycleState:ACTIVE":                         "another-project giggle h3-prod",
+		"lifecycleState:ACTIVE AND (projectId=h3-prod)": "h3-prod",
+		"lifecycleState:ACTIVE AND (projectId:h3*)":     "h3-prod",
+		"project_id:h3-prod":                            "h3-prod",
+		"PROJECT_ID=h3-prod":                            "h3-prod",
+		"id:h3*":                                        "h3-prod",
+		"name:howl*":                                    "h3-prod",
+		`name="Howl Three"`:                             "h3-prod",
+		"projectNumber=" + number:                       "h3-prod",
+		"labels.env:prod":                               "h3-prod",
+		"labels.env:*":                                  "h3-prod",
+		"labels.env!=prod AND lifecycleState:ACTIVE":    "another-project giggle",
+		"parent.id=1":                                   "",
+		"parent.type:organization":                      "",
+		"projectId:h3* AND lifecycleState:ACTIVE":       "h3-prod",
+		"projectId:(giggle h3-prod)":                    "giggle h3-prod",
+		"lifecycleState:DELETE_REQUESTED":               "gone-one",
+		"NOT lifecycleState:ACTIVE":                     "gone-one",
+		"h3":                                            "h3-prod",
+		"(projectId:giggle OR labels.env:prod) AND NOT name:howl*": "giggle",
+	} {
+		q := url.Values{"filter": {filter}}.Encode()
+		v1 := guardtest.Names(w.Call(t, "GET", "/v1/projects?"+q, "", 200), "projects", "projectId")
+		q = url.Values{"query": {filter}}.Encode()
+		v3 := guardtest.Names(w.Call(t, "GET", "/v3/projects:search?"+q, "", 200), "projects", "projectId")
+		if strings.Join(v1, " ") != want || !slices.Equal(v1, v3) {
+			t.Errorf("%s: %v and %v, want %q", filter, v1, v3, want)
+		}
+	}
+}
+
+// A project's life: renamed, deleted, and back, as `gcloud projects` and as v3's clients do it.
+func TestLife(t *testing.T) {
+	w := newWorld(t)
+	p := w.Call(t, "GET", "/v1/projects/giggle", "", 200)
+	p["name"], p["labels"] = "Much laughter", map[string]string{"env": "dev"}
+	whole, err := json.Marshal(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := w.Call(t, "PUT", "/v1/projects/giggle", string(whole), 200)
+	if got["name"] != "Much laughter" || got["labels"].(map[string]any)["env"] != "dev" {
+		t.Errorf("update: %v", got)
+	}
+	op := w.Call(t, "PATCH", "/v3/projects/giggle?updateMask=displayName", `{"displayName":"Less of it"}`, 200)
+	got = w.Call(t, "GET", "/v3/projects/giggle", "", 200)
+	if op["done"] != true || got["displayName"] != "Less of it" || got["labels"].(map[string]any)["env"] != "dev" {
+		t.Errorf("patch: %v, then %v", op, got)
+	}
+	ancestors := w.Call(t, "POST", "/v1/projects/giggle:getAncestry", "{}", 200)["ancestor"].([]any)
+	if len(ancestors) != 1 ||
+		ancestors[0].(map[string]any)["resourceId"].(map[string]any)["id"] != "giggle" {
+		t.Errorf("ancestors: %v", ancestors)
+	}
+	for _, tt := range []struct{ method, path string }{
+		{"DELETE", "/v1/projects/giggle"}, {"POST", "/v1/projects/giggle:undelete"},
+		{"DELETE", "/v3/projects/giggle"}, {"POST", "/v3/projects/giggle:undelete"},
+	} {
+		w.Call(t, tt.method, tt.path, "", 200)
+		want := "DELETE_REQUESTED"
+		if tt.method == "POST" {
+			want = "ACTIVE"
+		}
+		v1, v3 := w.Call(t, "GET", "/v1/projects/giggle", "", 200), w.Call(t, "GET", "/v3/projects/giggle", "", 200)
+		if v1["lifecycleState"] != want || v3["state"] != want || (v3["deleteTime"] == nil) != (want == "ACTIVE") {
+			t.Errorf("after %s %s: %v, %v", tt.method, tt.path, v1, v3)
+		}
 	}
 }

@@ -5,6 +5,7 @@ package serviceusage
 
 import (
 	"context"
+	"log/slog"
 	"slices"
 
 	"cloud.google.com/go/longrunning/autogen/longrunningpb"
@@ -23,6 +24,7 @@ import (
 type Config struct {
 	Projects *projects.Projects
 	Pages    *resource.Pages
+	Log      *slog.Logger
 }
 
 // Server serves the API.
@@ -189,10 +191,30 @@ func (s *Server) set(ctx context.Context, name string, enabled bool) (projects.S
 	if err != nil {
 		return projects.Service{}, err
 	}
-	if _, err := s.Projects.SetEnabled(ctx, n.Project, enabled, n.ID); err != nil {
+	if err := s.setEnabled(ctx, n.Project, enabled, n.ID); err != nil {
 		return projects.Service{}, err
 	}
 	return s.Projects.Service(n.Project, n.ID)
+}
+
+// setEnabled enables or disables services. That one is enabled which is not served here is said once: gcloud shows
+// nothing of what a server could add to its answer.
+func (s *Server) setEnabled(ctx context.Context, project string, enabled bool, names ...string) error {
+	before, err := s.Projects.Get(project)
+	if err != nil {
+		return err
+	}
+	if _, err := s.Projects.SetEnabled(ctx, project, enabled, names...); err != nil {
+		return err
+	}
+	for _, name := range names {
+		if x, err := s.Projects.Service(project, name); err == nil && !x.Served && enabled &&
+			!slices.Contains(before.Enabled, name) {
+			s.Log.Warn("a service was enabled that Giggle doesn't serve: calls of it are refused", "service", name,
+				"project", before.ID)
+		}
+	}
+	return nil
 }
 
 // BatchEnableServices enables up to 20 services, all or none.
@@ -206,7 +228,7 @@ func (s *Server) BatchEnableServices(
 	if len(r.GetServiceIds()) > 20 {
 		return nil, fault.Invalid("serviceIds", "more than 20")
 	}
-	if _, err := s.Projects.SetEnabled(ctx, project, true, r.GetServiceIds()...); err != nil {
+	if err := s.setEnabled(ctx, project, true, r.GetServiceIds()...); err != nil {
 		return nil, err
 	}
 	out := &serviceusagepb.BatchEnableServicesResponse{}

@@ -1,7 +1,10 @@
 package serviceusage_test
 
 import (
+	"bytes"
+	"log/slog"
 	"slices"
+	"strings"
 	"testing"
 
 	"giggle/api/guard/guardtest"
@@ -13,7 +16,11 @@ import (
 func newWorld(t *testing.T) *guardtest.World {
 	w := guardtest.New(t)
 	w.Serve(t, "serviceusage.googleapis.com", "", serviceusage.Rules, func(m *rest.Mux) {
-		serviceusage.New(serviceusage.Config{Projects: w.Projects, Pages: w.Pages}).Register(m)
+		serviceusage.New(serviceusage.Config{
+			Projects: w.Projects,
+			Pages:    w.Pages,
+			Log:      slog.New(slog.DiscardHandler),
+		}).Register(m)
 	})
 	return w
 }
@@ -48,7 +55,7 @@ func TestBatch(t *testing.T) {
 	w := newWorld(t)
 	w.Call(t, "POST", run+":disable", "{}", 200)
 	w.Call(t, "POST", "/v1/projects/giggle/services:batchEnable",
-		`{"serviceIds":["run.googleapis.com","no.googleapis.com"]}`, 404)
+		`{"serviceIds":["run.googleapis.com","no.example.com"]}`, 404)
 	if have := w.Call(t, "GET", run, "", 200); have["state"] != "DISABLED" {
 		t.Errorf("half of a failed batch was done: %v", have)
 	}
@@ -65,14 +72,52 @@ func TestBatch(t *testing.T) {
 	}
 }
 
+// What tutorials enable in one line is enabled as a whole, whether it is served here or not, and is said once.
+func TestServicesThatAreNotServed(t *testing.T) {
+	w := guardtest.New(t)
+	var log bytes.Buffer
+	w.Serve(t, "serviceusage.googleapis.com", "", serviceusage.Rules, func(m *rest.Mux) {
+		serviceusage.New(serviceusage.Config{
+			Projects: w.Projects,
+			Pages:    w.Pages,
+			Log:      slog.New(slog.NewTextHandler(&log, nil)),
+		}).Register(m)
+	})
+	w.Call(t, "POST", run+":disable", "{}", 200)
+	for range 2 {
+		op := w.Call(t, "POST", "/v1/projects/giggle/services:batchEnable",
+			`{"serviceIds":["run.googleapis.com","compute.googleapis.com","storage-api.googleapis.com"]}`, 200)
+		response, _ := op["response"].(map[string]any)
+		if got := guardtest.Names(response, "services", "state"); op["done"] != true ||
+			!slices.Equal(got, []string{"ENABLED", "ENABLED", "ENABLED"}) {
+			t.Errorf("batchEnable: %v", op)
+		}
+	}
+	for _, name := range []string{"compute.googleapis.com", "storage-api.googleapis.com"} {
+		if n := strings.Count(log.String(), "service="+name); n != 1 {
+			t.Errorf("%s is said %d times: %s", name, n, &log)
+		}
+	}
+	if strings.Contains(log.String(), "run.googleapis.com") {
+		t.Errorf("what is served is said to be not: %s", &log)
+	}
+	enabled := guardtest.Names(w.Call(t, "GET", "/v1/projects/giggle/services?filter=state:ENABLED", "", 200), "services",
+		"name")
+	if !slices.Contains(enabled, "projects/"+w.Project.Number+"/services/compute.googleapis.com") {
+		t.Errorf("enabled: %v", enabled)
+	}
+	w.Call(t, "POST", "/v1/projects/giggle/services/compute.googleapis.com:disable", "{}", 200)
+	w.Call(t, "POST", "/v1/projects/giggle/services/rum.googleapis.com:enable", "{}", 404)
+}
+
 func TestRefusals(t *testing.T) {
 	w := newWorld(t)
 	for _, tt := range []struct {
 		name, token, method, path, body string
 		status                          int
 	}{
-		{"unknown service", w.Owner, "GET", "/v1/projects/giggle/services/no.googleapis.com", "", 404},
-		{"enable what is not there", w.Owner, "POST", "/v1/projects/giggle/services/no.googleapis.com:enable", "{}", 404},
+		{"unknown service", w.Owner, "GET", "/v1/projects/giggle/services/no.example.com", "", 404},
+		{"enable what is not there", w.Owner, "POST", "/v1/projects/giggle/services/no.example.com:enable", "{}", 404},
 		{"disable what a project needs", w.Owner, "POST", "/v1/projects/giggle/services/iam.googleapis.com:disable", "{}", 400},
 		{"unknown project", w.Owner, "GET", "/v1/projects/nowhere/services/run.googleapis.com", "", 403},
 		{"stranger", w.Stranger, "POST", run + ":disable", "{}", 403},

@@ -19,7 +19,7 @@ var layers = []struct {
 	rooms []string
 }{
 	{"error", []string{"fault"}},
-	{"leaf", []string{"resource", "peer", "quota", "catalog", "relay"}},
+	{"leaf", []string{"resource", "filter", "peer", "quota", "catalog", "relay"}},
 	{"mechanism", []string{"blob", "disk", "store", "oci", "engine", "builds/source", "operation", "logging",
 		"logging/audit", "vertex/llama", "vertex/embedded", "hostports"}},
 	{"product", []string{"run", "builds", "artifacts", "git", "iam", "projects", "storage", "metadata", "vertex",
