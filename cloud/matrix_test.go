@@ -115,7 +115,8 @@ func TestMatrix(t *testing.T) {
 // smallest is the smallest role that gives what a rule asks for.
 func smallest(t *testing.T, c *Cloud, rule guard.Rule) string {
 	t.Helper()
-	link := c.identity.Grant(iam.User("x@giggle.test"), rule.Permission, "projects/giggle").Description
+	grant, _ := c.identity.Grant(iam.User("x@giggle.test"), rule.Permission, "projects/giggle")
+	link := grant.Description
 	role, _, _ := strings.Cut(link, " ")
 	if !strings.HasPrefix(role, "roles/") {
 		t.Fatalf("no role gives %s: %s", rule.Permission, link)

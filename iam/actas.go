@@ -15,7 +15,7 @@ func (m *IAM) CheckActAs(ctx context.Context, who Principal, p resource.Project,
 	denied := fault.New(fault.PermissionDenied,
 		"Permission 'iam.serviceaccounts.actAs' denied on service account %s (or it may not exist).", email)
 	denied.Reason, denied.Domain = "IAM_PERMISSION_DENIED", "iam.googleapis.com"
-	denied.Help = []fault.Link{m.Grant(who, "iam.serviceAccounts.actAs", Account{Project: p.ID, Email: email}.Name())}
+	denied.Help = m.hint(who, "iam.serviceAccounts.actAs", Account{Project: p.ID, Email: email}.Name())
 	a, err := m.Account(ctx, "-", email)
 	if fault.Is(err, fault.NotFound) {
 		return denied

@@ -44,6 +44,7 @@ func (m *IAM) loadRoles(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	m.permissions = all.permissions()
 	err = m.store.View(ctx, func(tx *store.Tx) error {
 		rows, err := customRoles.List(tx, "", "", 0)
 		for _, r := range rows {
@@ -74,7 +75,7 @@ func (m *IAM) Roles(project string) []Role {
 }
 
 // Permissions returns every permission that a role can have, sorted.
-func (m *IAM) Permissions() []string { return (*m.roles.Load())[ownerRole].Permissions }
+func (m *IAM) Permissions() []string { return m.permissions }
 
 // check fails with InvalidArgument on a role that can't be.
 func (m *IAM) checkRole(r *Role) error {

@@ -236,7 +236,7 @@ func (m *IAM) Authorize(_ context.Context, p Principal, permission, name string)
 		permission, name, p)
 	e.Reason, e.Domain = "IAM_PERMISSION_DENIED", "iam.googleapis.com"
 	e.Metadata = map[string]string{"permission": permission, "resource": name}
-	e.Help = []fault.Link{m.Grant(p, permission, name)}
+	e.Help = m.hint(p, permission, name)
 	return e
 }
 

@@ -1,11 +1,13 @@
 package iam
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"time"
 
 	"giggle/fault"
+	"giggle/store"
 )
 
 // Explanation says why the evaluator gave or refused a permission.
@@ -39,8 +41,9 @@ func (m *IAM) Explain(p Principal, permission, name string) Explanation {
 	e.Allowed = m.decide(p, permission, name, &e)
 	e.NoTokens = p != Anonymous && !m.usable(p, "")
 	if !e.Allowed {
-		grant := m.Grant(p, permission, name)
-		e.Grant = &grant
+		if grant, ok := m.Grant(p, permission, name); ok {
+			e.Grant = &grant
+		}
 	}
 	return e
 }
@@ -108,45 +111,84 @@ func (c Considered) String() string {
 }
 
 // Grant says how a principal gets a permission: the smallest predefined role that has it, and the one gcloud line that
-// grants it on the narrowest resource whose policy counts for name.
-func (m *IAM) Grant(p Principal, permission, name string) fault.Link {
+// grants it on the narrowest resource whose policy counts for name, as far as that is there.
+func (m *IAM) Grant(p Principal, permission, name string) (fault.Link, bool) {
+	missing := false
+	if narrow := governing(name); narrow != "" {
+		err := m.store.View(context.Background(), func(tx *store.Tx) error { return m.exists(tx, narrow) })
+		missing = err != nil
+	}
+	return m.grant(p, permission, name, !missing)
+}
+
+// hint is Grant for who was refused, and may not learn from it whether the resource is there: the line is the project's
+// where a narrower one would only work with one that is there.
+func (m *IAM) hint(p Principal, permission, name string) []fault.Link {
+	if link, ok := m.grant(p, permission, name, false); ok {
+		return []fault.Link{link}
+	}
+	return nil
+}
+
+func (m *IAM) grant(p Principal, permission, name string, narrow bool) (fault.Link, bool) {
 	role := Role{Name: ownerRole, Title: "Owner"}
 	if r, ok := (*m.roles.Load()).suggested(permission); ok {
 		role = *r
 	}
+	const url = "https://cloud.google.com/iam/docs/roles-permissions"
 	if name == Platform {
 		return fault.Link{
 			Description: fmt.Sprintf("The owner may, and who is named with `giggle up --project-creators=%s`.",
 				p.Member),
-			URL: "https://cloud.google.com/iam/docs/roles-permissions",
-		}
+			URL: url,
+		}, true
 	}
+	command := grantCommand(name, narrow)
 	return fault.Link{
 		Description: fmt.Sprintf("%s (%s) has %s. To grant it: %s --member=%s --role=%s",
-			role.Name, role.Title, permission, grantCommand(name), p.Member, role.Name),
-		URL: "https://cloud.google.com/iam/docs/roles-permissions",
-	}
+			role.Name, role.Title, permission, command, p.Member, role.Name),
+		URL: url,
+	}, command != ""
 }
 
-// grantCommand is the gcloud command that binds roles on a resource: on itself where it has a policy of its own, else
-// on its project.
-func grantCommand(name string) string {
+// governing is the name of the resource at or above name, below the project, that has a policy of its own; "" for none.
+func governing(name string) string {
+	part := strings.Split(name, "/")
+	switch {
+	case len(part) < 4 || part[0] != "projects":
+	case len(part) >= 6 && part[2] == "locations" && (part[4] == "services" || part[4] == "repositories"):
+		return strings.Join(part[:6], "/")
+	case part[2] == "serviceAccounts" || part[2] == "buckets":
+		return strings.Join(part[:4], "/")
+	}
+	return ""
+}
+
+// grantCommand is the gcloud command that binds roles on a resource: on itself where it has a policy of its own and
+// narrow is asked for, else on its project. It is "" where the project isn't known.
+func grantCommand(name string, narrow bool) string {
 	part := strings.Split(name, "/")
 	if part[0] != "projects" || len(part) < 2 {
-		return "gcloud projects add-iam-policy-binding PROJECT"
+		return ""
 	}
 	project := part[1]
 	switch {
-	case len(part) >= 6 && part[2] == "locations" && part[4] == "services":
+	case len(part) >= 4 && part[2] == "buckets": // of one that isn't there nobody is refused anything
+		return "gcloud storage buckets add-iam-policy-binding gs://" + part[3]
+	case len(part) >= 4 && part[2] == "serviceAccounts":
+		if project = accountProject(part[3]); narrow && project != "" {
+			return fmt.Sprintf("gcloud iam service-accounts add-iam-policy-binding %s --project=%s", part[3], project)
+		}
+	case !narrow || governing(name) == "":
+	case part[4] == "services":
 		return fmt.Sprintf("gcloud run services add-iam-policy-binding %s --region=%s --project=%s", part[5], part[3],
 			project)
-	case len(part) >= 6 && part[2] == "locations" && part[4] == "repositories":
+	case part[4] == "repositories":
 		return fmt.Sprintf("gcloud artifacts repositories add-iam-policy-binding %s --location=%s --project=%s",
 			part[5], part[3], project)
-	case len(part) >= 4 && part[2] == "serviceAccounts":
-		return fmt.Sprintf("gcloud iam service-accounts add-iam-policy-binding %s --project=%s", part[3], project)
-	case len(part) >= 4 && part[2] == "buckets":
-		return fmt.Sprintf("gcloud storage buckets add-iam-policy-binding gs://%s", part[3])
+	}
+	if project == "" || project == "-" || project == "_" {
+		return ""
 	}
 	return "gcloud projects add-iam-policy-binding " + project
 }

@@ -9,18 +9,18 @@ import (
 	"giggle/iam"
 )
 
-// Every refusal says what would help: the smallest role and the line that grants it where the policy is.
+// Every refusal says what would help: the smallest role and a line that grants it, and that works whether the resource
+// is there or not: who is refused may not learn that.
 func TestRefusalSaysWhatHelps(t *testing.T) {
 	w := newWorld(t)
 	for _, tt := range []struct{ permission, on, want string }{
-		{"run.routes.invoke", service, "gcloud run services add-iam-policy-binding jokes --region=europe-north1 --project=giggle --member=user:eve@giggle.test --role=roles/run.invoker"},
+		{"run.routes.invoke", service, "gcloud projects add-iam-policy-binding giggle --member=user:eve@giggle.test --role=roles/run.invoker"},
 		{"run.services.setIamPolicy", service, "--role=roles/run.admin"},
 		{"run.services.list", "projects/giggle/locations/europe-north1", "gcloud projects add-iam-policy-binding giggle --member=user:eve@giggle.test --role=roles/run."},
-		{"artifactregistry.repositories.downloadArtifacts", "projects/giggle/locations/l/repositories/r", "gcloud artifacts repositories add-iam-policy-binding r --location=l --project=giggle --member=user:eve@giggle.test --role=roles/artifactregistry."},
-		{"iam.serviceAccounts.actAs", "projects/giggle/serviceAccounts/a@b.test", "gcloud iam service-accounts add-iam-policy-binding a@b.test --project=giggle --member=user:eve@giggle.test --role=roles/iam.serviceAccountUser"},
+		{"artifactregistry.repositories.downloadArtifacts", "projects/giggle/locations/l/repositories/r", "gcloud projects add-iam-policy-binding giggle --member=user:eve@giggle.test --role=roles/artifactregistry."},
+		{"iam.serviceAccounts.actAs", "projects/giggle/serviceAccounts/a@giggle.iam.gserviceaccount.com", "gcloud projects add-iam-policy-binding giggle --member=user:eve@giggle.test --role=roles/iam.serviceAccountUser"},
 		{"storage.objects.get", "projects/giggle/buckets/b", "gcloud storage buckets add-iam-policy-binding gs://b --member=user:eve@giggle.test --role=roles/storage."},
 		{"resourcemanager.projects.setIamPolicy", project, "--role=roles/"},
-		{"no.such.permission", project, "--role=roles/owner"},
 	} {
 		f := fault.From(w.Authorize(t.Context(), iam.User("eve@giggle.test"), tt.permission, tt.on))
 		if f == nil || len(f.Help) != 1 || !strings.Contains(f.Help[0].Description, tt.want) ||
@@ -35,6 +35,40 @@ func TestRefusalSaysWhatHelps(t *testing.T) {
 			t.Errorf("%s does not grant %s", role, tt.permission)
 		}
 		w.bind(t, project, "roles/owner", "user:you@giggle.test")
+	}
+}
+
+// A line that can't be followed isn't given; one for a single resource only if that is there.
+func TestGrantCanBeFollowed(t *testing.T) {
+	w := newWorld(t)
+	a, err := w.CreateAccount(t.Context(), "tortune", iam.Account{Project: "giggle"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct{ name, permission, on, want string }{
+		{"an account", "iam.serviceAccounts.getAccessToken", a.Name(),
+			"gcloud iam service-accounts add-iam-policy-binding " + a.Email + " --project=giggle "},
+		{"an account of any project", "iam.serviceAccounts.getAccessToken", "projects/-/serviceAccounts/" + a.Email,
+			"gcloud iam service-accounts add-iam-policy-binding " + a.Email + " --project=giggle "},
+		{"no account", "iam.serviceAccounts.getAccessToken", "projects/-/serviceAccounts/dep@giggle.iam.gserviceaccount.com",
+			"gcloud projects add-iam-policy-binding giggle "},
+		{"an account of nobody's", "iam.serviceAccounts.actAs", "projects/-/serviceAccounts/a@b.test", ""},
+		{"a default account", "iam.serviceAccounts.actAs",
+			"projects/-/serviceAccounts/123456789012-compute@developer.gserviceaccount.com",
+			"gcloud projects add-iam-policy-binding 123456789012 "},
+		{"an account by its id", "iam.serviceAccounts.actAs", "projects/-/serviceAccounts/1234567890", ""},
+		{"a bucket", "storage.objects.get", "projects/_/buckets/b", "gcloud storage buckets add-iam-policy-binding gs://b "},
+		{"an object", "storage.objects.get", "projects/_/buckets/b/objects/o",
+			"gcloud storage buckets add-iam-policy-binding gs://b "},
+		{"a location", "run.services.list", "projects/giggle/locations/l", "gcloud projects add-iam-policy-binding giggle "},
+		{"any project", "run.services.list", "projects/-/locations/l", ""},
+		{"no project", "run.services.list", "folders/1", ""},
+		{"the platform", "resourcemanager.projects.create", iam.Platform, "giggle up --project-creators="},
+	} {
+		link, ok := w.Grant(iam.User("eve@giggle.test"), tt.permission, tt.on)
+		if ok != (tt.want != "") || ok && !strings.Contains(link.Description, tt.want) {
+			t.Errorf("%s: %q, %v, want %q", tt.name, link.Description, ok, tt.want)
+		}
 	}
 }
 

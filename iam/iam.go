@@ -67,6 +67,8 @@ type IAM struct {
 	keyed    atomic.Uint64 // counts the changes of service accounts' keys
 	write    sync.Mutex    // policies and accounts in memory follow the store in order
 	governed map[string]Governed
+
+	permissions []string // that predefined roles have, sorted
 }
 
 // secret is the platform's own secrets, one row.

@@ -23,12 +23,11 @@ type Role struct {
 
 	set map[string]bool // of Permissions
 	off bool            // deleted or disabled: it grants nothing
-	all bool            // the owner's role: a permission that no list knows is granted, too
 }
 
 // grants reports whether the role has the permission.
 func (r *Role) grants(permission string) bool {
-	return r != nil && !r.off && (r.all || r.set[permission])
+	return r != nil && !r.off && r.set[permission]
 }
 
 func (r *Role) index() *Role {
@@ -43,7 +42,7 @@ func (r *Role) index() *Role {
 //go:embed roles.txt
 var predefinedRoles string
 
-// ownerRole has every permission there is.
+// ownerRole is the owner's, who has no tokens and signatures of service accounts, as in Google Cloud.
 const ownerRole = "roles/owner"
 
 // roleSet is every role that there is at one moment, by name.
@@ -74,19 +73,23 @@ func parseRoles(text string) (roleSet, error) {
 			}
 		}
 	}
-	every := make(map[string]bool)
 	for _, r := range roles {
 		slices.Sort(r.Permissions)
 		r.index()
-		maps.Copy(every, r.set)
 	}
-	owner := roles[ownerRole]
-	if owner == nil {
+	if roles[ownerRole] == nil {
 		return nil, fmt.Errorf("roles.txt has no %s", ownerRole)
 	}
-	owner.Permissions = slices.Sorted(maps.Keys(every))
-	owner.index().all = true
 	return roles, nil
+}
+
+// permissions returns every permission that one of the roles has, sorted.
+func (s roleSet) permissions() []string {
+	every := make(map[string]bool)
+	for _, r := range s {
+		maps.Copy(every, r.set)
+	}
+	return slices.Sorted(maps.Keys(every))
 }
 
 // Role returns a predefined or custom role by its name, or NotFound.

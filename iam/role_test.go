@@ -15,7 +15,16 @@ func TestPredefinedRoles(t *testing.T) {
 	for _, tt := range []struct{ role, has, lacks string }{
 		{"roles/owner", "resourcemanager.projects.setIamPolicy", ""},
 		{"roles/owner", "run.routes.invoke", ""},
-		{"roles/owner", "iam.serviceAccounts.getAccessToken", ""},
+		// The owner has no tokens and signatures of accounts, as in Google Cloud: Token Creator is granted.
+		{"roles/owner", "iam.serviceAccounts.actAs", "iam.serviceAccounts.getAccessToken"},
+		{"roles/owner", "iam.serviceAccounts.setIamPolicy", "iam.serviceAccounts.getOpenIdToken"},
+		{"roles/owner", "iam.serviceAccountKeys.create", "iam.serviceAccounts.signBlob"},
+		{"roles/owner", "iam.roles.create", "iam.serviceAccounts.signJwt"},
+		{"roles/owner", "run.builds.create", "iam.serviceAccounts.implicitDelegation"},
+		{"roles/owner", "storage.objects.setIamPolicy", "resourcemanager.projects.create"},
+		{"roles/owner", "storage.objects.get", "no.such.permission"},
+		{"roles/editor", "storage.buckets.setIamPolicy", "iam.serviceAccounts.getAccessToken"},
+		{"roles/viewer", "storage.buckets.get", "storage.buckets.getIamPolicy"},
 		{"roles/editor", "run.services.create", "resourcemanager.projects.setIamPolicy"},
 		{"roles/editor", "storage.objects.create", "run.services.setIamPolicy"},
 		{"roles/viewer", "run.services.get", "run.services.create"},

@@ -285,6 +285,9 @@ func (p *Projects) Service(project, name string) (Service, error) {
 	return serviceOf(x, name), nil
 }
 
+// resourceManager is the API that projects are deleted and brought back with.
+const resourceManager = "cloudresourcemanager.googleapis.com"
+
 var serviceName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,60}\.googleapis\.com$`)
 
 // checkService fails with NotFound for a name that can't be one of an API of Google's, and for one that is likely a
@@ -382,7 +385,7 @@ func (p *Projects) CheckEnabled(project, service string) error {
 	if err != nil {
 		return err
 	}
-	if !x.Active() {
+	if !x.Active() && service != resourceManager { // which brings it back
 		e := fault.New(fault.PermissionDenied, "Project %s has been deleted. `gcloud projects undelete %s` brings it back.", x.ID, x.ID)
 		e.Reason, e.Domain = "CONSUMER_INVALID", "googleapis.com"
 		e.Metadata = map[string]string{"service": service, "consumer": "projects/" + x.Number}

@@ -30,11 +30,11 @@ func thing(m *rest.Mux) {
 var rules = guard.Rules{
 	"open":     {Open: true},
 	"anyone":   {Authenticated: true},
-	"named":    {Permission: "things.get", On: "{name}"},
-	"either":   {Permission: "things.get", On: "{name}|projects/{project_id}"},
-	"regional": {Permission: "things.get", On: "projects/{project}/locations/{region}"},
-	"nothing":  {Permission: "things.get", On: "{name}"},
-	"bucket":   {Permission: "things.get", On: "projects/_/buckets/{bucket}"},
+	"named":    {Permission: "run.services.get", On: "{name}"},
+	"either":   {Permission: "run.services.get", On: "{name}|projects/{project_id}"},
+	"regional": {Permission: "run.services.get", On: "projects/{project}/locations/{region}"},
+	"nothing":  {Permission: "run.services.get", On: "{name}"},
+	"bucket":   {Permission: "run.services.get", On: "projects/_/buckets/{bucket}"},
 }
 
 const service = "run.googleapis.com"

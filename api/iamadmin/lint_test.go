@@ -77,6 +77,9 @@ func TestAuditableServices(t *testing.T) {
 func TestOlderSigning(t *testing.T) {
 	w := newWorld(t)
 	w.Call(t, "POST", accounts, `{"accountId":"tortune"}`, 200)
+	w.Call(t, "POST", account+":signBlob", `{"bytesToSign":"aGVsbG8="}`, 403) // the owner alone may not
+	w.Call(t, "POST", account+":setIamPolicy", `{"policy":{"bindings":[{"role":"roles/iam.serviceAccountTokenCreator",`+
+		`"members":["user:you@giggle.test"]}]}}`, 200)
 	got := w.Call(t, "POST", account+":signBlob", `{"bytesToSign":"aGVsbG8="}`, 200)
 	k, err := w.IAM.Key(t.Context(), "-", email, got["keyId"].(string))
 	if err != nil {

@@ -24,6 +24,15 @@ func newWorld(t *testing.T) world {
 	w.Serve(t, "iamcredentials.googleapis.com", "", iamcredentials.Rules, func(m *rest.Mux) {
 		iamcredentials.New(iamcredentials.Config{Identity: w.IAM}).Register(m)
 	})
+	// The owner of a project has no tokens of its accounts, unless he gives himself the role.
+	p := w.IAM.Policy("projects/giggle")
+	p.Bindings = append(p.Bindings, iam.Binding{
+		Role:    "roles/iam.serviceAccountTokenCreator",
+		Members: []string{w.IAM.Owner().Member},
+	})
+	if _, err := w.IAM.SetPolicy(t.Context(), "projects/giggle", p); err != nil {
+		t.Fatal(err)
+	}
 	for _, id := range []string{"target", "middle"} {
 		if _, err := w.IAM.CreateAccount(t.Context(), id, iam.Account{Project: "giggle"}); err != nil {
 			t.Fatal(err)

@@ -21,8 +21,8 @@ import (
 )
 
 var rules = guard.Rules{
-	"things.getIamPolicy":       {Permission: "things.getIamPolicy", On: "{resource}"},
-	"things.setIamPolicy":       {Permission: "things.setIamPolicy", On: "{resource}"},
+	"things.getIamPolicy":       {Permission: "run.services.getIamPolicy", On: "{resource}"},
+	"things.setIamPolicy":       {Permission: "run.services.setIamPolicy", On: "{resource}"},
 	"things.testIamPermissions": {Authenticated: true},
 }
 
@@ -187,7 +187,7 @@ func TestRefusals(t *testing.T) {
 // gcloud tests permissions on what it is about to create, so the resource need not be there.
 func TestPermissions(t *testing.T) {
 	w := newWorld(t)
-	const body = `{"permissions":["run.routes.invoke","things.delete"]}`
+	const body = `{"permissions":["run.routes.invoke","run.services.delete"]}`
 	for _, tt := range []struct {
 		name, token, path string
 		want              int

@@ -20,17 +20,24 @@ import (
 // basic are the roles that reach over every API.
 var basic = []string{"editor", "owner", "viewer"}
 
-// implied are permissions that the basic roles have in Google Cloud through the default policy of each new bucket
-// ("projectEditor:PROJECT has roles/storage.legacyObjectOwner"). Giggle's buckets begin without a policy, so the basic
-// roles have them themselves. The permission of Cloud Run v2's SubmitBuild, run.builds.create, is in no role of the
-// data set: here the roles that may update a service have it.
+// implied are permissions that roles have beside their own. The permission of Cloud Run v2's SubmitBuild,
+// run.builds.create, is in no role of the data set: here the roles that may update a service have it.
 var implied = map[string][]string{
-	"editor":              {"run.builds.create", "storage.objects.create", "storage.objects.delete", "storage.objects.get", "storage.objects.list", "storage.objects.update", "storage.buckets.get"},
+	"editor":              {"run.builds.create"},
+	"owner":               {"run.builds.create"},
 	"run.admin":           {"run.builds.create"},
 	"run.developer":       {"run.builds.create"},
 	"run.editor":          {"run.builds.create"},
 	"run.sourceDeveloper": {"run.builds.create"},
-	"viewer":              {"storage.objects.get", "storage.objects.list", "storage.buckets.get"},
+}
+
+// legacy are roles that the basic roles have in Google Cloud through the default policy of each new bucket
+// ("projectEditor:PROJECT has roles/storage.legacyBucketOwner"). Giggle's buckets begin without a policy, so the basic
+// roles have their permissions themselves (https://cloud.google.com/storage/docs/access-control/iam-roles).
+var legacy = map[string][]string{
+	"editor": {"storage.legacyBucketOwner", "storage.legacyObjectOwner"},
+	"owner":  {"storage.legacyBucketOwner", "storage.legacyObjectOwner"},
+	"viewer": {"storage.legacyBucketReader", "storage.legacyObjectReader"},
 }
 
 type role struct {
@@ -80,7 +87,13 @@ func write(args []string) error {
 			fmt.Fprintf(out, "> %s\n", d)
 		}
 		verbs := make(map[string][]string)
-		for _, p := range append(r.IncludedPermissions, implied[name]...) {
+		all := append(r.IncludedPermissions, implied[name]...)
+		for _, other := range roles {
+			if slices.Contains(legacy[name], strings.TrimPrefix(other.Name, "roles/")) {
+				all = append(all, other.IncludedPermissions...)
+			}
+		}
+		for _, p := range all {
 			i := strings.LastIndexByte(p, '.')
 			verbs[p[:i]] = append(verbs[p[:i]], p[i+1:])
 		}
