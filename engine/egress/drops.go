@@ -23,6 +23,8 @@ type Drop struct {
 	To       netip.AddrPort // port 0 for protocols without
 	Protocol string         // "TCP", "UDP", "ICMP", …
 	Crowded  bool           // the instance has too many connections open; else the address is closed
+	// Unsupported is a protocol that the userspace path does not carry.
+	Unsupported bool
 }
 
 // The messages of the kernel's log subsystem: include/uapi/linux/netfilter/nfnetlink_log.h.

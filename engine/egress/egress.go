@@ -7,6 +7,9 @@
 // reads but a goroutine that waits. The first packet makes the veth pair, and is sent again through it: what never
 // dials pays for a device, and nothing is done while an instance starts. The router's namespace, its filter and the
 // machine's rules are made when the first of them dials.
+//
+// Where the machine does not let the platform make devices or rules, the TUN device stays, and a TCP/IP stack in this
+// process serves it: userspace.go.
 package egress
 
 import (
@@ -39,7 +42,10 @@ type Config struct {
 	Required bool
 	// Connections is how many one instance may have open to the outside; 0 is 8192.
 	Connections int
-	Log         *slog.Logger
+	Path        Path
+	// Sockets is how many of the process's descriptors connections of the userspace path may take; 0 is 4096.
+	Sockets int
+	Log     *slog.Logger
 }
 
 // Link is the way out of one namespace. A nil one, which a nil Router gives, does nothing.
@@ -52,6 +58,7 @@ type Link struct {
 
 	mu    sync.Mutex
 	veth  int // index in the router's namespace, 0 while there is none
+	user  *userspace
 	ended bool
 	sent  uint64 // bytes, once it has ended
 }
@@ -60,8 +67,13 @@ type Link struct {
 type Router struct {
 	cfg Config
 
-	host   *netns.Namespace // where the machine's routes are
-	prefix netip.Addr       // of the instances' IPv6 addresses
+	host       *netns.Namespace // where the machine's routes are
+	hostRoutes *netlink.Handle  // in host
+	prefix     netip.Addr       // of the instances' IPv6 addresses
+	closed     []netip.Prefix
+
+	decided    chan struct{} // closed once impossible is known
+	impossible error         // why the kernel's path can't be gone; guarded by mu from then on
 
 	open    sync.Mutex // held while the namespace is made
 	ns      *netns.Namespace
@@ -69,10 +81,11 @@ type Router struct {
 	up      *uplink
 	closing context.CancelFunc
 
-	mu    sync.Mutex
-	links []*Link // by number
-	free  []int   // the last one is given out first
-	sent  atomic.Uint64
+	mu      sync.Mutex
+	links   []*Link // by number
+	free    []int   // the last one is given out first
+	sockets int     // that are left to the userspace path
+	sent    atomic.Uint64
 }
 
 // Available fails with Unavailable where the machine lacks what a way out is made of, and says what to do.
@@ -99,8 +112,23 @@ func New(cfg Config) (_ *Router, err error) {
 	if cfg.Connections == 0 {
 		cfg.Connections = 8192
 	}
-	r := &Router{cfg: cfg, host: host, prefix: uniqueLocal(cfg.Key)}
-	if err := r.host.Do(r.clearHost); err != nil {
+	if cfg.Sockets == 0 {
+		cfg.Sockets = 4096
+	}
+	r := &Router{
+		cfg:     cfg,
+		host:    host,
+		prefix:  uniqueLocal(cfg.Key),
+		closed:  closed(cfg.All),
+		sockets: cfg.Sockets,
+		decided: make(chan struct{}),
+	}
+	if r.hostRoutes, err = netlink.NewHandleAt(vnetns.NsHandle(host.Fd()), unix.NETLINK_ROUTE); err != nil {
+		return nil, errors.Join(err, host.Close())
+	}
+	cleared := r.host.Do(r.clearHost)
+	if err := r.choose(cleared); err != nil {
+		r.hostRoutes.Close()
 		return nil, errors.Join(err, host.Close())
 	}
 	return r, nil
@@ -189,6 +217,15 @@ func (l *Link) wait() {
 	if packets == nil {
 		return // closed
 	}
+	if !l.r.inUserspace() {
+		if err := l.r.start(); err != nil && l.r.cfg.Path != Kernel && denied(err) {
+			l.r.fallBack(err)
+		}
+	}
+	if l.r.inUserspace() {
+		l.serve(packets)
+		return
+	}
 	if err := l.connect(packets); err != nil && !l.isEnded() {
 		l.r.cfg.Log.Error("connect a container with the outside", "err", err)
 	}
@@ -196,6 +233,23 @@ func (l *Link) wait() {
 	if err := l.tun.Close(); err != nil {
 		l.r.cfg.Log.Error("take an idle device away", "err", err)
 	}
+}
+
+// serve passes packets on in userspace until the link is closed.
+func (l *Link) serve(packets [][]byte) {
+	l.mu.Lock()
+	if l.ended {
+		l.mu.Unlock()
+		return
+	}
+	user, err := newUserspace(l)
+	l.user = user
+	l.mu.Unlock()
+	if err != nil {
+		l.r.cfg.Log.Error("connect a container with the outside", "err", err)
+		return
+	}
+	user.serve(packets)
 }
 
 func (l *Link) isEnded() bool {
@@ -256,6 +310,9 @@ func (l *Link) Sent() uint64 {
 }
 
 func (l *Link) bytes() uint64 {
+	if l.user != nil {
+		return l.user.sent.Load()
+	}
 	if l.veth == 0 || l.ended {
 		return l.sent
 	}
@@ -276,6 +333,9 @@ func (l *Link) Close() error {
 	defer l.mu.Unlock()
 	if l.ended {
 		return nil
+	}
+	if l.user != nil {
+		l.user.close()
 	}
 	l.sent, l.ended = l.bytes(), true
 	l.r.sent.Add(l.sent)
@@ -416,6 +476,8 @@ func (r *Router) Close() error {
 		r.ns = nil
 	}
 	if r.host != nil {
+		<-r.decided
+		r.hostRoutes.Close()
 		errs = append(errs, r.host.Close())
 		r.host = nil
 	}

@@ -144,8 +144,17 @@ func call(ns *netns.Namespace, network string, to netip.AddrPort) (string, error
 	return string(b), err
 }
 
-func TestOutside(t *testing.T) {
-	w := newWorld(t, egress.Config{})
+// onBothPaths runs a test of what holds by whichever means namespaces reach the outside.
+func onBothPaths(t *testing.T, test func(*testing.T, egress.Path)) {
+	for _, path := range []egress.Path{egress.Kernel, egress.Userspace} {
+		t.Run(string(path), func(t *testing.T) { test(t, path) })
+	}
+}
+
+func TestOutside(t *testing.T) { onBothPaths(t, testOutside) }
+
+func testOutside(t *testing.T, path egress.Path) {
+	w := newWorld(t, egress.Config{Path: path})
 	for _, a := range []netip.Addr{public4, public6} {
 		echo(t, w.Outside, netip.AddrPortFrom(a, 443))
 	}
@@ -169,7 +178,9 @@ func TestOutside(t *testing.T) {
 	}
 }
 
-func TestClosedAddresses(t *testing.T) {
+func TestClosedAddresses(t *testing.T) { onBothPaths(t, testClosedAddresses) }
+
+func testClosedAddresses(t *testing.T, path egress.Path) {
 	for _, row := range []struct {
 		name string
 		cfg  egress.Config
@@ -194,6 +205,7 @@ func TestClosedAddresses(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			to := netip.MustParseAddrPort(row.to)
+			row.cfg.Path = path
 			w := newWorld(t, row.cfg)
 			at := w.Outside
 			if to.Addr() == testnet.Machine4 || to.Addr() == testnet.Machine6 {

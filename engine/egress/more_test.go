@@ -22,8 +22,10 @@ import (
 )
 
 // What has the right to make any packet, which no instance has, can't send in another's name, nor to another.
-func TestSpoofedSources(t *testing.T) {
-	w := newWorld(t, egress.Config{All: true})
+func TestSpoofedSources(t *testing.T) { onBothPaths(t, testSpoofedSources) }
+
+func testSpoofedSources(t *testing.T, path egress.Path) {
+	w := newWorld(t, egress.Config{Path: path, All: true})
 	at := netip.AddrPortFrom(public4, 99)
 	echo(t, w.Outside, at)
 	a, linkA := w.instance(t)
@@ -108,8 +110,10 @@ func listenUDP(t *testing.T, ns *netns.Namespace, at netip.AddrPort) func() int 
 }
 
 // What ends leaves nothing, whether it has dialled or not, and its number is used again.
-func TestLinksLeaveNothing(t *testing.T) {
-	w := newWorld(t, egress.Config{})
+func TestLinksLeaveNothing(t *testing.T) { onBothPaths(t, testLinksLeaveNothing) }
+
+func testLinksLeaveNothing(t *testing.T, path egress.Path) {
+	w := newWorld(t, egress.Config{Path: path})
 	at := netip.AddrPortFrom(public4, 99)
 	echo(t, w.Outside, at)
 	var before int
@@ -152,8 +156,10 @@ func descriptors(t *testing.T) int {
 }
 
 // The next instance with an address of one that has ended loses no packet, from the first on.
-func TestAddressesAreUsedAgain(t *testing.T) {
-	w := newWorld(t, egress.Config{})
+func TestAddressesAreUsedAgain(t *testing.T) { onBothPaths(t, testAddressesAreUsedAgain) }
+
+func testAddressesAreUsedAgain(t *testing.T, path egress.Path) {
+	w := newWorld(t, egress.Config{Path: path})
 	for i := range 20 {
 		at := netip.AddrPortFrom([]netip.Addr{public4, public6}[i%2], 99)
 		if i < 2 {
@@ -202,8 +208,10 @@ func retransmitted(t *testing.T, c net.Conn) (n uint32) {
 }
 
 // Without a way for IPv6 an attempt fails at once, so that programs fall back to IPv4.
-func TestNoIPv6(t *testing.T) {
-	w := newWorld(t, egress.Config{})
+func TestNoIPv6(t *testing.T) { onBothPaths(t, testNoIPv6) }
+
+func testNoIPv6(t *testing.T, path egress.Path) {
+	w := newWorld(t, egress.Config{Path: path})
 	if err := w.Machine.Do(dropIPv6); err != nil {
 		t.Fatal(err)
 	}
@@ -290,8 +298,10 @@ func TestDockersFirewall(t *testing.T) {
 }
 
 // A machine without a default route says so at once, and one that gets it later has it.
-func TestRouteComesLater(t *testing.T) {
-	w := newWorld(t, egress.Config{})
+func TestRouteComesLater(t *testing.T) { onBothPaths(t, testRouteComesLater) }
+
+func testRouteComesLater(t *testing.T, path egress.Path) {
+	w := newWorld(t, egress.Config{Path: path})
 	var routes []netlink.Route
 	if err := w.Machine.Do(func() (err error) {
 		if err := dropIPv6(); err != nil {
@@ -335,8 +345,10 @@ func TestRouteComesLater(t *testing.T) {
 }
 
 // A router that was killed has left its device and table; the next one of its key takes them away and works.
-func TestRouterAfterCrash(t *testing.T) {
-	w := newWorld(t, egress.Config{})
+func TestRouterAfterCrash(t *testing.T) { onBothPaths(t, testRouterAfterCrash) }
+
+func testRouterAfterCrash(t *testing.T, path egress.Path) {
+	w := newWorld(t, egress.Config{Path: path})
 	at := netip.AddrPortFrom(public4, 99)
 	echo(t, w.Outside, at)
 	ns, _ := w.instance(t)
@@ -345,7 +357,7 @@ func TestRouterAfterCrash(t *testing.T) {
 	}
 	var next *egress.Router
 	if err := w.Machine.Do(func() (err error) {
-		next, err = egress.New(egress.Config{Key: "test", Log: logger(t)})
+		next, err = egress.New(egress.Config{Key: "test", Path: path, Log: logger(t)})
 		return err
 	}); err != nil {
 		t.Fatal(err)
@@ -367,8 +379,10 @@ func TestRouterAfterCrash(t *testing.T) {
 }
 
 // An instance can't have more than its number of connections; that is said, and another instance has its own.
-func TestConnectionsAreBounded(t *testing.T) {
-	w := newWorld(t, egress.Config{Connections: 3})
+func TestConnectionsAreBounded(t *testing.T) { onBothPaths(t, testConnectionsAreBounded) }
+
+func testConnectionsAreBounded(t *testing.T, path egress.Path) {
+	w := newWorld(t, egress.Config{Path: path, Connections: 3})
 	at := netip.AddrPortFrom(public4, 99)
 	echo(t, w.Outside, at)
 	ns, _ := w.instance(t)

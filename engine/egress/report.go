@@ -44,6 +44,10 @@ func (d Drop) String() string {
 	if d.To.Port() == 0 {
 		to = d.To.Addr().String()
 	}
+	if d.Unsupported {
+		return fmt.Sprintf("Egress to %s (%s) was refused: on this machine the platform passes only TCP and UDP on, in "+
+			"userspace (`giggle doctor` says why).", to, d.Protocol)
+	}
 	if d.Crowded {
 		return fmt.Sprintf("Egress to %s (%s) was refused: the instance has too many connections to the outside open.",
 			to, d.Protocol)

@@ -69,7 +69,11 @@ func (t *tun) route() error {
 	if err := quiet(idleDevice); err != nil {
 		return err
 	}
-	if err := netlink.LinkSetMTU(link, idleMTU); err != nil {
+	mtu := idleMTU
+	if t.link.r.inUserspace() {
+		mtu = userspaceMTU
+	}
+	if err := netlink.LinkSetMTU(link, mtu); err != nil {
 		return err
 	}
 	if err := netlink.LinkSetUp(link); err != nil {

@@ -241,33 +241,48 @@ func OriginalDestination(c *net.TCPConn) (at netip.AddrPort, err error) {
 	return at, failed
 }
 
-// Dial connects to a TCP port of App. Only the socket is made inside the namespace: a connection that takes its time
-// holds no thread there.
+// Dial connects to a TCP port of App.
 func (n *Namespace) Dial(ctx context.Context, port uint16) (_ net.Conn, err error) {
 	defer fault.Wrap(&err, "netns.Dial(%d)", port)
+	return n.Connect(ctx, "tcp", netip.AddrPortFrom(App, port))
+}
+
+// Connect connects to an address as the namespace's routes lead there, by "tcp" or "udp". Only the socket is made
+// inside the namespace: a connection that takes its time holds no thread there.
+func (n *Namespace) Connect(ctx context.Context, network string, to netip.AddrPort) (net.Conn, error) {
+	kind := unix.SOCK_STREAM
+	if network == "udp" {
+		kind = unix.SOCK_DGRAM
+	}
+	family := unix.AF_INET
+	var at unix.Sockaddr
+	if to.Addr().Is4() {
+		at = &unix.SockaddrInet4{Addr: to.Addr().As4(), Port: int(to.Port())}
+	} else {
+		family, at = unix.AF_INET6, &unix.SockaddrInet6{Addr: to.Addr().As16(), Port: int(to.Port())}
+	}
 	var fd int
-	err = n.Do(func() (err error) {
-		fd, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
-		return err
+	err := n.Do(func() (err error) {
+		fd, err = unix.Socket(family, kind|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+		return os.NewSyscallError("socket", err)
 	})
 	if err != nil {
 		return nil, err
 	}
 	f := os.NewFile(uintptr(fd), "socket")
 	defer f.Close() // the connection has a descriptor of its own
-	if err := connect(ctx, f, fd, port); err != nil {
-		return nil, &net.OpError{
-			Op:   "dial",
-			Net:  "tcp",
-			Addr: &net.TCPAddr{IP: App.AsSlice(), Port: int(port)},
-			Err:  err,
+	if err := connect(ctx, f, fd, at); err != nil {
+		var addr net.Addr = net.TCPAddrFromAddrPort(to)
+		if network == "udp" {
+			addr = net.UDPAddrFromAddrPort(to)
 		}
+		return nil, &net.OpError{Op: "dial", Net: network, Addr: addr, Err: err}
 	}
 	return net.FileConn(f)
 }
 
-func connect(ctx context.Context, f *os.File, fd int, port uint16) error {
-	err := unix.Connect(fd, &unix.SockaddrInet4{Addr: App.As4(), Port: int(port)})
+func connect(ctx context.Context, f *os.File, fd int, at unix.Sockaddr) error {
+	err := unix.Connect(fd, at)
 	if err == nil {
 		return ctx.Err()
 	}

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"time"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -65,10 +66,26 @@ func New(mtu int, outside ...netip.Addr) (_ *Net, err error) {
 			return errors.Join(defaultRoute(router4), defaultRoute(router6))
 		})
 	}
+	if err == nil {
+		err = errors.Join(n.Machine.Do(func() error { return carries("eth0") }),
+			n.Outside.Do(func() error { return carries("machine") }))
+	}
 	if err != nil {
 		return nil, errors.Join(err, n.Close())
 	}
 	return n, nil
+}
+
+// carries waits until a device of the calling thread's namespace passes packets on, which takes the kernel a while.
+func carries(device string) error {
+	for range 1000 {
+		link, err := netlink.LinkByName(device)
+		if err != nil || link.Attrs().OperState == netlink.OperUp {
+			return err
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return errors.New(device + " did not come up")
 }
 
 // up gives a device of the calling thread's namespace addresses and starts it.
