@@ -16,6 +16,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"giggle/engine/egress"
 	"giggle/fault"
 )
 
@@ -72,9 +73,12 @@ func benchmarks() []benchmark {
 		{"coldstart", []string{"deploy_ready"}, "deploy of an image that the registry has, until Ready", 20, deployReady},
 		{"coldstart", []string{"cold_prepared"}, "zero to the answer over HTTPS, container prepared", 60, coldPrepared},
 		{"coldstart", []string{"cold_unprepared"}, "zero to the answer over HTTPS, nothing prepared", 60, coldUnprepared},
-		{"egress", []string{"egress_throughput"}, "what an instance sends to the outside, a plain veth pair with NAT beside it", 5, egressThroughput},
-		{"egress", []string{"egress_latency"}, "there and back over an open connection, in µs", 5, egressLatency},
-		{"egress", []string{"egress_first"}, "the first connection of an instance, which makes its way out", 40, egressFirst},
+		{"egress", []string{"egress_throughput"}, "what an instance sends to the outside, a plain veth pair with NAT beside it", 5, egressThroughput(egress.Kernel)},
+		{"egress", []string{"egress_latency"}, "there and back over an open connection, in µs", 5, egressLatency(egress.Kernel)},
+		{"egress", []string{"egress_first"}, "the first connection of an instance, which makes its way out", 40, egressFirst(egress.Kernel)},
+		{"egress", []string{"userspace_throughput"}, "the same by the userspace path", 5, egressThroughput(egress.Userspace)},
+		{"egress", []string{"userspace_latency"}, "the same by the userspace path", 5, egressLatency(egress.Userspace)},
+		{"egress", []string{"userspace_first"}, "the same by the userspace path", 40, egressFirst(egress.Userspace)},
 		{"egress", []string{"cold_egress"}, "zero to the answer with egress, without it beside", 40, coldEgress},
 		{"build", []string{"source_build"}, "build from source, one line changed", 15, sourceBuild},
 		{"scale", []string{"wake_25"}, "25 services at zero, prepared, asked at once", 5, wake25},

@@ -80,6 +80,7 @@ func (c *Cloud) Status(ctx context.Context) (giggle.Status, error) {
 		GPUs:       gpus,
 		SentBytes:  c.engine.Sent(),
 		Online:     c.engine.Online(),
+		Egress:     string(c.engine.EgressPath()),
 		HostPorts:  ports,
 		Goroutines: runtime.NumGoroutine(),
 	}, nil

@@ -164,6 +164,7 @@ func Open(ctx context.Context, cfg Config) (_ *Engine, err error) {
 	if cfg.Egress != nil {
 		way := *cfg.Egress
 		way.Key, way.Log = e.key, e.log
+		way.Sockets = int(min(e.limit.Cur/4, 1<<20)) // conns.go has half of the files
 		switch missing := egress.Available(); {
 		case missing == nil:
 			if e.egress, err = egress.New(way); err != nil {
@@ -244,6 +245,15 @@ func (e *Engine) Sent() uint64 { return e.egress.Sent() }
 
 // Online reports whether instances reach the outside now: there is egress, and the machine has a default route.
 func (e *Engine) Online() bool { return e.egress != nil && e.egress.Online() }
+
+// EgressPath is by which means instances reach the outside, "" where they don't.
+func (e *Engine) EgressPath() egress.Path {
+	if e.egress == nil {
+		return ""
+	}
+	path, _ := e.egress.Path()
+	return path
+}
 
 // Runtime names the OCI runtime and its version, such as "crun 1.8.1".
 func (e *Engine) Runtime() string { return e.runtime.version }

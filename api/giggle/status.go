@@ -24,6 +24,7 @@ type Status struct {
 	GPUs      []GPU          `json:"gpus,omitempty"`
 	SentBytes uint64         `json:"sentBytes"`           // of all containers, to the outside
 	Online    bool           `json:"online"`              // containers reach the outside
+	Egress    string         `json:"egress,omitempty"`    // by which means: "kernel" or "userspace"
 	HostPorts []string       `json:"hostPorts,omitempty"` // of this machine that containers reach, as --host-port has them
 
 	Goroutines int `json:"goroutines"` // of the platform's own process

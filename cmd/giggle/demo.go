@@ -81,7 +81,7 @@ func (p *program) demo() *cobra.Command {
 	_ = c.Flags().Set("pull", "never") // it shows what is on the machine
 	c.Flags().StringVar(&source, "source", "samples/jokes", "directory of the source to deploy")
 	for _, name := range []string{"data", "project", "address", "https-port", "http-port", "dns-port", "console",
-		"edge", "egress", "egress-allow", "pull", "pull-limit", "registries"} {
+		"edge", "egress", "egress-allow", "egress-path", "pull", "pull-limit", "registries"} {
 		_ = c.Flags().MarkHidden(name) // set by the demo itself
 	}
 	return c

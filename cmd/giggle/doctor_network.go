@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"giggle/engine/egress"
+	"giggle/fault"
 )
 
 // surroundings are the hosts of the outside that doctor asks, and for how long.
@@ -57,7 +58,7 @@ func examineNetwork(ctx context.Context, getenv func(string) string, s surroundi
 		network.Detail = strings.Join(ways, ", ")
 	}
 	mode := getenv("GIGGLE_EGRESS")
-	out := []finding{network, egressFinding(mode, online, egress.Available())}
+	out := []finding{network, egressFinding(mode, online, egress.Available(), egress.Possible())}
 	if chains, err := egress.Blocking(); err == nil && len(chains) > 0 && online {
 		out = append(out, finding{
 			Check:  "firewall",
@@ -82,8 +83,8 @@ func examineNetwork(ctx context.Context, getenv func(string) string, s surroundi
 	return append(out, asked...)
 }
 
-// egressFinding says which egress applies to a platform that is started without --egress.
-func egressFinding(mode string, online bool, missing error) finding {
+// egressFinding says which egress applies to a platform that is started without --egress, and by which means.
+func egressFinding(mode string, online bool, missing, impossible error) finding {
 	f := finding{Check: "egress", State: "ok"}
 	switch {
 	case mode == "off":
@@ -97,6 +98,13 @@ func egressFinding(mode string, online bool, missing error) finding {
 		f.Detail = "none until there is a default route; then public addresses, and what --egress-allow names"
 	default:
 		f.Detail = "public addresses, and what --egress-allow names"
+	}
+	switch {
+	case mode == "off" || missing != nil:
+	case impossible == nil:
+		f.Detail += "; by the kernel"
+	default:
+		f.Detail += "; in userspace, TCP and UDP only, which is slower. " + fault.From(impossible).Message
 	}
 	return f
 }

@@ -10,6 +10,7 @@ import (
 
 	"giggle/engine/egress/testnet"
 	"giggle/engine/netns"
+	"giggle/fault"
 )
 
 // What a machine's network is like, told from the inside; nobody is asked who wasn't made here.
@@ -66,20 +67,25 @@ func TestDoctorOnNetworks(t *testing.T) {
 
 // A machine without a TUN device has no egress, and that is no failure where it is off anyway.
 func TestDoctorOnEgress(t *testing.T) {
-	missing := errors.New("no such device")
+	missing, denied := errors.New("no such device"), fault.New(fault.Unavailable, "No veth pair.")
 	for _, row := range []struct {
-		mode    string
-		online  bool
-		missing error
-		want    string
+		mode       string
+		online     bool
+		missing    error
+		impossible error
+		want       string
 	}{
-		{"", true, nil, "ok public addresses, and what --egress-allow names"},
-		{"", false, nil, "ok none until there is a default route; then public addresses, and what --egress-allow names"},
-		{"all", true, nil, "ok all addresses but link-local and loopback ones (GIGGLE_EGRESS)"},
-		{"", true, missing, "warn none: there is no TUN device"},
-		{"off", true, missing, "ok off (GIGGLE_EGRESS)"},
+		{"", true, nil, nil, "ok public addresses, and what --egress-allow names; by the kernel"},
+		{"", false, nil, nil,
+			"ok none until there is a default route; then public addresses, and what --egress-allow names; by the kernel"},
+		{"all", true, nil, nil, "ok all addresses but link-local and loopback ones (GIGGLE_EGRESS); by the kernel"},
+		{"", true, missing, nil, "warn none: there is no TUN device"},
+		{"off", true, missing, nil, "ok off (GIGGLE_EGRESS)"},
+		{"off", true, nil, denied, "ok off (GIGGLE_EGRESS)"},
+		{"", true, nil, denied, "ok public addresses, and what --egress-allow names; in userspace, TCP and UDP only, " +
+			"which is slower. No veth pair."},
 	} {
-		f := egressFinding(row.mode, row.online, row.missing)
+		f := egressFinding(row.mode, row.online, row.missing, row.impossible)
 		if got := f.State + " " + f.Detail; got != row.want || (f.State == "warn") != (f.Fix != "") {
 			t.Errorf("%+v: %+v", row, f)
 		}

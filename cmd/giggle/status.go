@@ -17,6 +17,7 @@ import (
 
 	"giggle/api/giggle"
 	"giggle/cloud/datadir"
+	"giggle/engine/egress"
 	"giggle/fault"
 )
 
@@ -68,7 +69,11 @@ func egressLine(st giggle.Status) string {
 	if !st.Online {
 		return "none: it is off, or this machine has no default route"
 	}
-	return fmt.Sprintf("%.1f MB sent to the outside", float64(st.SentBytes)/1e6)
+	line := fmt.Sprintf("%.1f MB sent to the outside", float64(st.SentBytes)/1e6)
+	if st.Egress == string(egress.Userspace) {
+		line += ", in userspace"
+	}
+	return line
 }
 
 // waitForStatus asks the platform for its status until it answers or the wait is over.

@@ -42,6 +42,7 @@ type cloudFlags struct {
 	quotas       map[string]string
 	registry     string // of npm packages
 	egress       string
+	egressPath   string
 	allow        []string
 	pulls        pullFlags
 	verbose      bool
@@ -72,6 +73,9 @@ func (p *program) cloudFlags(c *cobra.Command, f *cloudFlags) {
 	fl.StringVar(&f.egress, "egress", cmp.Or(p.getenv("GIGGLE_EGRESS"), "auto"),
 		"what containers and builds reach of the outside: off, public (addresses of the internet), all (private ones and\n"+
 			"this machine's, too); auto is public while this machine has a default route (GIGGLE_EGRESS)")
+	fl.StringVar(&f.egressPath, "egress-path", string(egress.Auto),
+		"by which means: kernel (veth devices and nftables rules), userspace (TCP and UDP by the platform's own sockets,\n"+
+			"slower); auto is kernel where this machine lets the platform make such")
 	fl.StringSliceVar(&f.allow, "egress-allow", nil,
 		"CIDR[:PORT] that containers reach besides, such as 192.168.1.7:5432 or 10.1.0.0/16; may be repeated")
 	fl.StringVar(&f.pulls.pull, "pull", cmp.Or(p.getenv("GIGGLE_PULL"), "auto"),
@@ -136,7 +140,7 @@ func (p *program) config(ctx context.Context, f *cloudFlags, log io.Writer) (clo
 		}
 		cfg.GPUAliases = append(cfg.GPUAliases, a)
 	}
-	if cfg.Egress, err = egressOf(f.egress, f.allow); err != nil {
+	if cfg.Egress, err = egressOf(f.egress, f.egressPath, f.allow); err != nil {
 		return cloud.Config{}, err
 	}
 	for _, text := range f.hostPorts {
@@ -191,9 +195,14 @@ func (p *program) config(ctx context.Context, f *cloudFlags, log io.Writer) (clo
 	return cfg, nil
 }
 
-// egressOf reads --egress and --egress-allow; nil is no egress.
-func egressOf(mode string, allow []string) (*egress.Config, error) {
-	cfg := &egress.Config{Required: mode != "auto"}
+// egressOf reads --egress, --egress-path and --egress-allow; nil is no egress.
+func egressOf(mode, path string, allow []string) (*egress.Config, error) {
+	cfg := &egress.Config{Required: mode != "auto", Path: egress.Path(path)}
+	switch cfg.Path {
+	case egress.Auto, egress.Kernel, egress.Userspace:
+	default:
+		return nil, fault.New(fault.InvalidArgument, "--egress-path %q is not auto, kernel or userspace.", path)
+	}
 	switch mode {
 	case "auto", "public":
 	case "all":
@@ -312,6 +321,9 @@ func (p *program) welcome(ctx context.Context, c *cloud.Cloud) error {
 	p.printf("  Console   http://%s\n", st.Console)
 	p.printf("  Services  https://*.run.app inside the shell, http://SERVICE.localhost:%s in a browser\n",
 		st.Edge[strings.LastIndexByte(st.Edge, ':')+1:])
+	if st.Egress == string(egress.Userspace) {
+		p.printf("  Egress    in userspace, TCP and UDP only, slower than by the kernel; giggle doctor says why\n")
+	}
 	p.printf("  Data      %s\n\nNext, in another terminal:\n\n  giggle shell%s\n\n", st.Data, flag)
 	return nil
 }

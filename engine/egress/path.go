@@ -75,7 +75,8 @@ func (r *Router) why() error {
 // denied reports whether the machine has refused something in a way that it will refuse again.
 func denied(err error) bool {
 	for _, e := range []unix.Errno{
-		unix.EPERM, unix.EACCES, unix.EROFS, unix.EOPNOTSUPP, unix.EPROTONOSUPPORT, unix.ENOSYS, unix.ENOENT, unix.ENODEV,
+		unix.EPERM, unix.EACCES, unix.EROFS, // by its rules
+		unix.EOPNOTSUPP, unix.EPROTONOSUPPORT, unix.ENOSYS, unix.ENOENT, unix.ENODEV, // for it lacks a module
 	} {
 		if errors.Is(err, e) {
 			return true
@@ -94,8 +95,8 @@ func (r *Router) fallBack(err error) {
 	}
 }
 
-// Possible fails with Unavailable where the machine does not let this process make the kernel's path: it makes a router's
-// namespace with all that belongs into it, and lets it go. Nothing of it is to be seen on the machine.
+// Possible fails with Unavailable where the machine does not let this process make the kernel's path: it makes a
+// router's namespace with all that belongs into it, and lets it go. Nothing of it is to be seen on the machine.
 func Possible() error {
 	err := rehearse()
 	if err == nil {

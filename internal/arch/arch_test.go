@@ -53,6 +53,7 @@ var only = []struct{ library, who string }{
 	{"cloud.google.com/go", `^giggle/(rest|api(/.*)?)$`},
 	{"github.com/opencontainers/runtime-spec", `^giggle/engine(/.*)?$`},
 	{"github.com/vishvananda/netlink", `^giggle/engine(/.*)?$`},
+	{"gvisor.dev/gvisor", `^giggle/engine/egress$`},
 	{"tags.cncf.io/container-device-interface", `^giggle/engine$`},
 	{"github.com/miekg/dns", `^giggle/edge$`},
 	{"github.com/spf13/cobra", `^giggle/cmd/giggle$`},
