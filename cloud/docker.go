@@ -62,6 +62,7 @@ func (c *Cloud) openDocker(
 		Files:    local.Files(c.trust),
 		Sockets:  c.socketsFor(metadata.Identity{}, nil),
 		Others:   proxies,
+		Online:   c.engine.Online,
 		Proxies:  c.cfg.Proxies,
 		Hosts:    hosts,
 		All:      l.All,

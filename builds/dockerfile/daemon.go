@@ -311,6 +311,7 @@ func (p *project) startLocked(ctx context.Context) error {
 	}
 	sockets, steps := b.cfg.Sockets, b.cfg.Sockets
 	sockets.Metadata = func(l net.Listener) { serve(l, p.stage) }
+	sockets = sockets.Saying(p.say, time.Now) // ADD of a URL is BuildKit's own
 	steps.Metadata = func(l net.Listener) { serve(netutil.LimitListener(l, maxStepConns), b.cfg.Others) }
 	steps = steps.Saying(p.say, time.Now)
 	p.tail = &tail{}
@@ -351,8 +352,8 @@ func (p *project) startLocked(ctx context.Context) error {
 	return nil
 }
 
-// listen has a log hear of what RUN steps were refused, until the function that it returns is called. Which build a
-// step belongs to only BuildKit knows, so all of the project's hear of it.
+// listen has a log hear of what RUN steps and BuildKit itself were refused, until the function that it returns is
+// called. Which build that belongs to only BuildKit knows, so all of the project's hear of it.
 func (p *project) listen(log io.Writer) func() {
 	p.hearing.Lock()
 	defer p.hearing.Unlock()

@@ -68,6 +68,8 @@ type Config struct {
 	// registry of base images. In a step it is Others.
 	Sockets engine.Sockets
 	Others  http.Handler
+	// Online reports whether builds reach the outside.
+	Online func() bool
 	// Proxies are variables by which RUN steps find proxies, NAME=VALUE: Docker's predefined arguments, which are in no
 	// layer and in no cache's key.
 	Proxies []string
@@ -433,6 +435,9 @@ func (p *project) solve(ctx context.Context, r Request, dir string, log io.Write
 // missing finds the reference of a base image in BuildKit's message.
 var missing = regexp.MustCompile(`failed to resolve source metadata for (\S+): (.*)`)
 
+// unreached is how BuildKit, and the git that it runs, say that they reach no host of a URL.
+var unreached = regexp.MustCompile(`dial tcp|no such host|[Cc]ould not resolve host`)
+
 // explain turns the end of BuildKit's output into the build's failure.
 func (p *project) explain(out *failure, err error) error {
 	last := out.last
@@ -441,6 +446,11 @@ func (p *project) explain(out *failure, err error) error {
 	}
 	if m := missing.FindStringSubmatch(last); m != nil {
 		return p.missing(m[1], m[2])
+	}
+	if unreached.MatchString(last) && !p.b.cfg.Online() {
+		return fault.New(fault.FailedPrecondition,
+			"%s. Builds reach nothing outside of the platform: start it with egress (`giggle up --egress=public`), on a "+
+				"machine with a network, or put the file into the source and COPY it", last)
 	}
 	return fault.New(fault.FailedPrecondition, "%s", last)
 }

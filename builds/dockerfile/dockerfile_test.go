@@ -108,6 +108,7 @@ func config(dir string, m *mirror.Mirror) dockerfile.Config {
 		TrustEnv: []string{"SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"},
 		Files:    []engine.File{{Path: "/etc/resolv.conf", Data: []byte("nameserver 169.254.169.254\n")}},
 		Others:   http.HandlerFunc(dockerfile.NoIdentity),
+		Online:   shared.Online,
 		Cache:    5 << 30,
 		Log:      slog.Default(),
 		All:      engine.Limits{Memory: 5 << 30, Pids: 2048},

@@ -131,3 +131,26 @@ func TestStageSaysWhy(t *testing.T) {
 		t.Errorf("the second time as %v", err)
 	}
 }
+
+// What BuildKit can't fetch for want of a way to the outside says so; any other failure is left as it is.
+func TestUnreachedWithoutEgress(t *testing.T) {
+	online := false
+	p := &project{b: &Builder{cfg: Config{Online: func() bool { return online }}}}
+	for _, last := range []string{
+		`failed to solve: Get "https://a.test/f": dial tcp: lookup a.test on 169.254.169.254:53: no such host`,
+		`failed to solve: Get "http://203.0.113.10/": dial tcp 203.0.113.10:80: connect: network is unreachable`,
+		"failed to solve: fatal: unable to access 'https://a.test/r.git/': Could not resolve host: a.test",
+	} {
+		for _, online = range []bool{false, true} {
+			err := p.explain(&failure{last: last}, nil)
+			if err == nil || !strings.Contains(err.Error(), last) ||
+				strings.Contains(err.Error(), "giggle up --egress=public") == online {
+				t.Errorf("online %v: %v", online, err)
+			}
+		}
+	}
+	online = false
+	if err := p.explain(&failure{last: "failed to solve: no such file"}, nil); strings.Contains(err.Error(), "egress") {
+		t.Errorf("another failure: %v", err)
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"runtime"
 	"sync"
 	"testing"
 
@@ -16,10 +17,22 @@ import (
 )
 
 // Five hundred instances dial at once, each by its own way, and leave no device, no route and no number behind.
-func TestLongFiveHundred(t *testing.T) {
-	w := newWorld(t, egress.Config{})
+func TestLongFiveHundred(t *testing.T) { onBothPaths(t, testLongFiveHundred) }
+
+func testLongFiveHundred(t *testing.T, path egress.Path) {
+	w := newWorld(t, egress.Config{Path: path})
 	at := netip.AddrPortFrom(public4, 99)
 	echo(t, w.Outside, at)
+	goroutines := runtime.NumGoroutine()
+	devices := func(want int) {
+		t.Helper()
+		if path == egress.Userspace {
+			return
+		}
+		if n, err := w.router.Devices(); err != nil || n != want {
+			t.Errorf("%d devices, %v; want %d", n, err, want)
+		}
+	}
 	type way struct {
 		ns   *netns.Namespace
 		link *egress.Link
@@ -54,13 +67,11 @@ func TestLongFiveHundred(t *testing.T) {
 		}
 		return nil
 	})
-	if n, err := w.router.Devices(); err != nil || n != 500 {
-		t.Errorf("%d devices, %v", n, err)
-	}
+	devices(500)
 	each(len(ways), func(i int) error { return errors.Join(ways[i].link.Close(), ways[i].ns.Close()) })
-	if n, err := w.router.Devices(); err != nil || n != 0 {
-		t.Errorf("%d devices are left, %v", n, err)
-	}
+	devices(0)
+	// The router's own, and echoes whose connections end by and by.
+	wait(t, "end of the goroutines", func() bool { return runtime.NumGoroutine() < goroutines+20 })
 	_, l := w.instance(t)
 	if a, _ := l.Address(); a.As4()[2] > 129 {
 		t.Errorf("the next one has the address %s", a)
