@@ -147,8 +147,8 @@ func (c *Cloud) apis() []api {
 			},
 		},
 		{
-			host:    "serviceusage.googleapis.com",
-			rules:   serviceusage.Rules,
+			host:  "serviceusage.googleapis.com",
+			rules: serviceusage.Rules,
 			servers: []server{serviceusage.New(serviceusage.Config{
 				Projects: c.projects,
 				Pages:    c.pages,
