@@ -212,10 +212,7 @@ func (e *Engine) furnish() error {
 	if err != nil {
 		return err
 	}
-	if err := e.base.Mkdir("files", 0o711); err != nil {
-		return err
-	}
-	e.files = newShared(e.base, "files")
+	e.files = newShared(e.disk())
 	return nil
 }
 

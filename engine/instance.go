@@ -34,7 +34,7 @@ type Instance struct {
 	net    *netns.Namespace
 	way    *egress.Link // to the outside, or nil
 	root   *os.File     // O_PATH
-	files  []string     // keys in Engine.files
+	files  string       // key in Engine.files, or ""
 	closes []func() error
 	gpus   []*os.File // locks of the GPUs that it has
 	output *output
@@ -108,14 +108,13 @@ func (e *Engine) Prepare(ctx context.Context, s Spec) (_ *Instance, err error) {
 	if i.net, err = e.nets.Get(ctx); err != nil {
 		return nil, err
 	}
-	for _, f := range s.Files {
-		key, err := e.files.acquire(f.Data, f.Mode)
-		if err != nil {
+	var files string
+	if len(s.Files) > 0 {
+		if files, i.files, err = e.files.acquire(s.Files); err != nil {
 			return nil, err
 		}
-		i.files = append(i.files, key)
 	}
-	if err := e.worker.do(func() error { return e.buildRoot(i, &s) }); err != nil {
+	if err := e.worker.do(func() error { return e.buildRoot(i, &s, files) }); err != nil {
 		return nil, err
 	}
 	way, closes, err := e.serve(i.net, s.Sockets)
@@ -325,8 +324,8 @@ func (i *Instance) release() {
 	}
 	// What the runtime's delete would do: its state and the cgroup. Twenty times faster without a process of its own.
 	errs = append(errs, e.cgroups.remove(i.group), os.RemoveAll(e.state()+"/"+i.name), e.dropRoot(i.name))
-	for _, key := range i.files {
-		e.files.release(key)
+	if i.files != "" {
+		errs = append(errs, e.files.release(i.files))
 	}
 	if i.net != nil {
 		i.net.Close()

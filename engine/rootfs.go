@@ -7,6 +7,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -29,8 +30,8 @@ type rootfs struct {
 	fd   int // of root, O_PATH
 }
 
-// buildRoot makes the root file system. It runs on the worker.
-func (e *Engine) buildRoot(i *Instance, s *Spec) (err error) {
+// buildRoot makes the root file system; files is a layer with those of the spec. It runs on the worker.
+func (e *Engine) buildRoot(i *Instance, s *Spec, files string) (err error) {
 	r := &rootfs{dir: filepath.Join(e.tmpfs(), i.name), slot: i.slot, fd: -1}
 	if err := os.Mkdir(r.dir, 0o711); err != nil {
 		return err
@@ -52,7 +53,11 @@ func (e *Engine) buildRoot(i *Instance, s *Spec) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := r.overlay(s, userns, filepath.Join(e.disk(), i.name)); err != nil {
+	layers, own := s.Layers, s.Files
+	if files != "" && plain(s.Layers, s.Files) {
+		layers, own = append(slices.Clone(s.Layers), files), nil
+	}
+	if err := r.overlay(s, layers, userns, filepath.Join(e.disk(), i.name)); err != nil {
 		return err
 	}
 	if r.fd, err = unix.Open("root", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
@@ -76,9 +81,8 @@ func (e *Engine) buildRoot(i *Instance, s *Spec) (err error) {
 			return fmt.Errorf("working directory: %w", err)
 		}
 	}
-	for k, f := range s.Files {
-		source := filepath.Join(e.tmpfs(), i.files[k])
-		if err := r.file(f, source); err != nil {
+	for _, f := range own {
+		if err := r.file(f); err != nil {
 			return fmt.Errorf("file %s: %w", f.Path, err)
 		}
 	}
@@ -117,7 +121,53 @@ func (e *Engine) tryIdmap() error {
 	})
 }
 
-func (r *rootfs) overlay(s *Spec, userns int, disk string) error {
+// plain reports whether layers have nothing but directories on the way to each of the files, and no directory in its
+// place, so that the files can be a layer of their own: over a link in the way that would hide what the link leads to.
+func plain(layers []string, files []File) bool {
+	seen := make(map[string]bool)
+	for _, f := range files {
+		for i, c := range f.Path {
+			if dir := f.Path[:i]; c == '/' && i > 0 && !seen[dir] {
+				if seen[dir] = true; fileType(layers, dir) != unix.S_IFDIR && fileType(layers, dir) != 0 {
+					return false
+				}
+			}
+		}
+		if fileType(layers, f.Path) == unix.S_IFDIR {
+			return false
+		}
+	}
+	return true
+}
+
+// fileType is the type of what layers have at a path, 0 for nothing. The layers come from anywhere: no link in them is
+// followed.
+func fileType(layers []string, p string) uint32 {
+	for _, layer := range slices.Backward(layers) {
+		root, err := unix.Open(layer, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			continue // making the overlay says it better
+		}
+		fd, err := unix.Openat2(root, p[1:], &unix.OpenHow{
+			Flags:   unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC,
+			Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS,
+		})
+		unix.Close(root)
+		if err != nil {
+			continue // not in this layer, or behind what is no directory there
+		}
+		var st unix.Stat_t
+		err = unix.Fstat(fd, &st)
+		unix.Close(fd)
+		if whiteout := st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == 0; err != nil || whiteout {
+			return 0
+		}
+		return st.Mode & unix.S_IFMT
+	}
+	return 0
+}
+
+func (r *rootfs) overlay(s *Spec, layers []string, userns int, disk string) error {
 	for _, d := range []string{"w", "l", "root"} {
 		if err := os.Mkdir(d, 0o755); err != nil {
 			return err
@@ -137,13 +187,13 @@ func (r *rootfs) overlay(s *Spec, userns int, disk string) error {
 		}
 	}
 	var lower []string
-	for k := len(s.Layers) - 1; k >= 0; k-- {
+	for k := len(layers) - 1; k >= 0; k-- {
 		at := "l/" + strconv.Itoa(len(lower))
 		if err := os.Mkdir(at, 0o755); err != nil {
 			return err
 		}
 		attr := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP | unix.MOUNT_ATTR_RDONLY, Userns_fd: uint64(userns)}
-		if err := bind(s.Layers[k], unix.AT_FDCWD, at, attr); err != nil {
+		if err := bind(layers[k], unix.AT_FDCWD, at, attr); err != nil {
 			return fmt.Errorf("layer %d: %w", k, err)
 		}
 		lower = append(lower, at)
@@ -243,15 +293,28 @@ func (r *rootfs) mount(m Mount, userns int) error {
 	return bind(m.Source, target, "", attr)
 }
 
-func (r *rootfs) file(f File, source string) error {
-	target, err := r.open(f.Path, 0o644, 0)
+// file writes a file into the image, wherever links on the way to it lead there, in place of what is there.
+func (r *rootfs) file(f File) error {
+	parent, err := r.open(path.Dir(f.Path), 0o755, unix.O_DIRECTORY)
 	if err != nil {
 		return err
 	}
-	defer unix.Close(target)
-	return bind(source, target, "", &unix.MountAttr{
-		Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV,
-	})
+	defer unix.Close(parent)
+	name := path.Base(f.Path)
+	switch err := unix.Unlinkat(parent, name, 0); err {
+	case nil, unix.ENOENT:
+	case unix.EISDIR:
+		return inTheWay(f.Path)
+	default:
+		return os.NewSyscallError("unlinkat", err)
+	}
+	fd, err := unix.Openat(parent, name, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return os.NewSyscallError("openat", err)
+	}
+	out := os.NewFile(uintptr(fd), f.Path)
+	_, err = out.Write(f.Data)
+	return errors.Join(err, out.Chown(int(r.slot.base), int(r.slot.base)), out.Chmod(f.mode()), out.Close())
 }
 
 // directory makes sure that there is a directory at p. One that is there keeps its mode.

@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -9,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"giggle/engine"
 	"giggle/fault"
@@ -278,6 +281,71 @@ func TestMountsAndFiles(t *testing.T) {
 			t.Errorf("the layer changed: %q, %v", b, err)
 		}
 	})
+}
+
+// Start scripts of public images change the files that are laid over them, move others in their place, and remove them:
+// as root they may, and no other instance sees it. Where the image has links on the way, they are followed inside it.
+func TestFilesArePrivate(t *testing.T) {
+	e := open(t, "")
+	linked := t.TempDir() // /etc/ssl leads to /usr/ssl, and that to nothing
+	if err := errors.Join(os.Mkdir(filepath.Join(linked, "etc"), 0o755), os.Mkdir(filepath.Join(linked, "usr"), 0o755),
+		os.WriteFile(filepath.Join(linked, "usr/kept"), []byte("kept\n"), 0o644),
+		os.Symlink("../usr/ssl", filepath.Join(linked, "etc/ssl")),
+		os.MkdirAll(filepath.Join(linked, "usr/ssl"), 0o755),
+		os.WriteFile(filepath.Join(linked, "usr/ssl/other"), []byte("other\n"), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	removed := t.TempDir() // in a layer above, /etc/ssl is gone
+	if err := errors.Join(os.Mkdir(filepath.Join(removed, "etc"), 0o755),
+		unix.Mknod(filepath.Join(removed, "etc/ssl"), unix.S_IFCHR, 0)); err != nil {
+		t.Fatal(err)
+	}
+	files := []engine.File{
+		{Path: "/etc/hosts", Data: []byte("127.0.0.1 localhost\n")},
+		{Path: "/etc/ssl/certs/ca.crt", Data: []byte("trust\n")},
+	}
+	for name, tt := range map[string]struct {
+		layers []string
+		other  string // what the image has beside the files, and keeps
+	}{
+		"plain":   {[]string{layer}, "/etc/motd"},
+		"linked":  {[]string{layer, linked}, "/usr/ssl/other"},
+		"removed": {[]string{layer, linked, removed}, "/usr/kept"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			spec := func(id string) engine.Spec {
+				s := serving(name + id)
+				s.Layers, s.Files, s.User = tt.layers, files, ""
+				return s
+			}
+			one, other := start(t, e, spec("1")), start(t, e, spec("2"))
+			for _, f := range files {
+				if got := mustGet(t, one, "/read", "path", f.Path); got != string(f.Data) {
+					t.Errorf("%s = %q", f.Path, got)
+				}
+				mustGet(t, one, "/append", "path", f.Path, "text", "mine\n")
+				if got := mustGet(t, one, "/read", "path", f.Path); got != string(f.Data)+"mine\n" {
+					t.Errorf("%s = %q after it was written to", f.Path, got)
+				}
+				mustGet(t, one, "/rename", "from", f.Path, "to", f.Path+".old")
+				mustGet(t, one, "/append", "path", f.Path+".new", "text", "new\n")
+				mustGet(t, one, "/rename", "from", f.Path+".new", "to", f.Path)
+				if got := mustGet(t, one, "/read", "path", f.Path); got != "new\n" {
+					t.Errorf("%s = %q after another was moved there", f.Path, got)
+				}
+				if got := mustGet(t, other, "/read", "path", f.Path); got != string(f.Data) {
+					t.Errorf("%s of the other instance = %q", f.Path, got)
+				}
+			}
+			if got := mustGet(t, one, "/read", "path", tt.other); got == "" {
+				t.Errorf("%s is gone", tt.other)
+			}
+			third := start(t, e, spec("3"))
+			if got := mustGet(t, third, "/read", "path", files[0].Path); got != string(files[0].Data) {
+				t.Errorf("%s of a later instance = %q", files[0].Path, got)
+			}
+		})
+	}
 }
 
 // What a process writes counts as its memory, as on Cloud Run, unless the spec says otherwise.

@@ -1,55 +1,93 @@
 package engine
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"path"
+	"path/filepath"
+	"slices"
 	"sync"
 )
 
-// shared keeps the content of Spec.Files: one copy in memory, however many instances show it (a bundle of certificates
-// has some 200 kB).
+// shared keeps Spec.Files as layers: one copy on the disk, and in its cache, however many instances have it (a bundle of
+// certificates has some 200 kB). An overlay gives each instance a copy of its own of what it changes.
 type shared struct {
-	root *os.Root
-	dir  string
+	dir string
 
 	mu   sync.Mutex
 	uses map[string]int // by name in dir
 }
 
-func newShared(root *os.Root, dir string) *shared {
-	return &shared{root: root, dir: dir, uses: map[string]int{}}
-}
+func newShared(dir string) *shared { return &shared{dir: dir, uses: map[string]int{}} }
 
-// acquire returns the path of a file with this content, below root, and its key for release.
-func (s *shared) acquire(data []byte, mode fs.FileMode) (string, error) {
-	if mode == 0 {
-		mode = 0o444
+// acquire returns the directory of a layer that has those files, and its key for release.
+func (s *shared) acquire(files []File) (layer, key string, err error) {
+	sum := sha256.New()
+	for _, f := range slices.SortedFunc(slices.Values(files), func(a, b File) int { return cmp.Compare(a.Path, b.Path) }) {
+		fmt.Fprintf(sum, "%q %o %d\n", f.Path, f.mode(), len(f.Data))
+		sum.Write(f.Data)
 	}
-	sum := sha256.Sum256(data)
-	name := path.Join(s.dir, fmt.Sprintf("%s-%o", hex.EncodeToString(sum[:]), mode.Perm()))
+	key = "files-" + hex.EncodeToString(sum.Sum(nil))
+	layer = filepath.Join(s.dir, key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.uses[name] == 0 {
-		if err := s.root.WriteFile(name, data, 0o600); err != nil {
-			return "", err
-		}
-		if err := s.root.Chmod(name, mode.Perm()); err != nil {
-			return "", err
+	if s.uses[key] == 0 {
+		if err := writeLayer(layer, files); err != nil {
+			return "", "", errors.Join(err, os.RemoveAll(layer))
 		}
 	}
-	s.uses[name]++
-	return name, nil
+	s.uses[key]++
+	return layer, key, nil
 }
 
-func (s *shared) release(name string) {
+func writeLayer(dir string, files []File) error {
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return err
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	for _, f := range files {
+		name := f.Path[1:]
+		if err := mkdirs(root, filepath.Dir(name)); err != nil {
+			return err
+		}
+		if err := root.WriteFile(name, f.Data, 0o600); err != nil {
+			return err
+		}
+		if err := root.Chmod(name, f.mode()); err != nil { // past the umask
+			return err
+		}
+	}
+	return nil
+}
+
+func mkdirs(root *os.Root, dir string) error {
+	if dir == "." {
+		return nil
+	}
+	if err := mkdirs(root, filepath.Dir(dir)); err != nil {
+		return err
+	}
+	if err := root.Mkdir(dir, 0o755); errors.Is(err, os.ErrExist) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	return root.Chmod(dir, 0o755)
+}
+
+func (s *shared) release(key string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.uses[name]--; s.uses[name] == 0 {
-		delete(s.uses, name)
-		s.root.Remove(name)
+	if s.uses[key]--; s.uses[key] > 0 {
+		return nil
 	}
+	delete(s.uses, key)
+	return os.RemoveAll(filepath.Join(s.dir, key))
 }

@@ -63,11 +63,20 @@ type Mount struct {
 	ReadOnly       bool
 }
 
-// File is a read-only file laid over the image, such as a resolv.conf. It is there also when the image has none.
+// File is a file laid over the image, such as a resolv.conf. It is there also when the image has none. It belongs to
+// the container's root, who may change, move and remove it as any other: start scripts of public images do. What one
+// instance does to it no other one sees.
 type File struct {
 	Path string
 	Data []byte
-	Mode fs.FileMode // permissions; 0 means 0444
+	Mode fs.FileMode // permissions; 0 means 0644
+}
+
+func (f File) mode() fs.FileMode {
+	if f.Mode == 0 {
+		return 0o644
+	}
+	return f.Mode.Perm()
 }
 
 // Sockets are the platform's listeners on 169.254.169.254 inside the instance. Each function is called once, in a

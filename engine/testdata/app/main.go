@@ -182,6 +182,17 @@ func serve() {
 		}
 		return "", f.Close()
 	})
+	answer("/append", func(r *http.Request) (any, error) {
+		f, err := os.OpenFile(r.FormValue("path"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+		if err != nil {
+			return nil, err
+		}
+		_, err = f.WriteString(r.FormValue("text"))
+		return "", errors.Join(err, f.Close())
+	})
+	answer("/rename", func(r *http.Request) (any, error) {
+		return "", os.Rename(r.FormValue("from"), r.FormValue("to"))
+	})
 	answer("/stat", func(r *http.Request) (any, error) {
 		st, err := os.Stat(r.FormValue("path"))
 		if err != nil {
