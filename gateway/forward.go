@@ -35,6 +35,7 @@ func (p *proxy) forward(ctx context.Context, v *visit) {
 		URL: &url.URL{
 			Scheme:     "http",
 			Host:       "instance",
+			Opaque:     opaque(r),
 			Path:       r.URL.Path,
 			RawPath:    r.URL.RawPath,
 			RawQuery:   r.URL.RawQuery,
@@ -63,6 +64,10 @@ func (p *proxy) forward(ctx context.Context, v *visit) {
 		return
 	}
 	defer func() { _ = res.Body.Close() }()
+	if refused := passResponse(v, res); refused != nil {
+		v.refuse(refused)
+		return
+	}
 	to := w.Header()
 	removeHopByHop(res.Header)
 	for name, values := range res.Header {

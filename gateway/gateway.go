@@ -105,6 +105,10 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		v.refuse(refused)
 		return
 	}
+	if refused := frontRefusal(r); refused != nil {
+		v.refuse(refused)
+		return
+	}
 	if refused := g.mayInvoke(r.Header, r.URL.Path, d); refused != nil {
 		v.refuse(refused)
 		return

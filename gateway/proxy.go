@@ -39,6 +39,9 @@ func newProxy(log *slog.Logger) *proxy {
 			}
 			if v := visitOf(res.Request.Context()); v != nil {
 				v.out.whole = res.ContentLength == 0
+				if passResponse(v, res) != nil {
+					return errResponseTooLarge
+				}
 			}
 			return nil
 		},
@@ -92,6 +95,8 @@ func (p *proxy) serve(ctx context.Context, v *visit) {
 // failed answers a request that an instance did not answer.
 func (p *proxy) failed(ctx context.Context, v *visit, err error) {
 	switch {
+	case errors.Is(err, errResponseTooLarge):
+		v.refuse(responseTooLarge)
 	case errors.Is(err, errTooLarge):
 		v.refuse(tooLarge)
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
@@ -104,6 +109,8 @@ func (p *proxy) failed(ctx context.Context, v *visit, err error) {
 		v.refuse(malformed)
 	}
 }
+
+var errResponseTooLarge = errors.New("gateway: the answer is too large")
 
 // viaLease sends a request to the instance that it has a lease on.
 type viaLease struct{}
@@ -120,7 +127,7 @@ func (viaLease) RoundTrip(r *http.Request) (*http.Response, error) {
 func rewrite(pr *httputil.ProxyRequest) {
 	in, out := pr.In, pr.Out
 	// the lease's transport dials its instance, whatever the name
-	out.URL.Scheme, out.URL.Host = "http", "instance"
+	out.URL.Scheme, out.URL.Host, out.URL.Opaque = "http", "instance", opaque(in)
 	// as it came, also what Go would not parse
 	out.URL.RawQuery, out.URL.ForceQuery = in.URL.RawQuery, in.URL.ForceQuery
 	out.Host = in.Host

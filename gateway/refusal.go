@@ -26,6 +26,24 @@ var (
 		title:  "Page not found",
 		text:   "The requested URL was not found on this server.",
 	}
+	reserved = &refusal{
+		status: http.StatusNotFound,
+		title:  "Page not found",
+		text:   notFound.text,
+		note:   "The path is one that Cloud Run reserves for itself; no service gets to see it. See https://cloud.google.com/run/docs/known-issues",
+	}
+	methodNotAllowed = &refusal{
+		status: http.StatusMethodNotAllowed,
+		title:  "Method Not Allowed",
+		text:   "The request method is inappropriate for the URL <code>%s</code>.",
+	}
+	responseTooLarge = &refusal{
+		status: http.StatusInternalServerError,
+		title:  "Server Error",
+		text:   "The server encountered an error and could not complete your request.",
+		note: "The request failed because the HTTP response was larger than the 32 MiB of HTTP/1. Stream it with " +
+			"Transfer-Encoding: chunked, or use HTTP/2. See https://cloud.google.com/run/quotas#request_limits",
+	}
 	external = &refusal{
 		status: http.StatusNotFound,
 		title:  "Page not found",
