@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"giggle/edge/http1"
+	"giggle/edge/http2"
 	"giggle/peer"
 )
 
@@ -106,7 +107,7 @@ func (s *Server) newHTTP(h http.Handler, h2c bool) *http.Server {
 	p.SetHTTP2(true)
 	p.SetUnencryptedHTTP2(h2c)
 	return &http.Server{
-		Handler:           withTLSState(h),
+		Handler:           withTLSState(http2.Refusals(h)),
 		Protocols:         p,
 		ReadHeaderTimeout: readHeaderTimeout,
 		IdleTimeout:       idleTimeout,

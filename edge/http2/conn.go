@@ -1,8 +1,9 @@
-// Package http2 stands between a connection and net/http's HTTP/2 server, which reads two things otherwise than RFC
-// 9113 says: a setting that comes twice in one frame ends the connection, and a request with a field that belongs to
-// HTTP/1's connections is answered with 400 in place of a stream error. A Conn changes such frames so that the server
-// does what it should; all other bytes go through as they are. It judges nothing else: a broken frame is the server's
-// to refuse.
+// Package http2 stands between a connection and net/http's HTTP/2 server, which reads some things otherwise than RFC
+// 9113 says: a setting that comes twice in one frame ends the connection, a request with a field that belongs to
+// HTTP/1's connections is answered with 400 in place of a stream error, and one whose path is malformed, or whose fields
+// are too large, is a stream or connection error in place of an answer. A Conn changes such frames so that the server
+// does what it should, with Refusals; all other bytes go through as they are. It judges nothing else: a broken frame is
+// the server's to refuse.
 package http2
 
 import (
@@ -11,7 +12,10 @@ import (
 	"encoding/binary"
 	"io"
 	"net"
+	"net/http"
+	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/net/http2/hpack"
@@ -33,6 +37,7 @@ const (
 	typeContinuation = 9
 
 	flagAck        = 0x1
+	flagEndStream  = 0x1
 	flagEndHeaders = 0x4
 	flagPadded     = 0x8
 	flagPriority   = 0x20
@@ -58,13 +63,31 @@ type Conn struct {
 	small [256]byte // what frame begins in: most frames need no more, and it is read before the next one comes
 
 	fields *hpack.Decoder
-	bad    bool // a field in the block that is being read belongs to a connection
+	read   request
+	again  *hpack.Encoder // of all blocks, once one of the client's was held back: the tables are not the same any more
+	coded  bytes.Buffer   // what again has written
 }
+
+// request is the field block that is being read.
+type request struct {
+	held   []byte // its frames, as long as it isn't whole
+	flags  byte   // of its HEADERS frame
+	fields []hpack.HeaderField
+	size   int  // as RFC 9113, 6.5.2 counts it
+	bad    bool // one of its fields belongs to a connection
+}
+
+const (
+	// maxFields is how large the fields of a request may be, in bytes: the limit of HTTP/1's head.
+	maxFields = 128 << 10
+	// maxHeld is how much of a block is held until it is whole. More ends the connection.
+	maxHeld = 512 << 10
+)
 
 // NewConn returns a connection whose client is to speak HTTP/2, from the preface on.
 func NewConn(c net.Conn) *Conn {
 	h := &Conn{Conn: c, in: bufio.NewReader(c)}
-	h.fields = hpack.NewDecoder(tableSize, func(f hpack.HeaderField) { h.bad = h.bad || ofConnection(f) })
+	h.fields = hpack.NewDecoder(tableSize, h.read.add)
 	h.fields.SetMaxStringLength(maxField)
 	return h
 }
@@ -147,6 +170,11 @@ func (c *Conn) next() error {
 			continue
 		}
 		length := int(c.frame[0])<<16 | int(binary.BigEndian.Uint16(c.frame[1:]))
+		if held := c.read.held; (len(held) > 0) != (c.frame[3] == typeContinuation) || len(held) > 0 && length > maxPayload {
+			// Within a block there are its CONTINUATION frames only, and none without one (RFC 9113, 4.3): the end.
+			c.out, c.plain = append(held, c.frame...), true
+			return nil
+		}
 		if !seen(c.frame[3]) || length > maxPayload {
 			c.out, c.rest = c.frame, length
 			c.frame, c.want = nil, 0
@@ -192,31 +220,143 @@ func settings(frame []byte) []byte {
 // server treats a request with it as malformed, as it should.
 var spoiler = []byte{0, 1, 'X', 0}
 
-// block looks into a HEADERS or CONTINUATION frame. It returns what the server is to read: the frame, and where a field
-// must not be in HTTP/2, the spoiler after it.
+// add takes one field of the block.
+func (r *request) add(f hpack.HeaderField) {
+	r.bad = r.bad || ofConnection(f)
+	if r.size += len(f.Name) + len(f.Value) + 32; r.size <= maxFields || f.IsPseudo() && len(f.Value) < 256 {
+		r.fields = append(r.fields, f)
+	}
+}
+
+// get returns the value of a field, "" for none.
+func (r *request) get(name string) string {
+	for _, f := range r.fields {
+		if f.Name == name {
+			return f.Value
+		}
+	}
+	return ""
+}
+
+// block looks into a HEADERS or CONTINUATION frame. It returns what the server is to read: nothing until the block is
+// whole, then its frames, and where a field must not be in HTTP/2, the spoiler after them.
 func (c *Conn) block(frame []byte) []byte {
-	fragment := frame[headLength:]
+	fragment, r := frame[headLength:], &c.read
 	if frame[3] == typeHeaders {
-		c.bad = false
+		clear(r.fields)
+		*r = request{held: r.held, flags: frame[4], fields: r.fields[:0]}
 		fragment = withoutPadding(fragment, frame[4])
 	}
-	if _, err := c.fields.Write(fragment); err != nil {
+	last := frame[4]&flagEndHeaders != 0
+	_, err := c.fields.Write(fragment)
+	if err == nil && last {
+		err = c.fields.Close()
+	}
+	if len(r.held) > 0 || !last {
+		r.held = append(r.held, frame...)
+		frame = r.held
+	}
+	switch {
+	case err != nil || len(r.held) > maxHeld:
 		c.plain = true // the server's table is not what ours is from here on, and it ends the connection
-		return frame
+	case !last:
+		return nil
 	}
-	if frame[4]&flagEndHeaders == 0 {
-		return frame
+	r.held = nil
+	if status := r.refused(); !c.plain && (status != "" || c.again != nil) {
+		return c.write(frame[5:headLength], status)
 	}
-	if err := c.fields.Close(); err != nil {
-		c.plain = true
-		return frame
-	}
-	if c.bad {
-		frame[4] &^= flagEndHeaders
+	if r.bad && !c.plain {
+		frame[lastFrame(frame)+4] &^= flagEndHeaders
 		frame = append(frame, head(len(spoiler), typeContinuation, flagEndHeaders, frame[5:headLength])...)
 		frame = append(frame, spoiler...)
 	}
 	return frame
+}
+
+// lastFrame is where the last of some frames begins.
+func lastFrame(frames []byte) int {
+	for at := 0; ; {
+		next := at + headLength + (int(frames[at])<<16 | int(binary.BigEndian.Uint16(frames[at+1:])))
+		if next >= len(frames) {
+			return at
+		}
+		at = next
+	}
+}
+
+// refused is the status that a request is to be answered with which the server would not answer, or "".
+func (r *request) refused() string {
+	path := r.get(":path")
+	switch {
+	case r.size > maxFields && (path != "" || r.get(":method") != ""):
+		return "431"
+	case path == "" || strings.HasPrefix(path, "/") && !strings.HasPrefix(path, "//") && !strings.Contains(path, "%"):
+		return "" // a control character is an error of the stream, as it should be
+	}
+	if _, err := url.ParseRequestURI(path); err != nil {
+		return "400"
+	}
+	return ""
+}
+
+// refusal is the field that tells Refusals of a status. Who sends it gets what they ask for.
+const refusal = "giggle-refused"
+
+// write writes the block that was read anew, for a server whose table is to stay empty: with a status, a request with
+// nothing in it but that, and what routes it.
+func (c *Conn) write(stream []byte, status string) []byte {
+	if c.again == nil {
+		c.again = hpack.NewEncoder(&c.coded)
+		c.again.SetMaxDynamicTableSize(0)
+	}
+	c.coded.Reset()
+	for _, f := range c.read.fields {
+		switch {
+		case status == "":
+		case f.Name == ":path":
+			f.Value = "/"
+		case f.Name != ":method" && f.Name != ":scheme" && f.Name != ":authority":
+			continue
+		}
+		_ = c.again.WriteField(f) // into memory
+	}
+	if status != "" {
+		_ = c.again.WriteField(hpack.HeaderField{Name: refusal, Value: status})
+	} else if c.read.bad {
+		c.coded.Write(spoiler)
+	}
+	return frames(c.coded.Bytes(), c.read.flags&flagEndStream, stream)
+}
+
+// frames are those of a block: HEADERS with flags, and CONTINUATION as far as it takes more.
+func frames(block []byte, flags byte, stream []byte) []byte {
+	var out []byte
+	kind := byte(typeHeaders)
+	for {
+		n := min(len(block), maxPayload)
+		if n == len(block) {
+			flags |= flagEndHeaders
+		}
+		out = append(append(out, head(n, kind, flags, stream)...), block[:n]...)
+		if block = block[n:]; len(block) == 0 {
+			return out
+		}
+		kind, flags = typeContinuation, 0
+	}
+}
+
+// Refusals answers the requests that a Conn has found to be ones that the server wouldn't answer.
+func Refusals(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if v := r.Header[http.CanonicalHeaderKey(refusal)]; len(v) == 1 && r.ProtoMajor == 2 {
+			if code, err := strconv.Atoi(v[0]); err == nil && code >= 400 && code < 500 {
+				http.Error(w, v[0]+" "+http.StatusText(code), code)
+				return
+			}
+		}
+		h.ServeHTTP(w, r)
+	})
 }
 
 // withoutPadding is the field block fragment of a HEADERS frame (RFC 9113, 6.2); nothing, where the frame is broken.

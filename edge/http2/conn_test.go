@@ -44,7 +44,11 @@ func newClient() *client {
 func (c *client) headers(t *testing.T, stream uint32, parts int, padding uint8, fields ...string) {
 	t.Helper()
 	c.block.Reset()
-	for _, f := range append([]string{":method: GET", ":scheme: https", ":path: /", ":authority: a"}, fields...) {
+	pseudo := []string{":method: GET", ":scheme: https", ":path: /", ":authority: a"}
+	if len(fields) > 0 && strings.HasPrefix(fields[0], ":path: ") {
+		pseudo[2], fields = fields[0], fields[1:]
+	}
+	for _, f := range append(pseudo, fields...) {
 		at := strings.Index(f[1:], ": ") + 1
 		if err := c.WriteField(hpack.HeaderField{Name: f[:at], Value: f[at+2:]}); err != nil {
 			t.Fatal(err)
@@ -131,6 +135,101 @@ func TestFieldsOfConnections(t *testing.T) {
 	}
 }
 
+// A request with a malformed path, or with fields that are too large, is one that Refusals answers; those after it are
+// read as they were written, also what they find in the table that it filled.
+func TestRefused(t *testing.T) {
+	long := strings.Repeat("c", 60<<10)
+	requests := []struct {
+		path   string
+		fields []string
+		want   string // of the refusal
+	}{
+		{"/", []string{"a: b"}, ""},
+		{"/%zz", []string{"a: b", "cookie: secret"}, "400"},
+		{"/", []string{"a: b", "cookie: secret"}, ""},
+		{"/%", nil, "400"},
+		{"/a%2", nil, "400"},
+		{"/a?b=%zz", nil, ""}, // a query may be anything
+		{"nowhere", nil, "400"},
+		{"//[", nil, ""},
+		{"*", nil, ""},
+		{"/%41|é", nil, ""},
+		{"//x/y", nil, ""},
+		{"/", []string{"a: " + long, "b: " + long}, ""},
+		{"/", []string{"a: " + long, "b: " + long, "c: " + long}, "431"},
+		{"/", []string{"a: b", "x: 1", "connection: close"}, "malformed"},
+		{"/%zz", []string{"a: " + long, "b: " + long, "c: " + long}, "431"},
+		{"/" + long, []string{"b: " + long, "c: " + long}, "431"},
+		{"/" + long, []string{"a: b"}, ""},
+	}
+	for _, parts := range []int{13, 40} {
+		c := newClient()
+		for i, r := range requests {
+			c.headers(t, uint32(2*i+1), parts, 0, append([]string{":path: " + r.path}, r.fields...)...)
+			if err := c.WriteData(uint32(2*i+1), true, []byte("some data")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		in := mended.NewConn(from{r: &c.Buffer})
+		if _, err := io.ReadFull(in, make([]byte, len(http2.ClientPreface))); err != nil {
+			t.Fatal(err)
+		}
+		server := http2.NewFramer(io.Discard, in)
+		server.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+		for i, r := range requests {
+			f, err := server.ReadFrame()
+			var malformed http2.StreamError
+			switch head, _ := f.(*http2.MetaHeadersFrame); {
+			case r.want == "malformed":
+				if !errors.As(err, &malformed) || malformed.StreamID != uint32(2*i+1) {
+					t.Errorf("%d parts, request %d: %v, want it malformed", parts, i, err)
+				}
+			case err != nil:
+				t.Fatalf("%d parts, request %d: %v", parts, i, err)
+			case r.want == "" && (head.PseudoValue("path") != r.path || len(head.RegularFields()) != len(r.fields)):
+				t.Errorf("%d parts, request %d: %.200v", parts, i, head.Fields)
+			case r.want != "" && (head.PseudoValue("path") != "/" || head.PseudoValue("authority") != "a" ||
+				len(head.RegularFields()) != 1 || head.RegularFields()[0].Value != r.want):
+				t.Errorf("%d parts, request %d: %.200v, want %s", parts, i, head.Fields, r.want)
+			case !head.StreamEnded():
+				t.Errorf("%d parts, request %d doesn't end its stream", parts, i)
+			}
+			if f, err := server.ReadFrame(); err != nil || string(f.(*http2.DataFrame).Data()) != "some data" {
+				t.Fatalf("%d parts, request %d: then %v, %v", parts, i, f, err)
+			}
+		}
+	}
+}
+
+// What breaks into a block goes through as it came: the server ends such a connection.
+func TestBrokenBlocks(t *testing.T) {
+	for name, write := range map[string]func(*client) error{
+		"a ping in a block": func(c *client) error {
+			return errors.Join(c.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: []byte{0x82}}),
+				c.WritePing(false, [8]byte{1}), c.WriteContinuation(1, true, []byte{0x84}))
+		},
+		"another request in a block": func(c *client) error {
+			return errors.Join(c.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: []byte{0x82}}),
+				c.WriteHeaders(http2.HeadersFrameParam{StreamID: 3, BlockFragment: []byte{0x82}, EndHeaders: true}))
+		},
+		"the rest of no block": func(c *client) error { return c.WriteContinuation(1, true, []byte{0x82}) },
+		"a table that isn't one": func(c *client) error {
+			return c.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: []byte{0xff, 0xff, 0xff, 0x7f},
+				EndHeaders: true})
+		},
+	} {
+		c := newClient()
+		if err := errors.Join(write(c), c.WritePing(false, [8]byte{9})); err != nil {
+			t.Fatal(err)
+		}
+		want := bytes.Clone(c.Bytes())
+		got, err := io.ReadAll(mended.NewConn(from{r: &c.Buffer}))
+		if err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%s: %q, %v, want %q", name, got, err, want)
+		}
+	}
+}
+
 // The last of a setting holds.
 func TestSettings(t *testing.T) {
 	c := newClient()
@@ -204,7 +303,7 @@ func TestDeadline(t *testing.T) {
 	}
 }
 
-// However the bytes come, the same are read, and no more than the spoilers beyond those that came.
+// However the bytes come, the same are read, and no more beyond those that came than blocks that are written anew.
 func FuzzConn(f *testing.F) {
 	t := &testing.T{}
 	c := newClient()
@@ -220,7 +319,7 @@ func FuzzConn(f *testing.F) {
 		if !bytes.Equal(whole, single) || err != nil || err2 != nil {
 			t.Fatalf("%q read at once is %q (%v), byte by byte %q (%v)", b, whole, err, single, err2)
 		}
-		if frames := len(b) / 9; len(whole) > len(b)+13*frames {
+		if frames := len(b) / 9; len(whole) > len(b)+frames*(130<<10) {
 			t.Fatalf("%d bytes became %d", len(b), len(whole))
 		}
 	})
