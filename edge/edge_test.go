@@ -286,6 +286,17 @@ func TestRouting(t *testing.T) {
 		!strings.Contains(got, "UNIMPLEMENTED") {
 		t.Errorf("an API that is not there = %d %s", res.StatusCode, got)
 	}
+	// Nor is a region that isn't one an API that isn't there.
+	for host, want := range map[string]string{
+		"us-central1-a-run.googleapis.com": "is a zone; its region is us-central1.",
+		"us-central-run.googleapis.com":    "is not a region of Google Cloud.",
+		"mars-1-run.googleapis.com":        "is not a region of Google Cloud.",
+		"made-up.googleapis.com":           "is not implemented by Giggle.",
+	} {
+		if _, got := get(t, f.client(t, true), "https://"+host+"/", ""); !strings.Contains(got, want) {
+			t.Errorf("%s: %s, want %q", host, got, want)
+		}
+	}
 	call, err := http.NewRequestWithContext(t.Context(), "POST",
 		"https://logging.googleapis.com/google.logging.v2.LoggingServiceV2/ListLogEntries", nil)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"giggle/fault"
+	"giggle/resource"
 	"giggle/rest"
 )
 
@@ -88,8 +89,22 @@ func (rt *Router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	err := fault.New(fault.NotFound, "Giggle does not serve the host %q.", n.Host)
 	if n.Class == API {
 		err = fault.New(fault.Unimplemented, "The API %s is not implemented by Giggle.", n.API)
+		if region := rt.regionOf(n.Host); region != "" {
+			err = fault.From(resource.CheckRegion(region))
+		}
 	}
 	rest.WriteError(w, r, rest.NewFailure("", err))
+}
+
+// regionOf is what stands in the place of a region before the name of an API that is served, where it is none: the
+// "mars" of mars-run.googleapis.com.
+func (rt *Router) regionOf(host string) string {
+	for api := range rt.to.API {
+		if region, ok := strings.CutSuffix(host, "-"+api); ok && !resource.IsRegion(region) {
+			return region
+		}
+	}
+	return ""
 }
 
 // isLocal reports whether host is the machine itself and no product.

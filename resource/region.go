@@ -3,6 +3,8 @@ package resource
 import (
 	"slices"
 	"strings"
+
+	"giggle/fault"
 )
 
 // regions are the locations of Cloud Run that gcloud 528 offers, each with the two letters that stand for it in
@@ -35,6 +37,22 @@ func Regions() []string {
 
 // IsRegion reports whether there is a region of that name.
 func IsRegion(name string) bool { return regions[name] != "" }
+
+// CheckRegion fails with NotFound for a name that is no region's, and says what is meant by a zone and by capitals.
+func CheckRegion(name string) error {
+	if IsRegion(name) {
+		return nil
+	}
+	const list = "`gcloud run regions list` shows the regions."
+	lower := strings.ToLower(name)
+	if i := strings.LastIndexByte(lower, '-'); i > 0 && i == len(lower)-2 && IsRegion(lower[:i]) {
+		return fault.New(fault.NotFound, "Location %.60q is a zone; its region is %s. %s", name, lower[:i], list)
+	}
+	if IsRegion(lower) {
+		return fault.New(fault.NotFound, "Location %.60q is not a region; %s is. %s", name, lower, list)
+	}
+	return fault.New(fault.NotFound, "Location %.60q is not a region of Google Cloud. %s", name, list)
+}
 
 // RegionCode returns the two letters of a region in service URLs, or "".
 func RegionCode(name string) string { return regions[name] }

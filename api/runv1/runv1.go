@@ -204,9 +204,10 @@ func (s *Server) at(ctx context.Context, h handler, r *rest.Request, project, re
 	if err != nil {
 		return nil, err
 	}
-	if region != "-" && !resource.IsRegion(region) {
-		return nil, fault.New(fault.NotFound,
-			"Location %q is not one of Cloud Run's. `gcloud run regions list` shows them.", region)
+	if region != "-" {
+		if err := resource.CheckRegion(region); err != nil {
+			return nil, err
+		}
 	}
 	return h(ctx, r, target{p, resource.Location{Project: p.ID, Location: region}, id})
 }

@@ -51,8 +51,8 @@ func (s *Builds) SubmitBuild(ctx context.Context, r *runpb.SubmitBuildRequest) (
 	if err != nil {
 		return nil, err
 	}
-	if !resource.IsRegion(in.Location) {
-		return nil, fault.New(fault.NotFound, "Location %q is not one of Cloud Run's.", in.Location)
+	if err := resource.CheckRegion(in.Location); err != nil {
+		return nil, err
 	}
 	if r.GetWorkerPool() != "" {
 		return nil, fault.NotImplemented("workerPool", "worker pools are not implemented")

@@ -15,7 +15,6 @@ import (
 	"giggle/api/guard"
 	"giggle/api/operations"
 	"giggle/api/policies"
-	"giggle/fault"
 	"giggle/iam"
 	"giggle/operation"
 	"giggle/resource"
@@ -129,9 +128,10 @@ func (s *Server) location(name string) (resource.Location, resource.Project, err
 	if err != nil {
 		return in, resource.Project{}, err
 	}
-	if in.Location != "-" && !resource.IsRegion(in.Location) {
-		return in, resource.Project{},
-			fault.New(fault.NotFound, "Location %.60q is not one of Cloud Run's.", in.Location)
+	if in.Location != "-" {
+		if err := resource.CheckRegion(in.Location); err != nil {
+			return in, resource.Project{}, err
+		}
 	}
 	p, err := s.Project(in.Project)
 	in.Project = p.ID
