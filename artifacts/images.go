@@ -27,8 +27,7 @@ func (a *Artifacts) Resolve(ctx context.Context, project, ref string) (_ string,
 	}
 	if r.Repository.Project != project && IsLegacy(r.Repository) {
 		return "", withReason(ReasonContainerMissing, fault.NotFound,
-			"Image '%s' not found in project %s. Foreign images come from the local mirror (`giggle images add`).", ref,
-			project)
+			"Image '%s' not found in project %s. %s", ref, project, HowToBring(ref))
 	}
 	if r.Repository.Project != project {
 		return "", withReason(ReasonContainerDenied, fault.PermissionDenied,

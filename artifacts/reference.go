@@ -1,6 +1,7 @@
 package artifacts
 
 import (
+	"fmt"
 	"net/url"
 	"regexp"
 	"strings"
@@ -168,6 +169,12 @@ func (r Reference) Name() string {
 	return r.Image.String()
 }
 
+// HowToBring says how an image of another registry comes to this platform.
+func HowToBring(reference string) string {
+	return fmt.Sprintf("`sudo giggle images pull %[1]s` brings it from its registry, and `sudo giggle images add %[1]s FILE` from a file.",
+		reference)
+}
+
 // ParseReference reads "HOST/PROJECT/REPOSITORY/IMAGE" with ":TAG", "@DIGEST", both or neither. It fails with
 // InvalidArgument; NotFound is for a reference to another registry.
 func ParseReference(s string) (Reference, error) {
@@ -178,7 +185,8 @@ func ParseReference(s string) (Reference, error) {
 	registry, ok := ParseHost(host)
 	if !ok {
 		return Reference{}, fault.New(fault.NotFound,
-			"'%s' is not in this platform's Artifact Registry, whose images are LOCATION%s/PROJECT/REPOSITORY/IMAGE. Foreign images come from the local mirror (`giggle images add`).", s, hostSuffix)
+			"'%s' is not in this platform's Artifact Registry, whose images are LOCATION%s/PROJECT/REPOSITORY/IMAGE. %s", s,
+			hostSuffix, HowToBring(s))
 	}
 	r := Reference{Tag: "latest", host: registry}
 	rest, digest, pinned := strings.Cut(rest, "@")

@@ -437,8 +437,13 @@ func (c *Cloud) openServices(context.Context) error {
 		},
 	})
 	c.reconciler = run.NewReconciler(run.ReconcilerConfig{
-		Services:  c.services,
-		Images:    dataplane.Images{Artifacts: c.artifacts, Foreign: c.puller, Blobs: c.blobs},
+		Services: c.services,
+		Images: dataplane.Images{
+			Artifacts: c.artifacts,
+			Foreign:   c.puller,
+			Blobs:     c.blobs,
+			Project:   c.projects.Find,
+		},
 		Instances: dataplane.Instances{Scaler: c.scaler, Attempts: operation.NewAttempts(c.store)},
 		Routes:    dataplane.Routes{Gateway: c.gateway, Scaler: c.scaler},
 		Project:   c.projects.Find,

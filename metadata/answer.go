@@ -67,11 +67,14 @@ func (s *server) wait(r *http.Request, etag string) error {
 	}
 }
 
+// isTrue reads a parameter as clients spell it: TRUE in Go's library, True in Python's, 1 by hand.
+func isTrue(s string) bool { return strings.EqualFold(s, "true") || s == "1" }
+
 // render makes the answer about a node: a directory's listing, a value as text, or JSON. recursive answers in JSON and
 // the others in text, unless alt says otherwise.
 func (s *server) render(r *http.Request, node any) (answer, error) {
 	q := r.URL.Query()
-	recursive, alt := q.Get("recursive") == "true", q.Get("alt")
+	recursive, alt := isTrue(q.Get("recursive")), strings.ToLower(q.Get("alt"))
 	if alt != "" && alt != "text" && alt != "json" {
 		return answer{}, badRequest("alt must be text or json")
 	}

@@ -94,7 +94,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		text(w, "v1/\n")
 		return
 	// the older name
-	case r.Header.Get("Metadata-Flavor") != "Google" && r.Header.Get("X-Google-Metadata-Request") != "True":
+	case !strings.EqualFold(r.Header.Get("Metadata-Flavor"), "Google") && !isTrue(r.Header.Get("X-Google-Metadata-Request")):
 		fail(w, http.StatusForbidden, "Missing required header: Metadata-Flavor: Google")
 		return
 	}
@@ -109,7 +109,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	a, err := s.render(r, node)
-	if err == nil && r.URL.Query().Get("wait_for_change") == "true" {
+	if err == nil && isTrue(r.URL.Query().Get("wait_for_change")) {
 		if err = s.wait(r, a.etag()); err == nil {
 			a, err = s.render(r, node) // a token may be another one by now
 		}
@@ -151,7 +151,7 @@ func (s *server) find(path string) (node any, ok bool) {
 func (s *server) token(r *http.Request) (any, error) {
 	scopes := s.id.Scopes
 	if want := r.URL.Query().Get("scopes"); want != "" {
-		scopes = strings.Split(want, ",")
+		scopes = strings.FieldsFunc(want, func(c rune) bool { return c == ',' || c == ' ' })
 		for _, x := range scopes {
 			if !slices.Contains(s.id.Scopes, x) &&
 				!slices.Contains(s.id.Scopes, "https://www.googleapis.com/auth/cloud-platform") {
@@ -177,7 +177,7 @@ func (s *server) identity(r *http.Request) (any, error) {
 		return nil, badRequest("non-empty audience parameter required")
 	}
 	// The claims that format=full and licenses add are about a virtual machine: Cloud Run has none to add.
-	if f := q.Get("format"); f != "" && f != "standard" && f != "full" {
+	if f := q.Get("format"); f != "" && !strings.EqualFold(f, "standard") && !strings.EqualFold(f, "full") {
 		return nil, badRequest("format must be standard or full")
 	}
 	if l := q.Get("licenses"); l != "" && !strings.EqualFold(l, "true") && !strings.EqualFold(l, "false") {

@@ -23,6 +23,7 @@ type Images struct {
 	Artifacts *artifacts.Artifacts
 	Foreign   *mirror.Puller
 	Blobs     *blob.Dir // that foreign images are copied to
+	Project   resource.FindProject
 }
 
 // Resolve returns the reference of an image with its digest. It fails with NotFound.
@@ -37,7 +38,7 @@ func (r Images) Resolve(ctx context.Context, project, ref string) (string, error
 	}
 	m, err := r.Foreign.Copy(ctx, name, r.Blobs, nil)
 	if fault.Is(err, fault.NotFound) {
-		return "", missing
+		return "", r.elsewhere(ref, missing)
 	}
 	if err != nil && ctx.Err() == nil && fault.From(err).Code != fault.Internal {
 		f := fault.From(err)
@@ -52,6 +53,24 @@ func (r Images) Resolve(ctx context.Context, project, ref string) (string, error
 		return "", err
 	}
 	return mirror.Repository(name) + "@" + m.Digest, nil
+}
+
+// elsewhere is the fault of an image that nobody has: where it would be in a project that isn't on this platform,
+// Google's own for one, it says how it comes here.
+func (r Images) elsewhere(ref string, missing error) error {
+	image, err := artifacts.ParseReference(ref)
+	if err != nil {
+		return missing
+	}
+	if _, err := r.Project(image.Repository.Project); err == nil {
+		return missing
+	}
+	return &fault.Error{
+		Code:    fault.NotFound,
+		Message: "Image '" + ref + "' not found: this platform has no project " + image.Repository.Project + ". " + artifacts.HowToBring(ref),
+		Reason:  artifacts.ReasonContainerMissing,
+		Cause:   missing,
+	}
 }
 
 // Instances is the scaler as the reconciler sees it.
