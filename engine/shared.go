@@ -12,8 +12,8 @@ import (
 	"sync"
 )
 
-// shared keeps Spec.Files as layers: one copy on the disk, and in its cache, however many instances have it (a bundle of
-// certificates has some 200 kB). An overlay gives each instance a copy of its own of what it changes.
+// shared keeps Spec.Files as layers: one copy on the disk, and in its cache, however many instances have it (a bundle
+// of certificates has some 200 kB). An overlay gives each instance a copy of its own of what it changes.
 type shared struct {
 	dir string
 

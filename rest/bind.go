@@ -24,16 +24,21 @@ func bindQuery(msg protoreflect.Message, q url.Values) error {
 	slices.Sort(names) // the first error must not depend on map order
 	for _, name := range names {
 		if !hasPath(msg.Descriptor(), name) {
-			e := fault.New(fault.InvalidArgument,
-				"Invalid JSON payload received. Unknown name %q: Cannot bind query parameter. Field '%s' could not be found in request message.", name, name)
-			e.Fields = []fault.Field{{Path: name, Description: e.Message}}
-			return e
+			return unknownParameter(name)
 		}
 		if err := setPath(msg, name, q[name]); err != nil {
 			return fault.Invalid(name, "%s", err)
 		}
 	}
 	return nil
+}
+
+// unknownParameter is the fault of a query parameter that a request doesn't have.
+func unknownParameter(name string) error {
+	e := fault.New(fault.InvalidArgument,
+		"Invalid JSON payload received. Unknown name %q: Cannot bind query parameter. Field '%s' could not be found in request message.", name, name)
+	e.Fields = []fault.Field{{Path: name, Description: e.Message}}
+	return e
 }
 
 func fieldByName(d protoreflect.MessageDescriptor, name string) protoreflect.FieldDescriptor {

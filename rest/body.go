@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -50,8 +51,8 @@ func countJSON(text []byte) int {
 	return n
 }
 
-// decodeBody fills msg, or its field, from a JSON body. Strictly first; a body whose only fault is unknown fields is
-// read without them, and the paths of those are returned for the log. An unknown enum value is never dropped.
+// decodeBody fills msg, or its field, from a JSON body, and returns the paths of the fields in it that there are none
+// of. An unknown enum value is an error.
 func decodeBody(body []byte, msg proto.Message, field string) (unknown []string, err error) {
 	if len(bytes.TrimSpace(body)) == 0 {
 		return nil, nil
@@ -99,6 +100,51 @@ func decodeBody(body []byte, msg proto.Message, field string) (unknown []string,
 		return nil, badPayload(body, errors.New(text))
 	}
 	return p.unknown, nil
+}
+
+// unknownFields is the fault of a body with fields that a message doesn't have, in the words of Google's front end:
+// what a client believes to have set must not be lost without a word.
+func unknownFields(paths []string) error {
+	const most = 10 // are named
+	e := fault.New(fault.InvalidArgument, "")
+	var lines []string
+	for _, path := range paths[:min(len(paths), most)] {
+		parent, name := "", path
+		if i := strings.LastIndexByte(path, '.'); i >= 0 {
+			parent, name = path[:i], path[i+1:]
+		}
+		at := ""
+		if parent != "" {
+			at = fmt.Sprintf(" at '%s'", clip(parent))
+		}
+		line := fmt.Sprintf("Invalid JSON payload received. Unknown name %q%s: Cannot find field.", clip(name), at)
+		lines = append(lines, line)
+		e.Fields = append(e.Fields, fault.Field{Path: clip(parent), Description: line})
+	}
+	e.Message = strings.Join(lines, "\n")
+	return e
+}
+
+// pathOf is the path of the first field of that name in a JSON tree, "" for none.
+func pathOf(tree any, name string) string {
+	switch t := tree.(type) {
+	case map[string]any:
+		if _, ok := t[name]; ok {
+			return name
+		}
+		for _, key := range slices.Sorted(maps.Keys(t)) {
+			if p := pathOf(t[key], name); p != "" {
+				return key + "." + p
+			}
+		}
+	case []any:
+		for i, v := range t {
+			if p := pathOf(v, name); p != "" {
+				return fmt.Sprintf("[%d].%s", i, p)
+			}
+		}
+	}
+	return ""
 }
 
 func badPayload(body []byte, err error) error {

@@ -2,11 +2,13 @@ package rest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -31,7 +33,6 @@ type Request struct {
 
 	held  *claim
 	limit int64
-	warn  func(unknown string)
 }
 
 // Raw is an answer in bytes. Status 0 means 200. Body is closed if it is an io.Closer; nil is empty.
@@ -99,9 +100,9 @@ func (m *Mux) HandleFunc(method, pattern, rpc string, fn Func, options ...RouteO
 
 func (x *exchange) serveFunc(ctx context.Context) error {
 	if x.route.query != nil {
-		for name := range x.query {
+		for _, name := range slices.Sorted(maps.Keys(x.query)) {
 			if !slices.Contains(x.route.query, name) {
-				return fault.Invalid(clip(name), "Unknown name %q: Cannot bind query parameter.", clip(name))
+				return unknownParameter(clip(name))
 			}
 		}
 	}
@@ -130,9 +131,6 @@ func (x *exchange) request() *Request {
 		Media:   x.format.media,
 		held:    x.held,
 		limit:   x.route.maxBody,
-		warn: func(unknown string) {
-			x.mux.opts.Log.Warn("unknown fields in a request", "request", x.id, "rpc", x.route.rpc, "fields", unknown)
-		},
 	}
 }
 
@@ -218,8 +216,8 @@ func (r *Request) ReadBody() ([]byte, error) {
 	return readBody(r.Request, r.held, limit)
 }
 
-// DecodeJSON reads the body into v, which is a pointer. Unknown fields are logged and skipped; an empty body leaves v
-// as it is; anything else that does not fit is an InvalidArgument fault with the place.
+// DecodeJSON reads the body into v, which is a pointer. An empty body leaves v as it is; anything that does not fit, a
+// field that v doesn't have among it, is an InvalidArgument fault with the place.
 func (r *Request) DecodeJSON(v any) error {
 	body, err := r.ReadBody()
 	if err != nil {
@@ -237,12 +235,15 @@ func (r *Request) DecodeJSON(v any) error {
 	dec := json.NewDecoder(bytes.NewReader(body))
 	dec.DisallowUnknownFields()
 	err = dec.Decode(v)
-	if err != nil && strings.HasPrefix(err.Error(), "json: unknown field ") {
-		if r.warn != nil {
-			r.warn(clip(strings.TrimPrefix(err.Error(), "json: unknown field ")))
+	if err != nil {
+		if quoted, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
+			name := strings.Trim(quoted, `"`)
+			var tree any
+			if json.Unmarshal(body, &tree) == nil {
+				name = cmp.Or(pathOf(tree, name), name)
+			}
+			return unknownFields([]string{strings.ReplaceAll(name, ".[", "[")})
 		}
-		dec = json.NewDecoder(bytes.NewReader(body))
-		err = dec.Decode(v)
 	}
 	if err == nil {
 		if _, end := dec.Token(); !errors.Is(end, io.EOF) {

@@ -2,7 +2,9 @@ package rest
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"reflect"
 	"slices"
@@ -276,6 +278,50 @@ func TestDecodeBodyPrunesOnlyUnknownFields(t *testing.T) {
 	}
 	if want := []string{"cleanupPolicies.p.z", "dockerConfig.y", "x"}; !slices.Equal(unknown, want) {
 		t.Errorf("unknown = %v, want %v", unknown, want)
+	}
+}
+
+// A field that a message doesn't have is named as Google's front end names it, wherever it is.
+func TestUnknownFields(t *testing.T) {
+	type thing struct {
+		Policy struct {
+			Bindings []struct {
+				Role string `json:"role"`
+			} `json:"bindings"`
+		} `json:"policy"`
+	}
+	const one = "Invalid JSON payload received. Unknown name %s: Cannot find field."
+	for body, want := range map[string]string{
+		`{"x":1}`:                                          `"x"`,
+		`{"name":"n","x":null}`:                            `"x"`,
+		`{"dockerConfig":{"y":{}}}`:                        `"y" at 'dockerConfig'`,
+		`{"docker_config":{"y":1}}`:                        `"y" at 'docker_config'`,
+		`{"cleanupPolicies":{"p":{"z":1}}}`:                `"z" at 'cleanupPolicies.p'`,
+		`{"labels":{"any":"thing"},"X":1}`:                 `"X"`,
+		`{"cleanupPolicies":{"p":{"condition":{"q":[]}}}}`: `"q" at 'cleanupPolicies.p.condition'`,
+	} {
+		unknown, err := decodeBody([]byte(body), new(artifactregistrypb.Repository), "*")
+		if got := unknownFields(unknown).Error(); err != nil || got != fmt.Sprintf(one, want) {
+			t.Errorf("%s: %q, %v, want %s", body, got, err, want)
+		}
+	}
+	for body, want := range map[string]string{
+		`{"x":1}`:             `"x"`,
+		`{"policy":{"y":[]}}`: `"y" at 'policy'`,
+		`{"policy":{"bindings":[{"rôle":"r"}]}}`:         `"rôle" at 'policy.bindings[0]'`,
+		`{"policy":{"bindings":[{"role":"r"},{"z":1}]}}`: `"z" at 'policy.bindings[1]'`,
+	} {
+		r := &Request{
+			Request: httptest.NewRequest("POST", "/", strings.NewReader(body)),
+			limit:   1 << 20,
+			held:    &claim{bodies: NewBodies(DefaultBodies), ctx: t.Context()},
+		}
+		if err := r.DecodeJSON(new(thing)); err == nil || err.Error() != fmt.Sprintf(one, want) {
+			t.Errorf("%s: %v, want %s", body, err, want)
+		}
+	}
+	if got := strings.Count(unknownFields(make([]string, 1000)).Error(), "\n"); got > 20 {
+		t.Errorf("a thousand fields are %d lines", got)
 	}
 }
 

@@ -152,8 +152,7 @@ func (x *exchange) decode(v any) error {
 				return err
 			}
 			if len(unknown) > 0 {
-				x.mux.opts.Log.Warn("unknown fields in a request", "request", x.id, "rpc", x.route.rpc, "fields",
-					unknown)
+				return unknownFields(unknown)
 			}
 		}
 	}

@@ -37,7 +37,7 @@ var Rules = guard.Rules{
 // Register adds the API's routes.
 func (s *Server) Register(m *rest.Mux) {
 	const path = "/v1/projects/{project}/billingInfo"
-	m.HandleFunc("GET", path, rpc+"getBillingInfo", s.get)
+	m.HandleFunc("GET", path, rpc+"getBillingInfo", s.get, rest.Query())
 	m.HandleFunc("PUT", path, rpc+"updateBillingInfo", func(context.Context, *rest.Request) (any, error) {
 		return nil, fault.NotImplemented("billingAccountName",
 			"billing accounts are not implemented: nothing is billed")

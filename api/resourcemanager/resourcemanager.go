@@ -131,14 +131,17 @@ var Rules = guard.Rules{
 // Register adds the API's routes.
 func (s *Server) Register(m *rest.Mux) {
 	resourcemanagerpb.RegisterProjectsServer(m, s)
-	m.HandleFunc("GET", "/v1/projects", "cloudresourcemanager.projects.list", s.listV1)
-	m.HandleFunc("POST", "/v1/projects", "cloudresourcemanager.projects.create", s.createV1)
-	m.HandleFunc("GET", "/v1/projects/{project}", "cloudresourcemanager.projects.get", s.getV1)
-	m.HandleFunc("PUT", "/v1/projects/{project}", "cloudresourcemanager.projects.update", s.updateV1)
-	m.HandleFunc("DELETE", "/v1/projects/{project}", "cloudresourcemanager.projects.delete", s.deleteV1)
-	m.HandleFunc("POST", "/v1/projects/{project}:undelete", "cloudresourcemanager.projects.undelete", s.undeleteV1)
-	m.HandleFunc("POST", "/v1/projects/{project}:getAncestry", "cloudresourcemanager.projects.getAncestry", s.ancestryV1)
-	m.HandleFunc("GET", "/v1/{name=operations/*}", "cloudresourcemanager.operations.get", s.operationV1)
+	m.HandleFunc("GET", "/v1/projects", "cloudresourcemanager.projects.list", s.listV1,
+		rest.Query("filter", "pageSize", "pageToken"))
+	m.HandleFunc("POST", "/v1/projects", "cloudresourcemanager.projects.create", s.createV1, rest.Query())
+	m.HandleFunc("GET", "/v1/projects/{project}", "cloudresourcemanager.projects.get", s.getV1, rest.Query())
+	m.HandleFunc("PUT", "/v1/projects/{project}", "cloudresourcemanager.projects.update", s.updateV1, rest.Query())
+	m.HandleFunc("DELETE", "/v1/projects/{project}", "cloudresourcemanager.projects.delete", s.deleteV1, rest.Query())
+	m.HandleFunc("POST", "/v1/projects/{project}:undelete", "cloudresourcemanager.projects.undelete",
+		s.undeleteV1, rest.Query())
+	m.HandleFunc("POST", "/v1/projects/{project}:getAncestry", "cloudresourcemanager.projects.getAncestry",
+		s.ancestryV1, rest.Query())
+	m.HandleFunc("GET", "/v1/{name=operations/*}", "cloudresourcemanager.operations.get", s.operationV1, rest.Query())
 	policies.Register(m, s.Policies, policies.Routes{
 		Resource: policies.Resource{Resolve: s.policed},
 		Pattern:  "/v1/projects/{resource}",
@@ -210,6 +213,7 @@ func (s *Server) createV1(ctx context.Context, r *rest.Request) (any, error) {
 		Name      string            `json:"name"`
 		Labels    map[string]string `json:"labels"`
 		Parent    json.RawMessage   `json:"parent"`
+		readOnly
 	}
 	if err := r.DecodeJSON(&body); err != nil {
 		return nil, err
@@ -228,20 +232,23 @@ func operationOf(p projects.Project) map[string]any {
 	return map[string]any{"name": "operations/cp." + p.Number, "done": true, "response": response}
 }
 
+// readOnly is what clients send back of a project that they have read, and can't change.
+type readOnly struct {
+	ProjectNumber          json.RawMessage `json:"projectNumber"`
+	LifecycleState         json.RawMessage `json:"lifecycleState"`
+	CreateTime             json.RawMessage `json:"createTime"`
+	Tags                   json.RawMessage `json:"tags"`
+	ConfiguredCapabilities json.RawMessage `json:"configuredCapabilities"`
+}
+
 // updateV1 replaces what can be changed of a project: gcloud reads it, changes it and sends all of it.
 func (s *Server) updateV1(ctx context.Context, r *rest.Request) (any, error) {
 	var body struct {
-		Name   string            `json:"name"`
-		Labels map[string]string `json:"labels"`
-		// What is read back with the rest, and can't be changed.
-		ProjectID      string          `json:"projectId"`
-		ProjectNumber  json.RawMessage `json:"projectNumber"`
-		LifecycleState string          `json:"lifecycleState"`
-		CreateTime     string          `json:"createTime"`
-		Parent         json.RawMessage `json:"parent"`
-		Tags           json.RawMessage `json:"tags"`
-		Etag           json.RawMessage `json:"etag"`
-		ConfiguredBy   json.RawMessage `json:"configuredCapabilities"`
+		Name      string            `json:"name"`
+		Labels    map[string]string `json:"labels"`
+		ProjectID string            `json:"projectId"`
+		Parent    json.RawMessage   `json:"parent"`
+		readOnly
 	}
 	if err := r.DecodeJSON(&body); err != nil {
 		return nil, err

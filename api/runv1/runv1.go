@@ -91,20 +91,28 @@ const (
 // Register adds the API's routes.
 func (s *Server) Register(m *rest.Mux) {
 	k := rest.Errors(writeStatus)
-	m.HandleFunc("GET", knative+"/services", "run.namespaces.services.list", s.knative(s.listServices), k)
-	m.HandleFunc("POST", knative+"/services", "run.namespaces.services.create", s.knative(s.createService), k)
-	m.HandleFunc("GET", knative+"/services/{id}", "run.namespaces.services.get", s.knative(s.getService), k)
-	m.HandleFunc("PUT", knative+"/services/{id}", "run.namespaces.services.replace", s.knative(s.replaceService), k)
-	m.HandleFunc("DELETE", knative+"/services/{id}", "run.namespaces.services.delete", s.knative(s.deleteService), k)
-	m.HandleFunc("GET", knative+"/revisions", "run.namespaces.revisions.list", s.knative(s.listRevisions), k)
-	m.HandleFunc("GET", knative+"/revisions/{id}", "run.namespaces.revisions.get", s.knative(s.getRevision), k)
-	m.HandleFunc("DELETE", knative+"/revisions/{id}", "run.namespaces.revisions.delete", s.knative(s.deleteRevision), k)
+	one, write := rest.Query(), rest.Query("dryRun")
+	remove := rest.Query("dryRun", "apiVersion", "kind", "propagationPolicy", "orphanDependents")
+	many := rest.Query("limit", "labelSelector", "fieldSelector", "continue", "watch", "resourceVersion",
+		"includeUninitialized", "resourceVersionMatch", "timeoutSeconds")
+	m.HandleFunc("GET", knative+"/services", "run.namespaces.services.list", s.knative(s.listServices), k, many)
+	m.HandleFunc("POST", knative+"/services", "run.namespaces.services.create", s.knative(s.createService), k, write)
+	m.HandleFunc("GET", knative+"/services/{id}", "run.namespaces.services.get", s.knative(s.getService), k, one)
+	m.HandleFunc("PUT", knative+"/services/{id}", "run.namespaces.services.replace",
+		s.knative(s.replaceService), k, write)
+	m.HandleFunc("DELETE", knative+"/services/{id}", "run.namespaces.services.delete",
+		s.knative(s.deleteService), k, remove)
+	m.HandleFunc("GET", knative+"/revisions", "run.namespaces.revisions.list", s.knative(s.listRevisions), k, many)
+	m.HandleFunc("GET", knative+"/revisions/{id}", "run.namespaces.revisions.get", s.knative(s.getRevision), k, one)
+	m.HandleFunc("DELETE", knative+"/revisions/{id}", "run.namespaces.revisions.delete",
+		s.knative(s.deleteRevision), k, remove)
 	m.HandleFunc("GET", knative+"/configurations", "run.namespaces.configurations.list",
-		s.knative(listOf(s, "ConfigurationList", configurationOf)), k)
+		s.knative(listOf(s, "ConfigurationList", configurationOf)), k, many)
 	m.HandleFunc("GET", knative+"/configurations/{id}", "run.namespaces.configurations.get",
-		s.knative(getOf(s, configurationOf)), k)
-	m.HandleFunc("GET", knative+"/routes", "run.namespaces.routes.list", s.knative(listOf(s, "RouteList", routeOf)), k)
-	m.HandleFunc("GET", knative+"/routes/{id}", "run.namespaces.routes.get", s.knative(getOf(s, routeOf)), k)
+		s.knative(getOf(s, configurationOf)), k, one)
+	m.HandleFunc("GET", knative+"/routes", "run.namespaces.routes.list",
+		s.knative(listOf(s, "RouteList", routeOf)), k, many)
+	m.HandleFunc("GET", knative+"/routes/{id}", "run.namespaces.routes.get", s.knative(getOf(s, routeOf)), k, one)
 
 	for _, method := range []string{"GET", "POST", "PUT", "DELETE"} {
 		m.HandleFunc(method, "/apis/run.googleapis.com/v1/{kind=**}", "run.namespaces.jobs",
@@ -115,16 +123,18 @@ func (s *Server) Register(m *rest.Mux) {
 
 	m.HandleFunc("GET", "/v1/projects/{project}/locations", "run.projects.locations.list", s.listLocations)
 	const parent, name = "/v1/{parent=projects/*/locations/*}", "/v1/{name=projects/*/locations/*/services/*}"
-	m.HandleFunc("GET", parent+"/services", "run.projects.locations.services.list", s.oneplatform(s.listServices))
-	m.HandleFunc("POST", parent+"/services", "run.projects.locations.services.create", s.oneplatform(s.createService))
-	m.HandleFunc("GET", name, "run.projects.locations.services.get", s.oneplatform(s.getService))
-	m.HandleFunc("PUT", name, "run.projects.locations.services.replace", s.oneplatform(s.replaceService))
-	m.HandleFunc("DELETE", name, "run.projects.locations.services.delete", s.oneplatform(s.deleteService))
-	m.HandleFunc("GET", parent+"/revisions", "run.projects.locations.revisions.list", s.oneplatform(s.listRevisions))
+	m.HandleFunc("GET", parent+"/services", "run.projects.locations.services.list", s.oneplatform(s.listServices), many)
+	m.HandleFunc("POST", parent+"/services", "run.projects.locations.services.create",
+		s.oneplatform(s.createService), write)
+	m.HandleFunc("GET", name, "run.projects.locations.services.get", s.oneplatform(s.getService), one)
+	m.HandleFunc("PUT", name, "run.projects.locations.services.replace", s.oneplatform(s.replaceService), write)
+	m.HandleFunc("DELETE", name, "run.projects.locations.services.delete", s.oneplatform(s.deleteService), remove)
+	m.HandleFunc("GET", parent+"/revisions", "run.projects.locations.revisions.list",
+		s.oneplatform(s.listRevisions), many)
 	m.HandleFunc("GET", parent+"/configurations", "run.projects.locations.configurations.list",
-		s.oneplatform(listOf(s, "ConfigurationList", configurationOf)))
+		s.oneplatform(listOf(s, "ConfigurationList", configurationOf)), many)
 	m.HandleFunc("GET", parent+"/routes", "run.projects.locations.routes.list",
-		s.oneplatform(listOf(s, "RouteList", routeOf)))
+		s.oneplatform(listOf(s, "RouteList", routeOf)), many)
 	policies.Register(m, s.Policies, policies.Routes{
 		Resource: policies.Resource{
 			Resolve: func(_ context.Context, name string) (string, error) {

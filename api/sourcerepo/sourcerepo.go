@@ -10,6 +10,7 @@ package sourcerepo
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"strconv"
 	"strings"
 
@@ -54,10 +55,10 @@ var Rules = guard.Rules{
 // Register adds the API's routes.
 func (s *Server) Register(m *rest.Mux) {
 	const all, one = "/v1/projects/{project}/repos", "/v1/projects/{project}/repos/{repo}"
-	m.HandleFunc("POST", all, rpc+"create", s.create)
-	m.HandleFunc("GET", all, rpc+"list", s.list)
-	m.HandleFunc("GET", one, rpc+"get", s.get)
-	m.HandleFunc("DELETE", one, rpc+"delete", s.delete)
+	m.HandleFunc("POST", all, rpc+"create", s.create, rest.Query())
+	m.HandleFunc("GET", all, rpc+"list", s.list, rest.Query("pageSize", "pageToken"))
+	m.HandleFunc("GET", one, rpc+"get", s.get, rest.Query())
+	m.HandleFunc("DELETE", one, rpc+"delete", s.delete, rest.Query())
 	policies.Register(m, s.Policies, policies.Routes{
 		Resource: policies.Resource{
 			Resolve: func(_ context.Context, name string) (string, error) {
@@ -100,6 +101,11 @@ func (s *Server) wire(r git.Repo) repo {
 func (s *Server) create(ctx context.Context, r *rest.Request) (any, error) {
 	var body struct {
 		Name string `json:"name"`
+		// What clients send back of a repository that they have read.
+		Size          json.RawMessage `json:"size"`
+		URL           json.RawMessage `json:"url"`
+		MirrorConfig  json.RawMessage `json:"mirrorConfig"`
+		PubsubConfigs json.RawMessage `json:"pubsubConfigs"`
 	}
 	if err := r.DecodeJSON(&body); err != nil {
 		return nil, err

@@ -1,9 +1,9 @@
 // Package http2 stands between a connection and net/http's HTTP/2 server, which reads some things otherwise than RFC
 // 9113 says: a setting that comes twice in one frame ends the connection, a request with a field that belongs to
-// HTTP/1's connections is answered with 400 in place of a stream error, and one whose path is malformed, or whose fields
-// are too large, is a stream or connection error in place of an answer. A Conn changes such frames so that the server
-// does what it should, with Refusals; all other bytes go through as they are. It judges nothing else: a broken frame is
-// the server's to refuse.
+// HTTP/1's connections is answered with 400 in place of a stream error, and one whose path is malformed, or whose
+// fields are too large, is a stream or connection error in place of an answer. A Conn changes such frames so that the
+// server does what it should, with Refusals; all other bytes go through as they are. It judges nothing else: a broken
+// frame is the server's to refuse.
 package http2
 
 import (
