@@ -24,7 +24,7 @@ const (
 
 var (
 	substitutionKey = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^_[A-Z0-9_]{1,99}$`) })
-	tagForm         = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$`) })
+	tagForm         = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,127}$`) })
 	volumeName      = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-zA-Z0-9_.-]{1,128}$`) })
 	envForm         = regexp.MustCompile(`^[^=\x00]+=[^\x00]*$`)
 )
@@ -221,6 +221,16 @@ func SplitGS(url string) (bucket, prefix string, ok bool) {
 	rest, ok := strings.CutPrefix(url, "gs://")
 	bucket, prefix, _ = strings.Cut(rest, "/")
 	return bucket, prefix, ok && bucket != ""
+}
+
+// cleanTags drops tags that are empty, because a substitution in them had no value, and those that are there already.
+func cleanTags(tags []string) (out []string) {
+	for _, t := range tags {
+		if t != "" && !slices.Contains(out, t) {
+			out = append(out, t)
+		}
+	}
+	return out
 }
 
 func checkTags(tags []string) error {

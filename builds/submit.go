@@ -2,6 +2,7 @@ package builds
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -74,12 +75,13 @@ func (s *Builds) Submit(ctx context.Context, in resource.Location, r Request) (o
 	own := map[string]string{"PROJECT_ID": in.Project, "PROJECT_NUMBER": r.ProjectNumber, "BUILD_ID": b.Name.ID,
 		"LOCATION": in.Location}
 	// The account comes first: other fields may name it.
-	x := &expander{values: map[string]string{}, loose: true, used: map[string]bool{}}
-	for k, v := range given.Substitutions {
-		x.values[k] = v
-	}
-	for k, v := range own {
-		x.values[k] = v
+	x := &expander{values: map[string]string{}, loose: true, dynamic: given.Options.Dynamic, used: map[string]bool{}}
+	maps.Copy(x.values, given.Substitutions)
+	maps.Copy(x.values, own)
+	if x.dynamic {
+		if err := x.evaluate(slices.Sorted(maps.Keys(given.Substitutions))); err != nil {
+			return Build{}, err
+		}
 	}
 	account, err := x.text("serviceAccount", given.Account)
 	if err != nil {
@@ -97,6 +99,7 @@ func (s *Builds) Submit(ctx context.Context, in resource.Location, r Request) (o
 	if err := b.Spec.check(); err != nil {
 		return Build{}, err
 	}
+	b.Tags = cleanTags(b.Tags)
 	if err := checkTags(b.Tags); err != nil {
 		return Build{}, err
 	}

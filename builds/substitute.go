@@ -27,15 +27,21 @@ var fixed = []string{"PROJECT_ID", "PROJECT_NUMBER", "BUILD_ID", "LOCATION", "SE
 
 // expander replaces substitutions in the texts of one build.
 type expander struct {
-	values map[string]string
-	loose  bool
-	used   map[string]bool
+	values  map[string]string
+	loose   bool            // substitutions may be missing or unused
+	dynamic bool            // values may be made of others, and ${NAME} may have a parameter expansion of bash
+	used    map[string]bool // by what was expanded
 }
 
 // expand returns the spec with all substitutions in place, and the tags. own are the platform's built-in values, used
 // the substitutions that something else needed.
 func (s *Spec) expand(own map[string]string, tags []string, used map[string]bool) (Spec, []string, error) {
-	x := &expander{values: maps.Clone(own), loose: s.Options.Substitution == AllowLoose, used: used}
+	x := &expander{
+		values:  maps.Clone(own),
+		loose:   s.Options.Substitution == AllowLoose,
+		dynamic: s.Options.Dynamic,
+		used:    used,
+	}
 	if len(s.Substitutions) > maxSubstitutions {
 		return Spec{}, nil, fault.Invalid("substitutions", "%d are too many; %d are the most", len(s.Substitutions),
 			maxSubstitutions)
@@ -59,8 +65,8 @@ func (s *Spec) expand(own map[string]string, tags []string, used map[string]bool
 		}
 		x.values[k] = v
 	}
-	if s.Options.Dynamic {
-		if err := x.dynamic(keys); err != nil {
+	if x.dynamic {
+		if err := x.evaluate(keys); err != nil {
 			return Spec{}, nil, err
 		}
 	}
@@ -69,7 +75,7 @@ func (s *Spec) expand(own map[string]string, tags []string, used map[string]bool
 		return Spec{}, nil, err
 	}
 	for _, k := range keys {
-		if !x.used[k] && !x.loose && strings.HasPrefix(k, "_") {
+		if !x.used[k] && !x.loose {
 			return Spec{}, nil,
 				fault.Invalid("substitutions", "key %q in the substitution data is not matched in the template", k)
 		}
@@ -81,34 +87,37 @@ func (s *Spec) expand(own map[string]string, tags []string, used map[string]bool
 	return out, tags, nil
 }
 
-// dynamic expands the values of substitutions that are made of others.
-func (x *expander) dynamic(keys []string) error {
+// Literal is a substitution's value that stands for itself where values are made of others: a text from outside, say.
+func Literal(text string) string { return strings.ReplaceAll(text, "$", "$$") }
+
+// evaluate puts the values of substitutions in place of others' names in them. What nothing has set is empty there, as
+// bash has it. Built-in ones are what the platform or a repository says, and no templates.
+func (x *expander) evaluate(keys []string) error {
 	const visiting, done = 1, 2
 	state := make(map[string]int)
 	var visit func(k string) error
 	visit = func(k string) error {
-		switch state[k] {
-		case visiting:
-			return fault.Invalid("substitutions", "key %q is made of itself", k)
-		case done:
+		switch {
+		case state[k] == visiting:
+			return fault.Invalid("substitutions", "[%s -> %.200s]: cycle in evaluating substitutions", k, x.values[k])
+		case state[k] == done || !strings.HasPrefix(k, "_"):
 			return nil
 		}
 		state[k] = visiting
 		var inner error
-		_, err := expandText(x.values[k], func(name string) (string, bool) {
+		v, err := expandText(x.values[k], true, func(name, _ string) (string, bool) {
 			if slices.Contains(keys, name) && inner == nil {
 				inner = visit(name)
 			}
+			x.used[name] = true
 			return x.values[name], true
 		})
-		if err := errors.Join(inner, wrapText("substitutions", err)); err != nil {
-			return first(inner, err)
-		}
-		v, err := x.text("substitutions", x.values[k])
-		if err != nil {
-			return err
-		}
-		if len(v) > maxValue {
+		switch {
+		case inner != nil:
+			return inner
+		case err != nil:
+			return fault.Invalid("substitutions", "[%s -> %.200s]: %v", k, x.values[k], err)
+		case len(v) > maxValue:
 			return fault.Invalid("substitutions", "the value of %q grows over %d bytes", k, maxValue)
 		}
 		x.values[k], state[k] = v, done
@@ -131,37 +140,39 @@ func first(errs ...error) error {
 	return nil
 }
 
-func wrapText(field string, err error) error {
-	if err == nil {
-		return nil
-	}
-	return fault.Invalid(field, "%v", err)
-}
-
 // text expands one text of the build.
+//
+// A name without "_" that is not built in is refused however loose the build is, by itself; with an expansion of bash
+// behind it, it is the shell's (Cloud Build's reference, "Substituting variable values").
 func (x *expander) text(field, s string) (string, error) {
 	var missing error
-	out, err := expandText(s, func(name string) (string, bool) {
+	out, err := expandText(s, x.dynamic, func(name, operation string) (string, bool) {
 		v, ok := x.values[name]
-		x.used[name] = true
-		if ok || missing != nil {
-			return v, ok
-		}
+		own := strings.HasPrefix(name, "_")
 		switch {
-		case x.loose && strings.HasPrefix(name, "_"):
+		case !isExpansion(operation):
+			return "", false
+		case ok:
+			x.used[name] = true
+			return v, true
+		case own && (x.loose || operation != ""):
 			return "", true
-		case x.loose:
-			return "", false // stays as it is: a shell's variable, say
-		case strings.HasPrefix(name, "_"):
+		case operation != "":
+			return "", false // the shell's
+		case missing != nil:
+		case own:
 			missing = fault.Invalid(field, "key in the template %q is not matched in the substitution data", name)
 		default:
-			missing = fault.Invalid(field,
-				"key in the template %q is not a valid built-in substitution; write $$%s for a variable of the shell",
-				name, name)
+			missing = fault.Invalid("build.substitutions",
+				"key in the template %q is not a valid built-in substitution (%s; write $$%s for a variable of the shell)",
+				name, field, name)
 		}
 		return "", true
 	})
-	return out, first(missing, wrapText(field, err))
+	if err != nil {
+		err = fault.Invalid(field, "%.100q: %v", s, err)
+	}
+	return out, first(missing, err)
 }
 
 func (x *expander) list(field string, in []string) error {
@@ -219,14 +230,12 @@ func (x *expander) spec(in *Spec, tags []string) (Spec, []string, error) {
 	return s, tags, first(errs...)
 }
 
-// reference finds the next substitution: "$$", "$NAME" or "${NAME" with what follows.
-var reference = regexp.MustCompile(`\$(?:\$|\{?[A-Z_][A-Z0-9_]*)`)
+// reference finds the next substitution: "$$", "$NAME", "${NAME}", or "${NAME" and "${#NAME" with what follows.
+var reference = regexp.MustCompile(`\$(?:\$|[A-Z_][A-Z0-9_]*|\{#?[A-Z_][A-Z0-9_]*)`)
 
-// expandText replaces $NAME and ${NAME…} in s. value returns a name's value, or false where the text stays as it is.
-func expandText(s string, value func(name string) (string, bool)) (string, error) {
-	if !strings.Contains(s, "$") {
-		return s, nil
-	}
+// expandText replaces $NAME and ${NAME} in s, and with dynamic also ${NAME…} by what bash would make of it. value
+// returns a name's value, or false where the text stays as it is; so does all that is no substitution.
+func expandText(s string, dynamic bool, value func(name, operation string) (string, bool)) (string, error) {
 	var out strings.Builder
 	for {
 		at := reference.FindStringIndex(s)
@@ -245,22 +254,27 @@ func expandText(s string, value func(name string) (string, bool)) (string, error
 		var operation string
 		if braced {
 			end, err := closing(s)
-			if err != nil {
-				return "", fmt.Errorf("${%s is not closed", name)
+			if err != nil || !dynamic && (end > 0 || name[0] == '#') {
+				out.WriteString(found)
+				continue
 			}
 			operation, s = s[:end], s[end+1:]
 			found += operation + "}"
+			if length, ok := strings.CutPrefix(name, "#"); ok {
+				name, operation = length, lengthOf+operation
+			}
 		}
-		v, ok := value(name)
-		if !ok {
-			out.WriteString(found)
-			continue
+		v, ok := value(name, operation)
+		if ok {
+			var err error
+			word := func(s string) (string, error) { return expandText(s, true, value) }
+			v, err = operate(v, operation, word)
+			if err != nil {
+				return "", err
+			}
+			found = v
 		}
-		v, err := operate(v, operation, value)
-		if err != nil {
-			return "", fmt.Errorf("%.100q: %w", found, err)
-		}
-		if out.WriteString(v); out.Len() > 1<<20 {
+		if out.WriteString(found); out.Len() > 1<<20 {
 			return "", errors.New("the expanded text is longer than 1 MiB")
 		}
 	}
@@ -288,25 +302,44 @@ func closing(s string) (int, error) {
 // maxNesting bounds ${_A:-${_B:-…}}.
 const maxNesting = 16
 
-// operate applies a parameter expansion of bash, "%b" or ":1:2", to a value.
-func operate(v, op string, value func(string) (string, bool)) (string, error) {
+// lengthOf is the operation of ${#NAME}.
+const lengthOf = "\x00#"
+
+// isExpansion reports whether what stands between a name and its brace is a parameter expansion that operate knows.
+func isExpansion(op string) bool {
+	switch op {
+	case "", "^", "^^", ",", ",,", lengthOf:
+		return true
+	}
+	return strings.ContainsRune(":-=+%#/", rune(op[0])) && !strings.HasPrefix(op, ":?")
+}
+
+// operate applies a parameter expansion of bash, "%b" or ":1:2", to a value. word expands what is in it.
+func operate(v, op string, word func(string) (string, error)) (string, error) {
+	if !isExpansion(op) {
+		return "", errors.New("bad substitution")
+	}
 	if strings.Count(op, "${") > maxNesting {
 		return "", errors.New("it is nested too deep")
 	}
-	word := func(s string) (string, error) { return expandText(s, value) }
-	switch {
-	case op == "":
+	if op == "" {
 		return v, nil
-	case strings.HasPrefix(op, ":-"), strings.HasPrefix(op, ":="):
+	}
+	// What nothing has set is empty here, so that a colon makes no difference.
+	plain := strings.TrimPrefix(op, ":")
+	switch {
+	case op == lengthOf:
+		return strconv.Itoa(utf8.RuneCountInString(v)), nil
+	case plain != "" && (plain[0] == '-' || plain[0] == '='):
 		if v != "" {
 			return v, nil
 		}
-		return word(op[2:])
-	case strings.HasPrefix(op, ":+"):
+		return word(plain[1:])
+	case strings.HasPrefix(plain, "+"):
 		if v == "" {
 			return "", nil
 		}
-		return word(op[2:])
+		return word(plain[1:])
 	case op[0] == ':':
 		return slice(v, op[1:])
 	case op[0] == '%' || op[0] == '#':
@@ -332,7 +365,7 @@ func operate(v, op string, value func(string) (string, bool)) (string, error) {
 		}
 		return strings.ToLower(v[:n]) + v[n:], nil
 	}
-	return "", fmt.Errorf("%.50q is not a parameter expansion that is known", op)
+	return "", errors.New("bad substitution")
 }
 
 // slice is ${v:offset} and ${v:offset:length}.

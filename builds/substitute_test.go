@@ -15,7 +15,7 @@ func FuzzExpand(f *testing.F) {
 		if len(v) > 200 || len(s) > 1000 {
 			return
 		}
-		out, err := expandText(s, func(name string) (string, bool) { return v, name == "_A" })
+		out, err := expandText(s, true, func(name, _ string) (string, bool) { return v, name == "_A" })
 		if err == nil && !strings.Contains(s, "$") && out != s {
 			t.Fatalf("%q became %q", s, out)
 		}

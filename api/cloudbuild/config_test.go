@@ -31,17 +31,17 @@ var configs = []struct{ name, yaml, want, refused string }{
 	},
 	{
 		name: "suffix and prefix",
-		yaml: "steps: [{name: u, args: ['${_A%.*}', '${_A%%.*}', '${_A#*.}', '${_A##*.}']}]\nsubstitutions: {_A: a.b.c}",
+		yaml: "steps: [{name: u, args: ['${_A%.*}', '${_A%%.*}', '${_A#*.}', '${_A##*.}']}]\nsubstitutions: {_A: a.b.c}\noptions: {dynamicSubstitutions: true}",
 		want: "u [a.b a b.c c]",
 	},
 	{
 		name: "replace",
-		yaml: "steps: [{name: u, args: ['${_A/a/x}', '${_A//a/x}', '${_A/#a/x}', '${_A/%a/x}', '${_A//a}']}]\nsubstitutions: {_A: aba}",
+		yaml: "steps: [{name: u, args: ['${_A/a/x}', '${_A//a/x}', '${_A/#a/x}', '${_A/%a/x}', '${_A//a}']}]\nsubstitutions: {_A: aba}\noptions: {dynamicSubstitutions: true}",
 		want: "u [xba xbx xba abx b]",
 	},
 	{
 		name: "slices and case",
-		yaml: "steps: [{name: u, args: ['${_A:1:2}', '${_A:1}', '${_A: -2}', '${_A^^}', '${_A^}', '${_B,,}', '${_C:-d$_A}', '${_A:+y}']}]\nsubstitutions: {_A: abcd, _B: XY, _C: ''}",
+		yaml: "steps: [{name: u, args: ['${_A:1:2}', '${_A:1}', '${_A: -2}', '${_A^^}', '${_A^}', '${_B,,}', '${_C:-d$_A}', '${_A:+y}']}]\nsubstitutions: {_A: abcd, _B: XY, _C: ''}\noptions: {dynamicSubstitutions: true}",
 		want: "u [bc bcd cd ABCD Abcd xy dabcd y]",
 	},
 	{
@@ -56,7 +56,7 @@ var configs = []struct{ name, yaml, want, refused string }{
 	},
 	{
 		name: "loose",
-		yaml: "steps: [{name: u, args: ['a${_NO}b', '$HOME']}]\nsubstitutions: {_U: x}\noptions: {substitutionOption: ALLOW_LOOSE}",
+		yaml: "steps: [{name: u, args: ['a${_NO}b', '$$HOME']}]\nsubstitutions: {_U: x}\noptions: {substitutionOption: ALLOW_LOOSE}",
 		want: "u [ab $HOME]",
 	},
 	{
@@ -113,7 +113,7 @@ options: {machineType: E2_HIGHCPU_8, logging: GCS_ONLY, env: [B=c], requestedVer
 	{
 		name:    "made of itself",
 		yaml:    "steps: [{name: u, args: [$_A]}]\nsubstitutions: {_A: '$_B', _B: '$_A'}\noptions: {dynamicSubstitutions: true}",
-		refused: "made of itself",
+		refused: "cycle in evaluating substitutions",
 	},
 	{
 		name: "grows",
@@ -121,11 +121,62 @@ options: {machineType: E2_HIGHCPU_8, logging: GCS_ONLY, env: [B=c], requestedVer
 			"', _B: '$_A$_A', _C: '$_B$_B', _D: '$_C$_C'}\noptions: {dynamicSubstitutions: true}",
 		refused: "grows over",
 	},
-	{name: "open brace", yaml: "steps: [{name: u, args: ['${_A']}]\nsubstitutions: {_A: b}", refused: "not closed"},
+	// "Substituting variable values" and "Use payload bindings and bash parameter expansions in substitutions" of Cloud
+	// Build's documentation; subst.FindTemplateParameters and validate.CheckSubstitutionTemplate of cloud-build-local.
 	{
-		name:    "bad expansion",
-		yaml:    "steps: [{name: u, args: ['${_A!x}']}]\nsubstitutions: {_A: b}",
-		refused: "steps[0].args[0]",
+		name: "expansions are the shell's unless asked for",
+		yaml: "steps: [{name: u, args: ['${HOME:-/root}', '${V#v}', '${V%%.*}', '${A[@]}', '${#A}', '${BUILD_ID:10}', '${!A}', '${X', '${lower}']}]",
+		want: "u [${HOME:-/root} ${V#v} ${V%%.*} ${A[@]} ${#A} ${BUILD_ID:10} ${!A} ${X ${lower}]",
+	},
+	{
+		name:    "an expansion does not use its name unless asked for",
+		yaml:    "steps: [{name: u, args: ['${_A:-x}']}]\nsubstitutions: {_A: '1'}",
+		refused: `key "_A" in the substitution data is not matched in the template`,
+	},
+	{
+		name: "the shell's beside those that are asked for",
+		yaml: "steps: [{name: u, args: ['${HOME:-/root}', '${_A:-x}', '${_A[@]}', '${_B:-y}', '${#_A}', '${_A:?no}']}]\nsubstitutions: {_A: abc}\noptions: {dynamicSubstitutions: true}",
+		want: "u [${HOME:-/root} abc ${_A[@]} y 3 ${_A:?no}]",
+	},
+	{
+		name: "escapes",
+		yaml: "steps: [{name: u, args: ['$$_A', '$${_A}', '$$$_A', '$$$$_A', '$_Ab', '$_A$_A', '$1 $ $%']}]\nsubstitutions: {_A: v}",
+		want: "u [$_A ${_A} $v $$_A vb vv $1 $ $%]",
+	},
+	{
+		name:    "loose lets no name be that is not built in",
+		yaml:    "steps: [{name: u, args: ['$HOME']}]\noptions: {substitutionOption: ALLOW_LOOSE}",
+		refused: `key in the template "HOME" is not a valid built-in substitution`,
+	},
+	{
+		name: "what nothing has set is empty in values",
+		yaml: "steps: [{name: u, args: ['x$_A', '$_B', '$_C']}]\nsubstitutions: {_A: '${_NO}', _B: '${UNSET:-d}', _C: '${UNSET=e}'}\noptions: {dynamicSubstitutions: true}",
+		want: "u [x d e]",
+	},
+	{
+		name: "values of values",
+		yaml: "steps: [{name: u, args: ['$_MOON', '$_IMAGE', '$_KEEP']}]\nsubstitutions: {_MOON: '${UNSET:-${_EARTH}}', _EARTH: '${_VENUS,}', _VENUS: '${BRANCH_NAME^^}', BRANCH_NAME: feature/x, _IMAGE: 'my-${BRANCH_NAME//\\//-}', _KEEP: '$${HOME}'}\noptions: {dynamicSubstitutions: true}",
+		want: "u [fEATURE/X my-feature-x ${HOME}]",
+	},
+	{
+		name:    "bad expansion of a value",
+		yaml:    "steps: [{name: u, args: [$_A]}]\nsubstitutions: {_A: '${_B!x}'}\noptions: {dynamicSubstitutions: true}",
+		refused: "[_A -> ${_B!x}]: bad substitution",
+	},
+	{
+		name:    "a built-in one that is not used",
+		yaml:    "steps: [{name: u}]\nsubstitutions: {TAG_NAME: b}",
+		refused: `key "TAG_NAME" in the substitution data is not matched`,
+	},
+	{
+		name: "a built-in value is no template",
+		yaml: "steps: [{name: u, args: [$BRANCH_NAME, $_A]}]\nsubstitutions: {BRANCH_NAME: '${PROJECT_ID}', _A: '${BRANCH_NAME}'}\noptions: {dynamicSubstitutions: true}",
+		want: "u [${PROJECT_ID} ${PROJECT_ID}]",
+	},
+	{
+		name: "used in a tag, a volume and an image",
+		yaml: "steps: [{name: u}]\nsubstitutions: {_A: x, _B: y}\ntags: [$_A]\nimages: ['gcr.io/giggle/$_B']",
+		want: "u []",
 	},
 	{
 		name:    "secrets",
@@ -149,6 +200,7 @@ options: {machineType: E2_HIGHCPU_8, logging: GCS_ONLY, env: [B=c], requestedVer
 	},
 	{name: "bad image", yaml: "steps: [{name: u}]\nimages: ['a b']", refused: "images[0]"},
 	{name: "bad tag", yaml: "steps: [{name: u}]\ntags: ['a b']", refused: "tags[0]"},
+	{name: "empty tags", yaml: "steps: [{name: u}]\ntags: ['$TAG_NAME', '$BRANCH_NAME', a, a, _x]", want: "u []"},
 	{
 		name:    "an account without a place for logs",
 		yaml:    "steps: [{name: u}]\nserviceAccount: projects/giggle/serviceAccounts/a@b",
@@ -190,6 +242,11 @@ func TestConfigs(t *testing.T) {
 			}
 			if err != nil {
 				t.Fatal(err)
+			}
+			for _, tag := range b.Tags {
+				if tag == "" {
+					t.Errorf("an empty tag of %q", b.Tags)
+				}
 			}
 			s := b.Spec.Steps[0]
 			if got := s.Name + " [" + strings.Join(s.Args, " ") + "]"; got != tt.want {

@@ -239,7 +239,8 @@ func (s *Triggers) request(ctx context.Context, t *Trigger, f Firing) (r builds.
 	maps.Copy(values, f.Substitutions)
 	maps.Copy(values, builtIn(t, repo, path))
 	r.Spec.Substitutions = values
-	r.Spec.Options.Substitution = builds.AllowLoose // as for all triggered builds
+	// As for all triggered builds ("Substituting variable values" in the documentation).
+	r.Spec.Options.Substitution, r.Spec.Options.Dynamic = builds.AllowLoose, true
 	account, err := s.Complete(ctx, t.Name.Project, &r)
 	r.Account = func(_ context.Context, given string) (string, error) {
 		if given == "" {
@@ -395,7 +396,7 @@ func builtIn(t *Trigger, r builds.Repo, path string) map[string]string {
 }
 
 // Bind replaces "$(body.FIELD.FIELD)" in the values of substitutions by what a webhook's body has there, "" where it
-// has nothing. ("Webhook triggers" in the documentation.)
+// has nothing. What the body says is no template. ("Webhook triggers" in the documentation.)
 func Bind(values map[string]string, body []byte) (map[string]string, error) {
 	var doc any
 	if len(strings.TrimSpace(string(body))) > 0 {
@@ -415,7 +416,7 @@ func Bind(values map[string]string, body []byte) (map[string]string, error) {
 			if end < 0 {
 				break
 			}
-			found := lookUp(doc, strings.Split(v[i+len("$(body."):i+end], "."))
+			found := builds.Literal(lookUp(doc, strings.Split(v[i+len("$(body."):i+end], ".")))
 			v = v[:i] + found + v[i+end+1:]
 			from = i + len(found) // what came from outside is not looked at again
 		}

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"giggle/builds"
 	"giggle/fault"
 	"giggle/resource"
 	"giggle/store"
@@ -250,13 +251,11 @@ func (s *Triggers) delivered(ctx context.Context, d *Delivery) error {
 		if !t.means(d) || d.Pull && !t.GitHub.lets(d) || d.Branch != "" && !d.Pull && !t.Touches(d.Files) {
 			continue
 		}
-		f := Firing{
-			ID:            d.ID,
-			Branch:        d.Branch,
-			Tag:           d.Tag,
-			Commit:        d.Commit,
-			Substitutions: d.Substitutions,
+		values := make(map[string]string)
+		for k, v := range d.Substitutions { // a branch may have any name
+			values[k] = builds.Literal(v)
 		}
+		f := Firing{ID: d.ID, Branch: d.Branch, Tag: d.Tag, Commit: d.Commit, Substitutions: values}
 		if d.Pull {
 			f.Branch = d.Substitutions["_HEAD_BRANCH"]
 		}

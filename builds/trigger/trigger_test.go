@@ -202,7 +202,7 @@ func TestBind(t *testing.T) {
 		t.Fatal(err)
 	}
 	for k, want := range map[string]string{"_A": "text", "_B": `x7y{"b":"text"}`, "_C": "", "_D": "plain",
-		"_E": "$(body.n)", "_F": "$(body.a"} {
+		"_E": "$$(body.n)", "_F": "$(body.a"} { // a "$" of the body means itself
 		if got[k] != want {
 			t.Errorf("%s = %q, want %q", k, got[k], want)
 		}
@@ -355,6 +355,52 @@ func push(ref string) trigger.Event {
 		Ref:     ref,
 		Old:     another,
 		New:     commit,
+	}
+}
+
+// A triggered build is loose, and its substitutions may be made of others; what a branch is called is no template.
+func TestSubstitutionsOfTriggers(t *testing.T) {
+	for name, c := range map[string]struct {
+		text, ref, want string
+		status          builds.Status
+	}{
+		"values of values":      {"$_IMAGE", "refs/heads/main", "europe-north1-docker.pkg.dev/giggle/apps/app", builds.Queued},
+		"a default":             {"$_TAG", "refs/heads/main", "1111111", builds.Queued},
+		"in place of a default": {"$_TAG", "refs/tags/v1", "v1", builds.Queued},
+		"an expansion":          {"${BRANCH_NAME//\\//-}", "refs/heads/a/b", "a-b", builds.Queued},
+		"one with a default":    {"${_NO:-d}", "refs/heads/main", "d", builds.Queued},
+		"not given":             {"x${_NO}", "refs/heads/main", "x", builds.Queued},
+		"the shell's":           {"${HOME:-/root} $$HOME", "refs/heads/main", "${HOME:-/root} $HOME", builds.Queued},
+		"not built in":          {"$HOME", "refs/heads/main", "", builds.Failure},
+		"a branch like one":     {"$BRANCH_NAME", "refs/heads/${_REGION}", "${_REGION}", builds.Queued},
+		"a value of it":         {"$_OF", "refs/heads/${_REGION}", "of ${_REGION}", builds.Queued},
+	} {
+		w := newWorld(t)
+		w.files["cloudbuild.yaml"] = c.text
+		w.create(trigger.Trigger{
+			Title: "t",
+			File:  "cloudbuild.yaml",
+			Repo:  &trigger.RepoEvent{Name: "app", Pattern: trigger.Pattern{Branch: ".*"}},
+			Substitutions: map[string]string{
+				"_REGION": "europe-north1",
+				"_IMAGE":  "${_REGION}-docker.pkg.dev/${PROJECT_ID}/apps/${REPO_NAME}",
+				"_TAG":    "${TAG_NAME:-$SHORT_SHA}",
+				"_OF":     "of ${BRANCH_NAME}",
+			},
+		})
+		w.create(trigger.Trigger{
+			Title:         "u",
+			File:          "cloudbuild.yaml",
+			Repo:          &trigger.RepoEvent{Name: "app", Pattern: trigger.Pattern{Tag: ".*"}},
+			Substitutions: map[string]string{"_TAG": "${TAG_NAME:-$SHORT_SHA}"},
+		})
+		w.pending = []trigger.Event{push(c.ref)}
+		w.settle()
+		all := w.builds()
+		if len(all) != 1 || all[0].Status != c.status ||
+			c.want != "" && (len(all[0].Spec.Steps) != 1 || all[0].Spec.Steps[0].Args[0] != c.want) {
+			t.Errorf("%s: %+v, want %q", name, all, c.want)
+		}
 	}
 }
 
