@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
+	"unicode"
 
 	"giggle/fault"
 )
@@ -20,22 +22,60 @@ const (
 	maxImages = 100
 	maxTags   = 64
 	maxScript = 1 << 20
+	maxDir    = 1000
+	maxPaths  = 100 // of artifacts
 )
 
 var (
 	substitutionKey = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^_[A-Z0-9_]{1,99}$`) })
 	tagForm         = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,127}$`) })
-	volumeName      = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-zA-Z0-9_.-]{1,128}$`) })
+	volumeName      = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{1,127}$`) })
 	envForm         = regexp.MustCompile(`^[^=\x00]+=[^\x00]*$`)
 )
 
-// check refuses a spec that can't run, with the path of the field. The spec has been expanded.
-func (s *Spec) check() error {
+// imageForm is the form of a reference to an image, with its tag and its digest in groups of their own
+// (github.com/distribution/reference, the grammar in its documentation).
+var imageForm = sync.OnceValue(func() *regexp.Regexp {
+	const (
+		label  = `[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9]`
+		domain = `(?:` + label + `)(?:\.(?:` + label + `))*(?::[0-9]+)?`
+		part   = `[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*`
+	)
+	return regexp.MustCompile(`^(?:` + domain + `/)?` + part + `(?:/` + part + `)*` +
+		`(:[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,127})?(@sha256:[0-9a-f]{64})?$`)
+})
+
+// Limits of a reference to an image: of all of it, and of it without tag and digest, in bytes.
+const (
+	maxImage      = 1000
+	maxRepository = 255
+)
+
+// checkImage refuses what is no reference to an image: an upper-case letter, an empty tag.
+func checkImage(field, what, name string) error {
+	m := imageForm().FindStringSubmatch(name)
+	switch {
+	case len(name) > maxImage:
+		return fault.Invalid(field, "%s too long (max: %d)", what, maxImage)
+	case m != nil && len(name)-len(m[1])-len(m[2]) <= maxRepository:
+		return nil
+	case m == nil && imageForm().MatchString(strings.ToLower(name)):
+		return fault.Invalid(field, "invalid %s %q contains uppercase letters", what, name)
+	}
+	return fault.Invalid(field, "invalid %s %.200q", what, name)
+}
+
+// check refuses a spec that can't run, with the path of the field. The spec has been expanded; the paths of its volumes
+// are cleaned. timeout is the build's, 0 for none given.
+//
+// The rules, and the texts as far as they are known, are those of https://cloud.google.com/build/docs/api/reference/rest/v1/projects.builds
+// and of package validate of https://github.com/GoogleCloudPlatform/cloud-build-local.
+func (s *Spec) check(timeout time.Duration) error {
 	if len(s.Steps) == 0 {
-		return fault.Invalid("steps", "a build needs at least one step")
+		return fault.Invalid("steps", "no build steps are specified")
 	}
 	if len(s.Steps) > maxSteps {
-		return fault.Invalid("steps", "%d are too many; %d are the most", len(s.Steps), maxSteps)
+		return fault.Invalid("steps", "cannot specify more than %d build steps", maxSteps)
 	}
 	if err := checkEnv("options.env", s.Options.Env); err != nil {
 		return err
@@ -50,43 +90,43 @@ func (s *Spec) check() error {
 		return err
 	}
 	ids := make(map[string]int)
-	uses := make(map[string]int) // of volumes
 	for i := range s.Steps {
-		if err := s.checkStep(i, ids, uses); err != nil {
+		if err := s.checkStep(i, ids, timeout); err != nil {
 			return err
 		}
 	}
-	if err := checkVolumes("options.volumes", s.Options.Volumes, nil); err != nil {
+	if err := s.checkVolumes(); err != nil {
 		return err
 	}
-	for i := range s.Steps {
-		for j, v := range s.Steps[i].Volumes {
-			if uses[v.Name] < 2 {
-				return fault.Invalid(fmt.Sprintf("steps[%d].volumes[%d]", i, j),
-					"the volume %q is used by one step only", v.Name)
-			}
-		}
-	}
 	if len(s.Images) > maxImages {
-		return fault.Invalid("images", "%d are too many; %d are the most", len(s.Images), maxImages)
+		return fault.Invalid("images", "cannot specify more than %d images to build", maxImages)
 	}
 	for i, name := range s.Images {
-		if !IsImageName(name) {
-			return fault.Invalid(fmt.Sprintf("images[%d]", i), "%.100q is not a place for an image", name)
+		field := fmt.Sprintf("images[%d]", i)
+		if err := checkImage(field, "image name", name); err != nil {
+			return err
+		}
+		if strings.Contains(name, "@") {
+			return fault.Invalid(field, "invalid image name %.200q: what is pushed has no digest yet", name)
 		}
 	}
 	return s.checkObjects()
 }
 
-func (s *Spec) checkStep(i int, ids, uses map[string]int) error {
+func (s *Spec) checkStep(i int, ids map[string]int, timeout time.Duration) error {
 	t := &s.Steps[i]
 	at := func(field string) string { return fmt.Sprintf("steps[%d].%s", i, field) }
+	if t.Name == "" {
+		return fault.Invalid(at("name"), "build step %d must specify name", i)
+	}
+	if err := checkImage(at("name"), "build step name", t.Name); err != nil {
+		return err
+	}
 	switch {
-	case t.Name == "":
-		return fault.Invalid(at("name"), "the step needs the name of an image")
-	case len(t.Name) > 1000 || strings.ContainsAny(t.Name, " \t\n\x00"):
-		return fault.Invalid(at("name"), "%.100q is not the name of an image", t.Name)
-	case strings.ContainsAny(t.ID, "\x00\n") || len(t.ID) > 500 || t.ID == Immediately:
+	case t.ID == Immediately:
+		return fault.Invalid(at("id"),
+			"the ID cannot be %q which is reserved as a dependency for build steps that should run first", t.ID)
+	case strings.ContainsAny(t.ID, "\x00\n") || len(t.ID) > 500:
 		return fault.Invalid(at("id"), "%.100q is not an id", t.ID)
 	case t.Script != "" && (len(t.Args) > 0 || t.Entrypoint != ""):
 		return fault.Invalid(at("script"), "script can't be set together with args or entrypoint")
@@ -96,6 +136,10 @@ func (s *Spec) checkStep(i int, ids, uses map[string]int) error {
 		return fault.Invalid(at("args"), "%d are too many; %d are the most", len(t.Args), maxArgs)
 	case t.Timeout < 0 || t.Timeout > MaxTimeout:
 		return fault.Invalid(at("timeout"), "must be between 0s and 24 hours")
+	case timeout > 0 && t.Timeout > timeout:
+		return fault.Invalid(at("timeout"), "build step timeout %s must be <= build timeout %s", t.Timeout, timeout)
+	case len(t.Dir) > maxDir:
+		return fault.Invalid(at("dir"), "build step %d dir too long (max: %d)", i, maxDir)
 	case strings.Contains(t.Dir, "\x00") || !path.IsAbs(t.Dir) && t.Dir != "" && escapes(t.Dir):
 		return fault.Invalid(at("dir"), "%.100q leads out of the workspace", t.Dir)
 	case strings.Contains(t.Entrypoint, "\x00"):
@@ -117,33 +161,24 @@ func (s *Spec) checkStep(i int, ids, uses map[string]int) error {
 	}
 	for j, w := range t.WaitFor {
 		field := fmt.Sprintf("steps[%d].waitFor[%d]", i, j)
-		if w == Immediately {
-			if len(t.WaitFor) > 1 {
-				return fault.Invalid(field, "%q stands alone or not at all", Immediately)
-			}
+		if _, ok := ids[w]; ok || w == Immediately {
 			continue
 		}
-		if _, ok := ids[w]; ok {
-			continue
-		}
-		if slices.ContainsFunc(s.Steps[i:], func(o Step) bool { return o.ID == w }) {
-			return fault.Invalid(field, "the step %q comes no earlier than the step that waits for it", w)
-		}
-		return fault.Invalid(field, "no step has the id %q", w)
+		return fault.Invalid(field, "build step #%d depends on %.200q, which has not been defined before it", i, w)
 	}
 	if t.ID != "" {
 		if k, taken := ids[t.ID]; taken {
-			return fault.Invalid(at("id"), "%q is the id of step %d, too", t.ID, k)
+			return fault.Invalid(at("id"), "build step #%d - %q: the ID is not unique; step #%d has it, too", i, t.ID, k)
 		}
 		ids[t.ID] = i
 	}
-	return checkVolumes(at("volumes"), t.Volumes, uses)
+	return nil
 }
 
 // IsImageName reports whether a build may push an image by a name: anything but a digest, as far as can be told
 // beforehand.
 func IsImageName(name string) bool {
-	return name != "" && !strings.ContainsAny(name, " \t\n@\x00") && len(name) <= 1000
+	return checkImage("", "", name) == nil && !strings.Contains(name, "@")
 }
 
 func escapes(dir string) bool {
@@ -157,60 +192,121 @@ func checkEnv(at string, env []string) error {
 	}
 	for i, e := range env {
 		if !envForm.MatchString(e) || len(e) > 1<<16 { // the text may be a secret
-			return fault.Invalid(fmt.Sprintf("%s[%d]", at, i), "is not KEY=value")
+			return fault.Invalid(fmt.Sprintf("%s[%d]", at, i), `the Env entry must be of the form "KEY=VALUE"`)
 		}
 	}
 	return nil
 }
 
-func checkVolumes(at string, vs []Volume, uses map[string]int) error {
-	seen := make(map[string]bool)
-	for i, v := range vs {
-		field := fmt.Sprintf("%s[%d]", at, i)
-		switch {
-		case !volumeName().MatchString(v.Name) || strings.Trim(v.Name, ".") == "":
-			return fault.Invalid(field+".name", "%.100q is not the name of a volume", v.Name)
-		case !path.IsAbs(v.Path) || path.Clean(v.Path) != v.Path || v.Path == "/" || strings.Contains(v.Path, "\x00"):
-			return fault.Invalid(field+".path", "%.100q is not a clean absolute path", v.Path)
-		case reserved(v.Path):
-			return fault.Invalid(field+".path", "%q belongs to the build", v.Path)
-		case seen[v.Name] || seen[v.Path]:
-			return fault.Invalid(field, "the volume or its path is there twice")
+// checkVolumes checks the volumes of the build and of its steps, each for itself and with the others.
+func (s *Spec) checkVolumes() error {
+	const global = "options.volumes"
+	if len(s.Options.Volumes) > 0 && len(s.Steps) < 2 {
+		return fault.Invalid(global, "Global volumes defined but there are fewer than two steps")
+	}
+	if err := cleanVolumes(global, s.Options.Volumes); err != nil {
+		return err
+	}
+	uses := make(map[string]int)
+	for i := range s.Steps {
+		t := &s.Steps[i]
+		at := fmt.Sprintf("steps[%d].volumes", i)
+		if err := cleanVolumes(at, t.Volumes); err != nil {
+			return err
 		}
-		seen[v.Name], seen[v.Path] = true, true
-		if uses != nil {
+		for j, v := range t.Volumes {
+			field := fmt.Sprintf("%s[%d]", at, j)
+			for _, g := range s.Options.Volumes {
+				if g.Name == v.Name {
+					return fault.Invalid(field, "volume name %q conflicts with global volume", v.Name)
+				}
+				if g.Path == v.Path {
+					return fault.Invalid(field, "volume path %q conflicts with global volume", v.Path)
+				}
+			}
 			uses[v.Name]++
 		}
 	}
+	for i := range s.Steps {
+		for j, v := range s.Steps[i].Volumes {
+			if uses[v.Name] < 2 {
+				return fault.Invalid(fmt.Sprintf("steps[%d].volumes[%d]", i, j), "Volume %q is only used by one step",
+					v.Name)
+			}
+		}
+	}
 	return nil
 }
 
-// reserved reports whether a path is one that the build itself mounts.
+// cleanVolumes checks the volumes of one list and cleans their paths.
+func cleanVolumes(at string, vs []Volume) error {
+	names, paths := make(map[string]bool), make(map[string]bool)
+	for i := range vs {
+		v := &vs[i]
+		field := fmt.Sprintf("%s[%d]", at, i)
+		if !volumeName().MatchString(v.Name) {
+			return fault.Invalid(field+".name", "volume name %.200q does not match %q", v.Name, volumeName())
+		}
+		given := v.Path
+		v.Path = path.Clean(given)
+		switch {
+		case !path.IsAbs(v.Path) || strings.Contains(given, "\x00"):
+			return fault.Invalid(field+".path", "path %.200q is not valid, must be absolute", given)
+		case reserved(v.Path):
+			return fault.Invalid(field+".path", "path %.200q is reserved", given)
+		case strings.HasPrefix(v.Path, "/cloudbuild/"):
+			return fault.Invalid(field+".path", "volume path %.200q cannot start with /cloudbuild/", given)
+		case names[v.Name]:
+			return fault.Invalid(field, "volume name %q is defined in more than one volume entry", v.Name)
+		case paths[v.Path]:
+			return fault.Invalid(field, "volume path %q is defined in more than one volume entry", v.Path)
+		}
+		names[v.Name], paths[v.Path] = true, true
+	}
+	return nil
+}
+
+// reserved reports whether a path is one that the build itself, or every container, has something at.
 func reserved(p string) bool {
 	for _, r := range []string{"/workspace", "/builder", "/proc", "/sys", "/dev"} {
 		if p == r || strings.HasPrefix(p, r+"/") {
 			return true
 		}
 	}
-	return false
+	return p == "/" || p == "/var/run/docker.sock" || p == "/run/docker.sock"
 }
 
 func (s *Spec) checkObjects() error {
-	o := s.Objects
+	o := &s.Objects
 	if o.Location == "" && len(o.Paths) == 0 {
 		return nil
 	}
-	if bucket, _, ok := SplitGS(o.Location); !ok || bucket == "" {
-		return fault.Invalid("artifacts.objects.location", "%.100q is not gs://BUCKET/DIRECTORY/", o.Location)
+	const at = "artifacts.objects.location"
+	if o.Location == "" {
+		return fault.Invalid(at, ".artifacts.location field is empty")
+	}
+	if bucket, _, ok := SplitGS(o.Location); !ok || bucket == "" || strings.ContainsAny(o.Location, " \t\n\x00") {
+		return fault.Invalid(at,
+			"invalid .artifacts.location value %.200q; Google Cloud Storage URLs must begin with 'gs://'", o.Location)
+	}
+	if !strings.HasSuffix(o.Location, "/") { // it is a directory
+		o.Location += "/"
 	}
 	if len(o.Paths) == 0 {
-		return fault.Invalid("artifacts.objects.paths", "at least one is needed")
+		return fault.Invalid("artifacts.objects.paths", ".artifacts.paths field empty; at least one is needed")
+	}
+	if len(o.Paths) > maxPaths {
+		return fault.Invalid("artifacts.objects.paths", "cannot specify more than %d", maxPaths)
 	}
 	for i, p := range o.Paths {
-		if _, err := path.Match(p, ""); err != nil || p == "" ||
-			path.IsAbs(p) && !strings.HasPrefix(p, "/workspace/") || escapes(p) {
-			return fault.Invalid(fmt.Sprintf("artifacts.objects.paths[%d]", i),
-				"%.100q is not a pattern of files in the workspace", p)
+		field := fmt.Sprintf("artifacts.objects.paths[%d]", i)
+		switch _, err := path.Match(p, ""); {
+		case strings.ContainsFunc(p, unicode.IsSpace):
+			return fault.Invalid(field, ".artifacts.paths %.200q contains whitespace", p)
+		case slices.Contains(o.Paths[:i], p):
+			return fault.Invalid(field, ".artifacts.paths field has duplicate paths; remove duplicates [%.200s]", p)
+		case err != nil || p == "" || path.IsAbs(p) && !strings.HasPrefix(p, "/workspace/") || escapes(p):
+			return fault.Invalid(field, "%.100q is not a pattern of files in the workspace", p)
 		}
 	}
 	return nil
@@ -235,12 +331,11 @@ func cleanTags(tags []string) (out []string) {
 
 func checkTags(tags []string) error {
 	if len(tags) > maxTags {
-		return fault.Invalid("tags", "%d are too many; %d are the most", len(tags), maxTags)
+		return fault.Invalid("tags", "number of tags %d exceeded (max: %d)", len(tags), maxTags)
 	}
 	for i, t := range tags {
 		if !tagForm().MatchString(t) {
-			return fault.Invalid(fmt.Sprintf("tags[%d]", i), "%.100q is not a tag: letters, digits, '_', '.' and '-'",
-				t)
+			return fault.Invalid(fmt.Sprintf("tags[%d]", i), "invalid build tag %.200q: must match format %q", t, tagForm())
 		}
 	}
 	return nil

@@ -28,7 +28,7 @@ type Step struct {
 	Dir            string   // relative to /workspace
 	Entrypoint     string
 	Script         string   // run by its own first line or by sh, in place of Entrypoint and Args
-	WaitFor        []string // ids; "-" alone starts at once; none waits for all steps before
+	WaitFor        []string // ids; "-" is always done; none waits for all steps before
 	Timeout        time.Duration
 	Volumes        []Volume
 	Automap        *bool // substitutions are environment variables; nil follows Options
@@ -96,10 +96,7 @@ func (s *Spec) automaps(t *Step) bool {
 func (s *Spec) Needs(i int) []int {
 	var out []int
 	wait := s.Steps[i].WaitFor
-	if len(wait) == 1 && wait[0] == Immediately {
-		return nil
-	}
-	for j := range i {
+	for j := range i { // Immediately is no step's id, and always done
 		if len(wait) == 0 || s.Steps[j].ID != "" && slices.Contains(wait, s.Steps[j].ID) {
 			out = append(out, j)
 		}

@@ -44,6 +44,7 @@ type Approval struct {
 // the path of the field, before anything runs.
 func (s *Builds) Submit(ctx context.Context, in resource.Location, r Request) (out Build, err error) {
 	defer fault.Wrap(&err, "builds.Submit(%s)", in)
+	limit := r.Timeout // of each step; none where the build has only the usual one
 	if r.Timeout == 0 {
 		r.Timeout = DefaultTimeout
 	}
@@ -96,7 +97,7 @@ func (s *Builds) Submit(ctx context.Context, in resource.Location, r Request) (o
 		return Build{}, err
 	}
 	b.Spec.Account = account
-	if err := b.Spec.check(); err != nil {
+	if err := b.Spec.check(limit); err != nil {
 		return Build{}, err
 	}
 	b.Tags = cleanTags(b.Tags)

@@ -170,7 +170,7 @@ func (x *expander) text(field, s string) (string, error) {
 		return "", true
 	})
 	if err != nil {
-		err = fault.Invalid(field, "%.100q: %v", s, err)
+		err = fault.Invalid(field, "%v", err)
 	}
 	return out, first(missing, err)
 }

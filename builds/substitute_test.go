@@ -37,9 +37,9 @@ func FuzzFilter(f *testing.F) {
 func TestNeeds(t *testing.T) {
 	s := &Spec{
 		Steps: []Step{{ID: "a"}, {ID: "b", WaitFor: []string{"-"}}, {}, {WaitFor: []string{"b"}},
-			{WaitFor: []string{"a", "b"}}, {}},
+			{WaitFor: []string{"a", "b"}}, {WaitFor: []string{"-", "b"}}, {WaitFor: []string{"-", "-"}}, {}},
 	}
-	for i, want := range [][]int{nil, nil, {0, 1}, {1}, {0, 1}, {0, 1, 2, 3, 4}} {
+	for i, want := range [][]int{nil, nil, {0, 1}, {1}, {0, 1}, {1}, nil, {0, 1, 2, 3, 4, 5, 6}} {
 		got := s.Needs(i)
 		if len(got) != len(want) {
 			t.Errorf("step %d needs %v, want %v", i, got, want)

@@ -2,6 +2,7 @@ package cloudbuild_test
 
 import (
 	"context"
+	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -69,8 +70,8 @@ var configs = []struct{ name, yaml, want, refused string }{
 		want: "u [x]",
 		yaml: `
 steps:
-- {name: u, id: one, args: [x], env: [A=b], dir: sub/dir, entrypoint: sh, timeout: 90s, allowFailure: true, volumes: [{name: v, path: /v}]}
-- {name: u, id: two, script: 'echo $_X', waitFor: [one], automapSubstitutions: true, allowExitCodes: [1, 2], volumes: [{name: v, path: /w}]}
+- {name: u, id: one, args: [x], env: [A=b], dir: sub/dir, entrypoint: sh, timeout: 90s, allowFailure: true, volumes: [{name: vol, path: /v}]}
+- {name: u, id: two, script: 'echo $_X', waitFor: [one], automapSubstitutions: true, allowExitCodes: [1, 2], volumes: [{name: vol, path: /w/}]}
 timeout: 1h
 queueTtl: 600s
 logsBucket: gs://logs/dir
@@ -94,15 +95,15 @@ options: {machineType: E2_HIGHCPU_8, logging: GCS_ONLY, env: [B=c], requestedVer
 	{name: "no name", yaml: "steps: [{args: [x]}]", refused: "steps[0].name"},
 	{name: "id twice", yaml: "steps: [{name: u, id: a}, {name: u, id: a}]", refused: "steps[1].id"},
 	{name: "waits for what is not there", yaml: "steps: [{name: u, waitFor: [x]}]", refused: "steps[0].waitFor[0]"},
-	{name: "waits forwards", yaml: "steps: [{name: u, waitFor: [b]}, {name: u, id: b}]", refused: "no earlier"},
+	{name: "waits forwards", yaml: "steps: [{name: u, waitFor: [b]}, {name: u, id: b}]", refused: "has not been defined before it"},
 	{name: "waits for itself", yaml: "steps: [{name: u, id: a, waitFor: [a]}]", refused: "steps[0].waitFor[0]"},
 	{name: "script and args", yaml: "steps: [{name: u, script: x, args: [y]}]", refused: "steps[0].script"},
 	{name: "env", yaml: "steps: [{name: u, env: [x]}]", refused: "steps[0].env[0]"},
 	{name: "dir leads out", yaml: "steps: [{name: u, dir: ../x}]", refused: "steps[0].dir"},
-	{name: "volume used once", yaml: "steps: [{name: u, volumes: [{name: v, path: /v}]}]", refused: "one step only"},
+	{name: "volume used once", yaml: "steps: [{name: u, volumes: [{name: vol, path: /v}]}]", refused: "only used by one step"},
 	{
 		name:    "volume over the workspace",
-		yaml:    "steps: [{name: u, volumes: [{name: v, path: /workspace/x}]}]",
+		yaml:    "steps: [{name: u, volumes: [{name: vol, path: /workspace/x}]}]",
 		refused: "steps[0].volumes[0].path",
 	},
 	{name: "unmatched", yaml: "steps: [{name: u, args: ['$_NO']}]", refused: `key in the template "_NO"`},
@@ -198,6 +199,53 @@ options: {machineType: E2_HIGHCPU_8, logging: GCS_ONLY, env: [B=c], requestedVer
 		yaml:    "steps: [{name: u}]\nartifacts: {objects: {location: gs://b}}",
 		refused: "artifacts.objects.paths",
 	},
+	// Package validate of https://github.com/GoogleCloudPlatform/cloud-build-local, whose texts are Cloud Build's.
+	{name: "waits for nothing and a step", yaml: "steps: [{name: u, id: a}, {name: u, waitFor: ['-', a]}]", want: "u []"},
+	{name: "waits for nothing twice", yaml: "steps: [{name: u}, {name: u, waitFor: ['-', '-']}]", want: "u []"},
+	{name: "an id that is taken", yaml: "steps: [{name: u, id: '-'}]", refused: "reserved as a dependency"},
+	{name: "an upper-case image", yaml: "steps: [{name: Ubuntu}]", refused: `invalid build step name "Ubuntu" contains uppercase letters`},
+	{name: "an image with an empty tag", yaml: "steps: [{name: 'u:$TAG_NAME'}]", refused: `steps[0].name: invalid build step name "u:"`},
+	{name: "an image with a space", yaml: "steps: [{name: 'u '}]", refused: `invalid build step name "u "`},
+	{name: "an image with a protocol", yaml: "steps: [{name: 'https://gcr.io/p/x'}]", refused: "invalid build step name"},
+	{name: "an image with a short digest", yaml: "steps: [{name: 'u@sha256:12'}]", refused: "invalid build step name"},
+	{name: "an image with two slashes", yaml: "steps: [{name: 'gcr.io//x'}]", refused: "invalid build step name"},
+	{
+		name: "tag and digest",
+		yaml: "steps: [{name: 'localhost:5000/a/b-c__d.e:v1@sha256:" + strings.Repeat("0a", 32) + "'}]",
+		want: "localhost:5000/a/b-c__d.e:v1@sha256:" + strings.Repeat("0a", 32) + " []",
+	},
+	{name: "a name that is too long", yaml: "steps: [{name: " + strings.Repeat("a", 256) + "}]", refused: "invalid build step name"},
+	{name: "an image to push with an empty tag", yaml: "steps: [{name: u}]\nimages: ['gcr.io/p/x:$SHORT_SHA']", refused: `images[0]: invalid image name "gcr.io/p/x:"`},
+	{name: "an image to push with a digest", yaml: "steps: [{name: u}]\nimages: ['gcr.io/p/x@sha256:" + strings.Repeat("0a", 32) + "']", refused: "images[0]"},
+	{name: "an upper-case image to push", yaml: "steps: [{name: u}]\nimages: ['gcr.io/p/X']", refused: `"gcr.io/p/X" contains uppercase letters`},
+	{name: "two lists of images", yaml: "steps: [{name: u}]\nimages: [gcr.io/p/x]\nartifacts: {images: [gcr.io/p/y]}", refused: "cannot specify different .images and .artifacts.images"},
+	{name: "the same list twice", yaml: "steps: [{name: u}]\nimages: [gcr.io/p/x]\nartifacts: {images: [gcr.io/p/x]}", want: "u []"},
+	{name: "a step longer than its build", yaml: "steps: [{name: u, timeout: 61s}]\ntimeout: 60s", refused: "build step timeout 1m1s must be <= build timeout 1m0s"},
+	{name: "a step as long as its build", yaml: "steps: [{name: u, timeout: 60s}]\ntimeout: 60s", want: "u []"},
+	{name: "a step of a build without a time", yaml: "steps: [{name: u, timeout: 7200s}]", want: "u []"},
+	{name: "a variable without a name", yaml: "steps: [{name: u, env: ['=x']}]", refused: `must be of the form "KEY=VALUE"`},
+	{name: "a variable of all steps", yaml: "steps: [{name: u}]\noptions: {env: [x]}", refused: "options.env[0]"},
+	{name: "an empty variable", yaml: "steps: [{name: u, env: ['A=$TAG_NAME']}]", want: "u []"},
+	{name: "a path of two words", yaml: "steps: [{name: u}]\nartifacts: {objects: {location: 'gs://b/', paths: ['a b']}}", refused: `.artifacts.paths "a b" contains whitespace`},
+	{name: "a path twice", yaml: "steps: [{name: u}]\nartifacts: {objects: {location: 'gs://b/', paths: [c, d, c]}}", refused: "duplicate paths; remove duplicates [c]"},
+	{name: "a path twice after substitution", yaml: "steps: [{name: u}]\nartifacts: {objects: {location: 'gs://b/', paths: [giggle, $PROJECT_ID]}}", refused: "duplicate paths"},
+	{name: "a place that is no bucket", yaml: "steps: [{name: u}]\nartifacts: {objects: {location: 'b/', paths: [c]}}", refused: "must begin with 'gs://'"},
+	{name: "no place", yaml: "steps: [{name: u}]\nartifacts: {objects: {paths: [c]}}", refused: "field is empty"},
+	{name: "too many tags", yaml: "steps: [{name: u}]\ntags: [" + numbered("t", 65) + "]", refused: "number of tags 65 exceeded (max: 64)"},
+	{name: "a tag that begins with a dash", yaml: "steps: [{name: u}]\ntags: [-a]", refused: `invalid build tag "-a"`},
+	{name: "volumes of all steps", yaml: "steps: [{name: u}, {name: u}]\noptions: {volumes: [{name: vol, path: /v}]}", want: "u []"},
+	{name: "volumes of all steps for one", yaml: "steps: [{name: u}]\noptions: {volumes: [{name: vol, path: /v}]}", refused: "fewer than two steps"},
+	{name: "a volume of the name of another", yaml: volumes("one", "/w", "one", "/v"), refused: `volume name "one" conflicts with global volume`},
+	{name: "a volume at the path of another", yaml: volumes("two", "/v/", "one", "/v"), refused: `volume path "/v" conflicts with global volume`},
+	{name: "a volume beside another", yaml: volumes("two", "/w/../x//y/", "one", "/v"), want: "u []"},
+	{name: "a volume over docker's socket", yaml: volumes("two", "/var/run/docker.sock", "one", "/v"), refused: "is reserved"},
+	{name: "a volume over the workspace by dots", yaml: volumes("two", "/x/../workspace", "one", "/v"), refused: "is reserved"},
+	{name: "a volume of one letter", yaml: volumes("v", "/w", "one", "/v"), refused: `volume name "v" does not match`},
+	{name: "a volume with a slash", yaml: volumes("a/b", "/w", "one", "/v"), refused: "does not match"},
+	{name: "a volume at no absolute path", yaml: volumes("two", "w", "one", "/v"), refused: "must be absolute"},
+	{name: "a volume at Cloud Build's own path", yaml: volumes("two", "/cloudbuild/x", "one", "/v"), refused: "cannot start with /cloudbuild/"},
+	{name: "a volume twice", yaml: "steps: [{name: u, volumes: [{name: vol, path: /a}, {name: vol, path: /b}]}]", refused: "defined in more than one volume entry"},
+	{name: "a path of volumes twice", yaml: "steps: [{name: u, volumes: [{name: one, path: /a}, {name: two, path: /a/}]}]", refused: "defined in more than one volume entry"},
 	{name: "bad image", yaml: "steps: [{name: u}]\nimages: ['a b']", refused: "images[0]"},
 	{name: "bad tag", yaml: "steps: [{name: u}]\ntags: ['a b']", refused: "tags[0]"},
 	{name: "empty tags", yaml: "steps: [{name: u}]\ntags: ['$TAG_NAME', '$BRANCH_NAME', a, a, _x]", want: "u []"},
@@ -206,6 +254,21 @@ options: {machineType: E2_HIGHCPU_8, logging: GCS_ONLY, env: [B=c], requestedVer
 		yaml:    "steps: [{name: u}]\nserviceAccount: projects/giggle/serviceAccounts/a@b",
 		refused: "logs_bucket",
 	},
+}
+
+// numbered is a list of n names.
+func numbered(name string, n int) string {
+	var out []string
+	for i := range n {
+		out = append(out, fmt.Sprint(name, i))
+	}
+	return strings.Join(out, ",")
+}
+
+// volumes is a configuration of two steps with a volume of their own and one of all steps.
+func volumes(name, path, globalName, globalPath string) string {
+	step := fmt.Sprintf("{name: u, volumes: [{name: %q, path: %q}]}", name, path)
+	return fmt.Sprintf("steps: [%s, %s]\noptions: {volumes: [{name: %q, path: %q}]}", step, step, globalName, globalPath)
 }
 
 func TestConfigs(t *testing.T) {
@@ -217,7 +280,7 @@ func TestConfigs(t *testing.T) {
 	n := 0
 	kept := builds.New(st, func() string {
 		n++
-		return "00000000-0000-0000-0000-0000000000" + string(rune('a'+n/26)) + string(rune('a'+n%26))
+		return fmt.Sprintf("00000000-0000-0000-0000-%012d", n)
 	})
 	for _, tt := range configs {
 		t.Run(tt.name, func(t *testing.T) {

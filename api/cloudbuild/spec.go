@@ -2,6 +2,7 @@ package cloudbuild
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"cloud.google.com/go/cloudbuild/apiv1/v2/cloudbuildpb"
@@ -52,7 +53,12 @@ func ToRequest(w *cloudbuildpb.Build) (builds.Request, error) {
 		}
 	}
 	if a := w.GetArtifacts(); a != nil {
-		r.Spec.Images = append(r.Spec.Images, a.GetImages()...)
+		switch {
+		case len(r.Spec.Images) == 0:
+			r.Spec.Images = a.GetImages()
+		case len(a.GetImages()) > 0 && !slices.Equal(a.GetImages(), r.Spec.Images):
+			return r, fault.Invalid("artifacts.images", "cannot specify different .images and .artifacts.images")
+		}
 		r.Spec.Objects = builds.Objects{Location: a.GetObjects().GetLocation(), Paths: a.GetObjects().GetPaths()}
 	}
 	if s := w.GetSource().GetStorageSource(); s != nil {
