@@ -59,11 +59,18 @@ type Build struct {
 	Steps    []StepStatus // by the index in Spec.Steps
 	Images   []Pushed     // that are pushed
 	Objects  int          // files uploaded
+	Hashes   []Hash       // of the source's archive, as Spec.Options asks for
 	Approval *Approval
 	Trigger  string // id of the trigger that asked for it, or ""
 
 	Created time.Time `json:"-"`
 	Version int64     `json:"-"`
+}
+
+// Hash is a hash of a file. The kinds are those of google.devtools.cloudbuild.v1.Hash.HashType.
+type Hash struct {
+	Kind  string
+	Value []byte
 }
 
 // Source is an uploaded archive: one generation of a storage object.

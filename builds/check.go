@@ -68,8 +68,8 @@ func checkImage(field, what, name string) error {
 // check refuses a spec that can't run, with the path of the field. The spec has been expanded; the paths of its volumes
 // are cleaned. timeout is the build's, 0 for none given.
 //
-// The rules, and the texts as far as they are known, are those of https://cloud.google.com/build/docs/api/reference/rest/v1/projects.builds
-// and of package validate of https://github.com/GoogleCloudPlatform/cloud-build-local.
+// The rules, and the texts as far as they are known, are those of the API's reference (projects.builds) and of package
+// validate of https://github.com/GoogleCloudPlatform/cloud-build-local.
 func (s *Spec) check(timeout time.Duration) error {
 	if len(s.Steps) == 0 {
 		return fault.Invalid("steps", "no build steps are specified")
@@ -85,6 +85,13 @@ func (s *Spec) check(timeout time.Duration) error {
 	}
 	if s.Options.DiskGB < 0 || s.Options.DiskGB > 4000 {
 		return fault.Invalid("options.diskSizeGb", "must be at most 4000")
+	}
+	for i, kind := range s.Options.Hashes {
+		if field := fmt.Sprintf("options.sourceProvenanceHash[%d]", i); hashes[kind] == nil {
+			return fault.NotImplemented(field, "%.50q is not a hash that is made here", kind)
+		} else if slices.Contains(s.Options.Hashes[:i], kind) {
+			return fault.Invalid(field, "%q is there twice", kind)
+		}
 	}
 	if err := s.checkBuiltin(); err != nil {
 		return err

@@ -2,8 +2,12 @@ package builds
 
 import (
 	"context"
+	"crypto/md5"
+	"crypto/sha256"
+	"crypto/sha512"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"strings"
 	"time"
@@ -53,6 +57,9 @@ func (s *Scheduler) execute(ctx context.Context, b Build, log io.Writer, say fun
 			return err
 		}
 		defer func() { _ = source.Close() }() // it was only read
+		if err := s.hash(ctx, b, source); err != nil {
+			return err
+		}
 	}
 	w, err := s.Steps.Open(ctx, b, source, size)
 	if err != nil {
@@ -70,6 +77,34 @@ func (s *Scheduler) execute(ctx context.Context, b Build, log io.Writer, say fun
 		return err
 	}
 	return s.upload(ctx, b, w, say)
+}
+
+// hashes are those that a build's provenance may have.
+var hashes = map[string]func() hash.Hash{
+	"SHA256": sha256.New,
+	"SHA512": sha512.New,
+	"MD5":    md5.New,
+}
+
+// hash notes the hashes of an uploaded archive that the build asks for.
+func (s *Scheduler) hash(ctx context.Context, b Build, source io.ReadSeeker) error {
+	if len(b.Spec.Options.Hashes) == 0 || b.Source.Bucket == "" {
+		return nil
+	}
+	var to []io.Writer
+	for _, kind := range b.Spec.Options.Hashes {
+		to = append(to, hashes[kind]())
+	}
+	if _, err := io.Copy(io.MultiWriter(to...), source); err != nil {
+		return err
+	}
+	var sums []Hash
+	for i, w := range to {
+		sums = append(sums, Hash{Kind: b.Spec.Options.Hashes[i], Value: w.(hash.Hash).Sum(nil)})
+	}
+	s.note(ctx, b, func(b *Build) { b.Hashes = sums })
+	_, err := source.Seek(0, io.SeekStart)
+	return err
 }
 
 // push pushes the images that the build names.

@@ -49,9 +49,11 @@ type Objects struct {
 type Options struct {
 	MachineType  string // kept and shown; the machine is this one
 	Logging      string
-	Substitution string // "ALLOW_LOOSE" lets substitutions be missing or unused
-	Verify       string // requestedVerifyOption, kept and shown
-	Dynamic      bool   // substitutions may be made of others
+	Substitution string   // "ALLOW_LOOSE" lets substitutions be missing or unused
+	Verify       string   // requestedVerifyOption, kept and shown
+	Streaming    string   // logStreamingOption, kept and shown: logs are always streamed
+	Hashes       []string // of the source, that the build's provenance is to have: sourceProvenanceHash
+	Dynamic      bool     // substitutions may be made of others
 	Automap      bool
 	Env          []string
 	Volumes      []Volume

@@ -51,6 +51,7 @@ type Mux struct {
 	methods map[string]*method // by full method name, "/package.Service/Method"
 	names   []string           // of methods, in order of registration
 	rules   []boundRule
+	unknown func(rpc string, paths []string) error
 	before  map[string]func(ctx context.Context, call *Call) error
 	funcs   []*route
 	routes  []*route
@@ -123,6 +124,13 @@ func (m *Mux) Bind(fullMethod string, rules ...HTTPRule) {
 func (m *Mux) Before(rpc string, fn func(ctx context.Context, call *Call) error) {
 	m.mustBeOpen()
 	m.before[rpc] = fn
+}
+
+// Unknown has fn asked about the fields of a JSON body that its message doesn't have, by their paths in the request.
+// Where it returns nil, or is not set, they are left out and noted in the log.
+func (m *Mux) Unknown(fn func(rpc string, paths []string) error) {
+	m.mustBeOpen()
+	m.unknown = fn
 }
 
 // Build checks and freezes the routes. It fails when a template does not parse, when a binding names what does not

@@ -216,6 +216,11 @@ func TestRefusals(t *testing.T) {
 		{"an account that one may not act as", w.Owner, "POST", "/v1/projects/giggle/builds",
 			`{"steps":[{"name":"ubuntu"}],"serviceAccount":"projects/giggle/serviceAccounts/x@giggle.iam.gserviceaccount.com","options":{"logging":"NONE"}}`, 403},
 		{"secrets", w.Owner, "POST", "/v1/projects/giggle/builds", `{"steps":[{"name":"ubuntu","secretEnv":["X"]}]}`, 405},
+		{"a field that there is not", w.Owner, "POST", "/v1/projects/giggle/builds", `{"steps":[{"name":"ubuntu"}],"colour":"red"}`, 400},
+		{"one of a message", w.Owner, "POST", "/v1/projects/giggle/builds", `{"steps":[{"name":"ubuntu","arg":["x"]}]}`, 400},
+		{"one that is new", w.Owner, "POST", "/v1/projects/giggle/builds", `{"steps":[{"name":"ubuntu"}],"options":{"pubsubTopic":"t"}}`, 405},
+		{"one that is new and nested", w.Owner, "POST", "/v1/projects/giggle/builds", `{"steps":[{"name":"ubuntu","results":[]}]}`, 405},
+		{"one that is left out", w.Owner, "POST", "/v1/projects/giggle/builds", `{"steps":[{"name":"ubuntu"}],"options":{"enableStructuredLogging":true}}`, 405},
 		{"a location that is none", w.Owner, "POST", "/v1/projects/giggle/locations/moon/builds", `{"steps":[{"name":"ubuntu"}]}`, 404},
 	} {
 		t.Run(tt.name, func(t *testing.T) { w.CallAs(t, tt.token, tt.method, tt.path, tt.body, tt.status) })

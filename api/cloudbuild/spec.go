@@ -15,7 +15,7 @@ import (
 // ToRequest reads a build that is asked for. Fields that only the server sets count for nothing, as in Cloud Build;
 // what is not implemented is refused with its path.
 func ToRequest(w *cloudbuildpb.Build) (builds.Request, error) {
-	if err := unimplemented(w); err != nil {
+	if err := refuse(w); err != nil {
 		return builds.Request{}, err
 	}
 	o := w.GetOptions()
@@ -46,10 +46,16 @@ func ToRequest(w *cloudbuildpb.Build) (builds.Request, error) {
 		{&r.Spec.Options.Logging, "options.logging", o.GetLogging()},
 		{&r.Spec.Options.Substitution, "options.substitutionOption", o.GetSubstitutionOption()},
 		{&r.Spec.Options.Verify, "options.requestedVerifyOption", o.GetRequestedVerifyOption()},
+		{&r.Spec.Options.Streaming, "options.logStreamingOption", o.GetLogStreamingOption()},
 	} {
 		if *e.to = e.from.String(); len(*e.to) > 0 && (*e.to)[0] >= '0' && (*e.to)[0] <= '9' ||
 			len(*e.to) > 0 && (*e.to)[0] == '-' {
 			return r, fault.Invalid(e.name, "%s is not a value of this field", *e.to)
+		}
+	}
+	for _, kind := range o.GetSourceProvenanceHash() {
+		if kind != cloudbuildpb.Hash_NONE {
+			r.Spec.Options.Hashes = append(r.Spec.Options.Hashes, kind.String())
 		}
 	}
 	if a := w.GetArtifacts(); a != nil {
@@ -94,44 +100,20 @@ func toVolumes(in []*cloudbuildpb.Volume) (out []builds.Volume) {
 	return out
 }
 
-// unimplemented refuses what this platform can't do, and durations that are none.
-func unimplemented(w *cloudbuildpb.Build) error {
-	const secrets = "secrets are not implemented; pass none, or let a step read them itself"
+// refuse refuses what this platform can't do, and durations that are none.
+func refuse(w *cloudbuildpb.Build) error {
+	if err := buildFields.check("", w.ProtoReflect()); err != nil {
+		return err
+	}
+	o := w.GetOptions()
+	if o.GetDefaultLogsBucketBehavior() == cloudbuildpb.BuildOptions_REGIONAL_USER_OWNED_BUCKET &&
+		w.GetLogsBucket() == "" {
+		return fault.NotImplemented("options.defaultLogsBucketBehavior",
+			"logs are kept in the platform's own bucket; name another one in logsBucket")
+	}
 	for i, t := range w.GetSteps() {
-		if len(t.GetSecretEnv()) > 0 {
-			return fault.NotImplemented(fmt.Sprintf("steps[%d].secretEnv", i), secrets)
-		}
 		if err := duration(fmt.Sprintf("steps[%d].timeout", i), t.GetTimeout()); err != nil {
 			return err
-		}
-	}
-	o, a := w.GetOptions(), w.GetArtifacts()
-	for _, f := range []struct {
-		set        bool
-		path, text string
-	}{
-		{w.GetAvailableSecrets() != nil, "availableSecrets", secrets},
-		{len(w.GetSecrets()) > 0, "secrets", "secrets under a KMS key are not implemented"},
-		{len(o.GetSecretEnv()) > 0, "options.secretEnv", secrets},
-		//lint:ignore SA1019 old clients send it, and are to be told
-		{o.GetWorkerPool() != "", "options.workerPool", "worker pools are not implemented"},
-		{o.GetPool().GetName() != "", "options.pool", "worker pools are not implemented"},
-		{o.GetDefaultLogsBucketBehavior() == cloudbuildpb.BuildOptions_REGIONAL_USER_OWNED_BUCKET &&
-			w.GetLogsBucket() == "", "options.defaultLogsBucketBehavior",
-			"logs are kept in the platform's own bucket; name another one in logsBucket"},
-		{len(a.GetMavenArtifacts()) > 0, "artifacts.mavenArtifacts", "only images and objects are implemented"},
-		{len(a.GetGoModules()) > 0, "artifacts.goModules", "only images and objects are implemented"},
-		{len(a.GetPythonPackages()) > 0, "artifacts.pythonPackages", "only images and objects are implemented"},
-		{len(a.GetNpmPackages()) > 0, "artifacts.npmPackages", "only images and objects are implemented"},
-		{w.GetSource().GetRepoSource() != nil, "source.repoSource", "a source is an archive in a bucket"},
-		{w.GetSource().GetGitSource() != nil, "source.gitSource", "a source is an archive in a bucket"},
-		{w.GetSource().GetConnectedRepository() != nil, "source.connectedRepository", "a source is an archive in a bucket"},
-		{w.GetSource().GetStorageSourceManifest() != nil, "source.storageSourceManifest", "a source is an archive in a bucket"},
-		{w.GetGitConfig() != nil, "gitConfig", "git is not configured by builds"},
-		{len(w.GetDependencies()) > 0, "dependencies", "dependencies of builds are not implemented"},
-	} {
-		if f.set {
-			return fault.NotImplemented(f.path, "%s", f.text)
 		}
 	}
 	if err := duration("timeout", w.GetTimeout()); err != nil {

@@ -8,7 +8,6 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"giggle/builds/trigger"
-	"giggle/fault"
 )
 
 // toTrigger reads a trigger. What is not implemented is refused with its path.
@@ -26,20 +25,8 @@ func toTrigger(w *cloudbuildpb.BuildTrigger) (trigger.Trigger, error) {
 		Autodetect:    w.GetAutodetect(),
 		File:          w.GetFilename(),
 	}
-	for _, f := range []struct {
-		set  bool
-		path string
-	}{
-		{w.GetPubsubConfig() != nil, "trigger.pubsubConfig"},
-		{w.GetRepositoryEventConfig() != nil, "trigger.repositoryEventConfig"},
-		{w.GetFilter() != "", "trigger.filter"},
-		{w.GetSourceToBuild().GetRepository() != "", "trigger.sourceToBuild.repository"},
-		{w.GetGitFileSource().GetRepository() != "", "trigger.gitFileSource.repository"},
-	} {
-		if f.set {
-			return t, fault.NotImplemented(f.path,
-				"only repositories of this platform and of GitHub, webhooks and runs by hand start builds")
-		}
+	if err := triggerFields.check("trigger", w.ProtoReflect()); err != nil {
+		return t, err
 	}
 	if r := w.GetTriggerTemplate(); r != nil {
 		t.Repo = &trigger.RepoEvent{Name: r.GetRepoName(), Dir: r.GetDir(), Pattern: trigger.Pattern{

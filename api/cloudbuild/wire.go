@@ -1,6 +1,7 @@
 package cloudbuild
 
 import (
+	"fmt"
 	"time"
 
 	"cloud.google.com/go/cloudbuild/apiv1/v2/cloudbuildpb"
@@ -44,6 +45,15 @@ func ToProto(b *builds.Build, p resource.Project) *cloudbuildpb.Build {
 		}
 		w.Source = &cloudbuildpb.Source{Source: &cloudbuildpb.Source_StorageSource{StorageSource: source}}
 		w.SourceProvenance = &cloudbuildpb.SourceProvenance{ResolvedStorageSource: source}
+		if len(b.Hashes) > 0 {
+			of := &cloudbuildpb.FileHashes{}
+			for _, h := range b.Hashes {
+				of.FileHash = append(of.FileHash, &cloudbuildpb.Hash{Type: hashKind(h.Kind), Value: h.Value})
+			}
+			w.SourceProvenance.FileHashes = map[string]*cloudbuildpb.FileHashes{
+				fmt.Sprintf("gs://%s/%s#%d", source.Bucket, source.Object, source.Generation): of,
+			}
+		}
 	}
 	w.BuildTriggerId = b.Trigger
 	if r := b.Source.Repo; r != nil {
@@ -60,6 +70,10 @@ func ToProto(b *builds.Build, p resource.Project) *cloudbuildpb.Build {
 	}
 	specToProto(b, w)
 	return w
+}
+
+func hashKind(s string) cloudbuildpb.Hash_HashType {
+	return cloudbuildpb.Hash_HashType(cloudbuildpb.Hash_HashType_value[s])
 }
 
 // repoSource writes a commit of a repository by a branch, a tag or its hash.
@@ -91,11 +105,16 @@ func specToProto(b *builds.Build, w *cloudbuildpb.Build) {
 		SubstitutionOption: cloudbuildpb.BuildOptions_SubstitutionOption(
 			cloudbuildpb.BuildOptions_SubstitutionOption_value[o.Substitution]),
 		RequestedVerifyOption: cloudbuildpb.BuildOptions_VerifyOption(cloudbuildpb.BuildOptions_VerifyOption_value[o.Verify]),
-		DynamicSubstitutions:  o.Dynamic,
-		AutomapSubstitutions:  o.Automap,
-		Env:                   o.Env,
-		Volumes:               fromVolumes(o.Volumes),
-		DiskSizeGb:            o.DiskGB,
+		LogStreamingOption: cloudbuildpb.BuildOptions_LogStreamingOption(
+			cloudbuildpb.BuildOptions_LogStreamingOption_value[o.Streaming]),
+		DynamicSubstitutions: o.Dynamic,
+		AutomapSubstitutions: o.Automap,
+		Env:                  o.Env,
+		Volumes:              fromVolumes(o.Volumes),
+		DiskSizeGb:           o.DiskGB,
+	}
+	for _, kind := range o.Hashes {
+		w.Options.SourceProvenanceHash = append(w.Options.SourceProvenanceHash, hashKind(kind))
 	}
 	if w.Options.Logging == cloudbuildpb.BuildOptions_LOGGING_UNSPECIFIED {
 		w.Options.Logging = cloudbuildpb.BuildOptions_LEGACY
