@@ -87,7 +87,7 @@ type Repo struct {
 	Commit string // its full hash
 	Branch string // or Tag, by which it was named, or neither
 	Tag    string
-	Dir    string // where in it the build begins, "" for all of it
+	Dir    string // in it that the steps run in, relative to its root
 }
 
 // given reports whether there is any source.

@@ -1,8 +1,8 @@
 package git_test
 
 import (
-	"archive/tar"
 	"bytes"
+	"io"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"giggle/builds/source"
 	"giggle/fault"
 	"giggle/git"
 	"giggle/store"
@@ -78,7 +79,7 @@ func TestRepos(t *testing.T) {
 	}
 	first := commit(map[string]string{"cloudbuild.yaml": "steps: []", "d/a": "1", "d/ü": "2"})
 	run("tag", "-a", "-m", "x", "v1")
-	second := commit(map[string]string{"d/a": "3"})
+	second := commit(map[string]string{"d/a": "3", "secret": "s", ".gitattributes": "secret export-ignore\n"})
 
 	for _, c := range []struct {
 		rev  git.Revision
@@ -109,28 +110,68 @@ func TestRepos(t *testing.T) {
 	for _, c := range []struct {
 		from string
 		want []string
-	}{{first, []string{"d/a"}}, {"", []string{"cloudbuild.yaml", "d/a", "d/ü"}},
-		{strings.Repeat("1", 40), []string{"cloudbuild.yaml", "d/a", "d/ü"}}} {
+	}{{first, []string{".gitattributes", "d/a", "secret"}}, {"", []string{".gitattributes", "cloudbuild.yaml", "d/a", "d/ü", "secret"}},
+		{strings.Repeat("1", 40), []string{".gitattributes", "cloudbuild.yaml", "d/a", "d/ü", "secret"}}} {
 		if got, err := g.Changed(t.Context(), r, c.from, second); err != nil || !slices.Equal(got, c.want) {
 			t.Errorf("since %.7q: %q, %v", c.from, got, err)
 		}
 	}
-	for in, want := range map[string]string{"": "cloudbuild.yaml d/ d/a d/ü", "d": "a ü", "/d/": "a ü"} {
-		var out bytes.Buffer
-		if err := g.Archive(t.Context(), r, first, in, &out); err != nil {
-			t.Fatal(err)
-		}
-		var names []string
-		for tr := tar.NewReader(&out); ; {
-			hd, err := tr.Next()
-			if err != nil {
-				break
+	for of, want := range map[string]struct{ files, history, unshallowed string }{
+		first:  {"cloudbuild.yaml d/a d/ü", "1", "1"},
+		second: {".gitattributes cloudbuild.yaml d/a d/ü secret", "1", "2"},
+	} {
+		t.Run("clone of "+of[:7], func(t *testing.T) {
+			var out bytes.Buffer
+			if err := g.Clone(t.Context(), r, of, "file://"+filepath.Join(dir, "git", r.ID+".git"), &out); err != nil {
+				t.Fatal(err)
 			}
-			names = append(names, hd.Name)
-		}
-		if got := strings.Join(names, " "); got != want {
-			t.Errorf("the archive of %q has %q", in, got)
-		}
+			to := t.TempDir()
+			limits := source.Limits{Bytes: 1 << 20, Entries: 100}
+			archive := bytes.NewReader(out.Bytes())
+			if err := source.Extract(t.Context(), archive, int64(out.Len()), to, limits); err != nil {
+				t.Fatal(err)
+			}
+			in := func(args ...string) string {
+				t.Helper()
+				out, err := exec.Command("git", append([]string{"-C", to, "-c", "core.quotePath=false"}, args...)...).CombinedOutput()
+				if err != nil {
+					t.Errorf("git %v: %v\n%s", args, err, out)
+				}
+				return strings.Join(strings.Fields(string(out)), " ")
+			}
+			if got := in("rev-parse", "HEAD"); got != of {
+				t.Errorf("HEAD is %s", got)
+			}
+			if got := in("ls-files"); got != want.files {
+				t.Errorf("its files are %q, want %q", got, want.files)
+			}
+			if got := in("status", "--porcelain"); got != "" {
+				t.Errorf("files have changed: %q", got)
+			}
+			if got := in("fsck", "--no-dangling"); got != "" {
+				t.Errorf("fsck says %q", got)
+			}
+			if got := in("rev-list", "--count", "HEAD"); got != want.history {
+				t.Errorf("%s commits, want %s", got, want.history)
+			}
+			if want.unshallowed != want.history {
+				in("fetch", "-q", "--unshallow")
+			}
+			if got := in("rev-list", "--count", "HEAD"); got != want.unshallowed {
+				t.Errorf("%s commits once all is fetched, want %s", got, want.unshallowed)
+			}
+			in("fetch", "-q", "--tags")
+			if got := in("describe", "--tags", "--always"); !strings.HasPrefix(got, "v1") {
+				t.Errorf("it is called %q", got)
+			}
+		})
+	}
+	if err := g.Clone(t.Context(), r, strings.Repeat("1", 40), "https://x", io.Discard); err == nil {
+		t.Error("a commit that is not there was cloned")
+	}
+	left, err := filepath.Glob(filepath.Join(dir, "git", "clone-*"))
+	if err != nil || len(left) > 0 {
+		t.Errorf("clones left %v, %v", left, err)
 	}
 	if err := g.Mirror(t.Context(), "giggle", "github_me_app",
 		"file://"+filepath.Join(dir, "git", r.ID+".git")); err != nil {

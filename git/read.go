@@ -3,7 +3,6 @@ package git
 import (
 	"bytes"
 	"context"
-	"io"
 	"path"
 	"regexp"
 	"strings"
@@ -103,22 +102,4 @@ func fields(out []byte) (names []string) {
 		}
 	}
 	return names
-}
-
-// Archive writes the files of a commit as a tar archive; dir is a directory in it to begin at, "" for all.
-func (g *Repos) Archive(ctx context.Context, r Repo, commit, dir string, w io.Writer) (err error) {
-	defer fault.Wrap(&err, "git.Archive(%s)", r.Resource())
-	if !hash().MatchString(commit) {
-		return fault.New(fault.InvalidArgument, "A commit is 40 hexadecimal digits.")
-	}
-	tree := commit + "^{tree}"
-	if dir = strings.Trim(path.Clean("/"+dir), "/"); dir != "" {
-		tree = commit + ":" + dir
-	}
-	leave, err := g.gate.enter(ctx, r.Project)
-	if err != nil {
-		return err
-	}
-	defer leave()
-	return g.stream(ctx, g.dir(r), nil, nil, w, "archive", "--format=tar", tree)
 }

@@ -279,7 +279,11 @@ func untagged(name string) string {
 func (r *run) spec(t *builds.Step, img OwnImage, prefix string) (engine.Spec, error) {
 	dir := t.Dir
 	if !path.IsAbs(dir) {
-		dir = path.Join(workspaceDir, dir)
+		in := ""
+		if repo := r.build.Source.Repo; repo != nil {
+			in = repo.Dir
+		}
+		dir = path.Join(workspaceDir, in, dir)
 	}
 	if err := r.workingDir(path.Clean(dir)); err != nil {
 		return engine.Spec{}, err

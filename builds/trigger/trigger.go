@@ -9,6 +9,7 @@ package trigger
 import (
 	"context"
 	"encoding/json"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -123,6 +124,9 @@ func (t *Trigger) Check() error {
 	if r := t.Repo; r != nil {
 		if r.Name == "" {
 			return fault.Invalid("trigger.triggerTemplate.repoName", "is missing")
+		}
+		if r.Dir != "" && !filepath.IsLocal(r.Dir) || len(r.Dir) > 1000 {
+			return fault.Invalid("trigger.triggerTemplate.dir", "must be a relative path in the repository")
 		}
 		if err := r.check("trigger.triggerTemplate"); err != nil {
 			return err

@@ -61,7 +61,7 @@ type Images interface {
 // Repos has the repositories of sources: *git.Repos.
 type Repos interface {
 	Get(ctx context.Context, project, name string) (git.Repo, error)
-	Archive(ctx context.Context, r git.Repo, commit, dir string, w io.Writer) error
+	Clone(ctx context.Context, r git.Repo, commit, url string, w io.Writer) error
 }
 
 // Entries keeps the lines of builds' logs as log entries: a logging.Log.

@@ -132,7 +132,7 @@ func (r repos) Get(_ context.Context, project, name string) (git.Repo, error) {
 	return git.Repo{Project: project, Name: name}, nil
 }
 
-func (r repos) Archive(_ context.Context, repo git.Repo, commit, _ string, w io.Writer) error {
+func (r repos) Clone(_ context.Context, repo git.Repo, commit, _ string, w io.Writer) error {
 	r.do("archive %s@%s", repo.Name, commit)
 	_, err := io.WriteString(w, "tar")
 	return err

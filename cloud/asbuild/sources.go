@@ -33,7 +33,7 @@ func (a *Access) Open(ctx context.Context, b builds.Build) (io.ReadSeekCloser, i
 	return r, o.Size, err
 }
 
-// openCommit makes an archive of a commit.
+// openCommit makes an archive of a shallow clone of a commit.
 func (a *Access) openCommit(ctx context.Context, b builds.Build) (_ io.ReadSeekCloser, _ int64, err error) {
 	src := b.Source.Repo
 	on := git.Resource(b.Project, src.Name)
@@ -57,7 +57,7 @@ func (a *Access) openCommit(ctx context.Context, b builds.Build) (_ io.ReadSeekC
 		return nil, 0, err
 	}
 	w := &limitWriter{w: a.cfg.Writer(f), left: maxSource}
-	if err := a.cfg.Repos.Archive(ctx, repo, src.Commit, src.Dir, w); err != nil {
+	if err := a.cfg.Repos.Clone(ctx, repo, src.Commit, git.URL(b.Project, src.Name), w); err != nil {
 		return nil, 0, err
 	}
 	size, err := f.Seek(0, io.SeekCurrent)
