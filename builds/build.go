@@ -59,6 +59,8 @@ type Build struct {
 	Steps    []StepStatus // by the index in Spec.Steps
 	Images   []Pushed     // that are pushed
 	Objects  int          // files uploaded
+	Manifest string       // URL of the list of them, "gs://BUCKET/OBJECT"
+	Uploaded Span         // when they were
 	Hashes   []Hash       // of the source's archive, as Spec.Options asks for
 	Approval *Approval
 	Trigger  string // id of the trigger that asked for it, or ""
@@ -66,6 +68,9 @@ type Build struct {
 	Created time.Time `json:"-"`
 	Version int64     `json:"-"`
 }
+
+// Span is from when to when something was done.
+type Span struct{ Started, Finished time.Time }
 
 // Hash is a hash of a file. The kinds are those of google.devtools.cloudbuild.v1.Hash.HashType.
 type Hash struct {

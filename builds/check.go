@@ -275,12 +275,12 @@ func cleanVolumes(at string, vs []Volume) error {
 
 // reserved reports whether a path is one that the build itself, or every container, has something at.
 func reserved(p string) bool {
-	for _, r := range []string{"/workspace", "/builder", "/proc", "/sys", "/dev"} {
+	for _, r := range []string{"/builder/home", "/builder/outputs", "/builder/script", "/proc", "/sys", "/dev"} {
 		if p == r || strings.HasPrefix(p, r+"/") {
 			return true
 		}
 	}
-	return p == "/" || p == "/var/run/docker.sock" || p == "/run/docker.sock"
+	return slices.Contains([]string{"/", "/builder", "/workspace", "/var/run/docker.sock", "/run/docker.sock"}, p)
 }
 
 func (s *Spec) checkObjects() error {

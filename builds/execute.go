@@ -1,10 +1,13 @@
 package builds
 
 import (
+	"bytes"
 	"context"
 	"crypto/md5"
 	"crypto/sha256"
 	"crypto/sha512"
+	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"hash"
@@ -147,17 +150,28 @@ func (s *Scheduler) upload(ctx context.Context, b Build, w Workspace, say func(s
 		dir += "/"
 	}
 	say("Artifacts will be uploaded to gs://%s using gsutil cp", strings.TrimSuffix(bucket+"/"+dir, "/"))
+	start := s.Store.Now()
+	var manifest bytes.Buffer
+	lines := json.NewEncoder(&manifest)
 	n := 0
 	for _, p := range o.Paths {
 		before := n
 		say("%s: Uploading path....", p)
 		err := w.Files(ctx, strings.TrimPrefix(p, "/workspace/"), func(name string, _ int64, r io.Reader) error {
 			object := dir + name[strings.LastIndexByte(name, '/')+1:]
-			if _, err := s.Objects.Put(ctx, b, bucket, object, r); err != nil {
+			sum := md5.New()
+			generation, err := s.Objects.Put(ctx, b, bucket, object, io.TeeReader(r, sum))
+			if err != nil {
 				return err
 			}
 			n++
-			return nil
+			return lines.Encode(artifact{
+				Location: fmt.Sprintf("gs://%s/%s#%d", bucket, object, generation),
+				Hashes: []artifactHashes{{[]artifactHash{{
+					Type:  md5Type,
+					Value: []byte(base64.StdEncoding.EncodeToString(sum.Sum(nil))),
+				}}}},
+			})
 		})
 		if err != nil {
 			return err
@@ -169,9 +183,37 @@ func (s *Scheduler) upload(ctx context.Context, b Build, w Workspace, say func(s
 		say("%s: %d matching files uploaded", p, n-before)
 	}
 	say("%d total artifacts uploaded to gs://%s", n, strings.TrimSuffix(bucket+"/"+dir, "/"))
-	s.note(ctx, b, func(b *Build) { b.Objects = n })
+	list := dir + "artifacts-" + b.Name.ID + ".json"
+	say("Uploading manifest %s", list[strings.LastIndexByte(list, '/')+1:])
+	if _, err := s.Objects.Put(ctx, b, bucket, list, &manifest); err != nil {
+		return err
+	}
+	url := "gs://" + bucket + "/" + list
+	say("Artifact manifest located at %s", url)
+	s.note(ctx, b, func(b *Build) {
+		b.Objects, b.Manifest, b.Uploaded = n, url, Span{start, s.Store.Now()}
+	})
 	return nil
 }
+
+// artifact is one line of a manifest, in the form of cloud-build-local's UploadArtifactsManifest: an ArtifactResult as
+// Go's own encoding of JSON writes it, its hash in base64 (as gsutil prints it) once more.
+type artifact struct {
+	Location string           `json:"location"`
+	Hashes   []artifactHashes `json:"file_hash"`
+}
+
+type artifactHashes struct {
+	Hashes []artifactHash `json:"file_hash"`
+}
+
+type artifactHash struct {
+	Type  int    `json:"type"`
+	Value []byte `json:"value"`
+}
+
+// md5Type is google.devtools.cloudbuild.v1.Hash.HashType.MD5.
+const md5Type = 2
 
 // note writes what a running build has come to.
 func (s *Scheduler) note(ctx context.Context, b Build, change func(*Build)) {

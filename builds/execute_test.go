@@ -135,7 +135,7 @@ func TestEndsOfSteps(t *testing.T) {
 		},
 		"objects": {steps: fakeSteps{files: map[string]string{"a.txt": "x"}}, change: func(r *builds.Request) {
 			r.Spec.Objects = builds.Objects{Location: "gs://b/d", Paths: []string{"a.txt"}}
-		}, status: builds.Success, log: "1 total artifacts uploaded to gs://b/d\nDONE\n", pushed: "b/d/a.txt"},
+		}, status: builds.Success, log: ".json\nDONE\n", pushed: "b/d/a.txt"},
 		"no such file": {change: func(r *builds.Request) {
 			r.Spec.Objects = builds.Objects{Location: "gs://b/d", Paths: []string{"a.txt"}}
 		}, status: builds.Failure, detail: `no file of the workspace matches "a.txt"`},

@@ -113,6 +113,7 @@ type StepStatus struct {
 	Pulled            time.Time // when the image was there
 	ExitCode          int32
 	Image             string // digest of the step's image
+	Output            []byte // that it left for the build's results
 }
 
 // Pushed is an image that a build pushed.

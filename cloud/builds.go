@@ -19,6 +19,7 @@ import (
 	"giggle/cloud/garbage"
 	"giggle/cloud/limits"
 	"giggle/engine"
+	"giggle/git"
 	"giggle/iam"
 	"giggle/metadata"
 	"giggle/operation"
@@ -128,7 +129,8 @@ func (c *Cloud) openBuilds(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	steps.AddDocker(own, c.foreign.Get, docker.api.Socket)
+	steps.AddDocker(own, c.foreign.Get)
+	steps.AddGit(own, c.foreign.Get, git.CredentialConfig)
 	programs := make(map[string]steps.Program)
 	for _, name := range pack.Images {
 		programs[name] = &pack.CLI{Lifecycle: c.lifecycle, BuiltIn: packs, Push: c.asBuild.Push, Shared: shared}
@@ -140,10 +142,14 @@ func (c *Cloud) openBuilds(ctx context.Context) error {
 		Programs: programs,
 		BuiltIn:  map[builds.Builtin]steps.SourceBuilder{builds.Buildpack: packs, builds.Dockerfile: docker.files},
 		Store:    docker.api,
+		Docker:   docker.api.Socket,
+		Token:    c.buildToken,
+		Hosts:    registryHosts(),
 		Dir:      c.path("build", "steps"),
 		Sockets:  sockets,
 		Groups:   c.limits.BuildGroups,
-		Files:    local.Files(c.trust),
+		Files: append(local.Files(c.trust),
+			engine.File{Path: git.Helper, Data: []byte(git.HelperScript), Mode: 0o555}),
 		Env:      append(local.TrustEnv(), c.cfg.Proxies...),
 		Memory:   limits.StepMemory,
 		Pids:     limits.StepPids,

@@ -37,11 +37,6 @@ type docker struct {
 func (c *Cloud) openDocker(
 	proxies http.Handler, sockets func(builds.Build) engine.Sockets, shared func(builds.Build) string,
 ) (*docker, error) {
-	var hosts []string
-	for _, location := range append(resource.Regions(), resource.MultiRegions()...) {
-		hosts = append(hosts, artifacts.Host(location))
-	}
-	hosts = append(hosts, "gcr.io", "us.gcr.io", "eu.gcr.io", "asia.gcr.io")
 	var trustEnv []string
 	for _, v := range local.TrustEnv() {
 		name, _, _ := strings.Cut(v, "=")
@@ -64,7 +59,7 @@ func (c *Cloud) openDocker(
 		Others:   proxies,
 		Online:   c.engine.Online,
 		Proxies:  c.cfg.Proxies,
-		Hosts:    hosts,
+		Hosts:    registryHosts(),
 		All:      l.All,
 		Project:  l.Project,
 		Steps:    l.Steps,
@@ -72,10 +67,7 @@ func (c *Cloud) openDocker(
 		Daemons:  dockerDaemons,
 		Cache:    dockerCache,
 		Log:      c.cfg.Log,
-		Token: func(_ context.Context, b builds.Build) (string, error) {
-			token, _, err := c.identity.AccessToken(iam.ServiceAccount(b.Account), []string{iam.ScopeCloudPlatform})
-			return token, err
-		},
+		Token:    c.buildToken,
 	})
 	if err != nil {
 		return nil, err
@@ -110,6 +102,20 @@ func (c *Cloud) openDocker(
 	}
 	c.onClose(api.Close)
 	return &docker{files, api}, nil
+}
+
+// registryHosts are the platform's registries.
+func registryHosts() (hosts []string) {
+	for _, location := range append(resource.Regions(), resource.MultiRegions()...) {
+		hosts = append(hosts, artifacts.Host(location))
+	}
+	return append(hosts, "gcr.io", "us.gcr.io", "eu.gcr.io", "asia.gcr.io")
+}
+
+// buildToken makes an access token of a build's account.
+func (c *Cloud) buildToken(_ context.Context, b builds.Build) (string, error) {
+	token, _, err := c.identity.AccessToken(iam.ServiceAccount(b.Account), []string{iam.ScopeCloudPlatform})
+	return token, err
 }
 
 // keepCaches removes the caches of builds of projects that are gone, and unused ones.

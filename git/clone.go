@@ -24,7 +24,7 @@ func URL(project, name string) string {
 
 // Files of a clone's .git that are made here and not by git.
 const (
-	cloneConfig = `[core]
+	cloneConfig = CredentialConfig + `[core]
 	repositoryformatversion = 0
 	filemode = true
 	bare = false

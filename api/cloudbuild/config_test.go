@@ -134,7 +134,7 @@ options: {machineType: E2_HIGHCPU_8, logging: GCS_ONLY, env: [B=c], requestedVer
 	{name: "volume used once", yaml: "steps: [{name: u, volumes: [{name: vol, path: /v}]}]", refused: "only used by one step"},
 	{
 		name:    "volume over the workspace",
-		yaml:    "steps: [{name: u, volumes: [{name: vol, path: /workspace/x}]}]",
+		yaml:    "steps: [{name: u, volumes: [{name: vol, path: /workspace/}]}]",
 		refused: "steps[0].volumes[0].path",
 	},
 	{name: "unmatched", yaml: "steps: [{name: u, args: ['$_NO']}]", refused: `key in the template "_NO"`},

@@ -130,7 +130,11 @@ func specToProto(b *builds.Build, w *cloudbuildpb.Build) {
 	if w.Artifacts != nil {
 		w.Artifacts.Images = s.Images
 	}
+	if !b.Uploaded.Started.IsZero() && w.Artifacts.GetObjects() != nil {
+		w.Artifacts.Objects.Timing = span(b.Uploaded.Started, b.Uploaded.Finished)
+	}
 	ran := len(b.Images) > 0
+	var outputs [][]byte // nil while no step has left any
 	digests := make([]string, len(s.Steps))
 	var firstStart, lastEnd time.Time
 	for i := range s.Steps {
@@ -166,6 +170,12 @@ func specToProto(b *builds.Build, w *cloudbuildpb.Build) {
 			x.Status = cloudbuildpb.Build_QUEUED
 		}
 		w.Steps = append(w.Steps, x)
+		if len(st.Output) > 0 {
+			if outputs == nil {
+				outputs = make([][]byte, len(s.Steps))
+			}
+			outputs[i] = st.Output
+		}
 		digests[i], ran = st.Image, ran || st.Image != ""
 		if !st.Started.IsZero() && (firstStart.IsZero() || st.Started.Before(firstStart)) {
 			firstStart = st.Started
@@ -175,7 +185,13 @@ func specToProto(b *builds.Build, w *cloudbuildpb.Build) {
 		}
 	}
 	if ran && b.Status.Terminal() {
-		w.Results = &cloudbuildpb.Results{BuildStepImages: digests, NumArtifacts: int64(b.Objects)}
+		w.Results = &cloudbuildpb.Results{
+			BuildStepImages:  digests,
+			BuildStepOutputs: outputs,
+			NumArtifacts:     int64(b.Objects),
+			ArtifactManifest: b.Manifest,
+			ArtifactTiming:   span(b.Uploaded.Started, b.Uploaded.Finished),
+		}
 		for _, i := range b.Images {
 			w.Results.Images = append(w.Results.Images, &cloudbuildpb.BuiltImage{
 				Name:       i.Name,

@@ -4,7 +4,6 @@ import (
 	"context"
 
 	"giggle/builds"
-	"giggle/engine"
 	"giggle/fault"
 	"giggle/oci"
 )
@@ -12,13 +11,12 @@ import (
 // dockerImage is the image of docker steps: the CLI, which finds the platform's own Docker API at its socket.
 const dockerImage = "gcr.io/cloud-builders/docker"
 
-// AddDocker adds the image of docker steps to the builders: the docker CLI with its build's socket.
+// AddDocker adds the image of docker steps to the builders: the docker CLI, which finds its build's socket.
 func AddDocker(
 	to map[string]func(context.Context, builds.Build) (OwnImage, error),
 	mirrored func(name string) (oci.Image, error),
-	socket func(b builds.Build) (path string, err error),
 ) {
-	to[dockerImage] = func(_ context.Context, b builds.Build) (OwnImage, error) {
+	to[dockerImage] = func(context.Context, builds.Build) (OwnImage, error) {
 		img, err := mirrored(dockerImage + ":latest")
 		if fault.Is(err, fault.NotFound) {
 			return OwnImage{}, fault.New(fault.FailedPrecondition,
@@ -27,7 +25,6 @@ func AddDocker(
 		if err != nil {
 			return OwnImage{}, err
 		}
-		path, err := socket(b)
-		return OwnImage{Image: img, Mounts: []engine.Mount{{Source: path, Target: "/var/run/docker.sock"}}}, err
+		return OwnImage{Image: img}, nil
 	}
 }

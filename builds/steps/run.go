@@ -11,11 +11,13 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"giggle/builds"
+	"giggle/builds/volumes"
 	"giggle/engine"
 	"giggle/fault"
 )
@@ -25,6 +27,8 @@ const (
 	workspaceDir = "/workspace"
 	homeDir      = "/builder/home"
 	scriptFile   = "/builder/script"
+	outputsDir   = "/builder/outputs"
+	dockerSocket = "/var/run/docker.sock"
 )
 
 // run is one run of a build's steps.
@@ -69,6 +73,7 @@ func (w *workspace) Run(ctx context.Context, log io.Writer, report func(int, bui
 		})
 	}
 	g.Go(func() error { return w.watchDisk(watched) })
+	g.Go(func() error { return w.keepCredentials(watched) })
 	go func() { left.Wait(); stop() }()
 	err := g.Wait()
 	r.log.flush()
@@ -125,10 +130,6 @@ func (r *run) step(ctx context.Context, i int) error {
 	case errors.As(err, &exit):
 		st.Status, st.ExitCode = builds.Failure, int32(exit.code)
 		err = failed(exit.Error())
-		if exit.code != 0 && slices.Contains(t.AllowExitCodes, st.ExitCode) {
-			st.Status, err = builds.Success, nil
-			r.log.say(prefix, "The step exited with status %d, which allowExitCodes allows.", exit.code)
-		}
 	case err != nil:
 		st.Status = builds.Failure
 		switch f := fault.From(err); {
@@ -140,8 +141,8 @@ func (r *run) step(ctx context.Context, i int) error {
 	default:
 		st.Status = builds.Success
 	}
-	if err != nil && st.Status == builds.Failure && t.AllowFailure {
-		r.log.say(prefix, "%s (allowFailure: the build goes on)", fault.From(err).Message)
+	if field := allows(t, st); err != nil && field != "" {
+		r.log.say(prefix, "%s (%s: the build goes on)", fault.From(err).Message, field)
 		err = nil
 	}
 	if prefix != "" {
@@ -154,6 +155,22 @@ func (r *run) step(ctx context.Context, i int) error {
 	r.mu.Unlock()
 	r.report(i, st)
 	return err
+}
+
+// allows returns the field of a step that lets the build go on after its failure, or "". The step itself stays failed.
+// Exit codes that are listed take precedence: with another one the build fails, whatever allowFailure says
+// (BuildStep.allow_exit_codes).
+func allows(t *builds.Step, st builds.StepStatus) string {
+	switch {
+	case st.Status != builds.Failure:
+	case len(t.AllowExitCodes) > 0:
+		if st.ExitCode != 0 && slices.Contains(t.AllowExitCodes, st.ExitCode) {
+			return "allowExitCodes"
+		}
+	case t.AllowFailure:
+		return "allowFailure"
+	}
+	return ""
 }
 
 // buildIn makes the image of a step that is built in.
@@ -222,10 +239,11 @@ func (r *run) contain(ctx context.Context, i int, prefix string, st *builds.Step
 	}
 	st.Pulled, st.Image = r.cfg.Now(), img.Digest
 	pulled()
-	spec, err := r.spec(t, img, prefix)
+	spec, err := r.spec(ctx, i, img, prefix)
 	if err != nil {
 		return err
 	}
+	defer func() { st.Output = r.output(i) }()
 	spec.Output = func(l engine.Line) { r.log.line(prefix, l.Text) }
 	r.mu.Lock()
 	r.specs[i] = spec
@@ -276,7 +294,8 @@ func untagged(name string) string {
 }
 
 // spec is a step's container.
-func (r *run) spec(t *builds.Step, img OwnImage, prefix string) (engine.Spec, error) {
+func (r *run) spec(ctx context.Context, i int, img OwnImage, prefix string) (engine.Spec, error) {
+	t := &r.build.Spec.Steps[i]
 	dir := t.Dir
 	if !path.IsAbs(dir) {
 		in := ""
@@ -297,22 +316,39 @@ func (r *run) spec(t *builds.Step, img OwnImage, prefix string) (engine.Spec, er
 		Pids:    r.cfg.Pids,
 		Disk:    true,
 		Sockets: r.cfg.Sockets(r.build).Saying(func(text string) { r.log.say(prefix, "%s", text) }, r.cfg.Now),
-		Files:   slices.Clone(r.cfg.Files),
-		Mounts: append([]engine.Mount{
-			{Source: r.path("workspace"), Target: workspaceDir}, {Source: r.path("home"), Target: homeDir},
-		}, img.Mounts...),
+		Files:   slices.Concat(r.cfg.Files, img.Files),
 	}
+	outputs := fmt.Sprint("outputs-", i)
+	if err := r.mkdir(outputs); err != nil {
+		return s, err
+	}
+	s.Mounts = []engine.Mount{
+		{Source: r.path("workspace"), Target: workspaceDir}, {Source: r.path("home"), Target: homeDir},
+		{Source: r.path(outputs), Target: outputsDir},
+	}
+	if r.cfg.Docker != nil {
+		socket, err := r.cfg.Docker(r.build)
+		if err != nil {
+			return s, err
+		}
+		s.Mounts = append(s.Mounts, engine.Mount{Source: socket, Target: dockerSocket})
+	}
+	s.Mounts = append(s.Mounts, img.Mounts...)
 	if r.cfg.Groups != nil {
 		s.Groups = r.cfg.Groups(r.build)
 	}
 	for _, v := range append(slices.Clone(r.build.Spec.Options.Volumes), t.Volumes...) {
-		if err := r.mkdir("volumes", v.Name); err != nil {
+		if err := r.workingDir(v.Path); err != nil { // where it is to be in the workspace
 			return s, err
 		}
-		s.Mounts = append(s.Mounts, engine.Mount{Source: r.path("volumes", v.Name), Target: v.Path})
+		source, err := volumes.Open(ctx, r.path("volumes"), v.Name, img.Layers, v.Path)
+		if err != nil {
+			return s, err
+		}
+		s.Mounts = append(s.Mounts, engine.Mount{Source: source, Target: v.Path})
 	}
-	s.Env = slices.Concat(img.Config.Env, r.cfg.Env, []string{"HOME=" + homeDir}, img.Env, r.build.Spec.Options.Env,
-		t.Env)
+	s.Env = slices.Concat(img.Config.Env, r.cfg.Env, []string{"HOME=" + homeDir, "BUILDER_OUTPUT=" + outputsDir}, img.Env,
+		r.build.Spec.Options.Env, t.Env)
 	switch {
 	case t.Script != "":
 		s.Files = append(s.Files, engine.File{Path: scriptFile, Data: []byte(t.Script), Mode: 0o555})
@@ -332,6 +368,31 @@ func (r *run) spec(t *builds.Step, img OwnImage, prefix string) (engine.Spec, er
 			"the image has neither an entrypoint nor a command: give the step args, an entrypoint or a script")
 	}
 	return s, nil
+}
+
+// maxOutput is the most bytes that are kept of a step's output (Results.build_step_outputs).
+const maxOutput = 50 << 10
+
+// output is what a step has written to $BUILDER_OUTPUT/output; nil is nothing.
+func (r *run) output(i int) []byte {
+	root, err := os.OpenRoot(r.path(fmt.Sprint("outputs-", i)))
+	if err != nil {
+		return nil
+	}
+	defer func() { _ = root.Close() }() // it was only read
+	f, err := root.OpenFile("output", os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil
+	}
+	defer func() { _ = f.Close() }() // it was only read
+	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
+		return nil
+	}
+	out, err := io.ReadAll(io.LimitReader(f, maxOutput))
+	if err != nil {
+		return nil
+	}
+	return out
 }
 
 // workingDir makes a step's directory, when it is to be in the workspace. Links that earlier steps left lead nowhere

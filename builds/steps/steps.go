@@ -68,6 +68,7 @@ type SourceBuilder interface {
 type OwnImage struct {
 	oci.Image
 	Mounts []engine.Mount
+	Files  []engine.File
 	Env    []string
 }
 
@@ -87,7 +88,12 @@ type Config struct {
 	Builders map[string]func(ctx context.Context, b builds.Build) (OwnImage, error)
 	Programs map[string]Program // in place of containers, by the names of images without tag
 	BuiltIn  map[builds.Builtin]SourceBuilder
-	Store    Store  // nil when there is no builder that makes images
+	Store    Store // nil when there is no builder that makes images
+	// Docker returns the path of the socket of a build's Docker, which every step has; nil is none.
+	Docker func(b builds.Build) (path string, err error)
+	// Token makes an access token of a build's account, for the registries at Hosts; nil is none.
+	Token    func(ctx context.Context, b builds.Build) (string, error)
+	Hosts    []string
 	Dir      string // of the workspaces; what is in it is removed
 	Sockets  func(b builds.Build) engine.Sockets
 	Groups   func(b builds.Build) []engine.Group // that its containers share limits with; nil is none
@@ -138,6 +144,8 @@ type workspace struct {
 	source io.ReadSeeker // for what is built in, which unpacks it by rules of its own
 	size   int64
 
+	auth string // of the build's account at registries, as it stands in its configuration of Docker
+
 	mu     sync.Mutex
 	made   map[string]string   // digests of images that are made by what is built in
 	specs  map[int]engine.Spec // of the steps that were started
@@ -174,6 +182,11 @@ func (r *Runner) Open(
 	}
 	for _, name := range []string{"workspace", "home", "volumes"} {
 		if err := w.mkdir(name); err != nil {
+			return nil, err
+		}
+	}
+	if b.Spec.BuiltIn() == nil {
+		if err := w.giveCredentials(ctx); err != nil {
 			return nil, err
 		}
 	}

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"encoding/base64"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -221,8 +223,45 @@ func TestOutcomes(t *testing.T) {
 		},
 		"allowed exit codes": {
 			steps:    []builds.Step{{Script: "exit 3", AllowExitCodes: []int32{2, 3}}, {Script: "echo goes on"}},
-			statuses: "SUCCESS SUCCESS",
+			statuses: "FAILURE SUCCESS",
+			log:      "(allowExitCodes: the build goes on)",
+		},
+		"another exit code": {
+			steps: []builds.Step{
+				{Script: "exit 4", AllowExitCodes: []int32{2, 3}, AllowFailure: true}, {Script: "echo never"},
+			},
+			code:     fault.FailedPrecondition,
+			err:      "step exited with non-zero status: 4",
+			statuses: "FAILURE ",
+		},
+		"both, and an exit code that is listed": {
+			steps: []builds.Step{
+				{Script: "exit 3", AllowExitCodes: []int32{3}, AllowFailure: true}, {Script: "echo goes on"},
+			},
+			statuses: "FAILURE SUCCESS",
 			log:      "Step #1: goes on",
+		},
+		"an exit code of an image that is not there": {
+			steps:    []builds.Step{{Name: "ubuntu", AllowExitCodes: []int32{1}}, {Script: "echo never"}},
+			code:     fault.FailedPrecondition,
+			err:      "the image ubuntu is not here",
+			statuses: "FAILURE ",
+		},
+		"a volume filled by the first step": {
+			steps: []builds.Step{
+				{Script: "echo more > /etc/skel/more", Volumes: []builds.Volume{{Name: "etc", Path: "/etc/skel"}}},
+				{Script: "test -e /w/.bashrc && cat /w/more", Volumes: []builds.Volume{{Name: "etc", Path: "/w"}}},
+			},
+			statuses: "SUCCESS SUCCESS",
+			log:      "Step #1: more\n",
+		},
+		"a volume in the workspace": {
+			steps: []builds.Step{
+				{Script: "echo in > cache/f", Volumes: []builds.Volume{{Name: "vol", Path: "/workspace/cache"}}},
+				{Script: "ls cache; cat /c/f", Volumes: []builds.Volume{{Name: "vol", Path: "/c"}}},
+			},
+			statuses: "SUCCESS SUCCESS",
+			log:      "Step #1: in\n",
 		},
 		"own time": {
 			steps:    []builds.Step{{Script: "sleep 600", Timeout: 300 * time.Millisecond}},
@@ -515,6 +554,78 @@ func TestPrograms(t *testing.T) {
 		if err := f.run(t.Context(), nil, step); err == nil || !strings.Contains(err.Error(), want) ||
 			f.statuses() != "FAILURE" {
 			t.Errorf("%v, %s; want %q", err, f.statuses(), want)
+		}
+	}
+}
+
+// What a step writes to $BUILDER_OUTPUT/output is kept, up to a limit; no link leads out.
+func TestOutputs(t *testing.T) {
+	f := setup(t, nil)
+	err := f.run(t.Context(), nil,
+		builds.Step{Script: "echo hello > $BUILDER_OUTPUT/output"},
+		builds.Step{Script: "true"},
+		builds.Step{Script: "head -c 100000 /dev/zero > /builder/outputs/output"},
+		builds.Step{Script: "ln -s /etc/hostname $BUILDER_OUTPUT/output"},
+		builds.Step{Script: "mkfifo $BUILDER_OUTPUT/output"},
+		builds.Step{Script: "ls $BUILDER_OUTPUT; echo failed > $BUILDER_OUTPUT/output; exit 1"},
+	)
+	if err == nil || strings.Contains(f.log.String(), "Step #5: output") {
+		t.Errorf("%v\n%s", err, &f.log)
+	}
+	for i, want := range []string{"hello\n", "", strings.Repeat("\x00", 50<<10), "", "", "failed\n"} {
+		if got := string(f.status[i].Output); got != want {
+			t.Errorf("step %d left %d bytes, %.20q", i, len(got), got)
+		}
+	}
+}
+
+// Every step has the build's socket of Docker, and credentials for the platform's registries that are made anew.
+func TestDockerOfSteps(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "docker.sock")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	f := setup(t, func(cfg *steps.Config) {
+		cfg.Docker = func(builds.Build) (string, error) { return socket, nil }
+		cfg.Token = func(context.Context, builds.Build) (string, error) { return "secret", nil }
+		cfg.Hosts = []string{"gcr.io", "europe-north1-docker.pkg.dev"}
+	})
+	err = f.run(t.Context(), nil,
+		builds.Step{Script: "test -S /var/run/docker.sock && cat /builder/home/.docker/config.json"},
+		builds.Step{Script: "echo '{}' > ~/.docker/config.json && cat ~/.docker/config.json"},
+	)
+	auth := base64.StdEncoding.EncodeToString([]byte("oauth2accesstoken:secret"))
+	for _, want := range []string{`"https://gcr.io": {`, `"https://europe-north1-docker.pkg.dev": {`, `"auth": "` + auth + `"`,
+		"Step #1: {}\n"} {
+		if err != nil || !strings.Contains(f.log.String(), want) {
+			t.Errorf("%v: no %s in\n%s", err, want, &f.log)
+		}
+	}
+}
+
+// The directory of a repository's trigger is where its steps run; an absolute one of a step is where it says.
+func TestDirectories(t *testing.T) {
+	for dir, want := range map[string]string{"": "/workspace/sub", "d": "/workspace/sub/d", "/workspace": "/workspace"} {
+		f := setup(t, nil)
+		b := builds.Build{
+			Name:   resource.Build("giggle", "global", f.id()),
+			Source: builds.Source{Repo: &builds.Repo{Name: "r", Dir: "sub"}},
+			Spec:   builds.Spec{Steps: []builds.Step{{Name: host, Dir: dir, Script: "pwd"}}},
+		}
+		w, err := f.runner.Open(t.Context(), b, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Run(t.Context(), f, func(int, builds.StepStatus) {}); err != nil {
+			t.Error(err)
+		}
+		if !strings.Contains(f.log.String(), "\n"+want+"\n") {
+			t.Errorf("%q runs in %s, want %s", dir, &f.log, want)
+		}
+		if err := w.Close(); err != nil {
+			t.Error(err)
 		}
 	}
 }
