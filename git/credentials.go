@@ -8,8 +8,8 @@ const CredentialConfig = `[credential "https://source.developers.google.com"]
 	helper = ` + Helper + `
 `
 
-// HelperScript is Helper: it answers git's question for credentials with a token of the build's account, by what the image
-// has to ask the metadata server with (https://git-scm.com/docs/gitcredentials#_custom_helpers).
+// HelperScript is Helper: it answers git's question for credentials with a token of the build's account, by what the
+// image has to ask the metadata server with (https://git-scm.com/docs/gitcredentials#_custom_helpers).
 const HelperScript = `#!/bin/sh
 test "$1" = get || exit 0
 url=http://metadata.google.internal/computeMetadata/v1/instance/service-accounts/default/token

@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"path"
 	"path/filepath"
 	"slices"
@@ -20,6 +19,7 @@ import (
 	"sync"
 	"time"
 
+	"giggle/builds/volumes"
 	"giggle/engine"
 	"giggle/fault"
 )
@@ -204,7 +204,7 @@ func (x *session) createContainer(w http.ResponseWriter, r *http.Request) error 
 		if len(f) < 2 {
 			return fault.New(fault.InvalidArgument, "invalid volume specification: %.200q", b)
 		}
-		if err := x.bind(c, f[0], f[1], len(f) > 2 && slices.Contains(strings.Split(f[2], ","), "ro")); err != nil {
+		if err := x.bind(r.Context(), c, f[0], f[1], len(f) > 2 && slices.Contains(strings.Split(f[2], ","), "ro")); err != nil {
 			return err
 		}
 	}
@@ -212,7 +212,7 @@ func (x *session) createContainer(w http.ResponseWriter, r *http.Request) error 
 		if m.Type != "bind" && m.Type != "volume" {
 			return fault.New(fault.Unimplemented, "docker run in a build step can't have mounts of type %.40q.", m.Type)
 		}
-		if err := x.bind(c, m.Source, m.Target, m.ReadOnly); err != nil {
+		if err := x.bind(r.Context(), c, m.Source, m.Target, m.ReadOnly); err != nil {
 			return err
 		}
 	}
@@ -243,19 +243,14 @@ func first(a, b string) string {
 	return b
 }
 
-// volumeName is the form of a named volume.
-func volumeName(s string) bool {
-	return s != "" && len(s) < 100 && !strings.ContainsAny(s, "/\\\x00") && s != "." && s != ".."
-}
-
 // bind shows a directory of the step in a container: what the steps share, or a volume of the build. Only whole ones: a
 // step could put a link to the host in place of a directory below while it is being mounted.
-func (x *session) bind(c *container, from, to string, readOnly bool) error {
+func (x *session) bind(ctx context.Context, c *container, from, to string, readOnly bool) error {
 	m := engine.Mount{Target: path.Clean(to), ReadOnly: readOnly}
 	switch clean := path.Clean(from); {
-	case volumeName(from):
-		m.Source = filepath.Join(x.dir, "volumes", from)
-		if err := errors.Join(os.MkdirAll(m.Source, 0o777), os.Chmod(m.Source, 0o777)); err != nil {
+	case volumes.Valid(from):
+		var err error
+		if m.Source, err = volumes.Open(ctx, x.volumes(), from, c.spec.Layers, m.Target); err != nil {
 			return err
 		}
 	case clean == "/workspace":

@@ -262,11 +262,18 @@ func (x *session) routes() http.Handler {
 	call("POST /containers/{id}/stop", x.withContainer(x.stop))
 	call("POST /containers/{id}/kill", x.withContainer(x.stop))
 	call("DELETE /containers/{id}", x.withContainer(x.remove))
+	call("GET /containers/{id}/archive", x.withContainer(x.copyFrom)) // HEAD, too
+	call("GET /volumes", x.listVolumes)
+	call("POST /volumes/create", x.createVolume)
+	call("GET /volumes/{name}", x.volume)
+	call("DELETE /volumes/{name}", x.volume)
+	call("GET /networks", x.listNetworks)
+	call("GET /networks/{name}", x.network)
 	// docker inspect tries this first
 	call("GET /containers/{rest...}", func(_ http.ResponseWriter, r *http.Request) error {
 		return fault.New(fault.NotFound, "No such container: %.200s", strings.TrimSuffix(r.PathValue("rest"), "/json"))
 	})
-	for _, kind := range []string{"networks", "volumes", "plugins", "services", "nodes", "tasks", "secrets",
+	for _, kind := range []string{"plugins", "services", "nodes", "tasks", "secrets",
 		"configs"} {
 		call("GET /"+kind+"/{rest...}", func(_ http.ResponseWriter, r *http.Request) error { // and these after images
 			return fault.New(fault.NotFound, "No such object: %.200s", r.PathValue("rest"))
@@ -274,7 +281,7 @@ func (x *session) routes() http.Handler {
 	}
 	call("/", func(_ http.ResponseWriter, r *http.Request) error {
 		return fault.New(fault.Unimplemented,
-			"Giggle's Docker for build steps has build, tag, push, pull, run, images, inspect, login, rmi, save, load, logs, ps, rm, stop, version and info; %s %.100s is not among them.", r.Method, r.URL.Path)
+			"Giggle's Docker for build steps has build, tag, push, pull, run, images, inspect, login, rmi, save, load, logs, ps, rm, stop, cp from what was created, volume, network ls, version and info; %s %.100s is not among them.", r.Method, r.URL.Path)
 	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Api-Version", version)

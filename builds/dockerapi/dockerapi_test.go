@@ -32,14 +32,30 @@ import (
 )
 
 // contexts is a Builder that remembers what it got, and makes no image.
-type contexts struct{ seen []string }
+type contexts struct {
+	seen  []string
+	asked []string // for RUN steps
+	blobs *blob.Dir
+}
 
-func (c *contexts) Build(_ context.Context, r dockerfile.Request, _ io.Writer) (dockerfile.Image, error) {
+// madeManifest is what BuildKit makes.
+const madeManifest = `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json",` +
+	`"config":{"mediaType":"application/vnd.oci.image.config.v1+json","size":2,` +
+	`"digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"},` +
+	`"layers":[{"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip","size":2,` +
+	`"digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a","annotations":{"a":"b"}}]}`
+
+func (c *contexts) Build(ctx context.Context, r dockerfile.Request, _ io.Writer) (dockerfile.Image, error) {
 	files, err := os.ReadDir(r.Context)
 	for _, f := range files {
 		c.seen = append(c.seen, f.Name())
 	}
-	return dockerfile.Image{Digest: "sha256:d", Config: "sha256:0123456789abcdef"}, err
+	c.asked = append(c.asked, fmt.Sprint(r.Network, " ", r.Hosts, " ", r.Ulimits, " ", r.Shm))
+	if err != nil {
+		return dockerfile.Image{}, err
+	}
+	made, err := c.blobs.Put(ctx, strings.NewReader(madeManifest), "")
+	return dockerfile.Image{Digest: string(made.Digest), Config: "sha256:0123456789abcdef"}, err
 }
 
 // nothing has neither images nor a registry.
@@ -63,6 +79,8 @@ func (nothing) Prepare(context.Context, engine.Spec) (*engine.Instance, error) {
 type docker struct {
 	http    *http.Client
 	builder *contexts
+	shared  string
+	server  *dockerapi.Server
 }
 
 func newDocker(t testing.TB) *docker {
@@ -76,7 +94,7 @@ func newDocker(t testing.TB) *docker {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	builder := &contexts{}
+	builder := &contexts{blobs: blobs}
 	n := 0
 	s, err := dockerapi.New(dockerapi.Config{
 		Builder:  builder,
@@ -108,7 +126,7 @@ func newDocker(t testing.TB) *docker {
 		return new(net.Dialer).DialContext(ctx, "unix", socket)
 	}}
 	t.Cleanup(transport.CloseIdleConnections)
-	return &docker{&http.Client{Transport: transport}, builder}
+	return &docker{&http.Client{Transport: transport}, builder, dir, s}
 }
 
 // call returns the status and the whole answer.
@@ -198,7 +216,7 @@ func TestWhatContainersCantHave(t *testing.T) {
 
 func TestWhatIsNotServedSaysSo(t *testing.T) {
 	d := newDocker(t)
-	for _, call := range []string{"POST /networks/create", "POST /volumes/create", "POST /swarm/init", "GET /events",
+	for _, call := range []string{"POST /networks/create", "POST /networks/create", "POST /swarm/init", "GET /events",
 		"POST /containers/prune", "POST /build/prune", "POST /session", "PUT /containers/x/archive"} {
 		method, path, _ := strings.Cut(call, " ")
 		status, text := d.call(t, method, "/v1.44"+path, nil)

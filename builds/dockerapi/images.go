@@ -1,17 +1,24 @@
 package dockerapi
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
+	"net/url"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"giggle/builds/dockerfile"
 	"giggle/builds/source"
@@ -122,6 +129,9 @@ func (x *session) buildImage(w http.ResponseWriter, r *http.Request) (err error)
 			}
 		}
 	}
+	if err := buildOptions(q, &req); err != nil {
+		return err
+	}
 	dir, err := os.MkdirTemp(x.dir+"/tmp", "context-")
 	if err != nil {
 		return err
@@ -132,13 +142,27 @@ func (x *session) buildImage(w http.ResponseWriter, r *http.Request) (err error)
 	}
 	req.Context = dir
 	out := newStream(w)
-	img, err := x.cfg.Builder.Build(r.Context(), req, out)
+	quiet := q.Get("q") == "1"
+	log := io.Writer(out)
+	if quiet {
+		log = io.Discard
+	}
+	if q.Get("cachefrom") != "" && q.Get("cachefrom") != "null" && q.Get("cachefrom") != "[]" {
+		_, _ = io.WriteString(log, "--cache-from: the project's own cache of builds is used.\n")
+	}
+	img, err := x.cfg.Builder.Build(r.Context(), req, log)
+	if err == nil {
+		img.Digest, err = x.asDocker(r.Context(), img.Digest)
+	}
+	if err == nil {
+		err = x.add(img.Config, img.Digest, names...)
+	}
 	if err != nil {
 		out.fail(x.message(r, err))
 		return nil
 	}
-	if err := x.add(img.Config, img.Digest, names...); err != nil {
-		out.fail(x.message(r, err))
+	if quiet { // the CLI prints all that it gets
+		_, _ = out.Write([]byte(img.Config + "\n"))
 		return nil
 	}
 	out.send(map[string]any{"aux": map[string]string{"ID": img.Config}})
@@ -148,6 +172,88 @@ func (x *session) buildImage(w http.ResponseWriter, r *http.Request) (err error)
 		_, _ = out.Write([]byte("Successfully tagged " + name + "\n"))
 	}
 	return nil
+}
+
+// buildOptions reads the options of docker build that RUN steps have, and refuses by name those that can't be had here
+// (https://docs.docker.com/reference/api/engine/version/v1.44/#tag/Image/operation/ImageBuild).
+func buildOptions(q url.Values, req *dockerfile.Request) error {
+	for _, o := range []struct{ name, option string }{
+		{"memory", "--memory"}, {"memswap", "--memory-swap"}, {"cpushares", "--cpu-shares"},
+		{"cpusetcpus", "--cpuset-cpus"}, {"cpusetmems", "--cpuset-mems"}, {"cpuperiod", "--cpu-period"},
+		{"cpuquota", "--cpu-quota"}, {"cgroupparent", "--cgroup-parent"}, {"isolation", "--isolation"},
+		{"squash", "--squash"}, {"securityopt", "--security-opt"}, {"outputs", "--output"},
+	} {
+		if v := q.Get(o.name); !slices.Contains([]string{"", "0", "null", "[]", "default"}, v) {
+			return fault.New(fault.Unimplemented, "docker build in a build step can't have %s.", o.option)
+		}
+	}
+	switch mode := q.Get("networkmode"); mode {
+	case "", "default", "bridge", "cloudbuild":
+	case "none":
+		req.Network = mode
+	default:
+		return fault.New(fault.Unimplemented,
+			"docker build in a build step can't have --network=%.100s: RUN steps have the build's network, or none.", mode)
+	}
+	for _, h := range q["extrahosts"] {
+		name, address, ok := strings.Cut(h, ":")
+		if _, err := netip.ParseAddr(strings.Trim(address, "[]")); !ok || err != nil || strings.ContainsAny(name, ",=\"\n") {
+			return fault.New(fault.InvalidArgument, "bad format for add-host: %.200q", h)
+		}
+		req.Hosts = append(req.Hosts, name+"="+strings.Trim(address, "[]"))
+	}
+	if v := q.Get("shmsize"); v != "" && v != "0" {
+		n, err := strconv.ParseInt(v, 10, 64)
+		if err != nil || n < 0 {
+			return fault.New(fault.InvalidArgument, "invalid --shm-size: %.50q", v)
+		}
+		req.Shm = n
+	}
+	if v := q.Get("ulimits"); v != "" && v != "null" {
+		var limits []struct {
+			Name       string
+			Hard, Soft int64
+		}
+		if err := json.Unmarshal([]byte(v), &limits); err != nil {
+			return fault.New(fault.InvalidArgument, "ulimits can't be read: %v", err)
+		}
+		for _, l := range limits {
+			if l.Name == "" || strings.Trim(l.Name, "abcdefghijklmnopqrstuvwxyz") != "" {
+				return fault.New(fault.InvalidArgument, "invalid ulimit type: %.50q", l.Name)
+			}
+			req.Ulimits = append(req.Ulimits, fmt.Sprintf("%s=%d:%d", l.Name, l.Soft, l.Hard))
+		}
+	}
+	return nil
+}
+
+// asDocker is an image with a manifest of Docker's own kind, as Docker makes and pushes them: docker manifest reads no
+// others. Configuration and layers are the same.
+func (x *session) asDocker(ctx context.Context, digest string) (string, error) {
+	raw, err := x.read(ctx, digest)
+	if err != nil {
+		return "", err
+	}
+	var m v1.Manifest
+	if err := json.Unmarshal(raw, &m); err != nil {
+		return "", err
+	}
+	if m.MediaType != types.OCIManifestSchema1 || m.Config.MediaType != types.OCIConfigJSON {
+		return digest, nil
+	}
+	m.MediaType, m.Config.MediaType, m.Annotations = types.DockerManifestSchema2, types.DockerConfigJSON, nil
+	for i := range m.Layers {
+		l := &m.Layers[i]
+		if l.MediaType != types.OCILayer {
+			return digest, nil
+		}
+		l.MediaType, l.Annotations = types.DockerLayer, nil
+	}
+	if raw, err = json.MarshalIndent(m, "", "   "); err != nil {
+		return "", err
+	}
+	made, err := x.cfg.Blobs.Put(ctx, bytes.NewReader(raw), "")
+	return string(made.Digest), err
 }
 
 // message is what the user sees of an error; ours are logged.

@@ -23,6 +23,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -213,6 +214,10 @@ type Request struct {
 	Args       map[string]string
 	Labels     map[string]string
 	NoCache    bool
+	Network    string   // of RUN steps: "none", "" for the usual one
+	Hosts      []string // "NAME=ADDRESS", names of their own in RUN steps
+	Ulimits    []string // "NAME=SOFT:HARD", of RUN steps
+	Shm        int64    // bytes of /dev/shm in RUN steps; 0 is the usual
 }
 
 // Image is an image that was built: its manifest and configuration are in the platform's blobs.
@@ -358,6 +363,17 @@ func (r Request) options(proxies []string) map[string]string {
 	}
 	if r.NoCache {
 		out["no-cache"] = ""
+	}
+	// https://docs.docker.com/build/buildkit/frontend/ and frontend/dockerui/attr.go in BuildKit.
+	for key, value := range map[string]string{
+		"force-network-mode": r.Network, "add-hosts": strings.Join(r.Hosts, ","), "ulimit": strings.Join(r.Ulimits, ","),
+	} {
+		if value != "" {
+			out[key] = value
+		}
+	}
+	if r.Shm > 0 {
+		out["shm-size"] = strconv.FormatInt(r.Shm, 10)
 	}
 	return out
 }

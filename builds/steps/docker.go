@@ -2,14 +2,69 @@ package steps
 
 import (
 	"context"
+	"os"
+	"path/filepath"
 
 	"giggle/builds"
+	"giggle/engine"
 	"giggle/fault"
 	"giggle/oci"
 )
 
 // dockerImage is the image of docker steps: the CLI, which finds the platform's own Docker API at its socket.
 const dockerImage = "gcr.io/cloud-builders/docker"
+
+// Where the CLI is in the image, and where it is mounted below the wrapper.
+const (
+	dockerCLI = "/usr/bin/docker"
+	realCLI   = "/usr/libexec/docker/cli"
+)
+
+// wrapper is docker in a docker step. The platform builds with BuildKit, whatever DOCKER_BUILDKIT says; so the CLI is to
+// send the whole context, and what it would leave away then is done here or refused by name.
+const wrapper = `#!/bin/sh
+cli=` + realCLI + `
+export DOCKER_BUILDKIT=0
+refuse() {
+	echo "docker: $*" >&2
+	exit 125
+}
+case "$1 $2" in
+buildx\ *) refuse "buildx is not in this builder: use 'docker build', which builds with BuildKit here." ;;
+compose\ *) refuse "compose is not in this builder: run the containers by 'docker run', or as steps of their own." ;;
+"build "* | "image build") ;;
+*) exec $cli "$@" ;;
+esac
+output= skip= n=$#
+for a; do
+	if [ "$skip" = output ]; then output=$a; skip=; continue; fi
+	if [ "$skip" = value ]; then skip=; set -- "$@" "$a"; continue; fi
+	case "$a" in
+	-o | --output) skip=output; continue ;;
+	--output=*) output=${a#--output=}; continue ;;
+	-o?*) output=${a#-o}; continue ;;
+	--secret | --secret=*) refuse "build in a build step can't have --secret: read the secret in a step, and pass on what it is for." ;;
+	--ssh | --ssh=*) refuse "build in a build step can't have --ssh." ;;
+	--build-arg | --label | --tag | -t | --file | -f | --target | --add-host | --cache-from | --network | --platform | \
+		--progress | --iidfile | --shm-size | --ulimit | --memory | -m | --cpu-quota | --cpu-period | --cpu-shares | -c | \
+		--cpuset-cpus | --cpuset-mems | --memory-swap | --cgroup-parent | --isolation | --security-opt) skip=value ;;
+	esac
+	set -- "$@" "$a"
+done
+shift "$n"
+[ -n "$output" ] || exec $cli "$@"
+case "$output" in
+*type=local*) output=$(printf '%s' "$output" | tr , '\n' | sed -n 's/^dest=//p') ;;
+*type=* | -) refuse "build in a build step can't have --output $output: only a directory." ;;
+esac
+[ -n "$output" ] || refuse "--output needs a directory."
+id=$(mktemp) && $cli "$@" --iidfile "$id" && mkdir -p "$output" && made=$($cli create "$(cat "$id")" none) &&
+	$cli cp "$made:/." "$output"
+status=$?
+[ -z "$made" ] || $cli rm "$made" >/dev/null
+rm -f "$id"
+exit $status
+`
 
 // AddDocker adds the image of docker steps to the builders: the docker CLI, which finds its build's socket.
 func AddDocker(
@@ -25,6 +80,15 @@ func AddDocker(
 		if err != nil {
 			return OwnImage{}, err
 		}
-		return OwnImage{Image: img}, nil
+		own := OwnImage{Image: img}
+		// The wrapper goes over the CLI, which is found in a layer of the image, and mounted beside it.
+		for _, l := range img.Layers {
+			cli := filepath.Join(l, dockerCLI)
+			if st, err := os.Lstat(cli); err == nil && st.Mode().IsRegular() {
+				own.Mounts = []engine.Mount{{Source: cli, Target: realCLI, ReadOnly: true}}
+				own.Files = []engine.File{{Path: dockerCLI, Data: []byte(wrapper), Mode: 0o555}}
+			}
+		}
+		return own, nil
 	}
 }

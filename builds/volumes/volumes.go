@@ -106,26 +106,13 @@ type filler struct {
 
 // fill copies what layers have at a path into an empty directory.
 func fill(ctx context.Context, to *os.Root, layers []string, at string) (err error) {
-	var roots []*os.Root
-	defer func() {
-		for _, r := range roots {
-			err = errors.Join(err, r.Close())
-		}
-	}()
-	for _, l := range slices.Backward(layers) {
-		r, err := os.OpenRoot(l)
-		if err != nil {
-			return err
-		}
-		roots = append(roots, r)
+	roots, done, err := open(layers)
+	defer done()
+	if err != nil {
+		return err
 	}
-	// Down the path: what hides a directory hides all below it in the layers under it.
-	parts := strings.Split(at, "/")
-	for i := range parts {
-		dir := strings.Join(parts[:i+1], "/")
-		if roots = hidden(roots, dir); len(roots) == 0 {
-			return nil
-		}
+	if roots = descend(roots, at); len(roots) == 0 {
+		return nil
 	}
 	f := &filler{ctx: ctx, to: to, bytes: maxBytes, entries: maxEntries}
 	if info, err := roots[0].Lstat(at); err == nil {
@@ -134,6 +121,66 @@ func fill(ctx context.Context, to *os.Root, layers []string, at string) (err err
 		}
 	}
 	return f.dir(roots, at, ".")
+}
+
+// Copy copies what layers have at a path, a directory or a file, into a directory under its last name. It fails with
+// NotFound where there is nothing, or a link is on the way.
+func Copy(ctx context.Context, layers []string, at, to string) (err error) {
+	defer fault.Wrap(&err, "volumes.Copy(%s)", at)
+	root, err := os.OpenRoot(to)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, root.Close()) }()
+	roots, done, err := open(layers)
+	defer done()
+	if err != nil {
+		return err
+	}
+	f := &filler{ctx: ctx, to: root, bytes: maxBytes, entries: maxEntries}
+	if at = strings.Trim(path.Clean("/"+at), "/"); at == "" {
+		return f.dir(roots, ".", ".")
+	}
+	if parent := path.Dir(at); parent != "." {
+		roots = descend(roots, parent)
+	}
+	for i, r := range roots {
+		info, err := r.Lstat(at)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil || info.Mode().Type()&fs.ModeCharDevice != 0 {
+			break
+		}
+		return f.entry(roots[i:], at, path.Base(at))
+	}
+	return fault.New(fault.NotFound, "There is no %.200q in the image.", "/"+at)
+}
+
+// open opens layers, the top one first.
+func open(layers []string) (roots []*os.Root, done func(), err error) {
+	done = func() {
+		for _, r := range roots {
+			_ = r.Close() // they are only read
+		}
+	}
+	for _, l := range slices.Backward(layers) {
+		r, err := os.OpenRoot(l)
+		if err != nil {
+			return roots, done, err
+		}
+		roots = append(roots, r)
+	}
+	return roots, done, nil
+}
+
+// descend are the layers that have a directory at a path: what hides one hides all below it in the layers under it.
+func descend(roots []*os.Root, at string) []*os.Root {
+	parts := strings.Split(at, "/")
+	for i := range parts {
+		roots = hidden(roots, strings.Join(parts[:i+1], "/"))
+	}
+	return roots
 }
 
 // hidden are the layers that have a directory at a path, from the top down to one that hides it in those below.

@@ -1,0 +1,241 @@
+package dockerapi
+
+import (
+	"archive/tar"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"io"
+	"io/fs"
+	"net/http"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"giggle/builds/volumes"
+	"giggle/fault"
+)
+
+// volumes is where the build's volumes are: those of its steps, too.
+func (x *session) volumes() string { return filepath.Join(x.cfg.Shared(x.build), "volumes") }
+
+// describeVolume is a volume in Docker's form.
+func describeVolume(name string) map[string]any {
+	return map[string]any{"Name": name, "Driver": "local", "Mountpoint": "/var/lib/docker/volumes/" + name + "/_data",
+		"Scope": "local", "Labels": nil, "Options": nil}
+}
+
+func (x *session) listVolumes(w http.ResponseWriter, _ *http.Request) error {
+	names, err := volumes.List(x.volumes())
+	if err != nil {
+		return err
+	}
+	all := []map[string]any{}
+	for _, n := range names {
+		all = append(all, describeVolume(n))
+	}
+	reply(w, http.StatusOK, map[string]any{"Volumes": all, "Warnings": nil})
+	return nil
+}
+
+func (x *session) createVolume(w http.ResponseWriter, r *http.Request) error {
+	var req struct {
+		Name, Driver string
+		DriverOpts   map[string]string
+	}
+	if err := body(w, r, &req); err != nil {
+		return err
+	}
+	if req.Driver != "" && req.Driver != "local" || len(req.DriverOpts) > 0 {
+		return fault.New(fault.Unimplemented, "A volume of a build has no driver and no options.")
+	}
+	if req.Name == "" {
+		req.Name = strings.ReplaceAll(x.cfg.NewID(), "-", "")
+	}
+	if _, err := volumes.Open(r.Context(), x.volumes(), req.Name, nil, "/"); err != nil {
+		return err
+	}
+	reply(w, http.StatusCreated, describeVolume(req.Name))
+	return nil
+}
+
+func (x *session) volume(w http.ResponseWriter, r *http.Request) error {
+	name := r.PathValue("name")
+	names, err := volumes.List(x.volumes())
+	if err != nil {
+		return err
+	}
+	if !slices.Contains(names, name) {
+		return fault.New(fault.NotFound, "get %.200s: no such volume", name)
+	}
+	if r.Method == http.MethodDelete {
+		for _, used := range slices.Concat([][]string{x.stepVolumes()}, x.containerVolumes()) {
+			if slices.Contains(used, name) {
+				return fault.New(fault.AlreadyExists, "remove %s: volume is in use", name)
+			}
+		}
+		w.WriteHeader(http.StatusNoContent)
+		return os.RemoveAll(filepath.Join(x.volumes(), name))
+	}
+	reply(w, http.StatusOK, describeVolume(name))
+	return nil
+}
+
+// stepVolumes are those of the build's steps, which stay.
+func (x *session) stepVolumes() (names []string) {
+	for _, v := range x.build.Spec.Options.Volumes {
+		names = append(names, v.Name)
+	}
+	for _, t := range x.build.Spec.Steps {
+		for _, v := range t.Volumes {
+			names = append(names, v.Name)
+		}
+	}
+	return names
+}
+
+// containerVolumes are those of each container.
+func (x *session) containerVolumes() (all [][]string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, c := range x.containers {
+		var names []string
+		for _, m := range c.spec.Mounts {
+			if filepath.Dir(m.Source) == x.volumes() {
+				names = append(names, filepath.Base(m.Source))
+			}
+		}
+		all = append(all, names)
+	}
+	return all
+}
+
+// networkNames are the networks that a build has, as Docker calls them, and Cloud Build's own.
+var networkNames = []string{"bridge", "cloudbuild", "none"}
+
+func describeNetwork(name string) map[string]any {
+	driver := "bridge"
+	if name == "none" {
+		driver = "null"
+	}
+	return map[string]any{"Name": name, "Id": strings.Repeat(name+"0", 8), "Driver": driver, "Scope": "local",
+		"Internal": false, "IPAM": map[string]any{}, "Containers": map[string]any{}, "Labels": map[string]string{}}
+}
+
+func (x *session) listNetworks(w http.ResponseWriter, _ *http.Request) error {
+	all := []map[string]any{}
+	for _, n := range networkNames {
+		all = append(all, describeNetwork(n))
+	}
+	reply(w, http.StatusOK, all)
+	return nil
+}
+
+func (x *session) network(w http.ResponseWriter, r *http.Request) error {
+	name := r.PathValue("name")
+	if !slices.Contains(networkNames, name) {
+		return fault.New(fault.NotFound, "network %.200s not found", name)
+	}
+	reply(w, http.StatusOK, describeNetwork(name))
+	return nil
+}
+
+// placeholders are the files that Docker makes in every container.
+var placeholders = []string{"/etc/hostname", "/etc/hosts", "/etc/resolv.conf"}
+
+// copyFrom is docker cp from a container that was created: what its image has at a path. What a container has written
+// itself is its own until it ends, and gone then.
+func (x *session) copyFrom(w http.ResponseWriter, r *http.Request, c *container) (err error) {
+	if c.state() != "created" {
+		return fault.New(fault.Unimplemented,
+			"docker cp in a build step copies from containers that were created and not started. Let one that runs write to /workspace or to a volume.")
+	}
+	at := r.URL.Query().Get("path")
+	clean := path.Clean("/" + at)
+	dir, err := os.MkdirTemp(x.dir+"/tmp", "copy-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	switch err := volumes.Copy(r.Context(), c.spec.Layers, clean, dir); {
+	case fault.Is(err, fault.NotFound) && slices.Contains(placeholders, clean):
+		if err := os.WriteFile(filepath.Join(dir, path.Base(clean)), nil, 0o644); err != nil {
+			return err
+		}
+	case fault.Is(err, fault.NotFound):
+		return fault.New(fault.NotFound, "Could not find the file %.200s in container %s", at, c.id[:12])
+	case err != nil:
+		return err
+	}
+	base := dir
+	if clean != "/" {
+		base = filepath.Join(dir, path.Base(clean))
+	}
+	info, err := os.Lstat(base)
+	if err != nil {
+		return err
+	}
+	stat := map[string]any{"name": path.Base(clean), "size": info.Size(), "mode": uint32(info.Mode()),
+		"mtime": info.ModTime(), "linkTarget": ""}
+	if info.Mode()&fs.ModeSymlink != 0 {
+		if stat["linkTarget"], err = os.Readlink(base); err != nil {
+			return err
+		}
+	}
+	text, err := json.Marshal(stat)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("X-Docker-Container-Path-Stat", base64.StdEncoding.EncodeToString(text))
+	if r.Method == http.MethodHead {
+		return nil
+	}
+	w.Header().Set("Content-Type", "application/x-tar")
+	if err := writeTree(w, dir); err != nil {
+		x.cfg.Log.Warn("docker cp", "build", x.build.Name, "err", err)
+		panic(http.ErrAbortHandler) // half an archive must not look like a whole one
+	}
+	return nil
+}
+
+// writeTree writes an archive of what is in a directory.
+func writeTree(w io.Writer, dir string) error {
+	out := tar.NewWriter(w)
+	err := filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
+		if err != nil || p == dir {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		target := ""
+		if info.Mode()&fs.ModeSymlink != 0 {
+			if target, err = os.Readlink(p); err != nil {
+				return err
+			}
+		}
+		h, err := tar.FileInfoHeader(info, target)
+		if err != nil {
+			return err
+		}
+		if h.Name, err = filepath.Rel(dir, p); err != nil {
+			return err
+		}
+		if d.IsDir() {
+			h.Name += "/"
+		}
+		if err := out.WriteHeader(h); err != nil || !info.Mode().IsRegular() {
+			return err
+		}
+		f, err := os.Open(p)
+		if err != nil {
+			return err
+		}
+		_, err = io.Copy(out, f)
+		return errors.Join(err, f.Close())
+	})
+	return errors.Join(err, out.Close())
+}
