@@ -1,9 +1,11 @@
 package builds
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"giggle/fault"
 )
@@ -71,8 +73,13 @@ func (p *filterParser) split(s string) error {
 			p.words, s = append(p.words, word{text: s[:1]}), s[1:]
 		default:
 			n := strings.IndexAny(s, " \t\n()=<>\"'")
-			// A colon ends the field, but belongs to the value: a time has colons.
-			if value := len(p.words) > 0 && isOperator(p.words[len(p.words)-1].text); !value {
+			// A colon ends the field, but belongs to the value: a time has colons. A dash begins a negation or a value.
+			value := len(p.words) > 0 && isOperator(p.words[len(p.words)-1].text)
+			if !value && s[0] == '-' {
+				p.words, s = append(p.words, word{text: "-"}), s[1:]
+				continue
+			}
+			if !value {
 				n = strings.IndexAny(s, " \t\n()=:<>!\"'")
 			}
 			if n < 0 {
@@ -149,48 +156,63 @@ func (p *filterParser) factor(depth int) (Filter, error) {
 	return compare(field, op, value)
 }
 
-// compare is one comparison. A field with several values compares well if one of them does.
+// compare is one comparison. A field with several values compares well if one of them does. Names are in either
+// spelling.
 func compare(field, op, value string) (Filter, error) {
-	if at, ok := times[field]; ok {
+	name := snake(field)
+	if at, ok := times[name]; ok {
 		want, err := parseTime(value)
 		if err != nil {
 			return nil, fault.Invalid("filter", "%.50q is not a time such as 2026-01-31T12:00:00Z", value)
 		}
 		return func(b *Build) bool {
 			t := at(b)
-			if t.IsZero() {
-				return false
-			}
-			c := t.Compare(want)
-			switch op {
-			case "<":
-				return c < 0
-			case "<=":
-				return c <= 0
-			case ">":
-				return c > 0
-			case ">=":
-				return c >= 0
-			case "!=":
-				return c != 0
-			}
-			return c == 0
+			return !t.IsZero() && holds(t.Compare(want), op)
 		}, nil
 	}
-	get, ok := texts[field]
+	get, ok := texts[name]
 	if key, is := strings.CutPrefix(field, "substitutions."); is {
 		get, ok = func(b *Build) []string { return []string{b.Spec.Substitutions[key]} }, true
 	}
 	if !ok {
 		return nil, fault.Invalid("filter", "%.50q is not a field that builds are chosen by", field)
 	}
-	switch op {
-	case "=", ":":
-		return func(b *Build) bool { return slices.Contains(get(b), value) }, nil
-	case "!=":
+	if op == "!=" {
 		return func(b *Build) bool { return !slices.Contains(get(b), value) }, nil
 	}
-	return nil, fault.Invalid("filter", "%q can't be compared by %q", field, op)
+	return func(b *Build) bool {
+		return slices.ContainsFunc(get(b), func(v string) bool { return holds(strings.Compare(v, value), op) })
+	}, nil
+}
+
+// holds reports whether an operator holds for two values that compare as c.
+func holds(c int, op string) bool {
+	switch op {
+	case "<":
+		return c < 0
+	case "<=":
+		return c <= 0
+	case ">":
+		return c > 0
+	case ">=":
+		return c >= 0
+	case "!=":
+		return c != 0
+	}
+	return c == 0
+}
+
+// snake is a name in the spelling of the protos: "source.repo_source" of "source.repoSource".
+func snake(name string) string {
+	var out strings.Builder
+	for _, r := range name {
+		if unicode.IsUpper(r) {
+			out.WriteByte('_')
+			r = unicode.ToLower(r)
+		}
+		out.WriteRune(r)
+	}
+	return out.String()
 }
 
 func parseTime(s string) (time.Time, error) {
@@ -205,35 +227,57 @@ func parseTime(s string) (time.Time, error) {
 
 var times = map[string]func(*Build) time.Time{
 	"create_time": func(b *Build) time.Time { return b.Created },
-	"createTime":  func(b *Build) time.Time { return b.Created },
 	"start_time":  func(b *Build) time.Time { return b.Started },
-	"startTime":   func(b *Build) time.Time { return b.Started },
 	"finish_time": func(b *Build) time.Time { return b.Finished },
-	"finishTime":  func(b *Build) time.Time { return b.Finished },
 }
 
+// texts are the fields that gcloud 528 sends (filter_rewrite.py), and those of "View build results" in the
+// documentation.
 var texts = func() map[string]func(*Build) []string {
-	id := func(b *Build) []string { return []string{b.Name.ID} }
-	images := func(b *Build) []string { return b.Spec.Images }
-	account := func(b *Build) []string {
-		return []string{b.Account, "projects/" + b.Project + "/serviceAccounts/" + b.Account}
-	}
-	source := func(get func(*Build) string) func(*Build) []string {
+	one := func(get func(*Build) string) func(*Build) []string {
 		return func(b *Build) []string { return []string{get(b)} }
 	}
-	trigger := func(b *Build) []string { return []string{b.Trigger} }
-	bucket := source(func(b *Build) string { return b.Source.Bucket })
-	object := source(func(b *Build) string { return b.Source.Object })
+	repo := func(get func(*Repo) string) func(*Build) []string {
+		return func(b *Build) []string {
+			if b.Source.Repo == nil {
+				return nil
+			}
+			return []string{get(b.Source.Repo)}
+		}
+	}
+	pushed := func(get func(*Pushed) string) func(*Build) []string {
+		return func(b *Build) (out []string) {
+			for i := range b.Images {
+				out = append(out, get(&b.Images[i]))
+			}
+			return out
+		}
+	}
+	id := one(func(b *Build) string { return b.Name.ID })
+	images := func(b *Build) []string { return b.Spec.Images }
+	trigger := one(func(b *Build) string { return b.Trigger })
+	commit := repo(func(r *Repo) string { return r.Commit })
 	return map[string]func(*Build) []string{
-		"status": func(b *Build) []string { return []string{string(b.Status)} },
+		"status": one(func(b *Build) string { return string(b.Status) }),
 		"tags":   func(b *Build) []string { return b.Tags },
-		"id":     id, "build_id": id, "buildId": id,
-		"images": images, "image": images, "results.images.name": images,
-		"service_account": account, "serviceAccount": account,
-		"project_id": func(b *Build) []string { return []string{b.Project} },
-		"projectId":  func(b *Build) []string { return []string{b.Project} },
-		"trigger_id": trigger, "build_trigger_id": trigger, "buildTriggerId": trigger,
-		"source.storage_source.bucket": bucket, "source.storageSource.bucket": bucket,
-		"source.storage_source.object": object, "source.storageSource.object": object,
+		"id":     id, "build_id": id,
+		"images": images, "image": images,
+		"service_account": func(b *Build) []string {
+			return []string{b.Account, "projects/" + b.Project + "/serviceAccounts/" + b.Account}
+		},
+		"project_id": one(func(b *Build) string { return b.Project }),
+		"trigger_id": trigger, "build_trigger_id": trigger,
+		"results.images.name":   pushed(func(p *Pushed) string { return p.Name }),
+		"results.images.digest": pushed(func(p *Pushed) string { return p.Digest }),
+		"options.requested_verify_option": func(b *Build) []string {
+			return []string{cmp.Or(b.Spec.Options.Verify, "NOT_VERIFIED")}
+		},
+		"source.storage_source.bucket":                      one(func(b *Build) string { return b.Source.Bucket }),
+		"source.storage_source.object":                      one(func(b *Build) string { return b.Source.Object }),
+		"source.repo_source.repo_name":                      repo(func(r *Repo) string { return r.Name }),
+		"source.repo_source.branch_name":                    repo(func(r *Repo) string { return r.Branch }),
+		"source.repo_source.tag_name":                       repo(func(r *Repo) string { return r.Tag }),
+		"source.repo_source.commit_sha":                     commit,
+		"source_provenance.resolved_repo_source.commit_sha": commit,
 	}
 }()

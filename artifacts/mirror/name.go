@@ -18,7 +18,8 @@ func Familiar(reference string) (string, error) {
 	}
 	repository := ref.Context().RepositoryStr()
 	switch registry := ref.Context().RegistryStr(); registry {
-	case "docker.io", "index.docker.io", "registry-1.docker.io":
+	case "docker.io", "index.docker.io", "registry-1.docker.io",
+		"mirror.gcr.io": // https://cloud.google.com/artifact-registry/docs/pull-cached-dockerhub-images
 		repository = strings.TrimPrefix(repository, "library/")
 	default:
 		repository = registry + "/" + repository

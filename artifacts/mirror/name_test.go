@@ -19,6 +19,8 @@ func TestFamiliar(t *testing.T) {
 		"gcr.io/cloud-builders/docker:latest":      "gcr.io/cloud-builders/docker:latest",
 		"golang:1.22@" + digest:                    "golang@" + digest,
 		"gcr.io/distroless/static@" + digest:       "gcr.io/distroless/static@" + digest,
+		"mirror.gcr.io/library/debian:12":          "debian:12",
+		"mirror.gcr.io/me/app":                     "me/app:latest",
 		"localhost:5000/x":                         "localhost:5000/x:latest",
 		"":                                         "",
 		"UPPER/case":                               "",

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 
 	"giggle/builds"
 	"giggle/engine"
@@ -15,11 +16,17 @@ import (
 // GcloudImage is the mirror's image that the Cloud SDK of this machine is mounted in: Debian with Python.
 const GcloudImage = "gcr.io/cloud-builders/gcloud:latest"
 
-// gcloudNames are the images that it stands in for. The first runs gcloud; the others have a shell.
-var gcloudNames = []string{
-	"gcr.io/cloud-builders/gcloud",
-	"gcr.io/google.com/cloudsdktool/cloud-sdk", "gcr.io/google.com/cloudsdktool/google-cloud-cli",
-	"google/cloud-sdk", "docker.io/google/cloud-sdk",
+// sdkImages are the images that it stands in for, and the programs of the SDK that they run; "" is a shell
+// (https://github.com/GoogleCloudPlatform/cloud-builders).
+var sdkImages = map[string]string{
+	"gcr.io/cloud-builders/gcloud":                    "gcloud",
+	"gcr.io/cloud-builders/gcloud-slim":               "gcloud",
+	"gcr.io/cloud-builders/gsutil":                    "gsutil",
+	"gcr.io/cloud-builders/kubectl":                   "kubectl",
+	"gcr.io/google.com/cloudsdktool/cloud-sdk":        "",
+	"gcr.io/google.com/cloudsdktool/google-cloud-cli": "",
+	"google/cloud-sdk":                                "",
+	"docker.io/google/cloud-sdk":                      "",
 }
 
 // sdkDir is where the Cloud SDK is in the container.
@@ -30,7 +37,7 @@ const sdkDir = "/google-cloud-sdk"
 func AddSDK(
 	to map[string]func(context.Context, builds.Build) (OwnImage, error), mirrored func(name string) (oci.Image, error),
 ) {
-	for _, name := range gcloudNames {
+	for name, program := range sdkImages {
 		to[name] = func(context.Context, builds.Build) (OwnImage, error) {
 			root, err := sdkRoot()
 			if err != nil {
@@ -46,9 +53,22 @@ func AddSDK(
 			if err != nil {
 				return OwnImage{}, err
 			}
-			img.Config.Entrypoint, img.Config.Cmd = []string{sdkDir + "/bin/gcloud"}, nil
-			if name != gcloudNames[0] {
-				img.Config.Entrypoint, img.Config.Cmd = nil, []string{"/bin/bash"}
+			img.Config.Entrypoint, img.Config.Cmd = nil, []string{"/bin/bash"}
+			if program != "" {
+				if _, err := os.Stat(filepath.Join(root, "bin", program)); err != nil {
+					return OwnImage{}, fault.New(fault.FailedPrecondition,
+						"The Cloud SDK of this machine has no %[1]s. Run `gcloud components install %[1]s`.", program)
+				}
+				img.Config.Entrypoint, img.Config.Cmd = []string{sdkDir + "/bin/" + program}, nil
+			}
+			// Google's have git and curl. Here another image has them, above the same Debian.
+			switch tools, err := mirrored(gitImage + ":latest"); {
+			case err == nil:
+				above := slices.DeleteFunc(slices.Clone(img.Layers),
+					func(l string) bool { return slices.Contains(tools.Layers, l) })
+				img.Layers = slices.Concat(tools.Layers, above)
+			case !fault.Is(err, fault.NotFound):
+				return OwnImage{}, err
 			}
 			return OwnImage{
 				Image:  img,

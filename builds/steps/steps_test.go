@@ -247,6 +247,16 @@ func TestOutcomes(t *testing.T) {
 			err:      "the image ubuntu is not here",
 			statuses: "FAILURE ",
 		},
+		"git and curl beside gcloud": {
+			steps:    []builds.Step{{Script: "git --version && curl --version && gcloud --version && echo all"}},
+			statuses: "SUCCESS",
+			log:      "\nall\n",
+		},
+		"gsutil": {
+			steps:    []builds.Step{{Name: "gcr.io/cloud-builders/gsutil", Args: []string{"version"}}},
+			statuses: "SUCCESS",
+			log:      "gsutil version",
+		},
 		"a volume filled by the first step": {
 			steps: []builds.Step{
 				{Script: "echo more > /etc/skel/more", Volumes: []builds.Volume{{Name: "etc", Path: "/etc/skel"}}},

@@ -202,6 +202,7 @@ func (s *Triggers) request(ctx context.Context, t *Trigger, f Firing) (r builds.
 	if repo.Name != "" {
 		head.Source.Repo = &repo
 	}
+	head.Spec.Substitutions = builtIn(t, repo, "")
 	switch {
 	case len(t.Inline) > 0:
 		data = t.Inline

@@ -52,6 +52,9 @@ func set(from packageSources) []image {
 	}
 	node := shell("node")
 	node.Env = append(node.Env, npmRegistry)
+	// The official images let pip install into their own Python; Debian's is asked to.
+	python := shell("python3")
+	python.Env = append(python.Env, "PIP_BREAK_SYSTEM_PACKAGES=1", "PIP_ROOT_USER_ACTION=ignore")
 	goBuilder := golang
 	goBuilder.Entrypoint, goBuilder.Cmd, goBuilder.WorkingDir = []string{"go"}, nil, "/workspace"
 	static := v1.Config{
@@ -82,7 +85,7 @@ func set(from packageSources) []image {
 		{names("node", "latest", "lts", "18", "18-slim", "20", "20-slim", "20-bookworm", "20-bookworm-slim", "22",
 			"22-slim", "22-bookworm-slim"), []string{"debian", "node"}, node},
 		{names("python", "latest", "3", "3.11", "3.11-slim", "3.11-bookworm", "3.11-slim-bookworm", "3.12", "3.12-slim",
-			"3.13", "3.13-slim"), []string{"debian", "python"}, shell("python3")},
+			"3.13", "3.13-slim"), []string{"debian", "python", "python-names"}, python},
 		{distroless("static", "latest"), []string{"static"}, static},
 		{distroless("static", "nonroot"), []string{"static"}, nonroot},
 		{distroless("base", "latest"), []string{"static", "libc"}, static},

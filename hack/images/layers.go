@@ -32,6 +32,8 @@ func (w *workshop) files(name string) ([]oci.File, error) {
 		return w.docker()
 	case "gcloud":
 		return []oci.File{{Path: gcloudRoot, Mode: fs.ModeDir | 0o755}}, nil
+	case "python-names":
+		return []oci.File{{Path: "/usr/local/bin/python", Link: "/usr/bin/python3"}}, nil
 	case "failing":
 		return w.failing()
 	}
