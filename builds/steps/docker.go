@@ -20,8 +20,8 @@ const (
 	realCLI   = "/usr/libexec/docker/cli"
 )
 
-// wrapper is docker in a docker step. The platform builds with BuildKit, whatever DOCKER_BUILDKIT says; so the CLI is to
-// send the whole context, and what it would leave away then is done here or refused by name.
+// wrapper is docker in a docker step. The platform builds with BuildKit, whatever DOCKER_BUILDKIT says; so the CLI is
+// to send the whole context, and what it would leave away then is done here or refused by name.
 const wrapper = `#!/bin/sh
 cli=` + realCLI + `
 export DOCKER_BUILDKIT=0
@@ -43,7 +43,8 @@ for a; do
 	-o | --output) skip=output; continue ;;
 	--output=*) output=${a#--output=}; continue ;;
 	-o?*) output=${a#-o}; continue ;;
-	--secret | --secret=*) refuse "build in a build step can't have --secret: read the secret in a step, and pass on what it is for." ;;
+	--secret | --secret=*)
+		refuse "build in a build step can't have --secret: read it in a step, and pass on what it is for." ;;
 	--ssh | --ssh=*) refuse "build in a build step can't have --ssh." ;;
 	--build-arg | --label | --tag | -t | --file | -f | --target | --add-host | --cache-from | --network | --platform | \
 		--progress | --iidfile | --shm-size | --ulimit | --memory | -m | --cpu-quota | --cpu-period | --cpu-shares | -c | \
