@@ -102,6 +102,23 @@ func decodeBody(body []byte, msg proto.Message, field string) (unknown []string,
 	return p.unknown, nil
 }
 
+// refuse returns the paths of unknown fields for which a request is refused, or the fault of one of which there is more
+// to say.
+func (m *Mux) refuse(paths []string) (refused []string, err error) {
+	for _, path := range paths {
+		skip := false
+		if m.unknown != nil {
+			if skip, err = m.unknown(path); err != nil {
+				return nil, err
+			}
+		}
+		if !skip {
+			refused = append(refused, path)
+		}
+	}
+	return refused, nil
+}
+
 // unknownFields is the fault of a body with fields that a message doesn't have, in the words of Google's front end:
 // what a client believes to have set must not be lost without a word.
 func unknownFields(paths []string) error {

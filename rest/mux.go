@@ -51,7 +51,7 @@ type Mux struct {
 	methods map[string]*method // by full method name, "/package.Service/Method"
 	names   []string           // of methods, in order of registration
 	rules   []boundRule
-	unknown func(rpc string, paths []string) error
+	unknown func(path string) (skip bool, err error)
 	before  map[string]func(ctx context.Context, call *Call) error
 	funcs   []*route
 	routes  []*route
@@ -126,9 +126,10 @@ func (m *Mux) Before(rpc string, fn func(ctx context.Context, call *Call) error)
 	m.before[rpc] = fn
 }
 
-// Unknown has fn asked about the fields of a JSON body that its message doesn't have, by their paths in the request.
-// Where it returns nil, or is not set, they are left out and noted in the log.
-func (m *Mux) Unknown(fn func(rpc string, paths []string) error) {
+// Unknown has fn asked about a field of a JSON body that its message doesn't have, by its path in the request, before
+// the request is refused for it: whether it is to be left out, or what else there is to say, such as that the real API
+// has it.
+func (m *Mux) Unknown(fn func(path string) (skip bool, err error)) {
 	m.mustBeOpen()
 	m.unknown = fn
 }

@@ -151,10 +151,8 @@ func (x *exchange) decode(v any) error {
 			if err != nil {
 				return err
 			}
-			if len(unknown) > 0 && x.mux.unknown != nil {
-				if err := x.mux.unknown(x.route.rpc, unknown); err != nil {
-					return err
-				}
+			if unknown, err = x.mux.refuse(unknown); err != nil {
+				return err
 			}
 			if len(unknown) > 0 {
 				return unknownFields(unknown)

@@ -112,7 +112,7 @@ func (s *Server) Register(m *rest.Mux) {
 	longrunningpb.RegisterOperationsServer(m, s)
 	operations.Bind(m, "v1", "GetOperation", "CancelOperation")
 	m.HandleFunc("POST", "/v1/projects/{project}/githubWebhook", githubRPC, s.receiveGitHub, rest.MaxBody(maxDelivery))
-	m.Unknown(refuseUnknown)
+	m.Unknown(notServed)
 	m.Before(githubRPC, s.beforeGitHub)
 	m.Before(rpc+"ReceiveTriggerWebhook", s.beforeWebhook)
 }
