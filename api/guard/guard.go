@@ -39,6 +39,8 @@ type Rule struct {
 	Authenticated bool
 	// Open means that the RPC needs no credentials at all.
 	Open bool
+	// Public means that the permission is also asked for who shows no credentials: a policy may give it to allUsers.
+	Public bool
 	// Absent means that there is no handler: an authenticated caller is told that the RPC is not implemented.
 	Absent bool
 }
@@ -175,6 +177,9 @@ func (g *Guard) authenticate(ctx context.Context, call *rest.Call, rule Rule, ap
 	call.Caller = who
 	if err != nil {
 		return err
+	}
+	if who == iam.Anonymous && rule.Public && rule.Permission != "" {
+		return nil
 	}
 	if who == iam.Anonymous {
 		return iam.Unauthenticated("CREDENTIALS_MISSING")

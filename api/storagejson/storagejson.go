@@ -55,7 +55,7 @@ const (
 var Rules = guard.Rules{
 	"storage.buckets.list":               {Permission: "storage.buckets.list", On: "projects/{project}"},
 	"storage.buckets.insert":             {Permission: "storage.buckets.create", On: "projects/{project}"},
-	"storage.buckets.get":                {Permission: "storage.buckets.get", On: onBucket},
+	"storage.buckets.get":                {Permission: "storage.buckets.get", On: onBucket, Public: true},
 	"storage.buckets.getStorageLayout":   {Permission: "storage.buckets.get", On: onBucket},
 	"storage.buckets.patch":              {Permission: "storage.buckets.update", On: onBucket},
 	"storage.buckets.update":             {Permission: "storage.buckets.update", On: onBucket},
@@ -66,8 +66,8 @@ var Rules = guard.Rules{
 	"storage.managedFolders.list":        {Permission: "storage.managedFolders.list", On: onBucket},
 	"storage.folders.list":               {Permission: "storage.folders.list", On: onBucket},
 	"storage.unknown":                    {Authenticated: true},
-	"storage.objects.list":               {Data: true, Permission: "storage.objects.list", On: onBucket},
-	"storage.objects.get":                {Data: true, Permission: "storage.objects.get", On: onObject},
+	"storage.objects.list":               {Data: true, Permission: "storage.objects.list", On: onBucket, Public: true},
+	"storage.objects.get":                {Data: true, Permission: "storage.objects.get", On: onObject, Public: true},
 	// the name may be in the body: see mayInsert
 	"storage.objects.insert":  {Data: true, Authenticated: true},
 	"storage.objects.patch":   {Data: true, Permission: "storage.objects.update", On: onObject},

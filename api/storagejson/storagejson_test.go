@@ -510,6 +510,39 @@ func FuzzRelated(f *testing.F) {
 	})
 }
 
+// The forms of Content-Range that Google's libraries send
+// (https://cloud.google.com/storage/docs/performing-resumable-uploads; for * in the place of the last byte its libraries
+// for Node.js and Java).
+func TestPieces(t *testing.T) {
+	for v, want := range map[string]*piece{
+		"":                                 {size: -1, total: 7},
+		"bytes 0-9/10":                     {first: 0, size: 10, total: 10},
+		"bytes 0-9/*":                      {first: 0, size: 10, total: -1},
+		"bytes 10-19/20":                   {first: 10, size: 10, total: 20},
+		"bytes 0-*/*":                      {first: 0, size: -1, total: -1},
+		"bytes 262144-*/*":                 {first: 262144, size: -1, total: -1},
+		"bytes 0-*/10":                     {first: 0, size: -1, total: 10},
+		"bytes 10-*/10":                    {first: 10, size: -1, total: 10},
+		"bytes */*":                        {query: true, total: -1},
+		"bytes */10":                       {query: true, total: 10},
+		"bytes */0":                        {query: true, total: 0},
+		" bytes 0-0/1 ":                    {first: 0, size: 1, total: 1},
+		"bytes 5-4/9":                      nil,
+		"bytes 0-9/9":                      nil,
+		"bytes 11-*/10":                    nil,
+		"bytes *-9/10":                     nil,
+		"bytes 0-9":                        nil,
+		"0-9/10":                           nil,
+		"bytes -1-9/10":                    nil,
+		"bytes 0-9/9999999999999999999999": nil,
+	} {
+		p, err := parsePiece(http.Header{"Content-Range": {v}}, 7)
+		if want == nil && err == nil || want != nil && (err != nil || p != *want) {
+			t.Errorf("%q = %+v, %v, want %+v", v, p, err, want)
+		}
+	}
+}
+
 func FuzzPiece(f *testing.F) {
 	f.Add("bytes 0-9/10", int64(10))
 	f.Add("bytes */*", int64(0))

@@ -222,8 +222,9 @@ func (s *Server) startResumable(ctx context.Context, r *rest.Request, in storage
 	}}, nil
 }
 
-// contentRange is "bytes FIRST-LAST/TOTAL", "bytes */TOTAL" or "bytes */*"; TOTAL may be * in the first form too.
-var contentRange = regexp.MustCompile(`^bytes (?:(\d{1,18})-(\d{1,18})|\*)/(\d{1,18}|\*)$`)
+// contentRange is "bytes FIRST-LAST/TOTAL", "bytes */TOTAL" or "bytes */*"; LAST and TOTAL may be * in the first form,
+// too: Google's library for Node.js sends "bytes 0-*/*" for a stream.
+var contentRange = regexp.MustCompile(`^bytes (?:(\d{1,18})-(\d{1,18}|\*)|\*)/(\d{1,18}|\*)$`)
 
 // piece is what a PUT brings.
 type piece struct {
@@ -254,6 +255,13 @@ func parsePiece(h http.Header, length int64) (piece, error) {
 		return p, nil
 	}
 	first, _ := strconv.ParseInt(m[1], 10, 64)
+	if m[2] == "*" { // the rest of the object, as long as it may be
+		if p.total >= 0 && first > p.total {
+			return piece{}, bad
+		}
+		p.first, p.size = first, -1
+		return p, nil
+	}
 	last, _ := strconv.ParseInt(m[2], 10, 64)
 	if last < first || p.total >= 0 && last >= p.total {
 		return piece{}, bad
