@@ -6,11 +6,12 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 
 	"giggle/fault"
+	"giggle/oci"
 )
 
 // maxProcfile and maxManifest bound the files of a source that are read here, in bytes.
@@ -51,20 +52,22 @@ func entrypoint(src string, env map[string]string) (string, error) {
 // shell makes a command of what a shell reads. The shell becomes the program, so that signals reach it.
 func shell(command string) []string { return []string{"/bin/sh", "-c", command} }
 
-// readSource reads a small file of the source, "" for none. Its links are not followed: they may lead anywhere.
-func readSource(src, name string, limit int64) (string, error) {
-	info, err := os.Lstat(filepath.Join(src, name))
-	if errors.Is(err, fs.ErrNotExist) || err == nil && !info.Mode().IsRegular() {
-		return "", nil
-	}
+// readSource reads a small file of the source, "" for none. A link is followed inside the source only: others may lead
+// to anything of this machine's.
+func readSource(src, name string, limit int64) (text string, err error) {
+	root, err := os.OpenRoot(src)
 	if err != nil {
 		return "", err
 	}
-	f, err := os.Open(filepath.Join(src, name))
+	defer func() { err = errors.Join(err, root.Close()) }()
+	f, err := root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0) // no pipe that blocks
 	if err != nil {
-		return "", err
+		return "", nil // there is none, or it is a link that leads out
 	}
 	defer func() { _ = f.Close() }() // it is only read
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return "", err
+	}
 	b, err := io.ReadAll(io.LimitReader(f, limit+1))
 	if err == nil && int64(len(b)) > limit {
 		err = fault.New(fault.InvalidArgument, "%s is longer than %d bytes.", name, limit)
@@ -72,8 +75,36 @@ func readSource(src, name string, limit int64) (string, error) {
 	return string(b), err
 }
 
-// has reports whether the source has a file at its root.
-func has(src, name string) bool {
-	_, err := os.Lstat(filepath.Join(src, name))
-	return err == nil
+// stat tells what a name of the source is, or a link of that name leads to inside the source; nil for nothing.
+func stat(src, name string) fs.FileInfo {
+	root, err := os.OpenRoot(src)
+	if err != nil {
+		return nil
+	}
+	defer func() { _ = root.Close() }() // it was only read
+	info, err := root.Stat(name)
+	if err != nil {
+		return nil
+	}
+	return info
+}
+
+// has reports whether the source has a file or a directory of a name, which may be a link inside the source.
+func has(src, name string) bool { return stat(src, name) != nil }
+
+// hasDir reports whether the source has a directory of a name, which may be a link inside the source.
+func hasDir(src, name string) bool {
+	info := stat(src, name)
+	return info != nil && info.IsDir()
+}
+
+// appFiles lists a directory's files for an image. Its program runs as another user than the one whom they belong to:
+// what their owner may do, all may, except to write (Google's buildpacks give the source to the user instead).
+func appFiles(from, to string) ([]oci.File, error) {
+	files, err := oci.Tree(from, to, nil)
+	for i, f := range files {
+		files[i].Mode |= f.Mode & 0o500 >> 3
+		files[i].Mode |= f.Mode & 0o500 >> 6
+	}
+	return files, err
 }

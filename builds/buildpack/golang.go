@@ -149,7 +149,7 @@ func goArgs(src, pkg, version string, env map[string]string) ([]string, error) {
 			return nil, err
 		}
 	}
-	if st, err := os.Stat(filepath.Join(src, "vendor")); err == nil && st.IsDir() {
+	if hasDir(src, "vendor") {
 		args = append(args, "-mod=vendor")
 	}
 	ldflags := "-s -w"
@@ -170,8 +170,7 @@ func target(src, buildable string) (string, error) {
 		if clean != "." && !fs.ValidPath(clean) {
 			return "", fault.New(fault.InvalidArgument, "GOOGLE_BUILDABLE=%.100q leads out of the source.", buildable)
 		}
-		if st, err := os.Stat(filepath.Join(src, clean)); err != nil ||
-			!st.IsDir() && !strings.HasSuffix(clean, ".go") {
+		if st := stat(src, clean); st == nil || !st.IsDir() && !strings.HasSuffix(clean, ".go") {
 			return "", fault.New(fault.InvalidArgument, "GOOGLE_BUILDABLE=%.100q is not in the source.", buildable)
 		}
 		if clean == "." {
@@ -275,9 +274,7 @@ func (b *Builder) compile(
 
 // fetches reports whether a source may need modules that it does not hold.
 func fetches(src string) bool {
-	_, sums := os.Stat(filepath.Join(src, "go.sum"))
-	_, vendor := os.Stat(filepath.Join(src, "vendor"))
-	return sums == nil && vendor != nil
+	return has(src, "go.sum") && !has(src, "vendor")
 }
 
 // hint says what to do about failures that are not in the user's code.
@@ -313,7 +310,7 @@ func (b *Builder) assemble(
 	}
 	layers := []oci.Layer{base, app}
 	if job.Env["GOOGLE_CLEAR_SOURCE"] != "true" {
-		files, err := oci.Tree(src, workspace, nil)
+		files, err := appFiles(src, workspace)
 		if err != nil {
 			return "", err
 		}

@@ -49,7 +49,7 @@ func (b *Builder) onBase(ctx context.Context, a app) (string, error) {
 	}
 	layers = append(layers, home)
 	for _, to := range sortedKeys(a.trees) {
-		files, err := oci.Tree(a.trees[to], to, nil)
+		files, err := appFiles(a.trees[to], to)
 		if err != nil {
 			return "", err
 		}

@@ -3,7 +3,6 @@ package buildpack
 import (
 	"context"
 	"io/fs"
-	"os"
 	"path"
 	"path/filepath"
 	"strings"
@@ -160,16 +159,14 @@ func wants(requirements string) bool {
 func vendored(src, dir string) (string, error) {
 	if dir == "" {
 		for _, d := range []string{"vendor", "wheels"} {
-			if info, err := os.Lstat(filepath.Join(src, d)); err == nil && info.IsDir() {
+			if hasDir(src, d) {
 				return d, nil
 			}
 		}
 		return "", nil
 	}
-	if clean := path.Clean(dir); fs.ValidPath(clean) {
-		if info, err := os.Lstat(filepath.Join(src, clean)); err == nil && info.IsDir() {
-			return clean, nil
-		}
+	if clean := path.Clean(dir); fs.ValidPath(clean) && hasDir(src, clean) {
+		return clean, nil
 	}
 	return "", fault.New(fault.InvalidArgument, "GOOGLE_VENDOR_PIP_DEPENDENCIES=%.100q is no directory of the source.",
 		dir)

@@ -382,3 +382,64 @@ func TestOthers(t *testing.T) {
 		}
 	}
 }
+
+// A source's links lead anywhere. On this machine they are followed inside the source, and never out of it.
+func TestLinksOfASource(t *testing.T) {
+	outside := tree(t, map[string]string{"secret": "web: secret", "vendor/x": ""})
+	src := tree(t, map[string]string{"real": "web: run", "dir/file": "x"})
+	for name, to := range map[string]string{"inside": "real", "absolute": filepath.Join(outside, "secret"),
+		"outward": "../" + filepath.Base(outside) + "/secret", "nowhere": "none", "itself": "itself",
+		"vendor": filepath.Join(outside, "vendor"), "sub": "dir", "out": outside, "device": "/dev/zero"} {
+		if err := os.Symlink(to, filepath.Join(src, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := syscall.Mkfifo(filepath.Join(src, "pipe"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"real": "web: run", "inside": "web: run", "sub/file": "x", "absolute": "",
+		"outward": "", "nowhere": "", "itself": "", "out/secret": "", "device": "", "pipe": "", "dir": ""} {
+		if got, err := readSource(src, name, 100); got != want || err != nil {
+			t.Errorf("%s reads %q, %v; want %q", name, got, err, want)
+		}
+	}
+	for name, want := range map[string]bool{"real": true, "inside": true, "sub": true, "absolute": false,
+		"out/secret": false, "nowhere": false, "itself": false} {
+		if has(src, name) != want {
+			t.Errorf("has %s is %v", name, !want)
+		}
+	}
+	if hasDir(src, "vendor") || !hasDir(src, "sub") || hasDir(src, "real") {
+		t.Error("a directory is one inside the source")
+	}
+	if err := os.Symlink(filepath.Join(outside, "secret"), filepath.Join(src, "Procfile")); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := entrypoint(src, nil); got != "" || err != nil {
+		t.Errorf("the command is %q, %v", got, err)
+	}
+}
+
+// Whoever has written the source, the program may read it.
+func TestAppFiles(t *testing.T) {
+	src := tree(t, map[string]string{"private": "", "run": "", "dir/x": ""})
+	for name, mode := range map[string]os.FileMode{"private": 0o600, "run": 0o700, "dir": 0o700, "dir/x": 0o444} {
+		if err := os.Chmod(filepath.Join(src, name), mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	files, err := appFiles(src, "/w")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := make(map[string]os.FileMode)
+	for _, f := range files {
+		got[f.Path] = f.Mode.Perm()
+	}
+	for name, want := range map[string]os.FileMode{"/w/private": 0o644, "/w/run": 0o755, "/w/dir": 0o755,
+		"/w/dir/x": 0o444} {
+		if got[name] != want {
+			t.Errorf("%s has %o, want %o", name, got[name], want)
+		}
+	}
+}

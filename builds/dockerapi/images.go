@@ -289,9 +289,8 @@ func (x *session) receive(ctx context.Context, body io.Reader, dir string) (err 
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
-	limits := source.DefaultLimits
-	limits.AnyLinks = true // BuildKit follows none out of the directory
-	return x.cfg.Unpacker.Extract(ctx, f, n, dir, limits)
+	// Links may lead anywhere: BuildKit follows none out of the directory.
+	return x.cfg.Unpacker.Extract(ctx, f, n, dir, source.DefaultLimits)
 }
 
 // image serves the calls on one image, whose name may have slashes: /images/NAME/CALL.

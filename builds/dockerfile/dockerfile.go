@@ -544,9 +544,8 @@ func (b *Builder) BuildSource(
 		return "", err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	limits := source.DefaultLimits
-	limits.AnyLinks = true // BuildKit follows none out of the directory
-	if err := b.cfg.Unpacker.Extract(ctx, archive, size, dir, limits); err != nil {
+	// Links may lead anywhere: BuildKit follows none out of the directory.
+	if err := b.cfg.Unpacker.Extract(ctx, archive, size, dir, source.DefaultLimits); err != nil {
 		return "", err
 	}
 	img, err := b.Build(ctx, Request{Build: job, Context: dir}, log)

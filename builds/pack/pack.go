@@ -165,9 +165,8 @@ func (l *Lifecycle) furnish(
 			return err
 		}
 	}
-	limits := source.DefaultLimits
-	limits.AnyLinks = true // nobody follows them but the container
-	if err := l.cfg.Unpacker.Extract(ctx, archive, size, filepath.Join(dir, "app"), limits); err != nil {
+	// Links may lead anywhere: nobody follows them but the container.
+	if err := l.cfg.Unpacker.Extract(ctx, archive, size, filepath.Join(dir, "app"), source.DefaultLimits); err != nil {
 		return err
 	}
 	for name, value := range r.Env {

@@ -196,7 +196,6 @@ func (r *Runner) Open(
 	case size > 0:
 		limits := source.DefaultLimits
 		limits.Bytes = min(limits.Bytes, r.cfg.Disk)
-		limits.AnyLinks = true // as those that the steps make there
 		if err := r.cfg.Unpacker.Extract(ctx, archive, size, w.path("workspace"), limits); err != nil {
 			return nil, err
 		}
