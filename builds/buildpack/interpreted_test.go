@@ -62,13 +62,31 @@ const nodeServer = `require("http").createServer((req, res) => res.end(TEXT)).li
 
 func testNode(t *testing.T, f *fixture) {
 	src := files{
-		"package.json": `{"name":"app","dependencies":{"joke":"^1.0.0"},"scripts":{"start":"node server.js","build":"node -e \"require('fs').writeFileSync('built.txt', 'built')\""}}`,
+		"package.json": `{"name":"app","version":"1.2.3","dependencies":{"joke":"^1.0.0"},"scripts":{"start":"node server.js","build":"node -e \"require('fs').writeFileSync('built.txt', 'built')\""}}`,
 		"server.js": strings.Replace(nodeServer, "TEXT",
-			`require("joke")() + ", " + require("fs").readFileSync("built.txt") + ", " + process.env.NODE_ENV`, 1),
+			`require("joke")() + ", " + require("fs").readFileSync("built.txt") + ", " + process.env.NODE_ENV + ", " + process.env.npm_package_version`, 1),
 	}
 	digest, _ := f.mustBuild(src, nil)
-	if got := f.answer(digest); got != "a joke out of a package, built, production" {
+	if got := f.answer(digest); got != "a joke out of a package, built, production, 1.2.3" {
 		t.Errorf("the service answers %q", got)
+	}
+	// The build makes the program, which package.json names as node finds it.
+	made := files{
+		"package.json": `{"name":"app","main":"dist/app","scripts":{"build":"mkdir dist && cp src.txt dist/app.js"}}`,
+		"src.txt":      strings.Replace(nodeServer, "TEXT", `"made"`, 1),
+	}
+	digest, _ = f.mustBuild(made, nil)
+	if got := f.answer(digest); got != "made" {
+		t.Errorf("the service that its build has made answers %q", got)
+	}
+	made["package.json"] = `{"name":"app","main":"dist/app","scripts":{"build":"exit 3"}}`
+	if _, log, err := f.build(made, map[string]string{"GOOGLE_NODE_RUN_SCRIPTS": ""}); !fault.Is(err, fault.InvalidArgument) ||
+		strings.Contains(log, "npm run") {
+		t.Errorf("with no script to run: %v", err)
+	}
+	if _, _, err := f.build(made, nil); !fault.Is(err, fault.FailedPrecondition) ||
+		!strings.Contains(err.Error(), "GOOGLE_NODE_RUN_SCRIPTS= leaves it out") {
+		t.Errorf("a build script that fails: %v", err)
 	}
 	// Another package is nowhere to be had: the log says which.
 	src["package.json"] = `{"name":"app","dependencies":{"no-such":"1"}}`

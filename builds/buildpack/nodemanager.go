@@ -14,6 +14,8 @@ type packageManager struct {
 	install    string // all dependencies
 	production string // those that the program runs with, where nothing is built
 	prune      string // what only the build needed
+	vendored   string // instead, for node_modules that the source brings; "" where that can't be
+	clean      string // removes what the source has of node_modules, which may be of another machine
 	before     []string
 	after      []string
 	env        []string
@@ -73,6 +75,8 @@ func npmManager(locked bool) packageManager {
 		install:    install,
 		production: install + " --omit=dev",
 		prune:      "npm prune --omit=dev",
+		vendored:   "npm rebuild",
+		clean:      "rm -rf node_modules",
 	}
 }
 

@@ -5,9 +5,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -92,54 +94,153 @@ func TestEntrypoint(t *testing.T) {
 	}
 }
 
+// What is started, in the order of Google's Node.js buildpack (DefaultStartCommand in pkg/nodejs/npm.go of
+// github.com/GoogleCloudPlatform/buildpacks), once everything is built.
 func TestNodeEntry(t *testing.T) {
 	for name, tc := range map[string]struct {
-		manifest manifest
-		files    map[string]string
-		want     string
+		packageJSON string
+		files       string
+		env         map[string]string
+		want        string // the command, or "!" and part of the refusal
+		npm         string // the script that it stands for
 	}{
-		"start":         {manifest{Scripts: map[string]string{"start": "next start"}}, nil, "npm start"},
-		"start is node": {manifest{Scripts: map[string]string{"start": "node src/main.js"}}, nil, "node src/main.js"},
-		"start is more": {manifest{Scripts: map[string]string{"start": "node main.js && x"}}, nil, "npm start"},
-		"main":          {manifest{Main: "lib.js"}, map[string]string{"lib.js": "", "index.js": ""}, "node lib.js"},
-		"main is away":  {manifest{Main: "lib.js"}, map[string]string{"index.js": ""}, "node index.js"},
-		"server":        {manifest{}, map[string]string{"server.js": "", "index.js": ""}, "node server.js"},
-		"procfile":      {manifest{Main: "lib.js"}, map[string]string{"Procfile": "web: a b"}, "/bin/sh -c a b"},
-		"nothing":       {manifest{}, nil, ""},
+		"start":            {packageJSON: `{"scripts":{"start":"next start"}}`, want: "npm run start"},
+		"start is node":    {packageJSON: `{"scripts":{"start":"node src/main.js"}}`, want: "node src/main.js", npm: "node src/main.js"},
+		"start is more":    {packageJSON: `{"scripts":{"start":"node main.js && x"}}`, want: "npm run start"},
+		"start has a pre":  {packageJSON: `{"scripts":{"start":"node main.js","prestart":"x"}}`, want: "npm run start"},
+		"start has a post": {packageJSON: `{"scripts":{"start":"node main.js","poststart":"x"}}`, want: "npm run start"},
+		"start before server.js": {packageJSON: `{"main":"main.js","scripts":{"start":"node main.js"}}`,
+			files: "server.js main.js", want: "node main.js", npm: "node main.js"},
+		"start is empty":                {packageJSON: `{"scripts":{"start":""}}`, files: "index.js", want: `!"start" of package.json is empty`},
+		"start is empty, and server.js": {packageJSON: `{"scripts":{"start":" "}}`, files: "server.js", want: "node server.js", npm: "node server.js"},
+		"server.js before main":         {packageJSON: `{"main":"index.js"}`, files: "index.js server.js", want: "node server.js", npm: "node server.js"},
+		"server.js with a pre":          {packageJSON: `{"scripts":{"prestart":"x"}}`, files: "server.js", want: "npm run start"},
+		"main":                          {packageJSON: `{"main":"lib.js"}`, files: "lib.js index.js", want: "node lib.js"},
+		"main by ./":                    {packageJSON: `{"main":"./lib.js"}`, files: "lib.js", want: "node ./lib.js"},
+		"main without .js":              {packageJSON: `{"main":"lib/app"}`, files: "lib/app.js", want: "node lib/app"},
+		"main is a directory":           {packageJSON: `{"main":"./dist"}`, files: "dist/index.js", want: "node ./dist"},
+		"main is a directory/":          {packageJSON: `{"main":"dist/"}`, files: "dist/index.js", want: "node dist/"},
+		"main is a package":             {packageJSON: `{"main":"dist"}`, files: "dist/package.json dist/x.js", want: "node dist"},
+		"main is a module":              {packageJSON: `{"main":"src/main.mjs","type":"module"}`, files: "src/main.mjs", want: "node src/main.mjs"},
+		"main is away":                  {packageJSON: `{"main":"dist/lib.js"}`, files: "index.js", want: `!"main" of package.json is "dist/lib.js"`},
+		"main leads out":                {packageJSON: `{"main":"../../etc/passwd"}`, want: `!"main" of package.json`},
+		"index":                         {packageJSON: `{"scripts":{"build":"tsc"}}`, files: "index.js", want: "node index.js"},
+		"nothing":                       {packageJSON: `{}`, files: "app.js", want: "!Nothing says how the program is started"},
+		"procfile":                      {packageJSON: `{"main":"lib.js","scripts":{"start":"x"}}`, files: "Procfile", want: "/bin/sh -c a b"},
+		"variable": {packageJSON: `{"scripts":{"start":"x"}}`, files: "Procfile",
+			env: map[string]string{"GOOGLE_ENTRYPOINT": "c d"}, want: "/bin/sh -c c d"},
+		"angular": {packageJSON: `{"scripts":{"start":"ng serve","serve:ssr:app":"node dist/app/server/server.mjs"}}`,
+			want: "node dist/app/server/server.mjs"},
+		"nuxt":            {packageJSON: `{}`, files: "nuxt.config.ts .output/server/index.mjs", want: "node .output/server/index.mjs"},
+		"nuxt, unbuilt":   {packageJSON: `{"main":"x.js"}`, files: "nuxt.config.ts x.js", want: "node x.js"},
+		"svelte":          {packageJSON: `{}`, files: "svelte.config.js build/index.js server.js", want: "node build/index.js"},
+		"nuxt, but start": {packageJSON: `{"scripts":{"start":"node x.js"}}`, files: "nuxt.config.ts .output/server/index.mjs", want: "node x.js", npm: "node x.js"},
 	} {
-		got, err := nodeEntry(tree(t, tc.files), tc.manifest, nil)
-		if strings.Join(got, " ") != tc.want || (err != nil) != (tc.want == "") {
-			t.Errorf("%s: %q, %v; want %q", name, got, err, tc.want)
+		files := map[string]string{"package.json": tc.packageJSON}
+		for f := range strings.FieldsSeq(tc.files) {
+			files[f] = "web: a b"
+		}
+		src := tree(t, files)
+		m, _, err := readManifest(src)
+		if err != nil {
+			t.Fatal(err)
+		}
+		command, npm, err := nodeEntry(src, m, tc.env)
+		got := strings.Join(command, " ")
+		if refusal, refused := strings.CutPrefix(tc.want, "!"); refused {
+			if !fault.Is(err, fault.InvalidArgument) || !strings.Contains(err.Error(), refusal) {
+				t.Errorf("%s: %q, %v; want %q", name, got, err, refusal)
+			}
+			continue
+		}
+		if got != tc.want || npm != tc.npm || err != nil {
+			t.Errorf("%s: %q as %q, %v; want %q as %q", name, got, npm, err, tc.want, tc.npm)
 		}
 	}
 }
 
+// What is run to build, as Google's buildpack decides it (DetermineBuildCommands in pkg/nodejs/npm.go, BuildFn in
+// cmd/nodejs/npm; https://cloud.google.com/docs/buildpacks/nodejs#executing_custom_build_steps_during_deployment).
 func TestNPMScript(t *testing.T) {
+	scripts := func(list ...string) map[string]string {
+		out := make(map[string]string)
+		for _, s := range list {
+			name, text, _ := strings.Cut(s, "=")
+			out[name] = text
+		}
+		return out
+	}
+	dev := map[string]any{"typescript": "5"}
+	const clean = "rm -rf node_modules;"
 	for name, tc := range map[string]struct {
-		scripts map[string]string
-		locked  bool
-		run     string
-		want    []string // commands in order
+		m      manifest
+		locked bool
+		env    map[string]string
+		want   string // commands in order
 	}{
-		"plain":  {nil, false, "", []string{"npm install --omit=dev"}},
-		"locked": {nil, true, "", []string{"npm ci --omit=dev"}},
-		"build": {map[string]string{"build": "tsc"}, true, "", []string{"npm ci", "npm run build",
-			"npm prune --omit=dev"}},
-		"gcp": {map[string]string{"build": "tsc", "gcp-build": "x"}, true, "", []string{"npm ci",
-			"npm run gcp-build", "npm prune --omit=dev"}},
-		"as asked": {map[string]string{"build": "tsc"}, false, "lint, a:b,$(rm -r /)", []string{"npm install",
-			"npm run lint", "npm run a:b", "npm prune --omit=dev"}},
+		"plain":  {want: clean + "npm install --omit=dev"},
+		"locked": {locked: true, want: clean + "npm ci --omit=dev"},
+		"build": {m: manifest{Scripts: scripts("build=tsc"), DevDependencies: dev}, locked: true,
+			want: clean + "npm ci;npm run build;npm prune --omit=dev"},
+		"build, nothing to prune": {m: manifest{Scripts: scripts("build=tsc")}, locked: true, want: clean + "npm ci;npm run build"},
+		"build is empty":          {m: manifest{Scripts: scripts("build= "), DevDependencies: dev}, want: clean + "npm install --omit=dev"},
+		"gcp-build":               {m: manifest{Scripts: scripts("build=tsc", "gcp-build=x")}, want: clean + "npm install;npm run gcp-build"},
+		"gcp-build is empty":      {m: manifest{Scripts: scripts("build=tsc", "gcp-build=")}, want: clean + "npm install --omit=dev"},
+		"asked": {m: manifest{Scripts: scripts("build=tsc"), DevDependencies: dev}, env: scripts("GOOGLE_NODE_RUN_SCRIPTS=lint, a:b"),
+			want: clean + "npm install;npm run lint;npm run a:b;npm prune --omit=dev"},
+		"asked over gcp-build": {m: manifest{Scripts: scripts("gcp-build=x")}, env: scripts("GOOGLE_NODE_RUN_SCRIPTS=lint"),
+			want: clean + "npm install;npm run lint"},
+		"asked for nothing": {m: manifest{Scripts: scripts("build=false", "gcp-build=false"), DevDependencies: dev},
+			env: scripts("GOOGLE_NODE_RUN_SCRIPTS="), want: clean + "npm install --omit=dev"},
+		"asked for blanks": {m: manifest{Scripts: scripts("build=false")}, env: scripts("GOOGLE_NODE_RUN_SCRIPTS=  "), want: clean + "npm install --omit=dev"},
+		"asked for what a shell reads": {env: scripts("GOOGLE_NODE_RUN_SCRIPTS=$(rm -r /),it's"),
+			want: clean + `npm install;npm run '$(rm' -r '/)';npm run 'it'\''s'`},
+		"NODE_ENV":             {m: manifest{DevDependencies: dev}, env: scripts("NODE_ENV=staging"), want: clean + "npm install"},
+		"NODE_ENV production":  {m: manifest{Scripts: scripts("build=x"), DevDependencies: dev}, env: scripts("NODE_ENV=production"), want: clean + "npm install --omit=dev;npm run build"},
+		"NODE_ENV and a build": {m: manifest{Scripts: scripts("build=x"), DevDependencies: dev}, env: scripts("NODE_ENV=staging"), want: clean + "npm install;npm run build"},
+		"vendored": {m: manifest{Scripts: scripts("build=x"), DevDependencies: dev}, locked: true,
+			env: scripts("GOOGLE_VENDOR_NPM_DEPENDENCIES=true"), want: "npm rebuild;npm run build"},
+		"not vendored": {env: scripts("GOOGLE_VENDOR_NPM_DEPENDENCIES=false"), want: clean + "npm install --omit=dev"},
 	} {
 		var got []string
-		for line := range strings.Lines(npmManager(tc.locked).script(manifest{Scripts: tc.scripts},
-			map[string]string{"GOOGLE_NODE_RUN_SCRIPTS": tc.run})) {
+		for line := range strings.Lines(npmManager(tc.locked).script(tc.m, tc.env)) {
 			if line = strings.TrimSpace(line); !strings.HasPrefix(line, "echo ") {
 				got = append(got, line)
 			}
 		}
-		if strings.Join(got, ";") != strings.Join(tc.want, ";") {
+		if strings.Join(got, ";") != tc.want {
 			t.Errorf("%s: %q, want %q", name, got, tc.want)
 		}
+	}
+}
+
+// The environment of npm's scripts (https://docs.npmjs.com/cli/v10/using-npm/scripts#environment).
+func TestNPMEnv(t *testing.T) {
+	got := npmEnv("node server.js", `{"name":"@a/app","version":"1.2.3","private":true,"engines":{"node":">=20"},
+		"config":{"port":8080,"debug":false,"list":["x","y"],"none":null,"ba d":"x","n=":"x"},"bin":"cli.js"}`)
+	for _, want := range []string{"npm_lifecycle_event=start", "npm_lifecycle_script=node server.js", "npm_command=run-script",
+		"npm_package_json=/workspace/package.json", "npm_package_name=@a/app", "npm_package_version=1.2.3",
+		"npm_package_engines_node=>=20", "npm_package_config_port=8080", "npm_package_config_debug=",
+		"npm_package_config_list_0=x", "npm_package_config_list_1=y", "npm_package_config_none=", "npm_package_bin=cli.js",
+		"INIT_CWD=/workspace"} {
+		if !slices.Contains(got, want) {
+			t.Errorf("it lacks %q: %q", want, got)
+		}
+	}
+	for _, v := range got {
+		if strings.Contains(v, "private") || strings.Contains(v, "ba d") || strings.Contains(v, "config_n=") {
+			t.Errorf("it has %q", v)
+		}
+	}
+	if got := npmEnv("", `{"name":"x"}`); got != nil {
+		t.Errorf("without a script: %q", got)
+	}
+	many := `{"config":{"a":1`
+	for i := range 1000 {
+		many += fmt.Sprintf(`,"c%d":1`, i)
+	}
+	if got := npmEnv("x", many+"}}"); len(got) > 200 {
+		t.Errorf("a long package.json makes %d variables", len(got))
 	}
 }
 
