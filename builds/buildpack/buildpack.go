@@ -210,7 +210,7 @@ func detect(src, want string) (string, error) {
 		}
 	}
 	// A module whose only commands are further down, without go.mod at the root.
-	if mains, err := mainPackages(src); err == nil && len(mains) > 0 {
+	if have, err := listGo(src, nil); err == nil && len(have.mains) > 0 {
 		return golang, nil
 	}
 	return "", fault.New(fault.InvalidArgument,

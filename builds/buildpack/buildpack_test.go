@@ -344,6 +344,24 @@ func TestSources(t *testing.T) {
 			env:  map[string]string{"GOOGLE_GOLDFLAGS": "-X main.version=v7", "GOFLAGS": "-tags=prod"},
 			want: "v7 prod",
 		},
+		"a tool beside": {
+			src: files{"go.mod": module, "cmd/server/main.go": server(`"server"`), "tools/go.mod": "module m.test/tools\n",
+				"tools/gen/main.go": "package main\n", "magefile.go": "//go:build mage\n\npackage main\n",
+				"cmd/tray/tray_windows.go": "package main\n"},
+			want: "server",
+		},
+		"an import path": {src: two, env: map[string]string{"GOOGLE_BUILDABLE": "m.test/app/cmd/b"}, want: "b"},
+		"C in a library": {
+			src: files{"go.mod": module, "cmd/a/main.go": server(`lib.Two()`, `"m.test/app/lib"`),
+				"lib/lib.go": "package lib\n\n// static int two() { return 2; }\nimport \"C\"\n\nfunc Two() int { return int(C.two()) }\n"},
+			want: "2",
+		},
+		"C that nobody asks for": {
+			src: files{"go.mod": module, "main.go": server(`text`), "c.go": "package main\n\nimport \"C\"\n\nconst text = \"with C\"\n",
+				"go.go": "//go:build !cgo\n\npackage main\n\nconst text = \"without\"\n"},
+			env:  map[string]string{"CGO_ENABLED": "0"},
+			want: "without",
+		},
 		"files beside": {
 			src: files{
 				"go.mod": module, "main.go": server(`func() string { b, err := os.ReadFile("data/x.txt"); return fmt.Sprint(string(b), err) }()`), "data/x.txt": "data",

@@ -3,15 +3,13 @@ package buildpack
 import (
 	"context"
 	"errors"
-	"go/parser"
-	"go/token"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -67,28 +65,45 @@ func (b *Builder) buildGo(ctx context.Context, job task, src, out string, say fu
 	if err != nil {
 		return "", err
 	}
-	pkg, err := target(src, job.Env["GOOGLE_BUILDABLE"])
+	have, err := listGo(src, buildTags(job.Env["GOFLAGS"]))
+	if err != nil {
+		return "", err
+	}
+	pkg, err := target(src, job.Env["GOOGLE_BUILDABLE"], have)
 	if err != nil {
 		return "", err
 	}
 	if want := job.Env["GOOGLE_RUNTIME_VERSION"]; want != "" && "go"+want != toolchain.Config.Labels[VersionLabel] {
 		say("GOOGLE_RUNTIME_VERSION=%.20q has no effect: the builder has this one version.", want)
 	}
-	program, err := b.compileGo(ctx, job, toolchain, src, pkg, out, say)
+	with := compiler{Image: toolchain}
+	if with.cgo, err = b.usesCgo(ctx, job, toolchain, src, pkg, have, say); err != nil {
+		return "", err
+	}
+	if with.cgo {
+		if with.Image, err = b.cCompiler(); err != nil {
+			return "", err
+		}
+	}
+	program, err := b.compileGo(ctx, job, toolchain, with, src, pkg, out, say)
 	if err != nil {
 		return "", err
 	}
-	if command == "" {
+	if command == "" && !with.cgo {
 		digest, err := b.assemble(ctx, job, src, program, toolchain)
 		return digest, errors.Join(err, program.Close())
 	}
-	// A command needs a shell: the image is Debian's, with the program first on its PATH.
+	// A command needs a shell, and what C makes a C library: the image is Debian's, with the program first on its PATH.
 	if err := program.Close(); err != nil {
 		return "", err
 	}
+	entry := []string{binary}
+	if command != "" {
+		entry = shell(command)
+	}
 	return b.onBase(ctx, app{
 		base:    ShellImage,
-		entry:   shell(command),
+		entry:   entry,
 		pack:    "go",
 		version: toolchain.Config.Labels[VersionLabel],
 		env:     []string{"PATH=" + path.Dir(binary) + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
@@ -96,12 +111,78 @@ func (b *Builder) buildGo(ctx context.Context, job task, src, out string, say fu
 	})
 }
 
-// ShellImage is the mirror's image below programs whose command needs a shell.
-const ShellImage = "debian:latest"
+// Images of the mirror beside the toolchain's own.
+const (
+	ShellImage = "debian:latest" // below programs whose command needs a shell, or which need a C library
+	CgoImage   = "golang:latest" // with Go and a C compiler
+)
 
-// compileGo compiles a package of a source and returns the program.
+// compiler is what compiles: an image with Go at GoRoot, which has a C compiler for cgo.
+type compiler struct {
+	oci.Image
+	cgo bool
+}
+
+// usesCgo reports whether a program is to be compiled with cgo: where the build's CGO_ENABLED says so, or, without it,
+// where a package that it is made of needs C. Google's builder always has a C compiler; a program that does without one
+// here starts sooner, and on a smaller image.
+func (b *Builder) usesCgo(
+	ctx context.Context, job task, toolchain oci.Image, src, pkg string, have goPackages, say func(string, ...any),
+) (bool, error) {
+	if told, ok := job.Env["CGO_ENABLED"]; ok {
+		return told == "1", nil
+	}
+	if len(have.cgo) == 0 && !has(src, "go.sum") && !has(src, "vendor") {
+		return false, nil // there is nothing but the source itself, which needs none
+	}
+	if err := ensureModule(src, toolchain.Config.Labels[VersionLabel]); err != nil {
+		return false, err
+	}
+	cache, err := b.openCache(job.Project, toolchain)
+	if err != nil {
+		return false, err
+	}
+	const mark = "uses cgo: "
+	args := []string{GoRoot + "/bin/go", "list", "-deps", "-f",
+		"{{if and .CgoFiles (not .Standard)}}" + mark + "{{.ImportPath}}{{end}}"}
+	if hasDir(src, "vendor") {
+		args = append(args, "-mod=vendor")
+	}
+	var found []string
+	listing := func(format string, args ...any) {
+		switch line := fmt.Sprintf(format, args...); {
+		case strings.HasPrefix(line, mark):
+			found = append(found, strings.TrimPrefix(line, mark))
+		case strings.HasPrefix(line, "go: downloading "):
+			say("%s", line)
+		}
+	}
+	// What fails here fails again when it is compiled, and is explained then.
+	if _, _, err = b.runGo(ctx, job, compiler{toolchain, true}, append(args, pkg), src, "", cache, listing,
+		func(string, ...any) {}); err != nil {
+		return false, err
+	}
+	if len(found) > 0 {
+		say("Compiling with cgo, for %s.", strings.Join(found[:min(len(found), 3)], ", "))
+	}
+	return len(found) > 0, nil
+}
+
+// cCompiler is the image with a C compiler.
+func (b *Builder) cCompiler() (oci.Image, error) {
+	img, err := b.cfg.Mirror.Get(CgoImage)
+	if fault.Is(err, fault.NotFound) {
+		return img, fault.New(fault.FailedPrecondition,
+			"The program needs cgo, and there is no C compiler: the image %s is missing on this machine. Run `make images` in Giggle's repository to make it, or build without C by --set-build-env-vars CGO_ENABLED=0.", CgoImage)
+	}
+	return img, err
+}
+
+// compileGo compiles a package of a source and returns the program. The toolchain is the builder's own, whose version
+// the caches are for.
 func (b *Builder) compileGo(
-	ctx context.Context, job task, toolchain oci.Image, src, pkg, out string, say func(string, ...any),
+	ctx context.Context, job task, toolchain oci.Image, with compiler, src, pkg, out string,
+	say func(string, ...any),
 ) (*os.File, error) {
 	version := toolchain.Config.Labels[VersionLabel]
 	args, err := goArgs(src, pkg, version, job.Env)
@@ -115,7 +196,7 @@ func (b *Builder) compileGo(
 	say("Using %s", version)
 	say("Running %q", strings.Join(args, " "))
 	start := time.Now()
-	if err := b.compile(ctx, job, toolchain, args, src, out, cache, say); err != nil {
+	if err := b.compile(ctx, job, with, args, src, out, cache, say); err != nil {
 		return nil, err
 	}
 	say("Compiled %s in %s", pkg, time.Since(start).Round(10*time.Millisecond))
@@ -139,15 +220,21 @@ func openProgram(file string) (*os.File, error) {
 	return f, nil
 }
 
+// ensureModule makes a module of a source that is none, as the buildpack does. Without a version it would be the
+// language of Go 1.16.
+func ensureModule(src, version string) error {
+	if _, err := os.Lstat(filepath.Join(src, "go.mod")); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	mod := "module app\n\ngo " + strings.TrimPrefix(version, "go") + "\n"
+	return os.WriteFile(filepath.Join(src, "go.mod"), []byte(mod), 0o644)
+}
+
 // goArgs is the compiler's command line.
 func goArgs(src, pkg, version string, env map[string]string) ([]string, error) {
 	args := []string{GoRoot + "/bin/go", "build", "-o", "/out/main"}
-	if _, err := os.Lstat(filepath.Join(src, "go.mod")); errors.Is(err, fs.ErrNotExist) {
-		// As the buildpack does for source without a module. Without a version it would be the language of Go 1.16.
-		mod := "module app\n\ngo " + strings.TrimPrefix(version, "go") + "\n"
-		if err := os.WriteFile(filepath.Join(src, "go.mod"), []byte(mod), 0o644); err != nil {
-			return nil, err
-		}
+	if err := ensureModule(src, version); err != nil {
+		return nil, err
 	}
 	if hasDir(src, "vendor") {
 		args = append(args, "-mod=vendor")
@@ -163,106 +250,11 @@ func goArgs(src, pkg, version string, env map[string]string) ([]string, error) {
 	return append(args, pkg), nil
 }
 
-// target is the package to build: GOOGLE_BUILDABLE, the root if it is a program, or the only program there is.
-func target(src, buildable string) (string, error) {
-	if buildable != "" {
-		clean := path.Clean(strings.TrimPrefix(buildable, "./"))
-		if clean != "." && !fs.ValidPath(clean) {
-			return "", fault.New(fault.InvalidArgument, "GOOGLE_BUILDABLE=%.100q leads out of the source.", buildable)
-		}
-		if st := stat(src, clean); st == nil || !st.IsDir() && !strings.HasSuffix(clean, ".go") {
-			return "", fault.New(fault.InvalidArgument, "GOOGLE_BUILDABLE=%.100q is not in the source.", buildable)
-		}
-		if clean == "." {
-			return ".", nil
-		}
-		return "./" + clean, nil
-	}
-	mains, err := mainPackages(src)
-	if err != nil {
-		return "", err
-	}
-	switch {
-	case slices.Contains(mains, "."):
-		return ".", nil
-	case len(mains) == 1:
-		return "./" + mains[0], nil
-	case len(mains) == 0:
-		return "", fault.New(fault.InvalidArgument, "No package main was found in the source: there is nothing to run.")
-	}
-	return "", fault.New(fault.InvalidArgument,
-		"The source has several programs: %s. Choose one with --set-build-env-vars GOOGLE_BUILDABLE=./%s.",
-		strings.Join(mains, ", "), mains[0])
-}
-
-// mainPackages lists the directories with a package main.
-func mainPackages(src string) ([]string, error) {
-	var out []string
-	err := filepath.WalkDir(src, func(p string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		name := d.Name()
-		if d.IsDir() {
-			if p != src && (name == "vendor" || name == "testdata" || strings.HasPrefix(name, ".") ||
-				strings.HasPrefix(name, "_")) {
-				return filepath.SkipDir
-			}
-			return nil
-		}
-		if !d.Type().IsRegular() || !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") {
-			return nil
-		}
-		rel, err := filepath.Rel(src, filepath.Dir(p))
-		if err != nil || slices.Contains(out, rel) {
-			return err
-		}
-		f, err := parser.ParseFile(token.NewFileSet(), p, nil, parser.PackageClauseOnly|parser.ParseComments)
-		if err != nil || f.Name.Name != "main" || ignored(p) {
-			return nil // what does not parse, the compiler explains better
-		}
-		out = append(out, rel)
-		return nil
-	})
-	slices.Sort(out)
-	return out, err
-}
-
-// ignored reports whether a file has the build constraint by which tools are kept out of a package.
-func ignored(file string) bool {
-	f, err := os.Open(file)
-	if err != nil {
-		return true
-	}
-	defer func() { _ = f.Close() }()
-	head := make([]byte, 2048)
-	n, _ := io.ReadFull(f, head)
-	return strings.Contains(string(head[:n]), "//go:build ignore")
-}
-
 // compile runs the compiler in its container.
 func (b *Builder) compile(
-	ctx context.Context, job task, toolchain oci.Image, args []string, src, out, cache string, say func(string, ...any),
+	ctx context.Context, job task, with compiler, args []string, src, out, cache string, say func(string, ...any),
 ) error {
-	env := append(GoEnv(), "HOME=/tmp", "PATH="+GoRoot+"/bin", "GOCACHE=/cache/go-build", "GOMODCACHE=/cache/mod",
-		"GOPROXY=http://169.254.169.254/goproxy")
-	if more := job.Env["GOFLAGS"]; more != "" {
-		env = append(env, "GOFLAGS="+goflags+" "+more) // the later one holds
-	}
-	if fetches(src) && !b.cfg.SumDB(ctx) {
-		say("Go's checksum database can't be reached; modules are checked against go.sum only.")
-		env = append(env, "GOSUMDB=off")
-	}
-	exit, tail, err := b.contain(ctx, job, engine.Spec{
-		Layers: toolchain.Layers,
-		Args:   args,
-		Env:    env,
-		Mounts: []engine.Mount{
-			{Source: src, Target: workspace, ReadOnly: true}, {Source: out, Target: "/out"},
-			{Source: filepath.Join(cache, "go-build"), Target: "/cache/go-build"},
-			{Source: filepath.Join(cache, "mod"), Target: "/cache/mod"},
-		},
-	}, say)
+	exit, tail, err := b.runGo(ctx, job, with, args, src, out, cache, say, say)
 	if err != nil {
 		return err
 	}
@@ -270,6 +262,39 @@ func (b *Builder) compile(
 		return succeeded("The compiler", exit, tail, "")
 	}
 	return succeeded("go build", exit, tail, hint(tail))
+}
+
+// runGo runs the go command in a container, where it may write to out, if there is one. What it says goes to output.
+func (b *Builder) runGo(
+	ctx context.Context, job task, with compiler, args []string, src, out, cache string,
+	output, say func(string, ...any),
+) (engine.Exit, []string, error) {
+	env := append(GoEnv(), "HOME=/tmp", "PATH="+GoRoot+"/bin:"+engine.DefaultPath, "GOCACHE=/cache/go-build",
+		"GOMODCACHE=/cache/mod", "GOPROXY=http://169.254.169.254/goproxy")
+	if with.cgo {
+		env = append(env, "CGO_ENABLED=1") // the later one holds
+	}
+	for _, name := range sortedKeys(job.Env) {
+		if strings.HasPrefix(name, "CGO_") && name != "CGO_ENABLED" {
+			env = append(env, name+"="+job.Env[name])
+		}
+	}
+	if more := job.Env["GOFLAGS"]; more != "" {
+		env = append(env, "GOFLAGS="+goflags+" "+more)
+	}
+	if fetches(src) && !b.cfg.SumDB(ctx) {
+		say("Go's checksum database can't be reached; modules are checked against go.sum only.")
+		env = append(env, "GOSUMDB=off")
+	}
+	mounts := []engine.Mount{
+		{Source: src, Target: workspace, ReadOnly: true},
+		{Source: filepath.Join(cache, "go-build"), Target: "/cache/go-build"},
+		{Source: filepath.Join(cache, "mod"), Target: "/cache/mod"},
+	}
+	if out != "" {
+		mounts = append(mounts, engine.Mount{Source: out, Target: "/out"})
+	}
+	return b.contain(ctx, job, engine.Spec{Layers: with.Layers, Args: args, Env: env, Mounts: mounts}, output)
 }
 
 // fetches reports whether a source may need modules that it does not hold.
@@ -283,6 +308,8 @@ func hint(tail []string) string {
 	switch {
 	case strings.Contains(all, "GOTOOLCHAIN=local"):
 		return "\nThe source wants a newer Go than the builder has: lower the go line of go.mod, or install a newer Go and run `make setup`."
+	case strings.Contains(all, "build constraints exclude all Go files"):
+		return "\nNo file of that package is for Linux, with the tags of GOFLAGS and with CGO_ENABLED as they are."
 	case strings.Contains(all, "missing go.sum entry"):
 		return "\nRun `go mod tidy` and deploy again."
 	case strings.Contains(all, "module proxy upstream can't be reached"):

@@ -30,7 +30,7 @@ func (b *Builder) buildStatic(
 	if err != nil {
 		return "", err
 	}
-	program, err := b.compileGo(ctx, task{Build: job.Build}, toolchain, dir, ".", out, say)
+	program, err := b.compileGo(ctx, task{Build: job.Build}, toolchain, compiler{Image: toolchain}, dir, ".", out, say)
 	if err != nil {
 		return "", err
 	}

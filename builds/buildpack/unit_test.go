@@ -320,42 +320,108 @@ func TestPipInstall(t *testing.T) {
 	}
 }
 
+// Which programs there are is what `go list ./...` says for Linux (https://pkg.go.dev/cmd/go#hdr-Build_constraints,
+// #hdr-Package_lists_and_patterns), and GOOGLE_BUILDABLE is an argument of go build
+// (https://cloud.google.com/docs/buildpacks/service-specific-configs).
 func TestTarget(t *testing.T) {
 	const main, lib = "package main", "package lib"
-	two := map[string]string{"cmd/a/main.go": main, "cmd/b/main.go": main, "lib/lib.go": lib}
+	mod := "module example.com/shop\n\ngo 1.26\n"
+	two := map[string]string{"go.mod": mod, "cmd/a/main.go": main, "cmd/b/main.go": main, "lib/lib.go": lib}
 	for name, tc := range map[string]struct {
 		files     map[string]string
 		buildable string
+		goflags   string
 		want      string
 		message   string
 	}{
-		"root":               {map[string]string{"main.go": main, "cmd/x/main.go": main}, "", ".", ""},
-		"only one":           {map[string]string{"lib.go": lib, "cmd/x/main.go": main}, "", "./cmd/x", ""},
-		"several":            {two, "", "", "several programs: cmd/a, cmd/b"},
-		"chosen":             {two, "./cmd/b", "./cmd/b", ""},
-		"chosen without dot": {two, "cmd/a/", "./cmd/a", ""},
-		"chosen file":        {two, "cmd/a/main.go", "./cmd/a/main.go", ""},
-		"not there":          {two, "./cmd/c", "", "not in the source"},
-		"no go file":         {map[string]string{"x.txt": ""}, "x.txt", "", "not in the source"},
-		"out":                {two, "../x", "", "leads out"},
-		"absolute":           {two, "/etc", "", "leads out"},
-		"a flag":             {two, "-toolexec=x", "", "not in the source"},
-		"library":            {map[string]string{"lib.go": lib}, "", "", "No package main"},
-		"tests and tools": {map[string]string{
+		"root":               {files: map[string]string{"main.go": main, "cmd/x/main.go": main}, want: "."},
+		"only one":           {files: map[string]string{"lib.go": lib, "cmd/x/main.go": main}, want: "./cmd/x"},
+		"several":            {files: two, message: "several programs: cmd/a, cmd/b"},
+		"chosen":             {files: two, buildable: "./cmd/b", want: "./cmd/b"},
+		"chosen without dot": {files: two, buildable: "cmd/a/", want: "./cmd/a"},
+		"chosen file":        {files: two, buildable: "cmd/a/main.go", want: "./cmd/a/main.go"},
+		"in the workspace":   {files: two, buildable: "/workspace/cmd/a", want: "./cmd/a"},
+		"the workspace":      {files: two, buildable: "/workspace", want: "."},
+		"import path":        {files: two, buildable: "example.com/shop/cmd/b", want: "./cmd/b"},
+		"the module":         {files: two, buildable: "example.com/shop", want: "."},
+		"of a module below":  {files: two, buildable: "example.com/shop/v2/cmd/c", want: "example.com/shop/v2/cmd/c"},
+		"of another module":  {files: two, buildable: "github.com/a/b/cmd/c", want: "github.com/a/b/cmd/c"},
+		"module without dot": {files: map[string]string{"go.mod": "module shop", "cmd/a/main.go": main}, buildable: "shop/cmd/a", want: "./cmd/a"},
+		"pattern":            {files: two, buildable: "./cmd/a/...", want: "./cmd/a/..."},
+		"all":                {files: two, buildable: "./...", want: "./..."},
+		"not there":          {files: two, buildable: "./cmd/c", message: "not in the source"},
+		"not there, a dot":   {files: two, buildable: "./x.y/c", message: "not in the source"},
+		"no go file":         {files: map[string]string{"x/x.txt": ""}, buildable: "x/x.txt", message: "not in the source"},
+		"out":                {files: two, buildable: "../x", message: "leads out"},
+		"out by a detour":    {files: two, buildable: "cmd/../../x", message: "leads out"},
+		"absolute":           {files: two, buildable: "/etc", message: "leads out"},
+		"a flag":             {files: two, buildable: "-toolexec=x", message: "not in the source"},
+		"a flag with a dot":  {files: two, buildable: "-o=a.b/c", message: "not in the source"},
+		"library":            {files: map[string]string{"lib.go": lib}, message: "No package main"},
+		"tests and tools": {files: map[string]string{
 			"main.go": main, "gen.go": "//go:build ignore\n\npackage main", "vendor/x/main.go": main,
 			"testdata/main.go": main, "_x/main.go": main, ".x/main.go": main,
-		}, "", ".", ""},
-		"only ignored":    {map[string]string{"gen.go": "//go:build ignore\n\npackage main"}, "", "", "No package main"},
-		"does not parse":  {map[string]string{"main.go": main, "bad.go": "packag"}, "", ".", ""},
-		"test main":       {map[string]string{"x_test.go": main}, "", "", "No package main"},
-		"directory .go":   {map[string]string{"main.go": main, "d.go/x": ""}, "", ".", ""},
-		"root over below": {map[string]string{"main.go": main}, ".", ".", ""},
+		}, want: "."},
+		"only ignored":    {files: map[string]string{"gen.go": "//go:build ignore\n\npackage main"}, message: "No package main"},
+		"does not parse":  {files: map[string]string{"main.go": main, "bad.go": "packag"}, want: "."},
+		"test main":       {files: map[string]string{"x_test.go": main}, message: "No package main"},
+		"directory .go":   {files: map[string]string{"main.go": main, "d.go/x": ""}, want: "."},
+		"root over below": {files: map[string]string{"main.go": main}, buildable: ".", want: "."},
+		"a tool with a tag": {files: map[string]string{"go.mod": mod, "magefile.go": "//go:build mage\n\npackage main",
+			"cmd/server/main.go": main}, want: "./cmd/server"},
+		"the tag is asked for": {files: map[string]string{"magefile.go": "//go:build mage\n\npackage main", "cmd/s/main.go": main},
+			goflags: "-v -tags=x,mage", want: "."},
+		"its library has the tag": {files: map[string]string{"magefile.go": "//go:build mage\n\npackage main", "shop.go": lib,
+			"cmd/server/main.go": main}, want: "./cmd/server"},
+		"for Windows by name":   {files: map[string]string{"go.mod": mod, "cmd/tray/tray_windows.go": main, "cmd/server/main.go": main}, want: "./cmd/server"},
+		"for another processor": {files: map[string]string{"cmd/a/a_s390x.go": main, "cmd/b/main.go": main}, want: "./cmd/b"},
+		"for Linux by name":     {files: map[string]string{"cmd/a/a_linux.go": main}, want: "./cmd/a"},
+		"by !windows":           {files: map[string]string{"cmd/a/a.go": "//go:build !windows && go1.21\n\npackage main"}, want: "./cmd/a"},
+		"by unix":               {files: map[string]string{"cmd/a/a.go": "//go:build unix\n\npackage main"}, want: "./cmd/a"},
+		"by the old form":       {files: map[string]string{"cmd/a/a.go": "// +build darwin\n\npackage main", "cmd/b/b.go": main}, want: "./cmd/b"},
+		"the constraint is late": {files: map[string]string{"a/a.go": "// Copyright\n\n/* long\n text */\n\n//go:build tools\n\npackage main", "b/b.go": main},
+			want: "./b"},
+		"a comment is none":       {files: map[string]string{"a/a.go": "// See //go:build ignore\n\npackage main"}, want: "./a"},
+		"in the text, it is none": {files: map[string]string{"a/a.go": "package main\n\n//go:build ignore\n"}, want: "./a"},
+		"a module of its own": {files: map[string]string{"go.mod": mod, "cmd/server/main.go": main,
+			"tools/go.mod": "module example.com/tools", "tools/gen/main.go": main}, want: "./cmd/server"},
+		"a module that go.work uses": {files: map[string]string{"go.work": "go 1.26\n\nuse (\n\t.\n\t./svc\n)\n", "go.mod": mod,
+			"lib.go": lib, "svc/go.mod": "module example.com/svc", "svc/main.go": main}, want: "./svc"},
+		"ignored by go.mod": {files: map[string]string{"go.mod": mod + "\nignore (\n\t./web\n\tnode_modules\n)\n",
+			"web/main.go": main, "a/node_modules/x/main.go": main, "cmd/s/main.go": main}, want: "./cmd/s"},
+		"cgo":           {files: map[string]string{"cmd/a/a.go": "package main\n\nimport \"C\"\n"}, want: "./cmd/a"},
+		"without cgo":   {files: map[string]string{"cmd/a/a.go": "//go:build !cgo\n\npackage main", "cmd/b/b.go": main}, want: "./cmd/b"},
+		"documentation": {files: map[string]string{"a/doc.go": "package documentation", "a/a.go": main}, want: "./a"},
 	} {
-		got, err := target(tree(t, tc.files), tc.buildable)
+		src := tree(t, tc.files)
+		have, err := listGo(src, buildTags(tc.goflags))
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		got, err := target(src, tc.buildable, have)
 		if got != tc.want || tc.message == "" && err != nil ||
 			tc.message != "" && (err == nil || !strings.Contains(err.Error(), tc.message)) {
-			t.Errorf("%s: %q, %v", name, got, err)
+			t.Errorf("%s: %q, %v; want %q %s", name, got, err, tc.want, tc.message)
 		}
+	}
+}
+
+// A source's links, pipes and endless files keep nobody from finding its programs.
+func TestListGoHostile(t *testing.T) {
+	elsewhere := tree(t, map[string]string{"main.go": "package main"})
+	src := tree(t, map[string]string{"cmd/a/main.go": "package main", "real.go.txt": "package main",
+		"long/main.go": "/*" + strings.Repeat("x", 2*maxHeader) + "*/\npackage main"})
+	if err := errors.Join(os.Symlink(elsewhere, filepath.Join(src, "out")), os.Mkdir(filepath.Join(src, "l"), 0o755),
+		os.Symlink(filepath.Join(elsewhere, "main.go"), filepath.Join(src, "l", "main.go")),
+		os.Symlink("..", filepath.Join(src, "l", "loop")), os.Symlink("/dev/zero", filepath.Join(src, "l", "zero.go")),
+		syscall.Mkfifo(filepath.Join(src, "l", "pipe.go"), 0o644), os.Symlink(elsewhere, filepath.Join(src, "vendor")),
+		os.Symlink(filepath.Join(elsewhere, "go.work"), filepath.Join(src, "go.work"))); err != nil {
+		t.Fatal(err)
+	}
+	have, err := listGo(src, nil)
+	if err != nil || strings.Join(have.mains, " ") != "cmd/a" {
+		t.Errorf("programs in %q, %v", have.mains, err)
 	}
 }
 
