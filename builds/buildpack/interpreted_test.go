@@ -47,7 +47,7 @@ func npmRegistry(t *testing.T) string {
 func TestLanguages(t *testing.T) {
 	f := setup(t, "off")
 	for name, test := range map[string]func(*testing.T, *fixture){
-		"node": testNode, "hostile node": testHostileNode, "python": testPython, "static site": testStaticSite,
+		"node": testNode, "hostile node": testHostileNode, "python": testPython, "python server": testPythonServer, "static site": testStaticSite,
 		"go with a procfile": testGoWithProcfile,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -124,10 +124,11 @@ func wheel(name, text string) string {
 	var b bytes.Buffer
 	z := zip.NewWriter(&b)
 	for path, content := range map[string]string{
-		name + "/__init__.py":            text,
-		name + "-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: " + name + "\nVersion: 1.0\n",
-		name + "-1.0.dist-info/WHEEL":    "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-		name + "-1.0.dist-info/RECORD":   name + "/__init__.py,,\n",
+		name + "/__init__.py":                    text,
+		name + "-1.0.dist-info/METADATA":         "Metadata-Version: 2.1\nName: " + name + "\nVersion: 1.0\n",
+		name + "-1.0.dist-info/WHEEL":            "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+		name + "-1.0.dist-info/entry_points.txt": "[console_scripts]\n" + name + " = " + name + ":main\n",
+		name + "-1.0.dist-info/RECORD":           name + "/__init__.py,,\n",
 	} {
 		w, _ := z.Create(path)
 		_, _ = w.Write([]byte(content))
@@ -168,6 +169,32 @@ func testPython(t *testing.T, f *fixture) {
 	if _, _, err := f.build(src, nil); !fault.Is(err, fault.Unimplemented) ||
 		!strings.Contains(err.Error(), "pip download") {
 		t.Errorf("no vendored packages: %v", err)
+	}
+}
+
+// A source that requires a web server is run by it.
+func testPythonServer(t *testing.T, f *fixture) {
+	const stub = `import http.server, importlib, sys
+def main():
+    app, port = sys.argv[1], sys.argv[3]
+    class H(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            module, name = app.split(":")
+            sys.path.insert(0, "")
+            self.wfile.write(getattr(importlib.import_module(module), name).encode())
+    http.server.HTTPServer(("", int(port)), H).serve_forever()
+`
+	src := files{"main.py": "app = 'an application'\n", "requirements.txt": "uvicorn\n",
+		"vendor/uvicorn-1.0-py3-none-any.whl": wheel("uvicorn", stub)}
+	digest, _ := f.mustBuild(src, nil)
+	if got := f.answer(digest); got != "an application" {
+		t.Errorf("the service answers %q", got)
+	}
+	if _, _, err := f.build(src, map[string]string{"GOOGLE_RUNTIME_VERSION": "3.12"}); !fault.Is(err, fault.InvalidArgument) ||
+		!strings.Contains(err.Error(), "Nothing would serve") {
+		t.Errorf("before Python 3.13: %v", err)
 	}
 }
 

@@ -30,7 +30,11 @@ func (b *Builder) buildPython(
 	if want := job.Env["GOOGLE_RUNTIME_VERSION"] + job.Env["GOOGLE_PYTHON_VERSION"]; want != "" {
 		say("The version %.20q that is asked for has no effect: the builder has Debian's.", want)
 	}
-	install, err := b.pipInstall(job, src)
+	server, err := serverOf(src, job.Env)
+	if err != nil {
+		return "", err
+	}
+	install, err := b.pipInstall(job, src, server)
 	if err != nil {
 		return "", err
 	}
@@ -79,37 +83,44 @@ func (b *Builder) buildPython(
 		trees[pipLayer] = filepath.Join(out, "pip")
 		say("Installed in %s", time.Since(start).Round(10*time.Millisecond))
 	}
-	entry, err := pythonEntry(src, trees[pipLayer], job.Env)
-	if err != nil {
+	if server, err = server.installed(trees[pipLayer], say); err != nil {
 		return "", err
 	}
 	return b.onBase(ctx, app{
 		base:  PythonImage,
-		entry: entry,
+		entry: server.command,
 		pack:  "python",
 		trees: trees,
-		env: []string{"PYTHONPATH=" + pipLayer, "PYTHONUNBUFFERED=1",
-			"PATH=" + pipLayer + "/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
+		env: append(server.env, "PYTHONPATH="+pipLayer, "PYTHONUNBUFFERED=1",
+			"PATH="+pipLayer+"/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
 	})
 }
 
 // pipInstall is the commands that install what a source requires; nil for a source that requires nothing. What a lock
 // file of uv or Poetry holds is written out as requirements, with their hashes, by uv or Poetry itself.
-func (b *Builder) pipInstall(job task, src string) ([]string, error) {
+// The server's package is installed beside, where it can be had.
+func (b *Builder) pipInstall(job task, src string, server pythonServer) ([]string, error) {
 	const into = "python3 -m pip install --no-compile --target=/out/pip "
+	online := b.cfg.Online != nil && b.cfg.Online()
 	requirements, err := readSource(src, "requirements.txt", maxManifest)
 	if err != nil {
 		return nil, err
 	}
 	project := has(src, "pyproject.toml") && !has(src, "requirements.txt")
+	more := ""
+	if server.install && server.needs != "" && !project {
+		more = " " + pythonRequirement[server.needs]
+	}
 	if !project && !wants(requirements) {
+		if more != "" && online {
+			return []string{into + strings.TrimSpace(more)}, nil
+		}
 		return nil, nil
 	}
 	vendor, err := vendored(src, job.Env["GOOGLE_VENDOR_PIP_DEPENDENCIES"])
 	if err != nil {
 		return nil, err
 	}
-	online := b.cfg.Online != nil && b.cfg.Online()
 	switch {
 	case vendor != "" && !project:
 		return []string{into + "--no-index --no-build-isolation --find-links=" +
@@ -139,7 +150,7 @@ func (b *Builder) pipInstall(job task, src string) ([]string, error) {
 	case project: // pip writes beside what it builds
 		return []string{"cp -r " + workspace + " /tmp/project", into + "/tmp/project"}, nil
 	}
-	return []string{into + "--requirement=requirements.txt"}, nil
+	return []string{into + "--requirement=requirements.txt" + more}, nil
 }
 
 // quoted is a text as one word of a shell's.
@@ -170,27 +181,6 @@ func vendored(src, dir string) (string, error) {
 	}
 	return "", fault.New(fault.InvalidArgument, "GOOGLE_VENDOR_PIP_DEPENDENCIES=%.100q is no directory of the source.",
 		dir)
-}
-
-// pythonEntry is the command of the image.
-func pythonEntry(src, packages string, env map[string]string) ([]string, error) {
-	command, err := entrypoint(src, env)
-	if err != nil {
-		return nil, err
-	}
-	if command != "" {
-		return shell(command), nil
-	}
-	if packages != "" && has(packages, "gunicorn") && has(src, "main.py") {
-		return shell("exec gunicorn --bind :${PORT:-8080} main:app"), nil
-	}
-	for _, file := range []string{"main.py", "app.py"} {
-		if has(src, file) {
-			return []string{"python3", file}, nil
-		}
-	}
-	return nil, fault.New(fault.InvalidArgument,
-		"Nothing says how the program is started: there is no main.py and no app.py. Add a Procfile, or set GOOGLE_ENTRYPOINT.")
 }
 
 // pipHint says what to do about failures that are not in the user's code.

@@ -284,19 +284,25 @@ func TestPipInstall(t *testing.T) {
 		online bool
 		vendor string
 		want   string // part of the last command; "" for none, "!" for a refusal
+		server pythonServer
 	}{
-		{"", false, "", ""},
-		{"requirements.txt", false, "", "!giggle up --egress=public"},
-		{"requirements.txt", true, "", "--target=/out/pip --requirement=requirements.txt"},
-		{"requirements.txt vendor/x", false, "", "--no-index --no-build-isolation --find-links='/workspace/vendor' --requirement=requirements.txt"},
-		{"requirements.txt vendor/x", true, "", "--no-index"},
-		{"requirements.txt it's/x", false, "it's", `--find-links='/workspace/it'\''s'`},
-		{"requirements.txt", true, "../x", "!is no directory of the source"},
-		{"pyproject.toml", false, "", "!pyproject.toml"},
-		{"pyproject.toml", true, "", "--target=/out/pip /tmp/project"},
-		{"pyproject.toml uv.lock", true, "", "--requirement=/tmp/locked.txt"},
-		{"pyproject.toml poetry.lock", true, "", "--requirement=/tmp/locked.txt"},
-		{"pyproject.toml requirements.txt", true, "", "--requirement=requirements.txt"},
+		{"", false, "", "", pythonServer{}},
+		{"requirements.txt", false, "", "!giggle up --egress=public", pythonServer{}},
+		{"requirements.txt", true, "", "--target=/out/pip --requirement=requirements.txt", pythonServer{}},
+		{"requirements.txt vendor/x", false, "", "--no-index --no-build-isolation --find-links='/workspace/vendor' --requirement=requirements.txt", pythonServer{}},
+		{"requirements.txt vendor/x", true, "", "--no-index", pythonServer{}},
+		{"requirements.txt it's/x", false, "it's", `--find-links='/workspace/it'\''s'`, pythonServer{}},
+		{"requirements.txt", true, "../x", "!is no directory of the source", pythonServer{}},
+		{"pyproject.toml", false, "", "!pyproject.toml", pythonServer{}},
+		{"pyproject.toml", true, "", "--target=/out/pip /tmp/project", pythonServer{}},
+		{"pyproject.toml uv.lock", true, "", "--requirement=/tmp/locked.txt", pythonServer{}},
+		{"pyproject.toml poetry.lock", true, "", "--requirement=/tmp/locked.txt", pythonServer{}},
+		{"pyproject.toml requirements.txt", true, "", "--requirement=requirements.txt", pythonServer{}},
+		{"", false, "", "", pythonServer{needs: gunicorn, install: true}},
+		{"", true, "", "--target=/out/pip gunicorn==22.0.0", pythonServer{needs: gunicorn, install: true}},
+		{"", true, "", "", pythonServer{needs: gunicorn, script: "main.py"}},
+		{"requirements.txt", true, "", "--requirement=requirements.txt gunicorn==22.0.0", pythonServer{needs: gunicorn, install: true}},
+		{"requirements.txt", true, "", "requirements.txt functions-framework", pythonServer{needs: "functions-framework", install: true}},
 	} {
 		files := make(map[string]string)
 		for name := range strings.SplitSeq(row.files, " ") {
@@ -306,7 +312,7 @@ func TestPipInstall(t *testing.T) {
 		}
 		b := &Builder{cfg: Config{Online: func() bool { return row.online }}}
 		got, err := b.pipInstall(task{Env: map[string]string{"GOOGLE_VENDOR_PIP_DEPENDENCIES": row.vendor}},
-			tree(t, files))
+			tree(t, files), row.server)
 		refusal, refused := strings.CutPrefix(row.want, "!")
 		switch {
 		case refused:
@@ -607,6 +613,102 @@ func TestAppFiles(t *testing.T) {
 		"/w/dir/x": 0o444} {
 		if got[name] != want {
 			t.Errorf("%s has %o, want %o", name, got[name], want)
+		}
+	}
+}
+
+// What serves a Python source, as Google's buildpacks decide (cmd/python/missing_entrypoint of
+// github.com/GoogleCloudPlatform/buildpacks, whose test has most of these; https://cloud.google.com/docs/buildpacks/python).
+func TestPythonServer(t *testing.T) {
+	const asgi = "async def app(scope, receive, send):\n    pass\n"
+	const byItself = "app = Flask(__name__)\nif __name__ == '__main__':\n    app.run()\n"
+	one := func(name, text string) map[string]string { return map[string]string{name: text} }
+	main := func(requirements string) map[string]string {
+		return map[string]string{"main.py": "", "requirements.txt": requirements}
+	}
+	app := func(requirements string) map[string]string {
+		return map[string]string{"app.py": "", "requirements.txt": requirements}
+	}
+	project := func(text string) map[string]string {
+		return map[string]string{"main.py": "", "pyproject.toml": text}
+	}
+	old := one("GOOGLE_RUNTIME_VERSION", "3.12.0")
+	const uvicorn, streamlit = "uvicorn main:app --port 8080 --host 0.0.0.0", "streamlit run main.py --server.address 0.0.0.0 --server.port 8080"
+	for name, tc := range map[string]struct {
+		files map[string]string
+		env   map[string]string
+		has   string // packages that are installed
+		want  string // command, after what of the environment decides; "!" and part of a refusal
+	}{
+		"gunicorn":                    {files: main("gunicorn"), want: "gunicorn -b :8080 main:app"},
+		"gunicorn, app.py":            {files: app("flask\ngunicorn==22.0 # fast"), want: "gunicorn -b :8080 app:app"},
+		"uvicorn":                     {files: main("uvicorn"), want: uvicorn},
+		"uvicorn, app.py":             {files: app("uvicorn"), want: "uvicorn app:app --port 8080 --host 0.0.0.0"},
+		"uvicorn with extras":         {files: main("uvicorn[standard]>=0.30; python_version > '3'"), want: uvicorn},
+		"uvicorn of a repository":     {files: main("git+https://example.com/uvicorn.git#egg=uvicorn"), want: uvicorn},
+		"uvicorn of an address":       {files: main("uvicorn @ https://example.com/u.whl"), want: uvicorn},
+		"both":                        {files: main("uvicorn\ngunicorn"), want: "gunicorn -b :8080 main:app"},
+		"fastapi[standard]":           {files: main("fastapi[standard]==0.115"), want: uvicorn},
+		"fastapi[standard], gunicorn": {files: main("fastapi[standard]\ngunicorn"), want: "gunicorn -b :8080 main:app"},
+		"fastapi, uvicorn":            {files: main("fastapi\nuvicorn"), want: uvicorn},
+		"fastapi alone":               {files: map[string]string{"main.py": asgi, "requirements.txt": "fastapi"}, want: "!Nothing would serve"},
+		"gradio":                      {files: main("gradio"), want: "GRADIO_SERVER_NAME=0.0.0.0 GRADIO_SERVER_PORT=8080 python3 main.py"},
+		"streamlit":                   {files: main("streamlit"), want: streamlit},
+		"streamlit, app.py":           {files: app("streamlit"), want: "streamlit run app.py --server.address 0.0.0.0 --server.port 8080"},
+		"google-adk":                  {files: one("requirements.txt", "google-adk"), want: "adk api_server --port 8080 --host 0.0.0.0"},
+		"google-adk, 3.12":            {files: one("requirements.txt", "google-adk"), env: old, want: "!no main.py and no app.py"},
+		"a name that begins so":       {files: map[string]string{"main.py": asgi, "requirements.txt": "uvicorn-worker\n# uvicorn\ngunicorn_x"}, want: "!Nothing would serve"},
+		"uvicorn, 3.12":               {files: map[string]string{"main.py": asgi, "requirements.txt": "uvicorn"}, env: old, want: "!Nothing would serve"},
+		"uvicorn, python312":          {files: main("uvicorn"), env: one("GOOGLE_RUNTIME", "python312"), has: "gunicorn", want: "gunicorn -b :8080 main:app"},
+		"uvicorn, by its file":        {files: map[string]string{"main.py": "", "requirements.txt": "uvicorn", ".python-version": "3.11\n"}, has: "gunicorn", want: "gunicorn -b :8080 main:app"},
+		"uvicorn, 3.13 by its file":   {files: map[string]string{"main.py": "", "requirements.txt": "uvicorn", ".python-version": "3.13"}, want: uvicorn},
+		"uvicorn, 3.14":               {files: main("uvicorn"), env: one("GOOGLE_PYTHON_VERSION", "3.14.0rc1"), want: uvicorn},
+		"uvicorn, python":             {files: main("uvicorn"), env: one("GOOGLE_RUNTIME", "python"), want: uvicorn},
+		"gunicorn, 3.12":              {files: main("gunicorn"), env: old, want: "gunicorn -b :8080 main:app"},
+		"streamlit, 3.12":             {files: main("streamlit"), env: one("GOOGLE_RUNTIME_VERSION", "3.12.*"), has: "gunicorn", want: "gunicorn -b :8080 main:app"},
+		"gunicorn is there":           {files: one("main.py", asgi), has: "gunicorn", want: "gunicorn -b :8080 main:app"},
+		"it serves by itself":         {files: one("main.py", byItself), want: "python3 main.py"},
+		"it does not":                 {files: one("main.py", "app = Flask(__name__)\n"), want: "!Nothing would serve"},
+		"nothing to serve with":       {files: one("main.py", "print('hello')"), want: "python3 main.py"},
+		"both files":                  {files: map[string]string{"main.py": "", "app.py": "", "requirements.txt": "uvicorn"}, want: uvicorn},
+		"other file":                  {files: one("other.py", ""), want: "!no main.py and no app.py"},
+		"file below":                  {files: one("folder/main.py", ""), want: "!no main.py and no app.py"},
+		"variable":                    {files: main("uvicorn"), env: one("GOOGLE_ENTRYPOINT", "run me"), want: "/bin/sh -c run me"},
+		"procfile":                    {files: map[string]string{"main.py": "", "requirements.txt": "uvicorn", "Procfile": "web: a b"}, want: "/bin/sh -c a b"},
+		"project, uvicorn":            {files: project("[project]\ndependencies = ['fastapi', 'uvicorn']"), want: uvicorn},
+		"project, fastapi[standard]":  {files: project("[project]\ndependencies = ['fastapi[standard]']"), want: uvicorn},
+		"project, streamlit":          {files: project("[tool.poetry.dependencies]\nstreamlit = '*'"), want: streamlit},
+		"project, fastapi of poetry":  {files: project("[tool.poetry.dependencies]\n\"fastapi[standard]\" = '*'"), want: uvicorn},
+		"project, requirements":       {files: map[string]string{"main.py": "", "requirements.txt": "streamlit", "pyproject.toml": "[project]\ndependencies = ['uvicorn']\n[project.scripts]\na = 'b:c'"}, want: streamlit},
+		"script":                      {files: one("pyproject.toml", "[project.scripts]\nrun = 'shop.server:main'"), want: "python3 -c import sys; sys.path[0:1] = ['', 'src']; import shop.server as m; sys.argv[0] = 'run'; sys.exit(m.main())"},
+		"script before server":        {files: project("[project]\ndependencies = ['gunicorn']\n[project.scripts]\nx = 'main:go'"), want: "python3 -c import sys; sys.path[0:1] = ['', 'src']; import main as m; sys.argv[0] = 'x'; sys.exit(m.go())"},
+		"start of several":            {files: project("[tool.poetry.scripts]\nother = 'a:b'\nstart = 'main:go'"), want: "python3 -c import sys; sys.path[0:1] = ['', 'src']; import main as m; sys.argv[0] = 'start'; sys.exit(m.go())"},
+		"none of several":             {files: project("[project]\ndependencies = ['uvicorn']\n[project.scripts]\na = 'a:b'\nb = 'main:go'"), want: uvicorn},
+		"script that is none":         {files: project("[project]\ndependencies = ['uvicorn']\n[project.scripts]\na = 'os; x():y'"), want: uvicorn},
+		"not TOML":                    {files: project("[project"), want: "!pyproject.toml is not valid"},
+		"function":                    {files: main("functions-framework==3.*"), env: one("GOOGLE_FUNCTION_TARGET", "hello"), want: "FUNCTION_TARGET=hello functions-framework"},
+		"event function": {files: main("functions-framework"), env: map[string]string{"GOOGLE_FUNCTION_TARGET": "hello", "GOOGLE_FUNCTION_SIGNATURE_TYPE": "cloudevent",
+			"GOOGLE_FUNCTION_SOURCE": "f.py"}, want: "FUNCTION_TARGET=hello FUNCTION_SOURCE=f.py FUNCTION_SIGNATURE_TYPE=cloudevent functions-framework"},
+		"function without": {files: main(""), env: one("GOOGLE_FUNCTION_TARGET", "hello"), want: "!functions-framework is in no requirement"},
+	} {
+		packages := tree(t, map[string]string{tc.has + "/x": ""})
+		said := 0
+		got, err := serverOf(tree(t, tc.files), tc.env)
+		if err == nil {
+			got, err = got.installed(packages, func(string, ...any) { said++ })
+		}
+		text := strings.Join(append(got.env, got.command...), " ")
+		if refusal, refused := strings.CutPrefix(tc.want, "!"); refused {
+			if !fault.Is(err, fault.InvalidArgument) || !strings.Contains(err.Error(), refusal) {
+				t.Errorf("%s: %q, %v; want %q", name, text, err, refusal)
+			}
+			continue
+		}
+		if text != tc.want || err != nil {
+			t.Errorf("%s: %q, %v; want %q", name, text, err, tc.want)
+		}
+		if (said > 0) != (text == "python3 main.py") {
+			t.Errorf("%s: %d lines say that Google would do something else", name, said)
 		}
 	}
 }
