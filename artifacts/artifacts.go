@@ -65,6 +65,10 @@ const (
 	// FailedPrecondition: what something else refers to can't go before it
 	ReasonInUse     = "UNSUPPORTED"
 	ReasonImmutable = "DENIED" // FailedPrecondition: the repository's tags stay what they are
+	// FailedPrecondition, in the distribution protocol: Artifact Registry's own codes for a manifest that a tag, or an
+	// index, refers to
+	ReasonTagged  = "GOOGLE_MANIFEST_DANGLING_TAG"
+	ReasonInIndex = "GOOGLE_MANIFEST_DANGLING_PARENT_IMAGE"
 )
 
 func withReason(reason string, code fault.Code, format string, args ...any) *fault.Error {

@@ -2,6 +2,7 @@ package artifacts_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -125,7 +126,8 @@ func TestCollectBesidePushes(t *testing.T) {
 				if p.rand.IntN(3) == 0 {
 					for image, m := range p.have {
 						delete(p.have, image)
-						if err := p.DeleteManifest(t.Context(), image, m.Digest); err != nil {
+						if err := errors.Join(p.DeleteTag(t.Context(), image, "latest"),
+							p.DeleteManifest(t.Context(), image, m.Digest)); err != nil {
 							t.Errorf("delete %s: %v", image, err)
 						}
 						break

@@ -91,6 +91,21 @@ func (r Registry) Image(path string) (Image, error) {
 	return ParseImage(r.Location, project+"/"+r.Repository+"/"+image)
 }
 
+// Folder reads the path of an image, or of what is before one: of the repository, "PROJECT/REPOSITORY", or "PROJECT" on
+// a host of Container Registry, whose image has the Path "". It fails with InvalidArgument.
+func (r Registry) Folder(path string) (Image, error) {
+	image, err := r.Image(path)
+	if err == nil {
+		return image, nil
+	}
+	const any = "any" // stands for the image that is not named
+	if image, err := r.Image(path + "/" + any); err == nil && image.Path == any {
+		image.Path = ""
+		return image, nil
+	}
+	return image, err
+}
+
 // Path is the path of an image on the host, as Image reads it, or false for one that is not there.
 func (r Registry) Path(i Image) (string, bool) {
 	switch of := i.Repository; {

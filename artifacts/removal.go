@@ -10,15 +10,46 @@ import (
 	"giggle/store"
 )
 
-// DeleteManifest removes a manifest and the tags on it, as the distribution protocol has it. Its blobs stay in the
-// repository. It fails with NotFound and FailedPrecondition (immutable tags).
+// DeleteManifest removes a manifest, as Artifact Registry does in the distribution protocol: one that a tag or an index
+// refers to stays. Its blobs stay in the repository. It fails with NotFound and FailedPrecondition.
 func (a *Artifacts) DeleteManifest(ctx context.Context, image Image, d blob.Digest) (err error) {
 	defer fault.Wrap(&err, "artifacts.DeleteManifest(%s@%s)", image, d)
 	return a.releasing(ctx, image.Repository, func(tx *store.Tx, released func(...blob.Digest)) error {
-		m, err := deleteManifest(tx, image, d, true)
+		if err := unreferenced(tx, image, d); err != nil {
+			return err
+		}
+		m, err := deleteManifest(tx, image, d, false)
 		released(m.refers()...)
 		return err
 	})
+}
+
+// unreferenced fails where a tag or an index refers to a manifest.
+func unreferenced(tx *store.Tx, image Image, d blob.Digest) error {
+	if _, err := getManifest(tx, Reference{Image: image, Digest: d}); err != nil {
+		return err
+	}
+	named, err := tags.List(tx, image.tag(""), "", 0)
+	if err != nil {
+		return err
+	}
+	for _, t := range named {
+		if t.Value.Digest == d {
+			return withReason(ReasonTagged, fault.FailedPrecondition, "Manifest is still referenced by tag: %s",
+				t.Value.Name)
+		}
+	}
+	versions, err := manifests.List(tx, image.version(""), "", 0)
+	if err != nil {
+		return err
+	}
+	for _, v := range versions {
+		if slices.Contains(v.Value.Manifests, d) {
+			return withReason(ReasonInIndex, fault.FailedPrecondition,
+				"Manifest is still referenced by one or more parent images: %s", v.Value.Digest)
+		}
+	}
+	return nil
 }
 
 // refers is the blobs that a manifest keeps: itself and those that it is made of.

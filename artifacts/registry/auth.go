@@ -20,9 +20,16 @@ const maxForm = 64 << 10
 // with a life of its own; this is the specification's least.
 const tokenLife = 60
 
-// tokenUsers are the user names whose password is an access token: `gcloud auth configure-docker` logs in as the first,
-// Google's documentation as the second.
-var tokenUsers = map[string]bool{"_dcgcloud_token": true, "oauth2accesstoken": true}
+// tokenUser reports whether the password of a user name is an access token: `gcloud auth configure-docker` logs in as
+// _dcgcloud_token, `gcloud container images` as _token, docker-credential-gcr as _dcgcr_VERSION_token, and Google's
+// documentation as oauth2accesstoken (https://cloud.google.com/artifact-registry/docs/docker/authentication).
+func tokenUser(name string) bool {
+	switch name {
+	case "_dcgcloud_token", "_token", "oauth2accesstoken":
+		return true
+	}
+	return strings.HasPrefix(name, "_dcgcr_") && strings.HasSuffix(name, "_token")
+}
 
 // authenticate returns who sends a request: by an access token, as Bearer or as the password of Basic.
 func (s *server) authenticate(r *http.Request) (iam.Principal, error) {
@@ -53,7 +60,7 @@ func (s *server) bearer(r *http.Request, header string) (iam.Principal, error) {
 // logIn returns the access token that a user's password is, or that it stands for.
 func (s *server) logIn(ctx context.Context, user, password string) (string, error) {
 	switch {
-	case tokenUsers[user]:
+	case tokenUser(user):
 		return password, nil
 	case user == "_json_key", user == "_json_key_base64":
 		who, err := s.keyHolder(ctx, password, user == "_json_key_base64")

@@ -44,8 +44,8 @@ var known = map[string]bool{
 	artifacts.ReasonName: true, artifacts.ReasonManifest: true, artifacts.ReasonBlob: true,
 	artifacts.ReasonManifestInvalid: true,
 	artifacts.ReasonManifestBlob:    true, artifacts.ReasonNameInvalid: true, artifacts.ReasonInUse: true,
-	artifacts.ReasonImmutable: true,
-	"RANGE_INVALID":           true, "SIZE_INVALID": true, "DIGEST_INVALID": true, "BLOB_UPLOAD_UNKNOWN": true,
+	artifacts.ReasonImmutable: true, artifacts.ReasonTagged: true, artifacts.ReasonInIndex: true,
+	"RANGE_INVALID": true, "SIZE_INVALID": true, "DIGEST_INVALID": true, "BLOB_UPLOAD_UNKNOWN": true,
 	"BLOB_UPLOAD_INVALID": true,
 	"MANIFEST_TOO_LARGE":  true, "PAGINATION_NUMBER_INVALID": true,
 }

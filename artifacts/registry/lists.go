@@ -1,10 +1,12 @@
 package registry
 
 import (
+	"context"
 	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 
 	"giggle/artifacts"
 	"giggle/blob"
@@ -33,20 +35,57 @@ func link(w http.ResponseWriter, path string, n int, last string) {
 	w.Header().Set("Link", "<"+path+"?"+url.Values{"n": {strconv.Itoa(n)}, "last": {last}}.Encode()+`>; rel="next"`)
 }
 
-// listTags answers GET tags/list.
+// tagList answers GET tags/list: the specification's members, and those by which Container Registry's clients list
+// versions and images below a name (`gcloud container images`, https://github.com/google/go-containerregistry's package
+// google).
+type tagList struct {
+	Child    []string                        `json:"child"` // the next part of the names below this one
+	Manifest map[blob.Digest]*listedManifest `json:"manifest"`
+	Name     string                          `json:"name"`
+	Tags     []string                        `json:"tags"`
+}
+
+// listedManifest is a version in a list of tags. Its numbers are texts, as an int64 in Google's JSON is.
+type listedManifest struct {
+	Size     int64    `json:"imageSizeBytes,string"`
+	Layer    string   `json:"layerId"`
+	Type     string   `json:"mediaType"`
+	Tags     []string `json:"tag"`
+	Created  int64    `json:"timeCreatedMs,string"`
+	Uploaded int64    `json:"timeUploadedMs,string"`
+}
+
+// listTags answers GET tags/list, of an image, or of a part of its name before it. The first page has everything that
+// is no tag.
 func (s *server) listTags(w http.ResponseWriter, r *request) error {
 	n, last, err := page(r.URL.Query())
 	if err != nil {
 		return err
 	}
+	out := tagList{Child: []string{}, Manifest: map[blob.Digest]*listedManifest{}, Name: r.name, Tags: []string{}}
+	if last == "" {
+		if out.Child, err = s.below(r.Context(), r.image); err != nil {
+			return err
+		}
+	}
+	switch err := s.versions(r, &out, n, last, w); {
+	case err == nil:
+	case fault.Is(err, fault.NotFound) && len(out.Child) > 0: // no image, but a part of names
+	default:
+		return err
+	}
+	return writeJSON(w, http.StatusOK, "application/json", out)
+}
+
+// versions adds a page of an image's tags to a list, and the image's versions to the first page.
+func (s *server) versions(r *request, out *tagList, n int, last string, w http.ResponseWriter) error {
+	if r.image.Path == "" {
+		return nil
+	}
 	tags, err := s.Artifacts.Tags(r.Context(), r.image, last, n+1)
 	if err != nil {
 		return err
 	}
-	out := struct {
-		Name string   `json:"name"`
-		Tags []string `json:"tags"`
-	}{r.name, []string{}}
 	for i, t := range tags {
 		if i == n {
 			if n > 0 {
@@ -56,7 +95,48 @@ func (s *server) listTags(w http.ResponseWriter, r *request) error {
 		}
 		out.Tags = append(out.Tags, t.Name)
 	}
-	return writeJSON(w, http.StatusOK, "application/json", out)
+	if last != "" {
+		return nil
+	}
+	versions, err := s.Artifacts.Versions(r.Context(), r.image)
+	for _, v := range versions {
+		created := v.Created
+		if !v.Built.IsZero() {
+			created = v.Built
+		}
+		out.Manifest[v.Digest] = &listedManifest{
+			Size:     v.ImageSize,
+			Type:     v.MediaType,
+			Tags:     append([]string{}, v.Tags...),
+			Created:  created.UnixMilli(),
+			Uploaded: v.Created.UnixMilli(),
+		}
+	}
+	return err
+}
+
+// below are the names below a name, as far as their next slash, in order.
+func (s *server) below(ctx context.Context, at artifacts.Image) ([]string, error) {
+	names := []string{}
+	all, err := s.Artifacts.Packages(ctx, at.Repository)
+	if fault.Is(err, fault.NotFound) && at.Path == "" && artifacts.IsLegacy(at.Repository) {
+		return names, nil // the first push makes it
+	}
+	if err != nil {
+		return nil, err
+	}
+	prefix := ""
+	if at.Path != "" {
+		prefix = at.Path + "/"
+	}
+	for _, p := range all {
+		if rest, ok := strings.CutPrefix(p.Image.Path, prefix); ok {
+			name, _, _ := strings.Cut(rest, "/")
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names), nil
 }
 
 // descriptor is an OCI content descriptor in a list of referrers.

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"giggle/artifacts"
 	"giggle/blob"
@@ -26,7 +27,8 @@ func (r *request) reference() (artifacts.Reference, error) {
 	return ref, nil
 }
 
-// getManifest answers GET and HEAD of a manifest, in the form that it was pushed in.
+// getManifest answers GET and HEAD of a manifest, in the form that it was pushed in. For a client that does not take
+// that form, it is not there.
 func (s *server) getManifest(w http.ResponseWriter, r *request) error {
 	ref, err := r.reference()
 	if err != nil {
@@ -35,6 +37,15 @@ func (s *server) getManifest(w http.ResponseWriter, r *request) error {
 	m, body, err := s.Artifacts.ReadManifest(r.Context(), ref)
 	if err != nil {
 		return err
+	}
+	if accept := r.Header.Values("Accept"); !accepts(accept, m.MediaType) {
+		of := "tag '" + ref.Tag
+		if ref.Digest != "" {
+			of = "digest '" + string(ref.Digest)
+		}
+		return coded(artifacts.ReasonManifest, fault.New(fault.NotFound,
+			"Manifest with %s' has media type '%s', but client accepts '%.300s'.", of, m.MediaType,
+			strings.Join(accept, ",")))
 	}
 	h := w.Header()
 	h.Set("Content-Type", m.MediaType)
@@ -47,6 +58,36 @@ func (s *server) getManifest(w http.ResponseWriter, r *request) error {
 		_, _ = w.Write(body) // the status is out
 	}
 	return nil
+}
+
+// accepts reports whether Accept headers take a media type (RFC 9110 §12.5.1); no header takes all of them.
+func accepts(headers []string, mediaType string) bool {
+	list := strings.Join(headers, ",")
+	if strings.TrimSpace(list) == "" {
+		return true
+	}
+	kind, _, _ := strings.Cut(mediaType, "/")
+	for part := range strings.SplitSeq(list, ",") {
+		accepted, parameters, _ := strings.Cut(part, ";")
+		switch strings.ToLower(strings.TrimSpace(accepted)) {
+		case "*/*", kind + "/*", strings.ToLower(mediaType):
+			if !refused(parameters) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// refused reports whether the parameters of a media range have the weight 0.
+func refused(parameters string) bool {
+	for p := range strings.SplitSeq(parameters, ";") {
+		name, value, _ := strings.Cut(strings.TrimSpace(p), "=")
+		if q, err := strconv.ParseFloat(value, 64); strings.EqualFold(name, "q") && err == nil && q == 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // maxTags bounds the tags that come with one manifest; the specification asks for ten at least.
@@ -110,7 +151,7 @@ func (s *server) putManifest(w http.ResponseWriter, r *request) error {
 	return nil
 }
 
-// deleteManifest removes a tag, or a manifest with its tags.
+// deleteManifest removes a tag, or a manifest that nothing refers to.
 func (s *server) deleteManifest(w http.ResponseWriter, r *request) error {
 	ref, err := r.reference()
 	if err != nil {

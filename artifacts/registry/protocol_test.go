@@ -415,7 +415,7 @@ func TestManifests(t *testing.T) {
 		}
 	}
 
-	// Deleting a tag keeps the manifest; deleting the manifest takes its tags along.
+	// Deleting a tag keeps the manifest; the manifest stays as long as it has tags, as Artifact Registry says.
 	put("v3", good, ociType, 201, "")
 	del := func(path string, status int, code string) {
 		t.Helper()
@@ -427,9 +427,15 @@ func TestManifests(t *testing.T) {
 	resp, body = w.do(t, w.owner, "HEAD", img+"/manifests/"+sum256(good), nil, nil)
 	want(t, resp, body, http.StatusOK, "")
 	del("/blobs/"+sum256("config"), 405, "UNSUPPORTED") // a manifest needs it
+	for _, tag := range []string{"v3", "x1", "x2"} {
+		del("/manifests/"+sum256(good), 400, "GOOGLE_MANIFEST_DANGLING_TAG")
+		del("/manifests/"+tag, 202, "")
+	}
 	del("/manifests/"+sum256(good), 202, "")
 	resp, body = w.do(t, w.owner, "GET", img+"/manifests/v3", nil, nil)
 	want(t, resp, body, http.StatusNotFound, "MANIFEST_UNKNOWN")
+	del("/manifests/"+sum256(good), 404, "MANIFEST_UNKNOWN")
+	del("/manifests/by512", 202, "")
 	del("/manifests/"+sum512(good), 202, "")
 	del("/blobs/"+sum256("config"), 202, "")
 	del("/blobs/"+sum256("config"), 404, "BLOB_UNKNOWN")
@@ -452,7 +458,7 @@ func TestLists(t *testing.T) {
 	} {
 		resp, body := w.do(t, w.reader, "GET", img+"/tags/list"+tt.query, nil, nil)
 		want(t, resp, body, http.StatusOK, "")
-		if wantBody := `{"name":"giggle/my-repo/jokes","tags":` + tt.tags + `}`; body != wantBody ||
+		if wantBody := `"name":"giggle/my-repo/jokes","tags":` + tt.tags + `}`; !strings.HasSuffix(body, wantBody) ||
 			resp.Header.Get("Link") != tt.link {
 			t.Errorf("tags%s: %s, Link %q; want %s, %q", tt.query, body, resp.Header.Get("Link"), wantBody, tt.link)
 		}
@@ -522,4 +528,83 @@ func TestOtherHost(t *testing.T) {
 		t.Fatal(err)
 	}
 	want(t, resp, b.String(), http.StatusMethodNotAllowed, "UNSUPPORTED")
+}
+
+// A manifest of an index stays as long as the index, as Artifact Registry says
+// (https://github.com/GoogleCloudPlatform/gcr-cleaner/issues/118).
+func TestDeleteChild(t *testing.T) {
+	w := newWorld(t)
+	w.blob(t, img, "config", sum256("config"))
+	child, other := manifest("config", ""), manifest("config", `,"annotations":{"a":"b"}`)
+	index := func(of ...string) string {
+		var list []string
+		for _, m := range of {
+			list = append(list, fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":%d}`, ociType["Content-Type"], sum256(m), len(m)))
+		}
+		return `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[` +
+			strings.Join(list, ",") + `]}`
+	}
+	both, one := index(child, other), index(child)
+	indexType := map[string]string{"Content-Type": "application/vnd.oci.image.index.v1+json"}
+	for _, put := range []struct {
+		ref, body string
+		header    map[string]string
+	}{{sum256(child), child, ociType}, {sum256(other), other, ociType}, {"v1", both, indexType}, {sum256(one), one, indexType}} {
+		resp, body := w.do(t, w.owner, "PUT", img+"/manifests/"+put.ref, strings.NewReader(put.body), put.header)
+		want(t, resp, body, http.StatusCreated, "")
+	}
+	for _, step := range []struct {
+		ref    string
+		status int
+		code   string
+	}{
+		{sum256(child), 400, "GOOGLE_MANIFEST_DANGLING_PARENT_IMAGE"},
+		{sum256(other), 400, "GOOGLE_MANIFEST_DANGLING_PARENT_IMAGE"},
+		{sum256(both), 400, "GOOGLE_MANIFEST_DANGLING_TAG"},
+		{"v1", 202, ""},
+		{sum256(child), 400, "GOOGLE_MANIFEST_DANGLING_PARENT_IMAGE"},
+		{sum256(both), 202, ""},
+		{sum256(other), 202, ""},
+		{sum256(child), 400, "GOOGLE_MANIFEST_DANGLING_PARENT_IMAGE"}, // of the other index
+		{sum256(one), 202, ""},
+		{sum256(child), 202, ""},
+		{sum256(child), 404, "MANIFEST_UNKNOWN"},
+	} {
+		resp, body := w.do(t, w.owner, "DELETE", img+"/manifests/"+step.ref, nil, nil)
+		want(t, resp, body, step.status, step.code)
+	}
+}
+
+// A manifest is there for those who take its media type, as in Google's registries
+// (https://github.com/appc/docker2aci/issues/254 has their words).
+func TestAccept(t *testing.T) {
+	w := newWorld(t)
+	w.blob(t, img, "config", sum256("config"))
+	m := manifest("config", "")
+	resp, body := w.do(t, w.owner, "PUT", img+"/manifests/v1", strings.NewReader(m), ociType)
+	want(t, resp, body, http.StatusCreated, "")
+	oci := ociType["Content-Type"]
+	const docker = "application/vnd.docker.distribution.manifest.v2+json"
+	for accept, ok := range map[string]bool{
+		"": true, "*/*": true, "application/*": true, oci: true, docker + ", " + oci: true, oci + ";q=0.5," + docker: true,
+		docker + ",*/*;q=0.1": true, strings.ToUpper(oci): true, " , " + oci: true, " ": true,
+		docker: false, "application/json": false, "text/*": false, oci + ";q=0": false, oci + "x": false,
+		"application/vnd.oci.image.index.v1+json": false,
+	} {
+		for _, method := range []string{"GET", "HEAD"} {
+			for _, ref := range []string{"v1", sum256(m)} {
+				header := map[string]string{}
+				if accept != "" {
+					header["Accept"] = accept
+				}
+				resp, body := w.do(t, w.owner, method, img+"/manifests/"+ref, nil, header)
+				switch {
+				case ok && resp.StatusCode != http.StatusOK, !ok && resp.StatusCode != http.StatusNotFound:
+					t.Errorf("%s %s, Accept: %s: %d", method, ref, accept, resp.StatusCode)
+				case !ok && method == "GET" && !strings.Contains(body, "' has media type '"+oci+"', but client accepts '"+strings.TrimSpace(accept)+"'."):
+					t.Errorf("%s %s, Accept: %s: %s", method, ref, accept, body)
+				}
+			}
+		}
+	}
 }

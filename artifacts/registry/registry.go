@@ -163,7 +163,11 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request) error {
 		return coded("NAME_INVALID",
 			fault.New(fault.NotFound, "%.100q is no path of the registry protocol.", r.URL.Path))
 	}
-	image, err := s.image(host, rt.name)
+	read := host.Image
+	if rt.noun == tagsNoun {
+		read = host.Folder
+	}
+	image, err := s.image(rt.name, read)
 	if err != nil {
 		return err
 	}
@@ -239,15 +243,15 @@ func (s *server) createOnPush(r *request) error {
 	return s.Artifacts.CreateOnPush(r.Context(), r.image.Repository)
 }
 
-// image reads the name of an image; its project is named by id afterwards. A project that there is not stays as it is:
+// image reads the name of an image as its host does; its project is named by id afterwards. A project that there is not stays as it is:
 // no caller has a role there.
-func (s *server) image(host artifacts.Registry, name string) (artifacts.Image, error) {
-	image, err := host.Image(name)
+func (s *server) image(name string, read func(string) (artifacts.Image, error)) (artifacts.Image, error) {
+	image, err := read(name)
 	if err != nil {
 		return image, err
 	}
 	if p, err := s.Project(image.Repository.Project); err == nil {
-		image.Repository = resource.Repository(p.ID, host.Location, image.Repository.ID)
+		image.Repository = resource.Repository(p.ID, image.Repository.Location.Location, image.Repository.ID)
 	}
 	return image, nil
 }

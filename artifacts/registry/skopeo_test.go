@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 
@@ -75,12 +76,15 @@ func TestSkopeo(t *testing.T) {
 		t.Fatal(err)
 	}
 	proxy := w.proxy(t)
-	run := func(args ...string) {
-		t.Helper()
+	command := func(args ...string) *exec.Cmd {
 		cmd := exec.CommandContext(t.Context(), bin, append([]string{"--insecure-policy"}, args...)...)
 		cmd.Env = append(os.Environ(), "HTTPS_PROXY="+proxy, "NO_PROXY=", "no_proxy=",
 			"REGISTRY_AUTH_FILE="+filepath.Join(dir, "auth.json"), "HOME="+dir)
-		if out, err := cmd.CombinedOutput(); err != nil {
+		return cmd
+	}
+	run := func(args ...string) {
+		t.Helper()
+		if out, err := command(args...).CombinedOutput(); err != nil {
 			t.Fatalf("skopeo %v: %v\n%s", args[0], err, out)
 		}
 	}
@@ -103,7 +107,10 @@ func TestSkopeo(t *testing.T) {
 	if len(m.Manifests) != 1 {
 		t.Errorf("copied back: %d images", len(m.Manifests))
 	}
-	run("delete", "--tls-verify=false", "--creds=oauth2accesstoken:"+w.owner, name)
-	resp, body := w.do(t, w.owner, "GET", "/v2/giggle/my-repo/by-skopeo/manifests/v1", nil, nil)
-	want(t, resp, body, http.StatusNotFound, "MANIFEST_UNKNOWN")
+	// skopeo deletes what a tag names and not the tag, which Google's registries refuse
+	// (https://github.com/GoogleCloudPlatform/docker-credential-gcr/issues/73).
+	remove := command("delete", "--tls-verify=false", "--creds=oauth2accesstoken:"+w.owner, name)
+	if out, err := remove.CombinedOutput(); err == nil || !strings.Contains(string(out), "still referenced by tag: v1") {
+		t.Errorf("skopeo delete: %v\n%s", err, out)
+	}
 }

@@ -64,7 +64,7 @@ func (s *server) startUpload(w http.ResponseWriter, r *request) error {
 func (s *server) mount(r *request, d blob.Digest, from string) (bool, error) {
 	source := r.image.Repository
 	if from != "" {
-		image, err := s.image(r.host, from)
+		image, err := s.image(from, r.host.Image)
 		if err != nil {
 			return false, nil // names no image here, so it mounts nothing
 		}
