@@ -243,15 +243,16 @@ func (s *server) createOnPush(r *request) error {
 	return s.Artifacts.CreateOnPush(r.Context(), r.image.Repository)
 }
 
-// image reads the name of an image as its host does; its project is named by id afterwards. A project that there is not stays as it is:
-// no caller has a role there.
+// image reads the name of an image as its host does; its project is named by id afterwards. A project that there is not
+// stays as it is: no caller has a role there.
 func (s *server) image(name string, read func(string) (artifacts.Image, error)) (artifacts.Image, error) {
 	image, err := read(name)
 	if err != nil {
 		return image, err
 	}
 	if p, err := s.Project(image.Repository.Project); err == nil {
-		image.Repository = resource.Repository(p.ID, image.Repository.Location.Location, image.Repository.ID)
+		of := image.Repository
+		image.Repository = resource.Repository(p.ID, of.Location.Location, of.ID)
 	}
 	return image, nil
 }

@@ -101,9 +101,9 @@ func (b *Builder) buildNode(ctx context.Context, job task, src string, say func(
 		entry: entry,
 		pack:  "nodejs",
 		trees: map[string]string{workspace: src},
-		env: append([]string{"NODE_ENV=" + nodeEnv(job.Env), "npm_config_registry=",
+		env: slices.Concat([]string{"NODE_ENV=" + nodeEnv(job.Env), "npm_config_registry=",
 			"PATH=/workspace/node_modules/.bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
-			npmEnv(byNPM, text)...),
+			npmEnv(byNPM, text), functionEnv(job.Env)),
 	})
 }
 
@@ -198,6 +198,12 @@ func nodeEntry(src string, m manifest, env map[string]string) (command []string,
 	switch {
 	case own != "":
 		return shell(own), "", nil
+	case env["GOOGLE_FUNCTION_TARGET"] != "":
+		if !has(src, nodeFramework) {
+			return nil, "", fault.New(fault.InvalidArgument,
+				"A function is served by the Functions Framework: add @google-cloud/functions-framework to the dependencies of package.json.")
+		}
+		return []string{"node", nodeFramework}, "", nil
 	case serveSSR(m) != "":
 		return strings.Fields(serveSSR(m)), "", nil
 	case m.Scripts["prestart"]+m.Scripts["poststart"] == "" && plainNode.MatchString(start):
@@ -220,6 +226,22 @@ func nodeEntry(src string, m manifest, env map[string]string) (command []string,
 	}
 	return nil, "", fault.New(fault.InvalidArgument,
 		"Nothing says how the program is started, and there is no server.js and no index.js: add a script \"start\" to package.json, or a Procfile, or set GOOGLE_ENTRYPOINT.")
+}
+
+// nodeFramework is the server of functions (https://github.com/GoogleCloudPlatform/functions-framework-nodejs).
+const nodeFramework = "node_modules/@google-cloud/functions-framework/build/src/main.js"
+
+// functionEnv is what the servers of functions read, of what the build was told; nil for no function.
+func functionEnv(env map[string]string) (out []string) {
+	if env["GOOGLE_FUNCTION_TARGET"] == "" {
+		return nil
+	}
+	for _, name := range []string{"FUNCTION_TARGET", "FUNCTION_SOURCE", "FUNCTION_SIGNATURE_TYPE"} {
+		if v := env["GOOGLE_"+name]; v != "" {
+			out = append(out, name+"="+v)
+		}
+	}
+	return out
 }
 
 // serveSSR is the script by which Angular's server side is started, "" for none.

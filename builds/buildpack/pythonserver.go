@@ -41,13 +41,17 @@ var pythonServers = []struct {
 	{requires: gunicorn, command: "gunicorn -b :8080 MODULE"},
 	{requires: "uvicorn", command: "uvicorn MODULE --port 8080 --host 0.0.0.0"},
 	{requires: "fastapi[standard]", command: "uvicorn MODULE --port 8080 --host 0.0.0.0"},
-	{requires: "gradio", command: "python3 FILE", env: []string{"GRADIO_SERVER_NAME=0.0.0.0", "GRADIO_SERVER_PORT=8080"}},
+	{
+		requires: "gradio",
+		command:  "python3 FILE",
+		env:      []string{"GRADIO_SERVER_NAME=0.0.0.0", "GRADIO_SERVER_PORT=8080"},
+	},
 	{requires: "streamlit", command: "streamlit run FILE --server.address 0.0.0.0 --server.port 8080"},
 	{requires: "google-adk", command: "adk api_server --port 8080 --host 0.0.0.0"},
 }
 
-// serverOf decides how a source is started: by what it asks for, as a function, by a script of its pyproject.toml, or by
-// the web server that it requires, as Google's buildpacks do in that order.
+// serverOf decides how a source is started: by what it asks for, as a function, by a script of its pyproject.toml, or
+// by the web server that it requires, as Google's buildpacks do in that order.
 func serverOf(src string, env map[string]string) (pythonServer, error) {
 	own, err := entrypoint(src, env)
 	if err != nil {
@@ -64,8 +68,8 @@ func serverOf(src string, env map[string]string) (pythonServer, error) {
 	if err != nil {
 		return pythonServer{}, err
 	}
-	if target := env["GOOGLE_FUNCTION_TARGET"]; target != "" {
-		return functionsFramework(target, env, required), nil
+	if env["GOOGLE_FUNCTION_TARGET"] != "" {
+		return functionsFramework(env, required), nil
 	}
 	if script := project.script(); script != nil {
 		return pythonServer{command: script}, nil
@@ -106,13 +110,8 @@ var (
 )
 
 // functionsFramework is the server of a function (https://github.com/GoogleCloudPlatform/functions-framework-python).
-func functionsFramework(target string, env map[string]string, required map[string]bool) pythonServer {
-	out := pythonServer{command: []string{"functions-framework"}, env: []string{"FUNCTION_TARGET=" + target}}
-	for _, name := range []string{"FUNCTION_SOURCE", "FUNCTION_SIGNATURE_TYPE"} {
-		if v := env["GOOGLE_"+name]; v != "" {
-			out.env = append(out.env, name+"="+v)
-		}
-	}
+func functionsFramework(env map[string]string, required map[string]bool) pythonServer {
+	out := pythonServer{command: []string{"functions-framework"}, env: functionEnv(env)}
 	if !required["functions-framework"] {
 		out.needs, out.install = "functions-framework", true
 	}

@@ -40,8 +40,8 @@ var DefaultLimits = Limits{Bytes: 4 << 30, Entries: 200_000}
 
 // Extract unpacks a zip archive or a tar archive, compressed with gzip or not, of the given size into an existing,
 // empty directory. Which one it is, its first bytes say. It fails with InvalidArgument on what is none of them, and on
-// an archive that is damaged, hostile or over the limits. Symbolic links may lead anywhere afterwards: whoever reads the
-// directory must not follow them out of it.
+// an archive that is damaged, hostile or over the limits. Symbolic links may lead anywhere afterwards: whoever reads
+// the directory must not follow them out of it.
 func Extract(ctx context.Context, archive io.ReadSeeker, size int64, dir string, limits Limits) (err error) {
 	defer fault.Wrap(&err, "source.Extract")
 	root, err := os.OpenRoot(dir)
