@@ -325,7 +325,7 @@ func (p *project) startLocked(ctx context.Context) error {
 		Dir:      dir,
 		Programs: programs,
 		Files: append([]engine.File{
-			{Path: "/etc/hosts", Data: []byte("127.0.0.1 localhost\n")},
+			{Path: "/etc/hosts", Data: hostsFile()},
 			{Path: configPath, Data: []byte(b.config(in(runtime.Name), p.hosts))},
 			{Path: trustPath, Data: b.cfg.Trust},
 			{Path: runtime.PlanFile(in(runtime.Name)), Data: plan},
@@ -503,6 +503,20 @@ func (b *Builder) Close() error {
 	wg.Wait()
 	b.removals.Wait()
 	return errors.Join(errs...)
+}
+
+// hostsFile is BuildKit's /etc/hosts. Where the mirror has no image BuildKit asks the registry itself, if builds have a
+// way to the outside: past what `giggle up --pull` says, the log-ins and the limits. So those are at the platform's own
+// address.
+func hostsFile() []byte {
+	var b strings.Builder
+	b.WriteString("127.0.0.1 localhost\n")
+	for _, host := range append([]string{"registry-1.docker.io", "index.docker.io"}, foreign...) {
+		if host != "localhost" {
+			fmt.Fprintf(&b, "%s %s\n", socketAddress, host)
+		}
+	}
+	return []byte(b.String())
 }
 
 // config is BuildKit's configuration (docs/buildkitd.toml.md in its source). The host's network, as it calls it, is the
