@@ -2,6 +2,7 @@ package cloud
 
 import (
 	"fmt"
+	"net/http"
 
 	"github.com/google/uuid"
 
@@ -9,6 +10,7 @@ import (
 	"giggle/api/artifactregistry"
 	"giggle/api/cloudbilling"
 	"giggle/api/cloudbuild"
+	"giggle/api/discovery"
 	"giggle/api/guard"
 	"giggle/api/iamadmin"
 	"giggle/api/iamcredentials"
@@ -208,11 +210,27 @@ func (c *Cloud) guard() *guard.Guard {
 	})
 }
 
+// judge has the log say what of an API's answers is not as Google's documents say; nil without documents.
+func (c *Cloud) judge(documents *discovery.Checker, host string) func(r *http.Request, body []byte) {
+	if documents == nil {
+		return nil
+	}
+	return func(r *http.Request, body []byte) {
+		for _, wrong := range documents.Check(host, r.Method, r.URL.Path, body) {
+			c.cfg.Log.Warn("an answer is not as its document says", "what", wrong)
+		}
+	}
+}
+
 // muxes builds every API's routes, by host.
 func (c *Cloud) muxes() (map[string]*rest.Mux, error) {
 	bodies := rest.NewBodies(rest.DefaultBodies)
 	g := c.guard()
 	out := make(map[string]*rest.Mux)
+	var documents *discovery.Checker
+	if c.cfg.Discovery != "" {
+		documents = discovery.NewChecker(c.cfg.Discovery)
+	}
 	for _, a := range c.apis() {
 		chain, err := g.Chain(guard.API{Host: a.host, Service: a.host, Rules: a.rules, Denied: a.denied})
 		if err != nil {
@@ -226,6 +244,7 @@ func (c *Cloud) muxes() (map[string]*rest.Mux, error) {
 			Errors:       a.errors,
 			MaxBody:      a.maxBody,
 			Bodies:       bodies,
+			Answered:     c.judge(documents, a.host),
 		})
 		for _, s := range a.servers {
 			s.Register(m)

@@ -108,6 +108,9 @@ type Config struct {
 	Version string
 	Log     *slog.Logger
 	Now     func() time.Time
+	// Discovery is a directory with Google's discovery documents, the Go module google.golang.org/api: the log says
+	// where an answer is not as they say. "" is none: it is for tests.
+	Discovery string
 	// Step is told of each step of every write to the store and to the blobs, for tests that end the process there; it
 	// may be nil.
 	Step func(step string)

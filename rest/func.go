@@ -186,11 +186,18 @@ func (x *exchange) writeJSON(status int, h http.Header, v any) error {
 	if err != nil {
 		return err
 	}
+	x.answered(body)
 	copyHeader(x.w.Header(), h)
 	setJSON(x.w.Header())
 	x.w.WriteHeader(statusOr200(status))
 	_, _ = x.w.Write(body)
 	return nil
+}
+
+func (x *exchange) answered(body []byte) {
+	if x.mux.opts.Answered != nil {
+		x.mux.opts.Answered(x.r, body)
+	}
 }
 
 func statusOr200(status int) int {

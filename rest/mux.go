@@ -41,6 +41,9 @@ type Options struct {
 	MaxBody int64         // bytes per request body, after decompression, and per gRPC message; 0 means DefaultMaxBody
 	Bodies  *Bodies       // what all bodies may hold in memory; nil means DefaultBodies for this Mux alone
 	Errors  ErrorWriter   // nil means WriteError; a route may have its own
+
+	// Answered is told of each answer in JSON that is none of an error, before it is written; nil is nobody.
+	Answered func(r *http.Request, body []byte)
 }
 
 // Mux serves one API host. Register everything, call Build, then serve: registering after Build is a mistake that

@@ -201,6 +201,7 @@ func (x *exchange) writeProto(msg proto.Message) error {
 	if err != nil {
 		return err
 	}
+	x.answered(body)
 	setJSON(x.w.Header())
 	_, _ = x.w.Write(body)
 	return nil

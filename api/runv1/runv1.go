@@ -317,7 +317,7 @@ func (s *Server) deleteService(ctx context.Context, _ *rest.Request, t target) (
 	if _, err := s.Services.Delete(ctx, t.service(), 0); err != nil {
 		return nil, notFound(err, "Service", t.id)
 	}
-	return map[string]any{"kind": "Status", "apiVersion": "v1", "metadata": map[string]any{}, "status": "Success",
+	return map[string]any{"metadata": map[string]any{}, "status": "Success",
 		"details": map[string]string{"name": t.id, "kind": "service"}}, nil
 }
 
@@ -353,7 +353,7 @@ func (s *Server) deleteRevision(ctx context.Context, _ *rest.Request, t target) 
 	if err != nil {
 		return nil, notFound(err, "Revision", t.id)
 	}
-	return map[string]any{"kind": "Status", "apiVersion": "v1", "metadata": map[string]any{}, "status": "Success"}, nil
+	return map[string]any{"metadata": map[string]any{}, "status": "Success"}, nil
 }
 
 // operations reads Cloud Run's operations.

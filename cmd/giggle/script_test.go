@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -20,6 +21,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"giggle/api/discoverytest"
 	"giggle/api/giggle"
 )
 
@@ -53,6 +55,7 @@ var addresses atomic.Int32
 // platform is the cloud of one script.
 type platform struct {
 	data, address string
+	documents     string // a directory of Google's discovery documents
 	cmd           *exec.Cmd
 	killed        bool // it had no chance to clean up
 	ended         chan struct{}
@@ -101,6 +104,9 @@ func runScripts(t *testing.T, dir string) {
 					_ = exec.Command(binary, "reset", "--yes", "--data", p.data).Run()
 				}
 				p.stop(syscall.SIGTERM)
+				for _, wrong := range undocumented(filepath.Join(env.WorkDir, "platform.log")) {
+					t.Errorf("an answer is not as Google's document says: %s", wrong)
+				}
 				if left := leftovers(p.data); len(left) > 0 {
 					t.Errorf("a platform on %s has left behind: %v", p.data, left)
 				}
@@ -129,6 +135,9 @@ func runScripts(t *testing.T, dir string) {
 			// For scripts that compile what takes minutes: the caches of the one who runs the tests.
 			caches, err := exec.Command("go", "env", "GOCACHE", "GOMODCACHE").Output()
 			if err != nil {
+				return err
+			}
+			if p.documents, err = discoverytest.Dir(); err != nil {
 				return err
 			}
 			cache, modules, _ := strings.Cut(strings.TrimSpace(string(caches)), "\n")
@@ -189,7 +198,7 @@ func cmdUp(ts *testscript.TestScript, neg bool, args []string) {
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	// The ordinary user of the scripts started it, and no script asks a registry that is not its own.
 	p.cmd.Env = append(os.Environ(), "SUDO_UID=65534", "GIGGLE_EGRESS="+ts.Getenv("GIGGLE_EGRESS"),
-		"GIGGLE_PULL="+ts.Getenv("GIGGLE_PULL"))
+		"GIGGLE_PULL="+ts.Getenv("GIGGLE_PULL"), "GIGGLE_DISCOVERY="+p.documents)
 	ts.Check(p.start())
 	_ = log.Close()
 	ended := make(chan struct{})
@@ -214,6 +223,28 @@ func cmdUp(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("up: %v\n%s", err, text)
 	}
 }
+
+// undocumented returns what a platform's log says of its own answers that Google's discovery documents don't have, but
+// for the known ones.
+func undocumented(log string) []string {
+	text, err := os.ReadFile(log)
+	if err != nil {
+		return nil // it was never started
+	}
+	var out []string
+	for line := range strings.Lines(string(text)) {
+		_, what, ok := strings.Cut(line, `msg="an answer is not as its document says" what=`)
+		if what = strings.Trim(strings.TrimSpace(what), `"`); ok && !slices.Contains(out, what) &&
+			!slices.ContainsFunc(knownViolations, func(known string) bool { return strings.Contains(what, known) }) {
+			out = append(out, what)
+		}
+	}
+	return out
+}
+
+// knownViolations are what answers are known to have beside Google's documents, each with its reason. There may only be
+// fewer of them.
+var knownViolations = []string{}
 
 // stop ends the platform with a signal and waits for its end.
 func (p *platform) stop(sig syscall.Signal) {

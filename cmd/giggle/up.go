@@ -172,6 +172,7 @@ func (p *program) config(ctx context.Context, f *cloudFlags, log io.Writer) (clo
 	cfg.Data, cfg.Version, cfg.Now = data, buildVersion(), time.Now
 	cfg.Log = slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: level}))
 	cfg.PythonIndex = p.getenv("PIP_INDEX_URL")
+	cfg.Discovery = p.getenv("GIGGLE_DISCOVERY")
 	if cfg.Egress != nil {
 		var at []egress.Allow
 		cfg.Proxies, at = p.proxies(ctx, cfg.Log, net.DefaultResolver.LookupNetIP)
