@@ -136,8 +136,6 @@ func (c *Checker) find(host, method, path string) *call {
 	return best
 }
 
-var variable = regexp.MustCompile(`\{\+?[^}]*\}`)
-
 // load reads all versions of an API.
 func load(dir, api string) []*call {
 	api = strings.ReplaceAll(api, "-", "")
@@ -145,6 +143,7 @@ func load(dir, api string) []*call {
 	if err != nil {
 		return nil
 	}
+	variable := regexp.MustCompile(`\{[^}]*\}`)
 	var out []*call
 	for _, v := range versions {
 		doc, err := Read(dir, api, v.Name())

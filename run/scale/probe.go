@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"syscall"
 	"time"
 
@@ -149,9 +150,12 @@ func (s startup) failed(port int, inst Instance) *fault.Error {
 	}
 	asked := fmt.Sprintf("%s on %s", s.Kind(), where(s.Probe))
 	var timeout net.Error
-	got := "no answer"
+	got, look := "no answer", 0
 	switch {
 	case errors.Is(s.last, syscall.ECONNREFUSED):
+		if slices.Contains([]int{s.TCPPort, s.HTTPPort, s.GRPCPort}, port) {
+			look = port // where does it listen, then?
+		}
 		got = "the connection is refused, as nothing listens there"
 	case errors.Is(s.last, context.DeadlineExceeded) || errors.As(s.last, &timeout) && timeout.Timeout():
 		got = fmt.Sprintf("no answer within %d s", s.Timeout)
@@ -160,7 +164,7 @@ func (s startup) failed(port int, inst Instance) *fault.Error {
 	}
 	return fault.New(fault.FailedPrecondition,
 		"The user-provided container failed the configured startup probe checks. Asked: %s, %s, every %d s. Got: %s. %s",
-		asked, times(s.FailureThreshold), s.Period, got, inst.Diagnosis(0))
+		asked, times(s.FailureThreshold), s.Period, got, inst.Diagnosis(look))
 }
 
 // sayStarted says in the instance's log that it is up, while the first request is on its way already.
