@@ -106,8 +106,72 @@ func TestEveryRouteHasARuleAndNeedsAToken(t *testing.T) {
 			req.Header.Set("Content-Type", "application/json")
 			w := httptest.NewRecorder()
 			all[a.host].ServeHTTP(w, req)
+			if rule.Public && w.Code == http.StatusNotFound {
+				continue // nobody can have the permission on what isn't there
+			}
 			if w.Code != http.StatusUnauthorized || w.Header().Get("WWW-Authenticate") == "" {
 				t.Errorf("%s %s%s without a token = %d %.200s", r.Method, a.host, path, w.Code, w.Body)
+			}
+		}
+	}
+}
+
+// What allUsers may read needs no token, by whichever path; the rest of a bucket does, and a token that is none is
+// refused in any case (https://cloud.google.com/storage/docs/access-public-data).
+func TestPublicObjects(t *testing.T) {
+	c := newCloud(t)
+	h := muxes(t, c)["storage.googleapis.com"]
+	token, _, err := c.identity.AccessToken(c.identity.Owner(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	do := func(method, path, body, authorization string) *httptest.ResponseRecorder {
+		r := httptest.NewRequest(method, "https://storage.googleapis.com"+path, strings.NewReader(body))
+		r.Header.Set("Content-Type", "application/json")
+		if authorization != "" {
+			r.Header.Set("Authorization", authorization)
+		}
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		return w
+	}
+	owner := "Bearer " + token
+	for _, bucket := range []string{"art-public", "art-private"} {
+		for _, w := range []*httptest.ResponseRecorder{
+			do("POST", "/storage/v1/b?project=giggle", `{"name":"`+bucket+`"}`, owner),
+			do("POST", "/upload/storage/v1/b/"+bucket+"/o?uploadType=media&name=a/pub.txt", "for all", owner),
+		} {
+			if w.Code != http.StatusOK {
+				t.Fatal(w.Code, w.Body)
+			}
+		}
+	}
+	policy := `{"bindings":[{"role":"roles/storage.objectViewer","members":["allUsers"]}]}`
+	if w := do("PUT", "/storage/v1/b/art-public/iam", policy, owner); w.Code != http.StatusOK {
+		t.Fatal(w.Code, w.Body)
+	}
+	for _, tt := range []struct {
+		method, path, authorization string
+		public, private             int
+	}{
+		{"GET", "/BUCKET/a/pub.txt", "", 200, 401},
+		{"HEAD", "/BUCKET/a/pub.txt", "", 200, 401},
+		{"GET", "/download/storage/v1/b/BUCKET/o/a%2Fpub.txt?alt=media", "", 200, 401},
+		{"GET", "/storage/v1/b/BUCKET/o/a%2Fpub.txt", "", 200, 401},
+		{"GET", "/storage/v1/b/BUCKET/o", "", 200, 401},
+		{"GET", "/BUCKET/a/pub.txt", owner, 200, 200},
+		{"GET", "/BUCKET/a/pub.txt", "Bearer none", 401, 401},
+		{"GET", "/storage/v1/b/BUCKET", "", 401, 401}, // an object viewer may not see the bucket
+		{"GET", "/storage/v1/b/BUCKET/iam", "", 401, 401},
+		{"DELETE", "/storage/v1/b/BUCKET/o/a%2Fpub.txt", "", 401, 401},
+		{"POST", "/upload/storage/v1/b/BUCKET/o?uploadType=media&name=x", "", 401, 401},
+		{"GET", "/storage/v1/b?project=giggle", "", 401, 401},
+		{"GET", "/none-such/x", "", 404, 404},
+	} {
+		for bucket, want := range map[string]int{"art-public": tt.public, "art-private": tt.private} {
+			path := strings.ReplaceAll(tt.path, "BUCKET", bucket)
+			if w := do(tt.method, path, "", tt.authorization); w.Code != want {
+				t.Errorf("%s %s with %.7q = %d, want %d: %.200s", tt.method, path, tt.authorization, w.Code, want, w.Body)
 			}
 		}
 	}
