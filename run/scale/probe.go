@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"slices"
 	"syscall"
 	"time"
 
@@ -41,6 +40,7 @@ func (p *pool) startup(ctx context.Context, inst Instance) error {
 		return p.notStarted(ctx, inst, startup{Probe: pr, standard: standard, limit: limit})
 	}
 	begin := time.Now()
+	var last error
 	for tries := 1; ; {
 		err := p.port(ctx, inst, pr)
 		open := err == nil
@@ -50,6 +50,9 @@ func (p *pool) startup(ctx context.Context, inst Instance) error {
 		if err == nil {
 			p.sayStarted(inst, pr, tries, standard)
 			return nil
+		}
+		if ctx.Err() == nil || last == nil { // an attempt that the end of all has cut short says nothing
+			last = err
 		}
 		wait := min(max(time.Since(begin)/portPollShare, minPortPoll), maxPortPoll)
 		if open {
@@ -62,7 +65,7 @@ func (p *pool) startup(ctx context.Context, inst Instance) error {
 				standard: standard,
 				limit:    limit,
 				took:     time.Since(begin),
-				last:     err,
+				last:     last,
 			})
 		}
 	}
@@ -151,11 +154,12 @@ func (s startup) failed(port int, inst Instance) *fault.Error {
 	asked := fmt.Sprintf("%s on %s", s.Kind(), where(s.Probe))
 	var timeout net.Error
 	got, look := "no answer", 0
+	refused := errors.Is(s.last, syscall.ECONNREFUSED)
+	if (refused || s.Kind() == "TCP") && (s.TCPPort == port || s.HTTPPort == port || s.GRPCPort == port) {
+		look = port // where does it listen, then?
+	}
 	switch {
-	case errors.Is(s.last, syscall.ECONNREFUSED):
-		if slices.Contains([]int{s.TCPPort, s.HTTPPort, s.GRPCPort}, port) {
-			look = port // where does it listen, then?
-		}
+	case refused:
 		got = "the connection is refused, as nothing listens there"
 	case errors.Is(s.last, context.DeadlineExceeded) || errors.As(s.last, &timeout) && timeout.Timeout():
 		got = fmt.Sprintf("no answer within %d s", s.Timeout)
