@@ -44,10 +44,7 @@ const (
 
 // Namespace is a network namespace with lo up, both addresses on it, the redirections, and every port free to bind
 // for unprivileged processes. It lives as long as it is open here or a process is in it.
-type Namespace struct {
-	ns   *os.File
-	host *os.File // the way back
-}
+type Namespace struct{ ns *os.File }
 
 // New makes a namespace. It takes about a millisecond.
 func New() (_ *Namespace, err error) {
@@ -64,22 +61,15 @@ func Bare() (_ *Namespace, err error) {
 // Host returns the namespace of the calling thread: the machine's, to work in from any other.
 func Host() (_ *Namespace, err error) {
 	defer fault.Wrap(&err, "netns.Host")
-	n := &Namespace{}
-	if n.ns, err = os.Open("/proc/thread-self/ns/net"); err != nil {
+	ns, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
 		return nil, err
 	}
-	if n.host, err = os.Open("/proc/thread-self/ns/net"); err != nil {
-		return nil, errors.Join(err, n.ns.Close())
-	}
-	return n, nil
+	return &Namespace{ns: ns}, nil
 }
 
 // create makes a namespace, which furnish sets up on a thread in it.
 func create(furnish func(ns int) error) (*Namespace, error) {
-	host, err := os.Open("/proc/thread-self/ns/net")
-	if err != nil {
-		return nil, err
-	}
 	var ns *os.File
 	made := make(chan error)
 	go func() {
@@ -89,6 +79,7 @@ func create(furnish func(ns int) error) (*Namespace, error) {
 			if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 				return fmt.Errorf("unshare: %w", err)
 			}
+			var err error
 			if ns, err = os.Open("/proc/thread-self/ns/net"); err != nil {
 				return err
 			}
@@ -96,23 +87,18 @@ func create(furnish func(ns int) error) (*Namespace, error) {
 		}()
 	}()
 	if err := <-made; err != nil {
-		host.Close()
 		if ns != nil {
 			ns.Close()
 		}
 		return nil, err
 	}
-	return &Namespace{ns: ns, host: host}, nil
+	return &Namespace{ns: ns}, nil
 }
 
 // Adopt furnishes a namespace that another program has made, a container's runtime, and takes the file over.
 func Adopt(ns *os.File) (_ *Namespace, err error) {
 	defer fault.Wrap(&err, "netns.Adopt")
-	host, err := os.Open("/proc/thread-self/ns/net")
-	if err != nil {
-		return nil, errors.Join(err, ns.Close())
-	}
-	n := &Namespace{ns: ns, host: host}
+	n := &Namespace{ns: ns}
 	if err := n.Do(func() error { return furnish(n.Fd()) }); err != nil {
 		return nil, errors.Join(err, n.Close())
 	}
@@ -149,8 +135,7 @@ func furnish(ns int) error {
 func (n *Namespace) Fd() int { return int(n.ns.Fd()) }
 
 // Close lets go of the namespace. Sockets made in it stay open.
-// A Do under way may lose its way back to the host; its thread then ends with it.
-func (n *Namespace) Close() error { return errors.Join(n.ns.Close(), n.host.Close()) }
+func (n *Namespace) Close() error { return n.ns.Close() }
 
 // Do calls fn on a thread that is in the namespace. Sockets that fn makes stay there; fn must not start goroutines
 // that make any. After Close it returns an error.
@@ -158,13 +143,19 @@ func (n *Namespace) Do(fn func() error) error {
 	done := make(chan error)
 	go func() {
 		runtime.LockOSThread()
-		if err := enter(n.ns); err != nil {
+		// The thread's own, whichever that is: who makes namespaces while they are in one must leave no thread there.
+		own, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err == nil {
+			defer unix.Close(own)
+			err = enter(n.ns)
+		}
+		if err != nil {
 			runtime.UnlockOSThread()
 			done <- fmt.Errorf("enter network namespace: %w", err)
 			return
 		}
-		err := fn()
-		if enter(n.host) == nil {
+		err = fn()
+		if unix.Setns(own, unix.CLONE_NEWNET) == nil {
 			runtime.UnlockOSThread() // otherwise the thread ends with this goroutine
 		}
 		done <- err

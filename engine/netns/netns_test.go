@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -297,4 +298,54 @@ func BenchmarkDial(b *testing.B) {
 		}
 		c.Close()
 	}
+}
+
+// Whoever makes namespaces while they are in one leaves no thread there: the next process that a thread starts would be
+// in it, too.
+func TestThreadsComeBack(t *testing.T) {
+	where := func() string {
+		at, err := os.Readlink("/proc/thread-self/ns/net")
+		if err != nil {
+			t.Error(err)
+		}
+		return at
+	}
+	home := where()
+	outer, err := netns.Bare()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer outer.Close()
+	err = outer.Do(func() error {
+		if where() == home {
+			t.Error("Do is not in the namespace")
+		}
+		for range 20 {
+			inner, err := netns.Bare()
+			if err != nil {
+				return err
+			}
+			if err := errors.Join(inner.Do(func() error { return nil }), inner.Close()); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	begin := make(chan struct{})
+	for range 64 { // more than there are threads: each has one to itself
+		wg.Go(func() {
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+			<-begin
+			if at := where(); at != home {
+				t.Errorf("a thread is in %s, want %s", at, home)
+			}
+		})
+	}
+	close(begin)
+	wg.Wait()
 }
