@@ -243,8 +243,7 @@ func (r *request) get(name string) string {
 func (c *Conn) block(frame []byte) []byte {
 	fragment, r := frame[headLength:], &c.read
 	if frame[3] == typeHeaders {
-		clear(r.fields)
-		*r = request{held: r.held, flags: frame[4], fields: r.fields[:0]}
+		r.flags = frame[4]
 		fragment = withoutPadding(fragment, frame[4])
 	}
 	last := frame[4]&flagEndHeaders != 0
@@ -262,16 +261,29 @@ func (c *Conn) block(frame []byte) []byte {
 	case !last:
 		return nil
 	}
-	r.held = nil
-	if status := r.refused(); !c.plain && (status != "" || c.again != nil) {
+	defer r.forget() // a connection that rests holds nothing of its last request
+	if c.plain {
+		return frame
+	}
+	if status := r.refused(); status != "" || c.again != nil {
 		return c.write(frame[5:headLength], status)
 	}
-	if r.bad && !c.plain {
+	if r.bad {
 		frame[lastFrame(frame)+4] &^= flagEndHeaders
 		frame = append(frame, head(len(spoiler), typeContinuation, flagEndHeaders, frame[5:headLength])...)
 		frame = append(frame, spoiler...)
 	}
 	return frame
+}
+
+// forget lets go of a block that has been dealt with. Room for the fields of a usual request is kept for the next one.
+func (r *request) forget() {
+	const usual = 64
+	clear(r.fields)
+	*r = request{fields: r.fields[:0]}
+	if cap(r.fields) > usual {
+		r.fields = nil
+	}
 }
 
 // lastFrame is where the last of some frames begins.
@@ -311,19 +323,20 @@ func (c *Conn) write(stream []byte, status string) []byte {
 		c.again.SetMaxDynamicTableSize(0)
 	}
 	c.coded.Reset()
-	for _, f := range c.read.fields {
-		switch {
-		case status == "":
-		case f.Name == ":path":
-			f.Value = "/"
-		case f.Name != ":method" && f.Name != ":scheme" && f.Name != ":authority":
-			continue
+	fields := c.read.fields
+	if status != "" {
+		fields = []hpack.HeaderField{
+			{Name: ":method", Value: c.read.get(":method")},
+			{Name: ":scheme", Value: c.read.get(":scheme")},
+			{Name: ":authority", Value: c.read.get(":authority")},
+			{Name: ":path", Value: "/"},
+			{Name: refusal, Value: status},
 		}
+	}
+	for _, f := range fields {
 		_ = c.again.WriteField(f) // into memory
 	}
-	if status != "" {
-		_ = c.again.WriteField(hpack.HeaderField{Name: refusal, Value: status})
-	} else if c.read.bad {
+	if status == "" && c.read.bad {
 		c.coded.Write(spoiler)
 	}
 	return frames(c.coded.Bytes(), c.read.flags&flagEndStream, stream)

@@ -160,6 +160,7 @@ func TestRefused(t *testing.T) {
 		{"/", []string{"a: b", "x: 1", "connection: close"}, "malformed"},
 		{"/%zz", []string{"a: " + long, "b: " + long, "c: " + long}, "431"},
 		{"/" + long, []string{"b: " + long, "c: " + long}, "431"},
+		{"/" + long + long + long, nil, "431"},
 		{"/" + long, []string{"a: b"}, ""},
 	}
 	for _, parts := range []int{13, 40} {
