@@ -5,7 +5,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"giggle/resource"
 	"giggle/run"
+	"giggle/store"
 )
 
 // What a client leaves out is what Cloud Run's reference says it is
@@ -123,5 +125,46 @@ func TestDefaults(t *testing.T) {
 				t.Errorf("a second time changes something (-once +twice):\n%s", diff)
 			}
 		})
+	}
+}
+
+// A service that was stored when defaults were not written down yet reads as one that is stored now, and is not changed
+// by a client that writes back what it has read.
+func TestOlderServicesHaveDefaults(t *testing.T) {
+	w := newWorld(t)
+	w.stop() // nobody reconciles: what is read is what was written
+	t.Cleanup(func() { w.start(t) })
+	name := resource.Service("giggle", "europe-north1", "old")
+	rows := store.NewTable[run.Service](run.ServiceKind, "Service")
+	if err := w.store.Update(t.Context(), func(tx *store.Tx) error {
+		_, err := rows.Create(tx, name.String(), run.Service{
+			Name:       name,
+			Generation: 3,
+			Template:   run.Template{Containers: []run.Container{{Image: "i"}}},
+			Traffic:    []run.Target{{Latest: true, Percent: 100}},
+		})
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	one, err := w.Get(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	account, err := computeAccount("giggle")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := run.Template{Containers: []run.Container{{Image: "i"}}}.WithDefaults(account)
+	if diff := cmp.Diff(want, one.Template); diff != "" {
+		t.Errorf("Get (-want +got):\n%s", diff)
+	}
+	all, _, err := w.List(t.Context(), name.Location, "", 0)
+	if err != nil || len(all) != 1 || !cmp.Equal(all[0].Template, want) {
+		t.Errorf("List = %+v, %v", all, err)
+	}
+	again, err := w.Replace(t.Context(), one, "you@giggle.test")
+	if err != nil || again.Generation != 3 {
+		t.Errorf("written back: generation %d, %v, want 3", again.Generation, err)
 	}
 }

@@ -91,6 +91,15 @@ func fromRow(r store.Row[Service]) Service {
 	return s
 }
 
+// read is fromRow with the defaults written in that older data lacks.
+func (s *Services) read(r store.Row[Service]) Service {
+	svc, err := s.withDefaults(fromRow(r))
+	if err != nil {
+		return fromRow(r) // its project is gone, and so will it be
+	}
+	return svc
+}
+
 func fromRevisionRow(r store.Row[Revision]) Revision {
 	v := r.Value
 	v.Version, v.Cursor, v.Created, v.Updated, v.Deleted = r.Version, r.Cursor, r.Created, r.Updated, r.Deleted
@@ -102,7 +111,9 @@ func (s *Services) Get(ctx context.Context, name resource.Child) (out Service, e
 	defer fault.Wrap(&err, "run.Services.Get(%s)", name)
 	err = s.store.View(ctx, func(tx *store.Tx) error {
 		row, err := services.Get(tx, name.String())
-		out = fromRow(row)
+		if err == nil {
+			out = s.read(row)
+		}
 		return err
 	})
 	return out, err
@@ -117,7 +128,7 @@ func (s *Services) List(
 	err = s.store.View(ctx, func(tx *store.Tx) error {
 		rows, err := services.List(tx, prefix(in), last, limit)
 		for _, r := range rows {
-			out = append(out, fromRow(r))
+			out = append(out, s.read(r))
 		}
 		if err != nil {
 			return err
@@ -184,10 +195,7 @@ func (s *Services) Replace(ctx context.Context, want Service, by string) (out Se
 		if err != nil {
 			return err
 		}
-		have, err := s.withDefaults(fromRow(row)) // of older data, where the defaults were not written down
-		if err != nil {
-			return err
-		}
+		have := s.read(row)
 		if want.Version != 0 && want.Version != have.Version {
 			return conflict(want.Name.ID, want.Version, have.Version)
 		}
@@ -496,7 +504,7 @@ func targetsOf(ts []TargetStatus) []Target {
 func (s *Services) Events(
 	ctx context.Context, in resource.Location, cursor int64,
 ) (next func() ([]Service, error), stop func()) {
-	return follow(ctx, s.store, services, prefix(in), cursor, fromRow)
+	return follow(ctx, s.store, services, prefix(in), cursor, s.read)
 }
 
 // RevisionEvents is Events for revisions.

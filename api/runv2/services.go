@@ -145,8 +145,8 @@ func (s *Server) UpdateService(ctx context.Context, r *runpb.UpdateServiceReques
 	return s.write(ctx, want, p, r.GetValidateOnly(), s.Services.Replace)
 }
 
-// keep carries over the annotations of v1's that v2 does not show. Without them, a read and a write through v2 would
-// make a new revision.
+// keep carries over what v2 does not show: annotations of v1's, and all of a template in which v2 sees no difference.
+// Without that, a read and a write through v2 would make a new revision.
 func keep(want, have *run.Service) {
 	want.Annotations = withSystem(want.Annotations, have.Annotations)
 	want.Template.Annotations = withSystem(want.Template.Annotations, have.Template.Annotations)
