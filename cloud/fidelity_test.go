@@ -32,7 +32,7 @@ func TestFidelity(t *testing.T) {
 		t.Fatal(err)
 	}
 	var head, body strings.Builder
-	head.WriteString("# Fidelity\n\nWhat is served of the methods in Google's discovery documents (`google.golang.org/api`), of each version of an API that has\nany; `go test ./cloud -run Fidelity -update` writes this file from the live routes. While the tests' scripts run with the real\ngcloud and Google's libraries, every answer is held against the same documents, member by member.\n\n| API | methods | served | said to be not implemented | absent |\n|---|---|---|---|---|\n")
+	head.WriteString("# Fidelity\n\nWhat is served of the methods in Google's discovery documents (`google.golang.org/api`), of each version of an API\nthat has any; `go test ./cloud -run Fidelity -update` writes this file from the live routes. While the tests' scripts run\nwith the real gcloud and Google's libraries, every answer is held against the same documents, member by member.\n\n| API | methods | served | said to be not implemented | absent |\n|---|---|---|---|---|\n")
 	all, served := muxes(t, c), 0
 	for _, a := range c.apis() {
 		versions, err := os.ReadDir(filepath.Join(dir, strings.TrimSuffix(a.host, ".googleapis.com")))
@@ -127,7 +127,18 @@ func byResource(methods []*discovery.Method) string {
 	var b strings.Builder
 	for _, resource := range slices.Sorted(maps.Keys(of)) {
 		slices.Sort(of[resource])
-		fmt.Fprintf(&b, "- `%s`: %s\n", resource, strings.Join(of[resource], ", "))
+		line := "- `" + resource + "`:"
+		for i, name := range of[resource] {
+			if i < len(of[resource])-1 {
+				name += ","
+			}
+			if len(line)+1+len(name) > 120 {
+				b.WriteString(line + "\n")
+				line = " "
+			}
+			line += " " + name
+		}
+		b.WriteString(line + "\n")
 	}
 	return b.String()
 }
