@@ -124,35 +124,46 @@ func (e *Engine) tryIdmap() error {
 // plain reports whether layers have nothing but directories on the way to each of the files, and no directory in its
 // place, so that the files can be a layer of their own: over a link in the way that would hide what the link leads to.
 func plain(layers []string, files []File) bool {
+	var roots []int
+	defer func() {
+		for _, fd := range roots {
+			unix.Close(fd)
+		}
+	}()
+	for _, layer := range slices.Backward(layers) {
+		fd, err := unix.Open(layer, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return false // making the overlay says it better
+		}
+		roots = append(roots, fd)
+	}
 	seen := make(map[string]bool)
 	for _, f := range files {
 		for i, c := range f.Path {
-			if dir := f.Path[:i]; c == '/' && i > 0 && !seen[dir] {
-				if seen[dir] = true; fileType(layers, dir) != unix.S_IFDIR && fileType(layers, dir) != 0 {
-					return false
-				}
+			dir := f.Path[:i]
+			if c != '/' || i == 0 || seen[dir] {
+				continue
+			}
+			seen[dir] = true
+			if kind := fileType(roots, dir); kind != unix.S_IFDIR && kind != 0 {
+				return false
 			}
 		}
-		if fileType(layers, f.Path) == unix.S_IFDIR {
+		if fileType(roots, f.Path) == unix.S_IFDIR {
 			return false
 		}
 	}
 	return true
 }
 
-// fileType is the type of what layers have at a path, 0 for nothing. The layers come from anywhere: no link in them is
-// followed.
-func fileType(layers []string, p string) uint32 {
-	for _, layer := range slices.Backward(layers) {
-		root, err := unix.Open(layer, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-		if err != nil {
-			continue // making the overlay says it better
-		}
-		fd, err := unix.Openat2(root, p[1:], &unix.OpenHow{
+// fileType is the type of what layers, the topmost first, have at a path, 0 for nothing. They come from anywhere: no
+// link in them is followed.
+func fileType(layers []int, p string) uint32 {
+	for _, layer := range layers {
+		fd, err := unix.Openat2(layer, p[1:], &unix.OpenHow{
 			Flags:   unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC,
 			Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS,
 		})
-		unix.Close(root)
 		if err != nil {
 			continue // not in this layer, or behind what is no directory there
 		}
