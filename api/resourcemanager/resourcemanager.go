@@ -285,7 +285,7 @@ func (s *Server) ancestryV1(_ context.Context, r *rest.Request) (any, error) {
 }
 
 func (s *Server) operationV1(ctx context.Context, r *rest.Request) (any, error) {
-	_, number, _ := strings.Cut(r.Params["name"], ".")
+	number := strings.TrimPrefix(r.Params["name"], "operations/cp.")
 	for _, p := range s.visible(ctx) {
 		if p.Number == number {
 			return operationOf(p), nil
