@@ -37,7 +37,9 @@ func TestFilters(t *testing.T) {
 		`start_time<"2026-03-02"`: "one", "finish_time>2026-03-01": "one", "finishTime<2030-01-01": "one",
 		`(tags="x") AND (status="WORKING" OR status="QUEUED")`: "", "(status=SUCCESS OR status=WORKING) AND NOT tags=x": "two",
 		`build_id>"one"`: "two", "id<=one": "one",
-		"colour=red": "!", "status": "!", "create_time=soon": "!",
+		"status=(SUCCESS OR CANCELLED)": "one", "tags:(x AND y)": "one",
+		"colour=red": "!", "status": "!", `"status"`: "!", "create_time=soon": "!", "tags=x AND one": "!",
+		strings.Repeat("NOT ", 40) + "tags=x": "!", strings.Repeat("tags=x ", 2000): "!",
 	} {
 		f, err := ParseFilter(filter)
 		var got []string
