@@ -58,6 +58,9 @@ func (s *Builds) Submit(ctx context.Context, in resource.Location, r Request) (o
 		return Build{}, fault.Invalid("source", "an image can't be made of no source")
 	}
 	given := r.Spec.clone()
+	if err := given.checkSubstitutions(); err != nil {
+		return Build{}, err
+	}
 	if r.ID == "" {
 		r.ID = s.newID()
 	}

@@ -31,10 +31,11 @@ type expander struct {
 	loose   bool            // substitutions may be missing or unused
 	dynamic bool            // values may be made of others, and ${NAME} may have a parameter expansion of bash
 	used    map[string]bool // by what was expanded
+	size    int             // bytes of what was expanded
 }
 
 // expand returns the spec with all substitutions in place, and the tags. own are the platform's built-in values, used
-// the substitutions that something else needed.
+// the substitutions that something else needed. The spec's substitutions are checked.
 func (s *Spec) expand(own map[string]string, tags []string, used map[string]bool) (Spec, []string, error) {
 	x := &expander{
 		values:  maps.Clone(own),
@@ -42,29 +43,11 @@ func (s *Spec) expand(own map[string]string, tags []string, used map[string]bool
 		dynamic: s.Options.Dynamic,
 		used:    used,
 	}
-	if len(s.Substitutions) > maxSubstitutions {
-		return Spec{}, nil, fault.Invalid("substitutions", "%d are too many; %d are the most", len(s.Substitutions),
-			maxSubstitutions)
-	}
 	for _, k := range settable {
 		x.values[k] = ""
 	}
 	keys := slices.Sorted(maps.Keys(s.Substitutions))
-	for _, k := range keys {
-		v := s.Substitutions[k]
-		switch {
-		case slices.Contains(fixed, k):
-			return Spec{}, nil, fault.Invalid("substitutions", "key %q is set by Cloud Build and can't be given", k)
-		case !slices.Contains(settable, k) && !substitutionKey().MatchString(k):
-			return Spec{}, nil,
-				fault.Invalid("substitutions",
-					"key %.100q must start with '_' and consist of upper-case letters, digits and '_'", k)
-		case len(v) > maxValue || !utf8.ValidString(v) || strings.Contains(v, "\x00"):
-			return Spec{}, nil,
-				fault.Invalid("substitutions", "the value of %q must be text of at most %d bytes", k, maxValue)
-		}
-		x.values[k] = v
-	}
+	maps.Copy(x.values, s.Substitutions)
 	if x.dynamic {
 		if err := x.evaluate(keys); err != nil {
 			return Spec{}, nil, err
@@ -85,6 +68,26 @@ func (s *Spec) expand(own map[string]string, tags []string, used map[string]bool
 		out.Substitutions[k] = x.values[k]
 	}
 	return out, tags, nil
+}
+
+// checkSubstitutions refuses substitutions that can't be given, before anything is made of them.
+func (s *Spec) checkSubstitutions() error {
+	if len(s.Substitutions) > maxSubstitutions {
+		return fault.Invalid("substitutions", "%d are too many; %d are the most", len(s.Substitutions), maxSubstitutions)
+	}
+	for _, k := range slices.Sorted(maps.Keys(s.Substitutions)) {
+		v := s.Substitutions[k]
+		switch {
+		case slices.Contains(fixed, k):
+			return fault.Invalid("substitutions", "key %q is set by Cloud Build and can't be given", k)
+		case !slices.Contains(settable, k) && !substitutionKey().MatchString(k):
+			return fault.Invalid("substitutions",
+				"key %.100q must start with '_' and consist of upper-case letters, digits and '_'", k)
+		case len(v) > maxValue || !utf8.ValidString(v) || strings.Contains(v, "\x00"):
+			return fault.Invalid("substitutions", "the value of %q must be text of at most %d bytes", k, maxValue)
+		}
+	}
+	return nil
 }
 
 // Literal is a substitution's value that stands for itself where values are made of others: a text from outside, say.
@@ -145,6 +148,9 @@ func first(errs ...error) error {
 // A name without "_" that is not built in is refused however loose the build is, by itself; with an expansion of bash
 // behind it, it is the shell's (Cloud Build's reference, "Substituting variable values").
 func (x *expander) text(field, s string) (string, error) {
+	if x.size > maxExpanded {
+		return "", fault.Invalid(field, "the expanded build is longer than %d MiB", maxExpanded>>20)
+	}
 	var missing error
 	out, err := expandText(s, x.dynamic, func(name, operation string) (string, bool) {
 		v, ok := x.values[name]
@@ -172,6 +178,7 @@ func (x *expander) text(field, s string) (string, error) {
 	if err != nil {
 		err = fault.Invalid(field, "%v", err)
 	}
+	x.size += len(out)
 	return out, first(missing, err)
 }
 
@@ -220,6 +227,7 @@ func (x *expander) spec(in *Spec, tags []string) (Spec, []string, error) {
 			for _, k := range slices.Sorted(maps.Keys(x.values)) {
 				x.used[k] = true
 				t.Env = append([]string{k + "=" + x.values[k]}, t.Env...)
+				x.size += len(t.Env[0])
 			}
 		}
 	}
@@ -253,8 +261,16 @@ func expandText(s string, dynamic bool, value func(name, operation string) (stri
 		}
 		var operation string
 		if braced {
-			end, err := closing(s)
-			if err != nil || !dynamic && (end > 0 || name[0] == '#') {
+			end := 0
+			if dynamic {
+				var err error
+				if end, err = closing(s); err != nil {
+					return "", err
+				}
+			} else if name[0] == '#' || !strings.HasPrefix(s, "}") {
+				end = -1
+			}
+			if end < 0 {
 				out.WriteString(found)
 				continue
 			}
@@ -274,13 +290,25 @@ func expandText(s string, dynamic bool, value func(name, operation string) (stri
 			}
 			found = v
 		}
-		if out.WriteString(found); out.Len() > 1<<20 {
-			return "", errors.New("the expanded text is longer than 1 MiB")
+		if out.WriteString(found); out.Len() > maxText {
+			return "", errLong
 		}
 	}
 }
 
-// closing returns where the brace that was opened before s is closed.
+// Limits of an expanded text, and of all texts of a build together, in bytes.
+const (
+	maxText     = 1 << 20
+	maxExpanded = 8 << 20
+)
+
+var (
+	errLong = errors.New("the expanded text is longer than 1 MiB")
+	errDeep = errors.New("it is nested too deep")
+)
+
+// closing returns where the brace that was opened before s is closed, or -1. Looking no deeper than maxNesting keeps a
+// text of open braces from being read once for each of them.
 func closing(s string) (int, error) {
 	depth := 1
 	for i := 0; i < len(s); i++ {
@@ -288,7 +316,9 @@ func closing(s string) (int, error) {
 		case s[i] == '\\':
 			i++
 		case strings.HasPrefix(s[i:], "${"):
-			depth++
+			if depth++; depth > maxNesting+1 {
+				return 0, errDeep
+			}
 			i++
 		case s[i] == '}':
 			if depth--; depth == 0 {
@@ -296,7 +326,7 @@ func closing(s string) (int, error) {
 			}
 		}
 	}
-	return 0, errors.New("no end")
+	return -1, nil
 }
 
 // maxNesting bounds ${_A:-${_B:-…}}.
@@ -320,7 +350,7 @@ func operate(v, op string, word func(string) (string, error)) (string, error) {
 		return "", errors.New("bad substitution")
 	}
 	if strings.Count(op, "${") > maxNesting {
-		return "", errors.New("it is nested too deep")
+		return "", errDeep
 	}
 	if op == "" {
 		return v, nil
@@ -343,11 +373,8 @@ func operate(v, op string, word func(string) (string, error)) (string, error) {
 	case op[0] == ':':
 		return slice(v, op[1:])
 	case op[0] == '%' || op[0] == '#':
-		longest := strings.HasPrefix(op[1:], op[:1])
-		pattern, err := word(strings.TrimPrefix(op[1:], op[:1]))
-		if !longest {
-			pattern, err = word(op[1:])
-		}
+		rest, longest := strings.CutPrefix(op[1:], op[:1])
+		pattern, err := word(rest)
 		if err != nil {
 			return "", err
 		}
@@ -405,7 +432,17 @@ func slice(v, op string) (string, error) {
 	return string(r[start:min(end, len(r))]), nil
 }
 
-// glob translates a pattern of the shell into a regular expression.
+// matcher compiles a pattern of the shell between two regular expressions.
+func matcher(before, pattern, after string) (*regexp.Regexp, error) {
+	if len(pattern) <= maxValue {
+		if re, err := regexp.Compile(before + glob(pattern) + after); err == nil {
+			return re, nil
+		}
+	}
+	return nil, errors.New("the pattern can't be used")
+}
+
+// glob translates a pattern of the shell into a regular expression, whose first match is the shortest.
 func glob(pattern string) string {
 	var out strings.Builder
 	out.WriteString("(?s:")
@@ -413,7 +450,7 @@ func glob(pattern string) string {
 		r, n := utf8.DecodeRuneInString(pattern[i:])
 		switch r {
 		case '*':
-			out.WriteString(".*")
+			out.WriteString(".*?")
 		case '?':
 			out.WriteString(".")
 		case '\\':
@@ -454,29 +491,29 @@ func bracket(p string) (set string, size int, ok bool) {
 	return set, end + 1, inner != "" && err == nil
 }
 
-// trim removes the shortest or longest prefix or suffix of v that a pattern matches.
+// trim removes the shortest or longest prefix or suffix of v that a pattern matches. It reads v once.
 func trim(v, pattern string, suffix, longest bool) (string, error) {
-	re, err := regexp.Compile("^" + glob(pattern) + "$")
-	if err != nil || len(v) > maxValue {
-		return "", errors.New("the pattern can't be used")
+	before, after := "^", ""
+	switch {
+	case suffix && longest:
+		before, after = "^(?s:(.*?))", "$"
+	case suffix:
+		before, after = "^(?s:(.*))", "$"
 	}
-	var cuts []int // where what matches ends or starts
-	for i := range v {
-		cuts = append(cuts, i)
+	re, err := matcher(before, pattern, after)
+	if err != nil {
+		return "", err
 	}
-	cuts = append(cuts, len(v))
-	if suffix != longest { // the shortest suffix starts last, the longest prefix ends last
-		slices.Reverse(cuts)
-	}
-	for _, i := range cuts {
-		if suffix && re.MatchString(v[i:]) {
-			return v[:i], nil
+	if suffix {
+		if m := re.FindStringSubmatch(v); m != nil {
+			return m[1], nil
 		}
-		if !suffix && re.MatchString(v[:i]) {
-			return v[i:], nil
-		}
+		return v, nil
 	}
-	return v, nil
+	if longest {
+		re.Longest()
+	}
+	return strings.TrimPrefix(v, re.FindString(v)), nil
 }
 
 // replace is ${v/pattern/text} with its forms "//", "/#" and "/%".
@@ -506,12 +543,15 @@ func replace(v, op string, word func(string) (string, error)) (string, error) {
 	if err != nil || pattern == "" {
 		return v, err
 	}
-	re, err := regexp.Compile(before + glob(pattern) + after)
+	re, err := matcher(before, pattern, after)
 	if err != nil {
-		return "", errors.New("the pattern can't be used")
+		return "", err
 	}
 	re.Longest()
 	if all {
+		if len(re.FindAllStringIndex(v, -1))*len(text) > maxText {
+			return "", errLong
+		}
 		return re.ReplaceAllLiteralString(v, text), nil
 	}
 	if at := re.FindStringIndex(v); at != nil {
