@@ -52,6 +52,7 @@ type Build struct {
 	Account  string // e-mail address of the service account that it runs as
 	Creator  string // e-mail address of who asked for it
 	Timeout  time.Duration
+	Usual    bool   // no timeout was given: it is the usual one, which the steps' own may exceed
 	LogsIn   string // bucket of the log object
 	LogsDir  string // directory in it, "" or with a slash at its end
 	Started  time.Time

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -20,10 +21,16 @@ type fakeSteps struct {
 	run   func(ctx context.Context, log io.Writer, report func(int, builds.StepStatus)) error
 	made  map[string]string // digest by image
 	files map[string]string
+	read  string // all of the source
 }
 
-func (f *fakeSteps) Open(context.Context, builds.Build, io.ReadSeeker, int64) (builds.Workspace, error) {
-	return f, nil
+func (f *fakeSteps) Open(_ context.Context, _ builds.Build, source io.ReadSeeker, _ int64) (builds.Workspace, error) {
+	if source == nil {
+		return f, nil
+	}
+	text, err := io.ReadAll(source)
+	f.read = string(text)
+	return f, err
 }
 
 func (f *fakeSteps) Run(ctx context.Context, log io.Writer, report func(int, builds.StepStatus)) error {
@@ -135,7 +142,9 @@ func TestEndsOfSteps(t *testing.T) {
 		},
 		"objects": {steps: fakeSteps{files: map[string]string{"a.txt": "x"}}, change: func(r *builds.Request) {
 			r.Spec.Objects = builds.Objects{Location: "gs://b/d", Paths: []string{"a.txt"}}
-		}, status: builds.Success, log: ".json\nDONE\n", pushed: "b/d/a.txt"},
+		}, status: builds.Success, pushed: "b/d/a.txt", log: "1 total artifacts uploaded to gs://b/d\n" +
+			"Uploading manifest artifacts-b001.json\n" +
+			"Artifact manifest located at gs://b/d/artifacts-b001.json\nDONE\n"},
 		"no such file": {change: func(r *builds.Request) {
 			r.Spec.Objects = builds.Objects{Location: "gs://b/d", Paths: []string{"a.txt"}}
 		}, status: builds.Failure, detail: `no file of the workspace matches "a.txt"`},
@@ -188,6 +197,60 @@ func TestEndsOfSteps(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// The hashes that a build asks for are those of its whole source, and its manifest has each object with its MD5, in
+// base64 twice as Cloud Build has it.
+func TestProvenance(t *testing.T) {
+	p := newPlatform(t)
+	steps := &fakeSteps{files: map[string]string{"a.txt": "x", "d/b.txt": "y"}}
+	stop := p.runSteps(steps)
+	defer stop()
+	b := p.end(p.submit(func(r *builds.Request) {
+		r.Source = builds.Source{Bucket: "b", Object: "o"}
+		r.Spec.Options.Hashes = []string{"MD5", "SHA256"}
+		r.Spec.Objects = builds.Objects{Location: "gs://b/d", Paths: []string{"a.txt", "d/b.txt"}}
+	}))
+	var got []string
+	for _, h := range b.Hashes {
+		got = append(got, fmt.Sprintf("%s %x", h.Kind, h.Value))
+	}
+	const (
+		md5 = "adcdbd79a8d84175c229b192aadc02f2" // of "zip"
+		sha = "4a70fe9aa6436e02c2dea340fbd1e352e4ef2d8ce6ca52ad25d4b95471fc8bf2"
+	)
+	if want := []string{"MD5 " + md5, "SHA256 " + sha}; !slices.Equal(got, want) || steps.read != "zip" {
+		t.Errorf("the hashes are %q, want %q; the steps have %q", got, want, steps.read)
+	}
+	line := `{"location":"gs://b/d/%s.txt#1","file_hash":[{"file_hash":[{"type":2,"value":"%s"}]}]}` + "\n"
+	want := fmt.Sprintf(line, "a", "bmRUa1lTYU1nRFQxeUZaT0ZWeG5wZz09") +
+		fmt.Sprintf(line, "b", "UVZLUWRwV1VSZzR1U0ZraWtFODBYUT09")
+	at := "b/d/artifacts-" + b.Name.ID + ".json"
+	if p.pushed[at] != want || b.Manifest != "gs://"+at || b.Objects != 2 ||
+		!b.Uploaded.Finished.After(b.Uploaded.Started) {
+		t.Errorf("%s has %s; %d objects, %v", b.Manifest, p.pushed[at], b.Objects, b.Uploaded)
+	}
+}
+
+// A build whose steps may take longer than the usual time may be asked for again.
+func TestAgainWithoutATimeout(t *testing.T) {
+	p := newPlatform(t)
+	slow := builds.Spec{Steps: []builds.Step{{Name: "ubuntu", Timeout: 2 * builds.DefaultTimeout}}}
+	stop := p.runSteps(&fakeSteps{})
+	defer stop()
+	b := p.end(p.submit(func(r *builds.Request) { r.Spec = slow }))
+	r, err := b.Again()
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := p.end(p.submit(func(n *builds.Request) { n.Spec, n.Timeout = r.Spec, r.Timeout }))
+	if again.Timeout != builds.DefaultTimeout {
+		t.Errorf("it has %v", again.Timeout)
+	}
+	limited := p.end(p.submit(func(r *builds.Request) { r.Timeout = 90 * time.Second }))
+	if r, err := limited.Again(); err != nil || r.Timeout != 90*time.Second {
+		t.Errorf("%v, %v", r.Timeout, err)
 	}
 }
 

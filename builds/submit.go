@@ -45,7 +45,7 @@ type Approval struct {
 func (s *Builds) Submit(ctx context.Context, in resource.Location, r Request) (out Build, err error) {
 	defer fault.Wrap(&err, "builds.Submit(%s)", in)
 	limit := r.Timeout // of each step; none where the build has only the usual one
-	if r.Timeout == 0 {
+	if limit == 0 {
 		r.Timeout = DefaultTimeout
 	}
 	if r.Timeout < 0 || r.Timeout > MaxTimeout {
@@ -72,6 +72,7 @@ func (s *Builds) Submit(ctx context.Context, in resource.Location, r Request) (o
 		Creator: r.Creator,
 		Trigger: r.Trigger,
 		Timeout: r.Timeout,
+		Usual:   limit == 0,
 		LogsIn:  r.LogsIn,
 		Given:   given,
 		Tags:    r.Tags,
@@ -187,14 +188,18 @@ func (b *Build) Again() (Request, error) {
 	if !b.Status.Terminal() {
 		return Request{}, fault.New(fault.FailedPrecondition, "Build %s has not ended.", b.Name.ID)
 	}
-	return Request{
+	r := Request{
 		Spec:          b.Given.clone(),
 		Source:        b.Source,
 		Trigger:       b.Trigger,
 		Tags:          slices.Clone(b.Tags),
 		Timeout:       b.Timeout,
 		NeedsApproval: b.Approval != nil,
-	}, nil
+	}
+	if b.Usual {
+		r.Timeout = 0
+	}
+	return r, nil
 }
 
 // Approve decides on a build that waits for an approval. It fails with FailedPrecondition on one that does not.
