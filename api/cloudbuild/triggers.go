@@ -2,18 +2,16 @@ package cloudbuild
 
 import (
 	"context"
-	"strings"
 
 	"cloud.google.com/go/cloudbuild/apiv1/v2/cloudbuildpb"
 	"cloud.google.com/go/longrunning/autogen/longrunningpb"
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"giggle/api/guard"
 	"giggle/builds/trigger"
 	"giggle/fault"
 	"giggle/resource"
+	"giggle/rest"
 )
 
 // triggerName reads which trigger a request means: its name, or a project and an id, which mean the location global. A
@@ -166,7 +164,7 @@ func (s *Server) UpdateBuildTrigger(
 			if err != nil {
 				return err
 			}
-			if err := applyMask(have, r.GetTrigger(), paths); err != nil {
+			if err := rest.Overlay(have, r.GetTrigger(), paths); err != nil {
 				return err
 			}
 			if want, err = toTrigger(have); err != nil {
@@ -188,56 +186,6 @@ func (s *Server) UpdateBuildTrigger(
 		return nil, err
 	}
 	return fromTrigger(&t)
-}
-
-// applyMask copies the fields that a mask names, each alone: the mask trigger_template.branch_name leaves the
-// repository's name be. "*" means all.
-func applyMask(to, from *cloudbuildpb.BuildTrigger, paths []string) error {
-	for _, path := range paths {
-		if path == "*" {
-			proto.Reset(to)
-			proto.Merge(to, from)
-			continue
-		}
-		if !copyField(to.ProtoReflect(), from.ProtoReflect(), strings.Split(path, ".")) {
-			return fault.Invalid("updateMask", "a trigger has no field %.100q", path)
-		}
-	}
-	return nil
-}
-
-// copyField copies the field at a path of names, in either spelling, from one message to another of its kind. It
-// returns false where there is none.
-func copyField(to, from protoreflect.Message, path []string) bool {
-	d := to.Descriptor().Fields().ByName(protoreflect.Name(path[0]))
-	if d == nil {
-		d = to.Descriptor().Fields().ByJSONName(path[0])
-	}
-	rest := path[1:]
-	switch {
-	case d == nil:
-		return false
-	case len(rest) == 0:
-		if from.Has(d) {
-			to.Set(d, from.Get(d))
-		} else {
-			to.Clear(d)
-		}
-		return true
-	case d.IsMap() && d.MapKey().Kind() == protoreflect.StringKind && len(rest) == 1:
-		key := protoreflect.ValueOfString(rest[0]).MapKey()
-		if given := from.Get(d).Map(); given.Has(key) {
-			to.Mutable(d).Map().Set(key, given.Get(key))
-		} else if to.Has(d) {
-			to.Mutable(d).Map().Clear(key)
-		}
-		return true
-	case d.Message() == nil || d.IsList() || d.IsMap():
-		return false
-	case !to.Has(d) && !from.Has(d): // there is nothing to be cleared
-		return copyField(to.NewField(d).Message(), from.Get(d).Message(), rest)
-	}
-	return copyField(to.Mutable(d).Message(), from.Get(d).Message(), rest)
 }
 
 // DeleteBuildTrigger removes a trigger.

@@ -1,12 +1,6 @@
 package runv2
 
 import (
-	"errors"
-	"strings"
-
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoreflect"
-
 	"giggle/fault"
 	"giggle/run"
 )
@@ -17,45 +11,6 @@ var output = []string{
 	"observedGeneration",
 	"terminalCondition", "conditions", "latestReadyRevision", "latestCreatedRevision", "trafficStatuses", "uri",
 	"satisfiesPzs", "reconciling", "threatDetectionEnabled",
-}
-
-// overlay copies the fields that a mask names from one message to another of its kind
-// (https://google.aip.dev/134: a field that is named and not set is cleared).
-func overlay(to, from proto.Message, paths []string) error {
-	for _, path := range paths {
-		if path == "*" {
-			name := to.ProtoReflect().Descriptor().Fields().ByName("name")
-			kept := to.ProtoReflect().Get(name)
-			proto.Reset(to)
-			proto.Merge(to, from)
-			to.ProtoReflect().Set(name, kept)
-			continue
-		}
-		if err := copyField(to.ProtoReflect(), from.ProtoReflect(), strings.Split(path, ".")); err != nil {
-			return fault.Invalid("updateMask", "%.100q: %v", path, err)
-		}
-	}
-	return nil
-}
-
-func copyField(to, from protoreflect.Message, path []string) error {
-	f := to.Descriptor().Fields().ByName(protoreflect.Name(path[0]))
-	if f == nil {
-		f = to.Descriptor().Fields().ByJSONName(path[0])
-	}
-	switch {
-	case f == nil:
-		return errors.New("there is no such field")
-	case len(path) == 1 && !from.Has(f):
-		to.Clear(f)
-		return nil
-	case len(path) == 1:
-		to.Set(f, from.Get(f))
-		return nil
-	case f.Message() == nil || f.IsList() || f.IsMap():
-		return errors.New("what is below a list, a map or a value can't be named")
-	}
-	return copyField(to.Mutable(f).Message(), from.Get(f).Message(), path[1:])
 }
 
 // fieldNames is what google.cloud.run.v2 calls the fields of the model.

@@ -10,6 +10,7 @@ import (
 	"giggle/api/guard"
 	"giggle/fault"
 	"giggle/resource"
+	"giggle/rest"
 	"giggle/run"
 )
 
@@ -129,7 +130,7 @@ func (s *Server) UpdateService(ctx context.Context, r *runpb.UpdateServiceReques
 	given := r.GetService()
 	if paths := r.GetUpdateMask().GetPaths(); len(paths) > 0 && !missing {
 		base := toProto(&have, p)
-		if err := overlay(base, given, paths); err != nil {
+		if err := rest.Overlay(base, given, paths); err != nil {
 			return nil, err
 		}
 		base.Etag, given = given.GetEtag(), base
