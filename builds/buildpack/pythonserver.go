@@ -7,8 +7,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/BurntSushi/toml"
-
 	"giggle/fault"
 )
 
@@ -182,10 +180,7 @@ func readPyproject(src string) (p pyproject, err error) {
 	if err != nil {
 		return p, err
 	}
-	if _, err := toml.Decode(text, &p); err != nil {
-		return p, fault.New(fault.InvalidArgument, "pyproject.toml is not valid: %v.", err)
-	}
-	return p, nil
+	return p, decodeTOML("pyproject.toml", text, &p)
 }
 
 // script is the command of the only script, or of the one that is called "start"; nil for none. It is called as its
