@@ -283,8 +283,12 @@ func resolves(src, name string) bool {
 // variable is a name that an environment can hold.
 var variable = regexp.MustCompile(`^[A-Za-z0-9_@./-]{1,100}$`)
 
-// maxVariables bounds what of package.json is in an image's environment.
-const maxVariables = 100
+// maxVariables and maxPrefix bound what of package.json is in an image's environment: how many members, and how long
+// the names of those around one are together, each of which is kept as long as what is in it is read.
+const (
+	maxVariables = 100
+	maxPrefix    = 1000
+)
 
 // npmEnv is the environment that npm gives a script (https://docs.npmjs.com/cli/v10/using-npm/scripts#environment), for
 // a program that is started without npm around it; nil for no script.
@@ -310,6 +314,9 @@ func npmEnv(script, packageJSON string) []string {
 
 // packageEnv is a part of package.json as npm has it in the environment: the names of nested members joined by "_".
 func packageEnv(prefix string, members map[string]any) []string {
+	if len(prefix) > maxPrefix {
+		return nil
+	}
 	var out []string
 	for _, name := range slices.Sorted(maps.Keys(members)) {
 		if !variable.MatchString(name) || len(out) >= maxVariables {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -245,6 +246,18 @@ func TestNPMEnv(t *testing.T) {
 	}
 	if got := npmEnv("x", many+"}}"); len(got) > 200 {
 		t.Errorf("a long package.json makes %d variables", len(got))
+	}
+	const depth = 5000
+	deep := strings.Repeat(`{"`+strings.Repeat("n", 100)+`":`, depth) + `"here"` + strings.Repeat("}", depth)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	got = npmEnv("x", `{"version":"1","config":`+deep+`}`)
+	runtime.ReadMemStats(&after)
+	if took := after.TotalAlloc - before.TotalAlloc; took > 64<<20 {
+		t.Errorf("a deep package.json takes %d MiB", took>>20)
+	}
+	if !slices.Contains(got, "npm_package_version=1") || strings.Contains(strings.Join(got, " "), "here") {
+		t.Errorf("a deep package.json makes %.500q", got)
 	}
 }
 
