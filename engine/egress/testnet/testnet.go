@@ -13,6 +13,7 @@ import (
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"github.com/vishvananda/netlink"
+	vnetns "github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
 	"giggle/engine/netns"
@@ -67,8 +68,7 @@ func New(mtu int, outside ...netip.Addr) (_ *Net, err error) {
 		})
 	}
 	if err == nil {
-		err = errors.Join(n.Machine.Do(func() error { return carries("eth0") }),
-			n.Outside.Do(func() error { return carries("machine") }))
+		err = errors.Join(carries(n.Machine, "eth0"), carries(n.Outside, "machine"))
 	}
 	if err != nil {
 		return nil, errors.Join(err, n.Close())
@@ -76,16 +76,32 @@ func New(mtu int, outside ...netip.Addr) (_ *Net, err error) {
 	return n, nil
 }
 
-// carries waits until a device of the calling thread's namespace passes packets on, which takes the kernel a while.
-func carries(device string) error {
-	for range 1000 {
-		link, err := netlink.LinkByName(device)
-		if err != nil || link.Attrs().OperState == netlink.OperUp {
-			return err
-		}
-		time.Sleep(time.Millisecond)
+// carries waits until the kernel says that a device of a namespace passes packets on.
+func carries(ns *netns.Namespace, device string) error {
+	done, updates := make(chan struct{}), make(chan netlink.LinkUpdate, 64)
+	defer close(done)
+	at := vnetns.NsHandle(ns.Fd())
+	err := netlink.LinkSubscribeWithOptions(updates, done, netlink.LinkSubscribeOptions{
+		Namespace:    &at,
+		ListExisting: true,
+	})
+	if err != nil {
+		return err
 	}
-	return errors.New(device + " did not come up")
+	timeout := time.After(10 * time.Second)
+	for {
+		select {
+		case u, ok := <-updates:
+			if !ok {
+				return errors.New("the kernel no longer says what becomes of " + device)
+			}
+			if a := u.Attrs(); a.Name == device && a.OperState == netlink.OperUp {
+				return nil
+			}
+		case <-timeout:
+			return errors.New(device + " did not come up")
+		}
+	}
 }
 
 // up gives a device of the calling thread's namespace addresses and starts it.
