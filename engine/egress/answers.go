@@ -28,6 +28,25 @@ var (
 	prohibited = unreachable{13, 1}
 )
 
+// isICMPError reports whether a message says what became of another packet. Nobody answers those (RFC 1122, 3.2.2;
+// RFC 4443, 2.4).
+func isICMPError(protocol byte, message []byte) bool {
+	switch {
+	case len(message) == 0:
+		return false
+	case protocol == unix.IPPROTO_ICMPV6:
+		return message[0] < 128
+	case protocol != unix.IPPROTO_ICMP:
+		return false
+	}
+	switch header.ICMPv4Type(message[0]) {
+	case header.ICMPv4DstUnreachable, header.ICMPv4SrcQuench, header.ICMPv4Redirect, header.ICMPv4TimeExceeded,
+		header.ICMPv4ParamProblem:
+		return true
+	}
+	return false
+}
+
 // message is the ICMP message with as much of the packet as is needed to know whose it is.
 func (why unreachable) message(b []byte) []byte {
 	quoted := b[:min(len(b), mostQuoted)]

@@ -217,8 +217,9 @@ func (l *Link) wait() {
 	if packets == nil {
 		return // closed
 	}
+	var err error
 	if !l.r.inUserspace() {
-		if err := l.r.start(); err != nil && l.r.cfg.Path != Kernel && denied(err) {
+		if err = l.r.start(); denied(err) && l.r.cfg.Path != Kernel {
 			l.r.fallBack(err)
 		}
 	}
@@ -226,7 +227,10 @@ func (l *Link) wait() {
 		l.serve(packets)
 		return
 	}
-	if err := l.connect(packets); err != nil && !l.isEnded() {
+	if err == nil {
+		err = l.connect(packets)
+	}
+	if err != nil && !l.isEnded() {
 		l.r.cfg.Log.Error("connect a container with the outside", "err", err)
 	}
 	// Only now: it takes the kernel a while to take a device away, and the packets are on their way already.
@@ -235,21 +239,20 @@ func (l *Link) wait() {
 	}
 }
 
-// serve passes packets on in userspace until the link is closed.
+// serve has packets passed on in userspace until the link is closed, which waits for the end of that.
 func (l *Link) serve(packets [][]byte) {
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	if l.ended {
-		l.mu.Unlock()
 		return
 	}
 	user, err := newUserspace(l)
-	l.user = user
-	l.mu.Unlock()
 	if err != nil {
 		l.r.cfg.Log.Error("connect a container with the outside", "err", err)
 		return
 	}
-	user.serve(packets)
+	l.user = user
+	user.works.Go(func() { user.serve(packets) })
 }
 
 func (l *Link) isEnded() bool {
@@ -258,12 +261,9 @@ func (l *Link) isEnded() bool {
 	return l.ended
 }
 
-// connect makes the veth pair and sends the packets that have come so far through it.
+// connect makes the veth pair and sends the packets that have come so far through it. The router must be started.
 func (l *Link) connect(packets [][]byte) (err error) {
 	r := l.r
-	if err := r.start(); err != nil {
-		return err
-	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.ended {

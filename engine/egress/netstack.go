@@ -46,8 +46,7 @@ func (w *wire) WritePackets(packets stack.PacketBufferList) (int, tcpip.Error) {
 }
 
 // newNetstack returns a stack that sends by write. Claim is asked for each new connection whether it may be made, with
-// nil, and then takes it, or hears by one without a conn
-// that it came to nothing.
+// nil, and then takes it, or hears by one without a conn that it came to nothing.
 func newNetstack(write func(parts ...[]byte), claim func(flowKey, *accepted) bool) (*netstack, error) {
 	s := stack.New(stack.Options{
 		NetworkProtocols: []stack.NetworkProtocolFactory{

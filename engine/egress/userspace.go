@@ -57,9 +57,9 @@ type flowKey struct {
 // flow is a connection, or a socket for datagrams.
 type flow struct {
 	key      flowKey
-	conn     net.Conn // to the outside, nil while it is made; guarded by the way's lock
-	accepted chan *accepted
-	used     atomic.Int64 // when the instance last sent a datagram, in ns
+	conn     net.Conn       // to the outside, nil while it is made; guarded by the way's lock
+	accepted chan *accepted // one at most
+	used     atomic.Int64   // when the instance last sent a datagram, in ns
 }
 
 // newUserspace makes the way out behind a link's device.
@@ -135,6 +135,7 @@ func (u *userspace) packet(b []byte) {
 	case p.protocol == unix.IPPROTO_UDP && len(rest) >= udpHeader:
 		u.datagram(flowKey{p.protocol, binary.BigEndian.Uint16(rest), to}, b, rest)
 	case p.protocol == unix.IPPROTO_TCP, p.protocol == unix.IPPROTO_UDP: // a fragment
+	case isICMPError(p.protocol, rest): // about an answer that came too late: nobody else can use it
 	default:
 		u.refuse(b, Drop{To: to, Protocol: protocolName(p.protocol), Unsupported: true})
 	}
@@ -190,6 +191,13 @@ func (u *userspace) leave(f *flow) {
 		_ = f.conn.Close() // it was closed with care where that mattered
 	}
 	u.mu.Unlock()
+	select {
+	case a := <-f.accepted: // too late, or the next one of the same ports
+		if a.conn != nil {
+			a.abort()
+		}
+	default:
+	}
 	u.l.r.giveSocket()
 	u.works.Done()
 }
@@ -351,7 +359,8 @@ func (u *userspace) answers(f *flow, conn *net.UDPConn, first []byte) {
 		case errors.Is(err, os.ErrDeadlineExceeded): // unless the instance has sent something meanwhile
 		case err != nil:
 			return
-		case errors.Is(failed, unix.ECONNREFUSED), errors.Is(failed, unix.EHOSTUNREACH), errors.Is(failed, unix.ENETUNREACH):
+		case errors.Is(failed, unix.ECONNREFUSED), errors.Is(failed, unix.EHOSTUNREACH),
+			errors.Is(failed, unix.ENETUNREACH):
 			u.failed(first, failed)
 			last = time.Now()
 		case failed != nil:
