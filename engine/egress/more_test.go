@@ -49,18 +49,7 @@ func testSpoofedSources(t *testing.T, path egress.Path) {
 	}
 	send := func(from netip.Addr) {
 		t.Helper()
-		p := udp(from, public4, 98)
-		err := a.Do(func() error {
-			fd, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
-			if err != nil {
-				return err
-			}
-			defer unix.Close(fd)
-			return unix.Sendto(fd, p, 0, &unix.SockaddrInet4{Addr: public4.As4()})
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
+		sendRaw(t, a, unix.IPPROTO_RAW, public4, udp(from, public4, 98))
 	}
 	seen := listenUDP(t, w.Outside, netip.AddrPortFrom(public4, 98))
 	for _, from := range []netip.Addr{ownB, public4, lan, netip.MustParseAddr("127.0.0.1")} {
@@ -69,6 +58,22 @@ func testSpoofedSources(t *testing.T, path egress.Path) {
 	send(ownA)
 	if n := seen(); n != 1 {
 		t.Errorf("%d packets arrived, want only the one with the instance's own address", n)
+	}
+}
+
+// sendRaw sends what follows the header of IPv4, or with IPPROTO_RAW that, too.
+func sendRaw(t *testing.T, ns *netns.Namespace, protocol int, to netip.Addr, p []byte) {
+	t.Helper()
+	err := ns.Do(func() error {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, protocol)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		return unix.Sendto(fd, p, 0, &unix.SockaddrInet4{Addr: to.As4()})
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 

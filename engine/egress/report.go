@@ -45,8 +45,8 @@ func (d Drop) String() string {
 		to = d.To.Addr().String()
 	}
 	if d.Unsupported {
-		return fmt.Sprintf("Egress to %s (%s) was refused: on this machine the platform passes only TCP and UDP on, in "+
-			"userspace (`giggle doctor` says why).", to, d.Protocol)
+		return fmt.Sprintf("Egress to %s (%s) was refused: on this machine the platform passes only TCP and UDP on, "+
+			"in userspace (`giggle doctor` says why).", to, d.Protocol)
 	}
 	if d.Crowded {
 		return fmt.Sprintf("Egress to %s (%s) was refused: the instance has too many connections to the outside open.",

@@ -205,26 +205,12 @@ func testReset(t *testing.T, path egress.Path) {
 func TestUserspaceRefusesICMP(t *testing.T) {
 	w := newWorld(t, egress.Config{Path: egress.Userspace})
 	ns, _ := w.instance(t)
-	send := func(to netip.Addr, message []byte) {
-		t.Helper()
-		err := ns.Do(func() error {
-			fd, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_ICMP)
-			if err != nil {
-				return err
-			}
-			defer unix.Close(fd)
-			return unix.Sendto(fd, message, 0, &unix.SockaddrInet4{Addr: to.As4()})
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
 	refused := func(to netip.Addr) egress.Drop {
 		return egress.Drop{To: netip.AddrPortFrom(to, 0), Protocol: "ICMP", Unsupported: true}
 	}
 	// That a port is closed, which the kernel says of an answer that came too late, nobody need hear of.
-	send(testnet.Machine4, append([]byte{3, 3, 0xfc, 0xfc, 0, 0, 0, 0}, make([]byte, 28)...))
-	send(public4, []byte{8, 0, 0xf7, 0xff, 0, 0, 0, 0})
+	sendRaw(t, ns, unix.IPPROTO_ICMP, testnet.Machine4, append([]byte{3, 3, 0xfc, 0xfc, 0, 0, 0, 0}, make([]byte, 28)...))
+	sendRaw(t, ns, unix.IPPROTO_ICMP, public4, []byte{8, 0, 0xf7, 0xff, 0, 0, 0, 0})
 	d := refused(public4)
 	wait(t, "a report", func() bool { return w.dropped(d) })
 	if w.dropped(refused(testnet.Machine4)) {
