@@ -173,7 +173,9 @@ func (b *Builder) cCompiler() (oci.Image, error) {
 	img, err := b.cfg.Mirror.Get(CgoImage)
 	if fault.Is(err, fault.NotFound) {
 		return img, fault.New(fault.FailedPrecondition,
-			"The program needs cgo, and there is no C compiler: the image %s is missing on this machine. Run `make images` in Giggle's repository to make it, or build without C by --set-build-env-vars CGO_ENABLED=0.", CgoImage)
+			"The program needs cgo, and there is no C compiler: the image %s is missing on this machine. Run "+
+				"`make images` in Giggle's repository to make it, or build without C by --set-build-env-vars CGO_ENABLED=0.",
+			CgoImage)
 	}
 	return img, err
 }

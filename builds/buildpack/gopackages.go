@@ -176,7 +176,8 @@ func target(src, buildable string, have goPackages) (string, error) {
 	case len(mains) == 1:
 		return "./" + mains[0], nil
 	case len(mains) == 0:
-		return "", fault.New(fault.InvalidArgument, "No package main was found in the source for Linux: there is nothing to run.")
+		return "", fault.New(fault.InvalidArgument,
+			"No package main was found in the source for Linux: there is nothing to run.")
 	default:
 		return "", fault.New(fault.InvalidArgument,
 			"The source has several programs: %s. Choose one with --set-build-env-vars GOOGLE_BUILDABLE=./%s.",

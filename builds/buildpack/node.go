@@ -201,7 +201,8 @@ func nodeEntry(src string, m manifest, env map[string]string) (command []string,
 	case env["GOOGLE_FUNCTION_TARGET"] != "":
 		if !has(src, nodeFramework) {
 			return nil, "", fault.New(fault.InvalidArgument,
-				"A function is served by the Functions Framework: add @google-cloud/functions-framework to the dependencies of package.json.")
+				"A function is served by the Functions Framework: add @google-cloud/functions-framework to the "+
+					"dependencies of package.json.")
 		}
 		return []string{"node", nodeFramework}, "", nil
 	case serveSSR(m) != "":
@@ -220,12 +221,14 @@ func nodeEntry(src string, m manifest, env map[string]string) (command []string,
 		return []string{"node", m.Main}, "", nil
 	case m.Main != "":
 		return nil, "", fault.New(fault.InvalidArgument,
-			"\"main\" of package.json is %.200q, which neither the source has nor its build has made. Is the script \"build\" the one that makes it?", m.Main)
+			"\"main\" of package.json is %.200q, which neither the source has nor its build has made. Is the script "+
+				"\"build\" the one that makes it?", m.Main)
 	case has(src, "index.js"):
 		return []string{"node", "index.js"}, "", nil
 	}
 	return nil, "", fault.New(fault.InvalidArgument,
-		"Nothing says how the program is started, and there is no server.js and no index.js: add a script \"start\" to package.json, or a Procfile, or set GOOGLE_ENTRYPOINT.")
+		"Nothing says how the program is started, and there is no server.js and no index.js: add a script "+
+			"\"start\" to package.json, or a Procfile, or set GOOGLE_ENTRYPOINT.")
 }
 
 // nodeFramework is the server of functions (https://github.com/GoogleCloudPlatform/functions-framework-nodejs).
@@ -357,7 +360,8 @@ func skipHint(m manifest, env map[string]string, tail []string) string {
 	if asked || own || len(buildCommands(m, env)) == 0 || npmHint(tail) != "" {
 		return ""
 	}
-	return "\nWhere it was the script \"build\" that failed: --set-build-env-vars GOOGLE_NODE_RUN_SCRIPTS= leaves it out."
+	return "\nWhere it was the script \"build\" that failed: --set-build-env-vars " +
+		"GOOGLE_NODE_RUN_SCRIPTS= leaves it out."
 }
 
 // npmHint says what to do about failures that are not in the user's code.

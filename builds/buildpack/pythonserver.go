@@ -14,7 +14,8 @@ import (
 type pythonServer struct {
 	command []string
 	env     []string
-	// needs is the package that the command is of, where the source does not require it: Google's buildpacks install it.
+	// needs is the package that the command is of, where the source does not require it: Google's buildpacks install
+	// it.
 	needs string
 	// install is whether needs is of use: there is an application for it.
 	install bool
@@ -84,7 +85,8 @@ func serverOf(src string, env map[string]string) (pythonServer, error) {
 		file = "app.py"
 	case !adk:
 		return pythonServer{}, fault.New(fault.InvalidArgument,
-			"Nothing says how the program is started: there is no main.py and no app.py. Add a Procfile, or set GOOGLE_ENTRYPOINT.")
+			"Nothing says how the program is started: there is no main.py and no app.py. Add a Procfile, or "+
+				"set GOOGLE_ENTRYPOINT.")
 	}
 	module := strings.TrimSuffix(file, ".py") + ":app"
 	for _, s := range pythonServers {
@@ -103,8 +105,10 @@ func serverOf(src string, env map[string]string) (pythonServer, error) {
 
 // An application object for a web server, and a program that starts one by itself, as lines of a Python file.
 var (
-	hasApp     = regexp.MustCompile(`(?m)^(app\b\s*(:[^=\n]*)?=|(async\s+)?def\s+app\b|class\s+app\b|from\s+\S+\s+import\s.*\bapp\b)`)
-	runsItself = regexp.MustCompile(`(?m)^if\s*\(?\s*(__name__\s*==\s*['"]__main__['"]|['"]__main__['"]\s*==\s*__name__)`)
+	hasApp = regexp.MustCompile(
+		`(?m)^(app\b\s*(:[^=\n]*)?=|(async\s+)?def\s+app\b|class\s+app\b|from\s+\S+\s+import\s.*\bapp\b)`)
+	runsItself = regexp.MustCompile(
+		`(?m)^if\s*\(?\s*(__name__\s*==\s*['"]__main__['"]|['"]__main__['"]\s*==\s*__name__)`)
 )
 
 // functionsFramework is the server of a function (https://github.com/GoogleCloudPlatform/functions-framework-python).
@@ -125,7 +129,9 @@ func (s pythonServer) installed(packages string, say func(string, ...any)) (pyth
 	command := strings.Join(s.command, " ")
 	if s.script == "" {
 		return s, fault.New(fault.InvalidArgument,
-			"Nothing would serve: the source is run by %q, and %s is in no requirement of its own nor to be had here. Add %[2]s, or another server (uvicorn, streamlit), to requirements.txt, or say in a Procfile or by GOOGLE_ENTRYPOINT what serves.",
+			"Nothing would serve: the source is run by %q, and %s is in no requirement of its own nor to be had "+
+				"here. Add %[2]s, or another server (uvicorn, streamlit), to requirements.txt, or say in a Procfile or by "+
+				"GOOGLE_ENTRYPOINT what serves.",
 			command, s.needs)
 	}
 	say("Running %q by itself: at Google it would be %q, and %s is not installed here.", s.script, command, s.needs)
@@ -196,8 +202,8 @@ func (p pyproject) script() []string {
 		if m == nil {
 			continue
 		}
-		return []string{"python3", "-c", "import sys; sys.path[0:1] = ['', 'src']; import " + m[1] + " as m; sys.argv[0] = '" +
-			path.Base(strings.ReplaceAll(name, "'", "")) + "'; sys.exit(m." + m[2] + "())"}
+		return []string{"python3", "-c", "import sys; sys.path[0:1] = ['', 'src']; import " + m[1] +
+			" as m; sys.argv[0] = '" + path.Base(strings.ReplaceAll(name, "'", "")) + "'; sys.exit(m." + m[2] + "())"}
 	}
 	return nil
 }

@@ -41,8 +41,8 @@ func decodeTOML(name, text string, into any) error {
 	return nil
 }
 
-// isModest reports whether a document keeps to the bounds. Each part of a name has a sign of its own, and its path is no
-// longer than the names of its table, of all that it is in, and its own.
+// isModest reports whether a document keeps to the bounds. Each part of a name has a sign of its own, and its path is
+// no longer than the names of its table, of all that it is in, and its own.
 func isModest(text string) bool {
 	text = tomlText.ReplaceAllStringFunc(text, func(s string) string {
 		if s[0] == '#' || strings.HasPrefix(s, `"""`) || strings.HasPrefix(s, `'''`) {
