@@ -366,7 +366,9 @@ func (r Request) options(proxies []string) map[string]string {
 	}
 	// https://docs.docker.com/build/buildkit/frontend/ and frontend/dockerui/attr.go in BuildKit.
 	for key, value := range map[string]string{
-		"force-network-mode": r.Network, "add-hosts": strings.Join(r.Hosts, ","), "ulimit": strings.Join(r.Ulimits, ","),
+		"force-network-mode": r.Network,
+		"add-hosts":          strings.Join(r.Hosts, ","),
+		"ulimit":             strings.Join(r.Ulimits, ","),
 	} {
 		if value != "" {
 			out[key] = value
@@ -465,8 +467,8 @@ func (p *project) explain(out *failure, err error) error {
 	}
 	if unreached.MatchString(last) && !p.b.cfg.Online() {
 		return fault.New(fault.FailedPrecondition,
-			"%s. Builds reach nothing outside of the platform: start it with egress (`giggle up --egress=public`), on a "+
-				"machine with a network, or put the file into the source and COPY it", last)
+			"%s. Builds reach nothing outside of the platform: start it with egress (`giggle up --egress=public`), on "+
+				"a machine with a network, or put the file into the source and COPY it", last)
 	}
 	return fault.New(fault.FailedPrecondition, "%s", last)
 }
