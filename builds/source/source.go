@@ -132,8 +132,8 @@ func (x *extractor) name(s string) (string, error) {
 	return clean, nil
 }
 
-// local is a name below the directory, cleaned and without its leading slash: "" for the directory, and false for a name
-// that leads out of it or that no file can have.
+// local is a name below the directory, cleaned and without its leading slash: "" for the directory, and false for a
+// name that leads out of it or that no file can have.
 func local(s string) (string, bool) {
 	clean := path.Clean(strings.TrimLeft(s, "/"))
 	if clean == "." {
