@@ -186,8 +186,8 @@ func (r Reference) Name() string {
 
 // HowToBring says how an image of another registry comes to this platform.
 func HowToBring(reference string) string {
-	return fmt.Sprintf("`sudo giggle images pull %[1]s` brings it from its registry, and `sudo giggle images add %[1]s FILE` from a file.",
-		reference)
+	return fmt.Sprintf("`sudo giggle images pull %[1]s` brings it from its registry, and "+
+		"`sudo giggle images add %[1]s FILE` from a file.", reference)
 }
 
 // ParseReference reads "HOST/PROJECT/REPOSITORY/IMAGE" with ":TAG", "@DIGEST", both or neither. It fails with
@@ -200,8 +200,8 @@ func ParseReference(s string) (Reference, error) {
 	registry, ok := ParseHost(host)
 	if !ok {
 		return Reference{}, fault.New(fault.NotFound,
-			"'%s' is not in this platform's Artifact Registry, whose images are LOCATION%s/PROJECT/REPOSITORY/IMAGE. %s", s,
-			hostSuffix, HowToBring(s))
+			"'%s' is not in this platform's Artifact Registry, whose images are "+
+				"LOCATION%s/PROJECT/REPOSITORY/IMAGE. %s", s, hostSuffix, HowToBring(s))
 	}
 	r := Reference{Tag: "latest", host: registry}
 	rest, digest, pinned := strings.Cut(rest, "@")
