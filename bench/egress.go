@@ -187,7 +187,8 @@ func egressLatency(path egress.Path) func(context.Context, *run) error {
 			}
 			return s.quantile(0.5) * 1000, ctx.Err()
 		}
-		return r.beside(egressName(path, "latency"), "µs", only(path, "≤ 100 µs above a plain veth with NAT"), o, pingPong,
+		goal := only(path, "≤ 100 µs above a plain veth with NAT")
+		return r.beside(egressName(path, "latency"), "µs", goal, o, pingPong,
 			func(value, base float64) bool { return value <= base+100 })
 	}
 }
