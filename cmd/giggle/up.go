@@ -74,8 +74,8 @@ func (p *program) cloudFlags(c *cobra.Command, f *cloudFlags) {
 		"what containers and builds reach of the outside: off, public (addresses of the internet), all (private ones and\n"+
 			"this machine's, too); auto is public while this machine has a default route (GIGGLE_EGRESS)")
 	fl.StringVar(&f.egressPath, "egress-path", string(egress.Auto),
-		"by which means: kernel (veth devices and nftables rules), userspace (TCP and UDP by the platform's own sockets,\n"+
-			"slower); auto is kernel where this machine lets the platform make such")
+		"by which means: kernel (veth devices and nftables rules), userspace (TCP and UDP by the platform's own\n"+
+			"sockets, slower); auto is kernel where this machine lets the platform make such")
 	fl.StringSliceVar(&f.allow, "egress-allow", nil,
 		"CIDR[:PORT] that containers reach besides, such as 192.168.1.7:5432 or 10.1.0.0/16; may be repeated")
 	fl.StringVar(&f.pulls.pull, "pull", cmp.Or(p.getenv("GIGGLE_PULL"), "auto"),
