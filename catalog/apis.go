@@ -114,6 +114,7 @@ var apis = []API{
 	{
 		Host:      "sqladmin.googleapis.com",
 		Title:     "Cloud SQL Admin API",
+		Parts:     []string{"sql-component.googleapis.com"},
 		Roles:     []string{"cloudsql."},
 		Agents:    []string{"gcp-sa-cloud-sql"},
 		Scopes:    map[string]Access{"sqlservice.admin": Full, "sqlservice.login": Read},
@@ -122,6 +123,7 @@ var apis = []API{
 	{
 		Host:  "storage.googleapis.com",
 		Title: "Cloud Storage API",
+		Parts: []string{"storage-api.googleapis.com", "storage-component.googleapis.com"},
 		Roles: []string{"storage."},
 		Scopes: map[string]Access{
 			"devstorage.full_control": Full,

@@ -16,6 +16,9 @@ type API struct {
 	Host string
 	// Title is what people call it, as `gcloud services list` shows it.
 	Title string
+	// Parts are names in Service Usage that have no methods and are on and off with the API: gcloud 528 wants
+	// sql-component.googleapis.com before it deploys a service with Cloud SQL.
+	Parts []string
 	// Always means that no project can be without it: it can't be disabled.
 	Always bool
 	// Roles are how the names of its predefined roles begin, behind "roles/": "run." stands for all of them. One that
@@ -72,6 +75,14 @@ func Find(host string) (API, bool) {
 		return API{}, false
 	}
 	return apis[i], true
+}
+
+// Switch returns the API that a name in Service Usage turns on and off: its host, or one of its parts.
+func Switch(name string) (API, bool) {
+	if i := slices.IndexFunc(apis, func(a API) bool { return slices.Contains(a.Parts, name) }); i >= 0 {
+		return apis[i], true
+	}
+	return Find(name)
 }
 
 // Hosts returns the names of all APIs, sorted.

@@ -5,6 +5,7 @@
 package projects
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -259,12 +260,12 @@ type Service struct {
 }
 
 func serviceOf(x Project, name string) Service {
-	api, served := catalog.Find(name)
+	api, served := catalog.Switch(name)
 	s := Service{
 		Project: x,
 		Name:    name,
 		Title:   api.Title,
-		Enabled: api.Always || slices.Contains(x.Enabled, name),
+		Enabled: api.Always || slices.Contains(x.Enabled, cmp.Or(api.Host, name)),
 		Served:  served,
 	}
 	if !served {
@@ -293,7 +294,7 @@ var serviceName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,60}\.googleapis\.com$`)
 // checkService fails with NotFound for a name that can't be one of an API of Google's, and for one that is likely a
 // mistyped one of an API that is served here.
 func checkService(name string) error {
-	if _, ok := catalog.Find(name); ok {
+	if _, ok := catalog.Switch(name); ok {
 		return nil
 	}
 	if !serviceName.MatchString(name) {
@@ -334,6 +335,9 @@ func (p *Projects) Services(project string) ([]Service, error) {
 		return nil, err
 	}
 	names := append(catalog.Hosts(), x.Enabled...)
+	for _, api := range catalog.All() {
+		names = append(names, api.Parts...)
+	}
 	slices.Sort(names)
 	var out []Service
 	for _, name := range slices.Compact(names) {
@@ -348,11 +352,14 @@ const maxForeign = 500
 // SetEnabled enables or disables services in a project, all of them or none. It fails with NotFound for a name that is
 // no API's and with FailedPrecondition on disabling what a project can't be without.
 func (p *Projects) SetEnabled(ctx context.Context, project string, enabled bool, names ...string) (Project, error) {
-	for _, n := range names {
+	names = slices.Clone(names)
+	for i, n := range names {
 		if err := checkService(n); err != nil {
 			return Project{}, err
 		}
-		if api, _ := catalog.Find(n); api.Always && !enabled {
+		api, _ := catalog.Switch(n)
+		names[i] = cmp.Or(api.Host, n)
+		if api.Always && !enabled {
 			return Project{}, fault.New(fault.FailedPrecondition,
 				"Service %q can't be disabled: a project could not be managed without it.", n)
 		}

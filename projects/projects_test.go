@@ -108,6 +108,20 @@ func TestServiceNames(t *testing.T) {
 	if s, err := p.Service("giggle", "compute.googleapis.com"); err != nil || s.Enabled {
 		t.Errorf("after it was disabled = %+v, %v", s, err)
 	}
+	for _, on := range []bool{true, false, true} { // a part is on and off with its API
+		if _, err := p.SetEnabled(t.Context(), "giggle", on, "sqladmin.googleapis.com"); err != nil {
+			t.Error(err)
+		}
+		if s, err := p.Service("giggle", "sql-component.googleapis.com"); err != nil || s.Enabled != on || !s.Served {
+			t.Errorf("a part, its API enabled %v = %+v, %v", on, s, err)
+		}
+	}
+	if _, err := p.SetEnabled(t.Context(), "giggle", false, "sql-component.googleapis.com"); err != nil {
+		t.Error(err)
+	}
+	if s, err := p.Service("giggle", "sqladmin.googleapis.com"); err != nil || s.Enabled {
+		t.Errorf("an API whose part is disabled = %+v, %v", s, err)
+	}
 }
 
 // A project that is marked for deletion can't be used, and nothing of it is lost.

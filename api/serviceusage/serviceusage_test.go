@@ -86,14 +86,14 @@ func TestServicesThatAreNotServed(t *testing.T) {
 	w.Call(t, "POST", run+":disable", "{}", 200)
 	for range 2 {
 		op := w.Call(t, "POST", "/v1/projects/giggle/services:batchEnable",
-			`{"serviceIds":["run.googleapis.com","compute.googleapis.com","storage-api.googleapis.com"]}`, 200)
+			`{"serviceIds":["run.googleapis.com","compute.googleapis.com","pubsub.googleapis.com"]}`, 200)
 		response, _ := op["response"].(map[string]any)
 		if got := guardtest.Names(response, "services", "state"); op["done"] != true ||
 			!slices.Equal(got, []string{"ENABLED", "ENABLED", "ENABLED"}) {
 			t.Errorf("batchEnable: %v", op)
 		}
 	}
-	for _, name := range []string{"compute.googleapis.com", "storage-api.googleapis.com"} {
+	for _, name := range []string{"compute.googleapis.com", "pubsub.googleapis.com"} {
 		if n := strings.Count(log.String(), "service="+name); n != 1 {
 			t.Errorf("%s is said %d times: %s", name, n, &log)
 		}
@@ -137,6 +137,9 @@ func TestListByPages(t *testing.T) {
 	w := newWorld(t)
 	w.Call(t, "POST", run+":disable", "{}", 200)
 	all := len(catalog.Hosts())
+	for _, api := range catalog.All() {
+		all += len(api.Parts)
+	}
 	for _, tt := range []struct {
 		filter string
 		want   int
