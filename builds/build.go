@@ -83,8 +83,9 @@ type Hash struct {
 type Source struct {
 	Bucket     string
 	Object     string
-	Generation int64 // 0 for the newest
-	Repo       *Repo // in place of an object
+	Generation int64  // 0 for the newest
+	Fetcher    string // how Cloud Build is to fetch it, GSUTIL or GCS_FETCHER; it is only shown
+	Repo       *Repo  // in place of an object
 }
 
 // Repo is a commit of one of the project's repositories.

@@ -17,6 +17,7 @@ import (
 	"giggle/artifacts"
 	"giggle/blob"
 	"giggle/fault"
+	"giggle/projects"
 	"giggle/resource"
 	"giggle/storage"
 )
@@ -60,18 +61,18 @@ func TestStoredBytesAreThoseOfTheRows(t *testing.T) {
 	const most, logged = 8_000, 50
 	c := newCloudWith(t, func(cfg *Config) { cfg.Quotas = map[string]int{"stored-bytes": most} })
 	ctx := t.Context()
-	projects := []string{"giggle", "other-project"}
-	if _, err := c.projects.Create(ctx, projects[1], "", nil, c.identity.Owner().Member); err != nil {
+	owners := []string{"giggle", "other-project"}
+	if _, err := c.projects.Create(ctx, projects.Project{ID: owners[1]}, c.identity.Owner().Member); err != nil {
 		t.Fatal(err)
 	}
-	for _, p := range projects {
+	for _, p := range owners {
 		if _, err := c.storage.CreateBucket(ctx, storage.Bucket{Name: "bucket-of-" + p, Project: p}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	r := rand.New(rand.NewPCG(3, 4))
 	insert := func() storage.Insert {
-		return storage.Insert{Bucket: "bucket-of-" + projects[r.IntN(2)], Name: fmt.Sprint("o", r.IntN(6))}
+		return storage.Insert{Bucket: "bucket-of-" + owners[r.IntN(2)], Name: fmt.Sprint("o", r.IntN(6))}
 	}
 	content := func() []byte {
 		b := make([]byte, r.IntN(3000))
@@ -82,7 +83,7 @@ func TestStoredBytesAreThoseOfTheRows(t *testing.T) {
 	}
 	image := func() artifacts.Image {
 		return artifacts.Image{
-			Repository: resource.Repository(projects[r.IntN(2)], "europe-north1", fmt.Sprint("r", r.IntN(2))),
+			Repository: resource.Repository(owners[r.IntN(2)], "europe-north1", fmt.Sprint("r", r.IntN(2))),
 			Path:       fmt.Sprint("i", r.IntN(2)),
 		}
 	}
@@ -207,7 +208,7 @@ func TestStoredBytesAreThoseOfTheRows(t *testing.T) {
 		default:
 			t.Fatalf("%s: %v", name, err)
 		}
-		for _, p := range projects {
+		for _, p := range owners {
 			counted, err := c.stored(ctx, p)
 			// a log that has ended is kept
 			if want := storedOf(t, c, p); err != nil || counted != want || counted > most+6*logged {
@@ -246,7 +247,7 @@ func TestProjectAtItsQuota(t *testing.T) {
 	const most = 8 << 20
 	c := newCloudWith(t, func(cfg *Config) { cfg.Quotas = map[string]int{"stored-bytes": most} })
 	ctx := t.Context()
-	if _, err := c.projects.Create(ctx, "other-project", "", nil, c.identity.Owner().Member); err != nil {
+	if _, err := c.projects.Create(ctx, projects.Project{ID: "other-project"}, c.identity.Owner().Member); err != nil {
 		t.Fatal(err)
 	}
 	for _, p := range []string{"giggle", "other-project"} {

@@ -339,7 +339,7 @@ func (c *Cloud) openProjects(ctx context.Context) (err error) {
 	if _, err := c.projects.Get(c.cfg.Project); !fault.Is(err, fault.NotFound) {
 		return err
 	}
-	_, err = c.projects.Create(ctx, c.cfg.Project, "", nil, c.identity.Owner().Member)
+	_, err = c.projects.Create(ctx, projects.Project{ID: c.cfg.Project}, c.identity.Owner().Member)
 	return err
 }
 

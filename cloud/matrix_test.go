@@ -12,6 +12,7 @@ import (
 
 	"giggle/api/guard"
 	"giggle/iam"
+	"giggle/projects"
 	"giggle/storage"
 	"giggle/store"
 )
@@ -151,7 +152,7 @@ func newExample(t *testing.T, c *Cloud, n int) *example {
 		must(err)
 		return token
 	}
-	p, err := c.projects.Create(ctx, x.project, "", nil, "user:maker@giggle.test")
+	p, err := c.projects.Create(ctx, projects.Project{ID: x.project}, "user:maker@giggle.test")
 	must(err)
 	x.account = iam.ComputeAccount(p.Number)
 	_, err = c.storage.CreateBucket(ctx, storage.Bucket{Name: x.bucket, Project: x.project})

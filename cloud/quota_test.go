@@ -19,6 +19,7 @@ import (
 	"giggle/builds/trigger"
 	"giggle/fault"
 	"giggle/iam"
+	"giggle/projects"
 	"giggle/quota"
 	"giggle/resource"
 	"giggle/run"
@@ -41,7 +42,7 @@ func TestQuotas(t *testing.T) {
 			Containers: []run.Container{{Image: "x", Env: []run.EnvVar{{Name: "N", Value: env}}}},
 		}}
 	}
-	if _, err := c.projects.Create(ctx, "keys-project", "", nil, c.identity.Owner().Member); err != nil {
+	if _, err := c.projects.Create(ctx, projects.Project{ID: "keys-project"}, c.identity.Owner().Member); err != nil {
 		t.Fatal(err)
 	}
 	account, err := c.identity.CreateAccount(ctx, "keeper", iam.Account{Project: "keys-project"})
@@ -72,7 +73,7 @@ func TestQuotas(t *testing.T) {
 		remove func(i int) error
 	}{
 		{quota.Projects, 2, func(i int) error {
-			_, err := c.projects.Create(ctx, fmt.Sprintf("project-%d", i), "", nil, c.identity.Owner().Member)
+			_, err := c.projects.Create(ctx, projects.Project{ID: fmt.Sprintf("project-%d", i)}, c.identity.Owner().Member)
 			return err
 		}, nil},
 		{quota.Services, 0, func(i int) error {

@@ -26,6 +26,7 @@ type Condition struct {
 	Title       string // required
 	Description string
 	Expression  string // in IAM's dialect of CEL
+	Location    string // of the expression in some file; it is only shown
 }
 
 // Limits of conditions. That of operators is IAM's (https://cloud.google.com/iam/quotas); IAM does not publish the
@@ -319,6 +320,8 @@ func (c Condition) check() error {
 		return fault.Invalid("policy.bindings.condition.title", "longer than %d bytes", maxTitle)
 	case len(c.Description) > maxConditionDetails:
 		return fault.Invalid("policy.bindings.condition.description", "longer than %d bytes", maxConditionDetails)
+	case len(c.Location) > maxConditionDetails:
+		return fault.Invalid("policy.bindings.condition.location", "longer than %d bytes", maxConditionDetails)
 	}
 	return nil
 }

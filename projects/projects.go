@@ -31,6 +31,7 @@ type Project struct {
 	ID      string // 6 to 30 characters, chosen by its maker
 	Number  string // 12 digits
 	Name    string // for people
+	Parent  string // what its maker says that it is below: "folders/1", "organizations/2"; Giggle has neither
 	Labels  map[string]string
 	Enabled []string // services such as "run.googleapis.com", sorted
 	Created time.Time
@@ -39,12 +40,17 @@ type Project struct {
 
 var projectName = regexp.MustCompile(`^[\p{L}\p{N}'" !-]{4,30}$`)
 
+var parentName = regexp.MustCompile(`^(folders|organizations)/[0-9]{1,25}$`)
+
 // Validate checks what people may choose of a project: its name ("4 to 30 characters. Allowed characters are: lowercase
 // and uppercase letters, numbers, hyphen, single-quote, double-quote, space, and exclamation point") and its labels.
 func (p Project) Validate() error {
 	if !projectName.MatchString(p.Name) {
 		return fault.Invalid("project.name",
 			"%.60q is not 4 to 30 letters, digits, hyphens, quotes, spaces and exclamation points", p.Name)
+	}
+	if p.Parent != "" && !parentName.MatchString(p.Parent) {
+		return fault.Invalid("project.parent", "%.60q is not a folder or an organization by its number", p.Parent)
 	}
 	return resource.CheckLabels(p.Labels, "project.labels")
 }
@@ -126,23 +132,21 @@ func (p *Projects) IDs() []string {
 }
 
 // Create makes a project with everything enabled that a new one has, and with an owner, a member as policies write it.
-// It fails with InvalidArgument on a bad id and with AlreadyExists.
-func (p *Projects) Create(
-	ctx context.Context, id, name string, labels map[string]string, owner string,
-) (_ Project, err error) {
-	defer fault.Wrap(&err, "projects.Create(%s)", id)
+// Of x, the id, the name ("" is the id), the parent and the labels count. It fails with InvalidArgument on a bad id and
+// with AlreadyExists.
+func (p *Projects) Create(ctx context.Context, x Project, owner string) (_ Project, err error) {
+	defer fault.Wrap(&err, "projects.Create(%s)", x.ID)
+	id := x.ID
 	if !resource.ProjectID(id) {
 		return Project{}, fault.Invalid("project.projectId",
 			"%q is not 6 to 30 lower-case letters, digits and hyphens that start with a letter", id)
 	}
-	if name == "" {
-		name = id
-	}
-	x := Project{
+	x = Project{
 		ID:      id,
 		Number:  numberOf(id),
-		Name:    name,
-		Labels:  labels,
+		Name:    cmp.Or(x.Name, id),
+		Parent:  x.Parent,
+		Labels:  x.Labels,
 		Created: p.now().UTC(),
 	}
 	if err := x.Validate(); err != nil {

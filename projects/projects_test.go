@@ -27,14 +27,14 @@ func TestProjectsAndServices(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	x, err := p.Create(t.Context(), "giggle", "", nil, "user:you@giggle.test")
+	x, err := p.Create(t.Context(), projects.Project{ID: "giggle"}, "user:you@giggle.test")
 	if err != nil || len(x.Number) != 12 || len(made) != 1 {
 		t.Fatalf("Create = %+v, %v, hook %v", x, err, made)
 	}
-	if _, err := p.Create(t.Context(), "giggle", "", nil, "user:you@giggle.test"); !fault.Is(err, fault.AlreadyExists) {
+	if _, err := p.Create(t.Context(), projects.Project{ID: "giggle"}, "user:you@giggle.test"); !fault.Is(err, fault.AlreadyExists) {
 		t.Errorf("second Create = %v, want ALREADY_EXISTS", err)
 	}
-	if _, err := p.Create(t.Context(), "X", "", nil, "user:you@giggle.test"); !fault.Is(err, fault.InvalidArgument) {
+	if _, err := p.Create(t.Context(), projects.Project{ID: "X"}, "user:you@giggle.test"); !fault.Is(err, fault.InvalidArgument) {
 		t.Errorf("Create(X) = %v, want INVALID_ARGUMENT", err)
 	}
 	if y, err := p.Get(x.Number); err != nil || y.ID != "giggle" {
@@ -170,7 +170,7 @@ func newProjects(t *testing.T) *projects.Projects {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.Create(t.Context(), "giggle", "", nil, "user:you@giggle.test"); err != nil {
+	if _, err := p.Create(t.Context(), projects.Project{ID: "giggle"}, "user:you@giggle.test"); err != nil {
 		t.Fatal(err)
 	}
 	return p

@@ -88,6 +88,8 @@ func (p *Probe) validate(at fault.Path, l probeLimits) error {
 	}
 	full := p.WithDefaults(DefaultPort)
 	switch {
+	case p.InitialDelay > 0 && l.delay == 0:
+		return invalid(at+ProbeInitialDelay, "this probe takes none")
 	case p.InitialDelay < 0 || p.InitialDelay > l.delay:
 		return invalid(at+ProbeInitialDelay, "must be 0 to %d seconds", l.delay)
 	case p.Period < 0 || p.Period > l.period:

@@ -66,6 +66,9 @@ func fromProto(w *artifactregistrypb.Repository) (artifacts.Repository, error) {
 		Cleanup:       cleanup,
 		CleanupDryRun: w.GetCleanupPolicyDryRun(),
 	}
+	if w.GetDisallowUnspecifiedMode() && w.GetMode() == artifactregistrypb.Repository_MODE_UNSPECIFIED {
+		return r, fault.Invalid("repository.mode", "is missing")
+	}
 	if w.GetFormat() != artifactregistrypb.Repository_FORMAT_UNSPECIFIED {
 		r.Format = artifacts.Format(w.GetFormat().String())
 	}

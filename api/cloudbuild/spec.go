@@ -72,6 +72,9 @@ func ToRequest(w *cloudbuildpb.Build) (builds.Request, error) {
 			return r, fault.Invalid("source.storageSource", "bucket and object are needed")
 		}
 		r.Source = builds.Source{Bucket: s.GetBucket(), Object: s.GetObject(), Generation: s.GetGeneration()}
+		if f := s.GetSourceFetcher(); f != cloudbuildpb.StorageSource_SOURCE_FETCHER_UNSPECIFIED {
+			r.Source.Fetcher = f.String()
+		}
 	}
 	for _, t := range w.GetSteps() {
 		r.Spec.Steps = append(r.Spec.Steps, builds.Step{

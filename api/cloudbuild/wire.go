@@ -42,6 +42,8 @@ func ToProto(b *builds.Build, p resource.Project) *cloudbuildpb.Build {
 			Bucket:     b.Source.Bucket,
 			Object:     b.Source.Object,
 			Generation: b.Source.Generation,
+			SourceFetcher: cloudbuildpb.StorageSource_SourceFetcher(
+				cloudbuildpb.StorageSource_SourceFetcher_value[b.Source.Fetcher]),
 		}
 		w.Source = &cloudbuildpb.Source{Source: &cloudbuildpb.Source_StorageSource{StorageSource: source}}
 		w.SourceProvenance = &cloudbuildpb.SourceProvenance{ResolvedStorageSource: source}

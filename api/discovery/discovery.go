@@ -46,6 +46,7 @@ type Schema struct {
 	Type                 string
 	Format               string
 	Description          string
+	ReadOnly             bool
 	Enum                 []string
 	Properties           map[string]*Schema
 	AdditionalProperties *Schema

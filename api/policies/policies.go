@@ -69,7 +69,7 @@ type condition struct {
 	Expression  string `json:"expression,omitempty"`
 	Title       string `json:"title,omitempty"`
 	Description string `json:"description,omitempty"`
-	Location    string `json:"location,omitempty"` // of the expression in some file: read, and not kept
+	Location    string `json:"location,omitempty"`
 }
 
 // Register adds the routes for one kind of resource.
@@ -166,7 +166,10 @@ func fromWire(w *policy) (iam.Policy, error) {
 		of := iam.Binding{Role: b.Role, Members: b.Members}
 		if c := b.Condition; c != nil {
 			p.Conditional = append(p.Conditional, iam.ConditionalBinding{Binding: of, Condition: iam.Condition{
-				Title: c.Title, Description: c.Description, Expression: c.Expression,
+				Title:       c.Title,
+				Description: c.Description,
+				Expression:  c.Expression,
+				Location:    c.Location,
 			}})
 		} else {
 			p.Bindings = append(p.Bindings, of)
@@ -182,7 +185,10 @@ func toWire(p iam.Policy) *policy {
 	}
 	for _, b := range p.Conditional {
 		w.Bindings = append(w.Bindings, binding{Role: b.Role, Members: b.Members, Condition: &condition{
-			Expression: b.Condition.Expression, Title: b.Condition.Title, Description: b.Condition.Description,
+			Expression:  b.Condition.Expression,
+			Title:       b.Condition.Title,
+			Description: b.Condition.Description,
+			Location:    b.Condition.Location,
 		}})
 	}
 	return w

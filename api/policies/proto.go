@@ -22,7 +22,10 @@ func ToProto(p iam.Policy) (*iampb.Policy, error) {
 	}
 	for _, b := range p.Conditional {
 		out.Bindings = append(out.Bindings, &iampb.Binding{Role: b.Role, Members: b.Members, Condition: &expr.Expr{
-			Expression: b.Condition.Expression, Title: b.Condition.Title, Description: b.Condition.Description,
+			Expression:  b.Condition.Expression,
+			Title:       b.Condition.Title,
+			Description: b.Condition.Description,
+			Location:    b.Condition.Location,
 		}})
 	}
 	return out, nil
@@ -44,7 +47,10 @@ func FromProto(w *iampb.Policy) (iam.Policy, error) {
 		of := iam.Binding{Role: b.GetRole(), Members: b.GetMembers()}
 		if c := b.GetCondition(); c != nil {
 			p.Conditional = append(p.Conditional, iam.ConditionalBinding{Binding: of, Condition: iam.Condition{
-				Title: c.GetTitle(), Description: c.GetDescription(), Expression: c.GetExpression(),
+				Title:       c.GetTitle(),
+				Description: c.GetDescription(),
+				Expression:  c.GetExpression(),
+				Location:    c.GetLocation(),
 			}})
 		} else {
 			p.Bindings = append(p.Bindings, of)

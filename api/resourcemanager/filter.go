@@ -10,8 +10,7 @@ import (
 
 // parseFilter reads the filter of v1 and the query of v3: fields are compared but for case
 // (https://cloud.google.com/resource-manager/reference/rest/v1/projects/list and …/v3/projects/search). A value that
-// stands alone is looked for in the id and the name. There are no folders and organizations, so no project has a
-// parent.
+// stands alone is looked for in the id and the name.
 func parseFilter(s string) (func(projects.Project) bool, error) {
 	return filter.Parse(s, func(c filter.Comparison) (func(projects.Project) bool, error) {
 		get, ok := field(c.Field)
@@ -50,8 +49,12 @@ func field(name string) (func(projects.Project) string, bool) {
 		return func(p projects.Project) string { return p.Number }, true
 	case "lifecyclestate", "state":
 		return state, true
-	case "parent", "parent.id", "parent.type":
-		return func(projects.Project) string { return "" }, true
+	case "parent":
+		return func(p projects.Project) string { return p.Parent }, true
+	case "parent.id":
+		return func(p projects.Project) string { _, id, _ := strings.Cut(p.Parent, "/"); return id }, true
+	case "parent.type":
+		return func(p projects.Project) string { kind, _, _ := strings.Cut(p.Parent, "s/"); return kind }, true
 	}
 	return nil, false
 }

@@ -169,9 +169,9 @@ func (s *Server) visible(ctx context.Context) []projects.Project {
 }
 
 // create makes a project whose maker owns it.
-func (s *Server) create(ctx context.Context, id, name string, labels map[string]string) (projects.Project, error) {
-	audit.Note(ctx, func(e *audit.Event) { e.Project = id })
-	return s.Projects.Create(ctx, id, name, labels, guard.Caller(ctx).Member)
+func (s *Server) create(ctx context.Context, p projects.Project) (projects.Project, error) {
+	audit.Note(ctx, func(e *audit.Event) { e.Project = p.ID })
+	return s.Projects.Create(ctx, p, guard.Caller(ctx).Member)
 }
 
 func projectV1(p projects.Project) map[string]any {
@@ -181,6 +181,9 @@ func projectV1(p projects.Project) map[string]any {
 	}
 	if len(p.Labels) > 0 {
 		out["labels"] = p.Labels
+	}
+	if kind, id, ok := strings.Cut(p.Parent, "/"); ok {
+		out["parent"] = parent{Type: strings.TrimSuffix(kind, "s"), ID: id}
 	}
 	return out
 }
@@ -212,13 +215,22 @@ func (s *Server) createV1(ctx context.Context, r *rest.Request) (any, error) {
 		ProjectID string            `json:"projectId"`
 		Name      string            `json:"name"`
 		Labels    map[string]string `json:"labels"`
-		Parent    json.RawMessage   `json:"parent"`
+		Parent    parent            `json:"parent"`
+		Tags      map[string]string `json:"tags"`
 		readOnly
 	}
 	if err := r.DecodeJSON(&body); err != nil {
 		return nil, err
 	}
-	p, err := s.create(ctx, body.ProjectID, body.Name, body.Labels)
+	if len(body.Tags) > 0 {
+		return nil, fault.NotImplemented("project.tags", "there are no tags of resources")
+	}
+	p, err := s.create(ctx, projects.Project{
+		ID:     body.ProjectID,
+		Name:   body.Name,
+		Parent: body.Parent.name(),
+		Labels: body.Labels,
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -232,12 +244,25 @@ func operationOf(p projects.Project) map[string]any {
 	return map[string]any{"name": "operations/cp." + p.Number, "done": true, "response": response}
 }
 
+// parent is a ResourceId of v1, of what a project is below.
+type parent struct {
+	Type string `json:"type,omitempty"`
+	ID   string `json:"id,omitempty"`
+}
+
+// name is the parent's name in v3, "folders/1".
+func (p parent) name() string {
+	if p == (parent{}) {
+		return ""
+	}
+	return p.Type + "s/" + p.ID
+}
+
 // readOnly is what clients send back of a project that they have read, and can't change.
 type readOnly struct {
 	ProjectNumber          json.RawMessage `json:"projectNumber"`
 	LifecycleState         json.RawMessage `json:"lifecycleState"`
 	CreateTime             json.RawMessage `json:"createTime"`
-	Tags                   json.RawMessage `json:"tags"`
 	ConfiguredCapabilities json.RawMessage `json:"configuredCapabilities"`
 }
 
@@ -247,14 +272,18 @@ func (s *Server) updateV1(ctx context.Context, r *rest.Request) (any, error) {
 		Name      string            `json:"name"`
 		Labels    map[string]string `json:"labels"`
 		ProjectID string            `json:"projectId"`
-		Parent    json.RawMessage   `json:"parent"`
+		Parent    parent            `json:"parent"`
+		Tags      map[string]string `json:"tags"`
 		readOnly
 	}
 	if err := r.DecodeJSON(&body); err != nil {
 		return nil, err
 	}
+	if len(body.Tags) > 0 {
+		return nil, fault.NotImplemented("project.tags", "there are no tags of resources")
+	}
 	p, err := s.Projects.Update(ctx, r.Params["project"], func(p *projects.Project) error {
-		p.Name, p.Labels = body.Name, body.Labels
+		p.Name, p.Parent, p.Labels = body.Name, body.Parent.name(), body.Labels
 		return p.Validate()
 	})
 	if err != nil {
@@ -273,15 +302,18 @@ func (s *Server) undeleteV1(ctx context.Context, r *rest.Request) (any, error) {
 	return struct{}{}, err
 }
 
-// ancestryV1 names a project's ancestors, itself first: there are no folders and organizations.
+// ancestryV1 names a project's ancestors, itself first, and what it is said to be below: Giggle has no folders and
+// organizations.
 func (s *Server) ancestryV1(_ context.Context, r *rest.Request) (any, error) {
 	p, err := s.Projects.Get(r.Params["project"])
 	if err != nil {
 		return nil, err
 	}
-	return map[string]any{"ancestor": []any{
-		map[string]any{"resourceId": map[string]string{"type": "project", "id": p.ID}},
-	}}, nil
+	out := []any{map[string]any{"resourceId": parent{Type: "project", ID: p.ID}}}
+	if kind, id, ok := strings.Cut(p.Parent, "/"); ok {
+		out = append(out, map[string]any{"resourceId": parent{Type: strings.TrimSuffix(kind, "s"), ID: id}})
+	}
+	return map[string]any{"ancestor": out}, nil
 }
 
 func (s *Server) operationV1(ctx context.Context, r *rest.Request) (any, error) {
@@ -302,6 +334,7 @@ func projectV3(p projects.Project) *resourcemanagerpb.Project {
 		DisplayName: p.Name,
 		CreateTime:  timestamppb.New(p.Created),
 		UpdateTime:  timestamppb.New(p.Created),
+		Parent:      p.Parent,
 		Labels:      p.Labels,
 	}
 	if !p.Active() {
@@ -349,7 +382,12 @@ func (s *Server) SearchProjects(
 func (s *Server) CreateProject(
 	ctx context.Context, r *resourcemanagerpb.CreateProjectRequest,
 ) (*longrunningpb.Operation, error) {
-	p, err := s.create(ctx, r.GetProject().GetProjectId(), r.GetProject().GetDisplayName(), r.GetProject().GetLabels())
+	p, err := s.create(ctx, projects.Project{
+		ID:     r.GetProject().GetProjectId(),
+		Name:   r.GetProject().GetDisplayName(),
+		Parent: r.GetProject().GetParent(),
+		Labels: r.GetProject().GetLabels(),
+	})
 	if err != nil {
 		return nil, err
 	}

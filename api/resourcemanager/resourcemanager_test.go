@@ -59,6 +59,9 @@ func TestRefusals(t *testing.T) {
 		{"bad filter", w.Owner, "GET", "/v1/projects?filter=colour:red", "", 400},
 		{"bad query", w.Owner, "GET", "/v3/projects:search?query=name:(x", "", 400},
 		{"no folders", w.Owner, "GET", "/v3/projects?parent=folders/1", "", 405},
+		{"no tags", w.Owner, "POST", "/v1/projects", `{"projectId":"a-new-one","tags":{"1/a":"b"}}`, 405},
+		{"a bad parent", w.Owner, "POST", "/v1/projects", `{"projectId":"a-new-one","parent":{"type":"project","id":"giggle"}}`, 400},
+		{"a bad parent v3", w.Owner, "POST", "/v3/projects", `{"projectId":"a-new-one","parent":"folders/../x"}`, 400},
 		{"short id", w.Owner, "POST", "/v1/projects", `{"projectId":"five5"}`, 400},
 		{"upper case", w.Owner, "POST", "/v1/projects", `{"projectId":"Giggles-Two"}`, 400},
 		{"path", w.Owner, "POST", "/v3/projects", `{"projectId":"../giggle"}`, 400},
@@ -187,7 +190,7 @@ func TestPolicies(t *testing.T) {
 // As `gcloud projects list --filter` sends it, and as people write it for v1 and v3.
 func TestFilters(t *testing.T) {
 	w := newWorld(t)
-	w.Call(t, "POST", "/v1/projects", `{"projectId":"h3-prod","name":"Howl Three","labels":{"env":"prod"}}`, 200)
+	w.Call(t, "POST", "/v1/projects", `{"projectId":"h3-prod","name":"Howl Three","labels":{"env":"prod"},"parent":{"type":"folder","id":"12"}}`, 200)
 	number := w.Call(t, "GET", "/v1/projects/h3-prod", "", 200)["projectNumber"].(string)
 	w.Call(t, "POST", "/v1/projects", `{"projectId":"gone-one"}`, 200)
 	w.Call(t, "DELETE", "/v1/projects/gone-one", "", 200)
@@ -205,6 +208,9 @@ func TestFilters(t *testing.T) {
 		"labels.env:*":                                  "h3-prod",
 		"labels.env!=prod AND lifecycleState:ACTIVE":    "another-project giggle",
 		"parent.id=1":                                   "",
+		"parent.id=12":                                  "h3-prod",
+		"parent=folders/12":                             "h3-prod",
+		"parent.type:folder":                            "h3-prod",
 		"parent.type:organization":                      "",
 		"projectId:h3* AND lifecycleState:ACTIVE":       "h3-prod",
 		"projectId:(giggle h3-prod)":                    "giggle h3-prod",

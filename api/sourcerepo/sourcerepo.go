@@ -105,10 +105,13 @@ func (s *Server) create(ctx context.Context, r *rest.Request) (any, error) {
 		Size          json.RawMessage `json:"size"`
 		URL           json.RawMessage `json:"url"`
 		MirrorConfig  json.RawMessage `json:"mirrorConfig"`
-		PubsubConfigs json.RawMessage `json:"pubsubConfigs"`
+		PubsubConfigs map[string]any  `json:"pubsubConfigs"`
 	}
 	if err := r.DecodeJSON(&body); err != nil {
 		return nil, err
+	}
+	if len(body.PubsubConfigs) > 0 {
+		return nil, fault.NotImplemented("repo.pubsubConfigs", "there are no topics to publish to")
 	}
 	project, err := s.Project(r.Params["project"])
 	if err != nil {

@@ -39,6 +39,7 @@ type condition struct {
 	Title       string `json:"title,omitempty"`
 	Description string `json:"description,omitempty"`
 	Expression  string `json:"expression,omitempty"`
+	Location    string `json:"location,omitempty"`
 }
 
 func policyToWire(bucket string, p iam.Policy) policy {

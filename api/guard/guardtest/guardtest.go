@@ -23,8 +23,8 @@ import (
 	"giggle/api/guard"
 	"giggle/fault"
 	"giggle/iam"
-	"giggle/logging/audit"
 	"giggle/projects"
+	"giggle/logging/audit"
 	"giggle/resource"
 	"giggle/rest"
 	"giggle/store"
@@ -81,7 +81,7 @@ func New(t testing.TB, governed ...iam.Governed) *World {
 	}
 	w.Pages = resource.NewPages(w.IAM.PageKey(), time.Now)
 	for id, p := range map[string]*projects.Project{"giggle": &w.Project, "another-project": &w.Other} {
-		if *p, err = w.Projects.Create(t.Context(), id, "", nil, w.IAM.Owner().Member); err != nil {
+		if *p, err = w.Projects.Create(t.Context(), projects.Project{ID: id}, w.IAM.Owner().Member); err != nil {
 			t.Fatal(err)
 		}
 	}
