@@ -44,6 +44,24 @@ type Approval struct {
 // the path of the field, before anything runs.
 func (s *Builds) Submit(ctx context.Context, in resource.Location, r Request) (out Build, err error) {
 	defer fault.Wrap(&err, "builds.Submit(%s)", in)
+	if r.ID == "" {
+		r.ID = s.newID()
+	}
+	b, err := r.build(ctx, in)
+	if err != nil {
+		return Build{}, err
+	}
+	return s.open(ctx, b)
+}
+
+// Check fails as Submit does, and nothing is queued.
+func (r Request) Check(ctx context.Context, in resource.Location) error {
+	_, err := r.build(ctx, in)
+	return err
+}
+
+// build is the build that a request comes to.
+func (r Request) build(ctx context.Context, in resource.Location) (Build, error) {
 	limit := r.Timeout // of each step; none where the build has only the usual one
 	if limit == 0 {
 		r.Timeout = DefaultTimeout
@@ -60,9 +78,6 @@ func (s *Builds) Submit(ctx context.Context, in resource.Location, r Request) (o
 	given := r.Spec.clone()
 	if err := given.checkSubstitutions(); err != nil {
 		return Build{}, err
-	}
-	if r.ID == "" {
-		r.ID = s.newID()
 	}
 	b := Build{
 		Name:    resource.Build(in.Project, in.Location, r.ID),
@@ -115,7 +130,7 @@ func (s *Builds) Submit(ctx context.Context, in resource.Location, r Request) (o
 	if r.NeedsApproval {
 		b.Status, b.Approval = Pending, &Approval{}
 	}
-	return s.open(ctx, b)
+	return b, nil
 }
 
 // placeLog says where the log goes: to the user's bucket, else to the platform's own. CLOUD_LOGGING_ONLY keeps the log
@@ -156,9 +171,6 @@ func (b *Build) LogsEntries() bool {
 // Refuse records a build that could not begin, as a failure with a reason: what asked for it is not there to be told.
 func (s *Builds) Refuse(ctx context.Context, in resource.Location, r Request, why string) (out Build, err error) {
 	defer fault.Wrap(&err, "builds.Refuse(%s)", in)
-	if r.ID == "" {
-		r.ID = s.newID()
-	}
 	b := Build{
 		Name:    resource.Build(in.Project, in.Location, r.ID),
 		Project: in.Project,

@@ -44,6 +44,7 @@ var configs = []struct{ name, yaml, want, refused string }{
 	{name: "a merge of several", yaml: "steps: [{<<: [{name: u}, {name: v, args: [a]}]}]", want: "u [a]"},
 	{name: "a merge of a text", yaml: "steps: [{<<: x, name: u}]", refused: "to merge"},
 	{name: "a merge of substitutions", yaml: "steps: [{name: u, args: [$_A]}]\nsubstitutions: {<<: {_A: a}}", want: "u [a]"},
+	{name: "a substitution without a value", yaml: "steps: [{name: u, args: [b$_A]}]\nsubstitutions:\n  _A:\n", want: "u [b]"},
 	{name: "merges of merges", yaml: bomb(), refused: "build configuration"},
 	{name: "an anchor of its own", yaml: "x-args: &a [x]\nsteps: [{name: u, args: *a}]", refused: "x-args"},
 	// The fields of https://cloudbuild.googleapis.com/$discovery/rest?version=v1 that the message has not.

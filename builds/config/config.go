@@ -266,6 +266,10 @@ func (r *reader) field(n *yaml.Node, d protoreflect.FieldDescriptor, path string
 		}
 		out := make(map[string]any)
 		for _, p := range pairs {
+			if p.value.Kind == yaml.ScalarNode && kind(p.value) == "!!null" && d.MapValue().Kind() == protoreflect.StringKind {
+				out[p.key] = "" // a substitution that whoever starts the build gives
+				continue
+			}
 			if out[p.key], err = r.one(p.value, d.MapValue(), join(path, clip(p.key)), depth+1); err != nil {
 				return nil, err
 			}
