@@ -1,7 +1,9 @@
 package run
 
 import (
+	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"giggle/fault"
@@ -177,7 +179,24 @@ const (
 	mostMemory = 32 << 30
 )
 
-// Limits of https://cloud.google.com/run/docs/configuring/services/memory-limits and …/cpu.
+const (
+	mi int64 = 1 << 20
+	gi int64 = 1 << 30
+)
+
+// memoryOf is how much memory goes with how many millicores, from each row's up to the next row's
+// (https://cloud.google.com/run/docs/configuring/services/cpu and …/memory-limits).
+var memoryOf = []struct{ cpu, least, most int64 }{
+	{0, 128 * mi, 512 * mi},
+	{500, 128 * mi, gi},
+	{1000, 128 * mi, 4 * gi},
+	{2000, 128 * mi, 8 * gi},
+	{4000, 2 * gi, 16 * gi},
+	{6000, 4 * gi, 24 * gi},
+	{8000, 4 * gi, 32 * gi},
+}
+
+// validateResources checks CPU and memory and what they go together with.
 func (c *Container) validateResources(i int, t *Template) error {
 	cpu, err := MilliCPU(c.CPU)
 	if err != nil {
@@ -193,7 +212,6 @@ func (c *Container) validateResources(i int, t *Template) error {
 	if memory == 0 {
 		memory = 512 << 20
 	}
-	const mi, gi = int64(1) << 20, int64(1) << 30
 	topCPU, topMemory := t.most()
 	if cpu < 80 || cpu > topCPU || cpu > 1000 && cpu%1000 != 0 || cpu == 3000 || cpu == 5000 || cpu == 7000 {
 		return invalid(FieldCPU.At(i),
@@ -208,14 +226,29 @@ func (c *Container) validateResources(i int, t *Template) error {
 			"Invalid value specified for container resources limits: memory: %s. Must be 128Mi to %dGi", c.Memory,
 			topMemory>>30)
 	}
-	for _, x := range []struct{ memory, cpu int64 }{{24 * gi, 8000}, {16 * gi, 6000}, {8 * gi, 4000}, {4 * gi, 2000},
-		{gi, 1000}, {512 * mi, 500}} {
-		if memory > x.memory && cpu < x.cpu {
-			return invalid(FieldMemory.At(i), "For %s of memory at least %d.%03d cores are needed; set the cpu limit",
-				c.Memory, x.cpu/1000, x.cpu%1000)
+	row := memoryOf[0]
+	for _, r := range memoryOf {
+		if cpu >= r.cpu {
+			row = r
 		}
 	}
+	if cpu >= mostCPU {
+		row.most = topMemory
+	}
+	if memory < row.least || memory > row.most {
+		return invalid(FieldMemory.At(i),
+			"Invalid value specified for container memory. For %s CPU, memory must be between %s and %s inclusive.",
+			strconv.FormatFloat(float64(cpu)/1000, 'f', -1, 64), size(row.least), size(row.most))
+	}
 	return nil
+}
+
+// size is a quantity of bytes as Kubernetes writes it: "512Mi".
+func size(n int64) string {
+	if n%gi == 0 {
+		return fmt.Sprintf("%dGi", n/gi)
+	}
+	return fmt.Sprintf("%dMi", n/mi)
 }
 
 func (s *Service) validateTraffic() error {
