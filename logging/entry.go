@@ -117,7 +117,7 @@ func (e Entry) MarshalJSON() ([]byte, error) {
 		JSONPayload:  e.JSON,
 		ProtoPayload: e.Proto,
 		HTTPRequest:  wireOf(e.Request),
-		Trace:        traceName(e.Project, e.Trace),
+		Trace:        TraceName(e.Project, e.Trace),
 		SpanID:       e.Span,
 		TraceSampled: e.Sampled,
 		Source:       e.Source,

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// traceName is a trace's full name. What an application wrote may be one already.
-func traceName(project, trace string) string {
+// TraceName is a trace's full name. What an application wrote may be one already.
+func TraceName(project, trace string) string {
 	if trace == "" || strings.Contains(trace, "/") {
 		return trace
 	}
