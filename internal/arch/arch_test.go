@@ -29,7 +29,7 @@ var layers = []struct {
 	{"wire", []string{"edge", "shell", "api", "artifacts/registry", "vertex/registry", "builds/modproxy",
 		"builds/npmproxy", "git/githttp"}},
 	{"composition", []string{"cloud", "bench/demo", "bench"}},
-	{"command", []string{"cmd/giggle", "hack/builder", "hack/images", "hack/roles", "test/llama", "test/ocilayout"}},
+	{"command", []string{"cmd/giggle", "hack/builder", "hack/configs", "hack/images", "hack/roles", "test/llama", "test/ocilayout"}},
 }
 
 // sideways are the imports inside a layer that are meant, each with its reason.

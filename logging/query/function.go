@@ -186,7 +186,7 @@ func searched(s string) []string {
 
 // tokens are the words of a text in lower case.
 func tokens(s string) []string {
-	return strings.FieldsFunc(strings.ToLower(s), func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) && r != '_' })
+	return strings.FieldsFunc(strings.ToLower(s), func(r rune) bool { return !inWord(r) })
 }
 
 func (s search) match(e *entry) bool {
@@ -216,9 +216,10 @@ func (s search) match(e *entry) bool {
 
 func (search) bound(*Bounds) {}
 
+func inWord(r rune) bool { return unicode.IsLetter(r) || unicode.IsDigit(r) || r == '_' }
+
 // hasWord reports whether a text has a word that is not a part of a longer one.
 func hasWord(text, word string) bool {
-	part := func(r rune) bool { return unicode.IsLetter(r) || unicode.IsDigit(r) || r == '_' }
 	for from := 0; ; {
 		i := strings.Index(text[from:], word)
 		if i < 0 || word == "" {
@@ -227,7 +228,7 @@ func hasWord(text, word string) bool {
 		i += from
 		before, _ := utf8.DecodeLastRuneInString(text[:i])
 		after, _ := utf8.DecodeRuneInString(text[i+len(word):])
-		if !part(before) && !part(after) {
+		if !inWord(before) && !inWord(after) {
 			return true
 		}
 		from = i + 1

@@ -1,8 +1,8 @@
-// Package query is the Logging query language (https://cloud.google.com/logging/docs/view/logging-query-language): which
-// entries are wanted.
+// Package query is the Logging query language: which entries are wanted
+// (https://cloud.google.com/logging/docs/view/logging-query-language).
 //
-// Parse reads a query into a tree of comparisons whose fields are resolved and whose values are converted, so that Match
-// only compares. Bounds are what a log can leave out without looking at entries.
+// Parse reads a query into a tree of comparisons whose fields are resolved and whose values are converted, so that
+// Match only compares. Bounds are what a log can leave out without looking at entries.
 package query
 
 import (
