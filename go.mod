@@ -8,6 +8,7 @@ require (
 	cloud.google.com/go/cloudbuild v1.37.0
 	cloud.google.com/go/compute/metadata v0.10.0
 	cloud.google.com/go/iam v1.15.1
+	cloud.google.com/go/logging v1.21.0
 	cloud.google.com/go/longrunning v1.5.0
 	cloud.google.com/go/policytroubleshooter v1.18.1
 	cloud.google.com/go/resourcemanager v1.18.1

@@ -76,6 +76,20 @@ var apis = []API{
 		Scopes: map[string]Access{"iam": Full},
 	},
 	{
+		Host:  "logging.googleapis.com",
+		Title: "Cloud Logging API",
+		Roles: []string{"logging."},
+		Scopes: map[string]Access{
+			"logging.admin": Full,
+			"logging.write": Write,
+			"logging.read":  Read,
+		},
+		Resources: []Resource{
+			{Name: "logs/*", Type: "Log"},
+			{Name: "locations/*/buckets/*", Type: "LogBucket"},
+		},
+	},
+	{
 		Host:  "policytroubleshooter.googleapis.com",
 		Title: "Policy Troubleshooter API",
 	},

@@ -10,6 +10,7 @@ import (
 	"giggle/api/artifactregistry"
 	"giggle/api/cloudbilling"
 	"giggle/api/cloudbuild"
+	"giggle/api/cloudlogging"
 	"giggle/api/discovery"
 	"giggle/api/guard"
 	"giggle/api/iamadmin"
@@ -27,6 +28,7 @@ import (
 	"giggle/fault"
 	"giggle/git/githttp"
 	"giggle/iam"
+	"giggle/logging"
 	"giggle/rest"
 )
 
@@ -110,6 +112,18 @@ func (c *Cloud) apis() []api {
 			host:    "iamcredentials.googleapis.com",
 			rules:   iamcredentials.Rules,
 			servers: []server{iamcredentials.New(iamcredentials.Config{Identity: c.identity})},
+		},
+		{
+			host:  "logging.googleapis.com",
+			rules: cloudlogging.Rules,
+			servers: []server{cloudlogging.New(cloudlogging.Config{
+				Log:      c.entries,
+				Entries:  logging.Readers{c.entries, c.audit},
+				Identity: c.identity,
+				Projects: c.projects,
+				Pages:    c.pages,
+				Now:      c.cfg.Now,
+			})},
 		},
 		{
 			host:  "policytroubleshooter.googleapis.com",

@@ -166,7 +166,7 @@ type Cloud struct {
 	api          *giggle.Server // the platform's own
 	owners       giggle.Owners
 	sessions     shell.Sessions
-	entries      logging.Log // of requests, containers and builds
+	entries      *logging.Ring // of requests, containers and builds
 	scaler       *scale.Scaler
 	gateway      *gateway.Gateway
 	services     *run.Services

@@ -24,7 +24,7 @@ var wider = map[string]string{
 }
 
 // outside are the beginnings of paths that are in no project: nobody has a role there.
-var outside = regexp.MustCompile(`^/v1(beta1)?/(\{(name|parent|model|endpoint)=)?(organizations|operations|locations|endpoints/|publishers/)`)
+var outside = regexp.MustCompile(`^/v[12](beta1)?/(\{(name|parent|log_name|model|endpoint)=)?(organizations|folders|billingAccounts|operations|locations|endpoints/|publishers/)`)
 
 // TestMatrix calls every route as every kind of caller. What is refused is refused with the right code, and has changed
 // nothing.

@@ -149,7 +149,7 @@ func (e *Entry) UnmarshalJSON(b []byte) error {
 		Text:      w.TextPayload,
 		JSON:      w.JSONPayload,
 		Proto:     w.ProtoPayload,
-		Trace:     traceID(w.Trace),
+		Trace:     TraceID(w.Trace),
 		Span:      w.SpanID,
 		Sampled:   w.TraceSampled,
 		Source:    w.Source,

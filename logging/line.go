@@ -55,7 +55,7 @@ func (e *Entry) structured(text string) bool {
 	e.Severity = severityOf(str(fields["severity"]))
 	e.Time = timeOf(fields, e.Time)
 	e.ID = clip(str(fields["logging.googleapis.com/insertId"]), 512)
-	e.Trace = traceID(clip(str(fields["logging.googleapis.com/trace"]), 512))
+	e.Trace = TraceID(clip(str(fields["logging.googleapis.com/trace"]), 512))
 	e.Span = clip(str(fields["logging.googleapis.com/spanId"]), 64)
 	e.Sampled = string(bytes.Trim(fields["logging.googleapis.com/trace_sampled"], `"`)) == "true"
 	e.addLabels(fields["logging.googleapis.com/labels"])

@@ -12,8 +12,8 @@ import (
 	"sync/atomic"
 )
 
-// Ring keeps the newest entries in memory: so many of each project and type of resource, so that none pushes out
-// another's. A build that writes much takes nothing of what services say.
+// Ring keeps the newest entries in memory: so many of each project's services, builds, and all else, so that none pushes
+// out another's. A build that writes much takes nothing of what services say.
 type Ring struct {
 	entries, bytes int
 	prefix         string // of ids, so that they don't repeat after a restart
@@ -26,8 +26,7 @@ type Ring struct {
 
 var _ Log = (*Ring)(nil)
 
-// NewRing returns a log that keeps at most so many entries and about so many bytes of each project and type of
-// resource.
+// NewRing returns a log that keeps at most so many entries and about so many bytes of each share.
 func NewRing(entries, bytes int) *Ring {
 	l := &Ring{entries: max(entries, 1), bytes: bytes, prefix: strconv.FormatUint(rand.Uint64(), 36)}
 	l.rings.Store(new(map[share]*ring))
@@ -35,12 +34,21 @@ func NewRing(entries, bytes int) *Ring {
 	return l
 }
 
-// share is whose entries a ring has.
+// share is whose entries a ring has. Types of resources that the platform doesn't write about have one together: who
+// writes entries chooses their types.
 type share struct{ project, resource string }
+
+func shareOf(project, resource string) share {
+	if resource != RevisionType && resource != BuildType {
+		resource = ""
+	}
+	return share{project, resource}
+}
 
 // wantedBy reports whether a filter may want entries of the share.
 func (s share) wantedBy(f *Filter) bool {
-	return (f.Project == "" || f.Project == s.project) && (f.Resource.Type == "" || f.Resource.Type == s.resource)
+	return (f.Project == "" || f.Project == s.project) &&
+		(f.Resource.Type == "" || shareOf(s.project, f.Resource.Type) == s)
 }
 
 // ring is the entries of one share. Entry number n (from 0, of all that there ever were) is at all[n%len(all)].
@@ -82,7 +90,7 @@ func (l *Ring) Append(e Entry) {
 		n := l.last.Add(1)
 		e.ID = l.prefix + strings.Repeat("0", 8-min(8, digits(n))) + strconv.FormatInt(n, 36)
 	}
-	s := share{e.Project, e.Resource.Type}
+	s := shareOf(e.Project, e.Resource.Type)
 	l.of(s).append(e, l.entries, l.bytes)
 	for _, f := range *l.followers.Load() {
 		if s.wantedBy(&f.filter) {
@@ -197,7 +205,7 @@ func (r *ring) between(from, to int64, f *Filter) (out []Entry, lost, next int64
 	}
 	next = max(from, min(to, r.to))
 	for n := from; n < next; n++ {
-		if e := r.atLocked(n); f.plain(e) {
+		if e := r.atLocked(n); e.Resource != nil && f.plain(e) { // one that was deleted has none
 			out = append(out, *e)
 		}
 	}
@@ -207,6 +215,28 @@ func (r *ring) between(from, to int64, f *Filter) (out []Entry, lost, next int64
 		out = slices.DeleteFunc(out, func(e Entry) bool { return !f.Match(&e) })
 	}
 	return out, lost, next, last
+}
+
+// Delete forgets the entries of one of a project's logs.
+func (l *Ring) Delete(project, log string) {
+	for s, r := range *l.rings.Load() {
+		if s.project == project {
+			r.delete(log)
+		}
+	}
+}
+
+// delete takes out the entries of a log. Numbers don't change: what is gone leaves no entry that anybody wants.
+func (r *ring) delete(log string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for n := r.from; n < r.to; n++ {
+		if e := r.atLocked(n); e.Log == log && e.Resource != nil {
+			r.bytes -= e.size()
+			*e = Entry{}
+			r.bytes += e.size()
+		}
+	}
 }
 
 // Follow yields what Read does, and then what comes: of each project and type in the order in which it comes.

@@ -13,8 +13,8 @@ func TraceName(project, trace string) string {
 	return "projects/" + project + "/traces/" + trace
 }
 
-// traceID is the id in a trace's name, or what was written where it isn't such a name.
-func traceID(name string) string {
+// TraceID is the id in a trace's name, or what was written where it isn't such a name.
+func TraceID(name string) string {
 	if rest, ok := strings.CutPrefix(name, "projects/"); ok {
 		if _, id, ok := strings.Cut(rest, "/traces/"); ok && !strings.Contains(id, "/") {
 			return id

@@ -245,13 +245,6 @@ func (c *comparison) bound(b *Bounds) {
 	case !equal:
 	case name == "resource.type":
 		b.ResourceType = c.value.lower // types are in lower case
-	case name == "insertid":
-		b.ID = c.value.text
-	case strings.HasPrefix(name, "resource.labels.") && len(c.field.inside) == 1:
-		if b.Labels == nil {
-			b.Labels = make(map[string]string)
-		}
-		b.Labels[c.field.inside[0]] = c.value.text
 	}
 }
 

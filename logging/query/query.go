@@ -89,9 +89,7 @@ type Bounds struct {
 	From, To     time.Time // both included
 	Severity     logging.Severity
 	ResourceType string
-	Labels       map[string]string // of the resource
-	Log          string            // without the project
-	ID           string            // insertId
+	Log          string // without the project
 }
 
 // Bounds returns those of the query. They are only narrower where the query says so with AND.

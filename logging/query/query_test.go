@@ -383,10 +383,9 @@ func TestBounds(t *testing.T) {
 		`severity<ERROR`:                                                         {},
 		`resource.type=cloud_run_revision resource.labels.service_name=jokes log_id("run.googleapis.com/requests")`: {
 			ResourceType: "cloud_run_revision", Log: "run.googleapis.com/requests",
-			Labels: map[string]string{"service_name": "jokes"},
 		},
 		`resource.type=(a OR b)`:               {},
-		`insertId="x" AND NOT resource.type=b`: {ID: "x"},
+		`insertId="x" AND NOT resource.type=b`: {},
 	} {
 		p, err := query.Parse(q)
 		if err != nil {
@@ -441,7 +440,7 @@ func TestRandomQueries(t *testing.T) {
 				continue
 			}
 			if e.Severity < bounds.Severity || e.Time.Before(bounds.From) || !bounds.To.IsZero() && e.Time.After(bounds.To) ||
-				bounds.ResourceType != "" && e.Resource.Type != bounds.ResourceType || bounds.ID != "" && e.ID != bounds.ID ||
+				bounds.ResourceType != "" && e.Resource.Type != bounds.ResourceType ||
 				bounds.Log != "" && e.Log != bounds.Log {
 				t.Fatalf("(%s) %s wants %s, which is outside of %+v", a, b, name, bounds)
 			}
