@@ -236,12 +236,17 @@ func (r *Request) DecodeJSON(v any) error {
 	if err := r.held.decode(countJSON(body)); err != nil {
 		return err
 	}
+	return DecodeStrict(body, v)
+}
+
+// DecodeStrict reads a JSON text that is there, as DecodeJSON does a body: for one that is a part of a body.
+func DecodeStrict(body []byte, v any) error {
 	if bytes.Equal(bytes.TrimSpace(body), []byte("null")) {
 		return fault.New(fault.InvalidArgument, "Invalid JSON payload received. Root element must be a message.")
 	}
 	dec := json.NewDecoder(bytes.NewReader(body))
 	dec.DisallowUnknownFields()
-	err = dec.Decode(v)
+	err := dec.Decode(v)
 	if err != nil {
 		if quoted, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
 			name := strings.Trim(quoted, `"`)

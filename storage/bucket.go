@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"giggle/blob"
 	"giggle/fault"
 	"giggle/quota"
 	"giggle/store"
@@ -20,6 +21,9 @@ type Bucket struct {
 	StorageClass   string
 	Labels         map[string]string
 	Config         map[string]json.RawMessage // settings that are kept and returned but mean nothing here, by JSON name
+	Versioning     bool                       // what is replaced or deleted stays as a noncurrent object
+	SoftDelete     time.Duration              // how long what is deleted for good may be restored; 0 for not at all
+	SoftDeleteFrom time.Time                  // since when so
 	Generation     int64
 	Metageneration int64
 	Created        time.Time
@@ -57,7 +61,7 @@ func (s *Storage) CreateBucket(ctx context.Context, b Bucket) (_ Bucket, err err
 	}
 	b.Generation, b.Metageneration = s.generation(0), 1
 	err = s.store.Update(ctx, func(tx *store.Tx) error {
-		b.Created, b.Updated = tx.Now().UTC(), tx.Now().UTC()
+		b.Created, b.Updated, b.SoftDeleteFrom = tx.Now().UTC(), tx.Now().UTC(), tx.Now().UTC()
 		if _, err := buckets.Create(tx, b.Name, b); err != nil {
 			return err
 		}
@@ -144,16 +148,21 @@ func (s *Storage) UpdateBucket(
 		b.Name, b.Project, b.Location = have.Name, have.Project, have.Location
 		b.Generation, b.Created = have.Generation, have.Created
 		b.Metageneration, b.Updated = have.Metageneration+1, tx.Now().UTC()
+		if b.SoftDeleteFrom = have.SoftDeleteFrom; b.SoftDelete != have.SoftDelete {
+			b.SoftDeleteFrom = tx.Now().UTC()
+		}
 		_, err = buckets.Put(tx, name, b)
 		return err
 	})
 	return b, err
 }
 
-// DeleteBucket removes an empty bucket. One with objects is Aborted (a conflict).
+// DeleteBucket removes a bucket without live or noncurrent objects, and its soft-deleted ones with it. One with objects
+// is Aborted (a conflict).
 func (s *Storage) DeleteBucket(ctx context.Context, name string, cond Conditions) (err error) {
 	defer fault.Wrap(&err, "storage.DeleteBucket(%.64s)", name)
-	return s.store.Update(ctx, func(tx *store.Tx) error {
+	var gone []blob.Digest
+	err = s.store.Update(ctx, func(tx *store.Tx) error {
 		b, err := getBucket(tx, name)
 		if err != nil {
 			return err
@@ -161,18 +170,39 @@ func (s *Storage) DeleteBucket(ctx context.Context, name string, cond Conditions
 		if err := cond.checkMeta(b.Metageneration); err != nil {
 			return err
 		}
-		rows, err := objects.List(tx, name+"/", "", 1)
+		live, err := objects.List(tx, name+"/", "", 1)
 		if err != nil {
 			return err
 		}
-		if len(rows) > 0 {
+		old, err := versions.List(tx, name+"/", "", 0)
+		if err != nil {
+			return err
+		}
+		for _, r := range old {
+			if r.Value.SoftDeleted.IsZero() {
+				live = append(live, r)
+				break
+			}
+		}
+		if len(live) > 0 {
 			e := fault.New(fault.Aborted,
 				"The bucket you tried to delete is not empty. `gcloud storage rm --recursive gs://%s` removes its objects too.", name)
 			e.Reason = ReasonNotEmpty
 			return e
 		}
+		gone = nil
+		for _, r := range old {
+			if err := versions.Delete(tx, r.Name); err != nil {
+				return err
+			}
+			gone = append(gone, r.Value.Digest)
+		}
 		return buckets.Delete(tx, name)
 	})
+	for _, d := range gone {
+		s.release(d, err)
+	}
+	return err
 }
 
 // checkBucketName holds the rules of https://cloud.google.com/storage/docs/buckets#naming.

@@ -19,6 +19,9 @@ func (s *Storage) Needed(ctx context.Context, of []blob.Digest, keep func(blob.D
 	return s.store.View(ctx, func(tx *store.Tx) error {
 		for _, d := range of {
 			n, err := objects.CountBy(tx, string(d), 1)
+			if err == nil && n == 0 {
+				n, err = versions.CountBy(tx, string(d), 1)
+			}
 			if err != nil {
 				return err
 			}
@@ -34,12 +37,17 @@ func (s *Storage) Needed(ctx context.Context, of []blob.Digest, keep func(blob.D
 func (s *Storage) Mark(ctx context.Context, keep func(blob.Digest)) (err error) {
 	defer fault.Wrap(&err, "storage.Mark")
 	return s.store.View(ctx, func(tx *store.Tx) error {
-		rows, err := objects.List(tx, "", "", 0)
-		for _, r := range rows {
-			if r.Value.Digest != "" { // a log that grows has none yet
-				keep(r.Value.Digest)
+		for _, t := range []store.Table[Object]{objects, versions} {
+			rows, err := t.List(tx, "", "", 0)
+			if err != nil {
+				return err
+			}
+			for _, r := range rows {
+				if r.Value.Digest != "" { // a log that grows has none yet
+					keep(r.Value.Digest)
+				}
 			}
 		}
-		return err
+		return nil
 	})
 }

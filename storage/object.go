@@ -31,7 +31,7 @@ type Attrs struct {
 	Metadata           map[string]string
 }
 
-// Object is one object, in its only generation.
+// Object is one generation of an object: the live one, a noncurrent one, or one that is soft-deleted.
 type Object struct {
 	Bucket, Name string
 	Attrs
@@ -45,14 +45,23 @@ type Object struct {
 	Created        time.Time
 	Updated        time.Time
 	Log            string // id of the file that it grows in; "" once it is finished
+
+	Replaced    time.Time // when it ceased to be live; zero for a live one
+	SoftDeleted time.Time // when it was; zero if it isn't
+	HardDelete  time.Time // of a soft-deleted one: when it goes
 }
 
-var objects = store.NewTable[Object]("storage.object", "Object").
-	By(func(_ string, o Object) string { return string(o.Digest) }).
-	Sum(func(tx *store.Tx, _ string, o Object) (string, int64, error) {
-		b, err := getBucket(tx, o.Bucket)
-		return quota.Stored(b.Project), o.Size, err
-	})
+var objects = objectTable("storage.object", "Object")
+
+// objectTable is a table whose rows need their bytes and count them to their project.
+func objectTable(kind, noun string) store.Table[Object] {
+	return store.NewTable[Object](kind, noun).
+		By(func(_ string, o Object) string { return string(o.Digest) }).
+		Sum(func(tx *store.Tx, _ string, o Object) (string, int64, error) {
+			b, err := getBucket(tx, o.Bucket)
+			return quota.Stored(b.Project), o.Size, err
+		})
+}
 
 // key is the row name of an object. A bucket's name has no slash, so rows of a bucket lie together in name order.
 func key(bucket, name string) string { return bucket + "/" + name }
@@ -165,7 +174,8 @@ func (s *Storage) Put(ctx context.Context, in Insert, r io.Reader) (_ Object, er
 	return s.insert(ctx, in, info, h, h.md5.Sum(nil), 0)
 }
 
-// spot is where an object is to be: in which project, and in place of how many bytes.
+// spot is where an object is to be: in which project, and in place of how many bytes, which the project then has no
+// more.
 type spot struct {
 	project  string
 	replaced int64
@@ -178,6 +188,9 @@ func spotOf(tx *store.Tx, bucket, name string) (at spot, err error) {
 		return at, err
 	}
 	at.project = b.Project
+	if b.keeps() {
+		return at, nil
+	}
 	row, err := objects.Get(tx, key(bucket, name))
 	if fault.Is(err, fault.NotFound) {
 		return at, nil
@@ -280,26 +293,34 @@ func (s *Storage) release(was blob.Digest, err error) {
 	}
 }
 
-// place writes o in place of the object of its name, and returns what that one was.
+// place writes o in place of the object of its name, and returns what is needed no more of that one.
 func (s *Storage) place(tx *store.Tx, o *Object, in Insert) (was blob.Digest, err error) {
 	have, err := target(tx, in)
 	if err != nil {
 		return "", err
 	}
+	b, err := getBucket(tx, in.Bucket)
+	if err != nil {
+		return "", err
+	}
 	var last int64
 	if have != nil {
-		last, was = have.Generation, have.Digest
+		last = have.Generation
+		if was, err = b.retire(tx, *have, b.Versioning); err != nil {
+			return "", err
+		}
 	}
 	if o.StorageClass == "" {
-		o.StorageClass = "STANDARD"
+		o.StorageClass = b.StorageClass
 	}
+	o.Replaced, o.SoftDeleted, o.HardDelete = time.Time{}, time.Time{}, time.Time{}
 	o.Generation = s.generation(last)
 	o.Created, o.Updated = tx.Now().UTC(), tx.Now().UTC()
 	_, err = objects.Put(tx, key(o.Bucket, o.Name), *o)
 	return was, err
 }
 
-// Object describes an object. A generation other than 0 must be its present one.
+// Object describes an object: the live one, or any generation that isn't soft-deleted.
 func (s *Storage) Object(
 	ctx context.Context, bucket, name string, generation int64, cond Conditions,
 ) (o Object, err error) {
@@ -327,16 +348,29 @@ func getObject(tx *store.Tx, bucket, name string, generation int64, cond Conditi
 		return Object{}, err
 	}
 	row, err := objects.Get(tx, key(bucket, name))
-	if fault.Is(err, fault.NotFound) || err == nil && generation != 0 && row.Value.Generation != generation {
+	if generation != 0 && (fault.Is(err, fault.NotFound) || err == nil && row.Value.Generation != generation) {
+		row, err = versions.Get(tx, versionKey(bucket, name, generation))
+		if err == nil && !row.Value.SoftDeleted.IsZero() {
+			err = fault.New(fault.NotFound, "soft-deleted")
+		}
+	}
+	if fault.Is(err, fault.NotFound) {
 		if c := cond.check(nil); c != nil {
 			return Object{}, c
 		}
-		return Object{}, fault.New(fault.NotFound, "No such object: %s/%s", clip(bucket), clip(name))
+		return Object{}, noObject(bucket, name, generation)
 	}
 	if err != nil {
 		return Object{}, err
 	}
 	return row.Value, cond.check(&row.Value)
+}
+
+func noObject(bucket, name string, generation int64) error {
+	if generation != 0 {
+		return fault.New(fault.NotFound, "No such object: %s/%s#%d", clip(bucket), clip(name), generation)
+	}
+	return fault.New(fault.NotFound, "No such object: %s/%s", clip(bucket), clip(name))
 }
 
 // Open returns an object and its bytes, to be closed by the caller. Of a log that grows it is what there is now:
@@ -391,13 +425,23 @@ func (s *Storage) UpdateObject(
 		o.Attrs = a
 		o.Metageneration++
 		o.Updated = tx.Now().UTC()
-		_, err := objects.Put(tx, key(bucket, name), o)
-		return err
+		return putObject(tx, o)
 	})
 	return o, err
 }
 
-// Delete removes an object.
+// putObject writes an object over itself.
+func putObject(tx *store.Tx, o Object) (err error) {
+	if o.Replaced.IsZero() && o.SoftDeleted.IsZero() {
+		_, err = objects.Put(tx, key(o.Bucket, o.Name), o)
+	} else {
+		_, err = versions.Put(tx, versionKey(o.Bucket, o.Name, o.Generation), o)
+	}
+	return err
+}
+
+// Delete removes the live object, which a bucket with versioning keeps as a noncurrent one, or the generation that is
+// named. What is removed for good is soft-deleted where the bucket has a policy for that.
 func (s *Storage) Delete(ctx context.Context, bucket, name string, generation int64, cond Conditions) (err error) {
 	defer fault.Wrap(&err, "storage.Delete(%.64s)", bucket)
 	var was blob.Digest
@@ -406,11 +450,28 @@ func (s *Storage) Delete(ctx context.Context, bucket, name string, generation in
 		if err != nil {
 			return err
 		}
-		was = o.Digest
-		return objects.Delete(tx, key(bucket, name))
+		was, err = remove(tx, o, generation == 0)
+		return err
 	})
 	s.release(was, err)
 	return err
+}
+
+// remove deletes the row of an object; archive leaves a noncurrent one where the bucket has versions.
+func remove(tx *store.Tx, o Object, archive bool) (was blob.Digest, err error) {
+	b, err := getBucket(tx, o.Bucket)
+	if err != nil {
+		return "", err
+	}
+	if o.Replaced.IsZero() {
+		err = objects.Delete(tx, key(o.Bucket, o.Name))
+	} else {
+		err = versions.Delete(tx, versionKey(o.Bucket, o.Name, o.Generation))
+	}
+	if err != nil {
+		return "", err
+	}
+	return b.retire(tx, o, archive && b.Versioning)
 }
 
 // Source names an object that is read to make another.
@@ -433,9 +494,7 @@ func (s *Storage) Copy(ctx context.Context, from Source, to Insert, attrs *Attrs
 			return err
 		}
 		if src.Log != "" {
-			return fault.New(fault.FailedPrecondition,
-				"The log %s/%s is still being written; copy it when it is finished.", clip(from.Bucket),
-				clip(from.Name))
+			return stillWritten(src)
 		}
 		o = src
 		o.Bucket, o.Name, o.Metageneration = to.Bucket, to.Name, 1

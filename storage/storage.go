@@ -2,9 +2,9 @@
 // uploads, and log objects that grow while they are read.
 //
 // It serves api/storage, which has the wire formats, and the products that stage sources and write build logs. Bytes
-// lie in package blob under their digest, everything else is rows in package store. It keeps one generation of an
-// object (no versioning, no soft delete, no lifecycle) and deletes no blob: it tells what it has released, and the
-// collector knows the other users.
+// lie in package blob under their digest, everything else is rows in package store. It has noncurrent and soft-deleted
+// objects, but no lifecycle, and deletes no blob: it tells what it has released, and the collector knows the other
+// users.
 package storage
 
 import (

@@ -66,6 +66,8 @@ type Storage interface {
 	blob.Needer
 	// FinishLogs finishes the logs for which the disk had no room.
 	FinishLogs(ctx context.Context) error
+	// ForgetDeleted removes the soft-deleted objects whose time is over, or all.
+	ForgetDeleted(ctx context.Context, all bool) (int, error)
 }
 
 // Images are unpacked: *oci.Images.
@@ -114,7 +116,8 @@ func (c *Collector) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-hourly.C:
-			err = errors.Join(c.Collect(ctx, c.cfg.Now().Add(-Young)), c.pruneUnused(ctx, c.cfg.Now().Add(-Young)))
+			_, forgotten := c.cfg.Storage.ForgetDeleted(ctx, false)
+			err = errors.Join(forgotten, c.Collect(ctx, c.cfg.Now().Add(-Young)), c.pruneUnused(ctx, c.cfg.Now().Add(-Young)))
 		case <-watch.C:
 			err = errors.Join(c.cfg.Restore(), c.cfg.Storage.FinishLogs(ctx))
 		case <-c.cfg.Released.wake:
@@ -136,8 +139,14 @@ func (c *Collector) Run(ctx context.Context) error {
 	}
 }
 
-// makeRoom gives back all that isn't needed but the youngest, and what came of abandoned uploads.
+// makeRoom gives back all that isn't needed but the youngest, what is only kept to be restored, and what came of
+// abandoned uploads.
 func (c *Collector) makeRoom(ctx context.Context) error {
+	if n, err := c.cfg.Storage.ForgetDeleted(ctx, true); err != nil {
+		return err
+	} else if n > 0 {
+		c.cfg.Log.Warn("the disk is low: soft-deleted objects are gone before their time", "objects", n)
+	}
 	since, err := c.since(ctx, Grace)
 	if err != nil {
 		return err
