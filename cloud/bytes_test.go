@@ -134,9 +134,9 @@ func TestStoredBytesAreThoseOfTheRows(t *testing.T) {
 				return err
 			}
 			half := len(b) / 2
-			if _, _, err = c.storage.Append(ctx, in.Bucket, u.ID, 0, -1, bytes.NewReader(b[:half]), nil); err == nil &&
+			if _, _, err = c.storage.Append(ctx, in.Bucket, u.ID, 0, -1, bytes.NewReader(b[:half]), storage.Sender{}); err == nil &&
 				r.IntN(2) == 0 {
-				_, _, err = c.storage.Append(ctx, in.Bucket, u.ID, int64(half), -1, bytes.NewReader(b[half:]), nil)
+				_, _, err = c.storage.Append(ctx, in.Bucket, u.ID, int64(half), -1, bytes.NewReader(b[half:]), storage.Sender{})
 				return err
 			}
 			return errors.Join(err, c.storage.AbortUpload(ctx, in.Bucket, u.ID))

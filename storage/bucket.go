@@ -138,7 +138,7 @@ func (s *Storage) UpdateBucket(
 		if err != nil {
 			return err
 		}
-		if err := cond.checkMeta(have.Metageneration); err != nil {
+		if err := cond.CheckMeta(have.Metageneration); err != nil {
 			return err
 		}
 		b = have
@@ -167,7 +167,7 @@ func (s *Storage) DeleteBucket(ctx context.Context, name string, cond Conditions
 		if err != nil {
 			return err
 		}
-		if err := cond.checkMeta(b.Metageneration); err != nil {
+		if err := cond.CheckMeta(b.Metageneration); err != nil {
 			return err
 		}
 		live, err := objects.List(tx, name+"/", "", 1)

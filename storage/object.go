@@ -97,10 +97,11 @@ func (c Conditions) check(o *Object) error {
 		}
 		return nil
 	}
-	return c.checkMeta(o.Metageneration)
+	return c.CheckMeta(o.Metageneration)
 }
 
-func (c Conditions) checkMeta(meta int64) error {
+// CheckMeta compares the conditions with a metageneration.
+func (c Conditions) CheckMeta(meta int64) error {
 	if c.MetagenerationMatch != nil && *c.MetagenerationMatch != meta {
 		return unmet(ReasonPrecondition, "ifMetagenerationMatch", meta)
 	}
@@ -498,6 +499,7 @@ func (s *Storage) Copy(ctx context.Context, from Source, to Insert, attrs *Attrs
 		}
 		o = src
 		o.Bucket, o.Name, o.Metageneration = to.Bucket, to.Name, 1
+		o.StorageClass = "" // that of the bucket
 		if attrs != nil {
 			o.Attrs = *attrs
 		}

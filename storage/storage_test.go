@@ -317,7 +317,7 @@ func TestResumable(t *testing.T) {
 		t.Fatal(err)
 	}
 	step := func(offset, end int) (storage.Upload, int64, error) {
-		return w.Append(t.Context(), "bucket", u.ID, int64(offset), -1, strings.NewReader(content[offset:end]), nil)
+		return w.Append(t.Context(), "bucket", u.ID, int64(offset), -1, strings.NewReader(content[offset:end]), storage.Sender{})
 	}
 	if got, size, err := step(0, 3000); err != nil || size != 3000 || got.Done != nil {
 		t.Fatal(got, size, err)
@@ -331,14 +331,14 @@ func TestResumable(t *testing.T) {
 		t.Errorf("size = %d", size)
 	}
 	broken := io.MultiReader(strings.NewReader(content[4000:5000]), iotestErr{})
-	if _, _, err := w.Append(t.Context(), "bucket", u.ID, 4000, -1, broken, nil); err == nil {
+	if _, _, err := w.Append(t.Context(), "bucket", u.ID, 4000, -1, broken, storage.Sender{}); err == nil {
 		t.Error("a broken connection went unnoticed")
 	}
 	w.open(t)
 	if _, size, err := w.Upload(t.Context(), "bucket", u.ID); err != nil || size != 5000 {
 		t.Fatal(size, err)
 	}
-	_, _, err = w.Append(t.Context(), "bucket", u.ID, 5000, -1, strings.NewReader(content[5000:]+"more"), nil)
+	_, _, err = w.Append(t.Context(), "bucket", u.ID, 5000, -1, strings.NewReader(content[5000:]+"more"), storage.Sender{})
 	is(t, err, fault.InvalidArgument, "")
 	done, size, err := step(5000, len(content))
 	if err != nil || done.Done == nil || size != int64(len(content)) {
@@ -352,17 +352,17 @@ func TestResumable(t *testing.T) {
 		again.Done.Generation != done.Done.Generation {
 		t.Errorf("the last piece again: %+v %v", again, err)
 	}
-	_, _, err = w.Append(t.Context(), "other", u.ID, 0, -1, strings.NewReader("x"), nil)
+	_, _, err = w.Append(t.Context(), "other", u.ID, 0, -1, strings.NewReader("x"), storage.Sender{})
 	is(t, err, fault.NotFound, storage.ReasonUploadGone)
 
 	v, err := w.BeginUpload(t.Context(), storage.Insert{Bucket: "bucket", Name: "small"}, -1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := w.Append(t.Context(), "bucket", v.ID, 0, -1, strings.NewReader("abc"), nil); err != nil {
+	if _, _, err := w.Append(t.Context(), "bucket", v.ID, 0, -1, strings.NewReader("abc"), storage.Sender{}); err != nil {
 		t.Fatal(err)
 	}
-	if got, _, err := w.Append(t.Context(), "bucket", v.ID, 3, 3, strings.NewReader(""), nil); err != nil ||
+	if got, _, err := w.Append(t.Context(), "bucket", v.ID, 3, 3, strings.NewReader(""), storage.Sender{}); err != nil ||
 		got.Done == nil || w.read(t, "small") != "abc" {
 		t.Errorf("an unknown total: %+v %v", got, err)
 	}

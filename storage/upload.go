@@ -78,12 +78,18 @@ func getUpload(tx *store.Tx, bucket, id string) (Upload, error) {
 	return row.Value, err
 }
 
+// Sender is what whoever sends a piece of an upload says: an Insert has the same fields.
+type Sender struct {
+	MayReplace func() error
+	MD5        []byte  // of all the bytes, which may be known at the end only
+	CRC32C     *uint32 // likewise
+}
+
 // Append adds what r yields at offset and returns the upload's size. Bytes that it has already are skipped, so that a
 // client that lost an answer may send them again. When the upload has total bytes (-1: unknown), it becomes an object,
-// which is in Upload.Done; total may be given with the last piece only. MayReplace is Insert.MayReplace of whoever
-// sends this piece.
+// which is in Upload.Done; total may be given with the last piece only.
 func (s *Storage) Append(
-	ctx context.Context, bucket, id string, offset, total int64, r io.Reader, mayReplace func() error,
+	ctx context.Context, bucket, id string, offset, total int64, r io.Reader, by Sender,
 ) (u Upload, size int64, err error) {
 	defer fault.Wrap(&err, "storage.Append(%.64s)", bucket)
 	sess := s.session(id)
@@ -97,7 +103,13 @@ func (s *Storage) Append(
 	if u.Done != nil {
 		return u, size, nil
 	}
-	u.Insert.MayReplace = mayReplace
+	u.Insert.MayReplace = by.MayReplace
+	if by.MD5 != nil {
+		u.Insert.MD5 = by.MD5
+	}
+	if by.CRC32C != nil {
+		u.Insert.CRC32C = by.CRC32C
+	}
 	if u.Total >= 0 && total >= 0 && u.Total != total {
 		return u, size, fault.New(fault.InvalidArgument, "The upload was announced with %d bytes, not %d.", u.Total,
 			total)

@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -16,21 +18,31 @@ import (
 
 // kept are the settings of a bucket that Giggle keeps and returns, though nothing depends on them here: access is
 // always uniform, and browsers reach objects by the console only.
-var kept = []string{"iamConfiguration", "cors", "website", "softDeletePolicy", "rpo"}
+var kept = []string{"iamConfiguration", "cors", "website", "rpo"}
 
 // refused are the settings that would change what happens to objects. They may be sent empty or false.
 var refused = []string{
 	"acl", "defaultObjectAcl", "autoclass", "billing", "customPlacementConfig", "defaultEventBasedHold", "encryption",
 	"hierarchicalNamespace",
-	"ipFilter", "lifecycle", "logging", "objectRetention", "retentionPolicy", "versioning",
+	"ipFilter", "lifecycle", "logging", "objectRetention", "retentionPolicy",
 }
 
 // bucketBody is a bucket as a client sends it, field by field.
 type bucketBody map[string]json.RawMessage
 
 func readBucket(r *rest.Request) (bucketBody, error) {
+	raw, err := r.ReadBody()
+	if err != nil {
+		return nil, err
+	}
+	if err := refuse(r.Query); err != nil {
+		return nil, err
+	}
+	if err := strict(raw, new(bucketFields)); err != nil {
+		return nil, err
+	}
 	body := bucketBody{}
-	if err := r.DecodeJSON(&body); err != nil {
+	if err := strict(raw, &body); err != nil {
 		return nil, err
 	}
 	for _, name := range refused {
@@ -109,7 +121,21 @@ func (b bucketBody) apply(to *storage.Bucket) error {
 		if err != nil {
 			return err
 		}
+		if err := checkClass(class); err != nil {
+			return err
+		}
 		to.StorageClass = class
+	}
+	if raw, ok := b["versioning"]; ok {
+		var v struct{ Enabled bool }
+		_ = json.Unmarshal(raw, &v) // it is a bucketFields
+		to.Versioning = v.Enabled
+	}
+	if raw, ok := b["softDeletePolicy"]; ok {
+		var err error
+		if to.SoftDelete, err = softDelete(raw, to.SoftDelete); err != nil {
+			return err
+		}
 	}
 	config := map[string]json.RawMessage{}
 	for k, v := range to.Config {
@@ -126,6 +152,38 @@ func (b bucketBody) apply(to *storage.Bucket) error {
 		}
 	}
 	to.Config = config
+	return nil
+}
+
+// softDelete reads a soft delete policy, null for none; otherwise is the duration where it names none. Its values are
+// those of https://cloud.google.com/storage/docs/soft-delete#retention-duration.
+func softDelete(raw json.RawMessage, otherwise time.Duration) (time.Duration, error) {
+	var p *struct{ RetentionDurationSeconds json.RawMessage }
+	if json.Unmarshal(raw, &p) != nil || p == nil {
+		return 0, nil
+	}
+	if p.RetentionDurationSeconds == nil {
+		return otherwise, nil
+	}
+	n, err := strconv.ParseInt(strings.Trim(string(p.RetentionDurationSeconds), `"`), 10, 64)
+	most, least := int64(storage.MaxSoftDelete/time.Second), int64(storage.DefaultSoftDelete/time.Second)
+	if err != nil || n != 0 && (n < least || n > most) {
+		return 0, fault.Invalid("softDeletePolicy.retentionDurationSeconds",
+			"Invalid value: want 0, or %d to %d seconds (7 to 90 days).", least, most)
+	}
+	return time.Duration(n) * time.Second, nil
+}
+
+// classes are the storage classes, the legacy ones included.
+var classes = []string{
+	"STANDARD", "NEARLINE", "COLDLINE", "ARCHIVE", "MULTI_REGIONAL", "REGIONAL", "DURABLE_REDUCED_AVAILABILITY",
+}
+
+func checkClass(class string) error {
+	if class != "" && !slices.Contains(classes, class) {
+		return fault.Invalid("storageClass", "Invalid value: the storage class %.40q is none of %s.", class,
+			strings.Join(classes, ", "))
+	}
 	return nil
 }
 
@@ -152,8 +210,18 @@ func (s *Server) bucketResource(base string, b storage.Bucket) (map[string]any, 
 	if len(b.Labels) > 0 {
 		out["labels"] = b.Labels
 	}
-	for k, v := range b.Config {
-		out[k] = v
+	if b.Versioning {
+		out["versioning"] = map[string]bool{"enabled": true}
+	}
+	policy := map[string]string{"retentionDurationSeconds": fmt.Sprint(int64(b.SoftDelete / time.Second))}
+	if b.SoftDelete > 0 {
+		policy["effectiveTime"] = stamp(b.SoftDeleteFrom)
+	}
+	out["softDeletePolicy"] = policy
+	for _, k := range kept {
+		if v, ok := b.Config[k]; ok {
+			out[k] = v
+		}
 	}
 	return out, nil
 }
@@ -180,8 +248,10 @@ func (s *Server) listBuckets(ctx context.Context, r *rest.Request) (any, error) 
 		return nil, err
 	}
 	items := []any{}
-	if r.Query.Get("softDeleted") == "true" {
-		found, more = nil, false // nothing is ever soft-deleted
+	if soft, err := flag(r.Query, "softDeleted"); err != nil {
+		return nil, err
+	} else if soft {
+		found, more = nil, false // what is in a bucket is, but no bucket ever
 	}
 	for _, b := range found {
 		item, err := s.bucketResource(s.base(r.Request), b)
@@ -209,7 +279,7 @@ func (s *Server) insertBucket(ctx context.Context, r *rest.Request) (any, error)
 	if err != nil {
 		return nil, err
 	}
-	b := storage.Bucket{Project: p.ID}
+	b := storage.Bucket{Project: p.ID, SoftDelete: storage.DefaultSoftDelete}
 	if b.Name, err = body.text("name"); err != nil {
 		return nil, err
 	}
@@ -226,8 +296,26 @@ func (s *Server) insertBucket(ctx context.Context, r *rest.Request) (any, error)
 }
 
 func (s *Server) getBucket(ctx context.Context, r *rest.Request) (any, error) {
+	cond, err := conditions(r.Query, "")
+	if err != nil {
+		return nil, err
+	}
+	generation, err := number(r.Query, "generation", 0)
+	if err != nil {
+		return nil, err
+	}
+	soft, err := flag(r.Query, "softDeleted")
+	if err != nil {
+		return nil, err
+	}
 	b, err := s.Storage.Bucket(ctx, r.Params["bucket"])
 	if err != nil {
+		return nil, err
+	}
+	if soft || generation != 0 && generation != b.Generation {
+		return nil, fault.New(fault.NotFound, "The specified bucket %q has no such generation.", b.Name)
+	}
+	if err := cond.CheckMeta(b.Metageneration); err != nil {
 		return nil, err
 	}
 	return s.bucketResource(s.base(r.Request), b)
@@ -269,7 +357,7 @@ func (s *Server) changeBucket(ctx context.Context, r *rest.Request, replace bool
 	}
 	b, err := s.Storage.UpdateBucket(ctx, r.Params["bucket"], cond, func(b *storage.Bucket) error {
 		if replace {
-			b.Labels, b.Config = nil, nil
+			b.Labels, b.Config, b.Versioning = nil, nil, false
 		}
 		return body.apply(b)
 	})

@@ -22,10 +22,12 @@ var reasons = map[fault.Code]string{
 }
 
 // status is the HTTP status of a failure: Cloud Storage says 412, 304 and 416 where other APIs have only 400.
-func status(f *rest.Failure) int {
+func status(r *http.Request, f *rest.Failure) int {
 	switch {
-	case f.Reason == storage.ReasonNotModified:
+	case f.Reason == storage.ReasonNotModified && (r.Method == http.MethodGet || r.Method == http.MethodHead):
 		return http.StatusNotModified
+	case f.Reason == storage.ReasonNotModified:
+		return http.StatusPreconditionFailed
 	case f.Reason == storage.ReasonPrecondition:
 		return http.StatusPreconditionFailed
 	case f.Reason == storage.ReasonUploadGone:
@@ -55,8 +57,8 @@ type errorBody struct {
 
 // WriteError writes an error as the JSON API has it:
 // {"error":{"code","message","errors":[{"domain","reason","message"}]}}.
-func WriteError(w http.ResponseWriter, _ *http.Request, f *rest.Failure) {
-	code := status(f)
+func WriteError(w http.ResponseWriter, r *http.Request, f *rest.Failure) {
+	code := status(r, f)
 	rest.SetRequired(w, f)
 	if code == http.StatusNotModified {
 		w.WriteHeader(code)
@@ -96,8 +98,8 @@ var xmlCodes = map[int]string{
 	412: "PreconditionFailed", 416: "InvalidRange", 429: "SlowDown", 405: "NotImplemented", 503: "ServiceUnavailable",
 }
 
-func writeXMLError(w http.ResponseWriter, _ *http.Request, f *rest.Failure) {
-	code := status(f)
+func writeXMLError(w http.ResponseWriter, r *http.Request, f *rest.Failure) {
+	code := status(r, f)
 	rest.SetRequired(w, f)
 	if code == http.StatusNotModified {
 		w.WriteHeader(code)

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -42,6 +43,9 @@ type objectResource struct {
 	Updated            string            `json:"updated"`
 	TimeFinalized      string            `json:"timeFinalized,omitempty"`
 	TimeClass          string            `json:"timeStorageClassUpdated"`
+	TimeDeleted        string            `json:"timeDeleted,omitempty"`
+	SoftDeleteTime     string            `json:"softDeleteTime,omitempty"`
+	HardDeleteTime     string            `json:"hardDeleteTime,omitempty"`
 }
 
 func etag(generation, meta int64) string {
@@ -84,8 +88,16 @@ func newObjectResource(base string, o storage.Object) objectResource {
 	if o.MD5 != nil {
 		out.MD5Hash = base64.StdEncoding.EncodeToString(o.MD5)
 	}
-	if !o.CustomTime.IsZero() {
-		out.CustomTime = stamp(o.CustomTime)
+	for _, t := range []struct {
+		at time.Time
+		to *string
+	}{
+		{o.CustomTime, &out.CustomTime}, {o.Replaced, &out.TimeDeleted}, {o.SoftDeleted, &out.SoftDeleteTime},
+		{o.HardDelete, &out.HardDeleteTime},
+	} {
+		if !t.at.IsZero() {
+			*t.to = stamp(t.at)
+		}
 	}
 	return out
 }
@@ -114,16 +126,32 @@ type objectBody struct {
 	KMSKey    string          `json:"kmsKeyName"`
 	Contexts  json.RawMessage `json:"contexts"`
 
-	present bool // whether the client sent a body at all
+	objectFields // what only the server sets
+
+	present bool     // whether the client sent a body at all
+	nulls   []string // the fields that are null: a patch takes them away
 }
 
 func parseObjectBody(raw []byte) (b objectBody, err error) {
 	if len(strings.TrimSpace(string(raw))) == 0 {
 		return b, nil
 	}
-	if err := json.Unmarshal(raw, &b); err != nil {
-		return b, fault.New(fault.InvalidArgument, "The object metadata is not valid JSON: %s.",
-			strings.TrimPrefix(err.Error(), "json: "))
+	if err := strict(raw, &b); err != nil {
+		return b, err
+	}
+	var each map[string]json.RawMessage
+	if err := strict(raw, &each); err != nil {
+		return b, err
+	}
+	for name, v := range each {
+		if string(v) == "null" {
+			b.nulls = append(b.nulls, name)
+		}
+	}
+	if b.StorageClass != nil {
+		if err := checkClass(*b.StorageClass); err != nil {
+			return b, err
+		}
 	}
 	b.present = true
 	for name, on := range map[string]bool{
@@ -148,19 +176,29 @@ func readObjectBody(r *rest.Request) (objectBody, error) {
 	return parseObjectBody(raw)
 }
 
-// apply changes what is said of an object.
+// apply changes what is said of an object, as a JSON merge patch does (RFC 7396): null takes away.
 func (b *objectBody) apply(a *storage.Attrs) {
 	for _, f := range []struct {
+		name string
 		from *string
 		to   *string
 	}{
-		{b.ContentType, &a.ContentType}, {b.ContentEncoding, &a.ContentEncoding},
-		{b.ContentDisposition, &a.ContentDisposition},
-		{b.ContentLanguage, &a.ContentLanguage}, {b.CacheControl, &a.CacheControl}, {b.StorageClass, &a.StorageClass},
+		{"contentType", b.ContentType, &a.ContentType},
+		{"contentEncoding", b.ContentEncoding, &a.ContentEncoding},
+		{"contentDisposition", b.ContentDisposition, &a.ContentDisposition},
+		{"contentLanguage", b.ContentLanguage, &a.ContentLanguage},
+		{"cacheControl", b.CacheControl, &a.CacheControl},
+		{"storageClass", b.StorageClass, &a.StorageClass},
 	} {
-		if f.from != nil {
+		switch {
+		case f.from != nil:
 			*f.to = *f.from
+		case f.name != "storageClass" && slices.Contains(b.nulls, f.name):
+			*f.to = ""
 		}
+	}
+	if slices.Contains(b.nulls, "metadata") {
+		a.Metadata = nil
 	}
 	if b.CustomTime != nil {
 		a.CustomTime = b.CustomTime.UTC()
@@ -207,8 +245,11 @@ type listing struct {
 
 func (s *Server) listObjects(ctx context.Context, r *rest.Request) (any, error) {
 	q := r.Query
-	if q.Get("matchGlob") != "" || q.Get("filter") != "" {
-		return nil, fault.NotImplemented("matchGlob", "Giggle lists by prefix and delimiter only.")
+	if q.Get("filter") != "" {
+		return nil, fault.NotImplemented("filter", "Giggle's objects have no contexts to filter by.")
+	}
+	if err := refuse(q); err != nil {
+		return nil, err
 	}
 	limit, err := pageSize(q)
 	if err != nil {
@@ -220,18 +261,37 @@ func (s *Server) listObjects(ctx context.Context, r *rest.Request) (any, error) 
 		Delimiter:   q.Get("delimiter"),
 		StartOffset: q.Get("startOffset"),
 		EndOffset:   q.Get("endOffset"),
-		Trailing:    strings.EqualFold(q.Get("includeTrailingDelimiter"), "true"),
 		Limit:       limit,
 	}
+	folders := false // there are none but those that objects make
+	for name, to := range map[string]*bool{
+		"includeTrailingDelimiter": &query.Trailing, "versions": &query.Versions, "softDeleted": &query.SoftDeleted,
+		"includeFoldersAsPrefixes": &folders,
+	} {
+		if *to, err = flag(q, name); err != nil {
+			return nil, err
+		}
+	}
+	switch {
+	case query.Versions && query.SoftDeleted:
+		return nil, fault.Invalid("softDeleted", "Invalid argument: softDeleted and versions exclude each other.")
+	case folders && query.Delimiter != "/":
+		return nil, fault.Invalid("includeFoldersAsPrefixes", "Invalid argument: it goes with the delimiter / only.")
+	}
+	if glob := q.Get("matchGlob"); glob != "" {
+		if query.Delimiter != "" && query.Delimiter != "/" {
+			return nil, fault.Invalid("matchGlob", "Invalid argument: it goes with the delimiter / only.")
+		}
+		if query.Match, err = parseGlob(glob); err != nil {
+			return nil, err
+		}
+	}
 	same := strings.Join([]string{"objects", query.Bucket, query.Prefix, query.Delimiter, query.StartOffset,
-		query.EndOffset}, "\x00")
+		query.EndOffset, q.Get("matchGlob"), fmt.Sprint(query.Versions, query.SoftDeleted)}, "\x00")
 	if query.After, err = s.Pages.Last(same, q.Get("pageToken")); err != nil {
 		return nil, err
 	}
 	out := listing{Kind: "storage#objects"}
-	if strings.EqualFold(q.Get("softDeleted"), "true") {
-		return out, nil // nothing is ever soft-deleted
-	}
 	page, err := s.Storage.List(ctx, query)
 	if err != nil {
 		return nil, err
@@ -247,6 +307,9 @@ func (s *Server) listObjects(ctx context.Context, r *rest.Request) (any, error) 
 // which reads what object a request means, and under which conditions.
 func which(r *rest.Request) (bucket, name string, generation int64, cond storage.Conditions, err error) {
 	bucket, name = r.Params["bucket"], r.Params["object"]
+	if err = refuse(r.Query); err != nil {
+		return
+	}
 	if generation, err = number(r.Query, "generation", 0); err != nil {
 		return
 	}
@@ -262,10 +325,21 @@ func (s *Server) getObject(ctx context.Context, r *rest.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if strings.EqualFold(r.Query.Get("softDeleted"), "true") {
-		return nil, fault.New(fault.NotFound, "No such object: %s/%.100s (nothing is ever soft-deleted)", bucket, name)
+	soft, err := flag(r.Query, "softDeleted")
+	if err != nil {
+		return nil, err
 	}
-	o, err := s.Storage.Object(ctx, bucket, name, generation, cond)
+	if soft && generation == 0 {
+		return nil, fault.Invalid("generation", "Required: a soft-deleted object is named by its generation, too.")
+	}
+	var o storage.Object
+	if soft {
+		if o, err = s.Storage.SoftDeleted(ctx, bucket, name, generation); err == nil {
+			err = cond.CheckMeta(o.Metageneration)
+		}
+	} else {
+		o, err = s.Storage.Object(ctx, bucket, name, generation, cond)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -282,10 +356,14 @@ func (s *Server) patchObject(ctx context.Context, r *rest.Request) (any, error) 
 		return nil, err
 	}
 	o, err := s.Storage.UpdateObject(ctx, bucket, name, generation, cond, func(a *storage.Attrs) error {
+		had := a.CustomTime
 		if r.Method == "PUT" {
-			*a = storage.Attrs{StorageClass: a.StorageClass}
+			*a = storage.Attrs{StorageClass: a.StorageClass, CustomTime: had}
 		}
 		body.apply(a)
+		if a.CustomTime.Before(had) || slices.Contains(body.nulls, "customTime") && !had.IsZero() {
+			return fault.Invalid("customTime", "Custom time cannot be removed or set to an earlier time.")
+		}
 		return nil
 	})
 	if err != nil {
@@ -331,6 +409,15 @@ func (s *Server) rewriteObject(ctx context.Context, r *rest.Request) (any, error
 }
 
 func (s *Server) copied(ctx context.Context, r *rest.Request) (o storage.Object, err error) {
+	if err := refuse(r.Query); err != nil {
+		return o, err
+	}
+	if n, err := number(r.Query, "maxBytesRewrittenPerCall", 1<<20); err != nil || n == 0 || n%(1<<20) != 0 {
+		return o, fault.Invalid("maxBytesRewrittenPerCall", "Invalid value: want a multiple of 1 MiB.")
+	}
+	if r.Query.Get("rewriteToken") != "" { // no rewrite goes on in a second call
+		return o, fault.Invalid("rewriteToken", "Invalid value: it is no token that was given out.")
+	}
 	from := storage.Source{Bucket: r.Params["bucket"], Name: r.Params["object"]}
 	to := storage.Insert{Bucket: r.Params["destinationBucket"], Name: r.Params["destinationObject"]}
 	to.MayReplace = s.mayReplace(ctx, to.Bucket, to.Name)
@@ -365,8 +452,59 @@ func (s *Server) copied(ctx context.Context, r *rest.Request) (o storage.Object,
 	return s.Storage.Copy(ctx, from, to, attrs)
 }
 
+func (s *Server) moveObject(ctx context.Context, r *rest.Request) (any, error) {
+	from := storage.Source{Bucket: r.Params["bucket"], Name: r.Params["object"]}
+	to := storage.Insert{Bucket: from.Bucket, Name: r.Params["destinationObject"]}
+	to.MayReplace = s.mayReplace(ctx, to.Bucket, to.Name)
+	err := refuse(r.Query)
+	if err == nil {
+		err = s.Allow(ctx, "storage.objects.create", to.Bucket, to.Name)
+	}
+	if err == nil {
+		from.If, err = conditions(r.Query, "Source")
+	}
+	if err == nil {
+		to.If, err = conditions(r.Query, "")
+	}
+	if err != nil {
+		return nil, err
+	}
+	o, err := s.Storage.Move(ctx, from, to)
+	if err != nil {
+		return nil, err
+	}
+	return newObjectResource(s.base(r.Request), o), nil
+}
+
+func (s *Server) restoreObject(ctx context.Context, r *rest.Request) (any, error) {
+	bucket, name, generation, cond, err := which(r)
+	if err != nil {
+		return nil, err
+	}
+	if generation == 0 {
+		return nil, fault.Invalid("generation", "Required: which generation is to be restored.")
+	}
+	if err := s.Allow(ctx, "storage.objects.create", bucket, name); err != nil {
+		return nil, err
+	}
+	if _, err := flag(r.Query, "copySourceAcl"); err != nil { // there is none
+		return nil, err
+	}
+	o, err := s.Storage.Restore(ctx, generation, storage.Insert{
+		Bucket:     bucket,
+		Name:       name,
+		If:         cond,
+		MayReplace: s.mayReplace(ctx, bucket, name),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return newObjectResource(s.base(r.Request), o), nil
+}
+
 // composeBody is the body of objects.compose.
 type composeBody struct {
+	Kind        text            `json:"kind"`
 	Destination json.RawMessage `json:"destination"`
 	Sources     []struct {
 		Name          string `json:"name"`
@@ -385,10 +523,12 @@ func (s *Server) compose(ctx context.Context, r *rest.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := refuse(r.Query); err != nil {
+		return nil, err
+	}
 	var body composeBody
-	if err := json.Unmarshal(raw, &body); err != nil {
-		return nil, fault.New(fault.InvalidArgument, "The body is not valid: %s.",
-			strings.TrimPrefix(err.Error(), "json: "))
+	if err := strict(raw, &body); err != nil {
+		return nil, err
 	}
 	if body.DeleteSources {
 		return nil, fault.NotImplemented("deleteSourceObjects", "Delete the sources with a request of their own.")
@@ -396,6 +536,9 @@ func (s *Server) compose(ctx context.Context, r *rest.Request) (any, error) {
 	dest, err := parseObjectBody(body.Destination)
 	if err != nil {
 		return nil, err
+	}
+	if dest.Bucket != "" && dest.Bucket != to.Bucket || dest.Name != "" && dest.Name != to.Name {
+		return nil, fault.Invalid("destination", "It is not the object that the request's path names.")
 	}
 	dest.apply(&to.Attrs) // not its crc32c: gcloud 528 sends that of the first component
 	if to.If, err = conditions(r.Query, ""); err != nil {

@@ -1,7 +1,7 @@
 // Package storagejson is the wire form of Cloud Storage: the JSON API v1 with its uploads and downloads, and the plain
 // GET of an object by path that the XML API has, which gcloud's build log tail uses.
 //
-// It translates for package giggle/storage and decides nothing itself. ACLs, versioning, life cycle, retention,
+// It translates for package giggle/storage and decides nothing itself. ACLs, life cycle, retention,
 // customer keys and notifications are answered with 405 where a client asks for them. Rules:
 // https://cloud.google.com/storage/docs/json_api and …/docs/performing-resumable-uploads.
 package storagejson
@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 
 	"giggle/api/guard"
 	"giggle/api/policies"
@@ -65,6 +66,7 @@ var Rules = guard.Rules{
 	"storage.buckets.testIamPermissions": {Authenticated: true},
 	"storage.managedFolders.list":        {Permission: "storage.managedFolders.list", On: onBucket},
 	"storage.folders.list":               {Permission: "storage.folders.list", On: onBucket},
+	"storage.projects.hmacKeys":          {Absent: true},
 	"storage.unknown":                    {Authenticated: true},
 	"storage.objects.list":               {Data: true, Permission: "storage.objects.list", On: onBucket, Public: true},
 	"storage.objects.get":                {Data: true, Permission: "storage.objects.get", On: onObject, Public: true},
@@ -75,51 +77,59 @@ var Rules = guard.Rules{
 	"storage.objects.delete":  {Data: true, Permission: "storage.objects.delete", On: onObject},
 	"storage.objects.copy":    {Data: true, Permission: "storage.objects.create", On: onCopy},
 	"storage.objects.rewrite": {Data: true, Permission: "storage.objects.create", On: onCopy},
+	"storage.objects.move":    {Data: true, Permission: "storage.objects.move", On: onObject},
+	"storage.objects.restore": {Data: true, Permission: "storage.objects.restore", On: onObject},
 	"storage.objects.compose": {Data: true, Permission: "storage.objects.create", On: onObject},
 }
 
 // Register adds the API's routes. The Mux should have WriteError for its errors, so that unknown paths speak the same
 // dialect.
 func (s *Server) Register(m *rest.Mux) {
-	json := rest.Errors(WriteError)
 	const b, o = "/storage/v1/b/{bucket}", "/storage/v1/b/{bucket}/o/{object}"
-	m.HandleFunc("GET", "/storage/v1/b", "storage.buckets.list", s.listBuckets, json)
-	m.HandleFunc("POST", "/storage/v1/b", "storage.buckets.insert", s.insertBucket, json)
-	m.HandleFunc("GET", b, "storage.buckets.get", s.getBucket, json)
-	m.HandleFunc("GET", b+"/storageLayout", "storage.buckets.getStorageLayout", s.storageLayout, json)
-	m.HandleFunc("PATCH", b, "storage.buckets.patch", s.patchBucket, json)
-	m.HandleFunc("PUT", b, "storage.buckets.update", s.updateBucket, json)
-	m.HandleFunc("DELETE", b, "storage.buckets.delete", s.deleteBucket, json)
-	m.HandleFunc("GET", b+"/iam", "storage.buckets.getIamPolicy", s.ifPolicies(s.getPolicy), json)
-	m.HandleFunc("PUT", b+"/iam", "storage.buckets.setIamPolicy", s.ifPolicies(s.setPolicy), json)
-	m.HandleFunc("GET", b+"/iam/testPermissions", "storage.buckets.testIamPermissions", s.ifPolicies(s.testPermissions),
-		json)
+	handle := func(method, pattern, rpc string, fn rest.Func, options ...rest.RouteOption) {
+		m.HandleFunc(method, pattern, rpc, fn, append(options, rest.Errors(WriteError), rest.Query(params[rpc]...))...)
+	}
+	handle("GET", "/storage/v1/b", "storage.buckets.list", s.listBuckets)
+	handle("POST", "/storage/v1/b", "storage.buckets.insert", s.insertBucket)
+	handle("GET", b, "storage.buckets.get", s.getBucket)
+	handle("GET", b+"/storageLayout", "storage.buckets.getStorageLayout", s.storageLayout)
+	handle("PATCH", b, "storage.buckets.patch", s.patchBucket)
+	handle("PUT", b, "storage.buckets.update", s.updateBucket)
+	handle("DELETE", b, "storage.buckets.delete", s.deleteBucket)
+	handle("GET", b+"/iam", "storage.buckets.getIamPolicy", s.ifPolicies(s.getPolicy))
+	handle("PUT", b+"/iam", "storage.buckets.setIamPolicy", s.ifPolicies(s.setPolicy))
+	handle("GET", b+"/iam/testPermissions", "storage.buckets.testIamPermissions", s.ifPolicies(s.testPermissions))
 
 	// gcloud storage rm -r looks for real and managed folders. There are none in any bucket.
-	m.HandleFunc("GET", b+"/managedFolders", "storage.managedFolders.list", s.noFolders("storage#managedFolders"), json)
-	m.HandleFunc("GET", b+"/folders", "storage.folders.list", s.noFolders("storage#folders"), json)
+	handle("GET", b+"/managedFolders", "storage.managedFolders.list", s.noFolders("storage#managedFolders"))
+	handle("GET", b+"/folders", "storage.folders.list", s.noFolders("storage#folders"))
 
-	m.HandleFunc("GET", b+"/o", "storage.objects.list", s.listObjects, json)
-	m.HandleFunc("GET", o, "storage.objects.get", s.getObject, json)
-	m.HandleFunc("PATCH", o, "storage.objects.patch", s.patchObject, json)
-	m.HandleFunc("PUT", o, "storage.objects.update", s.patchObject, json)
-	m.HandleFunc("DELETE", o, "storage.objects.delete", s.deleteObject, json)
-	m.HandleFunc("POST", o+"/compose", "storage.objects.compose", s.compose, json)
-	m.HandleFunc("POST", o+"/copyTo/b/{destinationBucket}/o/{destinationObject}", "storage.objects.copy", s.copyObject,
-		json)
-	m.HandleFunc("POST", o+"/rewriteTo/b/{destinationBucket}/o/{destinationObject}", "storage.objects.rewrite",
-		s.rewriteObject, json)
-	m.HandleFunc("GET", "/download"+o, "storage.objects.get", s.download, json)
+	handle("GET", b+"/o", "storage.objects.list", s.listObjects)
+	handle("GET", o, "storage.objects.get", s.getObject)
+	handle("PATCH", o, "storage.objects.patch", s.patchObject)
+	handle("PUT", o, "storage.objects.update", s.patchObject)
+	handle("DELETE", o, "storage.objects.delete", s.deleteObject)
+	handle("POST", o+"/compose", "storage.objects.compose", s.compose)
+	handle("POST", o+"/copyTo/b/{destinationBucket}/o/{destinationObject}", "storage.objects.copy", s.copyObject)
+	handle("POST", o+"/rewriteTo/b/{destinationBucket}/o/{destinationObject}", "storage.objects.rewrite",
+		s.rewriteObject)
+	handle("POST", o+"/moveTo/o/{destinationObject}", "storage.objects.move", s.moveObject)
+	handle("POST", o+"/restore", "storage.objects.restore", s.restoreObject)
+	handle("GET", "/download"+o, "storage.objects.get", s.download)
 
 	unlimited := rest.MaxBody(-1) // bounded by the disk: Storage asks before it takes bytes in
 	for _, prefix := range []string{"/upload", "/resumable/upload"} {
-		m.HandleFunc("POST", prefix+b+"/o", "storage.objects.insert", s.startUpload, json, unlimited)
-		m.HandleFunc("PUT", prefix+b+"/o", "storage.objects.insert", s.continueUpload, json, unlimited)
-		m.HandleFunc("DELETE", prefix+b+"/o", "storage.objects.insert", s.cancelUpload, json)
+		handle("POST", prefix+b+"/o", "storage.objects.insert", s.startUpload, unlimited)
+		handle("PUT", prefix+b+"/o", "storage.objects.insert", s.continueUpload, unlimited)
+		handle("DELETE", prefix+b+"/o", "storage.objects.insert", s.cancelUpload)
+	}
+	for _, r := range [][2]string{{"GET", ""}, {"POST", ""}, {"GET", "/{key}"}, {"PUT", "/{key}"}, {"DELETE", "/{key}"}} {
+		m.HandleFunc(r[0], "/storage/v1/projects/{project}/hmacKeys"+r[1], "storage.projects.hmacKeys", noHMAC,
+			rest.Errors(WriteError))
 	}
 	// What is unknown below the JSON API's own prefixes is no object by path.
 	for _, prefix := range []string{"storage", "upload", "resumable", "download", "batch"} {
-		m.HandleFunc("GET", "/"+prefix+"/{rest=**}", "storage.unknown", unknown, json)
+		m.HandleFunc("GET", "/"+prefix+"/{rest=**}", "storage.unknown", unknown, rest.Errors(WriteError))
 	}
 	m.HandleFunc("GET", "/{bucket}/{object=**}", "storage.objects.get", s.getByPath, rest.Errors(writeXMLError),
 		rest.Unescaped())
@@ -133,6 +143,11 @@ func (s *Server) ifPolicies(fn rest.Func) rest.Func {
 	return func(context.Context, *rest.Request) (any, error) {
 		return nil, fault.New(fault.Unimplemented, "Policies of buckets are not implemented by this server.")
 	}
+}
+
+// noHMAC says that there are none: what is signed here is signed with a service account's RSA key.
+func noHMAC(context.Context, *rest.Request) (any, error) {
+	return nil, fault.New(fault.Unimplemented, "HMAC keys are not implemented by Giggle: use a service account's key.")
 }
 
 func unknown(_ context.Context, r *rest.Request) (any, error) {
@@ -187,6 +202,37 @@ func number(q url.Values, name string, otherwise int64) (int64, error) {
 		return 0, fault.Invalid(name, "Invalid value: %.40q is not a number of 0 or more.", s)
 	}
 	return n, nil
+}
+
+// flag reads a parameter as a boolean, false if it isn't there. gcloud's Python sends True.
+func flag(q url.Values, name string) (bool, error) {
+	switch s := q.Get(name); strings.ToLower(s) {
+	case "", "false", "0":
+		return false, nil
+	case "true", "1":
+		return true, nil
+	default:
+		return false, fault.Invalid(name, "Invalid value: %.40q is not true or false.", s)
+	}
+}
+
+// refuse fails on parameters that ask for what isn't here: ACLs, since access to buckets is uniform, and customers' keys.
+func refuse(q url.Values) error {
+	for _, name := range []string{"predefinedAcl", "destinationPredefinedAcl", "predefinedDefaultObjectAcl"} {
+		if q.Get(name) != "" {
+			return fault.Invalid(name, "Cannot use ACLs: uniform bucket-level access is enabled on all of Giggle's buckets. Read more at https://cloud.google.com/storage/docs/uniform-bucket-level-access")
+		}
+	}
+	for _, name := range []string{"kmsKeyName", "destinationKmsKeyName"} {
+		if q.Get(name) != "" {
+			return fault.NotImplemented(name, "Giggle has no encryption keys of customers.")
+		}
+	}
+	switch q.Get("projection") {
+	case "", "full", "noAcl":
+		return nil
+	}
+	return fault.Invalid("projection", "Invalid value: want full or noAcl.")
 }
 
 // pageSize reads maxResults: 1000 at most, and without one.

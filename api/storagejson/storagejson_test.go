@@ -175,7 +175,7 @@ func TestBuckets(t *testing.T) {
 		{"POST", "/storage/v1/b?project=proj-1", `{"name":"with-lifecycle","lifecycle":{"rule":[{"action":{"type":"Delete"}}]}}`, 405, "notImplemented"},
 		{"POST", "/storage/v1/b?project=proj-1", `{"name":1}`, 400, "invalid"},
 		{"DELETE", "/storage/v1/b/bucket", "", 409, "conflict"},
-		{"GET", "/storage/v1/b/bucket?ifMetagenerationMatch=9", "", 200, ""},
+		{"GET", "/storage/v1/b/bucket?ifMetagenerationMatch=9", "", 412, "conditionNotMet"},
 		{"DELETE", "/storage/v1/b/bucket?ifMetagenerationMatch=9", "", 412, "conditionNotMet"},
 		{"GET", "/storage/v1/b/bucket/iam", "", 405, "notImplemented"},
 		{"POST", "/storage/v1/unknown", "", 404, "notFound"},
@@ -386,7 +386,7 @@ func TestObjects(t *testing.T) {
 		{"PATCH", obj, `{"acl":[{"entity":"allUsers"}]}`, 405, "", nil},
 		{"POST", o + "/none/rewriteTo/b/bucket/o/x", "", 404, "", nil},
 		{"POST", "/storage/v1/b/secret/o/s/rewriteTo/b/bucket/o/x", "", 403, "", nil},
-		{"GET", o + "?matchGlob=*", "", 405, "", nil},
+		{"GET", o + "?matchGlob=[", "", 400, "", nil},
 	} {
 		res, body := h.do(t, row.method, row.path, row.body, row.header...)
 		if res.StatusCode != row.status || row.want != "" && body != row.want {

@@ -37,8 +37,11 @@ func (s *Server) startUpload(ctx context.Context, r *rest.Request) (any, error) 
 	if in.If, err = conditions(q, ""); err != nil {
 		return nil, err
 	}
-	if r.Header.Get("X-Goog-Encryption-Algorithm") != "" || q.Get("kmsKeyName") != "" {
-		return nil, fault.NotImplemented("kmsKeyName", "Giggle has no encryption keys of customers.")
+	if r.Header.Get("X-Goog-Encryption-Algorithm") != "" {
+		return nil, fault.NotImplemented("x-goog-encryption-algorithm", "Giggle has no customer-supplied keys.")
+	}
+	if err := refuse(q); err != nil {
+		return nil, err
 	}
 	if e := q.Get("contentEncoding"); e != "" {
 		in.Attrs.ContentEncoding = e
@@ -132,8 +135,11 @@ func describeUpload(in *storage.Insert, body objectBody) error {
 	return hashes(in, body.MD5Hash, body.CRC32C)
 }
 
-// headerHashes reads X-Goog-Hash ("crc32c=…,md5=…").
+// headerHashes reads X-Goog-Hash ("crc32c=…,md5=…") and Content-MD5.
 func headerHashes(in *storage.Insert, h http.Header) error {
+	if err := hashes(in, h.Get("Content-MD5"), ""); err != nil {
+		return err
+	}
 	for _, value := range h.Values("X-Goog-Hash") {
 		for _, pair := range strings.Split(value, ",") {
 			name, sum, _ := strings.Cut(strings.TrimSpace(pair), "=")
@@ -286,7 +292,15 @@ func (s *Server) continueUpload(ctx context.Context, r *rest.Request) (any, erro
 			return nil, err
 		}
 	}
-	replace := s.mayReplace(ctx, bucket, u.Insert.Name)
+	var said storage.Insert
+	if err := headerHashes(&said, r.Header); err != nil {
+		return nil, err
+	}
+	sender := storage.Sender{
+		MayReplace: s.mayReplace(ctx, bucket, u.Insert.Name),
+		MD5:        said.MD5,
+		CRC32C:     said.CRC32C,
+	}
 	switch {
 	case u.Done != nil:
 	case p.query && p.total != size: // how far?
@@ -297,7 +311,7 @@ func (s *Server) continueUpload(ctx context.Context, r *rest.Request) (any, erro
 		}
 		return incomplete(r, size), nil
 	case p.query: // "bytes */N": that was all
-		if u, size, err = s.Storage.Append(ctx, bucket, id, size, p.total, http.NoBody, replace); err != nil {
+		if u, size, err = s.Storage.Append(ctx, bucket, id, size, p.total, http.NoBody, sender); err != nil {
 			return nil, err
 		}
 	default:
@@ -309,12 +323,12 @@ func (s *Server) continueUpload(ctx context.Context, r *rest.Request) (any, erro
 		if p.size >= 0 {
 			body = &exactly{r: body, left: p.size}
 		}
-		u, size, err = s.Storage.Append(ctx, bucket, id, p.first, p.total, body, replace)
+		u, size, err = s.Storage.Append(ctx, bucket, id, p.first, p.total, body, sender)
 		if fault.Is(err, fault.OutOfRange) { // a piece is missing: say from where to go on
 			return incomplete(r, size), nil
 		}
 		if err == nil && u.Done == nil && p.size < 0 { // one PUT of unknown length: it ends where the body ends
-			u, size, err = s.Storage.Append(ctx, bucket, id, size, size, http.NoBody, replace)
+			u, size, err = s.Storage.Append(ctx, bucket, id, size, size, http.NoBody, sender)
 		}
 		if err != nil {
 			return nil, err
