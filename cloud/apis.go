@@ -1,6 +1,7 @@
 package cloud
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 
@@ -41,6 +42,8 @@ type api struct {
 	errors  rest.ErrorWriter                                  // nil for Google's usual form
 	denied  func(e *fault.Error, permission, resource string) // words of its own for a refusal; may be nil
 	maxBody int64                                             // bytes of a request; 0 for rest.DefaultMaxBody
+	// what a request shows in place of a token; nil for none
+	credential func(ctx context.Context, r *http.Request) (iam.Credential, bool, error)
 }
 
 // server is a part of an API.
@@ -49,6 +52,7 @@ type server interface{ Register(m *rest.Mux) }
 // apis are all APIs. A host that is not here answers that it is not served.
 func (c *Cloud) apis() []api {
 	find := c.projects.Find
+	objects := c.objects()
 	return []api{
 		{
 			host:  "aiplatform.googleapis.com",
@@ -194,23 +198,32 @@ func (c *Cloud) apis() []api {
 			})},
 		},
 		{
-			host:  "storage.googleapis.com",
-			rules: storagejson.Rules,
-			servers: []server{storagejson.New(storagejson.Config{
-				Storage: c.storage,
-				Pages:   c.pages,
-				Project: find,
-				Allow: storagejson.Access{
-					Identity: c.identity,
-					Buckets:  c.storage,
-					Enabled:  c.projects.CheckEnabled,
-				}.Allow,
-				Policies: c.identity,
-				Base:     edge.Base,
-			})},
-			errors: storagejson.WriteError,
+			host:       "storage.googleapis.com",
+			rules:      storagejson.Rules,
+			servers:    []server{objects},
+			credential: objects.Credential,
+			errors:     storagejson.WriteError,
 		},
 	}
+}
+
+// objects is the API of Cloud Storage.
+func (c *Cloud) objects() *storagejson.Server {
+	return storagejson.New(storagejson.Config{
+		Storage: c.storage,
+		Pages:   c.pages,
+		Project: c.projects.Find,
+		Allow: storagejson.Access{
+			Identity: c.identity,
+			Buckets:  c.storage,
+			Enabled:  c.projects.CheckEnabled,
+		}.Allow,
+		Policies:   c.identity,
+		Signatures: c.identity,
+		Now:        c.cfg.Now,
+		Base:       edge.Base,
+		Asked:      edge.Asked,
+	})
 }
 
 // guard stands before every API.
@@ -246,7 +259,13 @@ func (c *Cloud) muxes() (map[string]*rest.Mux, error) {
 		documents = discovery.NewChecker(c.cfg.Discovery)
 	}
 	for _, a := range c.apis() {
-		chain, err := g.Chain(guard.API{Host: a.host, Service: a.host, Rules: a.rules, Denied: a.denied})
+		chain, err := g.Chain(guard.API{
+			Host:       a.host,
+			Service:    a.host,
+			Rules:      a.rules,
+			Denied:     a.denied,
+			Credential: a.credential,
+		})
 		if err != nil {
 			return nil, err
 		}

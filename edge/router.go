@@ -128,13 +128,31 @@ func overridden(r *http.Request) (host string, out *http.Request, ok bool) {
 	}
 	out, ok = withPath(r, "/"+path)
 	if ok {
-		out = out.WithContext(context.WithValue(r.Context(), baseKey{}, Base(r)+overridePrefix+host))
+		out = out.WithContext(context.WithValue(asked(r), baseKey{}, Base(r)+overridePrefix+host))
 		out.Host = host
 	}
 	return host, out, ok
 }
 
-type baseKey struct{}
+type (
+	baseKey  struct{}
+	askedKey struct{}
+)
+
+// asked is the context of r with what r asks for now.
+func asked(r *http.Request) context.Context {
+	host, path := Asked(r)
+	return context.WithValue(r.Context(), askedKey{}, [2]string{host, path})
+}
+
+// Asked returns the host and the escaped path that the client of r has asked for, before a bucket or another host was
+// moved: for what it has signed.
+func Asked(r *http.Request) (host, path string) {
+	if was, ok := r.Context().Value(askedKey{}).([2]string); ok {
+		return was[0], was[1]
+	}
+	return r.Host, r.URL.EscapedPath()
+}
 
 // Base returns what stands before the path in the URLs that the client of r uses, such as
 // "https://storage.googleapis.com" or "http://127.0.0.1:7180/_/storage.googleapis.com", without a slash at the end:
@@ -151,6 +169,7 @@ func Base(r *http.Request) string {
 
 func bucketInPath(r *http.Request, bucket string) *http.Request {
 	if out, ok := withPath(r, "/"+bucket+r.URL.EscapedPath()); ok {
+		out = out.WithContext(asked(r))
 		out.Host = "storage.googleapis.com"
 		return out
 	}

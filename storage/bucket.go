@@ -197,6 +197,17 @@ func (s *Storage) DeleteBucket(ctx context.Context, name string, cond Conditions
 			}
 			gone = append(gone, r.Value.Digest)
 		}
+		begun, err := multiparts.List(tx, name+"/", "", 0)
+		if err != nil {
+			return err
+		}
+		for _, r := range begun {
+			of, err := dropMultipart(tx, name, r.Value.ID)
+			if err != nil {
+				return err
+			}
+			gone = append(gone, of...)
+		}
 		return buckets.Delete(tx, name)
 	})
 	for _, d := range gone {

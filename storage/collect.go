@@ -22,6 +22,9 @@ func (s *Storage) Needed(ctx context.Context, of []blob.Digest, keep func(blob.D
 			if err == nil && n == 0 {
 				n, err = versions.CountBy(tx, string(d), 1)
 			}
+			if err == nil && n == 0 {
+				n, err = parts.CountBy(tx, string(d), 1)
+			}
 			if err != nil {
 				return err
 			}
@@ -48,6 +51,10 @@ func (s *Storage) Mark(ctx context.Context, keep func(blob.Digest)) (err error) 
 				}
 			}
 		}
-		return nil
+		rows, err := parts.List(tx, "", "", 0)
+		for _, r := range rows {
+			keep(r.Value.Digest)
+		}
+		return err
 	})
 }

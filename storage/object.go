@@ -118,6 +118,7 @@ type Insert struct {
 	If           Conditions
 	MD5          []byte  // what the client says of its bytes; nil if nothing
 	CRC32C       *uint32 // likewise
+	By           string  // who began a resumable upload: its URL alone lets whoever has it go on as them
 	Size         int64   `json:"-"` // what Put's bytes are announced to be; 0 if nobody says
 	// MayReplace is asked when there is an object of that name, in the transaction that replaces it: to replace is to
 	// delete. Nil: it may be replaced.

@@ -66,6 +66,20 @@ func (s *Storage) Upload(ctx context.Context, bucket, id string) (u Upload, size
 	return u, size, err
 }
 
+// UploadBy returns who began a resumable upload, "" for nobody: for who goes on with it and shows its id only.
+func (s *Storage) UploadBy(ctx context.Context, id string) (member string, err error) {
+	defer fault.Wrap(&err, "storage.UploadBy")
+	err = s.store.View(ctx, func(tx *store.Tx) error {
+		row, err := uploads.Get(tx, id)
+		if fault.Is(err, fault.NotFound) {
+			return nil
+		}
+		member = row.Value.Insert.By
+		return err
+	})
+	return member, err
+}
+
 func getUpload(tx *store.Tx, bucket, id string) (Upload, error) {
 	row, err := uploads.Get(tx, id)
 	if err == nil && row.Value.Insert.Bucket != bucket || fault.Is(err, fault.NotFound) {
@@ -224,11 +238,21 @@ func (s *Storage) AbortUpload(ctx context.Context, bucket, id string) (err error
 func (s *Storage) ExpireUploads(ctx context.Context) (n int, err error) {
 	defer fault.Wrap(&err, "storage.ExpireUploads")
 	var old []Upload
+	var parted []Multipart
 	err = s.store.View(ctx, func(tx *store.Tx) error {
 		rows, err := uploads.List(tx, "", "", 0)
 		for _, r := range rows {
 			if s.now().Sub(r.Created) > UploadLife {
 				old = append(old, r.Value)
+			}
+		}
+		if err != nil {
+			return err
+		}
+		begun, err := multiparts.List(tx, "", "", 0)
+		for _, r := range begun {
+			if s.now().Sub(r.Created) > UploadLife {
+				parted = append(parted, r.Value)
 			}
 		}
 		return err
@@ -238,6 +262,13 @@ func (s *Storage) ExpireUploads(ctx context.Context) (n int, err error) {
 	}
 	for _, u := range old {
 		if err := s.AbortUpload(ctx, u.Insert.Bucket, u.ID); err != nil && !fault.Is(err, fault.NotFound) {
+			return n, err
+		}
+		n++
+	}
+	for _, u := range parted {
+		err := s.AbortMultipart(ctx, u.Insert.Bucket, u.Insert.Name, u.ID)
+		if err != nil && !fault.Is(err, fault.NotFound) {
 			return n, err
 		}
 		n++

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"maps"
 	"net"
+	"net/http"
 	"strings"
 
 	"google.golang.org/grpc"
@@ -114,6 +115,9 @@ type API struct {
 	Rules   Rules
 	// Denied puts a refusal into the words of the API, where it has words of its own. It may be nil.
 	Denied func(e *fault.Error, permission, resource string)
+	// Credential is what a request shows in place of an OAuth token, if the API knows such a thing: a signature in a URL,
+	// say. It may be nil.
+	Credential func(ctx context.Context, r *http.Request) (c iam.Credential, found bool, err error)
 }
 
 // admit lets a call pass whose message is known, or says why not.
@@ -172,7 +176,7 @@ func (g *Guard) authenticate(ctx context.Context, call *rest.Call, rule Rule, ap
 	if call.HTTP == nil {
 		return errors.New("guard: a call without its HTTP request")
 	}
-	c, err := g.Identity.Credential(ctx, call.HTTP.Header.Get("Authorization"), call.HTTP.Host)
+	c, err := g.credential(ctx, call.HTTP, api)
 	who := c.Principal
 	call.Caller = who
 	if err != nil {
@@ -209,6 +213,15 @@ func (g *Guard) authenticate(ctx context.Context, call *rest.Call, rule Rule, ap
 		}
 	}
 	return nil
+}
+
+func (g *Guard) credential(ctx context.Context, r *http.Request, api API) (iam.Credential, error) {
+	if api.Credential != nil {
+		if c, found, err := api.Credential(ctx, r); found || err != nil {
+			return c, err
+		}
+	}
+	return g.Identity.Credential(ctx, r.Header.Get("Authorization"), r.Host)
 }
 
 // Caller returns who made the call that ctx belongs to.

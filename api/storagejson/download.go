@@ -24,20 +24,6 @@ func (s *Server) download(ctx context.Context, r *rest.Request) (any, error) {
 	return s.bytes(ctx, r, bucket, name, generation, cond)
 }
 
-// getByPath answers GET /BUCKET/OBJECT. The object's name is the rest of the path, slashes and all.
-func (s *Server) getByPath(ctx context.Context, r *rest.Request) (any, error) {
-	name := r.Params["object"]
-	if name == "" {
-		return nil, fault.New(fault.Unimplemented,
-			"Listing by path is not implemented by Giggle: use /storage/v1/b/%.64s/o.", r.Params["bucket"])
-	}
-	generation, err := number(r.Query, "generation", 0)
-	if err != nil {
-		return nil, err
-	}
-	return s.bytes(ctx, r, r.Params["bucket"], name, generation, storage.Conditions{})
-}
-
 // bytes serves content. A request for a range gets 206 or 416 and never 200: gcloud's log tail adds what it gets to
 // what it has, and takes 416 for "nothing new".
 func (s *Server) bytes(
@@ -54,6 +40,9 @@ func (s *Server) bytes(
 		defer content.Close()
 		h := w.Header()
 		describe(h, o)
+		if o.Log == "" && !isJSON(r.URL.Path) {
+			h.Set("Etag", xmlETag(o))
+		}
 		if o.ContentEncoding == "gzip" && !acceptsGzip(r.Header) {
 			gunzip(h, w, r.Method, content)
 			return

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"encoding/xml"
 	"net/http"
+	"slices"
+	"strings"
 
 	"giggle/fault"
 	"giggle/rest"
@@ -86,9 +88,18 @@ func WriteError(w http.ResponseWriter, r *http.Request, f *rest.Failure) {
 }
 
 type xmlError struct {
-	XMLName xml.Name `xml:"Error"`
-	Code    string
-	Message string
+	XMLName          xml.Name `xml:"Error"`
+	Code             string
+	Message          string
+	Details          string `xml:",omitempty"`
+	StringToSign     string `xml:",omitempty"`
+	CanonicalRequest string `xml:",omitempty"`
+}
+
+// xmlReasons are the reasons of faults that are codes of the XML API.
+var xmlReasons = []string{
+	reasonExpired, reasonMalformed, reasonMismatch, reasonSkewed, storage.ReasonNoUpload, storage.ReasonInvalidPart,
+	storage.ReasonPartOrder, storage.ReasonPartTooSmall, "MalformedCompleteMultipartUploadRequest",
 }
 
 // xmlCodes are the codes of the XML API (https://cloud.google.com/storage/docs/xml-api/reference-status).
@@ -105,8 +116,19 @@ func writeXMLError(w http.ResponseWriter, r *http.Request, f *rest.Failure) {
 		w.WriteHeader(code)
 		return
 	}
-	e := xmlError{Code: xmlCodes[code], Message: f.Message}
-	if e.Code == "" {
+	e := xmlError{
+		Code:             xmlCodes[code],
+		Message:          f.Message,
+		Details:          f.Metadata["Details"],
+		StringToSign:     f.Metadata["StringToSign"],
+		CanonicalRequest: f.Metadata["CanonicalRequest"],
+	}
+	switch {
+	case slices.Contains(xmlReasons, f.Reason):
+		e.Code = f.Reason
+	case code == http.StatusNotFound && strings.HasPrefix(f.Message, "The specified bucket"):
+		e.Code = "NoSuchBucket"
+	case e.Code == "":
 		e.Code = "InternalError"
 	}
 	body, err := xml.Marshal(e)

@@ -1,5 +1,5 @@
-// Package storagejson is the wire form of Cloud Storage: the JSON API v1 with its uploads and downloads, and the plain
-// GET of an object by path that the XML API has, which gcloud's build log tail uses.
+// Package storagejson is the wire form of Cloud Storage: the JSON API v1 with its uploads and downloads, and of the XML
+// API objects by path, listings, uploads of parts and V4 signed URLs.
 //
 // It translates for package giggle/storage and decides nothing itself. ACLs, life cycle, retention,
 // customer keys and notifications are answered with 405 where a client asks for them. Rules:
@@ -12,10 +12,12 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	"giggle/api/guard"
 	"giggle/api/policies"
 	"giggle/fault"
+	"giggle/iam"
 	"giggle/resource"
 	"giggle/rest"
 	"giggle/storage"
@@ -30,6 +32,14 @@ type Config struct {
 	Allow func(ctx context.Context, permission, bucket, object string) error
 	// Policies keeps the policies on buckets; nil answers that there are none.
 	Policies policies.Policies
+	// Signatures verifies what service accounts have signed: *iam.IAM.
+	Signatures interface {
+		CheckSignature(ctx context.Context, email string, message, signature []byte) (iam.Credential, error)
+	}
+	Now func() time.Time
+	// Asked returns the host and the escaped path that the client has asked for, if something has changed them since; nil
+	// takes those of the request.
+	Asked func(r *http.Request) (host, path string)
 	// Base returns the scheme, host and path prefix of the URLs that the client uses; nil takes the Host.
 	Base func(r *http.Request) string
 }
@@ -66,6 +76,9 @@ var Rules = guard.Rules{
 	"storage.buckets.testIamPermissions": {Authenticated: true},
 	"storage.managedFolders.list":        {Permission: "storage.managedFolders.list", On: onBucket},
 	"storage.folders.list":               {Permission: "storage.folders.list", On: onBucket},
+	"storage.xml.put":                    {Data: true, Authenticated: true, On: onObject},
+	"storage.xml.post":                   {Data: true, Authenticated: true, On: onObject},
+	"storage.xml.delete":                 {Data: true, Authenticated: true, On: onObject},
 	"storage.projects.hmacKeys":          {Absent: true},
 	"storage.unknown":                    {Authenticated: true},
 	"storage.objects.list":               {Data: true, Permission: "storage.objects.list", On: onBucket, Public: true},
@@ -128,11 +141,12 @@ func (s *Server) Register(m *rest.Mux) {
 			rest.Errors(WriteError))
 	}
 	// What is unknown below the JSON API's own prefixes is no object by path.
-	for _, prefix := range []string{"storage", "upload", "resumable", "download", "batch"} {
-		m.HandleFunc("GET", "/"+prefix+"/{rest=**}", "storage.unknown", unknown, rest.Errors(WriteError))
+	for _, prefix := range jsonPrefixes {
+		for _, method := range []string{"GET", "POST", "PUT", "PATCH", "DELETE"} {
+			m.HandleFunc(method, "/"+prefix+"/{rest=**}", "storage.unknown", unknown, rest.Errors(WriteError))
+		}
 	}
-	m.HandleFunc("GET", "/{bucket}/{object=**}", "storage.objects.get", s.getByPath, rest.Errors(writeXMLError),
-		rest.Unescaped())
+	s.registerXML(m)
 }
 
 // ifPolicies is fn on a server that has policies.

@@ -352,7 +352,7 @@ func TestLogTail(t *testing.T) {
 		t.Errorf("whole: %d %q", res.StatusCode, body)
 	}
 	res, body := h.do(t, "GET", "/nosuch/x", "")
-	if res.StatusCode != 404 || !strings.Contains(body, "<Error><Code>NoSuchKey</Code>") {
+	if res.StatusCode != 404 || !strings.Contains(body, "<Error><Code>NoSuchBucket</Code>") {
 		t.Errorf("%d %s", res.StatusCode, body)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 
+	"giggle/api/guard"
 	"giggle/fault"
 	"giggle/logging/audit"
 	"giggle/rest"
@@ -213,9 +214,15 @@ func (s *Server) startResumable(ctx context.Context, r *rest.Request, in storage
 			return nil, fault.Invalid("X-Upload-Content-Length", "Invalid value: want a number of bytes.")
 		}
 	}
+	return s.begin(ctx, r, in, total)
+}
+
+// begin starts a resumable upload of total bytes, -1 if nobody knows, at a URL that is the key to it.
+func (s *Server) begin(ctx context.Context, r *rest.Request, in storage.Insert, total int64) (rest.Raw, error) {
+	in.By = guard.Caller(ctx).Member
 	u, err := s.Storage.BeginUpload(ctx, in, total)
 	if err != nil {
-		return nil, err
+		return rest.Raw{}, err
 	}
 	q := url.Values{"uploadType": {"resumable"}, "upload_id": {u.ID}, "name": {in.Name}}
 	return rest.Raw{Header: http.Header{
