@@ -243,16 +243,26 @@ func (m *IAM) Authorize(_ context.Context, p Principal, permission, name string)
 // AuthorizeMember is Authorize for a member of policies that shows a credential which may outlive its account: one of
 // an account that is deleted or disabled is refused.
 func (m *IAM) AuthorizeMember(ctx context.Context, member, permission, name string) error {
-	if email, ok := strings.CutPrefix(member, "serviceAccount:"); ok {
-		a, err := m.Account(ctx, "-", email)
-		if err != nil {
-			return err
-		}
-		if a.Disabled {
-			return fault.New(fault.PermissionDenied, "The service account %s is disabled.", a.Email)
-		}
+	if err := m.CheckMember(ctx, member); err != nil {
+		return err
 	}
 	return m.Authorize(ctx, Principal{member}, permission, name)
+}
+
+// CheckMember fails for a service account that is deleted or disabled.
+func (m *IAM) CheckMember(ctx context.Context, member string) error {
+	email, ok := strings.CutPrefix(member, "serviceAccount:")
+	if !ok {
+		return nil
+	}
+	a, err := m.Account(ctx, "-", email)
+	if err != nil {
+		return err
+	}
+	if a.Disabled {
+		return fault.New(fault.PermissionDenied, "The service account %s is disabled.", a.Email)
+	}
+	return nil
 }
 
 // Unauthenticated is the refusal of a call without a valid credential, in the words of Google's API front end.

@@ -60,6 +60,9 @@ func (s *Server) Credential(ctx context.Context, r *http.Request) (iam.Credentia
 	if id := q.get("upload_id"); id != "" && (r.Method == http.MethodPut || r.Method == http.MethodPost ||
 		r.Method == http.MethodDelete) {
 		member, err := s.Storage.UploadBy(ctx, id)
+		if err == nil && s.Signatures != nil {
+			err = s.Signatures.CheckMember(ctx, member)
+		}
 		return iam.Credential{Principal: iam.Principal{Member: member}}, member != "", err
 	}
 	if isJSON(r.URL.Path) || s.Signatures == nil {

@@ -35,6 +35,7 @@ type Config struct {
 	// Signatures verifies what service accounts have signed: *iam.IAM.
 	Signatures interface {
 		CheckSignature(ctx context.Context, email string, message, signature []byte) (iam.Credential, error)
+		CheckMember(ctx context.Context, member string) error
 	}
 	Now func() time.Time
 	// Asked returns the host and the escaped path that the client has asked for, if something has changed them since; nil
@@ -80,6 +81,7 @@ var Rules = guard.Rules{
 	"storage.xml.post":                   {Data: true, Authenticated: true, On: onObject},
 	"storage.xml.delete":                 {Data: true, Authenticated: true, On: onObject},
 	"storage.projects.hmacKeys":          {Absent: true},
+	"storage.batch":                      {Authenticated: true, Reads: true}, // each call is asked about itself
 	"storage.unknown":                    {Authenticated: true},
 	"storage.objects.list":               {Data: true, Permission: "storage.objects.list", On: onBucket, Public: true},
 	"storage.objects.get":                {Data: true, Permission: "storage.objects.get", On: onObject, Public: true},
@@ -139,6 +141,9 @@ func (s *Server) Register(m *rest.Mux) {
 	for _, r := range [][2]string{{"GET", ""}, {"POST", ""}, {"GET", "/{key}"}, {"PUT", "/{key}"}, {"DELETE", "/{key}"}} {
 		m.HandleFunc(r[0], "/storage/v1/projects/{project}/hmacKeys"+r[1], "storage.projects.hmacKeys", noHMAC,
 			rest.Errors(WriteError))
+	}
+	for _, path := range []string{"/batch", "/batch/storage/v1"} {
+		m.HandleFunc("POST", path, "storage.batch", s.batch(m), rest.Errors(WriteError), rest.MaxBody(maxBatchBytes+1))
 	}
 	// What is unknown below the JSON API's own prefixes is no object by path.
 	for _, prefix := range jsonPrefixes {

@@ -248,6 +248,8 @@ func (s signer) CheckSignature(_ context.Context, email string, message, sig []b
 	return iam.Credential{Principal: iam.ServiceAccount(email)}, nil
 }
 
+func (s signer) CheckMember(context.Context, string) error { return nil }
+
 // sign makes a signed URL as https://cloud.google.com/storage/docs/access-control/signing-urls-manually says, with
 // the code of nobody else.
 func (s signer) sign(t *testing.T, method, host, path, query string, at time.Time, headers ...string) string {
