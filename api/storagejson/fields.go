@@ -209,8 +209,10 @@ var params = map[string][]string{
 		"ifGenerationNotMatch", "ifMetagenerationMatch", "ifMetagenerationNotMatch", "ifSourceGenerationMatch",
 		"ifSourceGenerationNotMatch", "ifSourceMetagenerationMatch", "ifSourceMetagenerationNotMatch", "projection",
 		"sourceGeneration"},
+	// Google's library for Node.js sends what it has listed the objects by along with each delete.
 	"storage.objects.delete": {"generation", "ifGenerationMatch", "ifGenerationNotMatch", "ifMetagenerationMatch",
-		"ifMetagenerationNotMatch"},
+		"ifMetagenerationNotMatch", "autoPaginate", "delimiter", "endOffset", "force", "includeTrailingDelimiter",
+		"matchGlob", "maxResults", "prefix", "softDeleted", "startOffset", "versions"},
 	"storage.objects.get": {"generation", "ifGenerationMatch", "ifGenerationNotMatch", "ifMetagenerationMatch",
 		"ifMetagenerationNotMatch", "projection", "restoreToken", "softDeleted"},
 	"storage.objects.insert": {"contentEncoding", "ifGenerationMatch", "ifGenerationNotMatch",

@@ -10,9 +10,9 @@ import (
 // maxGlob bounds a pattern: it becomes a regular expression.
 const maxGlob = 1024
 
-// parseGlob reads a pattern of https://cloud.google.com/storage/docs/json_api/v1/objects/list#list-objects-and-prefixes-using-glob:
-// * and ? stand for anything in a segment, ** also for slashes, [a-z] for a set, {a,b} for alternatives, and \ takes the
-// meaning from what follows.
+// parseGlob reads a pattern (https://cloud.google.com/storage/docs/json_api/v1/objects/list, its section about globs):
+// * and ? stand for anything in a segment, ** also for slashes, [a-z] for a set, {a,b} for alternatives, and \ takes
+// the meaning from what follows.
 func parseGlob(glob string) (func(name string) bool, error) {
 	bad := func(why string) (func(string) bool, error) {
 		return nil, fault.Invalid("matchGlob", "Invalid value %.100q: %s.", glob, why)

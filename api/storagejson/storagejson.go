@@ -235,7 +235,8 @@ func flag(q url.Values, name string) (bool, error) {
 	}
 }
 
-// refuse fails on parameters that ask for what isn't here: ACLs, since access to buckets is uniform, and customers' keys.
+// refuse fails on parameters that ask for what isn't here: ACLs, since access to buckets is uniform, and keys of
+// customers.
 func refuse(q url.Values) error {
 	for _, name := range []string{"predefinedAcl", "destinationPredefinedAcl", "predefinedDefaultObjectAcl"} {
 		if q.Get(name) != "" {

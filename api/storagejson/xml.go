@@ -453,7 +453,7 @@ func (s *Server) listByPath(ctx context.Context, r *rest.Request) (any, error) {
 	return writeXML(out)
 }
 
-// checkUploadID fails on what is no id of an upload of parts.
+// uploadID reads the id of an upload of parts, or says that it is none.
 func uploadID(r *rest.Request) (string, error) {
 	id := r.Query.Get("uploadId")
 	if id == "" || len(id) > 100 || strings.ContainsAny(id, "/\x00") {
@@ -473,13 +473,17 @@ func (s *Server) beginParts(ctx context.Context, in storage.Insert) (any, error)
 	if err != nil {
 		return nil, err
 	}
-	return writeXML(struct {
+	answer, err := writeXML(struct {
 		XMLName   xml.Name `xml:"InitiateMultipartUploadResult"`
 		Namespace string   `xml:"xmlns,attr"`
 		Bucket    string
 		Key       string
 		UploadID  string `xml:"UploadId"`
 	}{Namespace: xmlNamespace, Bucket: in.Bucket, Key: in.Name, UploadID: u.ID})
+	if err == nil { // Google's library for Node.js takes only JSON and text for other than bytes
+		answer.Header.Set("Content-Type", "text/xml; charset=UTF-8")
+	}
+	return answer, err
 }
 
 func (s *Server) putPart(ctx context.Context, r *rest.Request, in storage.Insert) (any, error) {
