@@ -19,11 +19,6 @@ type toggle struct {
 	LockedTime text `json:"lockedTime"`
 }
 
-type retentionFields struct {
-	Mode            text `json:"mode"`
-	RetainUntilTime text `json:"retainUntilTime"`
-}
-
 // accessFields is an ObjectAccessControl or a BucketAccessControl.
 type accessFields struct {
 	Bucket      text `json:"bucket"`
