@@ -131,13 +131,22 @@ func (im *Images) AddTar(ctx context.Context, write func(w io.Writer) error) (_ 
 	}, err
 }
 
-// Assemble stores an image of the layers, bottom first, with the configuration cfg, whose RootFS it fills in. It
-// returns the manifest's digest and bytes. The same input gives the same digest: times are the caller's business.
+// reproducible is when an image was made whose maker says no time: what tools that build reproducible images write
+// (https://buildpacks.io/docs/for-app-developers/concepts/reproducibility).
+var reproducible = v1.Time{Time: time.Date(1980, time.January, 1, 0, 0, 1, 0, time.UTC)}
+
+// Assemble stores an image of the layers, bottom first, with the configuration cfg, whose RootFS it fills in. Its
+// History may be that of the lowest layers; those above get an entry each. It returns the manifest's digest and bytes.
+// The same input gives the same digest: times are the caller's business.
 func (im *Images) Assemble(
 	ctx context.Context, layers []Layer, cfg v1.ConfigFile,
 ) (digest string, manifest []byte, err error) {
 	defer fault.Wrap(&err, "oci.Assemble")
 	m := v1.Manifest{SchemaVersion: 2, MediaType: types.OCIManifestSchema1, Layers: []v1.Descriptor{}}
+	if cfg.Created.IsZero() {
+		cfg.Created = reproducible
+	}
+	cfg.History = history(cfg.History, layers, cfg.Created)
 	cfg.RootFS = v1.RootFS{Type: "layers", DiffIDs: []v1.Hash{}}
 	for _, l := range layers {
 		cfg.RootFS.DiffIDs = append(cfg.RootFS.DiffIDs, l.DiffID)
@@ -148,6 +157,29 @@ func (im *Images) Assemble(
 	}
 	d, b, err := im.put(ctx, m, types.OCIManifestSchema1)
 	return d.Digest.String(), b, err
+}
+
+// history has an entry for each layer: clients that build on an image count them, and refuse one with others. What is
+// known of the lowest layers stays, where it can be true.
+func history(known []v1.History, layers []Layer, created v1.Time) []v1.History {
+	n := 0
+	for _, h := range known {
+		if !h.EmptyLayer {
+			n++
+		}
+	}
+	if n > len(layers) {
+		known, n = nil, 0
+	}
+	known = slices.Clone(known)
+	for _, l := range layers[n:] {
+		by := l.CreatedBy
+		if by == "" {
+			by = "layer " + l.DiffID.String()
+		}
+		known = append(known, v1.History{Created: created, CreatedBy: by, Comment: "giggle"})
+	}
+	return known
 }
 
 // ociMediaType gives a layer of a Docker image its OCI name: a manifest should not mix the two.

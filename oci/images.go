@@ -117,6 +117,7 @@ type Layer struct {
 	DiffID    v1.Hash // of the tar stream
 	Size      int64   // stored bytes
 	MediaType types.MediaType
+	CreatedBy string // what made it, for the history of an image; "" where it was read
 }
 
 // Manifest is a resolved image: one platform's manifest and its configuration.

@@ -337,6 +337,7 @@ func (b *Builder) assemble(
 	if err != nil {
 		return "", err
 	}
+	base.CreatedBy, app.CreatedBy = "giggle buildpack: base", "giggle buildpack: "+binary
 	layers := []oci.Layer{base, app}
 	if job.Env["GOOGLE_CLEAR_SOURCE"] != "true" {
 		files, err := appFiles(src, workspace)
@@ -347,6 +348,7 @@ func (b *Builder) assemble(
 		if err != nil {
 			return "", err
 		}
+		layer.CreatedBy = "giggle buildpack: " + workspace
 		layers = append(layers, layer)
 	}
 	env := []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}

@@ -47,6 +47,7 @@ func (b *Builder) onBase(ctx context.Context, a app) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	home.CreatedBy = "giggle buildpack: home"
 	layers = append(layers, home)
 	for _, to := range sortedKeys(a.trees) {
 		files, err := appFiles(a.trees[to], to)
@@ -57,11 +58,13 @@ func (b *Builder) onBase(ctx context.Context, a app) (string, error) {
 		if err != nil {
 			return "", err
 		}
+		layer.CreatedBy = "giggle buildpack: " + to
 		layers = append(layers, layer)
 	}
 	digest, _, err := b.cfg.Images.Assemble(ctx, layers, configFile{
 		Architecture: runtime.GOARCH,
 		OS:           "linux",
+		History:      manifest.Config.History,
 		Config: v1.Config{
 			Entrypoint: a.entry,
 			WorkingDir: workspace,
