@@ -3,7 +3,6 @@ package mirror
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"io"
 	"os"
@@ -14,9 +13,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
-	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
-	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"giggle/blob"
 	"giggle/fault"
@@ -135,7 +132,9 @@ func (m *Mirror) AddRoot(ctx context.Context, familiar string, root io.Reader, n
 		if err != nil {
 			return "", err
 		}
+		layer.CreatedBy = "giggle: root file system"
 		digest, _, err := images.Assemble(ctx, []oci.Layer{layer}, v1.ConfigFile{
+			Created:      v1.Time{Time: now.UTC().Truncate(time.Second)},
 			Architecture: platform.Architecture, OS: platform.OS, Config: v1.Config{Cmd: []string{"/bin/sh"}},
 		})
 		return digest, err
@@ -183,76 +182,12 @@ func (m *Mirror) Export(ctx context.Context, familiar string, w io.Writer) (err 
 	if err != nil {
 		return err
 	}
-	ref, err := name.ParseReference(familiar)
-	if err != nil {
-		return err
+	image := oci.Archived{Digest: img.Digest}
+	if tag, err := name.NewTag(familiar); err == nil { // else it is kept by its digest
+		image.Tags = []name.Tag{tag}
 	}
-	stored := &stored{ctx: ctx, blobs: blobs}
-	if stored.manifest, err = stored.read(img.Digest); err != nil {
-		return err
-	}
-	image, err := partial.CompressedToImage(stored)
-	if err != nil {
-		return err
-	}
-	return tarball.Write(ref, image, w)
-}
-
-// stored is an image of the mirror as the library reads one.
-type stored struct {
-	ctx      context.Context
-	blobs    *blob.Dir
-	manifest []byte
+	return oci.WriteArchive(ctx, w, blobs, image)
 }
 
 // maxDocument bounds a manifest and a configuration, in bytes.
 const maxDocument = 4 << 20
-
-func (s *stored) read(digest string) ([]byte, error) {
-	r, _, err := s.blobs.Open(s.ctx, blob.Digest(digest))
-	if err != nil {
-		return nil, err
-	}
-	b, err := io.ReadAll(io.LimitReader(r, maxDocument))
-	return b, errors.Join(err, r.Close())
-}
-
-func (s *stored) parsed() (m v1.Manifest, err error) { return m, json.Unmarshal(s.manifest, &m) }
-
-func (s *stored) RawManifest() ([]byte, error) { return s.manifest, nil }
-
-func (s *stored) RawConfigFile() ([]byte, error) {
-	m, err := s.parsed()
-	if err != nil {
-		return nil, err
-	}
-	return s.read(m.Config.Digest.String())
-}
-
-func (s *stored) MediaType() (types.MediaType, error) {
-	m, err := s.parsed()
-	return m.MediaType, err
-}
-
-func (s *stored) LayerByDigest(h v1.Hash) (partial.CompressedLayer, error) {
-	m, err := s.parsed()
-	for _, d := range m.Layers {
-		if d.Digest == h {
-			return &storedLayer{s, d}, err
-		}
-	}
-	return nil, errors.Join(err, errors.New("no layer "+h.String()))
-}
-
-type storedLayer struct {
-	*stored
-	d v1.Descriptor
-}
-
-func (l *storedLayer) Digest() (v1.Hash, error)            { return l.d.Digest, nil }
-func (l *storedLayer) Size() (int64, error)                { return l.d.Size, nil }
-func (l *storedLayer) MediaType() (types.MediaType, error) { return l.d.MediaType, nil }
-func (l *storedLayer) Compressed() (io.ReadCloser, error) {
-	r, _, err := l.blobs.Open(l.ctx, blob.Digest(l.d.Digest.String()))
-	return r, err
-}
