@@ -85,6 +85,23 @@ type docker struct {
 
 func newDocker(t testing.TB) *docker {
 	t.Helper()
+	return newDockerOf(t, func(*blob.Dir) dockerapi.Unpacker { return nothing{} })
+}
+
+// newStore has the images that are loaded into it.
+func newStore(t testing.TB) *docker {
+	t.Helper()
+	return newDockerOf(t, func(blobs *blob.Dir) dockerapi.Unpacker {
+		images, err := oci.New(t.TempDir(), blobs, oci.Limits{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return images
+	})
+}
+
+func newDockerOf(t testing.TB, images func(*blob.Dir) dockerapi.Unpacker) *docker {
+	t.Helper()
 	blobs, err := blob.Open(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
@@ -98,7 +115,7 @@ func newDocker(t testing.TB) *docker {
 	n := 0
 	s, err := dockerapi.New(dockerapi.Config{
 		Builder:  builder,
-		Images:   nothing{},
+		Images:   images(blobs),
 		Registry: nothing{},
 		Blobs:    blobs,
 		Engine:   nothing{},

@@ -316,9 +316,37 @@ func (x *session) image(w http.ResponseWriter, r *http.Request) error {
 	case "GET get":
 		return x.saveNames(w, r, []string{name})
 	case "GET history":
-		return fault.New(fault.Unimplemented, "docker history is not implemented.")
+		return x.history(w, r, name)
 	}
 	return fault.New(fault.Unimplemented, "%s %.100s is not served.", r.Method, r.URL.Path)
+}
+
+// history is docker history: the newest layer first. An image's id is that of the top one; those below have none.
+func (x *session) history(w http.ResponseWriter, r *http.Request, ref string) error {
+	img, err := x.find(ref)
+	if err != nil {
+		return err
+	}
+	m, err := x.inspect(r.Context(), img)
+	if err != nil {
+		return err
+	}
+	out, layer := []map[string]any{}, 0
+	for _, h := range m.Config.History {
+		size := int64(0)
+		if !h.EmptyLayer && layer < len(m.Layers) {
+			size = m.Layers[layer].Size
+			layer++
+		}
+		out = append(out, map[string]any{"Id": "<missing>", "Created": h.Created.Unix(), "CreatedBy": h.CreatedBy,
+			"Comment": h.Comment, "Size": size, "Tags": nil})
+	}
+	slices.Reverse(out)
+	if len(out) > 0 {
+		out[0]["Id"], out[0]["Tags"] = img.id, img.names
+	}
+	reply(w, http.StatusOK, out)
+	return nil
 }
 
 func (x *session) tag(w http.ResponseWriter, r *http.Request, ref string) error {
@@ -448,22 +476,22 @@ func (x *session) listImages(w http.ResponseWriter, r *http.Request) error {
 	x.mu.Unlock()
 	out := []map[string]any{}
 	for _, img := range slices.Backward(all) {
-		one, err := x.describe(r.Context(), img)
+		one, created, err := x.describe(r.Context(), img)
 		if err != nil {
 			return err
 		}
 		one["Containers"], one["ParentId"], one["SharedSize"] = -1, "", -1
-		one["Created"] = img.made.Unix()
+		one["Created"] = created.Unix()
 		out = append(out, one)
 	}
 	reply(w, http.StatusOK, out)
 	return nil
 }
 
-func (x *session) describe(ctx context.Context, img image) (map[string]any, error) {
+func (x *session) describe(ctx context.Context, img image) (out map[string]any, created time.Time, err error) {
 	m, err := x.inspect(ctx, img)
 	if err != nil {
-		return nil, err
+		return nil, created, err
 	}
 	var size int64
 	var layers []string
@@ -481,13 +509,17 @@ func (x *session) describe(ctx context.Context, img image) (map[string]any, erro
 	if names == nil {
 		names = []string{}
 	}
+	created = m.Config.Created.UTC()
+	if created.IsZero() {
+		created = img.made.UTC()
+	}
 	return map[string]any{
-		"Id": img.id, "RepoTags": names, "RepoDigests": digests, "Created": img.made.UTC().Format(time.RFC3339Nano),
+		"Id": img.id, "RepoTags": names, "RepoDigests": digests, "Created": created.Format(time.RFC3339Nano),
 		"Size": size, "VirtualSize": size,
 		"Architecture": m.Config.Architecture, "Os": m.Config.OS, "Author": m.Config.Author, "Config": m.Config.Config,
 		"Labels": m.Config.Config.Labels,
 		"RootFS": map[string]any{"Type": "layers", "Layers": layers},
-	}, nil
+	}, created, nil
 }
 
 func (x *session) inspectImage(w http.ResponseWriter, r *http.Request, ref string) error {
@@ -495,7 +527,7 @@ func (x *session) inspectImage(w http.ResponseWriter, r *http.Request, ref strin
 	if err != nil {
 		return err
 	}
-	out, err := x.describe(r.Context(), img)
+	out, _, err := x.describe(r.Context(), img)
 	if err != nil {
 		return err
 	}
