@@ -88,6 +88,7 @@ func run(ctx context.Context, dir, cache string) error {
 			if err != nil {
 				return "", err
 			}
+			layer.CreatedBy = "giggle: " + goversion
 			cfg := v1.ConfigFile{Architecture: runtime.GOARCH, OS: "linux", Config: v1.Config{
 				Env:    []string{"PATH=" + buildpack.GoRoot + "/bin"},
 				Labels: map[string]string{mirror.StandInLabel: "true", buildpack.VersionLabel: goversion},

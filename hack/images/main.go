@@ -28,7 +28,7 @@ import (
 const suite = "bookworm"
 
 // recipe changes when the layers would come out otherwise: images of another recipe are made again.
-const recipe = "1"
+const recipe = "2"
 
 // recipeLabel says what an image was made by.
 const recipeLabel = "dev.giggle.recipe"
@@ -190,10 +190,15 @@ func (w *workshop) make(img image, names []string, label string) error {
 					w.say("layer %-8s %4d MB in %s", name, layer.Size>>20,
 						time.Since(start).Round(100*time.Millisecond))
 				}
+				layer.CreatedBy = "giggle: " + name
 				layers = append(layers, layer)
 			}
-			digest, _, err := images.Assemble(w.ctx, layers,
-				v1.ConfigFile{Architecture: runtime.GOARCH, OS: "linux", Config: config})
+			digest, _, err := images.Assemble(w.ctx, layers, v1.ConfigFile{
+				Architecture: runtime.GOARCH,
+				OS:           "linux",
+				Created:      v1.Time{Time: w.started.UTC().Truncate(time.Second)},
+				Config:       config,
+			})
 			return digest, err
 		})
 }

@@ -91,8 +91,14 @@ func addOllama(ctx context.Context, dir, program, version string) error {
 		if err != nil {
 			return "", err
 		}
-		digest, _, err := images.Assemble(ctx, append(below.Layers, layer),
-			v1.ConfigFile{Architecture: runtime.GOARCH, OS: "linux", Config: config})
+		layer.CreatedBy = "giggle: ollama " + version
+		digest, _, err := images.Assemble(ctx, append(below.Layers, layer), v1.ConfigFile{
+			Architecture: runtime.GOARCH,
+			OS:           "linux",
+			Created:      v1.Time{Time: start.UTC().Truncate(time.Second)},
+			History:      below.Config.History,
+			Config:       config,
+		})
 		return digest, err
 	})
 	if err == nil {
