@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"giggle/engine/egress"
+	"giggle/engine/lan"
 	"giggle/engine/netns"
 	"giggle/fault"
 )
@@ -33,6 +34,7 @@ type Instance struct {
 	slot   *slot
 	net    *netns.Namespace
 	way    *egress.Link // to the outside, or nil
+	lan    *lan.Host
 	root   *os.File     // O_PATH
 	files  string       // key in Engine.files, or ""
 	closes []func() error
@@ -117,6 +119,9 @@ func (e *Engine) Prepare(ctx context.Context, s Spec) (_ *Instance, err error) {
 	if err := e.worker.do(func() error { return e.buildRoot(i, &s, files) }); err != nil {
 		return nil, err
 	}
+	if err := i.join(&s); err != nil {
+		return nil, err
+	}
 	way, closes, err := e.serve(i.net, s.Sockets)
 	i.way = way
 	i.closes = append(i.closes, closes...)
@@ -128,6 +133,27 @@ func (e *Engine) Prepare(ctx context.Context, s Spec) (_ *Instance, err error) {
 	}
 	return i, nil
 }
+
+// join puts the instance on its networks, and has their names answered.
+func (i *Instance) join(s *Spec) error {
+	i.lan = lan.NewHost(i.net)
+	i.closes = append(i.closes, func() error { return i.lan.Leave(nil) })
+	for _, m := range s.Networks {
+		switch err := i.lan.Join(m); {
+		case m.Optional && fault.Is(err, fault.Unavailable):
+			i.e.log.Warn("a container is without its network", "instance", i.id, "err", err)
+		case err != nil:
+			return err
+		}
+	}
+	if dns := s.Sockets.DNS; dns != nil && len(s.Networks) > 0 {
+		s.Sockets.DNS = func(udp net.PacketConn, tcp net.Listener) { dns(i.lan.Names(udp), tcp) }
+	}
+	return nil
+}
+
+// LAN is the instance on its networks.
+func (i *Instance) LAN() *lan.Host { return i.lan }
 
 // create has the runtime make the container.
 func (i *Instance) create(ctx context.Context, s *Spec) error {

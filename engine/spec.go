@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"giggle/engine/egress"
+	"giggle/engine/lan"
 	"giggle/fault"
 )
 
@@ -40,6 +41,9 @@ type Spec struct {
 	// dropped and counted, and the process never waits. Nil throws the output away.
 	Output  func(Line)
 	Sockets Sockets
+	// Networks are what the instance is on beside its way to the outside. What it asks Sockets.DNS for is answered with
+	// the addresses of their members first.
+	Networks []lan.Member
 
 	// Terminal, when not nil, is the process's standard input, output and error: its end of a NewTerminal. Output hears
 	// nothing then. Without one, standard input ends at once.
