@@ -143,6 +143,7 @@ func (c *Cloud) openBuilds(ctx context.Context) error {
 		BuiltIn:  map[builds.Builtin]steps.SourceBuilder{builds.Buildpack: packs, builds.Dockerfile: docker.files},
 		Store:    docker.api,
 		Docker:   docker.api.Socket,
+		Networks: docker.api.StepNetworks,
 		Token:    c.buildToken,
 		Hosts:    registryHosts(),
 		Dir:      c.path("build", "steps"),

@@ -37,6 +37,8 @@ type container struct {
 	instance *engine.Instance
 
 	mu     sync.Mutex
+	joins  []joining // the networks that it is on
+	mode   string    // what it was asked to be on
 	output bytes.Buffer
 	lost   bool
 	ears   []io.Writer
@@ -57,6 +59,7 @@ type createRequest struct {
 	WorkingDir, User     string
 	Hostname             string
 	Tty, OpenStdin       bool
+	NetworkingConfig     struct{ EndpointsConfig map[string]*endpoint }
 	HostConfig           struct {
 		Binds  []string
 		Mounts []struct {
@@ -83,9 +86,6 @@ type createRequest struct {
 	}
 }
 
-// networks are the modes that mean the build's network; Cloud Build calls it cloudbuild.
-var networks = []string{"", "default", "bridge", "cloudbuild"}
-
 // private reports whether a namespace mode is the default.
 func private(mode string) bool { return mode == "" || mode == "private" }
 
@@ -108,8 +108,8 @@ func (c *createRequest) refuse() error {
 		what = "--device"
 	case len(h.DeviceRequests) > 0:
 		what = "--gpus"
-	case !slices.Contains(networks, h.NetworkMode):
-		what = "--network=" + h.NetworkMode + ": it has the build's network"
+	case h.NetworkMode == "host" || strings.HasPrefix(h.NetworkMode, "container:"):
+		what = "--network=" + h.NetworkMode + ": it has a network of the build's, or none"
 	case !private(h.PidMode) || !private(h.IpcMode) || !private(h.UsernsMode) || !private(h.CgroupnsMode) ||
 		!private(h.UTSMode):
 		what = "namespaces of others"
@@ -156,13 +156,20 @@ func (x *session) createContainer(w http.ResponseWriter, r *http.Request) error 
 	sum := sha256.Sum256([]byte(x.cfg.NewID())) // ids look like Docker's
 	c := &container{
 		id:      hex.EncodeToString(sum[:]),
-		name:    r.URL.Query().Get("name"),
+		name:    strings.TrimPrefix(r.URL.Query().Get("name"), "/"),
 		image:   req.Image,
 		created: x.cfg.Now(),
 		tty:     req.Tty,
 		auto:    req.HostConfig.AutoRemove,
 		started: make(chan struct{}),
 		done:    make(chan struct{}),
+	}
+	if c.name != "" && !containerName.MatchString(c.name) {
+		return fault.New(fault.InvalidArgument,
+			"Invalid container name (%.200s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", c.name)
+	}
+	if err := c.asked(&req); err != nil {
+		return err
 	}
 	cfg := unpacked.Config
 	entrypoint, cmd := cfg.Entrypoint, cfg.Cmd
@@ -192,6 +199,9 @@ func (x *session) createContainer(w http.ResponseWriter, r *http.Request) error 
 	}
 	if x.cfg.Groups != nil {
 		c.spec.Groups = x.cfg.Groups(x.build)
+	}
+	if c.mode == noNetwork {
+		c.spec.Sockets = engine.Sockets{}
 	}
 	if m := req.HostConfig.Memory; m > 0 {
 		c.spec.Memory = min(m, x.cfg.Memory)
@@ -293,20 +303,31 @@ func (x *session) withContainer(
 	fn func(http.ResponseWriter, *http.Request, *container) error,
 ) func(http.ResponseWriter, *http.Request) error {
 	return func(w http.ResponseWriter, r *http.Request) error {
-		id := r.PathValue("id")
-		x.mu.Lock()
-		var found *container
-		for _, c := range x.containers {
-			if c.name == id || strings.HasPrefix(c.id, id) {
-				found = c
-			}
-		}
-		x.mu.Unlock()
-		if found == nil {
-			return fault.New(fault.NotFound, "No such container: %.100s", id)
+		found, err := x.findContainer(r.PathValue("id"))
+		if err != nil {
+			return err
 		}
 		return fn(w, r, found)
 	}
+}
+
+// findContainer finds a container by its name, or what its id begins with.
+func (x *session) findContainer(ref string) (*container, error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	var found *container
+	for _, c := range x.containers {
+		if c.name == strings.TrimPrefix(ref, "/") && c.name != "" {
+			return c, nil
+		}
+		if ref != "" && strings.HasPrefix(c.id, ref) {
+			found = c
+		}
+	}
+	if found == nil {
+		return nil, fault.New(fault.NotFound, "No such container: %.100s", ref)
+	}
+	return found, nil
 }
 
 // start starts a container once; it is seen to its end.
@@ -314,7 +335,10 @@ func (x *session) start(w http.ResponseWriter, r *http.Request, c *container) er
 	err := error(nil)
 	c.starting.Do(func() {
 		defer close(c.started)
-		if c.instance, err = x.cfg.Engine.Prepare(x.ctx, c.spec); err == nil {
+		if c.spec.Networks, err = x.members(c); err == nil {
+			c.instance, err = x.cfg.Engine.Prepare(x.ctx, c.spec)
+		}
+		if err == nil {
 			if err = c.instance.Start(x.ctx); err != nil {
 				err = errors.Join(err, c.instance.Stop(context.WithoutCancel(x.ctx), 0))
 			}
@@ -445,15 +469,17 @@ func (c *container) state() string {
 }
 
 func (x *session) inspectContainer(w http.ResponseWriter, _ *http.Request, c *container) error {
-	state := c.state()
+	state, settings := c.state(), x.networkSettings(c)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	reply(w, http.StatusOK, map[string]any{
 		"Id": c.id, "Name": "/" + c.name, "Created": c.created.UTC().Format(time.RFC3339Nano), "Image": c.image,
 		"State": map[string]any{"Status": state, "Running": state == "running", "ExitCode": c.exit,
 			"Error": c.failed},
-		"Config":     map[string]any{"Tty": c.tty, "Image": c.image, "Cmd": c.spec.Args},
-		"HostConfig": map[string]any{"LogConfig": map[string]string{"Type": "json-file"}, "AutoRemove": c.auto},
+		"Config": map[string]any{"Tty": c.tty, "Image": c.image, "Cmd": c.spec.Args},
+		"HostConfig": map[string]any{"LogConfig": map[string]string{"Type": "json-file"}, "AutoRemove": c.auto,
+			"NetworkMode": c.mode},
+		"NetworkSettings": settings,
 	})
 	return nil
 }

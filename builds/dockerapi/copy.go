@@ -112,36 +112,6 @@ func (x *session) containerVolumes() (all [][]string) {
 	return all
 }
 
-// networkNames are the networks that a build has, as Docker calls them, and Cloud Build's own.
-var networkNames = []string{"bridge", "cloudbuild", "none"}
-
-func describeNetwork(name string) map[string]any {
-	driver := "bridge"
-	if name == "none" {
-		driver = "null"
-	}
-	return map[string]any{"Name": name, "Id": strings.Repeat(name+"0", 8), "Driver": driver, "Scope": "local",
-		"Internal": false, "IPAM": map[string]any{}, "Containers": map[string]any{}, "Labels": map[string]string{}}
-}
-
-func (x *session) listNetworks(w http.ResponseWriter, _ *http.Request) error {
-	all := []map[string]any{}
-	for _, n := range networkNames {
-		all = append(all, describeNetwork(n))
-	}
-	reply(w, http.StatusOK, all)
-	return nil
-}
-
-func (x *session) network(w http.ResponseWriter, r *http.Request) error {
-	name := r.PathValue("name")
-	if !slices.Contains(networkNames, name) {
-		return fault.New(fault.NotFound, "network %.200s not found", name)
-	}
-	reply(w, http.StatusOK, describeNetwork(name))
-	return nil
-}
-
 // placeholders are the files that Docker makes in every container.
 var placeholders = []string{"/etc/hostname", "/etc/hosts", "/etc/resolv.conf"}
 

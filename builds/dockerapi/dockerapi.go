@@ -29,6 +29,7 @@ import (
 	"giggle/builds/dockerfile"
 	"giggle/builds/source"
 	"giggle/engine"
+	"giggle/engine/lan"
 	"giggle/fault"
 	"giggle/oci"
 )
@@ -111,6 +112,8 @@ type session struct {
 	mu         sync.Mutex
 	images     []*image
 	containers map[string]*container
+	networks   []*network
+	lan        lan.LAN
 	running    sync.WaitGroup
 }
 
@@ -128,6 +131,7 @@ func (s *Server) Socket(b builds.Build) (path string, err error) {
 			dir:        filepath.Join(s.cfg.Dir, strconv.Itoa(s.serial)),
 			containers: map[string]*container{},
 		}
+		x.openNetworks()
 		if err := os.MkdirAll(filepath.Join(x.dir, "tmp"), 0o700); err != nil {
 			return "", err
 		}
@@ -209,7 +213,7 @@ func (s *Server) Drop(b builds.Build) error {
 	x.cancel()
 	err := x.server.Close()
 	x.running.Wait()
-	return errors.Join(err, os.RemoveAll(x.dir))
+	return errors.Join(err, x.lan.Close(), os.RemoveAll(x.dir))
 }
 
 // Close drops all builds.
@@ -268,7 +272,12 @@ func (x *session) routes() http.Handler {
 	call("GET /volumes/{name}", x.volume)
 	call("DELETE /volumes/{name}", x.volume)
 	call("GET /networks", x.listNetworks)
-	call("GET /networks/{name}", x.network)
+	call("POST /networks/create", x.createNetwork)
+	call("POST /networks/prune", x.pruneNetworks)
+	call("GET /networks/{name}", x.withNetwork(x.inspectNetwork))
+	call("DELETE /networks/{name}", x.withNetwork(x.removeNetwork))
+	call("POST /networks/{name}/connect", x.withNetwork(x.connect))
+	call("POST /networks/{name}/disconnect", x.withNetwork(x.disconnect))
 	// docker inspect tries this first
 	call("GET /containers/{rest...}", func(_ http.ResponseWriter, r *http.Request) error {
 		return fault.New(fault.NotFound, "No such container: %.200s", strings.TrimSuffix(r.PathValue("rest"), "/json"))
@@ -281,7 +290,7 @@ func (x *session) routes() http.Handler {
 	}
 	call("/", func(_ http.ResponseWriter, r *http.Request) error {
 		return fault.New(fault.Unimplemented,
-			"Giggle's Docker for build steps has build, tag, push, pull, run, images, inspect, login, rmi, save, load, logs, ps, rm, stop, cp from what was created, volume, network ls, version and info; %s %.100s is not among them.", r.Method, r.URL.Path)
+			"Giggle's Docker for build steps has build, tag, push, pull, run, images, inspect, login, rmi, save, load, logs, ps, rm, stop, cp from what was created, volume, network, version and info; %s %.100s is not among them.", r.Method, r.URL.Path)
 	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Api-Version", version)

@@ -216,6 +216,7 @@ func TestWhatContainersCantHave(t *testing.T) {
 		`{"HostConfig":{"PortBindings":{"80/tcp":[{}]}}}`:            "--publish",
 		`{"HostConfig":{"PublishAllPorts":true}}`:                    "--publish",
 		`{"HostConfig":{"VolumesFrom":["x"]}}`:                       "--volumes-from",
+		`{"HostConfig":{"NetworkMode":"container:x"}}`:               "--network=container:x",
 		`{"Image":"x","HostConfig":{"NetworkMode":"cloudbuild"}}`:    "No such image",
 		`{"Image":"x","HostConfig":{"RestartPolicy":{"Name":"no"}}}`: "No such image",
 		`{`:                          "can't be read",
@@ -233,7 +234,7 @@ func TestWhatContainersCantHave(t *testing.T) {
 
 func TestWhatIsNotServedSaysSo(t *testing.T) {
 	d := newDocker(t)
-	for _, call := range []string{"POST /networks/create", "POST /networks/create", "POST /swarm/init", "GET /events",
+	for _, call := range []string{"POST /swarm/init", "GET /events",
 		"POST /containers/prune", "POST /build/prune", "POST /session", "PUT /containers/x/archive"} {
 		method, path, _ := strings.Cut(call, " ")
 		status, text := d.call(t, method, "/v1.44"+path, nil)

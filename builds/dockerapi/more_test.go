@@ -2,6 +2,7 @@ package dockerapi_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/url"
 	"os"
@@ -88,11 +89,39 @@ func TestVolumesAndNetworks(t *testing.T) {
 		{"GET", "/networks", "", 200, `"Name":"cloudbuild"`},
 		{"GET", "/networks/bridge", "", 200, `"Name":"bridge"`},
 		{"GET", "/networks/none-such", "", 404, "network none-such not found"},
-		{"POST", "/networks/create", `{"Name":"n"}`, 501, "not among them"},
+		{"POST", "/networks/create", `{"Name":"n","Labels":{"a":"b"}}`, 201, `"Id"`},
+		{"POST", "/networks/create", `{"Name":"n"}`, 409, "network with name n already exists"},
+		{"POST", "/networks/create", `{"Name":"cloudbuild"}`, 409, "already exists"},
+		{"POST", "/networks/create", `{"Name":"../x"}`, 400, "not the name of a network"},
+		{"POST", "/networks/create", `{}`, 400, "not the name of a network"},
+		{"POST", "/networks/create", `{"Name":"x","Driver":"macvlan"}`, 501, "--driver=macvlan"},
+		{"POST", "/networks/create", `{"Name":"x","Internal":true}`, 501, "--internal"},
+		{"POST", "/networks/create", `{"Name":"x","EnableIPv6":true}`, 501, "--ipv6"},
+		{"POST", "/networks/create", `{"Name":"x","IPAM":{"Config":[{"Subnet":"10.0.0.0/8"}]}}`, 501, "--subnet"},
+		{"POST", "/networks/create", `{"Name":"x","Options":{"parent":"eth0"}}`, 501, "--opt"},
+		{"GET", "/networks/n", "", 200, `"Subnet":"172.18.0.0/16"`},
+		{"GET", `/networks?filters={"name":{"n":true},"type":{"custom":true}}`, "", 200, `"Labels":{"a":"b"}`},
+		{"GET", `/networks?filters={"label":["a=c"]}`, "", 200, `[]`},
+		{"GET", `/networks?filters={"nonsense":["x"]}`, "", 400, `invalid filter`},
+		{"GET", `/networks?filters={`, "", 400, `can't be read`},
+		{"POST", "/networks/n/connect", `{"Container":"none"}`, 404, "No such container"},
+		{"POST", "/networks/none-such/connect", `{"Container":"none"}`, 404, "not found"},
+		{"POST", "/networks/n/disconnect", `{"Container":"none"}`, 404, "No such container"},
+		{"DELETE", "/networks/cloudbuild", "", 403, "pre-defined network"},
+		{"DELETE", "/networks/n", "", 204, ""},
+		{"DELETE", "/networks/n", "", 404, "network n not found"},
+		{"POST", "/networks/create", `{"Name":"m"}`, 201, `"Id"`},
+		{"POST", "/networks/prune", "", 200, `{"NetworksDeleted":["m"]}`},
 	} {
 		status, text := d.call(t, c.method, "/v1.44"+c.path, strings.NewReader(c.body))
 		if status != c.status || !strings.Contains(text, c.want) {
 			t.Errorf("%s %s %s: %d %s, want %d %q", c.method, c.path, c.body, status, text, c.status, c.want)
+		}
+	}
+	for i := range 40 { // as many as there are, and no more
+		status, text := d.call(t, "POST", "/networks/create", strings.NewReader(fmt.Sprintf(`{"Name":"n%d"}`, i)))
+		if want := i < 28; (status == 201) != want {
+			t.Fatalf("network %d: %d %s", i, status, text)
 		}
 	}
 	if _, err := os.Stat(filepath.Join(d.shared, "volumes", "ofstep")); err != nil {

@@ -333,6 +333,12 @@ func (r *run) spec(ctx context.Context, i int, img OwnImage, prefix string) (eng
 		}
 		s.Mounts = append(s.Mounts, engine.Mount{Source: socket, Target: dockerSocket})
 	}
+	if r.cfg.Networks != nil {
+		var err error
+		if s.Networks, err = r.cfg.Networks(r.build, i); err != nil {
+			return s, err
+		}
+	}
 	s.Mounts = append(s.Mounts, img.Mounts...)
 	if r.cfg.Groups != nil {
 		s.Groups = r.cfg.Groups(r.build)

@@ -26,6 +26,7 @@ import (
 	"giggle/builds"
 	"giggle/builds/source"
 	"giggle/engine"
+	"giggle/engine/lan"
 	"giggle/fault"
 	"giggle/oci"
 )
@@ -91,6 +92,8 @@ type Config struct {
 	Store    Store // nil when there is no builder that makes images
 	// Docker returns the path of the socket of a build's Docker, which every step has; nil is none.
 	Docker func(b builds.Build) (path string, err error)
+	// Networks are what a step of a build is on, by its number; nil is none.
+	Networks func(b builds.Build, step int) ([]lan.Member, error)
 	// Token makes an access token of a build's account, for the registries at Hosts; nil is none.
 	Token    func(ctx context.Context, b builds.Build) (string, error)
 	Hosts    []string
