@@ -81,6 +81,7 @@ type Engine struct {
 	closed    bool
 	cleanups  sync.WaitGroup
 	closing   sync.Once
+	ending    chan struct{} // closed when all instances have ended for good
 }
 
 // Open starts an engine on cfg.Dir. First it removes everything that an earlier one left behind when it was killed:
@@ -103,6 +104,7 @@ func Open(ctx context.Context, cfg Config) (_ *Engine, err error) {
 		instances: map[string]*Instance{},
 		layers:    map[string][]string{},
 		creates:   make(chan struct{}, 4*runtime.NumCPU()),
+		ending:    make(chan struct{}),
 	}
 	if e.now == nil {
 		e.now = time.Now
@@ -276,6 +278,7 @@ func (e *Engine) close() error {
 		wg.Go(func() { i.Stop(context.Background(), 0) })
 	}
 	wg.Wait()
+	close(e.ending)
 	e.cleanups.Wait()
 
 	var errs []error

@@ -35,8 +35,8 @@ type Instance struct {
 	net    *netns.Namespace
 	way    *egress.Link // to the outside, or nil
 	lan    *lan.Host
-	root   *os.File     // O_PATH
-	files  string       // key in Engine.files, or ""
+	root   *os.File // O_PATH
+	files  string   // key in Engine.files, or ""
 	closes []func() error
 	gpus   []*os.File // locks of the GPUs that it has
 	output *output
@@ -44,12 +44,18 @@ type Instance struct {
 	pid   int
 	pidfd *os.File
 
-	start   sync.Once
-	err     error         // of the start
-	started chan struct{} // closed when start was tried
-	done    chan struct{}
-	exit    Exit // valid once done is closed
-	last    Usage
+	start     sync.Once
+	err       error         // of the start
+	started   chan struct{} // closed when start was tried
+	done      chan struct{}
+	keep      bool // Spec.Keep
+	discard   sync.Once
+	discarded chan struct{}
+
+	filesMu   sync.RWMutex
+	filesGone bool // no more Stat, CopyOut, CopyIn
+	exit      Exit // valid once done is closed
+	last      Usage
 }
 
 // Exit is how an instance's first process ended.
@@ -77,12 +83,14 @@ func (e *Engine) Prepare(ctx context.Context, s Spec) (_ *Instance, err error) {
 		return nil, err
 	}
 	i := &Instance{
-		e:       e,
-		id:      s.ID,
-		name:    name,
-		group:   name,
-		started: make(chan struct{}),
-		done:    make(chan struct{}),
+		e:         e,
+		id:        s.ID,
+		name:      name,
+		group:     name,
+		started:   make(chan struct{}),
+		done:      make(chan struct{}),
+		keep:      s.Keep,
+		discarded: make(chan struct{}),
 	}
 	defer func() {
 		if err != nil {
@@ -271,6 +279,7 @@ func (i *Instance) pipes(u user, streams map[string]*os.File) (ends []*os.File, 
 // abandon undoes a Prepare that failed.
 func (i *Instance) abandon() {
 	e := i.e
+	i.Discard()
 	i.freeGPUs() // no process of the caller's has run
 	go func() {
 		ctx, cancel := context.WithTimeout(context.Background(), outputDrainTimeout)
@@ -310,6 +319,9 @@ func (i *Instance) wait() {
 	i.release()
 }
 
+// Discard lets go of what Spec.Keep has kept. It may be called often, and before the end.
+func (i *Instance) Discard() { i.discard.Do(func() { close(i.discarded) }) }
+
 // reap waits for the init process, which is a child of ours since the runtime that forked it has ended.
 func (i *Instance) reap() Exit {
 	var ws unix.WaitStatus
@@ -345,6 +357,15 @@ func (i *Instance) release() {
 	if i.pidfd != nil {
 		i.pidfd.Close()
 	}
+	if i.keep {
+		select {
+		case <-i.discarded:
+		case <-e.ending:
+		}
+	}
+	i.filesMu.Lock()
+	i.filesGone = true
+	i.filesMu.Unlock()
 	if i.root != nil {
 		i.root.Close()
 	}

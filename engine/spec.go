@@ -33,6 +33,7 @@ type Spec struct {
 	// that the process may use; a CDI spec of the machine must describe each. Who has which is the caller's business
 	GPUs []GPU
 
+	Keep     bool // what the process has written stays after its end, until Discard
 	Mounts   []Mount
 	Files    []File
 	Hostname string // "" is localhost, as on Cloud Run
