@@ -31,19 +31,22 @@ type container struct {
 	spec            engine.Spec
 	tty, auto       bool
 
-	started  chan struct{} // closed when a start was tried
-	starting sync.Once
-	done     chan struct{}
-	instance *engine.Instance
+	preparing sync.Once
+	prepared  error
+	started   chan struct{} // closed when a start was tried
+	starting  sync.Once
+	done      chan struct{}
+	ended     sync.Once
 
-	mu     sync.Mutex
-	joins  []joining // the networks that it is on
-	mode   string    // what it was asked to be on
-	output bytes.Buffer
-	lost   bool
-	ears   []io.Writer
-	exit   int
-	failed string
+	mu       sync.Mutex
+	instance *engine.Instance // once it is prepared
+	joins    []joining        // the networks that it is on
+	mode     string           // what it was asked to be on
+	output   bytes.Buffer
+	lost     bool
+	ears     []io.Writer
+	exit     int
+	failed   string
 }
 
 // maxContainers bounds the containers of one build, maxOutput the output that docker logs has of one, in bytes.
@@ -188,6 +191,7 @@ func (x *session) createContainer(w http.ResponseWriter, r *http.Request) error 
 		User:     first(req.User, cfg.User),
 		Hostname: req.Hostname,
 		Disk:     true,
+		Keep:     !req.HostConfig.AutoRemove,
 		Memory:   x.cfg.Memory,
 		Pids:     x.cfg.Pids,
 		CPU:      req.HostConfig.NanoCpus / 1e6,
@@ -330,35 +334,57 @@ func (x *session) findContainer(ref string) (*container, error) {
 	return found, nil
 }
 
-// start starts a container once; it is seen to its end.
-func (x *session) start(w http.ResponseWriter, r *http.Request, c *container) error {
-	err := error(nil)
-	c.starting.Do(func() {
-		defer close(c.started)
-		if c.spec.Networks, err = x.members(c); err == nil {
-			c.instance, err = x.cfg.Engine.Prepare(x.ctx, c.spec)
-		}
-		if err == nil {
-			if err = c.instance.Start(x.ctx); err != nil {
-				err = errors.Join(err, c.instance.Stop(context.WithoutCancel(x.ctx), 0))
-			}
-		}
-		if err != nil {
-			c.end(127, fault.From(err).Message)
+// prepare makes a container ready to start, once. It is seen to its end.
+func (x *session) prepare(c *container) error {
+	c.preparing.Do(func() {
+		spec := c.spec
+		if spec.Networks, c.prepared = x.members(c); c.prepared != nil {
 			return
 		}
+		var i *engine.Instance
+		if i, c.prepared = x.cfg.Engine.Prepare(x.ctx, spec); c.prepared != nil {
+			return
+		}
+		c.mu.Lock()
+		c.instance = i
+		c.mu.Unlock()
 		x.running.Add(1)
 		go func() {
 			defer x.running.Done()
 			select {
-			case <-c.instance.Done():
+			case <-i.Done():
 			case <-x.ctx.Done():
 			}
-			if err := c.instance.Stop(context.WithoutCancel(x.ctx), 0); err != nil {
+			if err := i.Stop(context.WithoutCancel(x.ctx), 0); err != nil {
 				x.cfg.Log.Error("stop a container of docker run", "build", x.build.Name, "err", err)
 			}
-			c.end(c.instance.Exit().Code, "")
+			c.end(i.Exit().Code, "")
 		}()
+	})
+	return c.prepared
+}
+
+// made is the instance of a container that was prepared, or nil.
+func (c *container) made() *engine.Instance {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.instance
+}
+
+// start starts a container once.
+func (x *session) start(w http.ResponseWriter, r *http.Request, c *container) error {
+	err := error(nil)
+	c.starting.Do(func() {
+		defer close(c.started)
+		if err = x.prepare(c); err == nil {
+			if err = c.made().Start(x.ctx); err != nil {
+				c.end(127, fault.From(err).Message)
+				err = errors.Join(err, c.made().Stop(context.WithoutCancel(x.ctx), 0))
+			}
+		}
+		if err != nil {
+			c.end(127, fault.From(err).Message)
+		}
 	})
 	if err != nil {
 		return err
@@ -367,12 +393,14 @@ func (x *session) start(w http.ResponseWriter, r *http.Request, c *container) er
 	return nil
 }
 
-// end notes how a container ended.
+// end notes how a container ended, the first time.
 func (c *container) end(code int, why string) {
-	c.mu.Lock()
-	c.exit, c.failed = code, why
-	c.mu.Unlock()
-	close(c.done)
+	c.ended.Do(func() {
+		c.mu.Lock()
+		c.exit, c.failed = code, why
+		c.mu.Unlock()
+		close(c.done)
+	})
 }
 
 // attach hands the output over on the connection itself, from the start.
@@ -437,6 +465,9 @@ func (x *session) forget(c *container) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	delete(x.containers, c.id)
+	if i := c.made(); i != nil {
+		i.Discard()
+	}
 }
 
 func (x *session) logs(w http.ResponseWriter, r *http.Request, c *container) error {
@@ -514,7 +545,7 @@ func (x *session) stop(w http.ResponseWriter, r *http.Request, c *container) err
 		}
 	}
 	if c.state() == "running" {
-		if err := c.instance.Stop(r.Context(), grace); err != nil {
+		if err := c.made().Stop(r.Context(), grace); err != nil {
 			return err
 		}
 		<-c.done
@@ -523,7 +554,7 @@ func (x *session) stop(w http.ResponseWriter, r *http.Request, c *container) err
 	return nil
 }
 
-func (x *session) remove(w http.ResponseWriter, r *http.Request, c *container) error {
+func (x *session) remove(w http.ResponseWriter, r *http.Request, c *container) (err error) {
 	switch c.state() {
 	case "running":
 		if f := r.URL.Query().Get("force"); f != "1" && f != "true" {
@@ -531,12 +562,22 @@ func (x *session) remove(w http.ResponseWriter, r *http.Request, c *container) e
 				"cannot remove container %q: container is running: stop the container before removing or force remove",
 				c.id[:12])
 		}
-		if err := c.instance.Stop(r.Context(), 0); err != nil {
+		if err := c.made().Stop(r.Context(), 0); err != nil {
 			return err
 		}
 		<-c.done
 	case "created":
-		c.starting.Do(func() { close(c.started); c.end(0, "") })
+		c.starting.Do(func() {
+			close(c.started)
+			c.preparing.Do(func() { c.prepared = fault.New(fault.NotFound, "No such container: %s", c.id[:12]) })
+			if i := c.made(); i != nil {
+				err = i.Stop(r.Context(), 0)
+			}
+			c.end(0, "")
+		})
+	}
+	if err != nil {
+		return err
 	}
 	x.forget(c)
 	w.WriteHeader(http.StatusNoContent)

@@ -15,6 +15,7 @@ import (
 	"strings"
 
 	"giggle/builds/volumes"
+	"giggle/engine"
 	"giggle/fault"
 )
 
@@ -115,12 +116,80 @@ func (x *session) containerVolumes() (all [][]string) {
 // placeholders are the files that Docker makes in every container.
 var placeholders = []string{"/etc/hostname", "/etc/hosts", "/etc/resolv.conf"}
 
-// copyFrom is docker cp from a container that was created: what its image has at a path. What a container has written
-// itself is its own until it ends, and gone then.
-func (x *session) copyFrom(w http.ResponseWriter, r *http.Request, c *container) (err error) {
+// copyLimits bound one docker cp.
+var copyLimits = engine.CopyLimits{Bytes: maxContext, Entries: 500_000}
+
+// copyFrom is docker cp from a container: as it is while it runs and after its end, or what its image has while nobody
+// has written to it.
+func (x *session) copyFrom(w http.ResponseWriter, r *http.Request, c *container) error {
+	i := c.made()
+	if i == nil {
+		return x.copyFromImage(w, r, c)
+	}
+	at := r.URL.Query().Get("path")
+	info, err := i.Stat(at)
+	if fault.Is(err, fault.NotFound) {
+		return noSuchFile(at, c)
+	}
+	if err != nil {
+		return err
+	}
+	if info.Name == "." {
+		info.Name = path.Base(path.Clean("/" + at))
+	}
+	if err := pathStat(w, info); err != nil || r.Method == http.MethodHead {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/x-tar")
+	if err := i.CopyOut(r.Context(), at, w, copyLimits); err != nil {
+		x.cfg.Log.Warn("docker cp", "build", x.build.Name, "err", err)
+		panic(http.ErrAbortHandler) // half an archive must not look like a whole one
+	}
+	return nil
+}
+
+func noSuchFile(at string, c *container) error {
+	return fault.New(fault.NotFound, "Could not find the file %.200s in container %s", at, c.id[:12])
+}
+
+// pathStat says what is at a path.
+func pathStat(w http.ResponseWriter, info engine.FileInfo) error {
+	text, err := json.Marshal(map[string]any{"name": info.Name, "size": info.Size, "mode": uint32(info.Mode),
+		"mtime": info.ModTime, "linkTarget": info.Link})
+	if err != nil {
+		return err
+	}
+	w.Header().Set("X-Docker-Container-Path-Stat", base64.StdEncoding.EncodeToString(text))
+	return nil
+}
+
+// copyTo is docker cp into a container.
+func (x *session) copyTo(w http.ResponseWriter, r *http.Request, c *container) error {
+	if err := x.prepare(c); err != nil {
+		return err
+	}
+	q := r.URL.Query()
+	at := q.Get("path")
+	if at == "" {
+		return fault.New(fault.InvalidArgument, "docker cp needs a path in the container.")
+	}
+	body, err := plain(r.Body)
+	if err != nil {
+		return err
+	}
+	keep := q.Get("copyUIDGID") == "1" || q.Get("copyUIDGID") == "true"
+	err = c.made().CopyIn(r.Context(), at, body, keep, copyLimits)
+	if err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusOK)
+	return nil
+}
+
+// copyFromImage copies what a container that was created has from its image.
+func (x *session) copyFromImage(w http.ResponseWriter, r *http.Request, c *container) (err error) {
 	if c.state() != "created" {
-		return fault.New(fault.Unimplemented,
-			"docker cp in a build step copies from containers that were created and not started. Let one that runs write to /workspace or to a volume.")
+		return fault.New(fault.FailedPrecondition, "The container %s was never started: it has no files.", c.id[:12])
 	}
 	at := r.URL.Query().Get("path")
 	clean := path.Clean("/" + at)
@@ -135,7 +204,7 @@ func (x *session) copyFrom(w http.ResponseWriter, r *http.Request, c *container)
 			return err
 		}
 	case fault.Is(err, fault.NotFound):
-		return fault.New(fault.NotFound, "Could not find the file %.200s in container %s", at, c.id[:12])
+		return noSuchFile(at, c)
 	case err != nil:
 		return err
 	}
@@ -147,20 +216,14 @@ func (x *session) copyFrom(w http.ResponseWriter, r *http.Request, c *container)
 	if err != nil {
 		return err
 	}
-	stat := map[string]any{"name": path.Base(clean), "size": info.Size(), "mode": uint32(info.Mode()),
-		"mtime": info.ModTime(), "linkTarget": ""}
+	found := engine.FileInfo{Name: path.Base(clean), Size: info.Size(), Mode: info.Mode(), ModTime: info.ModTime()}
 	if info.Mode()&fs.ModeSymlink != 0 {
-		if stat["linkTarget"], err = os.Readlink(base); err != nil {
+		if found.Link, err = os.Readlink(base); err != nil {
 			return err
 		}
 	}
-	text, err := json.Marshal(stat)
-	if err != nil {
+	if err := pathStat(w, found); err != nil || r.Method == http.MethodHead {
 		return err
-	}
-	w.Header().Set("X-Docker-Container-Path-Stat", base64.StdEncoding.EncodeToString(text))
-	if r.Method == http.MethodHead {
-		return nil
 	}
 	w.Header().Set("Content-Type", "application/x-tar")
 	if err := writeTree(w, dir); err != nil {

@@ -213,6 +213,13 @@ func (s *Server) Drop(b builds.Build) error {
 	x.cancel()
 	err := x.server.Close()
 	x.running.Wait()
+	x.mu.Lock()
+	for _, c := range x.containers {
+		if i := c.made(); i != nil {
+			i.Discard()
+		}
+	}
+	x.mu.Unlock()
 	return errors.Join(err, x.lan.Close(), os.RemoveAll(x.dir))
 }
 
@@ -267,6 +274,7 @@ func (x *session) routes() http.Handler {
 	call("POST /containers/{id}/kill", x.withContainer(x.stop))
 	call("DELETE /containers/{id}", x.withContainer(x.remove))
 	call("GET /containers/{id}/archive", x.withContainer(x.copyFrom)) // HEAD, too
+	call("PUT /containers/{id}/archive", x.withContainer(x.copyTo))
 	call("GET /volumes", x.listVolumes)
 	call("POST /volumes/create", x.createVolume)
 	call("GET /volumes/{name}", x.volume)
@@ -290,7 +298,7 @@ func (x *session) routes() http.Handler {
 	}
 	call("/", func(_ http.ResponseWriter, r *http.Request) error {
 		return fault.New(fault.Unimplemented,
-			"Giggle's Docker for build steps has build, tag, push, pull, run, images, inspect, login, rmi, save, load, logs, ps, rm, stop, cp from what was created, volume, network, version and info; %s %.100s is not among them.", r.Method, r.URL.Path)
+			"Giggle's Docker for build steps has build, tag, push, pull, run, images, inspect, login, rmi, save, load, logs, ps, rm, stop, cp, volume, network, version and info; %s %.100s is not among them.", r.Method, r.URL.Path)
 	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Api-Version", version)

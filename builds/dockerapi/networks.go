@@ -229,10 +229,11 @@ func endpointOf(n *network, c *container, aliases []string) map[string]any {
 
 // address is where a container that runs is on a network.
 func (c *container) address(n *network) netip.Addr {
-	if c.state() != "running" || c.instance == nil || n.lan == nil {
+	i := c.made()
+	if i == nil || n.lan == nil || c.state() == "exited" {
 		return netip.Addr{}
 	}
-	return c.instance.LAN().Address(n.lan)
+	return i.LAN().Address(n.lan)
 }
 
 // networkSettings is where a container is on its networks.
@@ -517,7 +518,7 @@ func (x *session) connect(w http.ResponseWriter, r *http.Request, n *network) er
 		return fault.New(fault.PermissionDenied, "endpoint with name %s already exists in network %s",
 			first(c.name, c.id[:12]), n.name)
 	}
-	if c.state() == "running" {
+	if c.instance != nil && c.state() != "exited" {
 		if err := c.instance.LAN().Join(m); err != nil {
 			return err
 		}
@@ -544,7 +545,7 @@ func (x *session) disconnect(w http.ResponseWriter, r *http.Request, n *network)
 	if len(c.joins) == on {
 		return fault.New(fault.PermissionDenied, "container %s is not connected to network %s", c.id, n.name)
 	}
-	if c.state() == "running" {
+	if c.instance != nil && c.state() != "exited" {
 		if err := c.instance.LAN().Leave(n.lan); err != nil {
 			return err
 		}
