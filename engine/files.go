@@ -68,8 +68,8 @@ func (i *Instance) Stat(p string) (info FileInfo, err error) {
 	return info, err
 }
 
-// CopyOut writes what is at a path as a tar stream in which it has its own name; what the root directory has comes
-// without one. Owners are the container's. It fails with NotFound, and with ResourceExhausted beyond the limits.
+// CopyOut writes what is at a path as a tar stream in which it has its own name; what the root directory has, and one
+// whose path ends in "/.", comes without one. Owners are the container's. It fails with NotFound, and with ResourceExhausted beyond the limits.
 func (i *Instance) CopyOut(ctx context.Context, p string, w io.Writer, limits CopyLimits) (err error) {
 	defer fault.Wrap(&err, "engine.CopyOut(%s)", i.id)
 	return i.withFiles(limits, func(f *files) error {
@@ -80,7 +80,7 @@ func (i *Instance) CopyOut(ctx context.Context, p string, w io.Writer, limits Co
 		defer unix.Close(at.dir)
 		out := tar.NewWriter(w)
 		name := at.name
-		if name == "." {
+		if name == "." || strings.HasSuffix(p, "/.") {
 			name = ""
 		}
 		return errors.Join(f.write(ctx, out, at, name), out.Close())

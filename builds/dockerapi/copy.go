@@ -226,7 +226,11 @@ func (x *session) copyFromImage(w http.ResponseWriter, r *http.Request, c *conta
 		return err
 	}
 	w.Header().Set("Content-Type", "application/x-tar")
-	if err := writeTree(w, dir); err != nil {
+	from := dir
+	if strings.HasSuffix(at, "/.") { // what is in it, without its name
+		from = base
+	}
+	if err := writeTree(w, from); err != nil {
 		x.cfg.Log.Warn("docker cp", "build", x.build.Name, "err", err)
 		panic(http.ErrAbortHandler) // half an archive must not look like a whole one
 	}
