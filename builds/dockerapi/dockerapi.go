@@ -146,6 +146,7 @@ func (s *Server) Socket(b builds.Build) (path string, err error) {
 		x.server = &http.Server{
 			Handler:           x.routes(),
 			ReadHeaderTimeout: 10 * time.Second,
+			MaxHeaderBytes:    maxHeaders,
 			BaseContext:       func(net.Listener) context.Context { return x.ctx },
 		}
 		go func() { _ = x.server.Serve(l) }() // ends with Close

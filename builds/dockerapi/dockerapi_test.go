@@ -35,6 +35,7 @@ import (
 type contexts struct {
 	seen  []string
 	asked []string // for RUN steps
+	last  dockerfile.Request
 	blobs *blob.Dir
 }
 
@@ -46,6 +47,7 @@ const madeManifest = `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.
 	`"digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a","annotations":{"a":"b"}}]}`
 
 func (c *contexts) Build(ctx context.Context, r dockerfile.Request, _ io.Writer) (dockerfile.Image, error) {
+	c.last = r
 	files, err := os.ReadDir(r.Context)
 	for _, f := range files {
 		c.seen = append(c.seen, f.Name())

@@ -3,6 +3,7 @@ package dockerapi
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -132,6 +134,11 @@ func (x *session) buildImage(w http.ResponseWriter, r *http.Request) (err error)
 	if err := buildOptions(q, &req); err != nil {
 		return err
 	}
+	for header, into := range map[string]*map[string][]byte{SecretsHeader: &req.Secrets, KeysHeader: &req.Keys} {
+		if *into, err = secrets(r.Header.Get(header)); err != nil {
+			return err
+		}
+	}
 	dir, err := os.MkdirTemp(x.dir+"/tmp", "context-")
 	if err != nil {
 		return err
@@ -172,6 +179,44 @@ func (x *session) buildImage(w http.ResponseWriter, r *http.Request) (err error)
 		_, _ = out.Write([]byte("Successfully tagged " + name + "\n"))
 	}
 	return nil
+}
+
+// Docker's own builds take secrets by a protocol that is not served. Here they come in headers of the call, which the
+// docker of build steps has its CLI send: ID=BASE64 of each, with commas between them.
+const (
+	SecretsHeader = "X-Giggle-Secrets"
+	KeysHeader    = "X-Giggle-Keys"
+)
+
+// maxSecret is the most bytes of a secret, as BuildKit has it; maxHeaders of all of them as they are sent.
+const (
+	maxSecret  = 500 << 10
+	maxHeaders = 4 << 20
+)
+
+var secretID = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,128}$`)
+
+// secrets reads a header of secrets. No fault has any of what is in them.
+func secrets(header string) (map[string][]byte, error) {
+	if header == "" {
+		return nil, nil
+	}
+	out := make(map[string][]byte)
+	for one := range strings.SplitSeq(header, ",") {
+		id, text, _ := strings.Cut(one, "=")
+		if !secretID.MatchString(id) {
+			return nil, fault.New(fault.InvalidArgument, "The id of a secret is of letters, digits, '_', '.' and '-'.")
+		}
+		b, err := base64.StdEncoding.DecodeString(text)
+		if err != nil {
+			return nil, fault.New(fault.InvalidArgument, "The secret %s can't be read.", id)
+		}
+		if len(b) > maxSecret {
+			return nil, fault.New(fault.InvalidArgument, "The secret %s is bigger than %d KiB.", id, maxSecret>>10)
+		}
+		out[id] = b
+	}
+	return out, nil
 }
 
 // buildOptions reads the options of docker build that RUN steps have, and refuses by name those that can't be had here

@@ -2,7 +2,9 @@ package dockerapi_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"os"
@@ -12,6 +14,7 @@ import (
 
 	"giggle/blob"
 	"giggle/builds"
+	"giggle/builds/dockerapi"
 )
 
 // What docker build is asked for is done or refused by name, before the context is read
@@ -162,5 +165,55 @@ func TestManifestsAreDockers(t *testing.T) {
 		len(got.Layers) != 1 || got.Layers[0].MediaType != "application/vnd.docker.image.rootfs.diff.tar.gzip" ||
 		got.Layers[0].Digest != same || got.Layers[0].Annotations != nil {
 		t.Errorf("the manifest is %+v", got)
+	}
+}
+
+// Secrets come in headers, and none is in what a refusal says.
+func TestSecrets(t *testing.T) {
+	big := strings.Repeat("AAAA", (500<<10)/3+2)
+	for header, c := range map[string]struct {
+		want   string // what the builder is told, or of the refusal
+		status int
+	}{
+		"":                       {"map[]", 200},
+		"a=aHVzaAo=":             {"map[a:hush\n]", 200},
+		"a=aHVzaAo=,b.c-d_e=":    {"map[a:hush\n b.c-d_e:]", 200},
+		"a=no base64, hush":      {"can't be read", 400},
+		"=aHVzaAo=":              {"The id of a secret", 400},
+		"a b=aHVzaAo=":           {"The id of a secret", 400},
+		"a=aHVzaAo=,":            {"The id of a secret", 400},
+		"a=" + big:               {"bigger than 500 KiB", 400},
+		strings.Repeat("a", 200): {"The id of a secret", 400},
+	} {
+		for _, name := range []string{dockerapi.SecretsHeader, dockerapi.KeysHeader} {
+			d := newDocker(t)
+			req, err := http.NewRequestWithContext(t.Context(), "POST", "http://docker/v1.44/build",
+				archive(t, file("Dockerfile", "FROM scratch")))
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set(name, header)
+			res, err := d.http.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b, err := io.ReadAll(res.Body)
+			if err := errors.Join(err, res.Body.Close()); err != nil {
+				t.Fatal(err)
+			}
+			got := string(b)
+			if res.StatusCode == http.StatusOK {
+				r := d.builder.last
+				of := map[string]map[string][]byte{dockerapi.SecretsHeader: r.Secrets, dockerapi.KeysHeader: r.Keys}[name]
+				text := make(map[string]string)
+				for id, v := range of {
+					text[id] = string(v)
+				}
+				got = fmt.Sprint(text)
+			}
+			if res.StatusCode != c.status || !strings.Contains(got, c.want) || c.status != 200 && strings.Contains(got, "hush") {
+				t.Errorf("%s %.40q: %d %.200s, want %d %q", name, header, res.StatusCode, got, c.status, c.want)
+			}
+		}
 	}
 }

@@ -218,6 +218,8 @@ type Request struct {
 	Hosts      []string // "NAME=ADDRESS", names of their own in RUN steps
 	Ulimits    []string // "NAME=SOFT:HARD", of RUN steps
 	Shm        int64    // bytes of /dev/shm in RUN steps; 0 is the usual
+	// Secrets are what RUN --mount=type=secret reads, Keys what the SSH agents of RUN --mount=type=ssh have, by their ids.
+	Secrets, Keys map[string][]byte
 }
 
 // Image is an image that was built: its manifest and configuration are in the platform's blobs.
@@ -386,6 +388,7 @@ type job struct {
 	Options          map[string]string
 	Image            string
 	Accounts         map[string]account
+	Secrets, Keys    map[string][]byte
 }
 
 type account struct {
@@ -411,6 +414,8 @@ func (p *project) solve(ctx context.Context, r Request, dir string, log io.Write
 		Options:  r.options(b.cfg.Proxies),
 		Image:    socketAddress + "/" + repository.name,
 		Accounts: map[string]account{socketAddress: {stageUser, repository.secret}},
+		Secrets:  r.Secrets,
+		Keys:     r.Keys,
 	}
 	for _, host := range b.cfg.Hosts {
 		j.Accounts[host] = account{"oauth2accesstoken", token}

@@ -29,23 +29,63 @@ refuse() {
 	echo "docker: $*" >&2
 	exit 125
 }
+# secret SPEC adds one, from a file or a variable, to those that the build is sent (secrets, or keys of SSH agents).
+secret() {
+	id= src= env=
+	fields=$(printf '%s' "$1" | tr , '\n')
+	while read -r f; do
+		case "$f" in
+		id=*) id=${f#id=} ;;
+		src=* | source=*) src=${f#*=} ;;
+		env=*) env=${f#env=} ;;
+		type=file | type=env) ;;
+		*) refuse "--secret $1: \"$f\" is none of id, src and env." ;;
+		esac
+	done <<-END
+		$fields
+	END
+	case "$id" in "" | *[!A-Za-z0-9_.-]*) refuse "--secret $1 needs an id of letters, digits, '_', '.' and '-'." ;; esac
+	if [ -z "$src$env" ]; then
+		if printenv "$id" >/dev/null; then env=$id; else src=$id; fi
+	fi
+	if [ -n "$env" ]; then
+		printenv "$env" >/dev/null || refuse "--secret $1: there is no variable $env."
+		secrets=${secrets:+$secrets,}$id=$(printf '%s' "$(printenv "$env")" | base64 -w 0)
+		return
+	fi
+	[ -f "$src" ] && [ -r "$src" ] || refuse "--secret $1: there is no file $src."
+	secrets=${secrets:+$secrets,}$id=$(base64 -w 0 <"$src")
+}
+# key SPEC adds the private key that an SSH agent is to have: ID=FILE.
+key() {
+	case "$1" in
+	*=*,*) refuse "--ssh $1: an agent has one key here." ;;
+	*=*) [ -f "${1#*=}" ] || refuse "--ssh $1: ${1#*=} is no file with a private key; an agent's socket can't be given." ;;
+	*) refuse "--ssh $1: no agent runs here. Name a file with a private key: --ssh $1=FILE." ;;
+	esac
+	case "${1%%=*}" in *[!A-Za-z0-9_.-]*) refuse "--ssh $1 needs an id of letters, digits, '_', '.' and '-'." ;; esac
+	keys=${keys:+$keys,}${1%%=*}=$(base64 -w 0 <"${1#*=}")
+}
 case "$1 $2" in
 buildx\ *) refuse "buildx is not in this builder: use 'docker build', which builds with BuildKit here." ;;
 compose\ *) refuse "compose is not in this builder: run the containers by 'docker run', or as steps of their own." ;;
 "build "* | "image build") ;;
 *) exec $cli "$@" ;;
 esac
-output= skip= n=$#
+output= skip= secrets= keys= n=$#
 for a; do
 	if [ "$skip" = output ]; then output=$a; skip=; continue; fi
+	if [ "$skip" = secret ]; then secret "$a"; skip=; continue; fi
+	if [ "$skip" = key ]; then key "$a"; skip=; continue; fi
 	if [ "$skip" = value ]; then skip=; set -- "$@" "$a"; continue; fi
 	case "$a" in
 	-o | --output) skip=output; continue ;;
 	--output=*) output=${a#--output=}; continue ;;
 	-o?*) output=${a#-o}; continue ;;
-	--secret | --secret=*)
-		refuse "build in a build step can't have --secret: read it in a step, and pass on what it is for." ;;
-	--ssh | --ssh=*) refuse "build in a build step can't have --ssh." ;;
+	--secret) skip=secret; continue ;;
+	--secret=*) secret "${a#--secret=}"; continue ;;
+	--ssh) skip=key; continue ;;
+	--ssh=*) key "${a#--ssh=}"; continue ;;
 	--build-arg | --label | --tag | -t | --file | -f | --target | --add-host | --cache-from | --network | --platform | \
 		--progress | --iidfile | --shm-size | --ulimit | --memory | -m | --cpu-quota | --cpu-period | --cpu-shares | -c | \
 		--cpuset-cpus | --cpuset-mems | --memory-swap | --cgroup-parent | --isolation | --security-opt) skip=value ;;
@@ -53,7 +93,17 @@ for a; do
 	set -- "$@" "$a"
 done
 shift "$n"
-[ -n "$output" ] || exec $cli "$@"
+if [ -n "$secrets$keys" ]; then # the CLI sends them as headers; arguments are for all to see
+	config=$(mktemp -d)
+	printf '{"HttpHeaders":{"X-Giggle-Secrets":"%s","X-Giggle-Keys":"%s"}}' "$secrets" "$keys" >"$config/config.json"
+	trap 'rm -rf "$config"' EXIT
+	cli="$cli --config $config"
+fi
+if [ -z "$output" ]; then
+	[ -n "$secrets$keys" ] || exec $cli "$@"
+	$cli "$@"
+	exit
+fi
 case "$output" in
 *type=local*) output=$(printf '%s' "$output" | tr , '\n' | sed -n 's/^dest=//p') ;;
 *type=* | -) refuse "build in a build step can't have --output $output: only a directory." ;;

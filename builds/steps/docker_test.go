@@ -14,13 +14,19 @@ func TestDockerWrapper(t *testing.T) {
 	dir := t.TempDir()
 	cli := filepath.Join(dir, "cli")
 	fake := `#!/bin/sh
+if [ "$1" = --config ]; then cat "$2/config.json" >> ` + dir + `/calls; shift 2; fi
 printf '%s' "$DOCKER_BUILDKIT" >> ` + dir + `/calls
 for a; do printf '|%s' "$a" >> ` + dir + `/calls; done
 echo >> ` + dir + `/calls
+case "$*" in *fail) echo no such build >&2; exit 3;; esac
 case "$1" in create) echo made;; build) while [ "$1" != --iidfile ] && [ $# -gt 0 ]; do shift; done; [ $# = 0 ] || echo id > "$2";; esac
 `
 	script := filepath.Join(dir, "docker")
-	for name, text := range map[string]string{cli: fake, script: strings.ReplaceAll(wrapper, realCLI, cli)} {
+	secret := filepath.Join(dir, "secret")
+	sent := func(secrets, keys string) string {
+		return `{"HttpHeaders":{"X-Giggle-Secrets":"` + secrets + `","X-Giggle-Keys":"` + keys + `"}}`
+	}
+	for name, text := range map[string]string{secret: "hush\n", cli: fake, script: strings.ReplaceAll(wrapper, realCLI, cli)} {
 		if err := os.WriteFile(name, []byte(text), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -31,19 +37,33 @@ case "$1" in create) echo made;; build) while [ "$1" != --iidfile ] && [ $# -gt 
 		calls   string // of the CLI, one a line
 		refused string
 	}{
-		"another command":       {[]string{"run", "--rm", "a b", "-o", "x"}, "0|run|--rm|a b|-o|x\n", ""},
-		"none":                  {nil, "0\n", ""},
-		"a build":               {[]string{"build", "-t", "x", "."}, "0|build|-t|x|.\n", ""},
-		"words with spaces":     {[]string{"build", "--build-arg", "A=b  c", "."}, "0|build|--build-arg|A=b  c|.\n", ""},
-		"an argument like one":  {[]string{"build", "--build-arg", "--secret", "-t", "-o", "."}, "0|build|--build-arg|--secret|-t|-o|.\n", ""},
-		"image build":           {[]string{"image", "build", "."}, "0|image|build|.\n", ""},
-		"a secret":              {[]string{"build", "--secret", "id=x", "."}, "", "can't have --secret"},
-		"a secret in one":       {[]string{"build", "--secret=id=x", "."}, "", "can't have --secret"},
-		"ssh":                   {[]string{"build", "--ssh", "default", "."}, "", "can't have --ssh"},
-		"buildx":                {[]string{"buildx", "version"}, "", "buildx is not in this builder"},
-		"compose":               {[]string{"compose", "up", "-d"}, "", "compose is not in this builder"},
-		"an archive as output":  {[]string{"build", "-o", "type=tar,dest=x", "."}, "", "only a directory"},
-		"output to the console": {[]string{"build", "-o", "-", "."}, "", "only a directory"},
+		"another command":      {[]string{"run", "--rm", "a b", "-o", "x"}, "0|run|--rm|a b|-o|x\n", ""},
+		"none":                 {nil, "0\n", ""},
+		"a build":              {[]string{"build", "-t", "x", "."}, "0|build|-t|x|.\n", ""},
+		"words with spaces":    {[]string{"build", "--build-arg", "A=b  c", "."}, "0|build|--build-arg|A=b  c|.\n", ""},
+		"an argument like one": {[]string{"build", "--build-arg", "--secret", "-t", "-o", "."}, "0|build|--build-arg|--secret|-t|-o|.\n", ""},
+		"image build":          {[]string{"image", "build", "."}, "0|image|build|.\n", ""},
+		"a secret":             {[]string{"build", "--secret", "id=x,src=" + secret, "."}, sent("x=aHVzaAo=", "") + "0|build|.\n", ""},
+		"a secret in one": {[]string{"build", "--secret=type=file,source=" + secret + ",id=x", "-t", "a", "."},
+			sent("x=aHVzaAo=", "") + "0|build|-t|a|.\n", ""},
+		"a secret of a variable":        {[]string{"build", "--secret", "id=x,env=HUSH", "."}, sent("x=YSBiLGMiJw==", "") + "0|build|.\n", ""},
+		"a secret by its id":            {[]string{"build", "--secret", "id=HUSH", "."}, sent("HUSH=YSBiLGMiJw==", "") + "0|build|.\n", ""},
+		"two secrets":                   {[]string{"build", "--secret", "id=HUSH", "--secret=id=x,src=" + secret, "."}, sent("HUSH=YSBiLGMiJw==,x=aHVzaAo=", "") + "0|build|.\n", ""},
+		"a secret without an id":        {[]string{"build", "--secret", "src=x", "."}, "", "needs an id"},
+		"a secret with a bad id":        {[]string{"build", "--secret", `id=x",src=` + secret, "."}, "", "needs an id"},
+		"a secret that is not there":    {[]string{"build", "--secret", "id=x,src=/nowhere", "."}, "", "no file /nowhere"},
+		"a variable that is not there":  {[]string{"build", "--secret", "id=x,env=NOWHERE", "."}, "", "no variable NOWHERE"},
+		"a secret of another kind":      {[]string{"build", "--secret", "id=x,uid=5", "."}, "", `"uid=5" is none of id, src and env`},
+		"a key":                         {[]string{"build", "--ssh", "default=" + secret, "."}, sent("", "default=aHVzaAo=") + "0|build|.\n", ""},
+		"an agent":                      {[]string{"build", "--ssh", "default", "."}, "", "no agent runs here"},
+		"a key that is not there":       {[]string{"build", "--ssh=default=/nowhere", "."}, "", "no file with a private key"},
+		"two keys of one agent":         {[]string{"build", "--ssh=a=/x,/y", "."}, "", "one key"},
+		"a key with a bad id":           {[]string{"build", "--ssh", `a"b=` + secret, "."}, "", "needs an id"},
+		"a secret, and a failing build": {[]string{"build", "--secret", "id=HUSH", "fail"}, sent("HUSH=YSBiLGMiJw==", "") + "0|build|fail\n", "no such build"},
+		"buildx":                        {[]string{"buildx", "version"}, "", "buildx is not in this builder"},
+		"compose":                       {[]string{"compose", "up", "-d"}, "", "compose is not in this builder"},
+		"an archive as output":          {[]string{"build", "-o", "type=tar,dest=x", "."}, "", "only a directory"},
+		"output to the console":         {[]string{"build", "-o", "-", "."}, "", "only a directory"},
 		"output": {[]string{"build", "-o", out, "-q", "."},
 			"0|build|-q|.|--iidfile|ID\n0|create|id|none\n0|cp|made:/.|" + out + "\n0|rm|made\n", ""},
 		"output of a type": {[]string{"build", "--output=type=local,dest=" + out, "."},
@@ -54,10 +74,13 @@ case "$1" in create) echo made;; build) while [ "$1" != --iidfile ] && [ $# -gt 
 				t.Fatal(err)
 			}
 			cmd := exec.Command("sh", append([]string{script}, c.args...)...)
-			cmd.Env = append(os.Environ(), "DOCKER_BUILDKIT=1", "TMPDIR="+dir)
+			cmd.Env = append(os.Environ(), "DOCKER_BUILDKIT=1", "TMPDIR="+dir, `HUSH=a b,c"'`)
 			said, err := cmd.CombinedOutput()
 			if (err != nil) != (c.refused != "") || !strings.Contains(string(said), c.refused) {
 				t.Errorf("%v: %s", err, said)
+			}
+			if left, err := filepath.Glob(filepath.Join(dir, "tmp.*")); err != nil || len(left) > 0 {
+				t.Errorf("left behind: %v, %v", left, err)
 			}
 			calls, err := os.ReadFile(filepath.Join(dir, "calls"))
 			if err != nil {

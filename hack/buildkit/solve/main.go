@@ -12,12 +12,16 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
+	"strconv"
 	"syscall"
 
 	"github.com/docker/cli/cli/config/types"
 	"github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/session"
 	"github.com/moby/buildkit/session/auth/authprovider"
+	"github.com/moby/buildkit/session/secrets/secretsprovider"
+	"github.com/moby/buildkit/session/sshforward/sshprovider"
 	"github.com/moby/buildkit/util/progress/progressui"
 	"github.com/tonistiigi/fsutil"
 	"golang.org/x/sync/errgroup"
@@ -30,6 +34,8 @@ type job struct {
 	Options  map[string]string // of the Dockerfile frontend
 	Image    string            // where to push the image, REGISTRY/NAME
 	Accounts map[string]account
+	Secrets  map[string][]byte // of RUN --mount=type=secret, by their ids
+	Keys     map[string][]byte // private keys that an SSH agent has in RUN --mount=type=ssh, by the agents' ids
 }
 
 // account is what a registry is asked with, by its host.
@@ -71,6 +77,14 @@ func run(ctx context.Context, in io.Reader, out io.Writer, log *os.File) error {
 			return types.AuthConfig{ServerAddress: host, Username: a.User, Password: a.Password}, nil
 		},
 	})
+	attached := []session.Attachable{accounts, secretsprovider.FromMap(j.Secrets)}
+	if len(j.Keys) > 0 {
+		agents, err := agents(j.Keys)
+		if err != nil {
+			return errors.Join(err, c.Close())
+		}
+		attached = append(attached, agents)
+	}
 	status := make(chan *client.SolveStatus)
 	var g errgroup.Group
 	g.Go(func() error {
@@ -83,7 +97,7 @@ func run(ctx context.Context, in io.Reader, out io.Writer, log *os.File) error {
 			Frontend:      "dockerfile.v0",
 			FrontendAttrs: j.Options,
 			LocalMounts:   map[string]fsutil.FS{"context": files, "dockerfile": files},
-			Session:       []session.Attachable{accounts},
+			Session:       attached,
 			Exports: []client.ExportEntry{{Type: client.ExporterImage, Attrs: map[string]string{"name": j.Image,
 				"push": "true", "compression": "gzip"}}},
 		}, status)
@@ -96,4 +110,22 @@ func run(ctx context.Context, in io.Reader, out io.Writer, log *os.File) error {
 		return err
 	}
 	return json.NewEncoder(out).Encode(answer)
+}
+
+// agents are SSH agents with a key each. The library reads keys from files, which are gone when it has.
+func agents(keys map[string][]byte) (_ session.Attachable, err error) {
+	dir, err := os.MkdirTemp("", "keys-")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	var all []sshprovider.AgentConfig
+	for id, key := range keys {
+		file := filepath.Join(dir, strconv.Itoa(len(all)))
+		if err := os.WriteFile(file, key, 0o600); err != nil {
+			return nil, err
+		}
+		all = append(all, sshprovider.AgentConfig{ID: id, Paths: []string{file}})
+	}
+	return sshprovider.NewSSHAgentProvider(all)
 }
