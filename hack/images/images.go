@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
@@ -25,9 +26,10 @@ const (
 	npmRegistry = "npm_config_registry=http://169.254.169.254/npm/"
 )
 
-// packageSources are where this machine gets packages from, by its own settings.
+// packageSources are where this machine gets packages from, by its own settings, and what it has of its own.
 type packageSources struct {
 	modules string // GOPROXY; "" where it has none
+	sdk     string // version of its Google Cloud SDK; "" where it has none
 }
 
 // goProxies is the variable with both.
@@ -65,10 +67,25 @@ func set(from packageSources) []image {
 	nonroot := static
 	nonroot.User, nonroot.WorkingDir = "65532", "/home/nonroot"
 	gcloud := builder(gcloudRoot + "/bin/gcloud")
-	gcloud.Env = []string{"PATH=" + gcloudRoot + "/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-		"CLOUDSDK_PYTHON=/usr/bin/python3"}
+	gcloud.Env = []string{
+		"PATH=" + gcloudRoot + "/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+		"CLOUDSDK_PYTHON=/usr/bin/python3",
+		"CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE=/etc/ssl/certs/ca-certificates.crt",
+		"CLOUDSDK_CORE_DISABLE_USAGE_REPORTING=true", "CLOUDSDK_COMPONENT_MANAGER_DISABLE_UPDATE_CHECK=true",
+	}
+	gsutil := gcloud
+	gsutil.Entrypoint = []string{gcloudRoot + "/bin/gsutil"}
 	sdk := gcloud
 	sdk.Entrypoint, sdk.Cmd = nil, []string{"bash"}
+	sdkTags := []string{"latest", "slim", "stable"}
+	if from.sdk != "" {
+		sdkTags = append(sdkTags, from.sdk, from.sdk+"-slim", from.sdk+"-stable")
+	}
+	nodeBuilder := func(entrypoint string) v1.Config {
+		c := builder(entrypoint)
+		c.Env = append(c.Env, npmRegistry)
+		return c
+	}
 	distroless := func(kind string, tag string) (out []string) {
 		for _, suffix := range []string{"", "-debian11", "-debian12"} {
 			out = append(out, "gcr.io/distroless/"+kind+suffix+":"+tag)
@@ -82,8 +99,10 @@ func set(from packageSources) []image {
 		{names("golang", "latest", "1", "bookworm", "1.22", "1.22-bookworm", "1.23", "1.23-bookworm", "1.24",
 			"1.24-bookworm", "1.25", "1.25-bookworm", "1.26", "1.26-bookworm"),
 			[]string{"debian", "tools", "go", "go-cache"}, golang},
-		{names("node", "latest", "lts", "18", "18-slim", "20", "20-slim", "20-bookworm", "20-bookworm-slim", "22",
-			"22-slim", "22-bookworm-slim"), []string{"debian", "node"}, node},
+		{names("node", "latest", "lts", "18", "18-bookworm", "20", "20-bookworm", "22", "22-bookworm"),
+			[]string{"debian", "tools", "node"}, node},
+		{names("node", "slim", "lts-slim", "18-slim", "18-bookworm-slim", "20-slim", "20-bookworm-slim", "22-slim",
+			"22-bookworm-slim"), []string{"debian", "node"}, node},
 		{names("python", "latest", "3", "3.11", "3.11-slim", "3.11-bookworm", "3.11-slim-bookworm", "3.12", "3.12-slim",
 			"3.13", "3.13-slim"), []string{"debian", "python", "python-names"}, python},
 		{distroless("static", "latest"), []string{"static"}, static},
@@ -91,12 +110,17 @@ func set(from packageSources) []image {
 		{distroless("base", "latest"), []string{"static", "libc"}, static},
 		{distroless("base", "nonroot"), []string{"static", "libc"}, nonroot},
 		{names("gcr.io/cloud-builders/docker", "latest"), []string{"debian", "docker"}, builder("/usr/bin/docker")},
-		{names("gcr.io/cloud-builders/gcloud", "latest"), []string{"debian", "python", "gcloud"}, gcloud},
-		{append(names("gcr.io/google.com/cloudsdktool/cloud-sdk", "latest", "slim"),
-			names("gcr.io/google.com/cloudsdktool/google-cloud-cli", "latest", "slim", "stable")...),
-			[]string{"debian", "python", "gcloud"}, sdk},
+		{append(names("gcr.io/cloud-builders/gcloud", "latest"), names("gcr.io/cloud-builders/gcloud-slim", "latest")...),
+			[]string{"debian", "sdk", "gcloud"}, gcloud},
+		{names("gcr.io/cloud-builders/gsutil", "latest"), []string{"debian", "sdk", "gcloud"}, gsutil},
+		{slices.Concat(names("gcr.io/google.com/cloudsdktool/cloud-sdk", sdkTags...),
+			names("gcr.io/google.com/cloudsdktool/google-cloud-cli", sdkTags...), names("google/cloud-sdk", sdkTags...)),
+			[]string{"debian", "sdk", "gcloud"}, sdk},
 		{names("gcr.io/cloud-builders/git", "latest"), []string{"debian", "tools"}, builder("git")},
 		{names("gcr.io/cloud-builders/curl", "latest"), []string{"debian", "tools"}, builder("curl")},
+		{names("gcr.io/cloud-builders/wget", "latest"), []string{"debian", "tools"}, builder("wget")},
+		{names("gcr.io/cloud-builders/npm", "latest"), []string{"debian", "tools", "node"}, nodeBuilder("npm")},
+		{names("gcr.io/cloud-builders/yarn", "latest"), []string{"debian", "tools", "node"}, nodeBuilder("yarn")},
 		{names("gcr.io/cloud-builders/go", "latest"), []string{"debian", "tools", "go", "go-cache"}, goBuilder},
 		{names("gcr.io/serverless-journey/failing", "latest"), []string{"static",
 			"failing"}, v1.Config{Entrypoint: []string{"/failing"}, User: "65532"}},

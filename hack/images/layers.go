@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -31,7 +32,7 @@ func (w *workshop) files(name string) ([]oci.File, error) {
 	case "docker":
 		return w.docker()
 	case "gcloud":
-		return []oci.File{{Path: gcloudRoot, Mode: fs.ModeDir | 0o755}}, nil
+		return w.gcloud()
 	case "python-names":
 		return []oci.File{{Path: "/usr/local/bin/python", Link: "/usr/bin/python3"}}, nil
 	case "failing":
@@ -176,7 +177,119 @@ func (w *workshop) node() ([]oci.File, error) {
 		oci.File{Path: "/usr/local/bin/nodejs", Link: "node"},
 		oci.File{Path: "/home/node", Mode: fs.ModeDir | 0o777},
 	)
-	return add(files, npm, "/usr/local/lib/node_modules/npm", nil)
+	yarn, err := w.yarn()
+	if err != nil {
+		return nil, err
+	}
+	return add(append(files, yarn...), npm, "/usr/local/lib/node_modules/npm", nil)
+}
+
+// yarnPackage is the last yarn of its kind, which the official images of Node.js have, and the npm package's sum.
+const (
+	yarnPackage = "yarn@1.22.22"
+	yarnSum     = "c17d3797fb9a9115bf375e31bfd30058cac6bc9c3b8807a3d8cb2094794b51ca"
+)
+
+// yarn is yarn out of npm's registry. It is left out, and that is said, where the registry can't be reached.
+func (w *workshop) yarn() ([]oci.File, error) {
+	dir := filepath.Join(w.dir, "yarn")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return nil, err
+	}
+	get := exec.CommandContext(w.ctx, "npm", "pack", "--silent", yarnPackage)
+	get.Dir = dir
+	if out, err := get.CombinedOutput(); err != nil {
+		w.say("yarn is left out of node: npm pack %s: %v: %.300s", yarnPackage, err, out)
+		return nil, nil
+	}
+	archives, err := filepath.Glob(filepath.Join(dir, "*.tgz"))
+	if err != nil || len(archives) != 1 {
+		return nil, fmt.Errorf("npm pack %s made %v: %w", yarnPackage, archives, err)
+	}
+	sum, _, err := digestOf(archives[0])
+	if err != nil {
+		return nil, err
+	}
+	if sum != yarnSum {
+		return nil, fmt.Errorf("npm pack %s brought something with the sum %s, not %s", yarnPackage, sum, yarnSum)
+	}
+	unpack := exec.CommandContext(w.ctx, "tar", "-xzf", archives[0], "-C", dir, "--no-same-owner")
+	if out, err := unpack.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("tar: %w\n%s", err, out)
+	}
+	files := []oci.File{
+		{Path: "/usr/local/bin/yarn", Link: "/opt/yarn/bin/yarn"},
+		{Path: "/usr/local/bin/yarnpkg", Link: "/opt/yarn/bin/yarnpkg"},
+	}
+	return add(files, filepath.Join(dir, "package"), "/opt/yarn", nil)
+}
+
+// sdkParts are what of the Google Cloud SDK is in the image: gcloud, gsutil and bq. Emulators, kubectl, its own Python
+// and what was compiled for that stay out: 1.5 of 1.9 GB.
+var sdkParts = []string{"VERSION", "bin/bootstrapping", "bin/bq", "bin/gcloud", "bin/gsutil", "data", "lib",
+	"platform/bq", "platform/gsutil", "properties"}
+
+// gcloud is this machine's Google Cloud SDK, or the place of one.
+func (w *workshop) gcloud() (files []oci.File, err error) {
+	files = []oci.File{
+		{Path: gcloudRoot, Mode: fs.ModeDir | 0o755},
+		{Path: "/builder/google-cloud-sdk", Link: gcloudRoot},
+	}
+	root := sdkRoot(w.ctx)
+	if root == "" {
+		w.say("this machine has no Google Cloud SDK: gcloud is in build steps only once it is installed")
+		return files, nil
+	}
+	for _, part := range sdkParts {
+		from := filepath.Join(root, part)
+		if _, err := os.Stat(from); errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if files, err = add(files, from, filepath.Join(gcloudRoot, part), compiled); err != nil {
+			return nil, err
+		}
+	}
+	manifests, err := filepath.Glob(filepath.Join(root, ".install", "*"))
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range manifests { // what gcloud says that it has
+		switch name, _, _ := strings.Cut(filepath.Base(m), "."); name {
+		case "core", "core-nix", "gcloud", "gcloud-deps", "gsutil", "gsutil-nix", "bq", "bq-nix":
+			if files, err = add(files, m, filepath.Join(gcloudRoot, ".install", filepath.Base(m)), nil); err != nil {
+				return nil, err
+			}
+		}
+	}
+	for _, program := range []string{"bq", "gcloud", "gsutil"} {
+		files = append(files, oci.File{Path: "/usr/local/bin/" + program, Link: gcloudRoot + "/bin/" + program})
+	}
+	return files, nil
+}
+
+// compiled leaves out what another Python has compiled.
+func compiled(rel string, dir bool) bool { return dir && filepath.Base(rel) == "__pycache__" }
+
+// sdkRoot is where this machine's Google Cloud SDK is, "" where it has none.
+func sdkRoot(ctx context.Context) string {
+	root := output(ctx, "sh", "-c", `dirname "$(dirname "$(readlink -f "$(command -v gcloud)")")"`)
+	if _, err := os.Stat(filepath.Join(root, "lib", "gcloud.py")); err != nil {
+		return ""
+	}
+	return root
+}
+
+// sdkVersion is that of this machine's Google Cloud SDK, "" where it has none.
+func sdkVersion(ctx context.Context) string {
+	root := sdkRoot(ctx)
+	if root == "" {
+		return ""
+	}
+	b, err := os.ReadFile(filepath.Join(root, "VERSION"))
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(b))
 }
 
 // docker is the command line of Docker, out of Debian's package; the daemon stays out.

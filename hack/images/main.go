@@ -99,7 +99,9 @@ func recipeOf(ctx context.Context, img image) (string, error) {
 		case "go", "go-cache":
 			parts = append(parts, goVersion(ctx))
 		case "node":
-			parts = append(parts, nodeVersion(ctx))
+			parts = append(parts, nodeVersion(ctx), yarnPackage)
+		case "gcloud":
+			parts = append(parts, sdkVersion(ctx))
 		}
 	}
 	config, err := json.Marshal(img.config)
@@ -120,7 +122,7 @@ func nodeVersion(ctx context.Context) string { return output(ctx, "node", "--ver
 
 // registries are the machine's own settings of where packages come from.
 func registries(ctx context.Context) packageSources {
-	return packageSources{modules: output(ctx, "go", "env", "GOPROXY")}
+	return packageSources{modules: output(ctx, "go", "env", "GOPROXY"), sdk: sdkVersion(ctx)}
 }
 
 // workshop makes layers, each once.
@@ -205,8 +207,10 @@ func (w *workshop) make(img image, names []string, label string) error {
 
 // packages are what Debian layers have on top of the smallest Debian.
 var packages = map[string][]string{
-	"tools":  {"git", "curl", "gcc", "g++", "make", "libc6-dev", "pkg-config", "openssh-client"},
+	"tools": {"git", "curl", "gcc", "g++", "make", "libc6-dev", "pkg-config", "openssh-client", "python3", "unzip", "wget",
+		"xz-utils"},
 	"python": {"python3", "python3-pip", "python3-venv"},
+	"sdk":    {"python3", "python3-venv", "git", "curl", "gnupg", "jq", "lsb-release", "make", "openssh-client"},
 }
 
 // write writes one layer.
