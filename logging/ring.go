@@ -12,8 +12,8 @@ import (
 	"sync/atomic"
 )
 
-// Ring keeps the newest entries in memory: so many of each project's services, builds, and all else, so that none pushes
-// out another's. A build that writes much takes nothing of what services say.
+// Ring keeps the newest entries in memory: so many of each project's services, builds, and all else, so that none
+// pushes out another's. A build that writes much takes nothing of what services say.
 type Ring struct {
 	entries, bytes int
 	prefix         string // of ids, so that they don't repeat after a restart

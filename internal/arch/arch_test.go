@@ -221,6 +221,12 @@ func TestOnlyTheCommandReadsTheEnvironment(t *testing.T) {
 	}
 }
 
+// urlReaders are who has a reason.
+var urlReaders = map[string]string{
+	"api/storagejson/signed.go": "what was signed is the query as it was sent, and says who calls",
+	"api/storagejson/batch.go":  "the requests in a batch have not been read by anybody",
+}
+
 // What the guard has looked at is what a handler uses: of the query, the parameters that the API layer parsed, never
 // its own reading of the URL, which another parser reads otherwise. Api/giggle and api/oauth stand before no guard.
 func TestHandlersReadNoURL(t *testing.T) {
@@ -238,7 +244,7 @@ func TestHandlersReadNoURL(t *testing.T) {
 		}
 		files++
 		text, err := os.ReadFile(path)
-		if at := reads.Find(text); at != nil {
+		if at := reads.Find(text); at != nil && urlReaders[strings.TrimPrefix(filepath.ToSlash(path), "../../")] == "" {
 			t.Errorf("%s reads %s: take rest.Request.Query or System", path, at)
 		}
 		return err
