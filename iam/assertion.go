@@ -73,7 +73,12 @@ func checkTimes(c jwt.Claims, now time.Time) error {
 func (m *IAM) signedBy(ctx context.Context, raw string, claims any) (accountKey, error) {
 	tok, ok := parseJWT(raw)
 	if !ok {
-		return accountKey{}, invalidJWT("it is not one signed with RS256, with the id of a service account's key in its header.")
+		return accountKey{}, invalidJWT("it is not one signed with RS256 whose header has alg, kid and typ alone.")
+	}
+	if tok.kid == "" {
+		if err := m.findKey(ctx, &tok); err != nil {
+			return accountKey{}, err
+		}
 	}
 	var k accountKey
 	var a Account
@@ -110,4 +115,32 @@ func (m *IAM) signedBy(ctx context.Context, raw string, claims any) (accountKey,
 		return accountKey{}, invalidJWT("the account is disabled.")
 	}
 	return k, nil
+}
+
+// findKey says which key of its issuer signed a JWT that names none, as Google's library for Node.js makes them
+// (gtoken). It fails with InvalidArgument.
+func (m *IAM) findKey(ctx context.Context, tok *signedJWT) error {
+	var c jwt.Claims
+	if err := tok.UnsafeClaimsWithoutVerification(&c); err != nil {
+		return invalidJWT("its claims can't be read.")
+	}
+	var keys []store.Row[accountKey]
+	err := m.store.View(ctx, func(tx *store.Tx) error {
+		a, err := accounts.Get(tx, c.Issuer)
+		if err == nil {
+			keys, err = keysOf(tx, a.Value.UniqueID)
+		}
+		return err
+	})
+	if err != nil && !fault.Is(err, fault.NotFound) {
+		return err
+	}
+	for _, row := range keys { // ten of the user's, and those that Giggle manages
+		public, err := row.Value.public()
+		if err == nil && tok.Claims(public, &c) == nil {
+			tok.kid = row.Name
+			return nil
+		}
+	}
+	return invalidJWT("no key of its issuer signed it.")
 }

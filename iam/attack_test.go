@@ -66,6 +66,9 @@ func raw(t testing.TB, key *rsa.PrivateKey, header, payload string) string {
 	return in + "." + base64.RawURLEncoding.EncodeToString(sig)
 }
 
+// noKid is a header as Google's library for Node.js makes it (gtoken).
+const noKid = `{"alg":"RS256","typ":"JWT"}`
+
 func header(kid string) string { return fmt.Sprintf(`{"alg":"RS256","typ":"JWT","kid":%q}`, kid) }
 
 // with are claims with some changed, or taken away by nil.
@@ -130,7 +133,8 @@ func attacks(
 		"another's key":             raw(t, attacker, header(kid), payload),
 		"another account's key":     raw(t, another, header(kid), payload),
 		"another account's key id":  raw(t, another, header(anotherKid), payload),
-		"no kid":                    raw(t, key, `{"alg":"RS256","typ":"JWT"}`, payload),
+		"no kid":                    raw(t, attacker, noKid, payload),
+		"no kid, another's key":     raw(t, another, noKid, payload),
 		"kid empty":                 raw(t, key, header(""), payload),
 		"kid a path":                raw(t, key, header("../../../../dev/null"), payload),
 		"kid SQL":                   raw(t, key, header("x' UNION SELECT 'k' --"), payload),
@@ -248,6 +252,9 @@ func TestForgedJWTs(t *testing.T) {
 	good := claims(endpoint)
 	if err := assertion(raw(t, mine.key, header(mine.kid), with(good))); err != nil {
 		t.Fatalf("a good assertion: %v", err)
+	}
+	if err := assertion(raw(t, mine.key, noKid, with(good))); err != nil {
+		t.Errorf("assertion without a kid: %v", err)
 	}
 	for name, forged := range attacks(t, mine.kid, mine.key, other.key, other.kid, good) {
 		if err := assertion(forged); !fault.Is(err, fault.InvalidArgument) {

@@ -263,7 +263,7 @@ func (m *IAM) verifyIDToken(raw string) (*Claims, error) {
 	c := m.verified.get(raw)
 	if c == nil {
 		tok, ok := parseJWT(raw)
-		if !ok {
+		if !ok || tok.kid == "" {
 			return nil, Unauthenticated("")
 		}
 		c = &Claims{}

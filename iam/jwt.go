@@ -15,7 +15,7 @@ const maxToken = 8 << 10
 // signedJWT is a JWT whose form is sound and whose signature is still to be verified.
 type signedJWT struct {
 	*jwt.JSONWebToken
-	kid string
+	kid string // "" where the header has none
 }
 
 // parseJWT reads a compact JWS of the one form that Google's tokens have: RS256, and a header that says no more than
@@ -48,7 +48,10 @@ func parseJWT(raw string) (signedJWT, bool) {
 			return signedJWT{}, false
 		}
 	}
-	if alg != string(jose.RS256) || typ != "" && !strings.EqualFold(typ, "JWT") || !isKeyID(kid) {
+	if _, said := h["kid"]; said && !isKeyID(kid) {
+		return signedJWT{}, false
+	}
+	if alg != string(jose.RS256) || typ != "" && !strings.EqualFold(typ, "JWT") {
 		return signedJWT{}, false
 	}
 	var claims map[string]json.RawMessage
