@@ -12,6 +12,7 @@ import (
 	"giggle/iam"
 	"giggle/logging"
 	"giggle/logging/audit"
+	"giggle/logging/query"
 )
 
 // maxEntries bounds how many entries a call may ask for.
@@ -41,7 +42,19 @@ func (s *Server) logs(w http.ResponseWriter, r *http.Request, who iam.Principal)
 			return nil, err
 		}
 	}
+	if f.Match, err = matchIn(q, nil); err != nil {
+		return nil, err
+	}
 	return nil, s.entries(w, r, who, s.cfg.Log, f)
+}
+
+// matchIn is what the filter of a query wants, in the Logging query language, of what else is wanted; nil for all.
+func matchIn(q url.Values, also func(e *logging.Entry) bool) (func(e *logging.Entry) bool, error) {
+	filter, err := query.Parse(q.Get("filter"))
+	if err != nil || filter.String() == "" {
+		return also, err
+	}
+	return func(e *logging.Entry) bool { return (also == nil || also(e)) && filter.Match(e) }, nil
 }
 
 // resourceIn is the resource whose entries a query asks for.
@@ -65,13 +78,16 @@ func (s *Server) audit(w http.ResponseWriter, r *http.Request, who iam.Principal
 	f := logging.Filter{
 		Project: q.Get("project"),
 		ID:      q.Get("request"),
-		Match: audit.Calls{
-			Principal: q.Get("principal"),
-			Method:    q.Get("method"),
-			Refused:   q.Get("refused") == "true",
-		}.Match,
 	}
 	var err error
+	calls := audit.Calls{
+		Principal: q.Get("principal"),
+		Method:    q.Get("method"),
+		Refused:   q.Get("refused") == "true",
+	}
+	if f.Match, err = matchIn(q, calls.Match); err != nil {
+		return nil, err
+	}
 	if f.Limit, err = limitIn(q, 0); err != nil {
 		return nil, err
 	}

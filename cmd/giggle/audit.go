@@ -32,13 +32,14 @@ func (p *program) audit() *cobra.Command {
 			"--json each line is an entry in the form of Cloud Audit Logs. The id at the end of a refusal is what\n" +
 			"`giggle iam explain` takes.",
 		Example: "  giggle audit\n  giggle audit -f --refused\n  giggle audit --principal tortune@giggle.iam.gserviceaccount.com --method SetIamPolicy\n" +
+			"  giggle audit --filter 'protoPayload.status.code=7 AND timestamp>=\"2026-11-30\"'\n" +
 			"  giggle audit --json -n 0 | jq .protoPayload.methodName",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			q.Set("limit", strconv.Itoa(limit))
 			q.Set("refused", strconv.FormatBool(refused))
 			q.Set("follow", strconv.FormatBool(follow))
-			for _, name := range []string{"project", "principal", "method"} {
+			for _, name := range []string{"project", "principal", "method", "filter"} {
 				q.Set(name, cmd.Flag(name).Value.String())
 			}
 			body, err := ask(cmd.Context(), data, "/v1/audit", q)
@@ -58,6 +59,7 @@ func (p *program) audit() *cobra.Command {
 	f.String("project", "", "only of one project")
 	f.String("principal", "", "only of one principal, by e-mail address")
 	f.String("method", "", "only methods with this in their name")
+	f.String("filter", "", "only what a query of the Logging query language wants")
 	return c
 }
 

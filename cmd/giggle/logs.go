@@ -34,6 +34,7 @@ func (p *program) logs() *cobra.Command {
 			"Cloud Logging. The newest entries of the services and of the builds of each project are kept in memory, and gone when\n" +
 			"the platform stops.",
 		Example: "  giggle logs jokes\n  giggle logs jokes -f --severity WARNING\n  giggle logs jokes --revision jokes-00002-abc --json | jq .httpRequest.latency\n" +
+			"  giggle logs --filter 'httpRequest.status>=500 AND httpRequest.latency>1s'\n" +
 			"  giggle logs -f --build 0b0c1a1e-9c5f-4e6c-8a7e-0d6f3f1d2c4b",
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -45,7 +46,7 @@ func (p *program) logs() *cobra.Command {
 			if len(args) > 0 {
 				q.Set("service", args[0])
 			}
-			for _, name := range []string{"project", "region", "revision", "build", "severity"} {
+			for _, name := range []string{"project", "region", "revision", "build", "severity", "filter"} {
 				q.Set(name, cmd.Flag(name).Value.String())
 			}
 			if q.Get("project") == "" {
@@ -74,6 +75,7 @@ func (p *program) logs() *cobra.Command {
 	f.String("revision", "", "only of one revision")
 	f.StringVar(&build, "build", "", "of a build, by its id, in place of services")
 	f.String("severity", "", "only what is at least so bad: DEBUG, INFO, NOTICE, WARNING, ERROR, …")
+	f.String("filter", "", "only what a query of the Logging query language wants")
 	return c
 }
 
