@@ -52,7 +52,7 @@ func toProto(e *logging.Entry) *loggingpb.LogEntry {
 		if lenient.Unmarshal(e.Proto, a) == nil {
 			w.Payload = &loggingpb.LogEntry_ProtoPayload{ProtoPayload: a}
 		}
-	case e.Text != "":
+	case e.Text != "" || e.Request == nil: // an empty line is one: gcloud 528 crashes on a container's entry without text
 		w.Payload = &loggingpb.LogEntry_TextPayload{TextPayload: e.Text}
 	}
 	if r := e.Request; r != nil {
