@@ -30,7 +30,7 @@ func (l *Limits) admitBytes(project string, had, more int64) error {
 	}
 	return exceeded(StoredBytes, most,
 		"Quota exceeded for project %s: the quota %q allows %d %s; it has %d, those that are coming in included, and was to get %d more. "+
-			"Delete objects or images, or have the platform started with `giggle up --quota %s=%s`.",
+			"Delete objects or images (what a bucket keeps soft-deleted counts), or have the platform started with `giggle up --quota %s=%s`.",
 		project, StoredBytes, most, table[StoredBytes].what, had, more, StoredBytes, size(2*max(most, had+more)))
 }
 
