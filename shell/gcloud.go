@@ -22,6 +22,9 @@ func (s *Session) writeGcloud(ctx context.Context) error {
 	if err := writeFile(filepath.Join(dir, adcFile), s.credentials(), 0o600); err != nil {
 		return err
 	}
+	if err := s.writeBoto(filepath.Join(dir, "legacy_credentials", s.Owner)); err != nil {
+		return err
+	}
 	if err := s.writeAccount(ctx, filepath.Join(dir, "credentials.db")); err != nil {
 		return fmt.Errorf("gcloud's credentials: %w", err)
 	}
@@ -39,6 +42,15 @@ func (s *Session) writeGcloud(ctx context.Context) error {
 		return err
 	}
 	return writeFile(path, []byte(signedIn(string(have), s.Owner)), 0o600)
+}
+
+// writeBoto writes what `gcloud auth login` does for gsutil, which gcloud 528 leads there by BOTO_PATH.
+func (s *Session) writeBoto(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	return writeFile(filepath.Join(dir, ".boto"), []byte("[OAuth2]\nclient_id = "+clientID+"\nclient_secret = "+clientSecret+
+		"\n\n[Credentials]\ngs_oauth2_refresh_token = "+s.RefreshToken+"\n"), 0o600)
 }
 
 // signedIn is a configuration of gcloud's with an account: the one that it has, or the owner where `gcloud auth revoke`

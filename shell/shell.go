@@ -177,10 +177,18 @@ func nsswitch() []byte {
 	return []byte(strings.Join(out, "\n"))
 }
 
+// What a shell shows beside its refresh token, which alone counts.
+const (
+	clientID     = "giggle-shell"
+	clientSecret = "none"
+)
+
 // credentials is the authorized_user file that Google's libraries and gcloud read.
 func (s *Session) credentials() []byte {
 	b, err := json.MarshalIndent(map[string]any{
-		"type": "authorized_user", "client_id": "giggle-shell", "client_secret": "none",
+		"type":          "authorized_user",
+		"client_id":     clientID,
+		"client_secret": clientSecret,
 		"refresh_token": s.RefreshToken,
 		"scopes":        Scopes(), "token_uri": "https://oauth2.googleapis.com/token",
 		"universe_domain":  "googleapis.com",
