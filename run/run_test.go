@@ -325,7 +325,17 @@ func TestLocksAndNames(t *testing.T) {
 	if svc = w.settle(t, svc, err); svc.Status.LatestReady != "jokes-green" {
 		t.Errorf("latest = %s, want the name that the client chose", svc.Status.LatestReady)
 	}
-	if _, err := w.Replace(t.Context(), named, who); !fault.Is(err, fault.Aborted) {
+	// The same once more is a retry of what was answered to nobody; another change, another caller and an older version are not.
+	if again, err := w.Replace(t.Context(), named, who); err != nil || again.Version != svc.Version ||
+		again.Generation != svc.Generation {
+		t.Errorf("the same replace once more = version %d, %v, want %d", again.Version, err, svc.Version)
+	}
+	if _, err := w.Replace(t.Context(), named, "another@giggle.test"); !fault.Is(err, fault.Aborted) {
+		t.Errorf("another's replace with an old version = %v, want ABORTED", err)
+	}
+	other := named
+	other.Template.Concurrency = 7
+	if _, err := w.Replace(t.Context(), other, who); !fault.Is(err, fault.Aborted) {
 		t.Errorf("replace with an old version = %v, want ABORTED", err)
 	}
 	named.Version, named.Template.Containers[0].Image = 0, "img:3"
