@@ -325,7 +325,14 @@ func TestLocksAndNames(t *testing.T) {
 	if svc = w.settle(t, svc, err); svc.Status.LatestReady != "jokes-green" {
 		t.Errorf("latest = %s, want the name that the client chose", svc.Status.LatestReady)
 	}
-	// The same once more is a retry of what was answered to nobody; another change, another caller and an older version are not.
+	if _, err := w.Replace(t.Context(), named, who); !fault.Is(err, fault.Aborted) {
+		t.Errorf("replace with an old version = %v, want ABORTED", err)
+	}
+	// gcloud's own once more is a retry of what was answered to nobody; another change and another caller are not.
+	named.Version, named.Template.Revision = svc.Version, ""
+	named.Template.Labels = map[string]string{"client.knative.dev/nonce": "abcdefghij"}
+	svc, err = w.Replace(t.Context(), named, who)
+	svc = w.settle(t, svc, err)
 	if again, err := w.Replace(t.Context(), named, who); err != nil || again.Version != svc.Version ||
 		again.Generation != svc.Generation {
 		t.Errorf("the same replace once more = version %d, %v, want %d", again.Version, err, svc.Version)
@@ -338,7 +345,7 @@ func TestLocksAndNames(t *testing.T) {
 	if _, err := w.Replace(t.Context(), other, who); !fault.Is(err, fault.Aborted) {
 		t.Errorf("replace with an old version = %v, want ABORTED", err)
 	}
-	named.Version, named.Template.Containers[0].Image = 0, "img:3"
+	named.Version, named.Template.Revision, named.Template.Containers[0].Image = 0, "jokes-green", "img:3"
 	if _, err := w.Replace(t.Context(), named, who); !fault.Is(err, fault.AlreadyExists) {
 		t.Errorf("another template under a taken revision name = %v", err)
 	}

@@ -198,8 +198,9 @@ func (s *Services) Replace(ctx context.Context, want Service, by string) (out Se
 		have := s.read(row)
 		if want.Version != 0 && want.Version != have.Version {
 			// The same change once more: its answer was lost with a connection, or with the platform. gcloud 528 sends it
-			// again and would tell its user of a conflict.
-			if want.Version == have.Version-1 && have.LastModifier == by && sameSpec(&want, &have) {
+			// again and would tell its user of a conflict. It is known by what gcloud puts into each change.
+			if want.Version == have.Version-1 && have.LastModifier == by && sameSpec(&want, &have) &&
+				want.Template.Labels[nonceLabel] != "" {
 				out = have
 				return nil
 			}
@@ -220,6 +221,9 @@ func (s *Services) Replace(ctx context.Context, want Service, by string) (out Se
 	})
 	return out, err
 }
+
+// nonceLabel is a label of a template that gcloud 528 gives a value of its own for each change.
+const nonceLabel = "client.knative.dev/nonce"
 
 // sameSpec reports whether two versions of a service ask for the same.
 func sameSpec(a, b *Service) bool {
