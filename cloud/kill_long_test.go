@@ -5,6 +5,7 @@ package cloud
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -162,7 +163,7 @@ func check(t *testing.T, at int, dir string, done []string) {
 		t.Fatalf("step %d, after %v: it doesn't open: %v", at, done, err)
 	}
 	defer func() {
-		if err := c.Close(); err != nil {
+		if err := errors.Join(c.scaler.Close(context.Background()), c.Close()); err != nil {
 			t.Error(err)
 		}
 	}()
