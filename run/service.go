@@ -17,6 +17,7 @@ type Service struct {
 	Name       resource.Child
 	UID        string
 	Generation int64 // counts changes of Template, Traffic and the other settings; labels don't count
+	Since      int64 // the version that Generation began with; 0 is not known
 
 	Labels      map[string]string
 	Annotations map[string]string // those that no field stands for; kept as they came

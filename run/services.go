@@ -199,17 +199,18 @@ func (s *Services) Replace(ctx context.Context, want Service, by string) (out Se
 		if want.Version != 0 && want.Version != have.Version {
 			// The same change once more: its answer was lost with a connection, or with the platform. gcloud 528 sends it
 			// again and would tell its user of a conflict. It is known by what gcloud puts into each change.
-			if want.Version == have.Version-1 && have.LastModifier == by && sameSpec(&want, &have) &&
-				want.Template.Labels[nonceLabel] != "" {
+			if want.Version == have.Version-1 && have.Since == have.Version && have.LastModifier == by &&
+				sameSpec(&want, &have) && want.Template.Labels[nonceLabel] != "" {
 				out = have
 				return nil
 			}
 			return conflict(want.Name.ID, want.Version, have.Version)
 		}
 		want.UID, want.Creator, want.Status, want.Generation = have.UID, have.Creator, have.Status, have.Generation
-		want.LastModifier = by
+		want.LastModifier, want.Since = by, have.Since
 		if !sameSpec(&want, &have) {
 			want.Generation++
+			want.Since = have.Version + 1
 		}
 		if err := s.intend(tx, &want, &have, "update", by); err != nil {
 			return err

@@ -285,9 +285,8 @@ func TestGcloudsRoundTrip(t *testing.T) {
 		at(again, "metadata/generation") != 1.0 {
 		t.Fatalf("put unchanged = %d %v", code, again)
 	}
-	// The version that it was read at is used up now, for another change.
-	other := strings.Replace(string(body), `"containerConcurrency":80`, `"containerConcurrency":81`, 1)
-	if code, status := w.do(t, "PUT", regional, services+"/jokes", other); code != 409 ||
+	// The version that it was read at is used up now.
+	if code, status := w.do(t, "PUT", regional, services+"/jokes", string(body)); code != 409 ||
 		status["reason"] != "Conflict" {
 		t.Errorf("put with an old resourceVersion = %d %v", code, status)
 	}
