@@ -31,7 +31,7 @@ func compare(c filter.Comparison) (func(*Build) bool, error) {
 		}
 		return func(b *Build) bool {
 			t := at(b)
-			return !t.IsZero() && holds(t.Compare(want), c.Op)
+			return !t.IsZero() && filter.Holds(t.Compare(want), c.Op)
 		}, nil
 	}
 	get, ok := texts[name]
@@ -45,25 +45,8 @@ func compare(c filter.Comparison) (func(*Build) bool, error) {
 		return func(b *Build) bool { return !slices.Contains(get(b), c.Value) }, nil
 	}
 	return func(b *Build) bool {
-		return slices.ContainsFunc(get(b), func(v string) bool { return holds(strings.Compare(v, c.Value), c.Op) })
+		return slices.ContainsFunc(get(b), func(v string) bool { return filter.Holds(strings.Compare(v, c.Value), c.Op) })
 	}, nil
-}
-
-// holds reports whether an operator holds for two values that compare as c.
-func holds(c int, op string) bool {
-	switch op {
-	case "<":
-		return c < 0
-	case "<=":
-		return c <= 0
-	case ">":
-		return c > 0
-	case ">=":
-		return c >= 0
-	case "!=":
-		return c != 0
-	}
-	return c == 0
 }
 
 // snake is a name in the spelling of the protos: "source.repo_source" of "source.repoSource".

@@ -301,7 +301,8 @@ func TestFields(t *testing.T) {
 				code, text, got := call(w.method, path, request)
 				state := ""
 				switch {
-				case code == 501 || code == 405 || strings.Contains(text, "ot implemented") || strings.Contains(text, "UNIMPLEMENTED"):
+				case code == 501 || code == 405 || strings.Contains(text, "ot implemented") ||
+					strings.Contains(text, "UNIMPLEMENTED"):
 					state = refused
 				case strings.Contains(text, "Unknown name") || strings.Contains(text, "Cannot find field") ||
 					strings.Contains(text, "unknown field"):

@@ -69,7 +69,8 @@ func (i *Instance) Stat(p string) (info FileInfo, err error) {
 }
 
 // CopyOut writes what is at a path as a tar stream in which it has its own name; what the root directory has, and one
-// whose path ends in "/.", comes without one. Owners are the container's. It fails with NotFound, and with ResourceExhausted beyond the limits.
+// whose path ends in "/.", comes without one. Owners are the container's. It fails with NotFound, and with
+// ResourceExhausted beyond the limits.
 func (i *Instance) CopyOut(ctx context.Context, p string, w io.Writer, limits CopyLimits) (err error) {
 	defer fault.Wrap(&err, "engine.CopyOut(%s)", i.id)
 	return i.withFiles(limits, func(f *files) error {

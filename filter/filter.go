@@ -50,6 +50,23 @@ func Parse[T any](s string, compare func(Comparison) (func(T) bool, error)) (fun
 	return f, err
 }
 
+// Holds reports whether an operator (<, <=, >, >=, !=; = and : are any other) holds for two values that compare as c.
+func Holds(c int, op string) bool {
+	switch op {
+	case "<":
+		return c < 0
+	case "<=":
+		return c <= 0
+	case ">":
+		return c > 0
+	case ">=":
+		return c >= 0
+	case "!=":
+		return c != 0
+	}
+	return c == 0
+}
+
 // Text reports whether a text is what a comparison by = or : wants: the same but for case, or with the same beginning
 // where the value ends in *. Any text but an empty one is what * wants.
 func Text(have, want string) bool {

@@ -49,8 +49,9 @@ func (s *Session) writeBoto(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	return writeFile(filepath.Join(dir, ".boto"), []byte("[OAuth2]\nclient_id = "+clientID+"\nclient_secret = "+clientSecret+
-		"\n\n[Credentials]\ngs_oauth2_refresh_token = "+s.RefreshToken+"\n"), 0o600)
+	text := "[OAuth2]\nclient_id = " + clientID + "\nclient_secret = " + clientSecret +
+		"\n\n[Credentials]\ngs_oauth2_refresh_token = " + s.RefreshToken + "\n"
+	return writeFile(filepath.Join(dir, ".boto"), []byte(text), 0o600)
 }
 
 // signedIn is a configuration of gcloud's with an account: the one that it has, or the owner where `gcloud auth revoke`

@@ -58,8 +58,10 @@ type field struct {
 // known are the fields of LogEntry
 // (https://cloud.google.com/logging/docs/reference/v2/rest/v2/LogEntry), in lower case without underscores.
 var known = map[string]field{
-	"insertid":         {kind: text, get: func(e *entry) any { return e.ID }},
-	"logname":          {kind: text, get: func(e *entry) any { return "projects/" + e.Project + "/logs/" + url.QueryEscape(e.Log) }},
+	"insertid": {kind: text, get: func(e *entry) any { return e.ID }},
+	"logname": {kind: text, get: func(e *entry) any {
+		return "projects/" + e.Project + "/logs/" + url.QueryEscape(e.Log)
+	}},
 	"timestamp":        {kind: instant, get: func(e *entry) any { return e.Time }},
 	"receivetimestamp": {kind: instant, get: func(e *entry) any { return e.Time }},
 	"severity":         {kind: severity, get: func(e *entry) any { return e.Severity }},
@@ -83,30 +85,33 @@ var known = map[string]field{
 		}
 		return requestMap(e.Request)
 	}},
-	"httprequest.requestmethod":                  ofRequest(text, func(r *logging.Request) any { return r.Method }),
-	"httprequest.requesturl":                     ofRequest(text, func(r *logging.Request) any { return r.URL }),
-	"httprequest.requestsize":                    ofRequest(integer, func(r *logging.Request) any { return float64(r.RequestSize) }),
-	"httprequest.status":                         ofRequest(integer, func(r *logging.Request) any { return float64(r.Status) }),
-	"httprequest.responsesize":                   ofRequest(integer, func(r *logging.Request) any { return float64(r.ResponseSize) }),
-	"httprequest.useragent":                      ofRequest(text, func(r *logging.Request) any { return r.UserAgent }),
-	"httprequest.remoteip":                       ofRequest(text, func(r *logging.Request) any { return r.RemoteIP }),
-	"httprequest.serverip":                       ofRequest(text, func(r *logging.Request) any { return r.ServerIP }),
-	"httprequest.referer":                        ofRequest(text, func(r *logging.Request) any { return r.Referer }),
-	"httprequest.latency":                        ofRequest(duration, func(r *logging.Request) any { return r.Latency }),
-	"httprequest.cachelookup":                    ofRequest(boolean, func(r *logging.Request) any { return r.CacheLookup }),
-	"httprequest.cachehit":                       ofRequest(boolean, func(r *logging.Request) any { return r.CacheHit }),
-	"httprequest.protocol":                       ofRequest(text, func(r *logging.Request) any { return r.Protocol }),
+	"httprequest.requestmethod": ofRequest(text, func(r *logging.Request) any { return r.Method }),
+	"httprequest.requesturl":    ofRequest(text, func(r *logging.Request) any { return r.URL }),
+	"httprequest.requestsize":   ofRequest(integer, func(r *logging.Request) any { return float64(r.RequestSize) }),
+	"httprequest.status":        ofRequest(integer, func(r *logging.Request) any { return float64(r.Status) }),
+	"httprequest.responsesize":  ofRequest(integer, func(r *logging.Request) any { return float64(r.ResponseSize) }),
+	"httprequest.useragent":     ofRequest(text, func(r *logging.Request) any { return r.UserAgent }),
+	"httprequest.remoteip":      ofRequest(text, func(r *logging.Request) any { return r.RemoteIP }),
+	"httprequest.serverip":      ofRequest(text, func(r *logging.Request) any { return r.ServerIP }),
+	"httprequest.referer":       ofRequest(text, func(r *logging.Request) any { return r.Referer }),
+	"httprequest.latency":       ofRequest(duration, func(r *logging.Request) any { return r.Latency }),
+	"httprequest.cachelookup":   ofRequest(boolean, func(r *logging.Request) any { return r.CacheLookup }),
+	"httprequest.cachehit":      ofRequest(boolean, func(r *logging.Request) any { return r.CacheHit }),
+	"httprequest.protocol":      ofRequest(text, func(r *logging.Request) any { return r.Protocol }),
+
+	// What Giggle writes has none of these.
 	"httprequest.cachevalidatedwithoriginserver": ofRequest(boolean, func(*logging.Request) any { return false }),
 	"httprequest.cachefillbytes":                 ofRequest(integer, func(*logging.Request) any { return 0.0 }),
-	"sourcelocation":                             {kind: message, get: func(e *entry) any { return decoded(e.Source) }},
-	"sourcelocation.file":                        ofObject(text, source, "file"),
-	"sourcelocation.line":                        ofObject(integer, source, "line"),
-	"sourcelocation.function":                    ofObject(text, source, "function"),
-	"operation":                                  {kind: message, get: func(e *entry) any { return decoded(e.Operation) }},
-	"operation.id":                               ofObject(text, operation, "id"),
-	"operation.producer":                         ofObject(text, operation, "producer"),
-	"operation.first":                            ofObject(boolean, operation, "first"),
-	"operation.last":                             ofObject(boolean, operation, "last"),
+
+	"sourcelocation":          {kind: message, get: func(e *entry) any { return decoded(e.Source) }},
+	"sourcelocation.file":     ofObject(text, source, "file"),
+	"sourcelocation.line":     ofObject(integer, source, "line"),
+	"sourcelocation.function": ofObject(text, source, "function"),
+	"operation":               {kind: message, get: func(e *entry) any { return decoded(e.Operation) }},
+	"operation.id":            ofObject(text, operation, "id"),
+	"operation.producer":      ofObject(text, operation, "producer"),
+	"operation.first":         ofObject(boolean, operation, "first"),
+	"operation.last":          ofObject(boolean, operation, "last"),
 	// What Giggle writes has none of these.
 	"split":             {kind: message, get: func(*entry) any { return nil }},
 	"split.uid":         {kind: text, get: func(*entry) any { return "" }},

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"giggle/filter"
 	"giggle/logging"
 )
 
@@ -96,19 +97,7 @@ func isDefault(x any, f field) bool {
 
 // tester returns what compares one value of a field. op is one of = : < <= > >=.
 func tester(f field, op string, v value) (func(x any) bool, error) {
-	order := func(c int) bool {
-		switch op {
-		case "<":
-			return c < 0
-		case "<=":
-			return c <= 0
-		case ">":
-			return c > 0
-		case ">=":
-			return c >= 0
-		}
-		return c == 0 // = and :
-	}
+	order := func(c int) bool { return filter.Holds(c, op) }
 	switch f.kind {
 	case instant:
 		at, err := parseTime(v.text)

@@ -272,11 +272,15 @@ func (p *parser) quoted() (string, error) {
 	return "", p.failAt(start, "has no end of this quote")
 }
 
+// escapes are those of one letter.
+var escapes = map[byte]byte{
+	'n': '\n', 't': '\t', 'r': '\r', 'a': '\a', 'f': '\f', 'v': '\v', '\\': '\\', '"': '"', '\'': '\'',
+}
+
 // unescape writes what an escape behind its backslash stands for, and how many bytes it has. One that is not known
 // stands for itself, with its backslash.
 func unescape(b *strings.Builder, s string, quote byte) (known bool, size int) {
-	simple := map[byte]byte{'n': '\n', 't': '\t', 'r': '\r', 'a': '\a', 'f': '\f', 'v': '\v', '\\': '\\', '"': '"', '\'': '\''}
-	if c, ok := simple[s[0]]; ok {
+	if c, ok := escapes[s[0]]; ok {
 		b.WriteByte(c)
 		return true, 1
 	}
