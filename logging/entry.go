@@ -32,6 +32,7 @@ type Entry struct {
 	Sampled   bool
 	Source    json.RawMessage // sourceLocation, an object; or nil
 	Operation json.RawMessage // operation, an object; or nil
+	Split     json.RawMessage // split, an object: which part of a larger entry this is; or nil
 }
 
 // Resource is a monitored resource: what entries are about.
@@ -56,7 +57,7 @@ type Request struct {
 // size is about what an entry takes in memory, in bytes, without what it shares with others.
 func (e *Entry) size() int {
 	n := 272 + len(e.ID) + len(e.Text) + len(e.JSON) + len(e.Proto) + len(e.Trace) + len(e.Span) + len(e.Source) +
-		len(e.Operation)
+		len(e.Operation) + len(e.Split)
 	if len(e.Labels) > 0 {
 		n += 336 // of a map with eight places
 	}
@@ -86,6 +87,7 @@ type wire struct {
 	TraceSampled bool              `json:"traceSampled,omitempty"`
 	Source       json.RawMessage   `json:"sourceLocation,omitempty"`
 	Operation    json.RawMessage   `json:"operation,omitempty"`
+	Split        json.RawMessage   `json:"split,omitempty"`
 }
 
 type wireRequest struct {
@@ -122,6 +124,7 @@ func (e Entry) MarshalJSON() ([]byte, error) {
 		TraceSampled: e.Sampled,
 		Source:       e.Source,
 		Operation:    e.Operation,
+		Split:        e.Split,
 	}
 	// Whether texts are safe in HTML is for the outer encoder to say: it costs six bytes for one.
 	var b bytes.Buffer
@@ -154,6 +157,7 @@ func (e *Entry) UnmarshalJSON(b []byte) error {
 		Sampled:   w.TraceSampled,
 		Source:    w.Source,
 		Operation: w.Operation,
+		Split:     w.Split,
 	}
 	if e.Resource == nil {
 		e.Resource = new(Resource)

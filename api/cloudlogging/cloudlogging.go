@@ -200,20 +200,19 @@ func (s *Server) ListMonitoredResourceDescriptors(
 	return &loggingpb.ListMonitoredResourceDescriptorsResponse{ResourceDescriptors: page, NextPageToken: next}, err
 }
 
-// buckets are those of a project: where its entries are, and where the audit log is.
+// buckets are those of a project: where its entries are, and where the audit log is. They name no days of retention:
+// Giggle keeps entries by their number and size.
 func buckets(project string) []*loggingpb.LogBucket {
 	in := "projects/" + project + "/locations/global/buckets/"
 	return []*loggingpb.LogBucket{
 		{
 			Name:           in + "_Default",
-			Description:    "Default bucket",
-			RetentionDays:  30,
+			Description:    "Default bucket: the newest entries, in memory",
 			LifecycleState: loggingpb.LifecycleState_ACTIVE,
 		},
 		{
 			Name:           in + "_Required",
-			Description:    "Audit bucket",
-			RetentionDays:  400,
+			Description:    "Audit bucket: on disk",
 			Locked:         true,
 			LifecycleState: loggingpb.LifecycleState_ACTIVE,
 		},

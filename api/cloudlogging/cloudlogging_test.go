@@ -241,6 +241,7 @@ func TestWrite(t *testing.T) {
 			"httpRequest":    map[string]any{"requestMethod": "GET", "status": 500.0, "latency": "0.250s", "responseSize": "12"},
 			"sourceLocation": map[string]any{"file": "a.go", "line": "3", "function": "f"},
 			"operation":      map[string]any{"id": "op", "first": true},
+			"split":          map[string]any{"uid": "u", "index": 1.0, "totalSplits": 3.0},
 		}
 		ask := entry(want)
 		ask["textPayload"] = nil
@@ -382,7 +383,8 @@ func TestLogs(t *testing.T) {
 	if b := w.Call(t, "GET", "/v2/projects/giggle/locations/-/buckets", "", 200); !strings.Contains(body(b), "_Required") {
 		t.Errorf("buckets %v", b)
 	}
-	if b := w.Call(t, "GET", "/v2/projects/giggle/locations/global/buckets/_Default", "", 200); b["retentionDays"] != 30.0 {
+	if b := w.Call(t, "GET", "/v2/projects/giggle/locations/global/buckets/_Default", "", 200); b["retentionDays"] != nil ||
+		!strings.Contains(body(b), "in memory") {
 		t.Errorf("bucket %v", b)
 	}
 	if d := w.Call(t, "GET", "/v2/monitoredResourceDescriptors", "", 200); !strings.Contains(body(d), "cloud_run_revision") {

@@ -80,6 +80,10 @@ func toProto(e *logging.Entry) *loggingpb.LogEntry {
 		w.Operation = &loggingpb.LogEntryOperation{}
 		_ = lenient.Unmarshal(e.Operation, w.Operation)
 	}
+	if e.Split != nil {
+		w.Split = &loggingpb.LogSplit{}
+		_ = lenient.Unmarshal(e.Split, w.Split)
+	}
 	return w
 }
 
@@ -181,6 +185,9 @@ func fromProto(w *loggingpb.LogEntry, project, log string, now time.Time) (e log
 	}
 	if o := w.GetOperation(); o != nil && err == nil {
 		e.Operation, err = protojson.Marshal(o)
+	}
+	if p := w.GetSplit(); p != nil && err == nil {
+		e.Split, err = protojson.Marshal(p)
 	}
 	return e, err
 }

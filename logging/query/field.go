@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -112,18 +113,19 @@ var known = map[string]field{
 	"operation.producer":      ofObject(text, operation, "producer"),
 	"operation.first":         ofObject(boolean, operation, "first"),
 	"operation.last":          ofObject(boolean, operation, "last"),
+	"split":                   {kind: message, get: func(e *entry) any { return decoded(e.Split) }},
+	"split.uid":               ofObject(text, split, "uid"),
+	"split.index":             ofObject(integer, split, "index"),
+	"split.totalsplits":       ofObject(integer, split, "totalSplits"),
 	// What Giggle writes has none of these.
-	"split":             {kind: message, get: func(*entry) any { return nil }},
-	"split.uid":         {kind: text, get: func(*entry) any { return "" }},
-	"split.index":       {kind: integer, get: func(*entry) any { return 0.0 }},
-	"split.totalsplits": {kind: integer, get: func(*entry) any { return 0.0 }},
-	"errorgroups":       {kind: message, get: func(*entry) any { return nil }},
-	"errorgroups.id":    {kind: text, missing: true, get: func(*entry) any { return nil }},
-	"metadata":          {kind: dynamic, missing: true, get: func(*entry) any { return nil }},
+	"errorgroups":    {kind: message, get: func(*entry) any { return nil }},
+	"errorgroups.id": {kind: text, missing: true, get: func(*entry) any { return nil }},
+	"metadata":       {kind: dynamic, missing: true, get: func(*entry) any { return nil }},
 }
 
 func source(e *entry) json.RawMessage    { return e.Source }
 func operation(e *entry) json.RawMessage { return e.Operation }
+func split(e *entry) json.RawMessage     { return e.Split }
 
 // ofRequest is a field of httpRequest, which has the default of its kind where there is no request.
 func ofRequest(k kind, get func(r *logging.Request) any) field {
@@ -141,10 +143,15 @@ func ofObject(k kind, of func(e *entry) json.RawMessage, name string) field {
 	zero := map[kind]any{text: "", integer: 0.0, boolean: false}[k]
 	return field{kind: k, get: func(e *entry) any {
 		x, _ := decoded(of(e)).(map[string]any)
-		if v, ok := x[name]; ok {
-			return v
+		v, ok := x[name]
+		if !ok {
+			return zero
 		}
-		return zero
+		if s, quoted := v.(string); quoted && k == integer { // as JSON has an int64
+			n, _ := strconv.ParseFloat(s, 64)
+			return n
+		}
+		return v
 	}}
 }
 

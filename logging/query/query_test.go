@@ -157,6 +157,7 @@ func TestMatch(t *testing.T) {
 		`traceSampled=false`:                                           "tja",
 		`trace_sampled:*`:                                              "r",
 		`sourceLocation.file="main.go"`:                                "j",
+		`sourceLocation.line>5`:                                        "j", // by number, though JSON has it in quotes
 		`sourceLocation.line=12`:                                       "j",
 		`sourceLocation.function:tell`:                                 "j",
 		`operation.id:op`:                                              "a",
