@@ -200,8 +200,8 @@ func (s *Server) ListMonitoredResourceDescriptors(
 	return &loggingpb.ListMonitoredResourceDescriptorsResponse{ResourceDescriptors: page, NextPageToken: next}, err
 }
 
-// buckets are those of a project: where its entries are, and where the audit log is. They name no days of retention:
-// Giggle keeps entries by their number and size.
+// buckets are those of a project: where its entries are, and where the audit log is. Only the audit log is kept by
+// days; entries are by their number and size.
 func buckets(project string) []*loggingpb.LogBucket {
 	in := "projects/" + project + "/locations/global/buckets/"
 	return []*loggingpb.LogBucket{
@@ -213,6 +213,7 @@ func buckets(project string) []*loggingpb.LogBucket {
 		{
 			Name:           in + "_Required",
 			Description:    "Audit bucket: on disk",
+			RetentionDays:  400,
 			Locked:         true,
 			LifecycleState: loggingpb.LifecycleState_ACTIVE,
 		},
