@@ -108,6 +108,9 @@ func TestLongSoak(t *testing.T) {
 	settled := s.rest(t)
 	s.load(t, urls, length, func(ctx context.Context) { s.havoc(ctx, t, image, names) })
 	left := s.rest(t)
+	if t.Failed() {
+		s.warnings(t)
+	}
 	t.Logf("%d requests answered, %d cut by %d kills of instances and %d of the platform", s.answered.Load(),
 		s.cut.Load(), len(s.deaths), len(s.outages))
 	t.Logf("before: %+v", settled)
@@ -251,6 +254,21 @@ func (s *soak) prepare(t *testing.T, dir string, names []string) (image string, 
 		urls = append(urls, url)
 	}
 	return image, urls
+}
+
+// warnings shows why the platform says that it had no instance for a request.
+func (s *soak) warnings(t *testing.T) {
+	text, err := os.ReadFile(s.data + ".log")
+	if err != nil {
+		t.Error(err)
+	}
+	shown := 0
+	for line := range strings.Lines(string(text)) {
+		if strings.Contains(line, "no instance for a request") && shown < 20 {
+			t.Log(strings.TrimSpace(line))
+			shown++
+		}
+	}
 }
 
 // fewAtOnce lets an instance have four requests at once, so that there are several.
